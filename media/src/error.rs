@@ -1,0 +1,111 @@
+//! What can go wrong, and what the caller may do about it.
+
+use crate::{
+    catalog, cmaf, ffmpeg, grid, index, ladder, machine, merge, parts, playlists, probe, publish, segments, segments::SegmentTrack,
+    store, sweep, window,
+};
+
+/// The result of everything in this crate that touches more than one module.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What a failure means to whoever asked: it decides retries and exit codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorKind {
+    /// What was named does not exist.
+    NotFound,
+    /// Credentials or permissions are missing.
+    NotAllowed,
+    /// The input or the request is wrong; running it again gives the same answer.
+    BadInput,
+    /// The same call could succeed later, or on another machine.
+    Transient,
+    /// Somebody asked to stop.
+    Canceled,
+    /// Something that must always hold did not: a defect of Spool or of an encoder.
+    Bug,
+}
+
+/// Any failure of the video domain; each module names its own.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant is one module's error, documented there")]
+pub enum Error {
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error(transparent)]
+    Index(#[from] index::Error),
+    #[error(transparent)]
+    Probe(#[from] probe::Error),
+    #[error(transparent)]
+    Grid(#[from] grid::Error),
+    #[error(transparent)]
+    Segments(#[from] segments::Error),
+    #[error(transparent)]
+    Ladder(#[from] ladder::Error),
+    #[error(transparent)]
+    Window(#[from] window::Error),
+    #[error(transparent)]
+    Ffmpeg(#[from] ffmpeg::Error),
+    #[error(transparent)]
+    Cmaf(#[from] cmaf::Error),
+    #[error(transparent)]
+    Parts(#[from] parts::Error),
+    #[error(transparent)]
+    Playlists(#[from] playlists::Error),
+    #[error(transparent)]
+    Machine(#[from] machine::Error),
+    #[error(transparent)]
+    Merge(#[from] merge::Error),
+    #[error(transparent)]
+    Publish(#[from] publish::Error),
+    #[error(transparent)]
+    Sweep(#[from] sweep::Error),
+    #[error(transparent)]
+    Catalog(#[from] catalog::Error),
+    #[error("{uri}: {source}")]
+    Source { uri: String, source: Box<Error> },
+    #[error("{} {index}: {source}", name(*.track))]
+    Row { track: SegmentTrack, index: u32, source: Box<Error> },
+}
+
+impl Error {
+    /// The same, with the source that it is about.
+    pub(crate) fn of(self, uri: &str) -> Self {
+        match self {
+            // These name it already.
+            Self::Store(_) | Self::Parts(_) | Self::Source { .. } | Self::Index(index::Error::Store(_)) => self,
+            _ => Self::Source { uri: uri.to_owned(), source: Box::new(self) },
+        }
+    }
+
+    /// What the failure means to whoever asked.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Store(e) => e.kind(),
+            Self::Index(e) => e.kind(),
+            Self::Probe(e) => e.kind(),
+            Self::Grid(e) => e.kind(),
+            Self::Segments(e) => e.kind(),
+            Self::Ladder(e) => e.kind(),
+            Self::Window(e) => e.kind(),
+            Self::Ffmpeg(e) => e.kind(),
+            Self::Cmaf(e) => e.kind(),
+            Self::Parts(e) => e.kind(),
+            Self::Playlists(e) => e.kind(),
+            Self::Machine(e) => e.kind(),
+            Self::Merge(e) => e.kind(),
+            Self::Publish(e) => e.kind(),
+            Self::Sweep(e) => e.kind(),
+            Self::Catalog(e) => e.kind(),
+            Self::Source { source, .. } | Self::Row { source, .. } => source.kind(),
+        }
+    }
+}
+
+/// What a row is called in messages.
+fn name(track: SegmentTrack) -> &'static str {
+    match track {
+        SegmentTrack::Video => "segment",
+        SegmentTrack::Audio => "sound track",
+    }
+}

@@ -1,0 +1,200 @@
+//! Who owns a started program? A thread of its own, which starts it, waits for it, ends its group and reaps it.
+//!
+//! Why a thread and not tokio's child: the kernel's death signal (`setpriv --pdeathsig`) fires when the *thread* that started the
+//! program ends, and runtime threads come and go; and a tokio child that is dropped is reaped only while some runtime still runs.
+//! The owner lives exactly as long as its program. There are never more programs than slots, so the threads are few.
+//!
+//! How a program is kept from outliving us, and what was measured: FFmpeg 5.1 ignores `SIGPIPE` and a broken progress pipe, and takes
+//! the end of its stdin for nothing, so it encodes on after its parent was killed with `SIGKILL`. Through `setpriv --pdeathsig KILL` it
+//! is gone a few milliseconds later. (Only a parent that dies in the millisecond before `setpriv` asks for the signal is missed.)
+
+use std::{
+    ffi::OsString,
+    fs, io,
+    os::unix::process::CommandExt,
+    path::Path,
+    process::{Command, ExitStatus, Stdio},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use futures::{FutureExt, future::Fuse};
+use nix::{
+    errno::Errno,
+    sys::{
+        signal::{Signal, killpg},
+        wait::{Id, WaitPidFlag, waitid},
+    },
+    unistd::Pid,
+};
+use tokio::{
+    process::{ChildStderr, ChildStdout},
+    sync::oneshot,
+};
+
+use super::{Error, Program, Tools};
+
+/// Ticks per second of the times in `/proc/<pid>/stat`: Linux shows user space 100 everywhere.
+const PROC_TICKS_PER_SECOND: u64 = 100;
+
+/// A running program. Dropped, its whole process group is killed at once, and its owner reaps it.
+#[derive(Debug)]
+pub(super) struct Child {
+    pub(super) group: KillOnDrop,
+    pub(super) stdout: ChildStdout,
+    pub(super) stderr: ChildStderr,
+    /// Told by the owner once the program is reaped.
+    pub(super) exit: Fuse<oneshot::Receiver<io::Result<Exit>>>,
+}
+
+/// Whoever holds this wants the program to run.
+#[derive(Debug)]
+pub(super) struct KillOnDrop(Arc<Group>);
+
+/// How a program ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Exit {
+    pub(super) status: ExitStatus,
+    /// Processor time over all its threads.
+    pub(super) cpu: Option<Duration>,
+}
+
+/// A process group that is killed at most until its leader is reaped: after that its number may be somebody else's.
+#[derive(Debug)]
+struct Group {
+    leader: Pid,
+    reaped: Mutex<bool>,
+}
+
+/// What the owner hands over once the program runs.
+type Started = (KillOnDrop, std::process::ChildStdout, std::process::ChildStderr);
+
+/// Starts a program in a process group of its own, in the folder `scratch`, with an environment that holds no secret.
+pub(super) async fn start(tools: &Tools, program: Program, args: &[OsString], scratch: &Path) -> Result<Child, Error> {
+    let path = tools.path(program);
+    if !path.exists() {
+        let variable = if program == Program::Ffmpeg { "SPOOL_FFMPEG" } else { "SPOOL_FFPROBE" };
+        return Err(Error::Missing { program: path.display().to_string(), package: "ffmpeg", variable });
+    }
+    let mut command = command(tools, path, args);
+    command
+        .process_group(0)
+        .current_dir(scratch)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .env_clear()
+        .env("LC_ALL", "C")
+        .env("HOME", scratch)
+        .env("TMPDIR", scratch)
+        .envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+    let (started_tx, started_rx) = oneshot::channel();
+    let (exit_tx, exit_rx) = oneshot::channel();
+    let failed = |source| Error::Start { program, source };
+    thread::Builder::new().name(format!("{program} owner")).spawn(move || own(command, started_tx, exit_tx)).map_err(failed)?;
+    let (group, stdout, stderr) = started_rx.await.map_err(|_| failed(io::ErrorKind::Other.into()))?.map_err(failed)?;
+    let stdout = ChildStdout::from_std(stdout).map_err(failed)?;
+    let stderr = ChildStderr::from_std(stderr).map_err(failed)?;
+    Ok(Child { group, stdout, stderr, exit: exit_rx.fuse() })
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the one place where processes are started")]
+fn command(tools: &Tools, path: &Path, args: &[OsString]) -> Command {
+    let mut command = if let Some(setpriv) = &tools.setpriv {
+        let mut command = Command::new(setpriv);
+        command.args(["--pdeathsig", "KILL", "--no-new-privs", "--"]).arg(path);
+        command
+    } else {
+        Command::new(path)
+    };
+    command.args(args);
+    command
+}
+
+impl KillOnDrop {
+    /// Kills the whole process group. The owner reaps it and says so in [`Child::exit`].
+    pub(super) fn kill(&self) {
+        self.0.kill();
+    }
+}
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Group {
+    fn kill(&self) {
+        let reaped = self.reaped.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*reaped {
+            // Fails only where nobody is left to kill.
+            let _ = killpg(self.leader, Signal::SIGKILL);
+        }
+    }
+}
+
+/// Programs of this process that run.
+static RUNNING: AtomicUsize = AtomicUsize::new(0);
+
+/// How often [`all_gone`] looks.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// Waits until no program of this process runs any more, at most so long. For a process that is about to end: it leaves nothing behind.
+pub async fn all_gone(deadline: Duration) {
+    let gone = async {
+        while RUNNING.load(Ordering::Acquire) > 0 {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    // What is left after the deadline the kernel kills with us.
+    let _ = tokio::time::timeout(deadline, gone).await;
+}
+
+/// The owner's whole life.
+fn own(mut command: Command, started: oneshot::Sender<io::Result<Started>>, exit: oneshot::Sender<io::Result<Exit>>) {
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) => {
+            // Nobody waits any more if this fails: then nobody wants to know.
+            let _ = started.send(Err(error));
+            return;
+        }
+    };
+    RUNNING.fetch_add(1, Ordering::AcqRel);
+    // A process id that does not fit would not come from the kernel; 0 would mean our own group, so no group at all then.
+    let leader = i32::try_from(child.id()).unwrap_or(i32::MAX);
+    let group = Arc::new(Group { leader: Pid::from_raw(leader), reaped: Mutex::new(false) });
+    let wanted = KillOnDrop(Arc::clone(&group));
+    if let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) {
+        // Where whoever asked for the program is gone, this drops `wanted`, which kills.
+        let _ = started.send(Ok((wanted, stdout, stderr)));
+    }
+    // Waits without reaping: until it is reaped its number is ours to kill by.
+    while waitid(Id::Pid(group.leader), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) == Err(Errno::EINTR) {}
+    let cpu = cpu_time(group.leader);
+    // What the program itself may have started ends with it, and with it the last writer of its pipes.
+    group.kill();
+    let status = {
+        let mut reaped = group.reaped.lock().unwrap_or_else(PoisonError::into_inner);
+        let status = child.wait();
+        *reaped = true;
+        status
+    };
+    RUNNING.fetch_sub(1, Ordering::AcqRel);
+    let _ = exit.send(status.map(|status| Exit { status, cpu }));
+}
+
+/// Processor time of a process that ended but is not reaped yet, to a hundredth of a second.
+fn cpu_time(pid: Pid) -> Option<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // proc(5): the second field is the name in parentheses and may hold anything; utime and stime are fields 14 and 15.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut times = fields.split(' ').skip(11).map(|field| field.parse::<u64>().ok());
+    let ticks = times.next()??.checked_add(times.next()??)?;
+    Some(Duration::from_millis(ticks.saturating_mul(1000 / PROC_TICKS_PER_SECOND)))
+}

@@ -1,0 +1,95 @@
+//! What does the end of a program mean? Its exit status and its last words, as an error.
+
+use std::{os::unix::process::ExitStatusExt, path::Path, process::ExitStatus};
+
+use nix::sys::signal::Signal;
+
+use super::{Error, Program};
+use crate::ErrorKind;
+
+/// Words of FFmpeg and libc that mean this machine, not the source.
+const TRANSIENT: [&str; 5] =
+    ["Cannot allocate memory", "malloc of size", "Resource temporarily unavailable", "Too many open files", "Input/output error"];
+
+/// Words that mean our arguments were wrong.
+const OUR_FAULT: [&str; 5] = [
+    "Unrecognized option",
+    "Option not found",
+    "Error parsing options",
+    "Error initializing complex filters",
+    "Failed to set value",
+];
+
+/// The error of a program that ended by itself or by another's hand; `None` where it succeeded.
+pub(super) fn diagnose(program: Program, status: ExitStatus, stderr_tail: String, scratch: &Path) -> Option<Error> {
+    if status.success() {
+        return None;
+    }
+    if stderr_tail.contains("No space left on device") || stderr_tail.contains("Disk quota exceeded") {
+        return Some(Error::NoSpace { scratch: scratch.to_owned() });
+    }
+    if let Some(number) = status.signal() {
+        let signal = Signal::try_from(number).map_or_else(|_| format!("signal {number}"), |signal| signal.as_str().to_owned());
+        // A crash in a decoder comes from the source's bytes and comes again; anything else is somebody's kill.
+        let crashed = [Signal::SIGSEGV, Signal::SIGABRT, Signal::SIGBUS, Signal::SIGFPE, Signal::SIGILL].map(|s| s as i32);
+        return Some(if crashed.contains(&number) {
+            Error::Ffmpeg { program, status: format!("a crash ({signal})"), stderr_tail, kind: ErrorKind::BadInput }
+        } else {
+            Error::Killed { program, signal, stderr_tail }
+        });
+    }
+    if let Some(feature) = missing_feature(&stderr_tail) {
+        return Some(Error::MissingFeature { feature });
+    }
+    let says = |words: &[&str]| words.iter().any(|words| stderr_tail.contains(words));
+    let kind = if says(&TRANSIENT) {
+        ErrorKind::Transient
+    } else if says(&OUR_FAULT) {
+        ErrorKind::Bug
+    } else {
+        ErrorKind::BadInput
+    };
+    Some(Error::Ffmpeg { program, status: format!("exit code {}", status.code().unwrap_or_default()), stderr_tail, kind })
+}
+
+/// What is named in `Unknown encoder 'libx264'` or `No such filter: 'zscale'`, FFmpeg's words since version 2.
+fn missing_feature(stderr: &str) -> Option<String> {
+    [("encoder", "Unknown encoder '"), ("filter", "No such filter: '")].into_iter().find_map(|(what, before)| {
+        let (_, rest) = stderr.split_once(before)?;
+        let (name, _) = rest.split_once('\'')?;
+        Some(format!("{what} {name}"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn diagnosed(raw: i32, stderr: &str) -> Option<Error> {
+        diagnose(Program::Ffmpeg, ExitStatus::from_raw(raw), stderr.to_owned(), Path::new("/scratch"))
+    }
+
+    #[test]
+    fn each_end_has_its_meaning() {
+        assert!(diagnosed(0, "deprecated pixel format").is_none());
+        let kind = |raw, stderr| diagnosed(raw, stderr).unwrap().kind();
+        assert_eq!(kind(1 << 8, "x.mp4: Invalid data found when processing input"), ErrorKind::BadInput);
+        assert_eq!(kind(1 << 8, "Error while decoding: Cannot allocate memory"), ErrorKind::Transient);
+        assert_eq!(kind(1 << 8, "Unrecognized option 'fps_mode'."), ErrorKind::Bug);
+        assert_eq!(kind(9, ""), ErrorKind::Transient);
+        assert_eq!(kind(11, ""), ErrorKind::BadInput);
+        assert_eq!(kind(1 << 8, "Unknown encoder 'libx264'"), ErrorKind::BadInput);
+    }
+
+    #[test]
+    fn messages_name_the_thing_and_the_remedy() {
+        let text = |raw, stderr| diagnosed(raw, stderr).unwrap().to_string();
+        assert!(text(1 << 8, "Unknown encoder 'libx264'").contains("no encoder libx264: install"));
+        assert_eq!(
+            text(1 << 8, "av_interleaved_write_frame(): No space left on device"),
+            "no space left in the scratch folder /scratch"
+        );
+        assert!(text(9, "").starts_with("ffmpeg was killed by SIGKILL"));
+        assert_eq!(text(69 << 8, "boom"), "ffmpeg ended with exit code 69:\nboom");
+    }
+}

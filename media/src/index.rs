@@ -1,0 +1,238 @@
+//! Where are a source's frames? Times, keyframes and byte positions of every track.
+
+pub mod mp4;
+pub mod scan;
+
+use std::{future::Future, ops::Range};
+
+use bytes::Bytes;
+
+use crate::{ErrorKind, store, time::Rational};
+
+/// Ranged reads of one pinned source.
+pub trait ReadAt: Send + Sync {
+    /// Length of the source in bytes.
+    fn len(&self) -> u64;
+
+    /// Is there nothing to read?
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Exactly the bytes of `range`, which lies within the source.
+    fn read_at(&self, range: Range<u64>) -> impl Future<Output = Result<Bytes, store::Error>> + Send;
+}
+
+impl ReadAt for store::SourceReader {
+    fn len(&self) -> u64 {
+        self.source().bytes
+    }
+
+    async fn read_at(&self, range: Range<u64>) -> Result<Bytes, store::Error> {
+        self.read(range).await
+    }
+}
+
+/// Every track of one source, with every sample of it.
+#[derive(Debug, Clone)]
+pub struct Index {
+    /// How the source can be read piecewise.
+    pub container: Container,
+    /// Tracks in container order: `tracks[i]` is FFmpeg's stream `i`.
+    pub tracks: Vec<Track>,
+}
+
+impl Index {
+    /// The times, in ticks of the track, at which its edit list shows it: frames outside are decoded (others may refer to them) and
+    /// dropped, by FFmpeg and by every player. Everything, where the container has no such notion or the track does not exist.
+    pub fn shown(&self, stream: usize) -> Range<i64> {
+        match &self.container {
+            Container::Mp4(movie) => movie.tracks.get(stream).map_or(i64::MIN..i64::MAX, |header| header.shown.clone()),
+            Container::Whole { .. } => i64::MIN..i64::MAX,
+        }
+    }
+}
+
+/// How a source can be read piecewise.
+#[derive(Debug, Clone)]
+pub enum Container {
+    /// MP4 or MOV with all its samples in `moov`: rows read windows.
+    Mp4(mp4::Movie),
+    /// Anything else: rows read the whole file, by FFmpeg's demuxer of this name.
+    Whole {
+        /// FFmpeg's demuxer name, to be forced with `-f`.
+        demuxer: String,
+    },
+}
+
+/// What a track carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrackKind {
+    /// Pictures.
+    Video,
+    /// Sound.
+    Audio,
+    /// Subtitles, timecode, data, cover art.
+    Other,
+}
+
+/// One track of a source.
+#[derive(Debug, Clone)]
+pub struct Track {
+    /// What it carries.
+    pub kind: TrackKind,
+    /// Seconds per tick of every time below.
+    pub timebase: Rational,
+    /// Samples in decoding order.
+    pub samples: Vec<Sample>,
+}
+
+impl Track {
+    /// The earliest presentation time in ticks; `None` without samples.
+    pub fn first_pts(&self) -> Option<i64> {
+        self.samples.iter().map(|sample| sample.pts).min()
+    }
+
+    /// Where the last frame ends, in ticks: the latest presentation time plus that sample's duration; `None` without samples.
+    pub fn end_pts(&self) -> Option<i64> {
+        let last = self.samples.iter().max_by_key(|sample| sample.pts)?;
+        Some(last.pts.saturating_add(i64::from(last.duration)))
+    }
+}
+
+/// One encoded frame of a track, as it lies in the source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sample {
+    /// Presentation time in ticks, after the edit list: what FFmpeg calls the packet's `pts`.
+    pub pts: i64,
+    /// Decoding time in ticks, on the same clock.
+    pub dts: i64,
+    /// Duration in ticks; 0 where the container does not say.
+    pub duration: u32,
+    /// First byte in the source.
+    pub offset: u64,
+    /// Bytes.
+    pub size: u32,
+    /// Can decoding start here?
+    pub key: bool,
+}
+
+/// Why a source could not be indexed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The packets of a whole file could not be scanned.
+    #[error(transparent)]
+    Scan(#[from] scan::Error),
+    /// The store answered with another number of bytes than asked for.
+    #[error("asked for bytes {start}..{end} of the source and got {got} bytes")]
+    ShortRead {
+        /// First byte asked for.
+        start: u64,
+        /// One past the last byte asked for.
+        end: u64,
+        /// Bytes received.
+        got: usize,
+    },
+    /// The file does not start with a box of ISO/IEC 14496-12 or QuickTime.
+    #[error("not an MP4 or MOV file")]
+    NotMp4,
+    /// The file ends without a `moov` box.
+    #[error("no moov box in {bytes} bytes; the recording was not finished, or the upload was cut")]
+    NoHeader {
+        /// Length of the file.
+        bytes: u64,
+    },
+    /// A top-level box reaches past the end of the file.
+    #[error("truncated: box {kind:?} ends at byte {end} of {bytes}; upload the file again")]
+    TruncatedBox {
+        /// The box's four characters.
+        kind: String,
+        /// Where it says that it ends.
+        end: u64,
+        /// Length of the file.
+        bytes: u64,
+    },
+    /// A sample reaches past the end of the file.
+    #[error("truncated: sample {sample} of track {track} ends at byte {end} of {bytes}; upload the file again")]
+    Truncated {
+        /// FFmpeg's stream index.
+        track: usize,
+        /// The sample's number in decoding order, from 0.
+        sample: usize,
+        /// Where it would end.
+        end: u64,
+        /// Length of the file.
+        bytes: u64,
+    },
+    /// `moov` is larger than Spool reads into memory.
+    #[error("moov has {bytes} bytes, more than the limit of {limit}")]
+    HeaderTooLarge {
+        /// Its size.
+        bytes: u64,
+        /// [`mp4::MAX_HEADER_BYTES`].
+        limit: u64,
+    },
+    /// More samples than Spool keeps in memory.
+    #[error("more than {limit} samples")]
+    TooManySamples {
+        /// [`mp4::MAX_SAMPLES`].
+        limit: usize,
+    },
+    /// The header as a whole makes no sense.
+    #[error("damaged header: {what}")]
+    Damaged {
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// One track's header makes no sense.
+    #[error("damaged header of track {track}: {what}")]
+    DamagedTrack {
+        /// FFmpeg's stream index.
+        track: usize,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// The track is encrypted (ISO/IEC 23001-7).
+    #[error("track {track} is encrypted; decrypt it first")]
+    Encrypted {
+        /// FFmpeg's stream index.
+        track: usize,
+    },
+    /// The samples of a track lie in another file (a QuickTime reference movie).
+    #[error("the samples of track {track} lie in another file; export a self-contained movie")]
+    External {
+        /// FFmpeg's stream index.
+        track: usize,
+    },
+    /// The file is sound, but cannot be read by windows: scan its packets and give every row the whole file.
+    #[error("cannot be read in windows, {why}: the whole file is needed")]
+    NeedsWholeFile {
+        /// What stands in the way.
+        why: mp4::WholeFile,
+    },
+}
+
+impl Error {
+    /// What the failure means to whoever asked.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Store(error) => error.kind(),
+            Self::Scan(error) => error.kind(),
+            Self::ShortRead { .. } => ErrorKind::Transient,
+            Self::NotMp4
+            | Self::NoHeader { .. }
+            | Self::TruncatedBox { .. }
+            | Self::Truncated { .. }
+            | Self::HeaderTooLarge { .. }
+            | Self::TooManySamples { .. }
+            | Self::Damaged { .. }
+            | Self::DamagedTrack { .. }
+            | Self::Encrypted { .. }
+            | Self::External { .. }
+            | Self::NeedsWholeFile { .. } => ErrorKind::BadInput,
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Which size and rate does a rung get on a source? The source's shape, never larger than it.
+
+use super::{Error, Ladder, Rung, VideoRendition, level};
+use crate::{grid::Grid, probe::VideoTrack, time::Rational};
+
+/// How far, in parts of a hundred of itself, a rung may be above the source and still be given, at the source's size: a film of 1.85:1
+/// has 1038 lines in a width of 1920 and is called 1080p all the same; without this its best rung would be 720p.
+const NEAR_PERCENT: u128 = 5;
+/// The rate factor unless asked otherwise: x264's own.
+const DEFAULT_CRF: u8 = 23;
+/// The VBV's size in seconds of the peak rate: players buffer far more, and a scene change may take its bits from two seconds.
+const BUFFER_SECONDS: u32 = 2;
+
+/// Peak rates of a rung at up to 30 frames per second, as pixels and bits per second; between two lines they follow a straight line,
+/// past both ends they are proportional to the pixels.
+const PEAK_RATES: [(u64, u64); 6] = [
+    (640 * 360, 800_000),
+    (854 * 480, 1_400_000),
+    (1280 * 720, 2_800_000),
+    (1920 * 1080, 5_000_000),
+    (2560 * 1440, 9_000_000),
+    (3840 * 2160, 16_000_000),
+];
+/// The least default: below, the container's own bytes are a good part of the stream.
+const MIN_DEFAULT_BPS: u64 = 64_000;
+/// Default rates are whole multiples of this, so that people can read them.
+const RATE_STEP_BPS: u64 = 10_000;
+
+/// The picture as it is shown: square pixels, upright. Sides are fractions over `den`.
+#[derive(Clone, Copy)]
+struct Display {
+    width: u128,
+    height: u128,
+    den: u128,
+}
+
+impl Display {
+    fn of(video: &VideoTrack) -> Option<Self> {
+        if video.width == 0 || video.height == 0 {
+            return None;
+        }
+        let den = u128::from(video.sample_aspect.den());
+        let width = u128::from(video.width) * u128::from(video.sample_aspect.num());
+        let height = u128::from(video.height) * den;
+        let turned = video.rotation % 180 == 90;
+        Some(if turned { Self { width: height, height: width, den } } else { Self { width, height, den } })
+    }
+
+    fn short(self) -> u128 {
+        self.width.min(self.height)
+    }
+
+    /// Both sides in even pixels, where the short one is to be `height`; `None` keeps the size.
+    fn scaled(self, height: Option<u32>) -> (u64, u64) {
+        let side = |side: u128| match height {
+            Some(height) => nearest_even(side.saturating_mul(u128::from(height)), self.short()),
+            None => nearest_even(side, self.den),
+        };
+        (side(self.width), side(self.height))
+    }
+}
+
+pub(super) fn fit(ladder: &Ladder, video: &VideoTrack, grid: &Grid) -> Result<Vec<VideoRendition>, Error> {
+    let display = Display::of(video).ok_or(Error::NoSize { width: video.width, height: video.height })?;
+    let mut renditions: Vec<VideoRendition> = Vec::new();
+    for rung in &ladder.rungs {
+        let height = u128::from(rung.height) * display.den;
+        let size = if height <= display.short() {
+            display.scaled(Some(rung.height))
+        } else if height * (100 - NEAR_PERCENT) <= display.short() * 100 {
+            display.scaled(None)
+        } else {
+            continue;
+        };
+        let rendition = rendition(ladder, rung, format!("{}p", rung.height), size, grid.rate)?;
+        // Two rungs of one size are one rung: the lower one, for it is nearer to the source or equal to it.
+        renditions.retain(|other| (other.width, other.height) != (rendition.width, rendition.height));
+        renditions.push(rendition);
+    }
+    if renditions.is_empty() {
+        let size = display.scaled(None);
+        let name = format!("{}p", size.0.min(size.1));
+        // It stands for the lowest rung: no better than that one was to be, and no more bits than its own size needs.
+        let lowest = ladder.rungs.last();
+        let usual_bps = default_rate(size.0, size.1, grid.rate);
+        let max_bitrate_bps = usual_bps.min(lowest.and_then(|rung| rung.max_bitrate_bps).or(usual_bps));
+        let rung = Rung { height: 0, max_bitrate_bps, crf: lowest.and_then(|rung| rung.crf) };
+        renditions.push(rendition(ladder, &rung, name, size, grid.rate)?);
+    }
+    Ok(renditions)
+}
+
+fn rendition(
+    ladder: &Ladder,
+    rung: &Rung,
+    name: String,
+    (width, height): (u64, u64),
+    fps: Rational,
+) -> Result<VideoRendition, Error> {
+    let too_large = || Error::TooLarge { width, height, fps };
+    let max_bitrate_bps = match rung.max_bitrate_bps {
+        Some(rate) => rate,
+        None => default_rate(width, height, fps).ok_or_else(too_large)?,
+    };
+    let buffer_bits = max_bitrate_bps.saturating_mul(BUFFER_SECONDS);
+    let level = level::level(width, height, fps, max_bitrate_bps, buffer_bits).ok_or_else(too_large)?;
+    Ok(VideoRendition {
+        name,
+        width: u32::try_from(width).map_err(|_| too_large())?,
+        height: u32::try_from(height).map_err(|_| too_large())?,
+        crf: rung.crf.unwrap_or(DEFAULT_CRF),
+        max_bitrate_bps,
+        buffer_bits,
+        level,
+        preset: ladder.preset.clone(),
+    })
+}
+
+/// The peak rate of a rung that says none: by [`PEAK_RATES`], and above 30 frames per second one sixtieth more for each frame, so 4/3 at
+/// 50 and 3/2 at 60. Below 30 there are fewer frames but each differs more from the one before. Integers: it is part of what names
+/// the encoded bytes, and must be the same on every machine.
+fn default_rate(width: u64, height: u64, fps: Rational) -> Option<u32> {
+    let pixels = width.checked_mul(height)?;
+    let at = PEAK_RATES.partition_point(|&(anchor, _)| anchor <= pixels);
+    let (before, after) = (at.checked_sub(1).and_then(|i| PEAK_RATES.get(i)), PEAK_RATES.get(at));
+    let rate = match (before, after) {
+        (Some((low, low_bps)), Some((high, high_bps))) => low_bps + (high_bps - low_bps) * (pixels - low) / (high - low),
+        (Some((anchor, bps)), None) | (None, Some((anchor, bps))) => pixels.checked_mul(*bps)? / anchor,
+        (None, None) => return None,
+    };
+    let thirty = 30 * u64::from(fps.den());
+    let above_thirty = u64::from(fps.num()).saturating_sub(thirty);
+    let rate = rate.checked_add(rate.checked_mul(above_thirty)? / (2 * thirty))?;
+    let rounded = rate.checked_add(RATE_STEP_BPS / 2)? / RATE_STEP_BPS * RATE_STEP_BPS;
+    u32::try_from(rounded.max(MIN_DEFAULT_BPS)).ok()
+}
+
+/// The even number nearest to `num / den`, of two the lower (never past the source), and at least 2.
+fn nearest_even(num: u128, den: u128) -> u64 {
+    let floor = num / (2 * den);
+    let above_half = num - floor * 2 * den > den;
+    u64::try_from((floor + u128::from(above_half)).saturating_mul(2)).unwrap_or(u64::MAX).max(2)
+}

@@ -1,0 +1,96 @@
+//! Which ladders have a name?
+
+use super::{DEFAULT_AUDIO_BITRATE_BPS, DEFAULT_PRESET, Ladder, Rung};
+
+/// A ladder with a name.
+///
+/// | name | rungs | encoder | for |
+/// | --- | --- | --- | --- |
+/// | `web` | 1080p, 720p, 480p | veryfast | pages and apps |
+/// | `mobile` | 720p, 480p, 360p | veryfast | small screens and slow networks |
+/// | `uhd` | 2160p, 1440p, 1080p, 720p, 480p, 360p | veryfast | televisions, down to telephones |
+/// | `preview` | 360p | ultrafast | a look at it, soon; sound at 96 kb/s |
+///
+/// All have stereo AAC, at 128 kb/s unless the table says otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Preset {
+    /// What it is asked for by.
+    pub name: &'static str,
+    /// What it is for, in a few words.
+    pub purpose: &'static str,
+    heights: &'static [u32],
+    x264_preset: &'static str,
+    audio_bitrate_bps: u32,
+}
+
+const PRESETS: [Preset; 4] = [
+    Preset {
+        name: "web",
+        purpose: "pages and apps",
+        heights: &[1080, 720, 480],
+        x264_preset: DEFAULT_PRESET,
+        audio_bitrate_bps: DEFAULT_AUDIO_BITRATE_BPS,
+    },
+    Preset {
+        name: "mobile",
+        purpose: "small screens and slow networks",
+        heights: &[720, 480, 360],
+        x264_preset: DEFAULT_PRESET,
+        audio_bitrate_bps: DEFAULT_AUDIO_BITRATE_BPS,
+    },
+    Preset {
+        name: "uhd",
+        purpose: "televisions, down to telephones",
+        heights: &[2160, 1440, 1080, 720, 480, 360],
+        x264_preset: DEFAULT_PRESET,
+        audio_bitrate_bps: DEFAULT_AUDIO_BITRATE_BPS,
+    },
+    Preset { name: "preview", purpose: "a look at it, soon", heights: &[360], x264_preset: "ultrafast", audio_bitrate_bps: 96_000 },
+];
+
+impl Preset {
+    /// The ladder of that name.
+    pub fn ladder(&self) -> Ladder {
+        Ladder {
+            rungs: self.heights.iter().map(|&height| Rung::of(height)).collect(),
+            preset: self.x264_preset.to_owned(),
+            audio_bitrate_bps: self.audio_bitrate_bps,
+        }
+    }
+}
+
+/// Every ladder with a name.
+pub fn presets() -> &'static [Preset] {
+    &PRESETS
+}
+
+/// The preset of this name, in small or capital letters.
+pub(super) fn named(name: &str) -> Option<&'static Preset> {
+    PRESETS.iter().find(|preset| preset.name.eq_ignore_ascii_case(name))
+}
+
+/// The name spelled most like this one.
+pub(super) fn nearest(name: &str) -> &'static str {
+    let name = name.to_ascii_lowercase();
+    let nearest = PRESETS.iter().min_by_key(|preset| edits(&name, preset.name));
+    nearest.map_or("web", |preset| preset.name)
+}
+
+/// The names, for people.
+pub(super) fn names() -> String {
+    PRESETS.map(|preset| preset.name).join(", ")
+}
+
+/// Insertions, deletions and replacements of a letter between two words (Levenshtein's distance).
+fn edits(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, to) in b.chars().enumerate() {
+            let replaced = diagonal + usize::from(from != to);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}

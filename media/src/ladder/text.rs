@@ -1,0 +1,89 @@
+//! What does a ladder written as text mean? A preset's name, or the short form.
+
+use super::{Error, Ladder, MAX_RUNGS, Rung, presets};
+
+/// The longest text that is looked at: what twelve rungs with all they can have need, and spaces.
+const MAX_TEXT_BYTES: usize = 512;
+/// How much of a wrong text an error repeats, in characters.
+const MAX_QUOTE_CHARS: usize = 40;
+
+pub(super) fn parse(text: &str) -> Result<Ladder, Error> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(Error::Empty);
+    }
+    if text.len() > MAX_TEXT_BYTES {
+        return Err(wrong(text, "it is too long for a ladder"));
+    }
+    if let Some(preset) = presets::named(text) {
+        return Ok(preset.ladder());
+    }
+    let is_word = !text.contains([',', ':', '@']) && !text.starts_with(|c: char| c.is_ascii_digit());
+    if is_word {
+        return Err(Error::UnknownPreset { name: quote(text), nearest: presets::nearest(text) });
+    }
+    let items = text.split(',').count();
+    if items > MAX_RUNGS {
+        return Err(Error::TooManyRungs { rungs: items });
+    }
+    Ladder::of(text.split(',').map(rung).collect::<Result<_, _>>()?)
+}
+
+/// One item: `720p`, `720p:2800k`, `720p@crf22`, `720p:2.8M@crf22`.
+fn rung(item: &str) -> Result<Rung, Error> {
+    let item = item.trim();
+    if item.is_empty() {
+        return Err(wrong(item, "between two commas must be a rung, such as 720p"));
+    }
+    let lower = item.to_ascii_lowercase();
+    let (size, crf) = match lower.split_once('@') {
+        Some((size, crf)) => (size, Some(crf)),
+        None => (lower.as_str(), None),
+    };
+    let (height, rate) = match size.split_once(':') {
+        Some((height, rate)) => (height, Some(rate)),
+        None => (size, None),
+    };
+    if presets::named(height).is_some() {
+        return Err(wrong(item, "a preset stands alone, not beside other rungs"));
+    }
+    let height = height.strip_suffix('p').and_then(digits).ok_or_else(|| wrong(item, "a rung is a height with p, such as 720p"))?;
+    let max_bitrate_bps = rate
+        .map(|rate| bits_per_second(rate).ok_or_else(|| wrong(item, "a peak rate is a number with k or M, such as 720p:2800k")))
+        .transpose()?;
+    let crf = crf
+        .map(|crf| {
+            let crf = crf.strip_prefix("crf").and_then(digits).and_then(|crf| u8::try_from(crf).ok());
+            crf.ok_or_else(|| wrong(item, "a rate factor is written with @crf, such as 720p@crf22"))
+        })
+        .transpose()?;
+    Ok(Rung { height, max_bitrate_bps, crf })
+}
+
+/// `2800k` or `2.8m`: up to six digits after the point.
+fn bits_per_second(rate: &str) -> Option<u32> {
+    let (number, unit) = match rate.strip_suffix('k') {
+        Some(number) => (number, 1000),
+        None => (rate.strip_suffix('m')?, 1_000_000),
+    };
+    let (whole, fraction) = number.split_once('.').map_or((number, None), |(whole, fraction)| (whole, Some(fraction)));
+    let mut bits = u64::from(digits(whole)?) * unit;
+    if let Some(fraction) = fraction {
+        let scale = 10_u64.checked_pow(u32::try_from(fraction.len()).ok().filter(|&len| len <= 6)?)?;
+        bits += u64::from(digits(fraction)?) * unit / scale;
+    }
+    u32::try_from(bits).ok()
+}
+
+/// Digits alone: `parse` would take a sign.
+fn digits(text: &str) -> Option<u32> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
+fn wrong(item: &str, problem: &'static str) -> Error {
+    Error::Item { item: quote(item), problem }
+}
+
+fn quote(text: &str) -> String {
+    text.chars().take(MAX_QUOTE_CHARS).collect()
+}

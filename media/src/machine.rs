@@ -1,0 +1,197 @@
+//! What does a process bring to its rows? Its stores, its FFmpeg, its scratch space, and somebody to tell of progress.
+
+use std::{
+    fs::{self, File, TryLockError},
+    path::{Path, PathBuf},
+};
+
+use tempfile::{TempDir, TempPath};
+use tokio::sync::{OnceCell, broadcast};
+use tracing::{debug, warn};
+
+use crate::{
+    ErrorKind, Result,
+    ffmpeg::{self, Tools},
+    segments::Segment,
+    store::Stores,
+    titles::Titles,
+};
+
+/// Progress events that a slow listener may fall behind before it misses some.
+const EVENT_QUEUE: usize = 4096;
+
+/// Scratch folders are named like this, so that those of dead processes can be told and removed.
+const SCRATCH_PREFIX: &str = "spool-scratch-";
+
+/// The file in a scratch folder that its process keeps locked while it lives.
+const SCRATCH_LOCK: &str = "lock";
+
+/// What a process brings to its rows.
+#[derive(Debug)]
+pub struct Machine {
+    /// The object stores it can reach.
+    pub stores: Stores,
+    /// Its FFmpeg.
+    pub tools: Tools,
+    /// The sources it has open.
+    pub titles: Titles,
+    /// Its name, for part records.
+    pub host: String,
+    events: broadcast::Sender<Event>,
+    encoder: OnceCell<String>,
+    scratch: Scratch,
+}
+
+/// What happens to the rows of a process.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// FFmpeg starts on a row.
+    Started {
+        /// The row.
+        segment: Segment,
+        /// Rungs that are encoded; the others are there already.
+        rungs: Vec<String>,
+    },
+    /// FFmpeg is further along.
+    Advanced {
+        /// The row.
+        segment: Segment,
+        /// Milliseconds of the row that are encoded.
+        done_ms: i64,
+    },
+    /// A row is done.
+    Finished {
+        /// The row.
+        segment: Segment,
+        /// Rungs that were encoded for it.
+        encoded: usize,
+        /// Rungs that were there already.
+        reused: usize,
+    },
+}
+
+#[derive(Debug)]
+struct Scratch {
+    folder: TempDir,
+    _lock: File,
+}
+
+/// Why a process cannot work.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Scratch space cannot be had.
+    #[error("cannot use scratch folder {path}: {source}; name another with --scratch or SPOOL_SCRATCH")]
+    Scratch {
+        /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// What the failure means to whoever asked.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::NotAllowed
+    }
+}
+
+impl Machine {
+    /// A process with these stores and tools, and scratch space of its own below `scratch`.
+    ///
+    /// # Errors
+    /// Where the scratch space cannot be made.
+    pub fn new(stores: Stores, tools: Tools, scratch: &Path) -> Result<Self> {
+        remove_abandoned(scratch);
+        let failed = |source| Error::Scratch { path: scratch.to_owned(), source };
+        fs::create_dir_all(scratch).map_err(failed)?;
+        let folder = tempfile::Builder::new().prefix(SCRATCH_PREFIX).tempdir_in(scratch).map_err(failed)?;
+        // Locked before it has the name that others look for: else one that starts meanwhile takes the folder for abandoned.
+        let unnamed = folder.path().join("lock.new");
+        let lock = File::create(&unnamed).map_err(failed)?;
+        lock.lock().map_err(failed)?;
+        fs::rename(&unnamed, folder.path().join(SCRATCH_LOCK)).map_err(failed)?;
+        Ok(Self {
+            stores,
+            tools,
+            titles: Titles::default(),
+            host: nix::unistd::gethostname().map_or_else(|_| "unknown".to_owned(), |name| name.to_string_lossy().into_owned()),
+            events: broadcast::channel(EVENT_QUEUE).0,
+            encoder: OnceCell::new(),
+            scratch: Scratch { folder, _lock: lock },
+        })
+    }
+
+    /// This process's scratch folder. It goes when the process does.
+    pub fn scratch(&self) -> &Path {
+        self.scratch.folder.path()
+    }
+
+    /// Bytes that are free where the scratch folder is.
+    ///
+    /// # Errors
+    /// Where the system does not tell.
+    pub fn scratch_free_bytes(&self) -> Result<u64> {
+        let failed = |source: nix::Error| Error::Scratch { path: self.scratch().to_owned(), source: source.into() };
+        let stat = nix::sys::statvfs::statvfs(self.scratch()).map_err(failed)?;
+        Ok(stat.blocks_available() * stat.fragment_size())
+    }
+
+    /// Removes the scratch folder now: for a process that ends while something may still hold this machine.
+    pub fn leave(&self) {
+        if let Err(error) = fs::remove_dir_all(self.scratch()) {
+            debug!(path = %self.scratch().display(), %error, "cannot remove the scratch folder");
+        }
+    }
+
+    /// A folder in scratch space for one row.
+    pub(crate) fn scratch_folder(&self) -> Result<TempDir> {
+        let failed = |source| Error::Scratch { path: self.scratch().to_owned(), source };
+        Ok(tempfile::Builder::new().prefix("row-").tempdir_in(self.scratch()).map_err(failed)?)
+    }
+
+    /// An empty file in scratch space, deleted when dropped.
+    pub(crate) fn scratch_file(&self, prefix: &str, suffix: &str) -> Result<TempPath> {
+        let failed = |source| Error::Scratch { path: self.scratch().to_owned(), source };
+        let file = tempfile::Builder::new().prefix(prefix).suffix(suffix).tempfile_in(self.scratch()).map_err(failed)?;
+        Ok(file.into_temp_path())
+    }
+
+    /// Names the FFmpeg and encoder build: part of every key. Found out once per process.
+    ///
+    /// # Errors
+    /// Where FFmpeg is missing or lacks an encoder.
+    pub async fn encoder(&self) -> Result<&str> {
+        Ok(self.encoder.get_or_try_init(|| ffmpeg::build(&self.tools, self.scratch())).await?)
+    }
+
+    /// Listens to what happens to this process's rows.
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    pub(crate) fn tell(&self, event: Event) {
+        // Nobody listening is fine.
+        let _ = self.events.send(event);
+    }
+}
+
+/// Removes the scratch of processes that were killed: theirs are the folders whose lock is free.
+fn remove_abandoned(parent: &Path) {
+    let Ok(entries) = fs::read_dir(parent) else { return };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let named = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(SCRATCH_PREFIX));
+        let Ok(lock) = File::open(path.join(SCRATCH_LOCK)) else { continue };
+        if !named {
+            continue;
+        }
+        match lock.try_lock() {
+            Ok(()) => match fs::remove_dir_all(&path) {
+                Ok(()) => debug!(path = %path.display(), "removed scratch of a dead process"),
+                Err(error) => warn!(path = %path.display(), %error, "cannot remove scratch of a dead process"),
+            },
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => debug!(path = %path.display(), %error, "cannot tell whose scratch this is"),
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! How long are a rendition's media segments, and how many bits do they need a second?
+
+use super::{Error, RenditionTrack};
+
+/// Units of `EXTINF` per second: six digits after the point.
+pub(super) const MICROS: u128 = 1_000_000;
+
+/// The largest bit rate of any run of media segments that lasts between half and one and a half target durations, in bits per
+/// second, rounded up; of the whole rendition where it is shorter than that.
+///
+/// # Errors
+/// [`Error::NoMedia`] for a rendition without media.
+///
+/// Source: RFC 8216 section 4.1 (peak segment bit rate).
+pub fn peak_bps(track: &RenditionTrack) -> Result<u64, Error> {
+    let target = u128::from(target_seconds(&durations_micros(track)?)) * u128::from(track.timescale);
+    let mut peak: Option<(u128, u128)> = None;
+    for first in 0..track.entries.len() {
+        let (mut bytes, mut ticks) = (0, 0);
+        for entry in &track.entries[first..] {
+            bytes += u128::from(entry.bytes);
+            ticks += u128::from(entry.duration_ticks);
+            if 2 * ticks > 3 * target {
+                break;
+            }
+            if 2 * ticks >= target && peak.is_none_or(|(most, during)| bytes * during > most * ticks) {
+                peak = Some((bytes, ticks));
+            }
+        }
+    }
+    peak.map_or_else(|| average_bps(track), |(bytes, ticks)| Ok(bits_per_second(bytes, ticks, track.timescale)))
+}
+
+/// The bit rate of the whole rendition in bits per second, rounded up.
+///
+/// # Errors
+/// [`Error::NoMedia`] for a rendition without media.
+///
+/// Source: RFC 8216 section 4.1 (average segment bit rate).
+pub fn average_bps(track: &RenditionTrack) -> Result<u64, Error> {
+    durations_micros(track)?;
+    let bytes = track.entries.iter().map(|entry| u128::from(entry.bytes)).sum();
+    let ticks = track.entries.iter().map(|entry| u128::from(entry.duration_ticks)).sum();
+    Ok(bits_per_second(bytes, ticks, track.timescale))
+}
+
+/// Microseconds of each media segment: differences of its rounded end and start.
+pub(super) fn durations_micros(track: &RenditionTrack) -> Result<Vec<u128>, Error> {
+    let timescale = u128::from(track.timescale);
+    if track.entries.is_empty() || timescale == 0 || track.entries.iter().any(|entry| entry.duration_ticks == 0) {
+        return Err(Error::NoMedia { name: track.name.clone() });
+    }
+    let (mut ticks, mut start) = (0, 0);
+    let durations = track.entries.iter().map(|entry| {
+        ticks += u128::from(entry.duration_ticks);
+        let end = (ticks * MICROS + timescale / 2) / timescale;
+        let duration = end - start;
+        start = end;
+        duration
+    });
+    Ok(durations.collect())
+}
+
+/// The longest duration as it is written, rounded to nearest; at least one second.
+pub(super) fn target_seconds(micros: &[u128]) -> u64 {
+    let longest = micros.iter().max().copied().unwrap_or_default();
+    u64::try_from((longest + MICROS / 2) / MICROS).unwrap_or(u64::MAX).max(1)
+}
+
+fn bits_per_second(bytes: u128, ticks: u128, timescale: u32) -> u64 {
+    u64::try_from((bytes * 8 * u128::from(timescale)).div_ceil(ticks.max(1))).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,184 @@
+//! What does a URI name? Pure: no file is touched, no host is asked.
+
+use std::path::{Path, PathBuf};
+
+use url::Url;
+
+use super::error::{AddressProblem, Error};
+
+/// Where an object is, in the terms of what holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Address {
+    /// An absolute path of this machine.
+    Local(PathBuf),
+    /// A key in a bucket.
+    Bucket {
+        /// Which service.
+        service: Service,
+        /// `s3://bucket`, `abfs://container@account.dfs.core.windows.net`.
+        root: String,
+        /// What stands after `//` in `root`.
+        authority: String,
+        /// The key, verbatim: `%`, `#`, `?` and blanks are part of it, as the services' own tools have it.
+        key: object_store::path::Path,
+    },
+    /// A page of the web.
+    Web(Url),
+}
+
+/// Who keeps the buckets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Service {
+    S3,
+    Gcs,
+    Azure,
+}
+
+impl Address {
+    /// Reads a path or a URI.
+    ///
+    /// A plain path is taken literally (`%` and `#` are characters of file names; `~` is the shell's business) and made absolute;
+    /// `file://` is percent-decoded (RFC 8089); keys of buckets are literal.
+    pub(super) fn parse(uri: &str) -> Result<Self, Error> {
+        let bad = |problem| Error::BadAddress { uri: shown(uri), problem };
+        if uri.is_empty() {
+            return Err(bad(AddressProblem::Empty));
+        }
+        let Some((scheme, rest)) = split_scheme(uri) else {
+            let path = std::path::absolute(uri).map_err(|_| bad(AddressProblem::NoWorkingDirectory))?;
+            return Ok(Self::Local(path));
+        };
+        let bucket = |service| Self::bucket(service, &scheme, rest).map_err(bad);
+        match scheme.as_str() {
+            "file" => {
+                let url = Url::parse(uri).map_err(|e| bad(AddressProblem::Url(e)))?;
+                let path = url.to_file_path().map_err(|()| bad(AddressProblem::FileHost))?;
+                Ok(Self::Local(path))
+            }
+            "s3" => bucket(Service::S3),
+            "gs" => bucket(Service::Gcs),
+            "az" | "abfs" | "abfss" => bucket(Service::Azure),
+            "http" | "https" => Ok(Self::Web(Url::parse(uri).map_err(|e| bad(AddressProblem::Url(e)))?)),
+            _ => Err(Error::UnknownScheme { scheme }),
+        }
+    }
+
+    fn bucket(service: Service, scheme: &str, rest: &str) -> Result<Self, AddressProblem> {
+        let (authority, key) = rest.split_once('/').unwrap_or((rest, ""));
+        if authority.is_empty() {
+            return Err(AddressProblem::NoBucket);
+        }
+        // abfs has the container before the `@`; nobody has a password there.
+        if authority.contains(':') || (authority.contains('@') && service != Service::Azure) {
+            return Err(AddressProblem::Credentials);
+        }
+        let key = object_store::path::Path::parse(key).map_err(|_| AddressProblem::Key)?;
+        Ok(Self::Bucket { service, root: format!("{scheme}://{authority}"), authority: authority.to_owned(), key })
+    }
+
+    /// The URI that names the same again.
+    pub(super) fn uri(&self) -> String {
+        match self {
+            Self::Local(path) => file_uri(path),
+            Self::Bucket { root, key, .. } => key_uri(root, key),
+            Self::Web(url) => url.to_string(),
+        }
+    }
+}
+
+/// `file:///…`, percent-encoded.
+pub(super) fn file_uri(path: &Path) -> String {
+    // Only a relative path has no URL, and none gets here.
+    Url::from_file_path(path).map_or_else(|()| path.display().to_string(), String::from)
+}
+
+/// `s3://bucket/key`, verbatim.
+pub(super) fn key_uri(root: &str, key: &object_store::path::Path) -> String {
+    if key.is_root() { root.to_owned() } else { format!("{root}/{key}") }
+}
+
+/// A URI as it may be shown: presigned queries and anything like a password left out.
+pub fn shown(uri: &str) -> String {
+    let Some((scheme, rest)) = split_scheme(uri) else {
+        return uri.to_owned();
+    };
+    let web = matches!(scheme.as_str(), "http" | "https");
+    let rest = if web { rest.split(['?', '#']).next().unwrap_or_default() } else { rest };
+    let (authority, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
+    let host = match authority.rsplit_once('@') {
+        Some((user, host)) if web || user.contains(':') => host,
+        _ => authority,
+    };
+    format!("{scheme}://{host}{path}")
+}
+
+/// The scheme in lower case, and what follows `://`; nothing for a plain path.
+fn split_scheme(uri: &str) -> Option<(String, &str)> {
+    let (scheme, rest) = uri.split_once("://")?;
+    let mut chars = scheme.chars();
+    let is_scheme = chars.next().is_some_and(|c| c.is_ascii_alphabetic())
+        && chars.all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
+    is_scheme.then(|| (scheme.to_ascii_lowercase(), rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn file_names_keep_their_odd_characters() {
+        for name in ["a b.mp4", "100%.mp4", "take#1.mp4", "what?.mp4", "dép%20art.mp4", "x#12"] {
+            let path = format!("/videos/{name}");
+            let address = Address::parse(&path).unwrap();
+            assert_eq!(address, Address::Local(PathBuf::from(&path)));
+            assert_eq!(Address::parse(&address.uri()).unwrap(), address, "{}", address.uri());
+        }
+        assert_eq!(Address::parse("file:///a%20b%23c").unwrap(), Address::Local("/a b#c".into()));
+    }
+
+    #[test]
+    fn relative_paths_become_absolute_and_a_tilde_is_a_name() {
+        let Address::Local(path) = Address::parse("~/x.mp4").unwrap() else { panic!("not local") };
+        assert_eq!(path, std::env::current_dir().unwrap().join("~/x.mp4"));
+    }
+
+    #[test]
+    fn keys_are_literal() {
+        let address = Address::parse("S3://bucket/a b/100%25#1?x.mp4").unwrap();
+        assert_eq!(address.uri(), "s3://bucket/a b/100%25#1?x.mp4");
+        assert_eq!(Address::parse("s3://bucket/dir/").unwrap().uri(), "s3://bucket/dir");
+        assert_eq!(Address::parse("s3://bucket").unwrap().uri(), "s3://bucket");
+        assert!(Address::parse("abfs://c@acc.dfs.core.windows.net/k").is_ok());
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_without_the_secret() {
+        let problem = |uri: &str| match Address::parse(uri) {
+            Err(Error::BadAddress { problem, .. }) => problem,
+            other => panic!("{uri}: {other:?}"),
+        };
+        assert_eq!(problem(""), AddressProblem::Empty);
+        assert_eq!(problem("s3:///key"), AddressProblem::NoBucket);
+        assert_eq!(problem("s3://bucket/a//b"), AddressProblem::Key);
+        assert_eq!(problem("s3://bucket/../b"), AddressProblem::Key);
+        assert_eq!(problem("file://host/a"), AddressProblem::FileHost);
+        let error = Address::parse("s3://AKIA:hunter2@bucket/key").unwrap_err().to_string();
+        assert!(error.contains("environment") && error.contains("bucket") && !error.contains("hunter2"), "{error}");
+        let error = Address::parse("ftp://me:hunter2@host/x").unwrap_err().to_string();
+        assert!(error.contains("ftp://") && error.contains("s3://") && !error.contains("hunter2"), "{error}");
+        assert_eq!(shown("https://u:p@host/a.mp4?X-Amz-Signature=abc#t"), "https://host/a.mp4");
+        assert_eq!(shown("https://host?sig=abc"), "https://host");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_an_address_or_an_error(uri in "\\PC*") {
+            if let Ok(address) = Address::parse(&uri) {
+                prop_assert_eq!(Address::parse(&address.uri()).unwrap(), address);
+            }
+            let _ = shown(&uri);
+        }
+    }
+}

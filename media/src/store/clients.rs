@@ -1,0 +1,268 @@
+//! Which client speaks to which store, and with which options? One per bucket, made on demand.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
+    time::Duration,
+};
+
+use object_store::{
+    BackoffConfig, ClientOptions, ObjectStore, RetryConfig,
+    aws::{AmazonS3Builder, AmazonS3ConfigKey},
+    azure::MicrosoftAzureBuilder,
+    gcp::GoogleCloudStorageBuilder,
+    http::HttpBuilder,
+};
+use url::Url;
+
+use super::{
+    Location, Place,
+    address::{Address, Service, shown},
+    error::{Error, innermost},
+    profile,
+    wire::Connector,
+};
+
+/// How often a request is asked again after a transient failure: five tries in all.
+const RETRIES: usize = 4;
+
+/// After this long no further try is begun. A store that fails for longer is down, and the row's own retry is the better one.
+const RETRY_FOR: Duration = Duration::from_secs(30);
+
+/// Waits between tries: drawn at random between the first and three times the previous one (decorrelated jitter), so that a
+/// refused connection is reported after about 5 s, and a throttling store gets up to 17 s of rest.
+const BACKOFF: BackoffConfig =
+    BackoffConfig { init_backoff: Duration::from_millis(200), max_backoff: Duration::from_secs(8), base: 3.0 };
+
+/// Longest one request may take: a part of 8 MiB at 140 kB/s.
+const REQUEST_MAX: Duration = Duration::from_secs(60);
+
+/// Longest a connection may take to be made.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+
+/// Options by their environment variables' names.
+type Options = BTreeMap<String, String>;
+
+/// The stores that this process may use: one client per bucket, made when it is first asked for, kept for good.
+///
+/// Options are the ordinary variables of each provider: `AWS_*` (with `~/.aws` profiles), `GOOGLE_*`, `AZURE_*`, by the names that
+/// `object_store` knows them by.
+#[derive(Clone)]
+pub struct Stores {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    options: Options,
+    buckets: Mutex<HashMap<String, Arc<Client>>>,
+    web: Connector,
+    web_unlimited: Connector,
+}
+
+/// A store, and what is known of it.
+pub(super) struct Client {
+    pub store: Arc<dyn ObjectStore>,
+    /// `s3://bucket`; for the web the whole link, without its secrets.
+    pub root: String,
+    /// Has it been said that this store cannot write on a condition?
+    pub warned: AtomicBool,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The store's own would show links with their signatures.
+        f.debug_tuple("Client").field(&self.root).finish()
+    }
+}
+
+impl std::fmt::Debug for Stores {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Option values are secrets.
+        f.debug_struct("Stores").finish_non_exhaustive()
+    }
+}
+
+impl Stores {
+    /// Takes the options from the environment, now and once.
+    pub fn from_env() -> Self {
+        Self::with_options(
+            std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?))),
+        )
+    }
+
+    /// Takes the options given, by the names of their environment variables; the environment does not count.
+    pub fn with_options<K: Into<String>, V: Into<String>>(options: impl IntoIterator<Item = (K, V)>) -> Self {
+        let ours = |key: &str| {
+            ["AWS_", "GOOGLE_", "AZURE_"].iter().any(|prefix| key.starts_with(prefix)) || key == "SERVICE_ACCOUNT" || key == "HOME"
+        };
+        let options = options.into_iter().map(|(key, value)| (key.into(), value.into()));
+        // An empty variable is an unset one, as for AWS's own tools.
+        let options = options.filter(|(key, value): &(String, String)| ours(key) && !value.is_empty()).collect();
+        let (web, web_unlimited) = (Connector::shared(), Connector::shared());
+        Self { inner: Arc::new(Inner { options, buckets: Mutex::default(), web, web_unlimited }) }
+    }
+
+    /// Finds out what a path or a URI names, and how to reach it. Asks nobody yet.
+    ///
+    /// Plain paths are literal; `file://` is percent-decoded; keys of `s3://`, `gs://`, `az://` and `abfs://` are literal, as in the
+    /// providers' own tools; `http://` and `https://` can only be read.
+    ///
+    /// # Errors
+    /// [`Error::BadAddress`], [`Error::UnknownScheme`], and [`Error::Configuration`] where the options make no client.
+    pub fn locate(&self, uri: &str) -> Result<Location, Error> {
+        let address = Address::parse(uri)?;
+        let uri = address.uri();
+        let place = match address {
+            Address::Local(path) => Place::Local(path),
+            Address::Bucket { service, root, authority, key } => {
+                Place::Bucket { client: self.bucket(service, &root, &authority)?, key }
+            }
+            Address::Web(url) => Place::Web { stores: self.clone(), url },
+        };
+        Ok(Location { shown: shown(&uri), uri, place })
+    }
+
+    fn bucket(&self, service: Service, root: &str, authority: &str) -> Result<Arc<Client>, Error> {
+        let mut buckets = self.inner.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = buckets.get(root) {
+            return Ok(Arc::clone(client));
+        }
+        let store = match service {
+            Service::S3 => self.s3(root, authority),
+            Service::Gcs => self.gcs(authority).map_err(|e| misconfigured(root, &e)),
+            Service::Azure => self.azure(root).map_err(|e| misconfigured(root, &e)),
+        }?;
+        let client = Arc::new(Client { store, root: root.to_owned(), warned: AtomicBool::new(false) });
+        buckets.insert(root.to_owned(), Arc::clone(&client));
+        Ok(client)
+    }
+
+    fn s3(&self, root: &str, bucket: &str) -> Result<Arc<dyn ObjectStore>, Error> {
+        let mut options = self.inner.options.clone();
+        profile::complete(&mut options).map_err(|e| Error::Configuration { uri: root.to_owned(), detail: e.to_string() })?;
+        let endpoint = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"].into_iter().find_map(|key| options.get(key));
+        // Whoever names an http:// endpoint has allowed it.
+        let allow_http = endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));
+        let mut builder = AmazonS3Builder::new()
+            .with_client_options(limits().with_allow_http(allow_http))
+            .with_retry(retries())
+            .with_http_connector(Connector::with_metadata_v1(options.contains_key("AWS_IMDSV1_FALLBACK")));
+        for (key, value) in options.iter().filter(|(key, _)| key.starts_with("AWS_")) {
+            if let Ok(key) = key.to_ascii_lowercase().parse() {
+                builder = builder.with_config(key, value);
+            }
+        }
+        let by_host = options.get("AWS_VIRTUAL_HOSTED_STYLE_REQUEST").is_some_and(|value| is_true(value));
+        if let Some(endpoint) = endpoint.filter(|_| by_host).and_then(|endpoint| with_bucket_in_host(endpoint, bucket)) {
+            builder = builder.with_config(AmazonS3ConfigKey::S3Endpoint, endpoint);
+        }
+        let store = builder.with_bucket_name(bucket).build().map_err(|e| misconfigured(root, &e))?;
+        Ok(Arc::new(store))
+    }
+
+    fn gcs(&self, bucket: &str) -> object_store::Result<Arc<dyn ObjectStore>> {
+        let mut builder = GoogleCloudStorageBuilder::new()
+            .with_client_options(limits())
+            .with_retry(retries())
+            .with_http_connector(Connector::default());
+        for (key, value) in self.inner.options.iter().filter(|(key, _)| key.starts_with("GOOGLE_") || *key == "SERVICE_ACCOUNT") {
+            if let Ok(key) = key.to_ascii_lowercase().parse() {
+                builder = builder.with_config(key, value);
+            }
+        }
+        Ok(Arc::new(builder.with_bucket_name(bucket).build()?))
+    }
+
+    fn azure(&self, root: &str) -> object_store::Result<Arc<dyn ObjectStore>> {
+        let mut builder = MicrosoftAzureBuilder::new()
+            .with_client_options(limits())
+            .with_retry(retries())
+            .with_http_connector(Connector::default());
+        for (key, value) in self.inner.options.iter().filter(|(key, _)| key.starts_with("AZURE_")) {
+            if let Ok(key) = key.to_ascii_lowercase().parse() {
+                builder = builder.with_config(key, value);
+            }
+        }
+        Ok(Arc::new(builder.with_url(root).build()?))
+    }
+
+    /// A client for one page. Cheap: connections are shared.
+    pub(super) fn web(&self, url: &Url) -> Result<Arc<Client>, Error> {
+        web_client(url, limits().with_allow_http(true), &self.inner.web)
+    }
+
+    /// A client for one long download: its request as a whole has no time limit, so whoever reads limits each wait.
+    pub(super) fn web_unlimited(&self, url: &Url) -> Result<Arc<Client>, Error> {
+        web_client(url, limits().with_allow_http(true).with_timeout_disabled(), &self.inner.web_unlimited)
+    }
+}
+
+/// The link itself is the base, so that its query is kept; its object is the empty path.
+fn web_client(url: &Url, options: ClientOptions, connector: &Connector) -> Result<Arc<Client>, Error> {
+    let root = shown(url.as_str());
+    let builder = HttpBuilder::new().with_url(url.as_str()).with_retry(retries()).with_client_options(options);
+    let store = builder.with_http_connector(connector.clone()).build().map_err(|e| misconfigured(&root, &e))?;
+    Ok(Arc::new(Client { store: Arc::new(store), root, warned: AtomicBool::new(false) }))
+}
+
+/// `https://bucket.host` for `https://host`: in this style `object_store` wants the bucket in the endpoint, which is one for all
+/// buckets here.
+fn with_bucket_in_host(endpoint: &str, bucket: &str) -> Option<String> {
+    let mut url = Url::parse(endpoint).ok()?;
+    let host = url.host_str()?.to_owned();
+    if !host.strip_prefix(bucket).is_some_and(|rest| rest.starts_with('.')) {
+        url.set_host(Some(&format!("{bucket}.{host}"))).ok()?;
+    }
+    Some(url.as_str().trim_end_matches('/').to_owned())
+}
+
+/// As `object_store` reads its switches.
+fn is_true(value: &str) -> bool {
+    matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "on" | "yes" | "y")
+}
+
+fn limits() -> ClientOptions {
+    ClientOptions::new().with_timeout(REQUEST_MAX).with_connect_timeout(CONNECT_MAX)
+}
+
+fn retries() -> RetryConfig {
+    RetryConfig { backoff: BACKOFF, max_retries: RETRIES, retry_timeout: RETRY_FOR }
+}
+
+fn misconfigured(root: &str, error: &object_store::Error) -> Error {
+    Error::Configuration { uri: root.to_owned(), detail: innermost(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bucket_goes_into_the_host_once() {
+        let with = |endpoint| with_bucket_in_host(endpoint, "media").unwrap();
+        assert_eq!(with("https://s3.example.com:9000"), "https://media.s3.example.com:9000");
+        assert_eq!(with("https://media.s3.example.com/"), "https://media.s3.example.com");
+        assert_eq!(with("https://mediathek.example.com"), "https://media.mediathek.example.com");
+    }
+
+    #[test]
+    fn every_kind_of_bucket_gets_a_client_from_its_own_variables() {
+        let options = [
+            ("AWS_ACCESS_KEY_ID", "a"),
+            ("AWS_SECRET_ACCESS_KEY", "b"),
+            ("AWS_BUCKET", "not this one"),
+            ("AWS_PAGER", "no option of a store"),
+            ("AZURE_STORAGE_ACCOUNT_NAME", "account"),
+            ("AZURE_STORAGE_ACCOUNT_KEY", "a2V5"),
+            ("GOOGLE_SKIP_SIGNATURE", "true"),
+        ];
+        let stores = Stores::with_options(options);
+        for uri in ["s3://media/a", "gs://media/a", "az://media/a", "abfss://media@account.dfs.core.windows.net/a"] {
+            let location = stores.locate(uri).unwrap();
+            assert_eq!((location.uri(), location.child("b/c").uri()), (uri, format!("{uri}/b/c").as_str()));
+        }
+        assert_eq!(stores.inner.buckets.lock().unwrap().len(), 4);
+        stores.locate("s3://media/another").unwrap();
+        assert_eq!(stores.inner.buckets.lock().unwrap().len(), 4, "one client per bucket");
+    }
+}

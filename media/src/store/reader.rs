@@ -1,0 +1,350 @@
+//! How is a source read, so that every byte is of the object that was opened?
+
+use std::{
+    ops::Range,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::{GetOptions, GetRange, GetResult, ObjectMeta, ObjectStoreExt};
+
+use super::{
+    Location, Place, blocking,
+    clients::Client,
+    error::{Error, lacks_ranges},
+    local,
+};
+
+/// Largest range that one request asks for: large enough that requests' latency does not matter, small enough that a broken one
+/// costs little and that a slow line finishes it within the time limit.
+const FETCH_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Requests of one read or one save at a time. One connection to S3 gives some 50 to 90 MB/s; four fill a gigabit line.
+const FETCHES_AT_ONCE: usize = 4;
+
+/// How long a download as a whole may go without a byte.
+const IDLE_MAX: Duration = Duration::from_secs(30);
+
+/// Bytes of sources that this process has read from stores.
+static BYTES_READ: AtomicU64 = AtomicU64::new(0);
+
+/// Bytes of sources that this process has read from stores so far: a counter for metrics.
+pub fn bytes_read() -> u64 {
+    BYTES_READ.load(Ordering::Relaxed)
+}
+
+/// What pins a source: every read during a job is of the same bytes.
+#[derive(Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub struct Source {
+    /// Absolute URI: `file:///…`, `s3://…`, `gs://…`, `az://…`, `http(s)://…`. A presigned link is a secret: [`Source::shown`].
+    pub uri: String,
+    /// The store's ETag, or size and modification time where it has none.
+    pub etag: String,
+    /// Length in bytes.
+    pub bytes: u64,
+}
+
+impl Source {
+    /// The URI as it may be shown: without credentials and without the query of a presigned link.
+    pub fn shown(&self) -> String {
+        super::address::shown(&self.uri)
+    }
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Source").field("uri", &self.shown()).field("etag", &self.etag).field("bytes", &self.bytes).finish()
+    }
+}
+
+/// A source opened for reading: every read is conditional on the ETag seen when it was opened.
+#[derive(Debug, Clone)]
+pub struct SourceReader {
+    location: Location,
+    source: Source,
+    way: Way,
+    bytes_read: Arc<AtomicU64>,
+}
+
+/// How the source can be read.
+#[derive(Debug, Clone)]
+enum Way {
+    /// A file of this machine.
+    File(PathBuf),
+    /// Ranges, each under this condition.
+    Ranges { client: Arc<Client>, condition: GetOptions },
+    /// At once, from start to end.
+    Whole,
+}
+
+impl SourceReader {
+    pub(super) async fn open(location: Location) -> Result<Self, Error> {
+        let (source, way) = match &location.place {
+            Place::Local(path) => {
+                let (path, looked_at) = (path.clone(), path.clone());
+                let stat = blocking(move || local::stat(&looked_at)).await.map_err(|e| location.system(e))?;
+                (location.source(stat.tag(), stat.bytes), Way::File(path))
+            }
+            Place::Bucket { client, key } => {
+                let meta = match client.store.head(key).await {
+                    Ok(meta) => meta,
+                    Err(object_store::Error::NotFound { .. }) => return Err(client.missing(&location.shown, key).await),
+                    Err(e) => return Err(client.error(&location.shown, &e)),
+                };
+                location.pin(client, &meta, true)
+            }
+            Place::Web { stores, url } => {
+                let client = &stores.web(url)?;
+                let (meta, has_ranges) = probe(client).await.map_err(|e| client.error(&location.shown, &e))?;
+                location.pin(client, &meta, has_ranges)
+            }
+        };
+        Ok(Self { location, source, way, bytes_read: Arc::default() })
+    }
+
+    /// What was opened.
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// Where it is.
+    pub fn location(&self) -> &Location {
+        &self.location
+    }
+
+    /// The file, if the source is one of this machine: it need not be copied to be read.
+    pub fn local_path(&self) -> Option<&Path> {
+        match &self.way {
+            Way::File(path) => Some(path),
+            _ => None,
+        }
+    }
+
+    /// Can it only be read as a whole? True of web servers without ranges, or with neither ETag nor Last-Modified, where two
+    /// reads may be of different bytes: [`Self::save`] it once, and work on the copy.
+    pub fn must_download(&self) -> bool {
+        matches!(self.way, Way::Whole)
+    }
+
+    /// Bytes read through this reader and its clones.
+    pub fn bytes_read(&self) -> u64 {
+        self.bytes_read.load(Ordering::Relaxed)
+    }
+
+    /// Reads a range, in several requests at a time where it is long. The whole range is held in memory: the caller bounds it.
+    ///
+    /// # Errors
+    /// [`Error::SourceChanged`] if the object is not the one that was opened; [`Error::OutOfRange`] if the range does not lie in it;
+    /// [`Error::NoRanges`] where [`Self::must_download`]; what the store says otherwise.
+    pub async fn read(&self, range: Range<u64>) -> Result<Bytes, Error> {
+        let Range { start, end } = range;
+        if start > end || end > self.source.bytes {
+            return Err(Error::OutOfRange { uri: self.location.shown.clone(), start, end, bytes: self.source.bytes });
+        }
+        if end - start <= FETCH_BYTES {
+            return self.fetch(start..end).await;
+        }
+        let mut whole = BytesMut::new();
+        let mut pieces = stream::iter(pieces(start..end)).map(|piece| self.fetch(piece)).buffered(FETCHES_AT_ONCE);
+        while let Some(piece) = pieces.try_next().await? {
+            // Grown by what came, not by what was asked for.
+            whole.extend_from_slice(&piece);
+        }
+        Ok(whole.freeze())
+    }
+
+    /// Writes the whole source to a file, which appears when it is complete; memory stays flat.
+    ///
+    /// # Errors
+    /// As [`Self::read`]; [`Error::LocalFile`] and [`Error::DiskFull`] for the file.
+    pub async fn save(&self, path: &Path) -> Result<(), Error> {
+        let directory = path.parent().unwrap_or(path).to_owned();
+        let staged = blocking(move || tempfile::Builder::new().prefix(local::HIDDEN_PREFIX).tempfile_in(directory));
+        let staged = staged.await.map_err(|e| Error::file(path, e))?;
+        let file = Arc::new(staged.as_file().try_clone().map_err(|e| Error::file(path, e))?);
+        let write = async |at: u64, bytes: Bytes| {
+            let file = Arc::clone(&file);
+            blocking(move || file.write_all_at(&bytes, at)).await.map_err(|e| Error::file(path, e))
+        };
+        match &self.way {
+            Way::File(from) => self.copy(from, path, &staged).await?,
+            Way::Ranges { .. } => {
+                let saved = stream::iter(pieces(0..self.source.bytes)).map(|piece| async {
+                    let at = piece.start;
+                    write(at, self.fetch(piece).await?).await
+                });
+                saved.buffer_unordered(FETCHES_AT_ONCE).try_collect::<()>().await?;
+            }
+            Way::Whole => {
+                let result = self.download().await?;
+                let mut chunks = result.into_stream();
+                let mut at = 0;
+                loop {
+                    let next = tokio::time::timeout(IDLE_MAX, chunks.try_next()).await;
+                    let next = next.map_err(|_| self.location.unreachable("the download stood still"))?;
+                    let Some(chunk) = next.map_err(|e| self.location.remote(&e))? else { break };
+                    self.count(chunk.len() as u64);
+                    let length = chunk.len() as u64;
+                    write(at, chunk).await?;
+                    at += length;
+                }
+                if at != self.source.bytes {
+                    return Err(self.changed());
+                }
+            }
+        }
+        staged.persist(path).map(|_| ()).map_err(|e| Error::file(path, e.error))
+    }
+
+    /// One request. Not for more than [`FETCH_BYTES`], except from a file.
+    async fn fetch(&self, range: Range<u64>) -> Result<Bytes, Error> {
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        let bytes = match &self.way {
+            Way::File(path) => {
+                let (path, pinned, range) = (path.clone(), self.source.etag.clone(), range.clone());
+                let read = blocking(move || local::read_range(&path, &pinned, range)).await;
+                Bytes::from(read.map_err(|e| self.location.system(e))?.ok_or_else(|| self.changed())?)
+            }
+            Way::Ranges { client, condition } => {
+                let options = GetOptions { range: Some(GetRange::Bounded(range.clone())), ..condition.clone() };
+                let key = self.location.key();
+                let result = client.store.get_opts(&key, options).await.map_err(|e| self.location.remote(&e))?;
+                self.check(&result.meta)?;
+                result.bytes().await.map_err(|e| self.location.remote(&e))?
+            }
+            Way::Whole => return Err(Error::NoRanges { uri: self.location.shown.clone() }),
+        };
+        self.count(bytes.len() as u64);
+        Ok(bytes)
+    }
+
+    async fn copy(&self, from: &Path, path: &Path, staged: &tempfile::NamedTempFile) -> Result<(), Error> {
+        let mut file = staged.as_file().try_clone().map_err(|e| Error::file(path, e))?;
+        let (from, pinned) = (from.to_owned(), self.source.etag.clone());
+        let same = blocking(move || local::copy_pinned(&from, &pinned, &mut file)).await.map_err(|e| Error::file(path, e))?;
+        if !same {
+            return Err(self.changed());
+        }
+        self.count(self.source.bytes);
+        Ok(())
+    }
+
+    async fn download(&self) -> Result<GetResult, Error> {
+        let Place::Web { stores, url } = &self.location.place else {
+            return Err(Error::NoRanges { uri: self.location.shown.clone() });
+        };
+        let client = stores.web_unlimited(url)?;
+        let result = client.store.get_opts(&self.location.key(), GetOptions::default()).await;
+        let result = result.map_err(|e| self.location.remote(&e))?;
+        self.check(&result.meta)?;
+        Ok(result)
+    }
+
+    /// Is the answer of what was opened? Servers that ignore the condition are found out here.
+    fn check(&self, meta: &ObjectMeta) -> Result<(), Error> {
+        if tag(meta).unwrap_or_default() == self.source.etag && meta.size == self.source.bytes {
+            Ok(())
+        } else {
+            Err(self.changed())
+        }
+    }
+
+    fn changed(&self) -> Error {
+        Error::SourceChanged { uri: self.location.shown.clone() }
+    }
+
+    fn count(&self, bytes: u64) {
+        self.bytes_read.fetch_add(bytes, Ordering::Relaxed);
+        BYTES_READ.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Location {
+    fn source(&self, etag: String, bytes: u64) -> Source {
+        Source { uri: self.uri.clone(), etag, bytes }
+    }
+
+    fn pin(&self, client: &Arc<Client>, meta: &ObjectMeta, has_ranges: bool) -> (Source, Way) {
+        let tag = tag(meta);
+        let way = match &tag {
+            Some(_) if has_ranges => Way::Ranges { client: Arc::clone(client), condition: condition(meta) },
+            _ => Way::Whole,
+        };
+        (self.source(tag.unwrap_or_default(), meta.size), way)
+    }
+}
+
+/// What tells one state of an object from another: its ETag, else size and date, else nothing.
+fn tag(meta: &ObjectMeta) -> Option<String> {
+    let dated = || is_dated(meta).then(|| format!("{:x}-{:x}", meta.size, meta.last_modified.timestamp_millis()));
+    meta.e_tag.clone().or_else(dated)
+}
+
+/// A missing Last-Modified comes as the epoch.
+fn is_dated(meta: &ObjectMeta) -> bool {
+    meta.last_modified.timestamp() != 0
+}
+
+/// The condition under which a range is of the same object.
+///
+/// A weak ETag never satisfies If-Match (RFC 9110 section 13.1.1), so there the date is asked for and the ETag of the answer compared.
+fn condition(meta: &ObjectMeta) -> GetOptions {
+    let strong = meta.e_tag.clone().filter(|tag| !tag.starts_with("W/"));
+    let date = (strong.is_none() && is_dated(meta)).then_some(meta.last_modified);
+    GetOptions { if_match: strong, if_unmodified_since: date, ..GetOptions::default() }
+}
+
+/// Looks at a page of the web by asking for its first byte: tells the length and whether there are ranges, and works with
+/// presigned links, which forbid HEAD.
+pub(super) async fn probe(client: &Client) -> object_store::Result<(ObjectMeta, bool)> {
+    let page = object_store::path::Path::default();
+    let first_byte = GetOptions { range: Some(GetRange::Bounded(0..1)), ..GetOptions::default() };
+    match client.store.get_opts(&page, first_byte).await {
+        Ok(result) => Ok((result.meta, true)),
+        // An empty page has no first byte.
+        Err(e) if lacks_ranges(&e) => Ok((client.store.get_opts(&page, GetOptions::default()).await?.meta, false)),
+        Err(e) => Err(e),
+    }
+}
+
+/// A range in pieces of at most [`FETCH_BYTES`].
+fn pieces(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+    let Range { start, end } = range;
+    let count = (end - start).div_ceil(FETCH_BYTES);
+    (0..count).map(move |i| start + i * FETCH_BYTES..end.min(start + (i + 1) * FETCH_BYTES))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn pieces_cover_a_range_once_and_are_bounded(start in 0..1_u64 << 40, length in 0..1_u64 << 30) {
+            let mut at = start;
+            for piece in pieces(start..start + length) {
+                prop_assert_eq!(piece.start, at);
+                prop_assert!(!piece.is_empty() && piece.end - piece.start <= FETCH_BYTES);
+                at = piece.end;
+            }
+            prop_assert_eq!(at, start + length);
+        }
+    }
+
+    #[test]
+    fn a_source_is_shown_without_its_signature() {
+        let source = Source { uri: "https://host/a.mp4?X-Amz-Signature=abc".into(), etag: "e".into(), bytes: 1 };
+        assert!(!format!("{source:?}").contains("abc"));
+    }
+}

@@ -1,0 +1,286 @@
+//! How are objects written to and listed in a bucket? Uploads in parts with flat memory; creation and replacement on a condition.
+
+use std::{
+    fs::File,
+    os::unix::fs::FileExt,
+    path::{Path as FilePath, PathBuf},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use backon::{ExponentialBuilder, Retryable};
+use bytes::Bytes;
+use futures::{TryStreamExt, stream::FuturesUnordered};
+use object_store::{
+    GetOptions, GetRange, MultipartUpload, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
+    UpdateVersion, path::Path,
+};
+
+use super::{
+    Content, Created, Replaced, blocking,
+    clients::Client,
+    error::{Error, lacks_conditions, may_have_arrived},
+};
+
+/// Above this an upload goes in parts, of this size unless there would be too many (S3: 5 MiB at least, 10,000 parts at most).
+const PART_BYTES: u64 = 8 * 1024 * 1024;
+const PARTS_MAX: u64 = 10_000;
+
+/// Parts on their way at a time: with one more being read, what an upload holds in memory.
+const PARTS_AT_ONCE: usize = 4;
+
+/// Largest part, and so, times [`PARTS_MAX`], the largest object: 625 GiB with 320 MiB of memory.
+const PART_MAX_BYTES: u64 = 64 * 1024 * 1024;
+
+/// How often a conditional write is repeated when its answer got lost. The client itself does not: such a write may have arrived.
+const REPEATS: usize = 2;
+
+/// First wait before such a repeat; jittered and doubled.
+const REPEAT_WAIT: Duration = Duration::from_millis(500);
+
+/// What is to be uploaded.
+pub(super) enum Payload {
+    Bytes(Bytes),
+    File { path: PathBuf, file: Arc<File>, bytes: u64 },
+}
+
+impl Payload {
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::File { bytes, .. } => *bytes,
+        }
+    }
+
+    async fn part(&self, start: u64, end: u64) -> Result<Bytes, Error> {
+        let (path, file) = match self {
+            // Both lie within a length that is a usize.
+            Self::Bytes(bytes) => return Ok(bytes.slice(start as usize..end as usize)),
+            Self::File { path, file, .. } => (path, Arc::clone(file)),
+        };
+        let read = blocking(move || {
+            let mut part = vec![0; (end - start) as usize];
+            file.read_exact_at(&mut part, start).map(|()| Bytes::from(part))
+        });
+        read.await.map_err(|e| Error::file(path, e))
+    }
+}
+
+impl Client {
+    pub(super) fn error(&self, uri: &str, error: &object_store::Error) -> Error {
+        Error::remote(uri, &self.root, error)
+    }
+
+    /// What a 404 means: HEAD has no body that would tell a missing bucket from a missing object, GET has.
+    pub(super) async fn missing(&self, uri: &str, key: &Path) -> Error {
+        let first_byte = GetOptions { range: Some(GetRange::Bounded(0..1)), ..GetOptions::default() };
+        match self.store.get_opts(key, first_byte).await {
+            // It has just been made; who asked was told that it is not there, and that was true.
+            Ok(_) => Error::NotFound { uri: uri.to_owned() },
+            Err(e) => self.error(uri, &e),
+        }
+    }
+
+    /// Length of an object, nothing where there is none (a missing bucket is an error).
+    pub(super) async fn size(&self, uri: &str, key: &Path) -> Result<Option<u64>, Error> {
+        match self.store.head(key).await {
+            Ok(meta) => Ok(Some(meta.size)),
+            Err(object_store::Error::NotFound { .. }) => match self.missing(uri, key).await {
+                Error::NotFound { .. } => Ok(None),
+                error => Err(error),
+            },
+            Err(e) => Err(self.error(uri, &e)),
+        }
+    }
+
+    /// Uploads, replacing what is there; in parts where it is large.
+    pub(super) async fn put(&self, uri: &str, key: &Path, payload: Payload, content: Content) -> Result<(), Error> {
+        let bytes = payload.bytes();
+        if bytes <= PART_BYTES {
+            let payload = payload.part(0, bytes).await?;
+            let result = self.put_opts(key, payload, content, PutMode::Overwrite).await;
+            return result.map(|_| ()).map_err(|e| self.error(uri, &e));
+        }
+        let part_bytes = bytes.div_ceil(PARTS_MAX).max(PART_BYTES);
+        if part_bytes > PART_MAX_BYTES {
+            return Err(Error::TooLarge { uri: uri.to_owned(), bytes, limit: PART_MAX_BYTES * PARTS_MAX });
+        }
+        let options = PutMultipartOptions { attributes: content.attributes(), ..PutMultipartOptions::default() };
+        let upload = self.store.put_multipart_opts(key, options).await.map_err(|e| self.error(uri, &e))?;
+        let mut upload = Upload(Some(upload));
+        let mut on_their_way = FuturesUnordered::new();
+        let mut start = 0;
+        while start < bytes {
+            if on_their_way.len() == PARTS_AT_ONCE {
+                on_their_way.try_next().await.map_err(|e| self.error(uri, &e))?;
+            }
+            let end = bytes.min(start + part_bytes);
+            let part = payload.part(start, end).await?;
+            if let Upload(Some(upload)) = &mut upload {
+                on_their_way.push(upload.put_part(PutPayload::from_bytes(part)));
+            }
+            start = end;
+        }
+        while on_their_way.try_next().await.map_err(|e| self.error(uri, &e))?.is_some() {}
+        upload.complete().await.map_err(|e| self.error(uri, &e))
+    }
+
+    /// Creates an object if there is none.
+    ///
+    /// A creation whose answer got lost is repeated, and may then find its own object: [`Created::AlreadyThere`], and whoever reads
+    /// the winner reads the same bytes.
+    pub(super) async fn create(&self, uri: &str, key: &Path, bytes: Bytes, content: Content) -> Result<Created, Error> {
+        let put = || self.put_opts(key, bytes.clone(), content, PutMode::Create);
+        let no_winner = |e: &object_store::Error| matches!(e, object_store::Error::AlreadyExists { .. });
+        for _ in 0..=REPEATS {
+            match put.retry(repeats()).when(may_have_arrived).await {
+                Ok(_) => return Ok(Created::Yes),
+                // 412, but S3 says 409 also while another's creation is under way, which may still fail.
+                Err(e) if no_winner(&e) => {
+                    if self.size(uri, key).await?.is_some() {
+                        return Ok(Created::AlreadyThere);
+                    }
+                }
+                Err(e) if lacks_conditions(&e) => return self.check_then_create(uri, key, bytes, content).await,
+                Err(e) => return Err(self.error(uri, &e)),
+            }
+        }
+        Err(Error::Unavailable { uri: uri.to_owned(), detail: "others create and delete it at the same time".to_owned() })
+    }
+
+    /// Replaces an object if it is still the expected version (nothing: if there is none).
+    pub(super) async fn replace(
+        &self,
+        uri: &str,
+        key: &Path,
+        bytes: Bytes,
+        content: Content,
+        expected: Option<&UpdateVersion>,
+    ) -> Result<Replaced, Error> {
+        let mode = || expected.map_or(PutMode::Create, |version| PutMode::Update(version.clone()));
+        let put = || self.put_opts(key, bytes.clone(), content, mode());
+        match put.retry(repeats()).when(may_have_arrived).await {
+            Ok(_) => Ok(Replaced::Yes),
+            // A repeated write finds its own first try in its way, and that is no conflict: what is there is what was wanted.
+            Err(object_store::Error::Precondition { .. } | object_store::Error::AlreadyExists { .. }) => {
+                let present = self.read(uri, key, bytes.len() as u64).await;
+                Ok(if matches!(present, Ok(Some((present, _))) if present == bytes) { Replaced::Yes } else { Replaced::Conflict })
+            }
+            Err(e) if lacks_conditions(&e) => self.check_then_replace(uri, key, bytes, content, expected).await,
+            Err(e) => Err(self.error(uri, &e)),
+        }
+    }
+
+    /// Reads a whole small object with its version; nothing where there is none.
+    pub(super) async fn read(&self, uri: &str, key: &Path, limit: u64) -> Result<Option<(Bytes, UpdateVersion)>, Error> {
+        let result = match self.store.get_opts(key, GetOptions::default()).await {
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            result => result.map_err(|e| self.error(uri, &e))?,
+        };
+        if result.meta.size > limit {
+            return Err(Error::TooLarge { uri: uri.to_owned(), bytes: result.meta.size, limit });
+        }
+        let version = UpdateVersion { e_tag: result.meta.e_tag.clone(), version: result.meta.version.clone() };
+        let bytes = result.bytes().await.map_err(|e| self.error(uri, &e))?;
+        Ok(Some((bytes, version)))
+    }
+
+    /// The fallback of [`Self::create`] for stores without conditional writes: two who create at once may both believe that they won.
+    async fn check_then_create(&self, uri: &str, key: &Path, bytes: Bytes, content: Content) -> Result<Created, Error> {
+        self.warn_check_then_put();
+        if self.size(uri, key).await?.is_some() {
+            return Ok(Created::AlreadyThere);
+        }
+        let result = self.put_opts(key, bytes, content, PutMode::Overwrite).await;
+        result.map(|_| Created::Yes).map_err(|e| self.error(uri, &e))
+    }
+
+    /// The fallback of [`Self::replace`]: of two who replace at once, the later one wins and neither sees a conflict.
+    async fn check_then_replace(
+        &self,
+        uri: &str,
+        key: &Path,
+        bytes: Bytes,
+        content: Content,
+        expected: Option<&UpdateVersion>,
+    ) -> Result<Replaced, Error> {
+        self.warn_check_then_put();
+        let present = match self.store.head(key).await {
+            Ok(meta) => Some(meta.e_tag),
+            Err(object_store::Error::NotFound { .. }) => None,
+            Err(e) => return Err(self.error(uri, &e)),
+        };
+        if present != expected.map(|version| version.e_tag.clone()) {
+            return Ok(Replaced::Conflict);
+        }
+        let result = self.put_opts(key, bytes, content, PutMode::Overwrite).await;
+        result.map(|_| Replaced::Yes).map_err(|e| self.error(uri, &e))
+    }
+
+    fn warn_check_then_put(&self) {
+        if !self.warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                store = %self.root,
+                "this store has no conditional writes: two publishers at the same moment may overwrite each other, \
+                 and a row that runs twice may leave a second set of objects; run one job per destination at a time"
+            );
+        }
+    }
+
+    async fn put_opts(&self, key: &Path, bytes: Bytes, content: Content, mode: PutMode) -> object_store::Result<PutResult> {
+        let options = PutOptions { mode, attributes: content.attributes(), ..PutOptions::default() };
+        self.store.put_opts(key, PutPayload::from_bytes(bytes), options).await
+    }
+}
+
+/// Opens a file to be uploaded.
+pub(super) async fn open_payload(path: &FilePath) -> Result<Payload, Error> {
+    let owned = path.to_owned();
+    let opened = blocking(move || {
+        let file = File::open(&owned)?;
+        let bytes = file.metadata()?.len();
+        Ok(Payload::File { path: owned, file: Arc::new(file), bytes })
+    });
+    opened.await.map_err(|e| Error::file(path, e))
+}
+
+/// An upload in parts. Dropped before it is complete, it is aborted: parts that nobody can see cost money until someone does.
+struct Upload(Option<Box<dyn MultipartUpload>>);
+
+impl Upload {
+    async fn complete(mut self) -> object_store::Result<()> {
+        if let Some(upload) = &mut self.0 {
+            upload.complete().await?;
+        }
+        self.0 = None;
+        Ok(())
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        let Some(mut upload) = self.0.take() else { return };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        runtime.spawn(async move {
+            if let Err(error) = upload.abort().await {
+                tracing::debug!(%error, "an upload in parts could not be aborted");
+            }
+        });
+    }
+}
+
+fn repeats() -> ExponentialBuilder {
+    ExponentialBuilder::default().with_min_delay(REPEAT_WAIT).with_max_times(REPEATS).with_jitter()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_upload_has_as_many_parts_as_there_may_be() {
+        let largest = PART_MAX_BYTES * PARTS_MAX;
+        assert_eq!(largest.div_ceil(PARTS_MAX), PART_MAX_BYTES);
+        assert_eq!(largest.div_ceil(largest.div_ceil(PARTS_MAX)), PARTS_MAX);
+    }
+}

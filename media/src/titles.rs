@@ -1,0 +1,225 @@
+//! What is known of a source that a process works on? Opened once per source and version, and shared by its rows.
+
+use std::{
+    collections::VecDeque,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::{io::AsyncReadExt, sync::OnceCell};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::{
+    Result,
+    grid::Grid,
+    index::{self, Container, Index, Sample, Track, TrackKind},
+    machine::{self, Machine},
+    parts,
+    probe::{self, Probe},
+    segments::Segment,
+    store::{Source, SourceReader},
+    window,
+};
+
+/// Titles that a process keeps open: an index of a long film is some 20 MB, and a whole-file copy takes scratch space.
+const OPEN_TITLES: usize = 8;
+
+/// Bytes from the front of a source that tell its container.
+const HEAD_BYTES: u64 = 64 << 10;
+
+/// A source that is opened: what is in it, where its frames are, and the clock of its output.
+#[derive(Debug)]
+pub struct Title {
+    /// What pins its bytes.
+    pub source: Source,
+    /// What is in it.
+    pub probe: Probe,
+    /// Where its frames are.
+    pub index: Index,
+    /// The output frame clock.
+    pub grid: Grid,
+    /// Reads its bytes.
+    pub reader: SourceReader,
+    /// The whole file, where rows cannot read windows of it.
+    pub whole: Option<WholeFile>,
+}
+
+/// A local file that holds all of a source.
+#[derive(Debug)]
+pub enum WholeFile {
+    /// The source itself: it was local already.
+    Source(PathBuf),
+    /// A copy in scratch space, deleted with the title.
+    Copy(tempfile::TempPath),
+}
+
+impl AsRef<Path> for WholeFile {
+    fn as_ref(&self) -> &Path {
+        match self {
+            Self::Source(path) => path,
+            Self::Copy(path) => path,
+        }
+    }
+}
+
+impl Title {
+    /// The track that the pictures come from.
+    pub fn video_track(&self) -> Option<&Track> {
+        let video = self.probe.video.as_ref()?;
+        self.index.tracks.get(video.stream as usize)
+    }
+}
+
+type Slot = Arc<OnceCell<Arc<Title>>>;
+
+/// The titles that a process has open.
+#[derive(Debug, Default)]
+pub struct Titles {
+    /// Most recently used last.
+    slots: Mutex<VecDeque<(Source, Slot)>>,
+}
+
+impl Titles {
+    fn slot(&self, source: &Source) -> Slot {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = slots.iter().position(|(known, _)| known == source).and_then(|at| slots.remove(at));
+        let (source, slot) = found.unwrap_or_else(|| (source.clone(), Slot::default()));
+        if slots.len() >= OPEN_TITLES {
+            slots.pop_front();
+        }
+        slots.push_back((source, slot.clone()));
+        slot
+    }
+
+    fn find(&self, uri: &str, etag: &str) -> Option<Arc<Title>> {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.iter().find(|(source, _)| source.uri == uri && source.etag == etag).and_then(|(_, slot)| slot.get().cloned())
+    }
+}
+
+/// Opens the source at a path or URI as it is now.
+///
+/// # Errors
+/// Where it is missing, not readable, or not a video.
+pub async fn open(machine: &Machine, uri: &str) -> Result<Arc<Title>> {
+    let reader = machine.stores.locate(uri)?.open().await?;
+    open_reader(machine, reader).await
+}
+
+/// Opens the source of a row: exactly the version that was planned.
+///
+/// # Errors
+/// As [`open`], and where the source is another by now.
+pub async fn open_planned(machine: &Machine, segment: &Segment) -> Result<Arc<Title>> {
+    if let Some(title) = machine.titles.find(&segment.source, &segment.etag) {
+        return Ok(title);
+    }
+    let reader = machine.stores.locate(&segment.source)?.open().await?;
+    let found = &reader.source().etag;
+    if *found != segment.etag {
+        let (uri, planned, found) = (segment.source.clone(), segment.etag.clone(), found.clone());
+        return Err(parts::Error::SourceChanged { uri, planned, found }.into());
+    }
+    open_reader(machine, reader).await
+}
+
+async fn open_reader(machine: &Machine, reader: SourceReader) -> Result<Arc<Title>> {
+    let slot = machine.titles.slot(reader.source());
+    slot.get_or_try_init(|| async { read(machine, reader).await.map(Arc::new) }).await.cloned()
+}
+
+async fn read(machine: &Machine, reader: SourceReader) -> Result<Title> {
+    let shown = reader.location().to_string();
+    look(machine, reader).await.map_err(|e| e.of(&shown))
+}
+
+/// Finds out all there is to know: from the index and a few samples where the container has an index, from the whole file elsewhere.
+async fn look(machine: &Machine, reader: SourceReader) -> Result<Title> {
+    let source = reader.source().clone();
+    // A server without ranges gives all or nothing.
+    let mut whole = if reader.must_download() { Some(download(machine, &reader).await?) } else { None };
+    let head = match &whole {
+        Some(file) => head_of(file.as_ref()).await?,
+        None => reader.read(0..source.bytes.min(HEAD_BYTES)).await?.to_vec(),
+    };
+    let demuxer = probe::sniff(&head)?.demuxer;
+    let cancel = CancellationToken::new();
+    let limits = probe::Limits::default();
+    let (index, probe, whole) = match windows(&reader, demuxer).await? {
+        Some(index) => {
+            let sample = machine.scratch_file("probe", ".mp4")?;
+            window::write(&window::plan_probe(&index)?, &reader, &sample).await?;
+            let probe = probe::file(&machine.tools, &sample, Some(demuxer), &limits, &cancel).await?;
+            (index, probe, None)
+        }
+        None => {
+            let whole = match (whole.take(), reader.local_path()) {
+                (Some(copy), _) => copy,
+                (None, Some(path)) => WholeFile::Source(path.to_owned()),
+                (None, None) => download(machine, &reader).await?,
+            };
+            let probe = probe::file(&machine.tools, whole.as_ref(), Some(demuxer), &limits, &cancel).await?;
+            let limits = index::scan::Limits::default();
+            let index =
+                index::scan::scan(&machine.tools, whole.as_ref(), demuxer, &limits, &cancel).await.map_err(index::Error::from)?;
+            (index, probe, Some(whole))
+        }
+    };
+    let grid = grid(&index, &probe, &source.uri)?;
+    Ok(Title { source, probe, index, grid, reader, whole })
+}
+
+/// Fetches all of a source, once per process.
+async fn download(machine: &Machine, reader: &SourceReader) -> Result<WholeFile> {
+    let copy = machine.scratch_file("source", ".bin")?;
+    reader.save(&copy).await?;
+    Ok(WholeFile::Copy(copy))
+}
+
+/// The first bytes of a local file.
+async fn head_of(path: &Path) -> Result<Vec<u8>> {
+    let failed = |source| machine::Error::Scratch { path: path.to_owned(), source };
+    let mut head = Vec::new();
+    let file = tokio::fs::File::open(path).await.map_err(failed)?;
+    file.take(HEAD_BYTES).read_to_end(&mut head).await.map_err(failed)?;
+    Ok(head)
+}
+
+/// The index of a source that rows can read in windows; `None` where they need all of it.
+async fn windows(reader: &SourceReader, demuxer: &str) -> Result<Option<Index>> {
+    if demuxer != "mov" || reader.must_download() {
+        return Ok(None);
+    }
+    match index::mp4::read(reader).await {
+        Ok(index) => Ok(Some(index)),
+        Err(index::Error::NeedsWholeFile { why }) => {
+            info!(source = %reader.location(), %why, "source is read whole");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The clock of the pictures, or, where there are none, one that counts the first sound track.
+fn grid(index: &Index, probe: &Probe, uri: &str) -> Result<Grid> {
+    let track = |stream: u32| index.tracks.get(stream as usize);
+    let none = |what| parts::Error::NoSuchTrack { uri: uri.to_owned(), track: what, index: 0 };
+    if let Some(video) = &probe.video {
+        let pictures = track(video.stream).filter(|t| t.kind == TrackKind::Video).ok_or_else(|| none("video track"))?;
+        // What an edit list hides is decoded and dropped by every player: the grid counts what is shown.
+        let shown = index.shown(video.stream as usize);
+        let samples: Vec<Sample> = pictures.samples.iter().filter(|sample| shown.contains(&sample.pts)).copied().collect();
+        return Ok(Grid::of(&samples, pictures.timebase, video.declared_fps)?);
+    }
+    let sound = probe.audio.first().and_then(|audio| track(audio.stream)).ok_or_else(|| none("sound track"))?;
+    Ok(Grid::for_audio(&sound.samples, sound.timebase)?)
+}
+
+/// Whether rows of a title read windows of it or all of it, for people.
+pub fn reading(title: &Title) -> &'static str {
+    match title.index.container {
+        Container::Mp4(_) => "windows",
+        Container::Whole { .. } => "whole file",
+    }
+}

@@ -1,0 +1,372 @@
+//! What happens to one row? Its missing rungs are encoded in one FFmpeg run, packaged, stored, and recorded, in this order.
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use futures::{StreamExt, TryStreamExt};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::{
+    Error, ErrorKind, Result,
+    cmaf::{self, AudioSpec, MediaSegment, VideoSpec},
+    ffmpeg::{
+        self, Encode, Job, Limits, Program,
+        args::{self, AudioEncode, REORDER_FRAMES, VideoEncode},
+    },
+    index::Container,
+    ladder::{AudioRendition, Ladder, VideoRendition},
+    machine::{Event, Machine},
+    parts::{self, MediaSegmentRef, Output, Part, PartRecord, PartRendition, init_path, media_segment_path},
+    records,
+    segments::{Segment, SegmentTrack},
+    store::{Content, Location},
+    titles::{self, Title, WholeFile},
+    window,
+};
+
+/// Part records looked up at a time.
+const LOOK_UPS: usize = 8;
+
+/// Media segments of one rung that are uploaded at a time, and as many that wait: some megabytes each.
+const UPLOADS: usize = 4;
+
+/// One row to encode.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The row.
+    pub segment: Segment,
+    /// The rungs it is wanted at.
+    pub ladder: Ladder,
+    /// Path or URI of the folder to write to.
+    pub destination: String,
+    /// Threads of each encode: a setting of the job, since the bytes depend on it.
+    pub threads: u32,
+    /// Fires when nobody waits for the row any more.
+    pub cancel: CancellationToken,
+}
+
+/// A rendition that this row is wanted at.
+#[derive(Debug, Clone)]
+enum Wanted {
+    Video(VideoRendition),
+    Audio(AudioRendition, Option<String>),
+}
+
+impl Wanted {
+    fn output(&self) -> Output<'_> {
+        match self {
+            Self::Video(rendition) => Output::Video(rendition),
+            Self::Audio(rendition, _) => Output::Audio(rendition),
+        }
+    }
+
+    fn name(&self) -> &str {
+        match self {
+            Self::Video(rendition) => &rendition.name,
+            Self::Audio(rendition, _) => &rendition.name,
+        }
+    }
+}
+
+/// One rung that has to be encoded.
+struct Missing {
+    wanted: Wanted,
+    key: String,
+    file: PathBuf,
+}
+
+/// Encodes what is missing of a row and returns its part. Running it again changes nothing and costs almost nothing.
+///
+/// # Errors
+/// Whatever goes wrong, with the segment that it went wrong on; [`ErrorKind::Canceled`] once `cancel` fires.
+pub async fn run(machine: &Machine, request: Request) -> Result<Part> {
+    let (segment, cancel) = (request.segment.clone(), request.cancel.clone());
+    let work = async {
+        tokio::select! {
+            part = row(machine, request) => part,
+            () = cancel.cancelled() => Err(ffmpeg::Error::Canceled { program: Program::Ffmpeg }.into()),
+        }
+    };
+    work.await.map_err(|source| match source.kind() {
+        ErrorKind::Canceled => source,
+        _ => Error::Row { track: segment.track, index: segment.index, source: Box::new(source) },
+    })
+}
+
+async fn row(machine: &Machine, request: Request) -> Result<Part> {
+    let segment = &request.segment;
+    let title = titles::open_planned(machine, segment).await?;
+    let destination = machine.stores.locate(&request.destination)?;
+    let wanted = wanted(&title, segment, &request.ladder)?;
+    let encoder = machine.encoder().await?;
+    let keys: Vec<String> = wanted.iter().map(|w| parts::key(segment, w.output(), request.threads, encoder)).collect();
+    // Futures first, stream after: a closure that lives in the stream cannot be sent between threads.
+    let look_ups: Vec<_> = keys.iter().map(|key| records::read(&destination, key)).collect();
+    let mut records: Vec<Option<PartRecord>> = futures::stream::iter(look_ups).buffered(LOOK_UPS).try_collect().await?;
+
+    let scratch = machine.scratch_folder()?;
+    let missing: Vec<Missing> = std::iter::zip(&wanted, &keys)
+        .zip(&records)
+        .filter(|(_, record)| record.is_none())
+        .map(|((wanted, key), _)| Missing {
+            wanted: wanted.clone(),
+            key: key.clone(),
+            file: scratch.path().join(format!("{}.mp4", wanted.name())),
+        })
+        .collect();
+    let encoded = missing.len();
+    if !missing.is_empty() {
+        let rungs = missing.iter().map(|m| m.wanted.name().to_owned()).collect();
+        machine.tell(Event::Started { segment: segment.clone(), rungs });
+        let started = Instant::now();
+        encode(machine, &title, &request, &missing, scratch.path()).await?;
+        let encode_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let mut missing = missing.iter();
+        for record in records.iter_mut().filter(|record| record.is_none()) {
+            let Some(missing) = missing.next() else { break };
+            *record = Some(store(machine, &destination, &title, segment, missing, encode_ms).await?);
+        }
+        info!(track = ?segment.track, index = segment.index, encoded, encode_ms, "row encoded");
+    }
+    let reused = wanted.len() - encoded;
+    machine.tell(Event::Finished { segment: segment.clone(), encoded, reused });
+    let fresh = |rendition: &PartRendition| missing.iter().any(|m| m.key == rendition.key);
+    let renditions =
+        records.into_iter().flatten().map(|record| PartRendition { encoded: fresh(&record.rendition), ..record.rendition });
+    Ok(Part { destination: destination.uri().to_owned(), segment: segment.clone(), renditions: renditions.collect() })
+}
+
+/// The renditions that a row is wanted at, in the ladder's order.
+fn wanted(title: &Title, segment: &Segment, ladder: &Ladder) -> Result<Vec<Wanted>> {
+    let none = |track| parts::Error::NoSuchTrack { uri: segment.source.clone(), track, index: segment.index };
+    match segment.track {
+        SegmentTrack::Video => {
+            let video = title.probe.video.as_ref().ok_or_else(|| none("video track"))?;
+            Ok(ladder.fit(video, &title.grid)?.into_iter().map(Wanted::Video).collect())
+        }
+        SegmentTrack::Audio => {
+            let track = title.probe.audio.get(segment.index as usize).ok_or_else(|| none("sound track"))?;
+            Ok(vec![Wanted::Audio(ladder.audio(track, segment.index), track.language.clone())])
+        }
+    }
+}
+
+/// Runs FFmpeg over the row, once, for every missing rung.
+async fn encode(machine: &Machine, title: &Title, request: &Request, missing: &[Missing], scratch: &std::path::Path) -> Result<()> {
+    let segment = &request.segment;
+    let window = scratch.join("window.mp4");
+    let input = input(title, segment, &window).await?;
+    let args = match segment.track {
+        SegmentTrack::Video => {
+            let none = || parts::Error::NoSuchTrack { uri: segment.source.clone(), track: "video track", index: 0 };
+            let outputs: Vec<(VideoRendition, PathBuf)> = missing
+                .iter()
+                .filter_map(|m| match &m.wanted {
+                    Wanted::Video(rendition) => Some((rendition.clone(), m.file.clone())),
+                    Wanted::Audio(..) => None,
+                })
+                .collect();
+            args::encode_video(&VideoEncode {
+                input: &input.path,
+                demuxer: input.demuxer,
+                stream: input.stream,
+                seek: input.seek,
+                grid: &title.grid,
+                first_frame: segment.first_frame,
+                frames: segment.frames,
+                media_segment_frames: segment.media_segment_frames,
+                source: title.probe.video.as_ref().ok_or_else(none)?,
+                outputs: &outputs,
+                threads: request.threads,
+            })
+        }
+        SegmentTrack::Audio => {
+            let [Missing { wanted: Wanted::Audio(rendition, _), file, .. }] = missing else { return Ok(()) };
+            args::encode_audio(&AudioEncode {
+                input: &input.path,
+                demuxer: input.demuxer,
+                stream: input.stream,
+                grid: &title.grid,
+                rendition,
+                output: file,
+            })
+        }
+    };
+    let media = Duration::from_millis(u64::try_from(segment.duration_ms).unwrap_or(0));
+    let run = Encode {
+        job: Job {
+            tools: &machine.tools,
+            program: Program::Ffmpeg,
+            args: &args,
+            scratch,
+            limits: Limits::for_encode(media),
+            cancel: &request.cancel,
+        },
+        segment: segment.index,
+        rungs: missing.len(),
+        frames: (segment.track == SegmentTrack::Video).then_some(segment.frames),
+    };
+    run.run(|progress| {
+        let done_ms = (progress.out_time_us / 1000).clamp(0, segment.duration_ms);
+        machine.tell(Event::Advanced { segment: segment.clone(), done_ms });
+    })
+    .await?;
+    // Windows are read under a condition; a whole local file is read by FFmpeg, which knows of none.
+    if matches!(title.whole, Some(WholeFile::Source(_))) {
+        title.reader.location().open_pinned(&title.source).await?;
+    }
+    Ok(())
+}
+
+/// What FFmpeg reads for a row.
+struct Input<'a> {
+    path: PathBuf,
+    demuxer: &'a str,
+    stream: u32,
+    /// Decoding time of the keyframe to start at, where the file holds more than the row needs.
+    seek: Option<i64>,
+}
+
+/// Gets the row's samples into a local file: a window of the source, or all of it.
+async fn input<'a>(title: &'a Title, segment: &Segment, window: &std::path::Path) -> Result<Input<'a>> {
+    let stream = match segment.track {
+        SegmentTrack::Video => title.probe.video.as_ref().map(|video| video.stream),
+        SegmentTrack::Audio => title.probe.audio.get(segment.index as usize).map(|audio| audio.stream),
+    };
+    let none = || parts::Error::NoSuchTrack { uri: segment.source.clone(), track: "track", index: segment.index };
+    let stream = stream.ok_or_else(none)?;
+    let shown = title.grid.span_of(segment.first_frame, segment.frames);
+    match (&title.index.container, &title.whole) {
+        (Container::Whole { demuxer }, Some(whole)) => {
+            if matches!(whole, WholeFile::Source(_)) {
+                title.reader.location().open_pinned(&title.source).await?;
+            }
+            let seek = match segment.track {
+                SegmentTrack::Video => key_before(title, shown.start),
+                SegmentTrack::Audio => None,
+            };
+            Ok(Input { path: whole.as_ref().to_owned(), demuxer, stream, seek })
+        }
+        _ => {
+            let span = match segment.track {
+                SegmentTrack::Video => window::Span::Pts { first: shown.start, end: shown.end },
+                SegmentTrack::Audio => window::Span::All,
+            };
+            let plan = window::plan(&title.index, stream as usize, span)?;
+            window::write(&plan, &title.reader, window).await?;
+            Ok(Input { path: window.to_owned(), demuxer: "mov", stream: 0, seek: None })
+        }
+    }
+}
+
+/// Decoding time of the last keyframe that is shown at or before `pts`. MPEG-TS is searched by decoding times.
+fn key_before(title: &Title, pts: i64) -> Option<i64> {
+    let samples = &title.video_track()?.samples;
+    samples.iter().filter(|sample| sample.key && sample.pts <= pts).max_by_key(|sample| sample.pts).map(|sample| sample.dts)
+}
+
+/// Packages what FFmpeg wrote for one rung, stores it, and commits its record, last.
+async fn store(
+    machine: &Machine,
+    destination: &Location,
+    title: &Title,
+    segment: &Segment,
+    missing: &Missing,
+    encode_ms: u64,
+) -> Result<PartRecord> {
+    let (sender, receiver) = mpsc::channel::<MediaSegment>(UPLOADS);
+    let file = missing.file.clone();
+    let spec = Spec::of(title, segment, &missing.wanted);
+    let packaging = tokio::task::spawn_blocking(move || package(&file, &spec, &sender));
+    let name = missing.wanted.name();
+    let uploads = tokio_stream(receiver).map(|media_segment| async move {
+        let path = media_segment_path(name, media_segment.number, &media_segment.bytes);
+        let stored = MediaSegmentRef {
+            number: media_segment.number,
+            path: path.clone(),
+            start_ticks: media_segment.start_ticks,
+            duration_ticks: media_segment.duration_ticks,
+            bytes: media_segment.bytes.len() as u64,
+        };
+        destination.child(&path).put(media_segment.bytes, Content::MediaSegment).await?;
+        Ok::<_, Error>(stored)
+    });
+    // A failed upload drops the receiver, which ends the packager; its own error, if any, is what is told.
+    let media_segments: Result<Vec<MediaSegmentRef>> = uploads.buffered(UPLOADS).try_collect().await;
+    let init = packaging.await.map_err(|e| cmaf::Error::Read(std::io::Error::other(e)))?;
+    let (media_segments, init) = (media_segments?, init?);
+    let init_path = init_path(name, &init.bytes);
+    let init_bytes = init.bytes.len() as u64;
+    destination.child(&init_path).put(init.bytes, Content::Init).await?;
+    let (channels, language) = match &missing.wanted {
+        Wanted::Video(_) => (0, None),
+        Wanted::Audio(rendition, language) => (rendition.channels, language.clone()),
+    };
+    let rendition = PartRendition {
+        key: missing.key.clone(),
+        name: name.to_owned(),
+        codecs: init.codecs,
+        timescale: init.timescale,
+        width: init.width,
+        height: init.height,
+        channels,
+        language,
+        init: init_path,
+        init_bytes,
+        media_segments,
+        encode_ms,
+        host: machine.host.clone(),
+        encoded: true,
+    };
+    records::commit(destination, PartRecord { segment: segment.without_secrets(), rendition }).await
+}
+
+/// What the packager has to know of a row.
+enum Spec {
+    Video(VideoSpec),
+    Audio(AudioSpec),
+}
+
+impl Spec {
+    fn of(title: &Title, segment: &Segment, wanted: &Wanted) -> Self {
+        match wanted {
+            Wanted::Video(_) => Self::Video(VideoSpec {
+                rate: title.grid.rate,
+                first_frame: segment.first_frame,
+                frames: segment.frames,
+                media_segment_frames: segment.media_segment_frames,
+                reorder_frames: REORDER_FRAMES,
+            }),
+            Wanted::Audio(_, language) => Self::Audio(AudioSpec {
+                grid_timebase: segment.timebase,
+                media_segment_frames: segment.media_segment_frames,
+                language: language.clone(),
+            }),
+        }
+    }
+}
+
+/// Cuts FFmpeg's output into media segments; runs where blocking is fine, and stops when nobody takes them any more.
+fn package(file: &std::path::Path, spec: &Spec, sink: &mpsc::Sender<MediaSegment>) -> std::result::Result<cmaf::Init, cmaf::Error> {
+    let input = std::io::BufReader::new(std::fs::File::open(file).map_err(cmaf::Error::Read)?);
+    let mut packager = match spec {
+        Spec::Video(spec) => cmaf::Packager::video(input, spec)?,
+        Spec::Audio(spec) => cmaf::Packager::audio(input, spec)?,
+    };
+    for media_segment in packager.by_ref() {
+        // Nobody takes them any more: an upload failed, and its error is what is told.
+        if sink.blocking_send(media_segment?).is_err() {
+            break;
+        }
+    }
+    Ok(packager.init().clone())
+}
+
+/// A channel as a stream.
+fn tokio_stream<T>(receiver: mpsc::Receiver<T>) -> impl futures::Stream<Item = T> {
+    futures::stream::unfold(receiver, |mut receiver| async move { receiver.recv().await.map(|item| (item, receiver)) })
+}
