@@ -1,0 +1,75 @@
+//! `ladder`: which rungs does a preset or a short form stand for?
+
+use datafusion::{
+    arrow::{array::Array, datatypes::DataType},
+    common::ScalarValue,
+    error::Result,
+    logical_expr::{ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility},
+};
+use datafusion_macros::user_doc;
+use std::sync::Arc;
+
+use crate::{
+    error::{engine_error, refusal},
+    value::{self, RUNG},
+};
+
+pub(crate) const NAME: &str = "ladder";
+
+/// A ladder as a list of rungs, to read or to edit.
+#[user_doc(
+    doc_section(label = "Video Functions"),
+    description = "The rungs of a preset or a short form as a list of structs (height, max_bitrate_bps, crf), best first: to read with `unnest`, or to edit and hand to `transcode`. What is NULL follows from the source.",
+    syntax_example = "ladder(name)",
+    sql_example = "```sql\nSELECT unnest(ladder('web'));\n```",
+    argument(name = "name", description = "A preset such as `'web'`, or the short form such as `'1080p,720p:2800k,480p'`.")
+)]
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct Ladder {
+    signature: Signature,
+}
+
+impl Ladder {
+    pub(crate) fn new() -> Self {
+        Self { signature: Signature::string(1, Volatility::Immutable) }
+    }
+}
+
+impl ScalarUDFImpl for Ladder {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::new_list(DataType::Struct(RUNG.clone()), true))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
+        let [names] = arrays.as_slice() else {
+            return Err(refusal("ladder takes one argument: write ladder('web')"));
+        };
+        let lists: Result<Vec<ScalarValue>> = (0..names.len())
+            .map(|row| {
+                let name = ScalarValue::try_from_array(names, row)?;
+                let Some(Some(name)) = name.try_as_str() else {
+                    return Err(refusal("ladder takes a text: write ladder('web')"));
+                };
+                let ladder = spool_media::ladder::Ladder::parse(name).map_err(engine_error)?;
+                let rungs = value::structs(&RUNG, &ladder.rungs)?;
+                let rungs: Result<Vec<ScalarValue>> =
+                    (0..rungs.len()).map(|rung| ScalarValue::try_from_array(&rungs, rung)).collect();
+                Ok(ScalarValue::List(ScalarValue::new_list_nullable(&rungs?, &DataType::Struct(RUNG.clone()))))
+            })
+            .collect();
+        Ok(ColumnarValue::Array(Arc::clone(&ScalarValue::iter_to_array(lists?)?)))
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        self.doc()
+    }
+}

@@ -1,0 +1,49 @@
+//! Which values does a table function take? Literals, in order: the planner knows nothing else when it is called.
+
+use datafusion::{common::ScalarValue, error::Result, logical_expr::Expr};
+
+use crate::error::refusal;
+
+/// The arguments of one call of a table function.
+pub(crate) struct Literals<'a> {
+    /// How the function is written, for messages.
+    pub(crate) usage: &'static str,
+    pub(crate) args: &'a [Expr],
+}
+
+impl Literals<'_> {
+    /// Refuses more arguments than the function takes.
+    pub(crate) fn at_most(&self, count: usize) -> Result<()> {
+        if self.args.len() > count { Err(refusal(format!("too many arguments: write {}", self.usage))) } else { Ok(()) }
+    }
+
+    /// The text at this position.
+    pub(crate) fn text(&self, position: usize, name: &str) -> Result<String> {
+        match self.literal(position, name)? {
+            Some(ScalarValue::Utf8(Some(text)) | ScalarValue::Utf8View(Some(text)) | ScalarValue::LargeUtf8(Some(text))) => {
+                Ok(text.clone())
+            }
+            _ => Err(refusal(format!("{name} must be a text in single quotes: write {}", self.usage))),
+        }
+    }
+
+    /// The number at this position; `default` where the call ends before it.
+    pub(crate) fn number_or(&self, position: usize, name: &str, default: f64) -> Result<f64> {
+        let Some(value) = self.literal(position, name)? else { return Ok(default) };
+        match value.cast_to(&datafusion::arrow::datatypes::DataType::Float64) {
+            Ok(ScalarValue::Float64(Some(number))) if value.data_type().is_numeric() => Ok(number),
+            _ => Err(refusal(format!("{name} must be a number: write {}", self.usage))),
+        }
+    }
+
+    fn literal(&self, position: usize, name: &str) -> Result<Option<&ScalarValue>> {
+        match self.args.get(position) {
+            None => Ok(None),
+            Some(Expr::Literal(value, _)) => Ok(Some(value)),
+            Some(other) => Err(refusal(format!(
+                "{name} must be a literal, not {other}: table functions take literals in order, and no columns; write {}",
+                self.usage
+            ))),
+        }
+    }
+}

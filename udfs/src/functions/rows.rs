@@ -1,0 +1,59 @@
+//! How does a table function whose rows must be fetched become a table? Its rows are made when the query is planned.
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use datafusion::{
+    arrow::{array::RecordBatch, datatypes::SchemaRef},
+    catalog::{Session, TableProvider},
+    datasource::memory::MemorySourceConfig,
+    error::Result,
+    logical_expr::{Expr, TableType},
+    physical_plan::ExecutionPlan,
+};
+use futures::future::BoxFuture;
+
+/// Makes the rows of one call, one batch per partition.
+pub(crate) type Fetch = Arc<dyn Fn() -> BoxFuture<'static, Result<Vec<RecordBatch>>> + Send + Sync>;
+
+/// A table whose rows are fetched by the process that plans the query.
+pub(crate) struct Rows {
+    pub(crate) schema: SchemaRef,
+    pub(crate) fetch: Fetch,
+}
+
+impl fmt::Debug for Rows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rows").field("schema", &self.schema).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl TableProvider for Rows {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Temporary
+    }
+
+    async fn scan(
+        &self,
+        _: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _: &[Expr],
+        _: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let mut partitions: Vec<_> = (self.fetch)().await?.into_iter().map(|batch| vec![batch]).collect();
+        if partitions.is_empty() {
+            partitions.push(Vec::new());
+        }
+        Ok(MemorySourceConfig::try_new_exec(&partitions, self.schema.clone(), projection.cloned())?)
+    }
+}
+
+/// One batch per row: an engine that gives a task one partition then gives it one row.
+pub(crate) fn one_row_each(batch: &RecordBatch) -> Vec<RecordBatch> {
+    (0..batch.num_rows()).map(|row| batch.slice(row, 1)).collect()
+}

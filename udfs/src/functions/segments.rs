@@ -1,0 +1,93 @@
+//! `segments`: which rows does a source become?
+
+use std::sync::{Arc, LazyLock};
+
+use datafusion::{
+    arrow::{
+        array::{RecordBatch, StructArray},
+        datatypes::{DataType, Field, Fields},
+    },
+    catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider},
+    error::Result,
+    logical_expr::Documentation,
+};
+use datafusion_macros::user_doc;
+use spool_media::{plan, segments::Lengths, titles};
+
+use super::{
+    Host,
+    literals::Literals,
+    rows::{Rows, one_row_each},
+};
+use crate::{
+    error::engine_error,
+    value::{self, SEGMENT},
+};
+
+pub(crate) const NAME: &str = "segments";
+const USAGE: &str = "segments('source' [, seconds [, media_segment_seconds]])";
+
+/// The columns of a segment, and the struct of them all that `transcode` takes.
+static COLUMNS: LazyLock<Fields> = LazyLock::new(|| {
+    let segment = Arc::new(Field::new("segment", DataType::Struct(SEGMENT.clone()), false));
+    SEGMENT.iter().cloned().chain([segment]).collect()
+});
+
+/// Rows of a source, one per audio track and one per video segment.
+#[user_doc(
+    doc_section(label = "Video Functions"),
+    description = "A video as a table of segments: first a row per audio track, then contiguous rows of pictures that cover the output frame grid exactly once. Rows depend on the source and the arguments only. The column `segment` holds all the others as a struct, for `transcode`.",
+    syntax_example = "segments(source [, seconds [, media_segment_seconds]])",
+    sql_example = "```sql\nSELECT index, track, first_frame, frames, start_ms FROM segments('talk.mp4', 30);\n```",
+    argument(name = "source", description = "Path or URI of the video: a literal."),
+    argument(
+        name = "seconds",
+        description = "About how long a segment is; 30 unless given. Boundaries move to where little must be decoded twice."
+    ),
+    argument(
+        name = "media_segment_seconds",
+        description = "Length of an HLS media segment; 4 unless given, rounded to whole frames."
+    )
+)]
+#[derive(Debug)]
+pub struct Segments {
+    host: Host,
+}
+
+impl Segments {
+    pub(crate) fn new(host: Host) -> Self {
+        Self { host }
+    }
+
+    pub(crate) fn documentation(&self) -> Option<&Documentation> {
+        self.doc()
+    }
+}
+
+impl TableFunctionImpl for Segments {
+    fn call_with_args(&self, args: TableFunctionArgs) -> Result<Arc<dyn TableProvider>> {
+        let literals = Literals { usage: USAGE, args: args.exprs() };
+        literals.at_most(3)?;
+        let source = literals.text(0, "source")?;
+        let defaults = Lengths::default();
+        let ms = |ms: u32| f64::from(ms) / 1000.0;
+        let lengths = Lengths::new(
+            literals.number_or(1, "seconds", ms(defaults.segment_ms()))?,
+            literals.number_or(2, "media_segment_seconds", ms(defaults.media_segment_ms()))?,
+        )
+        .map_err(engine_error)?;
+        let machine = self.host.0.clone();
+        let fetch = move || {
+            let (machine, source) = (machine.clone(), source.clone());
+            Box::pin(async move {
+                let title = titles::open(&machine, &source).await.map_err(engine_error)?;
+                let segments = plan::rows(&title, lengths).map_err(engine_error)?;
+                let plain = value::batch(&SEGMENT, &segments)?;
+                let whole = Arc::new(StructArray::from(plain.clone()));
+                let columns = plain.columns().iter().cloned().chain([whole as _]).collect();
+                Ok(one_row_each(&RecordBatch::try_new(value::schema(&COLUMNS), columns)?))
+            }) as _
+        };
+        Ok(Arc::new(Rows { schema: value::schema(&COLUMNS), fetch: Arc::new(fetch) }))
+    }
+}

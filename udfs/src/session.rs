@@ -1,0 +1,58 @@
+//! Which session does every role use? One: a function that resolves in one role resolves in all.
+
+use std::sync::Arc;
+
+use datafusion::{
+    error::Result,
+    execution::{SessionState, SessionStateBuilder},
+    logical_expr::{AggregateUDF, ScalarUDF, async_udf::AsyncScalarUDF},
+    prelude::{SessionConfig, SessionContext},
+};
+use spool_media::machine::Machine;
+
+use crate::{
+    control::TaskControl,
+    functions::{
+        Host, hls_ladder::HlsLadder, ladder::Ladder, media, media::Media, parts, parts::Parts, probe::Probe, publish::Publish,
+        segments, segments::Segments, transcode::Transcode,
+    },
+    guard::{Guard, Relations},
+    options::SpoolOptions,
+};
+
+/// Few, because the rows are few and each is a process of its own; one would make the last stage one task for all groups.
+pub const TARGET_PARTITIONS: usize = 4;
+
+/// The configuration that every session starts from.
+pub fn config() -> SessionConfig {
+    let mut config = SessionConfig::new()
+        .with_target_partitions(TARGET_PARTITIONS)
+        .with_information_schema(true)
+        .with_option_extension(SpoolOptions::default())
+        .with_option_extension(TaskControl::default());
+    // A row is a whole FFmpeg run: a batch must never gather several of them.
+    config.options_mut().execution.coalesce_batches = false;
+    // It copies a call into every use of its result's fields, and an effect that is written once would run twice.
+    config.options_mut().optimizer.enable_leaf_expression_pushdown = false;
+    config
+}
+
+/// A session's state over `config`, with our functions and with the guard against statements that would silently go wrong.
+///
+/// # Errors
+/// Where a function or a rule cannot be registered: a defect.
+pub fn state(machine: &Arc<Machine>, config: SessionConfig) -> Result<SessionState> {
+    let context = SessionContext::new_with_state(SessionStateBuilder::new().with_default_features().with_config(config).build());
+    let host = Host(machine.clone());
+    context.register_udtf(media::NAME, Arc::new(Media::new(host.clone())));
+    context.register_udtf(segments::NAME, Arc::new(Segments::new(host.clone())));
+    context.register_udtf(parts::NAME, Arc::new(Parts::new(host.clone())));
+    context.register_udf(ScalarUDF::from(Ladder::new()));
+    context.register_udf(AsyncScalarUDF::new(Arc::new(Probe::new(host.clone()))).into_scalar_udf());
+    context.register_udf(AsyncScalarUDF::new(Arc::new(Transcode::new(host.clone()))).into_scalar_udf());
+    context.register_udf(AsyncScalarUDF::new(Arc::new(Publish::new(host))).into_scalar_udf());
+    context.register_udaf(AggregateUDF::from(HlsLadder::new()));
+    context.register_relation_planner(Arc::new(Relations))?;
+    context.add_analyzer_rule(Arc::new(Guard));
+    Ok(context.state())
+}

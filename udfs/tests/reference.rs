@@ -1,0 +1,18 @@
+//! Does docs/functions.md say what the functions say of themselves?
+
+use std::{path::Path, sync::Arc};
+
+use spool_media::{ffmpeg::Tools, machine::Machine, store::Stores};
+
+#[test]
+fn the_function_reference_is_up_to_date() {
+    let tools = Tools { ffmpeg: "ffmpeg".into(), ffprobe: "ffprobe".into(), setpriv: None };
+    let scratch = tempfile::tempdir().unwrap();
+    let machine = Arc::new(Machine::new(Stores::from_env(), tools, scratch.path()).unwrap());
+    let text = spool_udfs::reference::markdown(&machine).expect("every function is documented");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/functions.md");
+    if std::env::var_os("SPOOL_WRITE_DOCS").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(&path).unwrap_or_default(), text, "run `make docs` and commit docs/functions.md");
+}

@@ -1,0 +1,120 @@
+//! Do statements give on DataFusion alone what the `.slt` files say? `tests/tests/sql.rs` runs the same files through Ballista.
+#![expect(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "tests make their own clips")]
+
+#[path = "../../tests/src/footage.rs"]
+#[allow(dead_code, reason = "the library of the whole-system tests, of which this needs a part")]
+mod footage;
+#[path = "../../tests/src/slt.rs"]
+#[allow(dead_code, reason = "the library of the whole-system tests, of which this needs a part")]
+mod slt;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::{
+    arrow::{
+        array::RecordBatch,
+        util::display::{ArrayFormatter, FormatOptions},
+    },
+    error::DataFusionError,
+    prelude::SessionContext,
+};
+use spool_media::{ffmpeg::Tools, machine::Machine, store::Stores};
+use spool_udfs::{error::Failure, session};
+use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType};
+use tempfile::TempDir;
+
+/// A session as every role has it, without an engine around it.
+struct Plain {
+    context: SessionContext,
+    _scratch: TempDir,
+}
+
+impl Plain {
+    fn new() -> Self {
+        let scratch = tempfile::tempdir().unwrap();
+        let machine = Arc::new(Machine::new(Stores::from_env(), Tools::from_env().unwrap(), scratch.path()).unwrap());
+        let state = session::state(&machine, session::config()).unwrap();
+        Self { context: SessionContext::new_with_state(state), _scratch: scratch }
+    }
+}
+
+/// What a user is told of a statement that fails.
+#[derive(Debug)]
+struct Refusal(String);
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl From<DataFusionError> for Refusal {
+    fn from(error: DataFusionError) -> Self {
+        let text = error.to_string();
+        Self(Failure::find(&text).map_or(text, |failure| failure.message))
+    }
+}
+
+#[async_trait]
+impl AsyncDB for Plain {
+    type Error = Refusal;
+    type ColumnType = DefaultColumnType;
+
+    async fn run(&mut self, sql: &str) -> Result<DBOutput<DefaultColumnType>, Refusal> {
+        let frame = self.context.sql(sql).await?;
+        let types = vec![DefaultColumnType::Any; frame.schema().fields().len()];
+        let batches = frame.collect().await?;
+        Ok(DBOutput::Rows { types, rows: batches.iter().flat_map(rows).collect() })
+    }
+
+    async fn shutdown(&mut self) {}
+}
+
+/// The rows of a batch as CSV would have their fields.
+fn rows(batch: &RecordBatch) -> Vec<Vec<String>> {
+    let options = FormatOptions::default();
+    let columns: Vec<ArrayFormatter<'_>> =
+        batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options).unwrap()).collect();
+    let field = |column: &ArrayFormatter<'_>, row| match column.value(row).to_string() {
+        text if text.is_empty() => slt::EMPTY.to_owned(),
+        text => text,
+    };
+    (0..batch.num_rows()).map(|row| columns.iter().map(|column| field(column, row)).collect()).collect()
+}
+
+async fn on_datafusion(file: &str) {
+    slt::run(file, || async { Ok(Plain::new()) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn segments() {
+    on_datafusion("segments.slt").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn probe() {
+    on_datafusion("probe.slt").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn media() {
+    on_datafusion("media.slt").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ladder() {
+    on_datafusion("ladder.slt").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transcode() {
+    on_datafusion("transcode.slt").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused() {
+    on_datafusion("refused.slt").await;
+}
