@@ -1,0 +1,6 @@
+//! Executes segment rows for a Ballista scheduler.
+
+mod engine;
+mod service;
+
+pub use service::{Error, Executor, Settings};

@@ -1,0 +1,73 @@
+//! What can go wrong with a statement, and what it means to whoever submitted it?
+
+use datafusion::error::DataFusionError;
+use spool_media::ErrorKind;
+use spool_udfs::error::Failure;
+
+/// The result of running a statement.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why a statement has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A function failed or refused the statement; the message says what to do.
+    #[error("{}", .0.message)]
+    Failed(Failure),
+    /// The statement is refused: it would silently go wrong. The message shows the form that works.
+    #[error("{}", .0.message)]
+    Refused(Failure),
+    /// The SQL itself is wrong.
+    #[error("{message}")]
+    Sql {
+        /// What the planner says, without its internals.
+        message: String,
+    },
+    /// Somebody asked to stop.
+    #[error("canceled")]
+    Canceled,
+    /// The engine failed in a way that has nothing to do with the statement.
+    #[error("the engine failed: {message}")]
+    Engine {
+        /// What it says.
+        message: String,
+    },
+    /// A port could not be bound.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// What the failure means to whoever asked.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Failed(failure) | Self::Refused(failure) => failure.kind,
+            Self::Sql { .. } => ErrorKind::BadInput,
+            Self::Canceled => ErrorKind::Canceled,
+            Self::Engine { .. } => ErrorKind::Bug,
+            Self::Listen { .. } => ErrorKind::NotAllowed,
+        }
+    }
+
+    /// The error that a text of the engine stands for.
+    pub(crate) fn from_engine(text: &str) -> Self {
+        match Failure::find(text) {
+            Some(failure) => Self::Failed(failure),
+            None => Self::Engine { message: text.to_owned() },
+        }
+    }
+
+    /// The error that planning a statement gave.
+    pub(crate) fn from_planner(error: &DataFusionError) -> Self {
+        let text = error.to_string();
+        match Failure::find(&text) {
+            Some(failure) if failure.kind == ErrorKind::BadInput => Self::Refused(failure),
+            Some(failure) => Self::Failed(failure),
+            None => Self::Sql { message: error.strip_backtrace() },
+        }
+    }
+}
