@@ -1,0 +1,84 @@
+//! `spool doctor`: is this machine able to transcode?
+
+use std::fmt::Display;
+
+use spool_media::{
+    ffmpeg::{self, Program},
+    machine::Machine,
+};
+
+use crate::{
+    args::{Engine, Global},
+    embedded::{self, Cluster},
+    exit::CliError,
+};
+
+/// Free scratch space below which a long video may not fit.
+const SCRATCH_WANTED_BYTES: u64 = 2 << 30;
+
+/// What the checks found so far.
+#[derive(Default)]
+struct Checks {
+    failed: usize,
+}
+
+impl Checks {
+    fn say<T: Display, E: Display>(&mut self, what: &str, result: Result<T, E>) {
+        match result {
+            Ok(found) => println!("ok    {what}: {found}"),
+            Err(problem) => {
+                self.failed += 1;
+                println!("FAIL  {what}: {problem}");
+            }
+        }
+    }
+
+    fn warn(what: &str, text: impl Display) {
+        println!("warn  {what}: {text}");
+    }
+}
+
+pub async fn run(global: &Global) -> Result<(), CliError> {
+    println!("spool {}", env!("CARGO_PKG_VERSION"));
+    let mut checks = Checks::default();
+    let engine = Engine { slots: None, threads: 1 };
+    println!("ok    slots: {} segments at a time", embedded::slots(&engine));
+    match embedded::machine(global) {
+        Err(error) => checks.say("scratch", Err::<&str, _>(error)),
+        Ok(machine) => {
+            scratch(&mut checks, &machine);
+            checks.say("ffmpeg", ffmpeg::version(&machine.tools, Program::Ffmpeg, machine.scratch()).await);
+            checks.say("encoders", machine.encoder().await.map(|_| "libx264 and aac encode"));
+            checks.say("ffprobe", ffmpeg::version(&machine.tools, Program::Ffprobe, machine.scratch()).await);
+            checks.say("engine", start_engine(&machine, &engine).await);
+        }
+    }
+    credentials();
+    if checks.failed == 0 { Ok(()) } else { Err(CliError::Unfit(checks.failed)) }
+}
+
+fn scratch(checks: &mut Checks, machine: &Machine) {
+    match machine.scratch_free_bytes() {
+        Ok(free) if free < SCRATCH_WANTED_BYTES => {
+            Checks::warn("scratch", format_args!("only {} free in {}", crate::output::bytes(free), machine.scratch().display()));
+        }
+        free => checks
+            .say("scratch", free.map(|free| format!("{} free in {}", crate::output::bytes(free), machine.scratch().display()))),
+    }
+}
+
+async fn start_engine(machine: &std::sync::Arc<Machine>, engine: &Engine) -> Result<String, CliError> {
+    let started = std::time::Instant::now();
+    let cluster = Cluster::start(machine, engine).await?;
+    cluster.run("SELECT 1", &embedded::interrupt()).await?;
+    Ok(format!("scheduler and executor answer in {} ms", started.elapsed().as_millis()))
+}
+
+fn credentials() {
+    let set = |name| std::env::var_os(name).is_some();
+    if set("AWS_ACCESS_KEY_ID") {
+        println!("ok    s3: credentials are in the environment");
+    } else {
+        Checks::warn("s3", "no AWS_ACCESS_KEY_ID in the environment; s3:// works only with a role of this machine");
+    }
+}

@@ -1,0 +1,59 @@
+//! `spool plan`: which rows would a video become, at which rungs, and what would be read?
+
+use serde::Serialize;
+use spool_media::{
+    ladder::{Ladder, VideoRendition},
+    plan,
+    segments::{Lengths, Segment},
+    titles,
+};
+
+use crate::{
+    args::{Format, Global, Plan},
+    embedded,
+    exit::CliError,
+    output,
+};
+
+/// What a plan says.
+#[derive(Debug, Serialize)]
+pub struct Planned {
+    /// The video.
+    pub source: String,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// Bytes that planning read.
+    pub planning_bytes: u64,
+    /// How rows read it.
+    pub reading: &'static str,
+    /// Its rows.
+    pub segments: Vec<Segment>,
+    /// What each row of pictures is encoded to.
+    pub renditions: Vec<VideoRendition>,
+}
+
+pub async fn run(global: &Global, args: Plan) -> Result<(), CliError> {
+    let ladder = Ladder::parse(&args.ladder).map_err(|e| CliError::Usage(format!("--ladder: {e}")))?;
+    let lengths = Lengths::new(args.cut.segment, args.cut.media_segment).map_err(|e| CliError::Usage(e.to_string()))?;
+    let machine = embedded::machine(global)?;
+    let title = titles::open(&machine, &args.source).await?;
+    let renditions = match &title.probe.video {
+        Some(video) => ladder.fit(video, &title.grid).map_err(spool_media::Error::from)?,
+        None => Vec::new(),
+    };
+    let planned = Planned {
+        source: title.source.shown(),
+        bytes: title.source.bytes,
+        planning_bytes: title.reader.bytes_read(),
+        reading: titles::reading(&title),
+        segments: plan::rows(&title, lengths)?.iter().map(Segment::without_secrets).collect(),
+        renditions,
+    };
+    match args.output {
+        Format::Json => output::print_json(&planned),
+        Format::Table => {
+            output::print_plan(&planned);
+            Ok(())
+        }
+    }
+}

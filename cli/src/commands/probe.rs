@@ -1,0 +1,22 @@
+//! `spool probe`: what is in a video?
+
+use spool_media::catalog;
+
+use crate::{
+    args::{Format, Global, Probe},
+    embedded,
+    exit::CliError,
+    output,
+};
+
+pub async fn run(global: &Global, args: Probe) -> Result<(), CliError> {
+    let machine = embedded::machine(global)?;
+    let file = catalog::file(&machine, &args.source).await?;
+    match args.output {
+        Format::Json => output::print_json(&file),
+        Format::Table => {
+            output::print_file(&file);
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! `spool transcode`: sources in, ladders out.
+
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::{StreamExt, TryStreamExt};
+use spool_media::{
+    ffmpeg,
+    ladder::Ladder,
+    machine::Machine,
+    plan,
+    publish::{self, Published},
+    segments::{Lengths, Segment},
+    titles,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    args::{Format, Global, Transcode},
+    embedded::{self, Cluster},
+    exit::CliError,
+    output,
+    progress::{Reporter, Work},
+};
+
+/// Videos of one command that are worked on side by side: short ones would leave slots idle.
+const VIDEOS_AT_A_TIME: usize = 4;
+
+/// How long FFmpegs that were told to stop may take to be gone.
+const CHILDREN_GONE: Duration = Duration::from_secs(5);
+
+/// One video and where it goes.
+struct Job {
+    source: String,
+    destination: String,
+    segments: Vec<Segment>,
+}
+
+pub async fn run(global: &Global, args: Transcode) -> Result<(), CliError> {
+    let machine = embedded::machine(global)?;
+    let cancel = embedded::interrupt();
+    let ladder = Ladder::parse(&args.ladder).map_err(|e| CliError::Usage(format!("--ladder: {e}")))?;
+    let lengths = Lengths::new(args.cut.segment, args.cut.media_segment).map_err(|e| CliError::Usage(e.to_string()))?;
+    let destinations = destinations(&args)?;
+    // Whatever can be told to be wrong is told before anything is encoded or written.
+    let prepare = async {
+        machine.encoder().await?;
+        let mut jobs = Vec::new();
+        for (source, destination) in args.sources.iter().zip(destinations) {
+            jobs.push(job(&machine, source, destination, &ladder, lengths).await?);
+        }
+        // Every source is fine: now, and not before, something is written.
+        for job in &jobs {
+            publish::check_writable(&machine.stores.locate(&job.destination).map_err(spool_media::Error::from)?).await?;
+        }
+        Ok::<_, CliError>(jobs)
+    };
+    let jobs = tokio::select! {
+        jobs = prepare => jobs?,
+        () = cancel.cancelled() => return Err(interrupted()),
+    };
+    let work = jobs.iter().map(|job| Work { name: output::short_name(&job.source), segments: &job.segments });
+    let reporter = Reporter::start(args.progress, global, &machine, work);
+    let started = Instant::now();
+    let cluster = Cluster::start(&machine, &args.engine).await?;
+    let result = transcode_all(&cluster, &jobs, &args, &cancel).await;
+    drop(cluster);
+    ffmpeg::all_gone(CHILDREN_GONE).await;
+    let tally = reporter.finish().await;
+    let published = result?;
+    let report = output::Report { published: &published, wall: started.elapsed(), tally };
+    match args.output {
+        Format::Table => output::print_report(&report),
+        Format::Json => output::print_json(&report),
+    }
+}
+
+async fn transcode_all(
+    cluster: &Cluster,
+    jobs: &[Job],
+    args: &Transcode,
+    cancel: &CancellationToken,
+) -> Result<Vec<Published>, CliError> {
+    let runs = jobs.iter().map(|job| async move {
+        let sql = statement(job, args);
+        let outcome = cluster.run(&sql, cancel).await?;
+        let published: Vec<Published> = outcome.structs("published")?;
+        published.into_iter().next().ok_or_else(|| CliError::Print("the statement published nothing".to_owned()))
+    });
+    futures::stream::iter(runs).buffered(VIDEOS_AT_A_TIME).try_collect().await
+}
+
+/// The statement at the top of the README, for one video.
+fn statement(job: &Job, args: &Transcode) -> String {
+    format!(
+        "SELECT publish(hls_ladder(part)) AS published FROM (SELECT transcode(segment, {}, {}) AS part FROM segments({}, {}, {}))",
+        quoted(&args.ladder),
+        quoted(&job.destination),
+        quoted(&job.source),
+        args.cut.segment,
+        args.cut.media_segment,
+    )
+}
+
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// Opens a source, cuts it, and makes sure that there is a rung for it.
+async fn job(
+    machine: &Arc<Machine>,
+    source: &str,
+    destination: String,
+    ladder: &Ladder,
+    lengths: Lengths,
+) -> Result<Job, CliError> {
+    let title = titles::open(machine, source).await?;
+    let segments = plan::rows(&title, lengths)?;
+    if let Some(video) = &title.probe.video {
+        ladder.fit(video, &title.grid).map_err(spool_media::Error::from)?;
+    }
+    Ok(Job { source: title.source.uri.clone(), destination, segments })
+}
+
+/// Where each source goes: the destination itself for one, a folder of its own for each of several.
+fn destinations(args: &Transcode) -> Result<Vec<String>, CliError> {
+    if args.sources.len() == 1 {
+        return Ok(vec![args.destination.clone()]);
+    }
+    let mut taken = HashSet::new();
+    args.sources
+        .iter()
+        .map(|source| {
+            let name = output::short_name(source);
+            let stem = name.rsplit_once('.').map_or(name.as_str(), |(stem, _)| stem).to_owned();
+            if taken.insert(stem.clone()) {
+                Ok(format!("{}/{stem}/", args.destination.trim_end_matches('/')))
+            } else {
+                Err(CliError::Usage(format!(
+                    "two sources are called {stem}: transcode them in two commands, with a destination each"
+                )))
+            }
+        })
+        .collect()
+}
+
+fn interrupted() -> CliError {
+    spool_media::Error::from(ffmpeg::Error::Canceled { program: ffmpeg::Program::Ffmpeg }).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_in_names_stay_within_the_literal() {
+        assert_eq!(quoted("it's.mp4"), "'it''s.mp4'");
+    }
+}

@@ -1,0 +1,77 @@
+//! With which code does `spool` exit, and what does it say before?
+
+use spool_media::ErrorKind;
+
+/// A job failed, or anything else that has no code of its own.
+pub const FAILED: u8 = 1;
+/// The command line or the request is wrong.
+pub const USAGE: u8 = 2;
+/// What was named does not exist.
+pub const NOT_FOUND: u8 = 3;
+/// Credentials or permissions are missing.
+pub const NOT_ALLOWED: u8 = 4;
+/// Interrupted, by Ctrl-C or a signal.
+pub const INTERRUPTED: u8 = 130;
+
+/// An error that ends the command.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The request itself is wrong: a flag's value, a preset's name, a statement.
+    #[error("{0}")]
+    Usage(String),
+    /// The video domain failed.
+    #[error(transparent)]
+    Media(#[from] spool_media::Error),
+    /// A statement failed.
+    #[error(transparent)]
+    Statement(#[from] spool_scheduler::Error),
+    /// The embedded executor failed.
+    #[error(transparent)]
+    Executor(#[from] spool_executor::Error),
+    /// A result could not be printed.
+    #[error("cannot print the result: {0}")]
+    Print(String),
+    /// A file of the command line could not be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Checks of `doctor` failed; what they were is printed already.
+    #[error("this machine cannot transcode yet: {0} of the checks above failed")]
+    Unfit(usize),
+}
+
+impl CliError {
+    /// The exit code.
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => USAGE,
+            Self::Media(error) => of_kind(error.kind()),
+            Self::Statement(spool_scheduler::Error::Sql { .. } | spool_scheduler::Error::Refused(_)) => USAGE,
+            Self::Statement(error) => of_kind(error.kind()),
+            Self::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => NOT_FOUND,
+            Self::Read { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => NOT_ALLOWED,
+            Self::Executor(_) | Self::Print(_) | Self::Read { .. } | Self::Unfit(_) => FAILED,
+        }
+    }
+
+    /// Says it on stderr.
+    pub fn print(&self) {
+        match self.code() {
+            INTERRUPTED => eprintln!("interrupted: run the same command again to go on where it stopped"),
+            _ => eprintln!("error: {}", spool_udfs::error::told(self)),
+        }
+    }
+}
+
+fn of_kind(kind: ErrorKind) -> u8 {
+    match kind {
+        ErrorKind::NotFound => NOT_FOUND,
+        ErrorKind::NotAllowed => NOT_ALLOWED,
+        ErrorKind::Canceled => INTERRUPTED,
+        ErrorKind::BadInput | ErrorKind::Transient | ErrorKind::Bug => FAILED,
+    }
+}
