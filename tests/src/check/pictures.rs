@@ -1,0 +1,89 @@
+//! Is every frame of the source there once, in its place, and no worse beside a join?
+
+use std::path::Path;
+
+use super::{
+    Check, Flaw, Ladder, Rendition,
+    tools::{grey_frames, similarity, source_frames},
+};
+use crate::clips::{Clip, HEIGHT, WIDTH, read_number};
+
+/// A frame that is less like its source than this is another frame: coded ones came to 0.95 and more, neighbours to 0.70 and less.
+const SAME_FRAME: f64 = 0.80;
+/// How much worse than the worst frame elsewhere the worst one beside a join may be: ladders without a seam showed up to 0.002.
+const WORST_TOLERANCE: f64 = 0.01;
+/// How much worse than the mean elsewhere the mean beside joins may be: ladders without a seam showed up to 0.004, parts that each begin
+/// with a starved picture 0.02 to 0.06.
+const MEAN_TOLERANCE: f64 = 0.01;
+/// Frames on each side of a join that are looked at.
+const BESIDE: u64 = 2;
+
+/// Checks the number that each frame carries.
+///
+/// # Errors
+/// The first frame that is not the one due.
+pub fn pictures(ladder: &Ladder, clip: &Clip) -> Result<(), Flaw> {
+    let check = Check::Pictures;
+    let seen = clip.seen();
+    for rendition in &ladder.videos {
+        let (name, size) = (&rendition.name, size(rendition)?);
+        let frames = grey_frames(rendition, size)?;
+        for (number, (frame, due)) in frames.iter().zip(&seen).enumerate() {
+            let found = read_number(frame, size.0);
+            check
+                .expect(found == Some(*due), || format!("{name}: frame {number} shows {found:?} of the source instead of {due}"))?;
+        }
+        check.expect(frames.len() == seen.len(), || format!("{name}: {} frames instead of {}", frames.len(), seen.len()))?;
+    }
+    Ok(())
+}
+
+/// Checks that frames beside a join are as much like the source as the others are.
+///
+/// # Errors
+/// The rendition that has worse ones.
+pub fn joins(ladder: &Ladder, clip: &Clip, source: &Path) -> Result<(), Flaw> {
+    let check = Check::Joins;
+    let decoded = source_frames(source, WIDTH * HEIGHT * 3 / 2);
+    let kept: Vec<u16> = clip.seen().into_iter().collect::<std::collections::BTreeSet<_>>().into_iter().collect();
+    assert_eq!(decoded.len(), kept.len(), "the clip itself is not what it should be");
+    let due: Vec<&[u8]> = clip.seen().iter().map(|number| decoded[kept.binary_search(number).unwrap()].as_slice()).collect();
+    for rendition in &ladder.videos {
+        let name = &rendition.name;
+        let similarity = similarity(rendition, size(rendition)?, &due);
+        check.expect(similarity.len() == due.len(), || format!("{name}: {} frames to compare", similarity.len()))?;
+        let starts: Vec<u64> = ladder.parts_of(rendition).map(|part| part.first_frame).filter(|first| *first > 0).collect();
+        let beside = |frame: u64| starts.iter().any(|start| (start.saturating_sub(BESIDE)..start + BESIDE).contains(&frame));
+        let (joins, inside): (Vec<_>, Vec<_>) = (0..).zip(similarity).partition(|(frame, _)| beside(*frame));
+        if let Some((frame, found)) = joins.iter().chain(&inside).find(|(_, found)| *found < SAME_FRAME) {
+            return Err(check.flaw(format!("{name}: frame {frame} is another frame than the source's (SSIM {found})")));
+        }
+        if joins.is_empty() {
+            continue;
+        }
+        let (worst, worst_elsewhere) = (worst(&joins), worst(&inside));
+        let (mean, mean_elsewhere) = (mean(&joins), mean(&inside));
+        if std::env::var_os("SPOOL_TEST_MEASURE").is_some() {
+            println!(
+                "{name}: joins worst {worst:.4} mean {mean:.4}, elsewhere worst {worst_elsewhere:.4} mean {mean_elsewhere:.4}"
+            );
+        }
+        check.expect(worst >= worst_elsewhere - WORST_TOLERANCE && mean >= mean_elsewhere - MEAN_TOLERANCE, || {
+            format!("{name}: SSIM beside joins {worst} (mean {mean}), elsewhere {worst_elsewhere} (mean {mean_elsewhere})")
+        })?;
+    }
+    Ok(())
+}
+
+fn worst(frames: &[(u64, f64)]) -> f64 {
+    frames.iter().map(|(_, found)| *found).fold(1.0, f64::min)
+}
+
+fn mean(frames: &[(u64, f64)]) -> f64 {
+    frames.iter().map(|(_, found)| *found).sum::<f64>() / frames.len() as f64
+}
+
+fn size(rendition: &Rendition) -> Result<(usize, usize), Flaw> {
+    let known = rendition.size.filter(|(width, _)| *width == WIDTH || *width == WIDTH / 2);
+    known.ok_or_else(|| Check::Pictures.flaw(format!("{}: RESOLUTION {:?}", rendition.name, rendition.size)))
+}

@@ -1,0 +1,104 @@
+//! What does a clip sound like? A steady tone, in which a jump is heard, and a swept one, which tells where in time it is.
+
+use std::{f64::consts::TAU, io::Write as _, path::Path};
+
+/// Tone of the first channel; each further channel has one of its own, so that none can stand in for another.
+pub const TONE_HZ: f64 = 437.0;
+/// From the tone of one channel to the next.
+const TONE_STEP_HZ: f64 = 111.0;
+/// The swept tone swings about this.
+const SWEEP_HZ: f64 = 3000.0;
+/// By so much to either side.
+const SWING_HZ: f64 = 1500.0;
+/// So often a second: media segments of 4 s are no whole number of swings, so that no two are alike.
+const SWINGS_HZ: f64 = 0.37;
+/// Of full scale, for each of both: six channels mixed into two stay below it.
+const LOUDNESS: f64 = 0.15;
+
+/// A clip's sound.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sound {
+    /// Samples per second.
+    pub rate: u32,
+    /// 1, 2 or 6.
+    pub channels: u16,
+    /// How long after the pictures it starts.
+    pub delay_ms: u32,
+    /// How long it lasts; to the end of the pictures unless given.
+    pub seconds: Option<f64>,
+}
+
+impl Default for Sound {
+    fn default() -> Self {
+        Self { rate: 48_000, channels: 2, delay_ms: 0, seconds: None }
+    }
+}
+
+impl Sound {
+    /// Frequency of a channel's steady tone.
+    pub fn tone_hz(channel: usize) -> f64 {
+        TONE_HZ + TONE_STEP_HZ * channel as f64
+    }
+
+    /// Channels of a ladder: what is not mono becomes stereo.
+    pub fn channels_heard(&self) -> usize {
+        if self.channels == 1 { 1 } else { 2 }
+    }
+
+    /// Samples of silence before it starts.
+    pub fn delay_samples(&self) -> usize {
+        (u64::from(self.delay_ms) * u64::from(self.rate) / 1000) as usize
+    }
+
+    /// Enough that what the source's own coding loses is little beside what the ladder's does.
+    pub(super) fn bitrate_bps(&self) -> u32 {
+        u32::from(self.channels) * 160_000
+    }
+
+    pub(super) fn layout(&self) -> &'static str {
+        match self.channels {
+            1 => "mono",
+            6 => "5.1",
+            _ => "stereo",
+        }
+    }
+
+    /// Sample `number` of every channel.
+    fn samples(&self, number: usize) -> impl Iterator<Item = f64> {
+        let time = number as f64 / f64::from(self.rate);
+        let sweep = (TAU * SWEEP_HZ * time - SWING_HZ / SWINGS_HZ * (TAU * SWINGS_HZ * time).cos()).sin();
+        (0..usize::from(self.channels)).map(move |channel| LOUDNESS * ((TAU * Self::tone_hz(channel) * time).sin() + sweep))
+    }
+
+    /// Writes `count` samples as interleaved 32-bit floats.
+    pub(super) fn write(&self, path: &Path, count: usize) {
+        let mut file = std::io::BufWriter::new(std::fs::File::create(path).unwrap());
+        for number in 0..count {
+            for sample in self.samples(number) {
+                file.write_all(&(sample as f32).to_le_bytes()).unwrap();
+            }
+        }
+        file.flush().unwrap();
+    }
+}
+
+/// What a listener is to hear of `sounding` samples of the source: `total` samples per channel, silence where there is no sound.
+///
+/// 5.1 is mixed down as ITU-R BS.775 says: the centre and each surround at -3 dB, without the low-frequency effects.
+pub fn heard(sound: &Sound, sounding: usize, total: usize) -> Vec<Vec<f32>> {
+    let mut channels = vec![vec![0.0; total]; sound.channels_heard()];
+    for number in 0..sounding {
+        let source: Vec<f64> = sound.samples(number).collect();
+        let mixed = match source[..] {
+            [left, right, centre, _, surround_left, surround_right] => {
+                let half = std::f64::consts::FRAC_1_SQRT_2;
+                vec![left + half * (centre + surround_left), right + half * (centre + surround_right)]
+            }
+            _ => source,
+        };
+        for (channel, value) in channels.iter_mut().zip(mixed) {
+            channel[sound.delay_samples() + number] = value as f32;
+        }
+    }
+    channels
+}

@@ -1,0 +1,122 @@
+//! What does a web server with one page do? It answers as it was told to, and writes down what it sent.
+
+use std::{
+    fs::File,
+    io::{BufRead, BufReader, Read, Seek, SeekFrom, Write},
+    net::{TcpListener, TcpStream},
+    path::Path,
+    sync::{Arc, Mutex},
+};
+
+/// Bytes that are read and sent at a time.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// How a web server behaves.
+#[derive(Debug, Clone, Copy)]
+pub struct Manners {
+    /// Does it give ranges?
+    pub ranges: bool,
+    /// Does it say an ETag?
+    pub etag: bool,
+}
+
+/// One answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answered {
+    /// First and last byte that were asked for; `None` where the answer was the whole page.
+    pub range: Option<(u64, u64)>,
+    /// Bytes of body that were sent: fewer than asked for where the client hung up.
+    pub sent: u64,
+}
+
+/// A web server that has one page, on loopback. Its threads end with the process.
+#[derive(Debug)]
+pub struct Web {
+    /// The page.
+    pub address: String,
+    log: Arc<Mutex<Vec<Answered>>>,
+}
+
+impl Web {
+    /// Serves this file as `/talk.mp4`.
+    ///
+    /// # Panics
+    /// Where it cannot listen.
+    pub fn start(file: &Path, manners: Manners) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}/talk.mp4", listener.local_addr().unwrap());
+        let log = Arc::<Mutex<Vec<Answered>>>::default();
+        let (file, logged) = (file.to_owned(), Arc::clone(&log));
+        std::thread::spawn(move || {
+            for socket in listener.incoming().flatten() {
+                let (file, log) = (file.clone(), Arc::clone(&logged));
+                std::thread::spawn(move || answer_all(&socket, &file, manners, &log));
+            }
+        });
+        Self { address, log }
+    }
+
+    /// Every answer since the start or the last [`Web::forget`].
+    ///
+    /// # Panics
+    /// Where a thread that answered panicked.
+    pub fn log(&self) -> Vec<Answered> {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Bytes of the page sent.
+    pub fn bytes_sent(&self) -> u64 {
+        self.log().iter().map(|answered| answered.sent).sum()
+    }
+
+    /// Empties the log.
+    ///
+    /// # Panics
+    /// Where a thread that answered panicked.
+    pub fn forget(&self) {
+        self.log.lock().unwrap().clear();
+    }
+}
+
+/// Answers the requests of one connection until the client hangs up.
+fn answer_all(socket: &TcpStream, file: &Path, manners: Manners, log: &Mutex<Vec<Answered>>) -> Option<()> {
+    let mut lines = BufReader::new(socket.try_clone().ok()?).lines();
+    loop {
+        let head: Vec<String> = lines.by_ref().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+        let with_body = !head.first()?.starts_with("HEAD");
+        let range = head.iter().find_map(|line| line.to_lowercase().strip_prefix("range: bytes=").map(str::to_owned));
+        let mut page = File::open(file).ok()?;
+        let length = page.metadata().ok()?.len();
+        let range = range.filter(|_| manners.ranges).and_then(|range| {
+            let (first, last) = range.split_once('-')?;
+            Some((first.parse::<u64>().ok()?, last.parse().unwrap_or(u64::MAX).min(length - 1)))
+        });
+        let mut headers = String::from("Content-Type: video/mp4\r\n");
+        if manners.etag {
+            headers += "ETag: \"one\"\r\n";
+        }
+        let (status, first, bytes) = match range {
+            Some((first, last)) => {
+                headers += &format!("Accept-Ranges: bytes\r\nContent-Range: bytes {first}-{last}/{length}\r\n");
+                ("206 Partial Content", first, last + 1 - first)
+            }
+            None => ("200 OK", 0, length),
+        };
+        let mut out = socket;
+        write!(out, "HTTP/1.1 {status}\r\nContent-Length: {bytes}\r\n{headers}\r\n").ok()?;
+        page.seek(SeekFrom::Start(first)).ok()?;
+        let mut left = page.take(if with_body { bytes } else { 0 });
+        let (mut sent, mut chunk) = (0, vec![0; CHUNK_BYTES]);
+        let gone = loop {
+            match left.read(&mut chunk).ok()? {
+                0 => break false,
+                count if out.write_all(&chunk[..count]).is_err() => break true,
+                count => sent += count as u64,
+            }
+        };
+        log.lock().unwrap().push(Answered { range, sent });
+        if gone {
+            return None;
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Does a real player in a real browser play the ladder through, with no gap, no stall and no error?
+#![expect(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "tests start what they test")]
+
+use std::{
+    path::Path,
+    process::Command,
+    sync::{Mutex, PoisonError},
+};
+
+use serde_json::Value;
+use spool_tests::{footage, run::Spool};
+
+/// Length of the clip, and its frames at 25 per second.
+const SECONDS: u32 = 16;
+const FRAMES: u64 = (SECONDS * footage::FPS) as u64;
+
+/// Pieces whose ends are a frame apart leave no gap that a player sees.
+const FRAME: f64 = 1.0 / footage::FPS as f64;
+
+/// A ladder of real footage with short pieces, so that many joins are played: rows of about 4 s, media segments of 2 s.
+fn ladder(source: &Path, destination: &Path, rungs: &str) {
+    let (source, destination) = (source.to_str().unwrap(), destination.to_str().unwrap());
+    Spool::new(["transcode", source, "-o", destination, "--ladder", rungs, "--segment", "4", "--media-segment", "2"]).ok();
+}
+
+/// Playing is tried so often where it stalls with media in the buffer: then the machine was too busy to decode. A ladder that stops a
+/// decoder stops it every time.
+const TRIES: usize = 3;
+
+/// Seconds in the buffer with which a player has all it needs to go on.
+const ENOUGH: f64 = 0.5;
+
+/// What the player did, by `tests/browser/play.mjs`, when it was not kept from decoding.
+fn play(folder: &Path, scenario: &str) -> Value {
+    // One browser at a time, also where all tests share a process (`cargo test`): each needs the processors to itself.
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut told = Value::Null;
+    for _ in 0..TRIES {
+        told = play_once(folder, scenario);
+        let stalls: Vec<&Value> =
+            told["steps"].as_array().unwrap().iter().flat_map(|step| step["waits"].as_array().unwrap()).collect();
+        if stalls.is_empty() {
+            return told;
+        }
+        assert!(stalls.iter().all(|stall| stall["ahead"].as_f64().unwrap() > ENOUGH), "it stalled for want of media: {told}");
+        eprintln!("tried again: it stalled with media in the buffer: {stalls:?}");
+    }
+    panic!("it stalled {TRIES} times: {told}");
+}
+
+fn play_once(folder: &Path, scenario: &str) -> Value {
+    let browser = Path::new(env!("CARGO_MANIFEST_DIR")).join("browser");
+    assert!(browser.join("node_modules").exists(), "run scripts/browser-setup first");
+    let output = Command::new("node").arg(browser.join("play.mjs")).arg(folder).arg(scenario).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {stderr}"));
+    assert_eq!(told["missing"], Value::Array(vec![]), "requests that could not be answered");
+    assert_eq!(told["console_errors"], Value::Array(vec![]));
+    for step in told["steps"].as_array().unwrap() {
+        whole(step);
+    }
+    told
+}
+
+/// What holds at every moment: no error, no broken frame, and what is buffered is one piece.
+fn whole(step: &Value) {
+    assert_eq!(step["errors"], Value::Array(vec![]), "{step}");
+    assert_eq!(step["corrupted"], 0, "{step}");
+    assert_eq!(ranges(&step["buffered"]).len(), 1, "{step}");
+    for (track, buffered) in step["tracks"].as_object().unwrap() {
+        assert_eq!(ranges(buffered).len(), 1, "a gap in {track}: {step}");
+    }
+}
+
+fn ranges(value: &Value) -> Vec<(f64, f64)> {
+    let range = |range: &Value| (range[0].as_f64().unwrap(), range[1].as_f64().unwrap());
+    value.as_array().unwrap().iter().map(range).collect()
+}
+
+fn step<'a>(told: &'a Value, name: &str) -> &'a Value {
+    told["steps"].as_array().unwrap().iter().find(|step| step["step"] == name).unwrap()
+}
+
+/// It came to the end, and the end is where it should be.
+fn ended(step: &Value) {
+    assert_eq!(step["ended"], true, "{step}");
+    let duration = step["duration"].as_f64().unwrap();
+    assert!((duration - f64::from(SECONDS)).abs() < 2.0 * FRAME, "{duration}");
+    assert!(step["audio_bytes"].as_u64().unwrap() > 0, "no sound was decoded: {step}");
+}
+
+#[test]
+fn a_ladder_plays_from_start_to_end_with_every_frame() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = footage::bunny(folder.path(), "bunny.mp4", SECONDS, 360);
+    let out = folder.path().join("out");
+    ladder(&source, &out, "360p,180p");
+    let told = play(&out, "through");
+    let end = step(&told, "end");
+    ended(end);
+    assert_eq!(end["frames"], FRAMES, "frames that were decoded: {end}");
+    for (track, buffered) in end["tracks"].as_object().unwrap() {
+        let (start, end) = ranges(buffered)[0];
+        assert!(start < FRAME, "{track} starts at {start}");
+        assert!((end - f64::from(SECONDS)).abs() < 2.0 * FRAME, "{track} ends at {end}");
+    }
+}
+
+#[test]
+fn a_ladder_plays_through_a_change_of_rung_and_a_seek() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = footage::bunny(folder.path(), "bunny.mp4", SECONDS, 360);
+    let out = folder.path().join("out");
+    ladder(&source, &out, "360p,240p,180p");
+    let told = play(&out, "switch");
+    assert_eq!(told["heights"], serde_json::json!([180, 240, 360]));
+    assert_eq!(step(&told, "start")["height"], 180);
+    assert_eq!(step(&told, "up")["height"], 360);
+    assert_eq!(step(&told, "seek")["height"], 360);
+    assert!(step(&told, "seek")["time"].as_f64().unwrap() > f64::from(SECONDS) * 0.6);
+    assert_eq!(step(&told, "down")["height"], 180);
+    let end = step(&told, "end");
+    ended(end);
+    assert_eq!(end["levels"], serde_json::json!([180, 360, 180]));
+}
+
+#[test]
+fn a_ladder_of_sound_alone_plays() {
+    let folder = tempfile::tempdir().unwrap();
+    let video = footage::bunny(folder.path(), "bunny.mp4", SECONDS, 90);
+    let sound = folder.path().join("sound.m4a");
+    footage::ffmpeg(["-i", video.to_str().unwrap(), "-vn", "-c", "copy", sound.to_str().unwrap()]);
+    let out = folder.path().join("out");
+    ladder(&sound, &out, "web");
+    let told = play(&out, "sound");
+    ended(step(&told, "end"));
+    assert_eq!(told["steps"][0]["height"], 0);
+}

@@ -1,0 +1,290 @@
+//! Is work that is done ever done again? Not by the same command, not for another rung, not after a kill.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use nix::sys::signal::Signal;
+use spool_tests::{
+    folder, footage,
+    run::{Ran, Running, Spool, processes_in, until},
+    wrapper::Wrapper,
+};
+
+/// How long half of a job may take on a busy machine.
+const SOON: Duration = Duration::from_secs(120);
+
+/// How long an interrupted command may take to clean up and end.
+const STOPS_WITHIN: Duration = Duration::from_secs(10);
+
+/// The clip: rows of 4 s, so one of sound and four of pictures.
+const SECONDS: u32 = 16;
+const PICTURE_ROWS: u64 = 4;
+
+/// A clip, where its ladder goes, and the FFmpeg that is counted.
+struct Setting {
+    folder: tempfile::TempDir,
+    source: PathBuf,
+    out: PathBuf,
+    ffmpeg: Wrapper,
+}
+
+impl Setting {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let source = footage::bunny(folder.path(), "bunny.mp4", SECONDS, 180);
+        Self { source, out: folder.path().join("out"), folder, ffmpeg: Wrapper::new() }
+    }
+
+    fn spool(&self, destination: &Path, rungs: &str) -> Spool {
+        let (source, destination) = (self.source.to_str().unwrap(), destination.to_str().unwrap());
+        // One slot: rows run one after the other, sound first.
+        let args =
+            ["transcode", source, "-o", destination, "--ladder", rungs, "--segment", "4", "--slots", "1", "--output", "json"];
+        Spool::new(args).env("SPOOL_FFMPEG", self.ffmpeg.path())
+    }
+
+    fn transcode(&self, rungs: &str) -> Ran {
+        let ran = self.spool(&self.out, rungs).ok();
+        ran.leaves_nothing();
+        ran
+    }
+
+    /// Starts a job of one row of sound and four of pictures at two rungs, and waits until sound and the first row of pictures are done
+    /// and FFmpeg is in the middle of the second.
+    fn half(&self, with: impl FnOnce(Spool) -> Spool) -> Running {
+        self.ffmpeg.slow_after(2);
+        let running = with(self.spool(&self.out, RUNGS)).start();
+        until("half of the job", SOON, || {
+            let encoding = processes_in(running.scratch.path()).iter().any(|line| line.contains("-readrate"));
+            (folder::records(&self.out).len() == 3 && encoding).then_some(())
+        });
+        assert_eq!(self.ffmpeg.encodes().len(), 3);
+        running
+    }
+
+    /// Runs the interrupted job again, and expects that only what was missing is encoded and that the result is the one that an
+    /// uninterrupted job gives.
+    fn resumes(&self, with: impl FnOnce(Spool) -> Spool) -> Ran {
+        self.ffmpeg.hurry();
+        self.ffmpeg.forget();
+        let ran = with(self.spool(&self.out, RUNGS)).ok();
+        assert_eq!(ran.tally(), (2 * (PICTURE_ROWS - 1), 3));
+        let encodes = self.ffmpeg.encodes();
+        assert_eq!(encodes.len() as u64, PICTURE_ROWS - 1, "{encodes:#?}");
+        let whole = self.folder.path().join("whole");
+        self.spool(&whole, RUNGS).ok();
+        same(&self.out, &whole);
+        ran
+    }
+}
+
+const RUNGS: &str = "180p,90p";
+
+/// Expects the same bytes under the same names, part records aside.
+fn same(one: &Path, other: &Path) {
+    let (one, other) = (folder::media(one), folder::media(other));
+    assert_eq!(one.keys().collect::<Vec<_>>(), other.keys().collect::<Vec<_>>());
+    for (name, bytes) in &one {
+        assert!(*bytes == other[name], "{name} differs");
+    }
+    assert_eq!(folder::reachable(&one), one.into_keys().collect());
+}
+
+#[test]
+fn the_same_command_encodes_nothing_the_second_time() {
+    let setting = Setting::new();
+    let first = setting.transcode(RUNGS);
+    assert_eq!(first.tally(), (1 + 2 * PICTURE_ROWS, 0));
+    // Two rungs are one run of FFmpeg.
+    assert_eq!(setting.ffmpeg.encodes().len() as u64, 1 + PICTURE_ROWS, "{:#?}", setting.ffmpeg.encodes());
+    let (files, written) = (folder::files(&setting.out), master_written(&setting.out));
+    setting.ffmpeg.forget();
+
+    let second = setting.transcode(RUNGS);
+    assert_eq!(second.tally(), (0, 1 + 2 * PICTURE_ROWS));
+    assert_eq!(setting.ffmpeg.encodes(), Vec::<String>::new());
+    assert!(folder::files(&setting.out) == files, "a second run changed files");
+    assert_eq!(master_written(&setting.out), written, "a master that did not change was written again");
+    assert_eq!(second.json()["published"], first.json()["published"]);
+}
+
+fn master_written(out: &Path) -> std::time::SystemTime {
+    out.join("master.m3u8").metadata().unwrap().modified().unwrap()
+}
+
+#[test]
+fn another_rung_costs_only_that_rung() {
+    let setting = Setting::new();
+    setting.transcode("180p");
+    let before = folder::media(&setting.out);
+    setting.ffmpeg.forget();
+
+    let ran = setting.transcode(RUNGS);
+    assert_eq!(ran.tally(), (PICTURE_ROWS, 1 + PICTURE_ROWS));
+    let encodes = setting.ffmpeg.encodes();
+    assert_eq!(encodes.len() as u64, PICTURE_ROWS, "{encodes:#?}");
+    assert!(encodes.iter().all(|line| line.contains("/90p.mp4") && !line.contains("/180p.mp4")), "{encodes:#?}");
+    let after = folder::media(&setting.out);
+    for (name, bytes) in before.iter().filter(|(name, _)| *name != "master.m3u8") {
+        assert!(after.get(name) == Some(bytes), "{name} changed");
+    }
+    // A rung that is encoded alone is the one that is encoded beside others.
+    let together = setting.folder.path().join("together");
+    setting.spool(&together, RUNGS).ok();
+    same(&setting.out, &together);
+}
+
+#[test]
+fn a_killed_job_goes_on_where_it_stopped_and_leaves_nothing_behind() {
+    let setting = Setting::new();
+    let scratch = tempfile::tempdir().unwrap();
+    let running = setting.half(|spool| spool.scratch(scratch.path()));
+    running.signal(Signal::SIGKILL);
+    let killed = running.wait();
+    assert_eq!(killed.code, None);
+    // Nobody could tell its FFmpeg to stop: it must not need to be told.
+    killed.leaves_no_process();
+    assert!(!setting.out.join("master.m3u8").exists());
+    assert!(!killed.left.is_empty(), "a killed process cannot clean up; this one was not killed half-way");
+
+    let ran = setting.resumes(|spool| spool.scratch(scratch.path()));
+    ran.leaves_nothing();
+}
+
+#[test]
+fn ctrl_c_stops_at_once_cleans_up_and_the_same_command_goes_on() {
+    stops(Signal::SIGINT);
+}
+
+#[test]
+fn sigterm_stops_at_once_cleans_up_and_the_same_command_goes_on() {
+    stops(Signal::SIGTERM);
+}
+
+fn stops(signal: Signal) {
+    let setting = Setting::new();
+    let running = setting.half(|spool| spool);
+    let told = Instant::now();
+    running.signal(signal);
+    let ran = running.wait();
+    assert!(told.elapsed() < STOPS_WITHIN, "it took {:?} to stop", told.elapsed());
+    assert_eq!(ran.code, Some(130), "{}", ran.stderr);
+    assert!(ran.stderr.contains("interrupted: run the same command again"), "{}", ran.stderr);
+    assert_eq!(ran.stdout, "");
+    ran.leaves_nothing();
+    assert!(!setting.out.join("master.m3u8").exists());
+    setting.resumes(|spool| spool);
+}
+
+#[test]
+fn ctrl_c_while_a_statement_runs_stops_it_too() {
+    let setting = Setting::new();
+    setting.ffmpeg.slow_after(0);
+    let sql = format!(
+        "SELECT count(part) FROM (SELECT transcode(segment, '90p', '{}') AS part FROM segments('{}'))",
+        setting.out.display(),
+        setting.source.display()
+    );
+    let running = Spool::new(["sql", "--slots", "1", "-c", &sql]).env("SPOOL_FFMPEG", setting.ffmpeg.path()).start();
+    until("an encode", SOON, || processes_in(running.scratch.path()).iter().any(|line| line.contains("-readrate")).then_some(()));
+    let told = Instant::now();
+    running.signal(Signal::SIGINT);
+    let ran = running.wait();
+    assert!(told.elapsed() < STOPS_WITHIN, "it took {:?} to stop", told.elapsed());
+    assert_eq!(ran.code, Some(130), "{}", ran.stderr);
+    ran.leaves_nothing();
+}
+
+#[test]
+fn two_commands_with_one_scratch_folder_leave_each_other_alone() {
+    let setting = Setting::new();
+    let scratch = tempfile::tempdir().unwrap();
+    let running = setting.half(|spool| spool.scratch(scratch.path()));
+    let before = folder::files(scratch.path()).into_keys().collect::<BTreeSet<_>>();
+    let other = Spool::new(["probe", setting.source.to_str().unwrap()]).scratch(scratch.path()).ok();
+    assert_eq!(other.left.len(), 1, "{:?}", other.left);
+    let after = folder::files(scratch.path()).into_keys().collect::<BTreeSet<_>>();
+    assert!(before.is_subset(&after), "gone: {:?}", before.difference(&after).collect::<Vec<_>>());
+    running.signal(Signal::SIGINT);
+    running.wait().leaves_nothing();
+}
+
+#[test]
+fn a_sweep_deletes_exactly_what_was_dropped() {
+    let setting = Setting::new();
+    let out = &setting.out;
+    let sweep = |more: &[&str]| {
+        let args = ["sweep", out.to_str().unwrap(), "--output", "json"];
+        let ran = Spool::new(args.iter().chain(more)).ok();
+        ran.leaves_nothing();
+        ran.json()
+    };
+    setting.transcode(RUNGS);
+    let dropped = |name: &str| name.starts_with("90p/");
+    let records = folder::records(out);
+    let dropped_records: BTreeSet<&String> =
+        records.iter().filter(|(_, record)| record["rendition"]["name"] == "90p").map(|(path, _)| path).collect();
+    assert_eq!(dropped_records.len() as u64, PICTURE_ROWS);
+    let published_twice = folder::files(out);
+    let dropped_bytes: u64 = published_twice.iter().filter(|(name, _)| dropped(name)).map(|(_, bytes)| bytes.len() as u64).sum();
+    setting.transcode("180p");
+    let before = folder::files(out);
+    assert_eq!(before.len(), published_twice.len(), "publishing deletes nothing");
+
+    // What a job may still be about to publish stays.
+    let young = sweep(&["--grace-hours", "1"]);
+    assert_eq!((&young["records"], &young["objects"]), (&0.into(), &0.into()));
+    assert!(folder::files(out) == before);
+
+    let said = sweep(&["--grace-hours", "0", "--dry-run"]);
+    assert!(folder::files(out) == before, "a dry run changed something");
+    let objects = before.keys().filter(|name| dropped(name)).count();
+    assert_eq!(said["records"], PICTURE_ROWS);
+    assert_eq!(said["objects"], objects);
+    assert_eq!(said["bytes"], dropped_bytes);
+
+    let done = sweep(&["--grace-hours", "0"]);
+    assert_eq!(done, said, "it did other than it said");
+    let expected: BTreeSet<&String> = before.keys().filter(|name| !dropped(name) && !dropped_records.contains(name)).collect();
+    let after = folder::files(out);
+    assert_eq!(after.keys().collect::<BTreeSet<_>>(), expected);
+    let media = folder::media(out);
+    assert_eq!(folder::reachable(&media), media.into_keys().collect());
+
+    // What is left is found, and what was swept can be had again.
+    assert_eq!(setting.transcode("180p").tally(), (0, 1 + PICTURE_ROWS));
+    assert_eq!(setting.transcode(RUNGS).tally(), (PICTURE_ROWS, 1 + PICTURE_ROWS));
+    assert!(folder::media(out) == published_twice.into_iter().filter(|(name, _)| !name.starts_with("parts/")).collect());
+}
+
+/// A job that read a record before it was swept may publish its objects after: they stay for the grace, counted from the sweep.
+#[test]
+fn what_a_sweep_takes_out_of_use_waits_for_the_grace() {
+    let setting = Setting::new();
+    setting.transcode("180p,90p");
+    setting.transcode("180p");
+    let sweep = || Spool::new(["sweep", setting.out.to_str().unwrap(), "--grace-hours", "24", "--output", "json"]).ok().json();
+    let age = || folder::age(&setting.out, Duration::from_secs(48 * 3600));
+    assert_eq!(sweep()["records"], 0, "everything is young");
+
+    age();
+    let first = sweep();
+    // Only the dropped rung's playlist goes at once: whoever publishes writes it anew.
+    assert_eq!((first["records"].as_u64(), first["objects"].as_u64()), (Some(PICTURE_ROWS), Some(1)), "{first}");
+    let waiting = first["waiting"].as_u64().unwrap();
+    assert!(waiting > PICTURE_ROWS, "{first}");
+    let again = sweep();
+    assert_eq!((again["records"].as_u64(), again["waiting"].as_u64()), (Some(0), Some(waiting)), "{again}");
+
+    age();
+    let last = sweep();
+    assert_eq!((last["objects"].as_u64(), last["waiting"].as_u64()), (Some(waiting), Some(0)), "{last}");
+    assert!(!setting.out.join("90p").read_dir().is_ok_and(|mut left| left.next().is_some()));
+    // What is in use is all there, and what was swept is encoded again where it is wanted.
+    assert_eq!(setting.transcode("180p").tally().0, 0);
+    assert_eq!(setting.transcode("180p,90p").tally().0, PICTURE_ROWS);
+}
