@@ -1,0 +1,45 @@
+# Every task of the project. `make help` lists them.
+
+CARGO ?= cargo
+FOOTAGE := .cache/footage
+# nextest where it is there: it runs each test in a process of its own, and stops those that hang.
+TEST := $(shell command -v cargo-nextest >/dev/null 2>&1 && echo "nextest run" || echo "test")
+
+.PHONY: help setup demo test test-media test-full verify docs fmt clean-demo
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+setup: ## install what is missing and fetch the footage
+	@scripts/setup
+	@scripts/footage $(FOOTAGE)
+
+demo: setup ## transcode real footage into out/demo and say how to play it
+	$(CARGO) build --workspace --all-targets
+	@scripts/browser-setup
+	@scripts/demo $(FOOTAGE)/bigbuckbunny.mp4 out/demo
+
+test: setup ## everything: unit, SQL, whole-system and browser tests
+	@scripts/browser-setup
+	$(CARGO) build --workspace --all-targets
+	$(CARGO) $(TEST) --workspace
+
+test-media: ## the video domain alone: seconds, without the engine
+	$(CARGO) $(TEST) --package spool-media
+
+test-full: test ## and what takes long: a source of 2 GB
+	scripts/big-source
+
+verify: ## formatting, lints, documentation, licences, spelling
+	@scripts/verify-setup
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- --deny warnings
+	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps --document-private-items
+	$(CARGO) deny check bans licenses sources
+	typos
+
+docs: ## write docs/functions.md from the functions' own documentation
+	SPOOL_WRITE_DOCS=1 $(CARGO) test --workspace --test reference
+
+fmt: ## format the code
+	$(CARGO) fmt --all
