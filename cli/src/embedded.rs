@@ -1,9 +1,13 @@
 //! How does one process run a whole cluster? A scheduler and an executor of its own: the same code path as with many machines.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use spool_executor::Executor;
-use spool_media::{ffmpeg::Tools, machine::Machine, store::Stores};
+use spool_media::{
+    ffmpeg::{self, Tools},
+    machine::Machine,
+    store::Stores,
+};
 use spool_scheduler::{Outcome, Scheduler};
 use tokio_util::sync::CancellationToken;
 
@@ -11,6 +15,9 @@ use crate::{
     args::{Engine, Global},
     exit::CliError,
 };
+
+/// How long FFmpegs that were told to stop may take to be gone.
+const CHILDREN_GONE: Duration = Duration::from_secs(5);
 
 /// The machine of this process. When it goes, so does its scratch folder, even where a task of the engine still holds the machine.
 pub struct Local(Arc<Machine>);
@@ -69,6 +76,15 @@ impl Cluster {
             outcome = self.scheduler.run(sql, &settings, cancel) => Ok(outcome?),
             stopped = async { self.executor.lock().await.stopped().await }, if !cancel.is_cancelled() => Err(stopped.into()),
         }
+    }
+}
+
+impl Cluster {
+    /// Stops both, and returns once nothing runs for them any more: no task, no FFmpeg.
+    pub async fn stop(self) {
+        self.executor.into_inner().stop().await;
+        drop(self.scheduler);
+        ffmpeg::all_gone(CHILDREN_GONE).await;
     }
 }
 

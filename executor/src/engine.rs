@@ -19,17 +19,38 @@ use datafusion::{
 };
 use spool_udfs::control::TaskControl;
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Ballista's engine with a token and a slot for every task.
 pub(crate) struct Engine {
     inner: DefaultExecutionEngine,
-    slots: Arc<Semaphore>,
+    slots: Slots,
 }
 
 impl Engine {
+    pub(crate) fn new(slots: Slots) -> Self {
+        Self { inner: DefaultExecutionEngine::new(), slots }
+    }
+}
+
+/// What an executor's tasks share: they run in its slots, and end when it stops.
+#[derive(Debug, Clone)]
+pub(crate) struct Slots {
+    free: Arc<Semaphore>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Slots {
     pub(crate) fn new(slots: usize) -> Self {
-        Self { inner: DefaultExecutionEngine::new(), slots: Arc::new(Semaphore::new(slots)) }
+        Self { free: Arc::new(Semaphore::new(slots)), stop: CancellationToken::new(), tasks: TaskTracker::new() }
+    }
+
+    /// Lets no task begin any more, tells those that run to end, and waits until they have.
+    pub(crate) async fn stop(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 }
 
@@ -53,7 +74,7 @@ impl ExecutionEngine for Engine {
 #[derive(Debug)]
 struct Task {
     inner: Arc<dyn QueryStageExecutor>,
-    slots: Arc<Semaphore>,
+    slots: Slots,
 }
 
 impl fmt::Display for Task {
@@ -65,11 +86,18 @@ impl fmt::Display for Task {
 #[async_trait]
 impl QueryStageExecutor for Task {
     async fn execute_query_stage(&self, task_id: usize, context: Arc<TaskContext>) -> Result<Vec<ShuffleWritePartition>> {
-        let token = CancellationToken::new();
+        // Before the look at `stop`: so whoever stops waits for this task, or this task sees that it must not begin.
+        let _counted = self.slots.tasks.token();
+        let token = self.slots.stop.child_token();
         // Fires when this future ends or is dropped, so an abort reaches FFmpeg.
         let _ended = token.clone().drop_guard();
-        let closed = |_| DataFusionError::Execution("the executor is stopping".to_owned());
-        let _slot = self.slots.acquire().await.map_err(closed)?;
+        let stopping = || DataFusionError::Execution("the executor is stopping".to_owned());
+        let stopped = token.clone();
+        let _slot = tokio::select! {
+            biased;
+            () = stopped.cancelled() => return Err(stopping()),
+            slot = self.slots.free.acquire() => slot.map_err(|_| stopping())?,
+        };
         let config = context.session_config().clone().with_option_extension(TaskControl { token });
         let context = TaskContext::new(
             context.task_id(),
@@ -81,7 +109,10 @@ impl QueryStageExecutor for Task {
             context.window_functions().clone(),
             context.runtime_env(),
         );
-        self.inner.execute_query_stage(task_id, Arc::new(context)).await
+        tokio::select! {
+            written = self.inner.execute_query_stage(task_id, Arc::new(context)) => written,
+            () = stopped.cancelled() => Err(stopping()),
+        }
     }
 
     fn collect_plan_metrics(&self) -> Vec<MetricsSet> {

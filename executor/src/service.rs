@@ -7,8 +7,9 @@ use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_
 use spool_media::machine::Machine;
 use spool_udfs::session;
 use tokio::{net::TcpListener, task::JoinHandle};
+use tracing::warn;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Slots};
 
 /// How often an executor tells that it lives. Five that fail make it exit, so shorter would not outlive a scheduler's restart.
 const HEARTBEAT: Duration = Duration::from_secs(3);
@@ -30,9 +31,13 @@ pub struct Settings {
     pub work_dir: PathBuf,
 }
 
-/// A running executor. It stops when dropped.
+/// How long the tasks of an executor that stops may take to end: they are told to, and kill what they started.
+const TASKS_END: Duration = Duration::from_secs(5);
+
+/// A running executor. It stops when dropped; [`Executor::stop`] also waits until it has.
 pub struct Executor {
     process: JoinHandle<Result<(), Error>>,
+    slots: Slots,
 }
 
 /// Why an executor does not run.
@@ -70,6 +75,7 @@ impl Executor {
         let (port, grpc_port) = free_ports().await.map_err(Error::Port)?;
         std::fs::create_dir_all(&settings.work_dir)
             .map_err(|source| Error::WorkFolder { path: settings.work_dir.clone(), source })?;
+        let slots = Slots::new(settings.slots);
         let state = session::state(machine, session::config()).map_err(Error::Functions)?;
         let config = ExecutorProcessConfig {
             bind_host: "127.0.0.1".to_owned(),
@@ -85,7 +91,7 @@ impl Executor {
             job_data_ttl_seconds: KEEP_RESULTS.as_secs(),
             job_data_clean_up_interval_seconds: KEEP_RESULTS.as_secs(),
             executor_heartbeat_interval_seconds: HEARTBEAT.as_secs(),
-            override_execution_engine: Some(Arc::new(Engine::new(settings.slots))),
+            override_execution_engine: Some(Arc::new(Engine::new(slots.clone()))),
             override_function_registry: Some(Arc::new(BallistaFunctionRegistry::from(&state))),
             override_config_producer: Some(Arc::new(|| session::config().upgrade_for_ballista())),
             ..ExecutorProcessConfig::default()
@@ -93,7 +99,7 @@ impl Executor {
         let process = tokio::spawn(async move {
             start_executor_process(Arc::new(config)).await.map_err(|e| Error::Stopped { message: e.to_string() })
         });
-        Ok(Self { process })
+        Ok(Self { process, slots })
     }
 
     /// Waits until the executor stops, which it does by itself only when something is wrong.
@@ -102,6 +108,16 @@ impl Executor {
             Ok(Ok(())) => Error::Stopped { message: "it was told to".to_owned() },
             Ok(Err(error)) => error,
             Err(error) => Error::Stopped { message: error.to_string() },
+        }
+    }
+}
+
+impl Executor {
+    /// Stops, and returns once none of its tasks runs any more and none can begin.
+    pub async fn stop(self) {
+        self.process.abort();
+        if tokio::time::timeout(TASKS_END, self.slots.stop()).await.is_err() {
+            warn!("tasks of the executor are still running");
         }
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{
     fs::{self, File, TryLockError},
+    io,
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use tempfile::{TempDir, TempPath};
@@ -25,6 +28,10 @@ const SCRATCH_PREFIX: &str = "spool-scratch-";
 
 /// The file in a scratch folder that its process keeps locked while it lives.
 const SCRATCH_LOCK: &str = "lock";
+
+/// How long removing the scratch folder is tried, and the wait between two tries.
+const LEAVE: Duration = Duration::from_secs(2);
+const LEAVE_AGAIN: Duration = Duration::from_millis(10);
 
 /// What a process brings to its rows.
 #[derive(Debug)]
@@ -139,8 +146,18 @@ impl Machine {
 
     /// Removes the scratch folder now: for a process that ends while something may still hold this machine.
     pub fn leave(&self) {
-        if let Err(error) = fs::remove_dir_all(self.scratch()) {
-            debug!(path = %self.scratch().display(), %error, "cannot remove the scratch folder");
+        let deadline = Instant::now() + LEAVE;
+        loop {
+            match fs::remove_dir_all(self.scratch()) {
+                Ok(()) => return,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+                // A write that was given up in the middle may still create its file: it is the last.
+                Err(_) if Instant::now() < deadline => thread::sleep(LEAVE_AGAIN),
+                Err(error) => {
+                    warn!(path = %self.scratch().display(), %error, "cannot remove the scratch folder");
+                    return;
+                }
+            }
         }
     }
 

@@ -19,8 +19,7 @@ pub async fn run(global: &Global, args: Sql) -> Result<(), CliError> {
     let cancel = embedded::interrupt();
     let cluster = Cluster::start(&machine, &args.engine).await?;
     let result = cluster.run(sql.trim().trim_end_matches(';'), &cancel).await;
-    drop(cluster);
-    spool_media::ffmpeg::all_gone(std::time::Duration::from_secs(5)).await;
+    cluster.stop().await;
     output::print_rows(&result?, args.output)
 }
 

@@ -1,10 +1,6 @@
 //! `spool transcode`: sources in, ladders out.
 
-use std::{
-    collections::HashSet,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashSet, sync::Arc, time::Instant};
 
 use futures::{StreamExt, TryStreamExt};
 use spool_media::{
@@ -28,9 +24,6 @@ use crate::{
 
 /// Videos of one command that are worked on side by side: short ones would leave slots idle.
 const VIDEOS_AT_A_TIME: usize = 4;
-
-/// How long FFmpegs that were told to stop may take to be gone.
-const CHILDREN_GONE: Duration = Duration::from_secs(5);
 
 /// One video and where it goes.
 struct Job {
@@ -67,8 +60,7 @@ pub async fn run(global: &Global, args: Transcode) -> Result<(), CliError> {
     let started = Instant::now();
     let cluster = Cluster::start(&machine, &args.engine).await?;
     let result = transcode_all(&cluster, &jobs, &args, &cancel).await;
-    drop(cluster);
-    ffmpeg::all_gone(CHILDREN_GONE).await;
+    cluster.stop().await;
     let tally = reporter.finish().await;
     let published = result?;
     let report = output::Report { published: &published, wall: started.elapsed(), tally };
