@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 job failed, 2 usage, 3 not found, 4 not allowed, \
-130 interrupted.";
+5 cluster unreachable, 130 interrupted.";
 
 /// Spool cuts videos into segments, transcodes them with FFmpeg on Ballista executors, and publishes HLS.
 #[derive(Debug, Parser)]
@@ -26,9 +26,21 @@ pub struct Global {
     /// Log more: -v what Spool does, -vv also what the engine does.
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
     pub verbose: u8,
+    /// How logs are written on stderr.
+    #[arg(long, global = true, env = "SPOOL_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, help_heading = "Global options")]
+    pub log_format: LogFormat,
     /// Log filter in tracing's syntax, such as `spool_media=debug`.
     #[arg(long, global = true, env = "SPOOL_LOG", value_name = "FILTER", help_heading = "Global options")]
     pub log: Option<String>,
+}
+
+/// How logs are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// A JSON object per line.
+    Json,
 }
 
 #[derive(Debug, Subcommand)]
@@ -43,6 +55,10 @@ pub enum Command {
     Plan(Plan),
     /// Delete what nothing refers to any more.
     Sweep(Sweep),
+    /// Run statements for clients, on the executors that join.
+    Scheduler(Scheduler),
+    /// Encode rows for a scheduler.
+    Executor(Executor),
     /// Check whether this machine is able to transcode.
     Doctor,
     /// Print a completion script for a shell.
@@ -63,9 +79,22 @@ pub struct Cut {
     pub media_segment: f64,
 }
 
-/// How much of this machine is used.
+/// Where the work is done.
 #[derive(Debug, Args)]
 pub struct Engine {
+    /// Scheduler to submit to; a cluster in this process unless given.
+    #[arg(long, env = "SPOOL_CLUSTER", value_name = "HOST:PORT", value_parser = host_port, conflicts_with = "slots")]
+    pub cluster: Option<String>,
+    /// What the scheduler wants to be shown.
+    #[arg(long, env = "SPOOL_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    #[command(flatten)]
+    pub share: Share,
+}
+
+/// How much of this machine is used.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Share {
     /// Segments that are encoded at a time; as many as cores allow unless given.
     #[arg(long, env = "SPOOL_SLOTS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub slots: Option<u16>,
@@ -191,4 +220,54 @@ pub struct Sweep {
     /// How the result is printed on stdout.
     #[arg(long, env = "SPOOL_OUTPUT", value_enum, default_value_t = Format::Table)]
     pub output: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct Scheduler {
+    /// Address to listen on, for executors, clients, Flight SQL, KEDA and HTTP. There is no TLS: bind to a private address.
+    #[arg(long, env = "SPOOL_LISTEN", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:50050")]
+    pub listen: std::net::SocketAddr,
+    /// What executors and clients have to show; nothing unless given.
+    #[arg(long, env = "SPOOL_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// Silence after which an executor counts as lost.
+    #[arg(long, env = "SPOOL_EXECUTOR_TIMEOUT", value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(3..=3600))]
+    pub executor_timeout: u64,
+    /// How long a statement waits where there is no executor at all.
+    #[arg(long, env = "SPOOL_PATIENCE", value_name = "SECONDS", default_value_t = 600)]
+    pub patience: u64,
+    /// Take in executors of another version, or with another build of FFmpeg: then equal rows may have other bytes.
+    #[arg(long, env = "SPOOL_ALLOW_OTHERS")]
+    pub allow_others: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Executor {
+    /// The scheduler to work for.
+    #[arg(long, env = "SPOOL_SCHEDULER", value_name = "HOST:PORT", value_parser = host_port)]
+    pub scheduler: String,
+    /// What the scheduler wants to be shown.
+    #[arg(long, env = "SPOOL_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    #[command(flatten)]
+    pub share: Share,
+    /// Address that the scheduler reaches this machine at; that of the way to the scheduler unless given.
+    #[arg(long, env = "SPOOL_ADDRESS", value_name = "ADDRESS")]
+    pub address: Option<std::net::IpAddr>,
+    /// How long rows in hand may take to finish after SIGTERM, before they are given up.
+    #[arg(long, env = "SPOOL_GRACE", value_name = "SECONDS", default_value_t = 300)]
+    pub grace: u64,
+    /// Address for probes and Prometheus: /livez, /readyz, /metrics. Nothing listens unless given.
+    #[arg(long, env = "SPOOL_HTTP", value_name = "ADDRESS:PORT")]
+    pub http: Option<std::net::SocketAddr>,
+}
+
+/// A name or an address, and a port.
+fn host_port(text: &str) -> Result<String, String> {
+    match text.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok_and(|port| port > 0) => {
+            Ok(text.to_owned())
+        }
+        _ => Err("give a host and a port, such as scheduler.example:50050".to_owned()),
+    }
 }

@@ -1,8 +1,10 @@
 //! One file per command.
 
 pub mod doctor;
+pub mod executor;
 pub mod plan;
 pub mod probe;
+pub mod scheduler;
 pub mod sql;
 pub mod sweep;
 pub mod transcode;

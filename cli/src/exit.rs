@@ -10,6 +10,8 @@ pub const USAGE: u8 = 2;
 pub const NOT_FOUND: u8 = 3;
 /// Credentials or permissions are missing.
 pub const NOT_ALLOWED: u8 = 4;
+/// The scheduler cannot be reached, or nobody works for it.
+pub const UNREACHABLE: u8 = 5;
 /// Interrupted, by Ctrl-C or a signal.
 pub const INTERRUPTED: u8 = 130;
 
@@ -51,6 +53,7 @@ impl CliError {
             Self::Usage(_) => USAGE,
             Self::Media(error) => of_kind(error.kind()),
             Self::Statement(spool_scheduler::Error::Sql { .. } | spool_scheduler::Error::Refused(_)) => USAGE,
+            Self::Statement(spool_scheduler::Error::Unreachable { .. } | spool_scheduler::Error::NoExecutors { .. }) => UNREACHABLE,
             Self::Statement(error) => of_kind(error.kind()),
             Self::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => NOT_FOUND,
             Self::Read { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => NOT_ALLOWED,

@@ -1,9 +1,10 @@
 //! `spool`: distributed video transcoding from the command line.
 
 mod args;
+mod cluster;
 mod commands;
-mod embedded;
 mod exit;
+mod local;
 mod output;
 mod progress;
 
@@ -22,7 +23,9 @@ fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(exit::USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    init_logging(&cli.global);
+    // What runs for long tells more.
+    let quiet = !matches!(cli.command, Command::Scheduler(_) | Command::Executor(_));
+    init_logging(&cli.global, quiet);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -52,6 +55,8 @@ async fn run(cli: Cli) -> Result<(), exit::CliError> {
         Command::Probe(args) => commands::probe::run(&cli.global, args).await,
         Command::Plan(args) => commands::plan::run(&cli.global, args).await,
         Command::Sweep(args) => commands::sweep::run(&cli.global, args).await,
+        Command::Scheduler(args) => commands::scheduler::run(&cli.global, args).await,
+        Command::Executor(args) => commands::executor::run(&cli.global, args).await,
         Command::Doctor => commands::doctor::run(&cli.global).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "spool", &mut std::io::stdout());
@@ -60,21 +65,25 @@ async fn run(cli: Cli) -> Result<(), exit::CliError> {
     }
 }
 
-fn init_logging(global: &args::Global) {
+/// Our own crates, as log filters name them.
+const OURS: [&str; 6] = ["spool", "spool_media", "spool_udfs", "spool_wire", "spool_scheduler", "spool_executor"];
+
+fn init_logging(global: &args::Global, quiet: bool) {
     use tracing_subscriber::EnvFilter;
-    let default = match global.verbose {
-        // The engine logs what it also returns; we tell it once.
-        0 => "error,ballista_scheduler=off,ballista_executor=off,ballista_core=off",
-        1 => {
-            "warn,ballista_scheduler=off,ballista_executor=off,ballista_core=off,spool=info,spool_media=info,spool_udfs=info,spool_scheduler=info,spool_executor=info"
-        }
-        2 => "info,spool_media=debug,spool_udfs=debug,spool_scheduler=debug,spool_executor=debug",
-        _ => "debug",
+    // The engine logs what it also returns; we tell it once.
+    let engine_off = "ballista_scheduler=off,ballista_executor=off,ballista_core=off";
+    let ours = |level: &str| OURS.map(|name| format!("{name}={level}")).join(",");
+    let default = match global.verbose + u8::from(!quiet) {
+        0 => format!("error,{engine_off}"),
+        1 => format!("warn,{engine_off},{}", ours("info")),
+        2 => format!("info,{}", ours("debug")),
+        _ => "debug".to_owned(),
     };
-    let filter = match &global.log {
-        Some(directives) => EnvFilter::new(directives),
-        None => EnvFilter::new(default),
-    };
+    let filter = EnvFilter::new(global.log.as_ref().unwrap_or(&default));
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(std::io::stderr).init();
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match global.log_format {
+        args::LogFormat::Text => lines.with_ansi(colour).init(),
+        args::LogFormat::Json => lines.json().init(),
+    }
 }

@@ -1,7 +1,7 @@
 //! How does a job tell how far it is? Bars on a terminal, plain lines elsewhere, JSON lines on request.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io::IsTerminal,
     time::{Duration, Instant},
 };
@@ -9,14 +9,11 @@ use std::{
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use spool_media::{
-    machine::{Event, Machine},
+    machine::{Event, What},
     segments::{Segment, SegmentTrack},
     store::shown,
 };
-use tokio::{
-    sync::{broadcast, oneshot},
-    task::JoinHandle,
-};
+use tokio::{sync::mpsc, task::JoinHandle};
 
 use crate::args::{Global, Progress};
 
@@ -25,6 +22,9 @@ const SOUND_WEIGHT: f64 = 0.02;
 
 /// How often a plain line is written at most.
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
+
+/// Events that wait to be shown; what is missed is made up for by the next.
+const QUEUE: usize = 4096;
 
 /// The work of one video.
 pub struct Work<'a> {
@@ -45,13 +45,13 @@ pub struct Tally {
 
 /// Shows progress until it is told that the work ended.
 pub struct Reporter {
-    stop: oneshot::Sender<()>,
+    events: mpsc::Sender<Event>,
     task: JoinHandle<Tally>,
 }
 
 impl Reporter {
     /// Starts to show the progress of these videos.
-    pub fn start<'a>(wanted: Progress, global: &Global, machine: &Machine, work: impl Iterator<Item = Work<'a>>) -> Self {
+    pub fn start<'a>(wanted: Progress, global: &Global, work: impl Iterator<Item = Work<'a>>) -> Self {
         let terminal = std::io::stderr().is_terminal() && global.verbose == 0;
         let shape = match wanted {
             Progress::Auto if terminal => Progress::Bar,
@@ -62,14 +62,18 @@ impl Reporter {
         let videos =
             work.map(|work| (work.segments.first().map_or_else(String::new, |s| s.source.clone()), Video::new(shape, &bars, work)));
         let board = Board { shape, videos: videos.collect(), tally: Tally::default() };
-        let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(board.watch(machine.events(), stopped));
-        Self { stop, task }
+        let (events, told) = mpsc::channel(QUEUE);
+        Self { events, task: tokio::spawn(board.watch(told)) }
+    }
+
+    /// Takes note of what happened to a row.
+    pub fn tell(&self, event: Event) {
+        let _ = self.events.try_send(event);
     }
 
     /// Ends the show; says what was done.
     pub async fn finish(self) -> Tally {
-        let _ = self.stop.send(());
+        drop(self.events);
         self.task.await.unwrap_or_default()
     }
 }
@@ -81,18 +85,9 @@ struct Board {
 }
 
 impl Board {
-    async fn watch(mut self, mut events: broadcast::Receiver<Event>, mut stopped: oneshot::Receiver<()>) -> Tally {
-        loop {
-            tokio::select! {
-                biased;
-                event = events.recv() => match event {
-                    Ok(event) => self.take(&event),
-                    // Some were missed: the next ones tell where things stand.
-                    Err(broadcast::error::RecvError::Lagged(_)) => {}
-                    Err(broadcast::error::RecvError::Closed) => break,
-                },
-                _ = &mut stopped => break,
-            }
+    async fn watch(mut self, mut told: mpsc::Receiver<Event>) -> Tally {
+        while let Some(event) = told.recv().await {
+            self.take(&event);
         }
         for video in self.videos.values_mut() {
             video.end(self.shape);
@@ -104,20 +99,28 @@ impl Board {
         if self.shape == Progress::Json {
             print_json(event);
         }
-        let (segment, done_ms) = match event {
-            Event::Started { segment, .. } => (segment, 0),
-            Event::Advanced { segment, done_ms } => (segment, *done_ms),
-            Event::Finished { segment, encoded, reused } => {
+        let segment = &event.segment;
+        let done_ms = match &event.what {
+            What::Started { .. } => 0,
+            What::Advanced { done_ms } => *done_ms,
+            What::Finished { encoded, reused } => {
                 self.tally.encoded += encoded;
                 self.tally.reused += reused;
-                (segment, segment.duration_ms)
+                segment.duration_ms
+            }
+            What::Again { reason } => {
+                if let Some(video) = self.videos.get(&segment.source) {
+                    video.note(self.shape, &format!("{:?} {} runs again: {reason}", segment.track, segment.index).to_lowercase());
+                }
+                return;
             }
         };
         let Some(video) = self.videos.get_mut(&segment.source) else { return };
-        video.rows.insert((segment.track == SegmentTrack::Audio, segment.index), weight(segment) * done_ms as f64);
-        if let Event::Finished { segment, encoded, .. } = event {
-            video.rows_done += 1;
-            if *encoded == 0 {
+        let row = (segment.track == SegmentTrack::Audio, segment.index);
+        video.rows.insert(row, weight(segment) * done_ms as f64);
+        if let What::Finished { encoded, .. } = event.what {
+            video.rows_done.insert(row);
+            if encoded == 0 {
                 video.reused += weight(segment) * segment.duration_ms as f64;
             }
         }
@@ -138,7 +141,7 @@ struct Video {
     total: f64,
     row_count: usize,
     rows: HashMap<(bool, u32), f64>,
-    rows_done: usize,
+    rows_done: HashSet<(bool, u32)>,
     reused: f64,
     started: Instant,
     last_line: Option<Instant>,
@@ -161,7 +164,7 @@ impl Video {
             total,
             row_count: work.segments.len(),
             rows: HashMap::new(),
-            rows_done: 0,
+            rows_done: HashSet::new(),
             reused: 0.0,
             started: Instant::now(),
             last_line: None,
@@ -177,7 +180,7 @@ impl Video {
         let (done, elapsed) = (self.done(), self.started.elapsed().as_secs_f64());
         let encoded_seconds = (done - self.reused).max(0.0) / 1000.0;
         let speed = if elapsed > 0.0 { encoded_seconds / elapsed } else { 0.0 };
-        let mut text = format!("{}/{} rows", self.rows_done, self.row_count);
+        let mut text = format!("{}/{} rows", self.rows_done.len(), self.row_count);
         if speed > 0.0 {
             let left = Duration::from_secs_f64(((self.total - done).max(0.0) / 1000.0 / speed).min(360_000.0));
             text.push_str(&format!("  {speed:.1}x  {} left", crate::output::clock(left)));
@@ -199,6 +202,15 @@ impl Video {
         }
     }
 
+    /// Says something besides how far it is.
+    fn note(&self, shape: Progress, text: &str) {
+        match (shape, &self.bar) {
+            (Progress::Bar, Some(bar)) => bar.println(format!("{}: {text}", self.name)),
+            (Progress::Plain, _) => eprintln!("{}: {text}", self.name),
+            _ => {}
+        }
+    }
+
     fn permille(&self) -> u64 {
         if self.total <= 0.0 { 0 } else { (self.done() / self.total * 1000.0).clamp(0.0, 1000.0) as u64 }
     }
@@ -208,7 +220,7 @@ impl Video {
             bar.finish_and_clear();
         }
         if shape == Progress::Plain {
-            eprintln!("{}: {}% {}/{} rows", self.name, self.permille() / 10, self.rows_done, self.row_count);
+            eprintln!("{}: {}% {}/{} rows", self.name, self.permille() / 10, self.rows_done.len(), self.row_count);
         }
     }
 }
@@ -216,25 +228,29 @@ impl Video {
 /// One event as a line of JSON.
 fn print_json(event: &Event) {
     #[derive(Serialize)]
-    #[serde(tag = "event", rename_all = "snake_case")]
-    enum Line<'a> {
-        Started { source: String, track: SegmentTrack, index: u32, rungs: &'a [String] },
-        Advanced { source: String, track: SegmentTrack, index: u32, done_ms: i64, duration_ms: i64 },
-        Finished { source: String, track: SegmentTrack, index: u32, encoded: usize, reused: usize },
+    #[serde(rename_all = "snake_case", tag = "event")]
+    enum Happened<'a> {
+        Started { rungs: &'a [String] },
+        Advanced { done_ms: i64, duration_ms: i64 },
+        Finished { encoded: usize, reused: usize },
+        Again { reason: &'a str },
     }
-    let line = match event {
-        Event::Started { segment: s, rungs } => Line::Started { source: shown(&s.source), track: s.track, index: s.index, rungs },
-        Event::Advanced { segment: s, done_ms } => Line::Advanced {
-            source: shown(&s.source),
-            track: s.track,
-            index: s.index,
-            done_ms: *done_ms,
-            duration_ms: s.duration_ms,
-        },
-        Event::Finished { segment: s, encoded, reused } => {
-            Line::Finished { source: shown(&s.source), track: s.track, index: s.index, encoded: *encoded, reused: *reused }
-        }
+    #[derive(Serialize)]
+    struct Line<'a> {
+        source: String,
+        track: SegmentTrack,
+        index: u32,
+        #[serde(flatten)]
+        happened: Happened<'a>,
+    }
+    let Segment { source, track, index, duration_ms, .. } = &event.segment;
+    let happened = match &event.what {
+        What::Started { rungs } => Happened::Started { rungs },
+        What::Advanced { done_ms } => Happened::Advanced { done_ms: *done_ms, duration_ms: *duration_ms },
+        What::Finished { encoded, reused } => Happened::Finished { encoded: *encoded, reused: *reused },
+        What::Again { reason } => Happened::Again { reason },
     };
+    let line = Line { source: shown(source), track: *track, index: *index, happened };
     if let Ok(json) = serde_json::to_string(&line) {
         eprintln!("{json}");
     }

@@ -1,9 +1,13 @@
 //! How does a task that is canceled stop its FFmpeg? Every task gets a token, which fires when the task ends.
 //!
-//! Ballista's cancel frees the slot but leaves what the task started running. And after some failures it sends an executor
-//! more tasks than it has slots; so the slots are counted here, too.
+//! Ballista's cancel frees the slot but leaves what the task started running. And after some failures it sends an executor more tasks
+//! than it has slots; so encodes take their slots from the machine (`media::machine`), and tasks are counted here.
 
-use std::{fmt, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use async_trait::async_trait;
 use ballista_core::{
@@ -12,45 +16,75 @@ use ballista_core::{
 };
 use ballista_executor::execution_engine::{DefaultExecutionEngine, ExecutionEngine, QueryStageExecutor};
 use datafusion::{
-    error::{DataFusionError, Result},
+    error::Result,
     execution::TaskContext,
     physical_plan::{ExecutionPlan, metrics::MetricsSet},
     prelude::SessionConfig,
 };
-use spool_udfs::control::TaskControl;
-use tokio::sync::Semaphore;
+use spool_media::machine;
+use spool_udfs::{control::TaskControl, error::engine_error};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Ballista's engine with a token and a slot for every task.
+/// Ballista's engine, with a token for every task.
 pub(crate) struct Engine {
     inner: DefaultExecutionEngine,
-    slots: Slots,
+    tasks: Tasks,
 }
 
 impl Engine {
-    pub(crate) fn new(slots: Slots) -> Self {
-        Self { inner: DefaultExecutionEngine::new(), slots }
+    pub(crate) fn new(tasks: Tasks) -> Self {
+        Self { inner: DefaultExecutionEngine::new(), tasks }
     }
 }
 
-/// What an executor's tasks share: they run in its slots, and end when it stops.
-#[derive(Debug, Clone)]
-pub(crate) struct Slots {
-    free: Arc<Semaphore>,
+/// The tasks that an executor has in hand. They end when it stops.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tasks {
     stop: CancellationToken,
-    tasks: TaskTracker,
+    tracker: TaskTracker,
+    /// How many there are of each job.
+    jobs: Arc<Mutex<HashMap<String, usize>>>,
 }
 
-impl Slots {
-    pub(crate) fn new(slots: usize) -> Self {
-        Self { free: Arc::new(Semaphore::new(slots)), stop: CancellationToken::new(), tasks: TaskTracker::new() }
-    }
+/// A task that is in hand, until this is dropped.
+struct InHand {
+    jobs: Arc<Mutex<HashMap<String, usize>>>,
+    job: String,
+}
 
+impl Tasks {
     /// Lets no task begin any more, tells those that run to end, and waits until they have.
     pub(crate) async fn stop(&self) {
         self.stop.cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
+        self.finished().await;
+    }
+
+    /// Waits until no task is in hand.
+    pub(crate) async fn finished(&self) {
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+
+    /// The jobs that tasks are in hand of.
+    pub(crate) fn jobs(&self) -> Vec<String> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
+    fn take(&self, job: String) -> InHand {
+        *self.jobs.lock().unwrap_or_else(PoisonError::into_inner).entry(job.clone()).or_default() += 1;
+        InHand { jobs: self.jobs.clone(), job }
+    }
+}
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = jobs.get_mut(&self.job) {
+            *count -= 1;
+            if *count == 0 {
+                jobs.remove(&self.job);
+            }
+        }
     }
 }
 
@@ -65,16 +99,18 @@ impl ExecutionEngine for Engine {
         work_dir: &str,
         config: &SessionConfig,
     ) -> Result<Arc<dyn QueryStageExecutor>> {
+        let job = job_id.as_str().to_owned();
         let inner =
             self.inner.create_query_stage_exec(job_id, stage_id, task_id, global_output_partition_ids, plan, work_dir, config)?;
-        Ok(Arc::new(Task { inner, slots: self.slots.clone() }))
+        Ok(Arc::new(Task { inner, job, tasks: self.tasks.clone() }))
     }
 }
 
 #[derive(Debug)]
 struct Task {
     inner: Arc<dyn QueryStageExecutor>,
-    slots: Slots,
+    job: String,
+    tasks: Tasks,
 }
 
 impl fmt::Display for Task {
@@ -87,18 +123,13 @@ impl fmt::Display for Task {
 impl QueryStageExecutor for Task {
     async fn execute_query_stage(&self, task_id: usize, context: Arc<TaskContext>) -> Result<Vec<ShuffleWritePartition>> {
         // Before the look at `stop`: so whoever stops waits for this task, or this task sees that it must not begin.
-        let _counted = self.slots.tasks.token();
-        let token = self.slots.stop.child_token();
+        let _counted = self.tasks.tracker.token();
+        let _in_hand = self.tasks.take(self.job.clone());
+        let token = self.tasks.stop.child_token();
         // Fires when this future ends or is dropped, so an abort reaches FFmpeg.
         let _ended = token.clone().drop_guard();
-        let stopping = || DataFusionError::Execution("the executor is stopping".to_owned());
         let stopped = token.clone();
-        let _slot = tokio::select! {
-            biased;
-            () = stopped.cancelled() => return Err(stopping()),
-            slot = self.slots.free.acquire() => slot.map_err(|_| stopping())?,
-        };
-        let config = context.session_config().clone().with_option_extension(TaskControl { token });
+        let config = context.session_config().clone().with_option_extension(TaskControl { token, job: self.job.clone() });
         let context = TaskContext::new(
             context.task_id(),
             context.session_id(),
@@ -110,8 +141,9 @@ impl QueryStageExecutor for Task {
             context.runtime_env(),
         );
         tokio::select! {
+            biased;
+            () = stopped.cancelled() => Err(engine_error(machine::Error::Stopping)),
             written = self.inner.execute_query_stage(task_id, Arc::new(context)) => written,
-            () = stopped.cancelled() => Err(stopping()),
         }
     }
 

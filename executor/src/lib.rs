@@ -1,6 +1,11 @@
 //! Executes segment rows for a Ballista scheduler.
 
+mod ballista;
 mod engine;
+mod membership;
+mod probes;
 mod service;
 
-pub use service::{Error, Executor, Settings};
+pub use membership::{Settings, Standing};
+pub use probes::probes;
+pub use service::{Error, Executor};

@@ -1,53 +1,47 @@
-//! How is Ballista's executor started, and with which settings?
+//! How is an executor started and stopped?
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc};
 
-use ballista_core::{config::TaskSchedulingPolicy, extension::SessionConfigExt, registry::BallistaFunctionRegistry};
-use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_process};
 use spool_media::machine::Machine;
-use spool_udfs::session;
-use tokio::{net::TcpListener, task::JoinHandle};
-use tracing::warn;
+use tokio::{sync::watch, task::JoinHandle};
 
-use crate::engine::{Engine, Slots};
-
-/// How often an executor tells that it lives. Five that fail make it exit, so shorter would not outlive a scheduler's restart.
-const HEARTBEAT: Duration = Duration::from_secs(3);
-
-/// How long an executor waits for its scheduler to answer for the first time.
-const CONNECT: Duration = Duration::from_secs(15);
-
-/// How long results of ended jobs stay on disk, and how often that is looked at.
-const KEEP_RESULTS: Duration = Duration::from_secs(600);
-
-/// Which scheduler an executor works for, and with how much of its machine.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// The scheduler.
-    pub scheduler: SocketAddr,
-    /// Rows that run at a time.
-    pub slots: usize,
-    /// Folder for the engine's own intermediate results.
-    pub work_dir: PathBuf,
-}
-
-/// How long the tasks of an executor that stops may take to end: they are told to, and kill what they started.
-const TASKS_END: Duration = Duration::from_secs(5);
+use crate::membership::{self, Orders, Settings, Standing};
 
 /// A running executor. It stops when dropped; [`Executor::stop`] also waits until it has.
 pub struct Executor {
-    process: JoinHandle<Result<(), Error>>,
-    slots: Slots,
+    /// Nothing once its end was told.
+    life: Option<JoinHandle<Result<(), Error>>>,
+    orders: Orders,
+    standing: watch::Receiver<Standing>,
 }
 
 /// Why an executor does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No port was free on the loopback address.
+    /// The scheduler cannot be reached, or is gone. It is tried again.
+    #[error("cannot reach the scheduler at {scheduler}: {why}")]
+    Unreachable {
+        /// `HOST:PORT`.
+        scheduler: String,
+        /// What is known.
+        why: String,
+    },
+    /// The scheduler does not want this executor.
+    #[error("the scheduler at {scheduler} refuses this executor: {why}")]
+    Refused {
+        /// `HOST:PORT`.
+        scheduler: String,
+        /// What the scheduler says.
+        why: String,
+    },
+    /// This machine cannot encode.
+    #[error(transparent)]
+    Machine(#[from] spool_media::Error),
+    /// No port was free.
     #[error("no free port for the executor: {0}")]
     Port(#[source] std::io::Error),
     /// The engine's own folder cannot be made.
-    #[error("cannot make {path}: {source}; name another scratch folder")]
+    #[error("cannot make {path}: {source}; name another scratch folder with --scratch or SPOOL_SCRATCH")]
     WorkFolder {
         /// The folder.
         path: PathBuf,
@@ -57,6 +51,14 @@ pub enum Error {
     /// The functions could not be registered: a defect.
     #[error("cannot set up the executor's functions: {0}")]
     Functions(#[source] datafusion::error::DataFusionError),
+    /// Probes cannot be answered.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// Ballista's executor stopped.
     #[error("the executor stopped: {message}")]
     Stopped {
@@ -65,72 +67,57 @@ pub enum Error {
     },
 }
 
-impl Executor {
-    /// Starts an executor that runs its rows on `machine`.
-    ///
-    /// # Errors
-    /// Where there is no port, or the functions cannot be registered. That the scheduler does not answer shows in
-    /// [`Executor::stopped`].
-    pub async fn start(settings: &Settings, machine: &Arc<Machine>) -> Result<Self, Error> {
-        let (port, grpc_port) = free_ports().await.map_err(Error::Port)?;
-        std::fs::create_dir_all(&settings.work_dir)
-            .map_err(|source| Error::WorkFolder { path: settings.work_dir.clone(), source })?;
-        let slots = Slots::new(settings.slots);
-        let state = session::state(machine, session::config()).map_err(Error::Functions)?;
-        let config = ExecutorProcessConfig {
-            bind_host: "127.0.0.1".to_owned(),
-            external_host: Some("127.0.0.1".to_owned()),
-            port,
-            grpc_port,
-            scheduler_host: settings.scheduler.ip().to_string(),
-            scheduler_port: settings.scheduler.port(),
-            scheduler_connect_timeout_seconds: u16::try_from(CONNECT.as_secs()).unwrap_or(u16::MAX),
-            vcores: settings.slots,
-            task_scheduling_policy: TaskSchedulingPolicy::PushStaged,
-            work_dir: Some(settings.work_dir.to_string_lossy().into_owned()),
-            job_data_ttl_seconds: KEEP_RESULTS.as_secs(),
-            job_data_clean_up_interval_seconds: KEEP_RESULTS.as_secs(),
-            executor_heartbeat_interval_seconds: HEARTBEAT.as_secs(),
-            override_execution_engine: Some(Arc::new(Engine::new(slots.clone()))),
-            override_function_registry: Some(Arc::new(BallistaFunctionRegistry::from(&state))),
-            override_config_producer: Some(Arc::new(|| session::config().upgrade_for_ballista())),
-            ..ExecutorProcessConfig::default()
-        };
-        let process = tokio::spawn(async move {
-            start_executor_process(Arc::new(config)).await.map_err(|e| Error::Stopped { message: e.to_string() })
-        });
-        Ok(Self { process, slots })
-    }
-
-    /// Waits until the executor stops, which it does by itself only when something is wrong.
-    pub async fn stopped(&mut self) -> Error {
-        match (&mut self.process).await {
-            Ok(Ok(())) => Error::Stopped { message: "it was told to".to_owned() },
-            Ok(Err(error)) => error,
-            Err(error) => Error::Stopped { message: error.to_string() },
+impl Error {
+    /// Is it of no use to try again?
+    pub(crate) fn is_final(&self) -> bool {
+        match self {
+            Self::Refused { .. } | Self::Machine(_) | Self::Functions(_) | Self::Listen { .. } => true,
+            // A full disk may have space again, and a port that was taken away is another one the next time.
+            Self::Unreachable { .. } | Self::Port(_) | Self::WorkFolder { .. } | Self::Stopped { .. } => false,
         }
     }
 }
 
 impl Executor {
-    /// Stops, and returns once none of its tasks runs any more and none can begin.
-    pub async fn stop(self) {
-        self.process.abort();
-        if tokio::time::timeout(TASKS_END, self.slots.stop()).await.is_err() {
-            warn!("tasks of the executor are still running");
-        }
+    /// Starts an executor that runs its rows on `machine`. What becomes of it shows in [`Executor::stopped`].
+    pub fn start(settings: Settings, machine: Arc<Machine>) -> Self {
+        let orders = Orders::default();
+        let (sender, standing) = watch::channel(Standing::Away);
+        let life = tokio::spawn(membership::run(settings, machine, orders.clone(), sender));
+        Self { life: Some(life), orders, standing }
+    }
+
+    /// How it stands, now and later.
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.clone()
+    }
+
+    /// Waits until the executor stops, which it does by itself only when it is of no use to go on.
+    ///
+    /// # Errors
+    /// Why it stopped, unless it was told to.
+    pub async fn stopped(&mut self) -> Result<(), Error> {
+        let Some(life) = &mut self.life else { return Ok(()) };
+        let ended = life.await.unwrap_or_else(|error| Err(Error::Stopped { message: error.to_string() }));
+        self.life = None;
+        ended
+    }
+
+    /// Tells it to take nothing new, and to stop when what is in hand is done or its grace is over.
+    pub fn drain(&self) {
+        self.orders.drain.cancel();
+    }
+
+    /// Stops now, and returns once none of its tasks runs any more and none can begin.
+    pub async fn stop(mut self) {
+        self.orders.quit.cancel();
+        // It was told to; whatever else it has to say comes too late.
+        let _ = self.stopped().await;
     }
 }
 
 impl Drop for Executor {
     fn drop(&mut self) {
-        self.process.abort();
+        self.orders.quit.cancel();
     }
-}
-
-/// Two ports that are free now. Ballista binds them itself and takes numbers only.
-async fn free_ports() -> std::io::Result<(u16, u16)> {
-    let first = TcpListener::bind(("127.0.0.1", 0)).await?;
-    let second = TcpListener::bind(("127.0.0.1", 0)).await?;
-    Ok((first.local_addr()?.port(), second.local_addr()?.port()))
 }

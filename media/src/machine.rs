@@ -9,7 +9,7 @@ use std::{
 };
 
 use tempfile::{TempDir, TempPath};
-use tokio::sync::{OnceCell, broadcast};
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit, broadcast};
 use tracing::{debug, warn};
 
 use crate::{
@@ -44,36 +44,48 @@ pub struct Machine {
     pub titles: Titles,
     /// Its name, for part records.
     pub host: String,
+    /// Encodes that it runs at a time.
+    slots: Semaphore,
     events: broadcast::Sender<Event>,
     encoder: OnceCell<String>,
     scratch: Scratch,
 }
 
-/// What happens to the rows of a process.
-#[derive(Debug, Clone)]
-pub enum Event {
-    /// FFmpeg starts on a row.
+/// Something that happened to a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// The job that the row was run for, by the engine's name.
+    pub job: String,
+    /// The row.
+    pub segment: Segment,
+    /// What happened.
+    pub what: What,
+}
+
+/// What happened to a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    /// FFmpeg starts on it.
     Started {
-        /// The row.
-        segment: Segment,
         /// Rungs that are encoded; the others are there already.
         rungs: Vec<String>,
     },
     /// FFmpeg is further along.
     Advanced {
-        /// The row.
-        segment: Segment,
         /// Milliseconds of the row that are encoded.
         done_ms: i64,
     },
-    /// A row is done.
+    /// It is done.
     Finished {
-        /// The row.
-        segment: Segment,
         /// Rungs that were encoded for it.
         encoded: usize,
         /// Rungs that were there already.
         reused: usize,
+    },
+    /// It is run again, elsewhere if there is an elsewhere.
+    Again {
+        /// Why, for people.
+        reason: String,
     },
 }
 
@@ -94,12 +106,20 @@ pub enum Error {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The process ends, or is no member of its cluster any more.
+    #[error("the executor that had it in hand gave it up")]
+    Stopping,
 }
 
 impl Error {
     /// What the failure means to whoever asked.
     pub fn kind(&self) -> ErrorKind {
-        ErrorKind::NotAllowed
+        match self {
+            // Another machine may have space.
+            Self::Scratch { source, .. } if source.kind() == io::ErrorKind::StorageFull => ErrorKind::Transient,
+            Self::Scratch { .. } => ErrorKind::NotAllowed,
+            Self::Stopping => ErrorKind::Transient,
+        }
     }
 }
 
@@ -125,8 +145,21 @@ impl Machine {
             host: nix::unistd::gethostname().map_or_else(|_| "unknown".to_owned(), |name| name.to_string_lossy().into_owned()),
             events: broadcast::channel(EVENT_QUEUE).0,
             encoder: OnceCell::new(),
+            slots: Semaphore::new(Semaphore::MAX_PERMITS),
             scratch: Scratch { folder, _lock: lock },
         })
+    }
+
+    /// The same process, with encodes limited to so many at a time.
+    #[must_use]
+    pub fn with_slots(self, slots: usize) -> Self {
+        Self { slots: Semaphore::new(slots), ..self }
+    }
+
+    /// Waits for a free slot to encode in.
+    pub(crate) async fn slot(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.slots.acquire().await.ok()
     }
 
     /// This process's scratch folder. It goes when the process does.

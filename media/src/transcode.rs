@@ -19,7 +19,7 @@ use crate::{
     },
     index::Container,
     ladder::{AudioRendition, Ladder, VideoRendition},
-    machine::{Event, Machine},
+    machine::{Event, Machine, What},
     parts::{self, MediaSegmentRef, Output, Part, PartRecord, PartRendition, init_path, media_segment_path},
     records,
     segments::{Segment, SegmentTrack},
@@ -34,6 +34,9 @@ const LOOK_UPS: usize = 8;
 /// Media segments of one rung that are uploaded at a time, and as many that wait: some megabytes each.
 const UPLOADS: usize = 4;
 
+/// How often a running row looks whether another run of it was faster.
+const LOOK_FOR_WINNER: Duration = Duration::from_secs(10);
+
 /// One row to encode.
 #[derive(Debug, Clone)]
 pub struct Request {
@@ -45,8 +48,16 @@ pub struct Request {
     pub destination: String,
     /// Threads of each encode: a setting of the job, since the bytes depend on it.
     pub threads: u32,
+    /// The job that it is run for, by the engine's name: what its events say.
+    pub job: String,
     /// Fires when nobody waits for the row any more.
     pub cancel: CancellationToken,
+}
+
+impl Request {
+    fn event(&self, what: What) -> Event {
+        Event { job: self.job.clone(), segment: self.segment.clone(), what }
+    }
 }
 
 /// A rendition that this row is wanted at.
@@ -118,26 +129,57 @@ async fn row(machine: &Machine, request: Request) -> Result<Part> {
             file: scratch.path().join(format!("{}.mp4", wanted.name())),
         })
         .collect();
-    let encoded = missing.len();
+    let mut encoded = missing.len();
     if !missing.is_empty() {
+        let _slot = machine.slot().await;
         let rungs = missing.iter().map(|m| m.wanted.name().to_owned()).collect();
-        machine.tell(Event::Started { segment: segment.clone(), rungs });
+        machine.tell(request.event(What::Started { rungs }));
         let started = Instant::now();
-        encode(machine, &title, &request, &missing, scratch.path()).await?;
-        let encode_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let mut missing = missing.iter();
-        for record in records.iter_mut().filter(|record| record.is_none()) {
-            let Some(missing) = missing.next() else { break };
-            *record = Some(store(machine, &destination, &title, segment, missing, encode_ms).await?);
+        let gave: Vec<PartRecord> = tokio::select! {
+            ended = encode(machine, &title, &request, &missing, scratch.path()) => {
+                ended?;
+                let encode_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+                let mut gave = Vec::with_capacity(missing.len());
+                for missing in &missing {
+                    gave.push(store(machine, &destination, &title, segment, missing, encode_ms).await?);
+                }
+                info!(track = ?segment.track, index = segment.index, encoded = missing.len(), encode_ms, "row encoded");
+                gave
+            }
+            theirs = committed_by_another(&destination, &missing) => {
+                info!(track = ?segment.track, index = segment.index, "row was encoded elsewhere meanwhile");
+                encoded = 0;
+                theirs
+            }
+        };
+        for (record, gave) in records.iter_mut().filter(|record| record.is_none()).zip(gave) {
+            *record = Some(gave);
         }
-        info!(track = ?segment.track, index = segment.index, encoded, encode_ms, "row encoded");
     }
     let reused = wanted.len() - encoded;
-    machine.tell(Event::Finished { segment: segment.clone(), encoded, reused });
-    let fresh = |rendition: &PartRendition| missing.iter().any(|m| m.key == rendition.key);
+    machine.tell(request.event(What::Finished { encoded, reused }));
+    let fresh = |rendition: &PartRendition| encoded > 0 && missing.iter().any(|m| m.key == rendition.key);
     let renditions =
         records.into_iter().flatten().map(|record| PartRendition { encoded: fresh(&record.rendition), ..record.rendition });
     Ok(Part { destination: destination.uri().to_owned(), segment: segment.clone(), renditions: renditions.collect() })
+}
+
+/// Waits until all that is missing was committed by somebody else: a row may run twice, and who is behind yields.
+async fn committed_by_another(destination: &Location, missing: &[Missing]) -> Vec<PartRecord> {
+    loop {
+        tokio::time::sleep(LOOK_FOR_WINNER).await;
+        let mut theirs = Vec::with_capacity(missing.len());
+        for missing in missing {
+            // What cannot be read now may be readable the next time.
+            match records::read(destination, &missing.key).await {
+                Ok(Some(record)) => theirs.push(record),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        if theirs.len() == missing.len() {
+            return theirs;
+        }
+    }
 }
 
 /// The renditions that a row is wanted at, in the ladder's order.
@@ -212,7 +254,7 @@ async fn encode(machine: &Machine, title: &Title, request: &Request, missing: &[
     };
     run.run(|progress| {
         let done_ms = (progress.out_time_us / 1000).clamp(0, segment.duration_ms);
-        machine.tell(Event::Advanced { segment: segment.clone(), done_ms });
+        machine.tell(request.event(What::Advanced { done_ms }));
     })
     .await?;
     // Windows are read under a condition; a whole local file is read by FFmpeg, which knows of none.

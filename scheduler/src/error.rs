@@ -25,6 +25,34 @@ pub enum Error {
     /// Somebody asked to stop.
     #[error("canceled")]
     Canceled,
+    /// The executor that had the job in hand is gone.
+    #[error("executor {executor} is gone")]
+    Lost {
+        /// Its id.
+        executor: String,
+    },
+    /// Nobody works for the scheduler.
+    #[error("no executor joined for {} s: start one with `spool executor --scheduler HOST:PORT`", patience.as_secs())]
+    NoExecutors {
+        /// How long was waited.
+        patience: std::time::Duration,
+    },
+    /// It was tried as often as is of use.
+    #[error("{source} (tried {attempts} times)")]
+    GaveUp {
+        /// How often.
+        attempts: usize,
+        /// What happened the last time.
+        source: Box<Error>,
+    },
+    /// The scheduler cannot be reached.
+    #[error("cannot reach the scheduler at {scheduler}: {why}")]
+    Unreachable {
+        /// `HOST:PORT`.
+        scheduler: String,
+        /// What is known.
+        why: String,
+    },
     /// The engine failed in a way that has nothing to do with the statement.
     #[error("the engine failed: {message}")]
     Engine {
@@ -49,8 +77,15 @@ impl Error {
             Self::Sql { .. } => ErrorKind::BadInput,
             Self::Canceled => ErrorKind::Canceled,
             Self::Engine { .. } => ErrorKind::Bug,
+            Self::Lost { .. } | Self::NoExecutors { .. } | Self::Unreachable { .. } => ErrorKind::Transient,
+            Self::GaveUp { source, .. } => source.kind(),
             Self::Listen { .. } => ErrorKind::NotAllowed,
         }
+    }
+
+    /// The same, after so many attempts.
+    pub(crate) fn after(self, attempts: usize) -> Self {
+        Self::GaveUp { attempts, source: Box::new(self) }
     }
 
     /// The error that a text of the engine stands for.

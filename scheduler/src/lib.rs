@@ -1,10 +1,30 @@
 //! Runs statements on Ballista: the one way in which any statement is executed.
 
 mod error;
-mod results;
 mod run;
 mod service;
 
+mod attempt;
+mod pace;
+mod phases;
+mod results;
+mod rows;
+mod turnstile;
+
+mod gate;
+mod members;
+mod membership;
+mod placement;
+mod reports;
+
+mod door;
+mod flight_sql;
+mod http;
+mod remote;
+mod scaler;
+mod statements;
+
 pub use error::{Error, Result};
+pub use remote::Remote;
 pub use run::Outcome;
-pub use service::{Scheduler, Settings};
+pub use service::{Scheduler, Service, Settings};

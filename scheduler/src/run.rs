@@ -1,34 +1,42 @@
-//! How is a statement executed? Planned here, run by the executors, canceled when nobody waits for it any more.
+//! How is a statement executed? Planned here; its rows are encoded first, and what they gave takes their place; then the rest runs.
 
-use std::time::Duration;
-
-use ballista_core::{
-    JobId,
-    serde::protobuf::{JobStatus, job_status::Status},
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
 };
+
+use backon::BackoffBuilder;
 use datafusion::{
-    arrow::{array::RecordBatch, datatypes::SchemaRef},
+    arrow::{
+        array::RecordBatch,
+        datatypes::{Schema, SchemaRef},
+    },
     logical_expr::LogicalPlan,
+    physical_plan::ExecutionPlanProperties,
     prelude::{SQLOptions, SessionContext},
 };
-use tokio::sync::mpsc;
+use spool_media::{ErrorKind, machine::Event, segments::Segment};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::{info, warn};
 
 use crate::{
+    attempt::Attempt,
     error::{Error, Result},
-    results::fetch,
-    service::{Scheduler, Server},
+    phases::{self, Encode},
+    rows::Rows,
+    service::Scheduler,
+    statements::Entry,
 };
 
-/// Status messages that may wait to be read: a job sends a handful.
-const STATUS_QUEUE: usize = 64;
+/// How often what follows the rows is tried: the merge and the publishing.
+const ATTEMPTS: usize = 4;
 
-/// How long the rows of a finished statement may take to come from the executors: they are names and numbers.
-const FETCH_DEADLINE: Duration = Duration::from_secs(300);
+/// The wait before it is tried again, at first and at most.
+const RETRY_FIRST: Duration = Duration::from_millis(200);
+const RETRY_MOST: Duration = Duration::from_secs(10);
 
-/// How long a cancel may take to reach the scheduler's own event loop.
-const CANCEL_DEADLINE: Duration = Duration::from_secs(10);
+/// How often it is looked whether anybody works here.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What a statement returned.
 #[derive(Debug, Clone)]
@@ -58,40 +66,73 @@ impl Outcome {
 }
 
 impl Scheduler {
-    /// Runs one statement to its end. `settings` are session settings such as `("spool.threads", "2")`.
+    /// Runs one statement to its end. `settings` are session settings such as `("spool.threads", "2")`; `tell` hears what happens to
+    /// rows.
     ///
     /// # Errors
-    /// [`Error::Sql`] where it cannot be planned, [`Error::Failed`] where a function refuses or fails, [`Error::Canceled`]
-    /// once `cancel` fires: its tasks are told to stop before this returns.
-    pub async fn run(&self, sql: &str, settings: &[(&str, &str)], cancel: &CancellationToken) -> Result<Outcome> {
+    /// [`Error::Sql`] where it cannot be planned, [`Error::Refused`] where it would silently go wrong, [`Error::Failed`] where a function
+    /// fails, [`Error::NoExecutors`] where nobody comes to work, [`Error::Canceled`] once `cancel` fires: then its rows are told to stop.
+    pub async fn run(
+        &self,
+        sql: &str,
+        settings: &[(&str, &str)],
+        cancel: &CancellationToken,
+        tell: &(dyn Fn(Event) + Send + Sync),
+    ) -> Result<Outcome> {
+        let entry = self.statements.enter(sql, cancel);
+        let outcome = tokio::select! {
+            biased;
+            () = entry.canceled() => Err(Error::Canceled),
+            outcome = self.execute(&entry, sql, settings, tell) => outcome,
+            error = self.nobody_works() => Err(error),
+        };
+        match &outcome {
+            Ok(outcome) => {
+                let rows: usize = outcome.batches.iter().map(RecordBatch::num_rows).sum();
+                info!(statement = entry.number(), rows, ms = elapsed_ms(entry.started()), "statement done");
+            }
+            Err(error) => info!(statement = entry.number(), %error, ms = elapsed_ms(entry.started()), "statement ended"),
+        }
+        outcome
+    }
+
+    /// The columns that a statement would give; it is planned and not run.
+    ///
+    /// # Errors
+    /// As [`Scheduler::run`], as far as planning goes.
+    pub async fn schema(&self, sql: &str, settings: &[(&str, &str)]) -> Result<SchemaRef> {
         let session = self.session(settings).await?;
-        let planning = async {
-            // A statement that makes or changes a table would run at once, here, beside slots and cancellation; and the table would be gone.
-            let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false);
-            let frame = session.sql_with_options(sql, options).await?;
-            frame.into_optimized_plan()
-        };
-        let plan = tokio::select! {
-            plan = planning => plan.map_err(|e| Error::from_planner(&e))?,
-            () = cancel.cancelled() => return Err(Error::Canceled),
-        };
+        Ok(self.plan(&session, sql).await?.schema().inner().clone())
+    }
+
+    async fn execute(
+        &self,
+        entry: &Entry,
+        sql: &str,
+        settings: &[(&str, &str)],
+        tell: &(dyn Fn(Event) + Send + Sync),
+    ) -> Result<Outcome> {
+        let session = self.session(settings).await?;
+        let mut plan = self.plan(&session, sql).await?;
         let schema = plan.schema().inner().clone();
         if runs_here(&plan) {
             // EXPLAIN, SHOW and SET are answered by the session itself.
-            let here = async { session.execute_logical_plan(plan).await?.collect().await };
-            let batches = tokio::select! {
-                batches = here => batches.map_err(|e| Error::from_planner(&e))?,
-                () = cancel.cancelled() => return Err(Error::Canceled),
-            };
-            return Ok(Outcome { schema, batches });
+            let frame = session.execute_logical_plan(plan).await.map_err(|e| Error::from_planner(&e))?;
+            return Ok(Outcome { schema, batches: frame.collect().await.map_err(|e| Error::from_planner(&e))? });
         }
-        self.submit(session, &plan, schema, cancel).await
+        let engine = |e: datafusion::error::DataFusionError| Error::from_engine(&e.to_string());
+        while let Some(encode) = phases::find_encode(&plan).map_err(engine)? {
+            let gave = self.encode(entry, &session, &encode, tell).await?;
+            plan = phases::replace_encode(plan, &encode, gave).map_err(engine)?;
+        }
+        Ok(Outcome { schema, batches: self.finish(&session, &plan, tell).await? })
     }
 
-    async fn session(&self, settings: &[(&str, &str)]) -> Result<std::sync::Arc<SessionContext>> {
+    async fn session(&self, settings: &[(&str, &str)]) -> Result<Arc<SessionContext>> {
         let mut config = self.session_config.clone();
         for (name, value) in settings {
-            config = config.set_str(name, value);
+            // One that does not exist panics in the setter that does not tell.
+            config.options_mut().set(name, value).map_err(|e| Error::Sql { message: e.strip_backtrace() })?;
         }
         let id = format!("spool-{}", ballista_core::ids::new_instance_id());
         self.server
@@ -102,80 +143,122 @@ impl Scheduler {
             .map_err(|e| Error::from_engine(&e.to_string()))
     }
 
-    async fn submit(
-        &self,
-        session: std::sync::Arc<SessionContext>,
-        plan: &LogicalPlan,
-        schema: SchemaRef,
-        cancel: &CancellationToken,
-    ) -> Result<Outcome> {
-        let (sender, mut statuses) = mpsc::channel(STATUS_QUEUE);
-        let engine = |e: ballista_core::error::BallistaError| Error::from_engine(&e.to_string());
-        let job = self.server.submit_job("spool", session, plan, Some(sender)).await.map_err(engine)?;
-        info!(%job, "statement submitted");
-        let mut guard = CancelOnDrop { server: self.server.clone(), job: Some(job) };
-        let success = tokio::select! {
-            ended = ended(&mut statuses) => ended?,
-            () = cancel.cancelled() => {
-                guard.cancel().await;
-                return Err(Error::Canceled);
-            }
+    async fn plan(&self, session: &SessionContext, sql: &str) -> Result<LogicalPlan> {
+        let _planner = self.planners.acquire().await;
+        let planning = async {
+            // A statement that makes or changes a table would run at once, here, beside slots and cancellation; and the table would be gone.
+            let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false);
+            session.sql_with_options(sql, options).await?.into_optimized_plan()
         };
-        guard.job = None;
-        let fetching = fetch(success.partition_location, self.server.state.config.grpc_client_max_message_size);
-        let batches = tokio::select! {
-            batches = tokio::time::timeout(FETCH_DEADLINE, fetching) => {
-                batches.map_err(|_| Error::Engine { message: "the executors did not hand out the result in time".to_owned() })??
-            }
-            () = cancel.cancelled() => return Err(Error::Canceled),
-        };
-        Ok(Outcome { schema, batches })
+        planning.await.map_err(|e| Error::from_planner(&e))
     }
+
+    /// Encodes the rows that a projection is over; gives what it gives.
+    async fn encode(
+        &self,
+        entry: &Entry,
+        session: &Arc<SessionContext>,
+        encode: &Encode,
+        tell: &(dyn Fn(Event) + Send + Sync),
+    ) -> Result<Vec<RecordBatch>> {
+        let planning = async {
+            let _planner = self.planners.acquire().await;
+            let input = session.execute_logical_plan(encode.input().clone()).await?.collect_partitioned().await?;
+            let rows: Vec<RecordBatch> = input.into_iter().flatten().flat_map(|batch| one_row_each(&batch)).collect();
+            let state = session.state();
+            let segment = state.create_physical_expr(encode.segment.clone(), encode.input().schema())?;
+            // What is no segment is refused where it is encoded; here it only has no weight.
+            let segments = rows.iter().map(|row| {
+                let array = segment.evaluate(row).and_then(|value| value.into_array(1)).ok()?;
+                spool_udfs::value::values::<Segment>(&array).ok()?.pop().flatten()
+            });
+            let segments: Vec<Option<Segment>> = segments.collect();
+            let plan = state.create_physical_plan(&encode.over(rows)?).await?;
+            Ok::<_, datafusion::error::DataFusionError>((segments, plan))
+        };
+        let (segments, plan) = planning.await.map_err(|e| Error::from_engine(&e.to_string()))?;
+        if segments.is_empty() {
+            return Ok(Vec::new());
+        }
+        let partitions = plan.output_partitioning().partition_count();
+        if partitions != segments.len() {
+            return Err(Error::Engine { message: format!("{} rows were planned as {partitions}", segments.len()) });
+        }
+        entry.add_rows(&segments);
+        info!(statement = entry.number(), rows = segments.len(), "rows planned");
+        let tell = |event: Event| {
+            entry.hear(&event);
+            tell(event);
+        };
+        let schema = Arc::new(Schema::from(encode.schema().as_arrow().clone()));
+        let rows = Rows { scheduler: self, session: session.clone(), statement: entry.number(), plan, schema, segments, tell: &tell };
+        rows.run().await
+    }
+
+    /// Runs what no row has to be encoded for any more. What it does can be done again, so a failure that may pass is tried again.
+    async fn finish(
+        &self,
+        session: &Arc<SessionContext>,
+        plan: &LogicalPlan,
+        tell: &(dyn Fn(Event) + Send + Sync),
+    ) -> Result<Vec<RecordBatch>> {
+        let plan = {
+            let _planner = self.planners.acquire().await;
+            session.state().create_physical_plan(plan).await.map_err(|e| Error::from_engine(&e.to_string()))?
+        };
+        let mut waits = backon::ExponentialBuilder::new()
+            .with_min_delay(RETRY_FIRST)
+            .with_max_delay(RETRY_MOST)
+            .with_max_times(ATTEMPTS - 1)
+            .with_jitter()
+            .build();
+        loop {
+            let attempt = Attempt {
+                scheduler: self,
+                session: session.clone(),
+                plan: plan.clone(),
+                partition: None,
+                order: self.next(),
+                tried: Default::default(),
+                standing: Arc::<Mutex<_>>::default(),
+                cancel: CancellationToken::new(),
+                tell,
+            };
+            match attempt.run().await {
+                Err(error) if error.kind() == ErrorKind::Transient || matches!(error, Error::Engine { .. }) => {
+                    let Some(wait) = waits.next() else { return Err(error.after(ATTEMPTS)) };
+                    warn!(%error, "a job failed and is tried again");
+                    tokio::time::sleep(wait).await;
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    /// Waits until there was no executor for longer than anybody should wait.
+    async fn nobody_works(&self) -> Error {
+        let patience = self.settings.patience;
+        let mut look = tokio::time::interval(LOOK);
+        let mut alone = None;
+        loop {
+            look.tick().await;
+            if self.members.count().executors > 0 {
+                alone = None;
+            } else if alone.get_or_insert_with(Instant::now).elapsed() > patience {
+                return Error::NoExecutors { patience };
+            }
+        }
+    }
+}
+
+fn elapsed_ms(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+fn one_row_each(batch: &RecordBatch) -> Vec<RecordBatch> {
+    (0..batch.num_rows()).map(|row| batch.slice(row, 1)).collect()
 }
 
 fn runs_here(plan: &LogicalPlan) -> bool {
     matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) | LogicalPlan::Statement(_) | LogicalPlan::DescribeTable(_))
-}
-
-/// Waits for the last status of a job.
-async fn ended(statuses: &mut mpsc::Receiver<JobStatus>) -> Result<ballista_core::serde::protobuf::SuccessfulJob> {
-    while let Some(status) = statuses.recv().await {
-        match status.status {
-            Some(Status::Successful(success)) => return Ok(success),
-            Some(Status::Failed(failed)) => return Err(Error::from_engine(&failed.error)),
-            Some(Status::Queued(_) | Status::Running(_)) | None => debug!(job = status.job_id, "statement goes on"),
-        }
-    }
-    Err(Error::Engine { message: "the scheduler stopped before the statement ended".to_owned() })
-}
-
-/// A job whose submitter is gone must not run on.
-struct CancelOnDrop {
-    server: Server,
-    job: Option<JobId>,
-}
-
-impl CancelOnDrop {
-    async fn cancel(&mut self) {
-        if let Some(job) = self.job.take() {
-            cancel(&self.server, job).await;
-        }
-    }
-}
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        if let Some(job) = self.job.take() {
-            let server = self.server.clone();
-            tokio::spawn(async move { cancel(&server, job).await });
-        }
-    }
-}
-
-async fn cancel(server: &Server, job: JobId) {
-    match tokio::time::timeout(CANCEL_DEADLINE, server.cancel_job(job.clone())).await {
-        Ok(Ok(())) => info!(%job, "statement canceled"),
-        Ok(Err(error)) => tracing::warn!(%job, %error, "statement could not be canceled"),
-        Err(_) => tracing::warn!(%job, "the scheduler did not take the cancel in time"),
-    }
 }

@@ -14,18 +14,20 @@ use tokio_util::sync::CancellationToken;
 pub struct TaskControl {
     /// Fires when the task ends, whichever way: what still runs for it must stop.
     pub token: CancellationToken,
+    /// The job that the task is of, by the engine's name.
+    pub job: String,
 }
 
 impl TaskControl {
-    /// The token of the task that these options belong to; one that never fires outside an executor.
-    pub fn token_of(options: &ConfigOptions) -> CancellationToken {
-        options.extensions.get::<Self>().map_or_else(CancellationToken::new, |control| control.token.clone())
+    /// The lifeline of the task that these options belong to; outside an executor one that never fires, of no job.
+    pub fn of(options: &ConfigOptions) -> Self {
+        options.extensions.get::<Self>().cloned().unwrap_or_default()
     }
 }
 
 impl fmt::Debug for TaskControl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TaskControl").field("canceled", &self.token.is_cancelled()).finish()
+        f.debug_struct("TaskControl").field("job", &self.job).field("canceled", &self.token.is_cancelled()).finish()
     }
 }
 

@@ -1,7 +1,7 @@
 //! How does a failure of the video domain travel through the engine and come out whole?
 //!
-//! The engine retries only what is an I/O error, and hands the client a text inside the Debug output of other errors. So the
-//! failure rides inside its own message, in an encoding that quoting cannot change.
+//! The engine hands its client a text inside the Debug output of other errors. So the failure rides inside its own message, in an
+//! encoding that quoting cannot change.
 
 use datafusion::error::DataFusionError;
 use spool_media::ErrorKind;
@@ -58,14 +58,12 @@ impl Failure {
     }
 }
 
-/// The engine's error for a failure of the video domain: an I/O error where trying again can help, and only there.
+/// The engine's error for a failure of the video domain.
+///
+/// Never an I/O error, the one kind that Ballista tries again: at once, four times within milliseconds, on the same executor. Whoever
+/// runs the statement (`scheduler::run`) finds the failure and knows better when and where.
 pub fn engine_error(error: impl Into<spool_media::Error>) -> DataFusionError {
-    let failure = Failure::of(&error.into());
-    let text = marked(&failure);
-    match failure.kind {
-        ErrorKind::Transient => DataFusionError::IoError(std::io::Error::other(text)),
-        _ => DataFusionError::Execution(text),
-    }
+    DataFusionError::Execution(marked(&Failure::of(&error.into())))
 }
 
 /// A refusal of a statement: found while planning, so it needs no carrying.

@@ -8,9 +8,10 @@ use spool_media::{
 };
 
 use crate::{
-    args::{Engine, Global},
-    embedded::{self, Cluster},
+    args::{Global, Share},
+    cluster::Cluster,
     exit::CliError,
+    local,
 };
 
 /// Free scratch space below which a long video may not fit.
@@ -41,16 +42,16 @@ impl Checks {
 pub async fn run(global: &Global) -> Result<(), CliError> {
     println!("spool {}", env!("CARGO_PKG_VERSION"));
     let mut checks = Checks::default();
-    let engine = Engine { slots: None, threads: 1 };
-    println!("ok    slots: {} segments at a time", embedded::slots(&engine));
-    match embedded::machine(global) {
+    let share = Share { slots: None, threads: 1 };
+    println!("ok    slots: {} segments at a time", local::slots(share));
+    match local::machine(global) {
         Err(error) => checks.say("scratch", Err::<&str, _>(error)),
         Ok(machine) => {
             scratch(&mut checks, &machine);
             checks.say("ffmpeg", ffmpeg::version(&machine.tools, Program::Ffmpeg, machine.scratch()).await);
             checks.say("encoders", machine.encoder().await.map(|_| "libx264 and aac encode"));
             checks.say("ffprobe", ffmpeg::version(&machine.tools, Program::Ffprobe, machine.scratch()).await);
-            checks.say("engine", start_engine(&machine, &engine).await);
+            checks.say("engine", start_engine(&machine, share).await);
         }
     }
     credentials();
@@ -67,11 +68,13 @@ fn scratch(checks: &mut Checks, machine: &Machine) {
     }
 }
 
-async fn start_engine(machine: &std::sync::Arc<Machine>, engine: &Engine) -> Result<String, CliError> {
+async fn start_engine(machine: &std::sync::Arc<Machine>, share: Share) -> Result<String, CliError> {
     let started = std::time::Instant::now();
-    let cluster = Cluster::start(machine, engine).await?;
-    cluster.run("SELECT 1", &embedded::interrupt()).await?;
-    Ok(format!("scheduler and executor answer in {} ms", started.elapsed().as_millis()))
+    let cluster = Cluster::here(machine, share).await?;
+    cluster.run("SELECT 1", &local::interrupt(), &|_| {}).await?;
+    let answered = started.elapsed();
+    cluster.stop().await;
+    Ok(format!("scheduler and executor answer in {} ms", answered.as_millis()))
 }
 
 fn credentials() {

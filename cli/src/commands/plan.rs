@@ -10,8 +10,8 @@ use spool_media::{
 
 use crate::{
     args::{Format, Global, Plan},
-    embedded,
     exit::CliError,
+    local,
     output,
 };
 
@@ -35,7 +35,7 @@ pub struct Planned {
 pub async fn run(global: &Global, args: Plan) -> Result<(), CliError> {
     let ladder = Ladder::parse(&args.ladder).map_err(|e| CliError::Usage(format!("--ladder: {e}")))?;
     let lengths = Lengths::new(args.cut.segment, args.cut.media_segment).map_err(|e| CliError::Usage(e.to_string()))?;
-    let machine = embedded::machine(global)?;
+    let machine = local::machine(global)?;
     let title = titles::open(&machine, &args.source).await?;
     let renditions = match &title.probe.video {
         Some(video) => ladder.fit(video, &title.grid).map_err(spool_media::Error::from)?,

@@ -4,13 +4,13 @@ use spool_media::catalog;
 
 use crate::{
     args::{Format, Global, Probe},
-    embedded,
     exit::CliError,
+    local,
     output,
 };
 
 pub async fn run(global: &Global, args: Probe) -> Result<(), CliError> {
-    let machine = embedded::machine(global)?;
+    let machine = local::machine(global)?;
     let file = catalog::file(&machine, &args.source).await?;
     match args.output {
         Format::Json => output::print_json(&file),

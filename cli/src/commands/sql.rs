@@ -4,8 +4,9 @@ use std::io::Read;
 
 use crate::{
     args::{Global, Sql},
-    embedded::{self, Cluster},
+    cluster::Cluster,
     exit::CliError,
+    local,
     output,
 };
 
@@ -15,10 +16,15 @@ pub async fn run(global: &Global, args: Sql) -> Result<(), CliError> {
         (None, Some(path)) => read(path)?,
         (None, None) => return Err(CliError::Usage("give a statement with -c or a file with -f".to_owned())),
     };
-    let machine = embedded::machine(global)?;
-    let cancel = embedded::interrupt();
-    let cluster = Cluster::start(&machine, &args.engine).await?;
-    let result = cluster.run(sql.trim().trim_end_matches(';'), &cancel).await;
+    let sql = sql.trim().trim_end_matches(';');
+    let cancel = local::interrupt();
+    if let Some(address) = &args.engine.cluster {
+        let outcome = Cluster::elsewhere(address, &args.engine).run(sql, &cancel, &|_| {}).await?;
+        return output::print_rows(&outcome, args.output);
+    }
+    let machine = local::machine_with_slots(global, args.engine.share)?;
+    let cluster = Cluster::here(&machine, args.engine.share).await?;
+    let result = cluster.run(sql, &cancel, &|_| {}).await;
     cluster.stop().await;
     output::print_rows(&result?, args.output)
 }

@@ -16,8 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     args::{Format, Global, Transcode},
-    embedded::{self, Cluster},
+    cluster::Cluster,
     exit::CliError,
+    local,
     output,
     progress::{Reporter, Work},
 };
@@ -33,12 +34,17 @@ struct Job {
 }
 
 pub async fn run(global: &Global, args: Transcode) -> Result<(), CliError> {
-    let machine = embedded::machine(global)?;
-    let cancel = embedded::interrupt();
+    let cancel = local::interrupt();
     let ladder = Ladder::parse(&args.ladder).map_err(|e| CliError::Usage(format!("--ladder: {e}")))?;
     let lengths = Lengths::new(args.cut.segment, args.cut.media_segment).map_err(|e| CliError::Usage(e.to_string()))?;
     let destinations = destinations(&args)?;
     // Whatever can be told to be wrong is told before anything is encoded or written.
+    if let Some(address) = &args.engine.cluster {
+        let cluster = Cluster::elsewhere(address, &args.engine);
+        let jobs = planned_elsewhere(&cluster, &args, destinations, &cancel).await?;
+        return transcode(global, &args, cluster, &jobs, &cancel).await;
+    }
+    let machine = local::machine_with_slots(global, args.engine.share)?;
     let prepare = async {
         machine.encoder().await?;
         let mut jobs = Vec::new();
@@ -55,11 +61,22 @@ pub async fn run(global: &Global, args: Transcode) -> Result<(), CliError> {
         jobs = prepare => jobs?,
         () = cancel.cancelled() => return Err(interrupted()),
     };
+    let cluster = Cluster::here(&machine, args.engine.share).await?;
+    transcode(global, &args, cluster, &jobs, &cancel).await
+}
+
+/// Transcodes what is planned, shows how far it is, and tells what came of it.
+async fn transcode(
+    global: &Global,
+    args: &Transcode,
+    cluster: Cluster,
+    jobs: &[Job],
+    cancel: &CancellationToken,
+) -> Result<(), CliError> {
     let work = jobs.iter().map(|job| Work { name: output::short_name(&job.source), segments: &job.segments });
-    let reporter = Reporter::start(args.progress, global, &machine, work);
+    let reporter = Reporter::start(args.progress, global, work);
     let started = Instant::now();
-    let cluster = Cluster::start(&machine, &args.engine).await?;
-    let result = transcode_all(&cluster, &jobs, &args, &cancel).await;
+    let result = transcode_all(&cluster, jobs, args, cancel, &reporter).await;
     cluster.stop().await;
     let tally = reporter.finish().await;
     let published = result?;
@@ -75,14 +92,41 @@ async fn transcode_all(
     jobs: &[Job],
     args: &Transcode,
     cancel: &CancellationToken,
+    reporter: &Reporter,
 ) -> Result<Vec<Published>, CliError> {
     let runs = jobs.iter().map(|job| async move {
         let sql = statement(job, args);
-        let outcome = cluster.run(&sql, cancel).await?;
+        let outcome = cluster.run(&sql, cancel, &|event| reporter.tell(event)).await?;
         let published: Vec<Published> = outcome.structs("published")?;
         published.into_iter().next().ok_or_else(|| CliError::Print("the statement published nothing".to_owned()))
     });
     futures::stream::iter(runs).buffered(VIDEOS_AT_A_TIME).try_collect().await
+}
+
+/// Has a scheduler elsewhere cut the sources: it sees what this process may not.
+async fn planned_elsewhere(
+    cluster: &Cluster,
+    args: &Transcode,
+    destinations: Vec<String>,
+    cancel: &CancellationToken,
+) -> Result<Vec<Job>, CliError> {
+    let mut jobs = Vec::new();
+    for (source, destination) in args.sources.iter().zip(destinations) {
+        let (source, destination) = (absolute(source)?, absolute(&destination)?);
+        let sql = format!("SELECT segment FROM segments({}, {}, {})", quoted(&source), args.cut.segment, args.cut.media_segment);
+        let segments: Vec<Segment> = cluster.run(&sql, cancel, &|_| {}).await?.structs("segment")?;
+        jobs.push(Job { source, destination, segments });
+    }
+    Ok(jobs)
+}
+
+/// A path as it is called elsewhere, on a file system that both see. What has a scheme is the same everywhere.
+fn absolute(place: &str) -> Result<String, CliError> {
+    if place.contains("://") {
+        return Ok(place.to_owned());
+    }
+    let path = std::path::absolute(place).map_err(|source| CliError::Read { path: place.to_owned(), source })?;
+    Ok(path.to_string_lossy().into_owned())
 }
 
 /// The statement at the top of the README, for one video.

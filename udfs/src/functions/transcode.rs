@@ -27,7 +27,8 @@ use crate::{
     value::{self, PART, SEGMENT},
 };
 
-pub(crate) const NAME: &str = "transcode";
+/// Its name in SQL.
+pub const NAME: &str = "transcode";
 const USAGE: &str = "transcode(segment, 'web', 'destination') over the rows of segments('source')";
 
 /// Encodes the row's missing rungs and returns its part.
@@ -124,8 +125,8 @@ impl AsyncScalarUDFImpl for Transcode {
             if destination.is_null(row) {
                 return Err(refusal(format!("the destination of row {row} is null: write {USAGE}")));
             }
-            let cancel = TaskControl::token_of(&args.config_options);
-            let request = Request { segment, ladder, destination: destination.value(row).to_owned(), threads, cancel };
+            let TaskControl { token: cancel, job } = TaskControl::of(&args.config_options);
+            let request = Request { segment, ladder, destination: destination.value(row).to_owned(), threads, job, cancel };
             parts.push(transcode::run(&self.host.0, request).await.map_err(engine_error)?);
         }
         Ok(ColumnarValue::Array(value::structs(&PART, &parts)?))

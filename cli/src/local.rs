@@ -1,0 +1,76 @@
+//! What does this process bring? Its machine, with scratch space that goes when the process does, and an ear for signals.
+
+use std::{path::PathBuf, sync::Arc};
+
+use spool_media::{ffmpeg::Tools, machine::Machine, store::Stores};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    args::{Global, Share},
+    exit::CliError,
+};
+
+/// The machine of this process. When it goes, so does its scratch folder, even where a task of the engine still holds the machine.
+pub struct Local(Arc<Machine>);
+
+impl std::ops::Deref for Local {
+    type Target = Arc<Machine>;
+
+    fn deref(&self) -> &Arc<Machine> {
+        &self.0
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+/// The machine of this process: stores from the environment, FFmpeg from the path, scratch where it was asked for.
+pub fn machine(global: &Global) -> Result<Local, CliError> {
+    Ok(Local(Arc::new(new_machine(global)?)))
+}
+
+/// The same, with encodes limited to the slots that it gives.
+pub fn machine_with_slots(global: &Global, share: Share) -> Result<Local, CliError> {
+    Ok(Local(Arc::new(new_machine(global)?.with_slots(slots(share)))))
+}
+
+fn new_machine(global: &Global) -> Result<Machine, CliError> {
+    let scratch: PathBuf = global.scratch.clone().unwrap_or_else(std::env::temp_dir);
+    let tools = Tools::from_env().map_err(spool_media::Error::from)?;
+    Ok(Machine::new(Stores::from_env(), tools, &scratch)?)
+}
+
+/// Segments that are encoded at a time: as many as cores allow.
+pub fn slots(share: Share) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    share.slots.map_or_else(|| (cores / share.threads as usize).max(1), usize::from)
+}
+
+/// A token that fires at Ctrl-C or SIGTERM.
+pub fn interrupt() -> CancellationToken {
+    let token = CancellationToken::new();
+    let fired = token.clone();
+    tokio::spawn(async move {
+        signal().await;
+        fired.cancel();
+    });
+    token
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+pub async fn signal() {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).ok();
+    let terminated = async {
+        match &mut terminate {
+            Some(signal) => signal.recv().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminated => {}
+    }
+}

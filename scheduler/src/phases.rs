@@ -1,0 +1,113 @@
+//! Which part of a statement encodes? It is taken out, run row by row, and replaced by what it gave.
+//!
+//! Pure plan surgery: nothing here runs.
+
+use std::sync::Arc;
+
+use datafusion::{
+    arrow::{
+        array::RecordBatch,
+        datatypes::{Field, Schema},
+    },
+    catalog::TableProvider,
+    common::{
+        DFSchema,
+        tree_node::{Transformed, TreeNode, TreeNodeRecursion},
+    },
+    datasource::{MemTable, provider_as_source},
+    error::Result,
+    logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Projection, expr::ScalarFunction},
+};
+use spool_udfs::functions::transcode;
+
+/// Name of the tables that stand for what has run already; nobody sees it but `EXPLAIN`.
+const TABLE: &str = "rows_in_hand";
+
+/// A projection that calls `transcode`, over rows that nothing has to be encoded for.
+#[derive(Debug, Clone)]
+pub(crate) struct Encode {
+    projection: Projection,
+    /// What its segment is: the first argument of its call.
+    pub(crate) segment: Expr,
+}
+
+impl Encode {
+    /// The rows to be encoded.
+    pub(crate) fn input(&self) -> &LogicalPlan {
+        &self.projection.input
+    }
+
+    /// The columns that it gives.
+    pub(crate) fn schema(&self) -> &DFSchema {
+        &self.projection.schema
+    }
+
+    /// The projection over rows that are at hand, a partition per batch.
+    pub(crate) fn over(&self, rows: Vec<RecordBatch>) -> Result<LogicalPlan> {
+        let input = Arc::new(table(self.input().schema(), rows)?);
+        let projection =
+            Projection::try_new_with_schema(self.projection.expr.clone(), input, self.projection.schema.clone())?;
+        Ok(LogicalPlan::Projection(projection))
+    }
+}
+
+/// The projection of a plan that has to be run next: the first, from the leaves up, that calls `transcode`.
+pub(crate) fn find_encode(plan: &LogicalPlan) -> Result<Option<Encode>> {
+    let mut found = None;
+    // A post-order walk; what it finds first has no other below it.
+    plan.clone().transform_up_with_subqueries(|node| {
+        if found.is_none() {
+            found = encode_of(&node)?;
+        }
+        Ok(Transformed::no(node))
+    })?;
+    Ok(found)
+}
+
+/// The plan with the first projection that calls `transcode` replaced by what it gave.
+pub(crate) fn replace_encode(plan: LogicalPlan, encode: &Encode, gave: Vec<RecordBatch>) -> Result<LogicalPlan> {
+    let table = table(encode.schema(), gave)?;
+    let mut table = Some(table);
+    plan.transform_up_with_subqueries(|node| match encode_of(&node)? {
+        Some(_) => Ok(table.take().map_or_else(|| Transformed::no(node), Transformed::yes)),
+        None => Ok(Transformed::no(node)),
+    })
+    .map(|replaced| replaced.data)
+}
+
+fn encode_of(node: &LogicalPlan) -> Result<Option<Encode>> {
+    let LogicalPlan::Projection(projection) = node else { return Ok(None) };
+    let mut segment = None;
+    for expr in &projection.expr {
+        expr.apply(|inner| match inner {
+            Expr::ScalarFunction(ScalarFunction { func, args }) if func.name() == transcode::NAME => {
+                segment = args.first().cloned();
+                Ok(TreeNodeRecursion::Stop)
+            }
+            _ => Ok(TreeNodeRecursion::Continue),
+        })?;
+    }
+    Ok(segment.map(|segment| Encode { projection: projection.clone(), segment }))
+}
+
+/// A plan that gives these batches, a partition each, under the columns of `schema`.
+///
+/// A table's columns all have the table's qualifier, and the plan above may know them by others: so the table numbers them, and a
+/// projection gives them their names.
+fn table(schema: &DFSchema, batches: Vec<RecordBatch>) -> Result<LogicalPlan> {
+    let name = |at: usize| format!("column_{at}");
+    let numbered = |(at, field): (usize, &Arc<Field>)| field.as_ref().clone().with_name(name(at));
+    let fields: Vec<Field> = schema.fields().iter().enumerate().map(numbered).collect();
+    let numbered = Arc::new(Schema::new(fields));
+    let rename = |batch: RecordBatch| Ok(vec![RecordBatch::try_new(numbered.clone(), batch.columns().to_vec())?]);
+    let mut partitions = batches.into_iter().map(rename).collect::<Result<Vec<_>>>()?;
+    if partitions.is_empty() {
+        partitions.push(Vec::new());
+    }
+    let table: Arc<dyn TableProvider> = Arc::new(MemTable::try_new(numbered, partitions)?);
+    let columns = schema.iter().enumerate().map(|(at, (qualifier, field))| {
+        let column = Expr::Column(datafusion::common::Column::new(Some(TABLE), name(at)));
+        column.alias_qualified(qualifier.cloned(), field.name())
+    });
+    LogicalPlanBuilder::scan(TABLE, provider_as_source(table), None)?.project(columns)?.build()
+}

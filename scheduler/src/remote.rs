@@ -1,0 +1,126 @@
+//! How does a client run statements on a scheduler elsewhere? One call for each: its end by the client cancels the statement.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use arrow_ipc::reader::StreamReader;
+use spool_media::{ErrorKind, machine::Event};
+use spool_udfs::error::Failure;
+use spool_wire::{
+    Channel,
+    v1::{self, Statement, from_statement::Message, statements_client::StatementsClient},
+};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status};
+
+use crate::{
+    error::{Error, Result},
+    run::Outcome,
+};
+
+/// How long a scheduler may take to say that it heard a statement.
+const ANSWER: Duration = Duration::from_secs(15);
+
+/// The largest result that is taken: rows of names and numbers.
+const RESULT_BYTES_MAX: usize = 1 << 30;
+
+/// A scheduler elsewhere.
+#[derive(Debug, Clone)]
+pub struct Remote {
+    address: String,
+    token: Option<String>,
+}
+
+impl Remote {
+    /// The scheduler at `HOST:PORT`, which is shown `token`.
+    pub fn new(address: impl Into<String>, token: Option<String>) -> Self {
+        Self { address: address.into(), token }
+    }
+
+    /// Runs one statement there to its end, as [`crate::Scheduler::run`] does here.
+    ///
+    /// # Errors
+    /// As there; and [`Error::Unreachable`] where there is no scheduler, or it went away: what was recorded is not lost, and the same
+    /// statement goes on.
+    pub async fn run(
+        &self,
+        sql: &str,
+        settings: &[(&str, &str)],
+        cancel: &CancellationToken,
+        tell: &(dyn Fn(Event) + Send + Sync),
+    ) -> Result<Outcome> {
+        let settings: HashMap<String, String> =
+            settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let statement = Statement { sql: sql.to_owned(), settings, client_version: env!("CARGO_PKG_VERSION").to_owned() };
+        tokio::select! {
+            outcome = self.call(statement, tell) => outcome,
+            // Dropping the call is what cancels.
+            () = cancel.cancelled() => Err(Error::Canceled),
+        }
+    }
+
+    async fn call(&self, statement: Statement, tell: &(dyn Fn(Event) + Send + Sync)) -> Result<Outcome> {
+        let failed = |status: Status| self.failure(&status);
+        let begun = async {
+            let channel = Channel::connect(&self.address, self.token.as_deref()).await?;
+            let mut client = StatementsClient::new(channel);
+            Ok(client.run(statement).await?.into_inner())
+        };
+        let late = || Status::unavailable("it did not answer in time");
+        let mut messages = timeout(ANSWER, begun).await.unwrap_or_else(|_| Err(late())).map_err(failed)?;
+        let mut bytes = Vec::new();
+        loop {
+            let message = messages.message().await.map_err(failed)?;
+            match message.and_then(|message| message.message) {
+                Some(Message::Accepted(_)) => {}
+                Some(Message::Row(row)) => {
+                    // One that makes no sense tells nothing.
+                    if let Ok(event) = row.try_into() {
+                        tell(event);
+                    }
+                }
+                Some(Message::Arrow(piece)) => {
+                    if bytes.len() + piece.len() > RESULT_BYTES_MAX {
+                        return Err(Error::Engine { message: format!("the result has more than {RESULT_BYTES_MAX} bytes: add a LIMIT") });
+                    }
+                    bytes.extend(piece);
+                }
+                Some(Message::Failure(failure)) => return Err(error_of(failure)),
+                Some(Message::Done(_)) => return read(bytes),
+                None => return Err(failed(Status::unavailable("the call ended before the statement did"))),
+            }
+        }
+    }
+
+    fn failure(&self, status: &Status) -> Error {
+        let (scheduler, why) = (self.address.clone(), status.message().to_owned());
+        match status.code() {
+            Code::Unauthenticated | Code::PermissionDenied => {
+                Error::Failed(Failure { kind: ErrorKind::NotAllowed, message: format!("{scheduler}: {why}") })
+            }
+            Code::FailedPrecondition | Code::InvalidArgument | Code::Unimplemented => {
+                Error::Failed(Failure { kind: ErrorKind::BadInput, message: format!("{scheduler}: {why}") })
+            }
+            _ => Error::Unreachable { scheduler, why },
+        }
+    }
+}
+
+/// The error that the scheduler told.
+fn error_of(failure: v1::Failure) -> Error {
+    let v1::Failure { kind, message, refused } = failure;
+    let kind = serde_json::from_value(serde_json::Value::String(kind)).unwrap_or(ErrorKind::Bug);
+    match kind {
+        ErrorKind::Canceled => Error::Canceled,
+        _ if refused => Error::Sql { message },
+        kind => Error::Failed(Failure { kind, message }),
+    }
+}
+
+fn read(bytes: Vec<u8>) -> Result<Outcome> {
+    let broken = |e: datafusion::arrow::error::ArrowError| Error::Engine { message: format!("the result cannot be read: {e}") };
+    let reader = StreamReader::try_new(std::io::Cursor::new(bytes), None).map_err(broken)?;
+    let schema = Arc::clone(&reader.schema());
+    let batches = reader.collect::<std::result::Result<Vec<_>, _>>().map_err(broken)?;
+    Ok(Outcome { schema, batches })
+}

@@ -1,0 +1,276 @@
+//! How do a statement's rows get encoded? Longest first, each until it is done: elsewhere where an executor fails, and twice where one
+//! is slow.
+//!
+//! Each row is a job of Ballista's. Its cost is quadratic in the rows of a job, it tries again at once and on the same executor, it
+//! runs nothing twice, and knows no turns between statements; with a row a job all of that is decided here.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use backon::BackoffBuilder;
+use datafusion::{
+    arrow::{array::RecordBatch, compute::concat_batches, datatypes::SchemaRef},
+    physical_plan::ExecutionPlan,
+    prelude::SessionContext,
+};
+use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use spool_media::{
+    ErrorKind,
+    machine::{Event, What},
+    segments::{Segment, SegmentTrack},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    attempt::{Attempt, Standing},
+    error::{Error, Result},
+    pace::{self, Progress},
+    service::Scheduler,
+    turnstile::Permit,
+};
+
+/// How often a row is tried before it fails its statement.
+const ATTEMPTS: usize = 5;
+
+/// The wait before a row is tried again, at first and at most.
+const RETRY_FIRST: Duration = Duration::from_millis(200);
+const RETRY_MOST: Duration = Duration::from_secs(10);
+
+/// How often it is looked for rows that are left behind.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Sound encodes so much faster than pictures that a millisecond of it costs as much as so many of pictures.
+const SOUND_COST: f64 = 0.02;
+
+/// The rows of one statement.
+pub(crate) struct Rows<'a> {
+    pub(crate) scheduler: &'a Scheduler,
+    pub(crate) session: Arc<SessionContext>,
+    /// The statement that they are of.
+    pub(crate) statement: u64,
+    /// A plan with a partition for each row.
+    pub(crate) plan: Arc<dyn ExecutionPlan>,
+    /// What the plan gives.
+    pub(crate) schema: SchemaRef,
+    /// The rows' segments, where they could be told.
+    pub(crate) segments: Vec<Option<Segment>>,
+    /// Is told what happens.
+    pub(crate) tell: &'a (dyn Fn(Event) + Send + Sync),
+}
+
+/// What is known of one row.
+#[derive(Default)]
+struct Row {
+    /// Executors that it was tried on.
+    tried: HashSet<String>,
+    /// What went wrong, attempt by attempt.
+    failures: Vec<String>,
+    /// Its attempts that run.
+    runs: Vec<Run>,
+    gave: Option<RecordBatch>,
+    /// When the attempt that gave it began, and how long it took.
+    took: Option<Duration>,
+}
+
+struct Run {
+    number: u64,
+    standing: Arc<Mutex<Standing>>,
+    cancel: CancellationToken,
+}
+
+/// An attempt that ended.
+struct Ended {
+    row: usize,
+    run: u64,
+    executor: Option<String>,
+    result: Result<RecordBatch>,
+}
+
+impl Rows<'_> {
+    /// Runs them all; gives what each gave, in order.
+    pub(crate) async fn run(self) -> Result<Vec<RecordBatch>> {
+        let mut rows: Vec<Row> = self.segments.iter().map(|_| Row::default()).collect();
+        let mut waiting = self.longest_last();
+        let mut running: FuturesUnordered<BoxFuture<'_, Ended>> = FuturesUnordered::new();
+        let mut resting: FuturesUnordered<BoxFuture<'_, usize>> = FuturesUnordered::new();
+        let mut turn: Option<BoxFuture<'_, Permit>> = None;
+        let mut look = tokio::time::interval(LOOK);
+        while rows.iter().any(|row| row.gave.is_none()) {
+            if turn.is_none() && !waiting.is_empty() {
+                turn = Some(Box::pin(self.scheduler.turnstile.enter(self.statement)));
+            }
+            tokio::select! {
+                biased;
+                Some(ended) = running.next() => {
+                    if let Some(rest) = self.ended(&mut rows, ended)? {
+                        resting.push(rest);
+                    }
+                }
+                Some(row) = resting.next() => self.queue(&mut waiting, row),
+                permit = async { match &mut turn { Some(turn) => turn.await, None => std::future::pending().await } } => {
+                    turn = None;
+                    if let Some(row) = waiting.pop() {
+                        running.push(self.attempt(&mut rows[row], row, permit));
+                    }
+                }
+                _ = look.tick() => {
+                    if waiting.is_empty() && resting.is_empty() {
+                        for row in self.left_behind(&rows) {
+                            running.push(self.double(&mut rows[row], row));
+                        }
+                    }
+                }
+            }
+        }
+        Ok(rows.into_iter().filter_map(|row| row.gave).collect())
+    }
+
+    fn cost(&self, row: usize) -> f64 {
+        self.segments[row].as_ref().map_or(0.0, |segment| {
+            let share = if segment.track == SegmentTrack::Audio { SOUND_COST } else { 1.0 };
+            segment.duration_ms as f64 * share
+        })
+    }
+
+    /// The rows, the next one last.
+    fn longest_last(&self) -> Vec<usize> {
+        let mut rows: Vec<usize> = (0..self.segments.len()).rev().collect();
+        rows.sort_by(|a, b| self.cost(*a).total_cmp(&self.cost(*b)));
+        rows
+    }
+
+    /// Puts a row back into its place.
+    fn queue(&self, waiting: &mut Vec<usize>, row: usize) {
+        let at = waiting.partition_point(|other| self.cost(*other) <= self.cost(row));
+        waiting.insert(at, row);
+    }
+
+    /// Starts a row, at its turn.
+    fn attempt<'a>(&'a self, row: &mut Row, number: usize, permit: Permit) -> BoxFuture<'a, Ended> {
+        let tried = row.tried.clone();
+        self.start(row, number, tried, Some(permit))
+    }
+
+    /// Starts a second run of a row beside the first. It takes a slot that nobody waits for.
+    fn double<'a>(&'a self, row: &mut Row, number: usize) -> BoxFuture<'a, Ended> {
+        let busy = row.runs.iter().filter_map(|run| run.standing.lock().unwrap_or_else(PoisonError::into_inner).executor.clone());
+        let tried = row.tried.iter().cloned().chain(busy).collect();
+        self.scheduler.count_doubled();
+        self.again(number, "it is far behind the others; the first to finish counts");
+        self.start(row, number, tried, None)
+    }
+
+    fn start<'a>(&'a self, row: &mut Row, number: usize, tried: HashSet<String>, permit: Option<Permit>) -> BoxFuture<'a, Ended> {
+        let run = self.scheduler.next();
+        let (standing, cancel) = (Arc::<Mutex<Standing>>::default(), CancellationToken::new());
+        row.runs.push(Run { number: run, standing: standing.clone(), cancel: cancel.clone() });
+        let attempt = Attempt {
+            scheduler: self.scheduler,
+            session: self.session.clone(),
+            plan: self.plan.clone(),
+            partition: Some(number),
+            order: run,
+            tried,
+            standing: standing.clone(),
+            cancel,
+            tell: self.tell,
+        };
+        Box::pin(async move {
+            let result = attempt.run().await.and_then(|batches| self.one(&batches));
+            let executor = standing.lock().unwrap_or_else(PoisonError::into_inner).executor.clone();
+            drop(permit);
+            Ended { row: number, run, executor, result }
+        })
+    }
+
+    /// A row gives a row.
+    fn one(&self, batches: &[RecordBatch]) -> Result<RecordBatch> {
+        let schema = batches.first().map_or_else(|| self.schema.clone(), RecordBatch::schema);
+        let batch = concat_batches(&schema, batches).map_err(|e| Error::Engine { message: e.to_string() })?;
+        if batch.num_rows() == 1 {
+            Ok(batch)
+        } else {
+            Err(Error::Engine { message: format!("a row gave {} rows", batch.num_rows()) })
+        }
+    }
+
+    /// Notes the end of an attempt. A failure that may pass is tried again after the wait that this gives.
+    fn ended<'a>(&self, rows: &mut [Row], ended: Ended) -> Result<Option<BoxFuture<'a, usize>>> {
+        let Ended { row: number, run, executor, result } = ended;
+        let row = &mut rows[number];
+        let this = row.runs.iter().position(|other| other.number == run).map(|at| row.runs.swap_remove(at));
+        if row.gave.is_some() {
+            // The slower of two.
+            return Ok(None);
+        }
+        let error = match result {
+            Ok(batch) => {
+                row.gave = Some(batch);
+                self.scheduler.count_done();
+                row.took = this.and_then(|run| run.standing.lock().unwrap_or_else(PoisonError::into_inner).started).map(|at| at.elapsed());
+                row.runs.iter().for_each(|run| run.cancel.cancel());
+                return Ok(None);
+            }
+            Err(error) => error,
+        };
+        let passes = matches!(error, Error::Engine { .. } | Error::Lost { .. }) || error.kind() == ErrorKind::Transient;
+        if !passes {
+            return Err(error);
+        }
+        let reason = format!("{error}{}", executor.as_ref().map_or_else(String::new, |executor| format!(" (on {executor})")));
+        warn!(statement = self.statement, row = number, attempt = row.failures.len() + 1, reason, "row failed and may be tried again");
+        self.scheduler.count_failed();
+        row.failures.push(reason.clone());
+        row.tried.extend(executor);
+        if !row.runs.is_empty() {
+            // The other run of two goes on.
+            return Ok(None);
+        }
+        // An executor that went away is no fault of the row: what counts is what happened to it where it ran.
+        let faults = row.failures.len();
+        let limit = if matches!(error, Error::Lost { .. }) { ATTEMPTS * 4 } else { ATTEMPTS };
+        if faults >= limit {
+            return Err(error.after(faults));
+        }
+        self.again(number, &reason);
+        let mut waits =
+            backon::ExponentialBuilder::new().with_min_delay(RETRY_FIRST).with_max_delay(RETRY_MOST).with_max_times(limit).with_jitter().build();
+        let wait = waits.nth(faults - 1).unwrap_or(RETRY_MOST);
+        Ok(Some(Box::pin(async move {
+            tokio::time::sleep(wait).await;
+            number
+        })))
+    }
+
+    fn again(&self, row: usize, reason: &str) {
+        info!(statement = self.statement, row, reason, "row runs again");
+        if let Some(segment) = &self.segments[row] {
+            (self.tell)(Event { job: String::new(), segment: segment.clone(), what: What::Again { reason: reason.to_owned() } });
+        }
+    }
+
+    /// Rows that are so far behind the others' pace that running them again elsewhere is faster, as many as there are idle slots.
+    fn left_behind(&self, rows: &[Row]) -> Vec<usize> {
+        let count = self.scheduler.members.count();
+        let idle = count.slots.saturating_sub(self.scheduler.turnstile.held());
+        if idle == 0 || count.executors < 2 {
+            return Vec::new();
+        }
+        let standings = rows.iter().zip(&self.segments).map(|(row, segment)| {
+            let segment = segment.as_ref()?;
+            let run = row.runs.first().map(|run| run.standing.lock().unwrap_or_else(PoisonError::into_inner).progress());
+            Some(Progress {
+                track: segment.track,
+                duration_ms: segment.duration_ms,
+                took: row.took,
+                running: run.flatten().filter(|_| row.gave.is_none() && row.runs.len() == 1),
+            })
+        });
+        let standings: Vec<Option<Progress>> = standings.collect();
+        pace::left_behind(&standings).into_iter().take(idle).collect()
+    }
+}
