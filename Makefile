@@ -5,7 +5,7 @@ FOOTAGE := .cache/footage
 # nextest where it is there: it runs each test in a process of its own, and stops those that hang.
 TEST := $(shell command -v cargo-nextest >/dev/null 2>&1 && echo "nextest run" || echo "test")
 
-.PHONY: help setup demo test test-media test-full verify docs fmt clean-demo
+.PHONY: help setup demo test test-media test-full chaos verify docs fmt clean-demo
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -21,14 +21,19 @@ demo: setup ## transcode real footage into out/demo and say how to play it
 
 test: setup ## everything: unit, SQL, whole-system and browser tests
 	@scripts/browser-setup
+	@scripts/python-setup .cache/python
 	$(CARGO) build --workspace --all-targets
 	$(CARGO) $(TEST) --workspace
 
 test-media: ## the video domain alone: seconds, without the engine
 	$(CARGO) $(TEST) --package spool-media
 
-test-full: test ## and what takes long: a source of 2 GB
+test-full: test chaos ## and what takes long: a source of 2 GB, fifty rounds of chaos
 	scripts/big-source
+
+chaos: setup ## do N bad things (50 unless given) to clusters at work, one after the other
+	$(CARGO) build --workspace --all-targets
+	SPOOL_CHAOS_ROUNDS=$(or $(N),50) $(CARGO) test --workspace --test chaos -- --nocapture
 
 verify: ## formatting, lints, documentation, licences, spelling
 	@scripts/verify-setup

@@ -110,7 +110,8 @@ impl Board {
             }
             What::Again { reason } => {
                 if let Some(video) = self.videos.get(&segment.source) {
-                    video.note(self.shape, &format!("{:?} {} runs again: {reason}", segment.track, segment.index).to_lowercase());
+                    let track = if segment.track == SegmentTrack::Audio { "sound track" } else { "segment" };
+                    video.note(self.shape, &format!("{track} {} runs again: {reason}", segment.index));
                 }
                 return;
             }

@@ -32,10 +32,10 @@ pub enum Error {
         executor: String,
     },
     /// Nobody works for the scheduler.
-    #[error("no executor joined for {} s: start one with `spool executor --scheduler HOST:PORT`", patience.as_secs())]
+    #[error("{message}")]
     NoExecutors {
-        /// How long was waited.
-        patience: std::time::Duration,
+        /// How long was waited, and what to do.
+        message: String,
     },
     /// It was tried as often as is of use.
     #[error("{source} (tried {attempts} times)")]
@@ -81,6 +81,12 @@ impl Error {
             Self::GaveUp { source, .. } => source.kind(),
             Self::Listen { .. } => ErrorKind::NotAllowed,
         }
+    }
+
+    /// Nobody came to work for so long.
+    pub(crate) fn no_executors(patience: std::time::Duration) -> Self {
+        let seconds = patience.as_secs();
+        Self::NoExecutors { message: format!("no executor joined for {seconds} s: start one with `spool executor --scheduler HOST:PORT`") }
     }
 
     /// The same, after so many attempts.

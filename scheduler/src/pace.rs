@@ -27,7 +27,9 @@ pub(crate) fn left_behind(rows: &[Option<Progress>]) -> Vec<usize> {
     let mut behind: Vec<(usize, f64)> = known()
         .filter_map(|(at, row)| {
             let (ran, done_ms) = row.running.filter(|(ran, _)| *ran >= LEAST)?;
-            let pace = usual_pace(known().filter(|(other, _)| *other != at).map(|(_, row)| row), row.track)?;
+            let others = || known().filter(|(other, _)| *other != at).map(|(_, row)| row);
+            // Sound has no row beside it in most titles; it is never slower than pictures.
+            let pace = usual_pace(others(), row.track).or_else(|| usual_pace(others(), SegmentTrack::Video))?;
             let anew = row.duration_ms as f64 / pace;
             let left = match ms_per_second(done_ms, ran) {
                 Some(own) => (row.duration_ms - done_ms).max(0) as f64 / own,

@@ -7,7 +7,7 @@ use spool_media::{ErrorKind, machine::Event};
 use spool_udfs::error::Failure;
 use spool_wire::{
     Channel,
-    v1::{self, Statement, from_statement::Message, statements_client::StatementsClient},
+    v1::{self, Statement, failure::Why, from_statement::Message, statements_client::StatementsClient},
 };
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -108,12 +108,12 @@ impl Remote {
 
 /// The error that the scheduler told.
 fn error_of(failure: v1::Failure) -> Error {
-    let v1::Failure { kind, message, refused } = failure;
-    let kind = serde_json::from_value(serde_json::Value::String(kind)).unwrap_or(ErrorKind::Bug);
-    match kind {
-        ErrorKind::Canceled => Error::Canceled,
-        _ if refused => Error::Sql { message },
-        kind => Error::Failed(Failure { kind, message }),
+    let v1::Failure { kind, message, why } = failure;
+    match (why, serde_json::from_value(serde_json::Value::String(kind)).unwrap_or(ErrorKind::Bug)) {
+        (Some(Why::Refused(_)), _) => Error::Sql { message },
+        (Some(Why::NoExecutors(_)), _) => Error::NoExecutors { message },
+        (None, ErrorKind::Canceled) => Error::Canceled,
+        (None, kind) => Error::Failed(Failure { kind, message }),
     }
 }
 

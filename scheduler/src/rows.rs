@@ -43,9 +43,6 @@ const RETRY_MOST: Duration = Duration::from_secs(10);
 /// How often it is looked for rows that are left behind.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Sound encodes so much faster than pictures that a millisecond of it costs as much as so many of pictures.
-const SOUND_COST: f64 = 0.02;
-
 /// The rows of one statement.
 pub(crate) struct Rows<'a> {
     pub(crate) scheduler: &'a Scheduler,
@@ -129,23 +126,21 @@ impl Rows<'_> {
         Ok(rows.into_iter().filter_map(|row| row.gave).collect())
     }
 
-    fn cost(&self, row: usize) -> f64 {
-        self.segments[row].as_ref().map_or(0.0, |segment| {
-            let share = if segment.track == SegmentTrack::Audio { SOUND_COST } else { 1.0 };
-            segment.duration_ms as f64 * share
-        })
+    /// How long a row takes, next to others: sound is one row whatever its length, so it is the longest of a long title.
+    fn length(&self, row: usize) -> (bool, i64) {
+        self.segments[row].as_ref().map_or((false, 0), |segment| (segment.track == SegmentTrack::Audio, segment.duration_ms))
     }
 
     /// The rows, the next one last.
     fn longest_last(&self) -> Vec<usize> {
         let mut rows: Vec<usize> = (0..self.segments.len()).rev().collect();
-        rows.sort_by(|a, b| self.cost(*a).total_cmp(&self.cost(*b)));
+        rows.sort_by_key(|row| self.length(*row));
         rows
     }
 
     /// Puts a row back into its place.
     fn queue(&self, waiting: &mut Vec<usize>, row: usize) {
-        let at = waiting.partition_point(|other| self.cost(*other) <= self.cost(row));
+        let at = waiting.partition_point(|other| self.length(*other) <= self.length(row));
         waiting.insert(at, row);
     }
 

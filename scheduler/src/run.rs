@@ -245,7 +245,7 @@ impl Scheduler {
             if self.members.count().executors > 0 {
                 alone = None;
             } else if alone.get_or_insert_with(Instant::now).elapsed() > patience {
-                return Error::NoExecutors { patience };
+                return Error::no_executors(patience);
             }
         }
     }

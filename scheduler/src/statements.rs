@@ -19,7 +19,9 @@ use spool_media::{
 };
 use spool_wire::{
     authorized,
-    v1::{Accepted, Done, Failure, FromStatement, RowEvent, Statement, from_statement::Message, statements_server},
+    v1::{
+        Accepted, Done, Failure, FromStatement, RowEvent, Statement, failure::Why, from_statement::Message, statements_server,
+    },
 };
 use tokio::sync::mpsc;
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
@@ -239,8 +241,12 @@ fn last_words(outcome: Result<Outcome>) -> Vec<Message> {
         }
         Err(error) => {
             let kind = serde_json::to_value(error.kind()).ok().and_then(|kind| Some(kind.as_str()?.to_owned())).unwrap_or_default();
-            let refused = matches!(error, Error::Refused(_) | Error::Sql { .. });
-            vec![Message::Failure(Failure { kind, message: error.to_string(), refused })]
+            let why = match error {
+                Error::Refused(_) | Error::Sql { .. } => Some(Why::Refused(true)),
+                Error::NoExecutors { .. } => Some(Why::NoExecutors(true)),
+                _ => None,
+            };
+            vec![Message::Failure(Failure { kind, message: error.to_string(), why })]
         }
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod check;
 pub mod clips;
+pub mod cluster;
 pub mod folder;
 pub mod footage;
 pub mod run;

@@ -131,6 +131,13 @@ impl Spool {
         Self::of(command)
     }
 
+    /// `spool` with these arguments, in a network namespace.
+    pub fn inside<S: AsRef<OsStr>>(namespace: &str, args: impl IntoIterator<Item = S>) -> Self {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", namespace]).arg(binary()).args(args);
+        Self::of(command)
+    }
+
     fn of(mut command: Command) -> Self {
         let scratch = tempfile::tempdir().unwrap();
         for (name, _) in std::env::vars_os() {

@@ -4,6 +4,7 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    time::{Duration, SystemTime},
 };
 
 /// An FFmpeg that writes down what it is asked to encode.
@@ -25,7 +26,7 @@ impl Wrapper {
         let script = format!(
             "#!/bin/sh\n\
              case \" $* \" in *' -copyts '*) ;; *) exec {real} \"$@\" ;; esac\n\
-             cd -P {folder} && echo \"$@\" >> encodes && n=$(wc -l < encodes)\n\
+             cd -P {folder} && echo \"$(date +%s%N) $@\" >> encodes && n=$(wc -l < encodes)\n\
              [ -e slow ] && [ \"$n\" -gt \"$(cat slow)\" ] && cd -P \"$OLDPWD\" && exec {real} -readrate 0.02 \"$@\"\n\
              [ -e hook ] && . ./hook\n\
              cd -P \"$OLDPWD\" && exec {real} \"$@\"\n",
@@ -83,9 +84,21 @@ impl Wrapper {
 
     /// The encodes so far: what FFmpeg was asked for, a line each.
     pub fn encodes(&self) -> Vec<String> {
+        self.started().into_iter().map(|(_, line)| line).collect()
+    }
+
+    /// The same, each with when it started.
+    ///
+    /// # Panics
+    /// Where the clock went wrong.
+    pub fn started(&self) -> Vec<(SystemTime, String)> {
         // Not there before the first.
         let text = fs::read_to_string(self.folder.path().join("encodes")).unwrap_or_default();
-        text.lines().map(str::to_owned).collect()
+        let line = |line: &str| {
+            let (ns, line) = line.split_once(' ').unwrap();
+            (SystemTime::UNIX_EPOCH + Duration::from_nanos(ns.parse().unwrap()), line.to_owned())
+        };
+        text.lines().map(line).collect()
     }
 
     /// Forgets the encodes so far.

@@ -1,0 +1,432 @@
+//! A cluster of real processes: a scheduler, executors that come and go, and clients.
+//!
+//! Each role has a folder of its own, with its log and its scratch space.
+
+use std::{
+    fs::File,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::run::{Spool, binary, processes_in, until};
+
+/// How long a role may take to start on a busy machine.
+const STARTS: Duration = Duration::from_secs(30);
+
+/// How long processes of a role that is gone may take to be gone.
+const GONE: Duration = Duration::from_secs(5);
+
+/// A scheduler and executors.
+#[derive(Debug)]
+pub struct Cluster {
+    folder: tempfile::TempDir,
+    port: u16,
+    scheduler: Option<Role>,
+    scheduler_args: Vec<String>,
+    executors: Vec<Option<Role>>,
+    ffmpeg: Option<PathBuf>,
+    network: Option<Network>,
+    scratch_bytes: Option<u64>,
+}
+
+/// A process with a folder of its own.
+#[derive(Debug)]
+pub struct Role {
+    child: Child,
+    folder: PathBuf,
+    _scratch: Option<Mount>,
+}
+
+impl Cluster {
+    /// A scheduler with these arguments more, on a free port, and so many executors with one slot each that run this FFmpeg.
+    ///
+    /// # Panics
+    /// Where one does not start.
+    pub fn start(executors: usize, ffmpeg: &Path, scheduler_args: &[&str]) -> Self {
+        Self::start_in(None, None, executors, ffmpeg, scheduler_args)
+    }
+
+    /// The same, each role in a network namespace of its own, and executors with so much scratch space.
+    ///
+    /// # Panics
+    /// Where one does not start.
+    pub fn start_in(
+        network: Option<Network>,
+        scratch_bytes: Option<u64>,
+        executors: usize,
+        ffmpeg: &Path,
+        scheduler_args: &[&str],
+    ) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut cluster = Self {
+            folder: tempfile::tempdir().unwrap(),
+            port,
+            scheduler: None,
+            scheduler_args: scheduler_args.iter().map(|arg| (*arg).to_owned()).collect(),
+            executors: Vec::new(),
+            ffmpeg: Some(ffmpeg.to_owned()),
+            network,
+            scratch_bytes,
+        };
+        cluster.start_scheduler();
+        for _ in 0..executors {
+            cluster.add_executor(&[]);
+        }
+        cluster.wait_for_slots(executors);
+        cluster
+    }
+
+    /// `HOST:PORT` of the scheduler.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// A command that is given this cluster.
+    pub fn spool(&self, args: &[&str]) -> Spool {
+        let address = self.address();
+        let args = args.iter().copied().chain(["--cluster", &address]);
+        match &self.network {
+            Some(network) => Spool::inside(&network.scheduler(), args),
+            None => Spool::new(args),
+        }
+    }
+
+    /// Starts the scheduler, again where there was one, and waits until it listens.
+    ///
+    /// # Panics
+    /// Where it does not start.
+    pub fn start_scheduler(&mut self) {
+        let (listen, inside) = match &self.network {
+            Some(network) => (format!("0.0.0.0:{}", self.port), Some(network.scheduler())),
+            None => (self.address(), None),
+        };
+        let mut args = vec!["scheduler".to_owned(), "--listen".to_owned(), listen];
+        args.extend(self.scheduler_args.iter().cloned());
+        self.scheduler = Some(self.role("scheduler", &args, None, inside));
+        until("the scheduler", STARTS, || self.http("GET", "/livez"));
+    }
+
+    /// Adds an executor with one slot; gives its number.
+    ///
+    /// # Panics
+    /// Where it cannot be started.
+    pub fn add_executor(&mut self, more: &[&str]) -> usize {
+        let ffmpeg = self.ffmpeg.clone();
+        self.add_executor_with(more, ffmpeg)
+    }
+
+    /// The same, with another FFmpeg.
+    ///
+    /// # Panics
+    /// Where it cannot be started.
+    pub fn add_executor_with(&mut self, more: &[&str], ffmpeg: Option<PathBuf>) -> usize {
+        let number = self.executors.len();
+        let (scheduler, inside) = match &self.network {
+            Some(network) => (format!("{}:{}", network.add_executor(number), self.port), Some(network.executor(number))),
+            None => (self.address(), None),
+        };
+        let mut args: Vec<String> =
+            ["executor", "--scheduler", &scheduler, "--slots", "1"].iter().map(|arg| (*arg).to_owned()).collect();
+        args.extend(more.iter().map(|arg| (*arg).to_owned()));
+        let role = self.role(&format!("executor-{number}"), &args, ffmpeg, inside);
+        self.executors.push(Some(role));
+        number
+    }
+
+    fn role(&self, name: &str, args: &[String], ffmpeg: Option<PathBuf>, inside: Option<String>) -> Role {
+        let folder = self.folder.path().join(name);
+        std::fs::create_dir_all(folder.join("scratch")).unwrap();
+        let scratch = self.scratch_bytes.filter(|_| name != "scheduler");
+        let scratch = scratch.map(|bytes| Mount::tmpfs(&folder.join("scratch"), bytes));
+        let log = || File::options().create(true).append(true).open(folder.join("log")).unwrap();
+        let mut command = match inside {
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", &namespace]).arg(binary());
+                command
+            }
+            None => Command::new(binary()),
+        };
+        command.args(args).stdin(Stdio::null()).stdout(log()).stderr(log());
+        for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SPOOL_")) {
+            command.env_remove(variable);
+        }
+        command.env("SPOOL_SCRATCH", folder.join("scratch")).env("HOME", "/nonexistent").env("NO_COLOR", "1");
+        if let Some(ffmpeg) = ffmpeg {
+            command.env("SPOOL_FFMPEG", ffmpeg);
+        }
+        Role { child: command.spawn().unwrap(), folder, _scratch: scratch }
+    }
+
+    /// Waits until the scheduler has so many slots.
+    ///
+    /// # Panics
+    /// Where it does not get them.
+    pub fn wait_for_slots(&self, slots: usize) {
+        until(&format!("{slots} slots"), STARTS, || (self.demand()?["slots"] == slots).then_some(()));
+    }
+
+    /// What the scheduler says of its work.
+    pub fn demand(&self) -> Option<serde_json::Value> {
+        serde_json::from_str(&self.http("GET", "/demand")?).ok()
+    }
+
+    /// The body of what the scheduler answers by HTTP.
+    pub fn http(&self, method: &str, path: &str) -> Option<String> {
+        let url = format!("http://{}{path}", self.address());
+        let mut command = match &self.network {
+            Some(network) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", &network.scheduler(), "curl"]);
+                command
+            }
+            None => Command::new("curl"),
+        };
+        let output = command.args(["-sS", "--max-time", "5", "-X", method, &url]).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// The network that the roles are in.
+    ///
+    /// # Panics
+    /// Where they are in none.
+    pub fn network(&self) -> &Network {
+        self.network.as_ref().unwrap()
+    }
+
+    /// The scheduler.
+    ///
+    /// # Panics
+    /// Where there is none.
+    pub fn scheduler(&mut self) -> &mut Role {
+        self.scheduler.as_mut().unwrap()
+    }
+
+    /// An executor.
+    ///
+    /// # Panics
+    /// Where it is gone.
+    pub fn executor(&mut self, number: usize) -> &mut Role {
+        self.executors[number].as_mut().unwrap()
+    }
+
+    /// Numbers of the executors that are still there.
+    pub fn numbers(&self) -> Vec<usize> {
+        (0..self.executors.len()).filter(|number| self.executors[*number].is_some()).collect()
+    }
+
+    /// Kills an executor, and waits until nothing of it runs.
+    ///
+    /// # Panics
+    /// Where something of it runs on.
+    pub fn kill_executor(&mut self, number: usize) {
+        self.executors[number].take().unwrap().kill();
+    }
+
+    /// Kills the scheduler.
+    ///
+    /// # Panics
+    /// Where it is gone already.
+    pub fn kill_scheduler(&mut self) {
+        self.scheduler.take().unwrap().kill();
+    }
+
+    /// Tells an executor to leave and waits for it; gives its exit code.
+    ///
+    /// # Panics
+    /// Where it does not end, or leaves something behind.
+    pub fn drain_executor(&mut self, number: usize, within: Duration) -> Option<i32> {
+        let mut role = self.executors[number].take().unwrap();
+        role.signal(Signal::SIGTERM);
+        let code = role.wait(within);
+        role.left_nothing();
+        code
+    }
+
+    /// Ends everything by SIGTERM, and expects that nothing is left: no process, no scratch file.
+    ///
+    /// # Panics
+    /// Where something is.
+    pub fn stop(mut self) {
+        let roles: Vec<Role> = self.executors.iter_mut().filter_map(Option::take).chain(self.scheduler.take()).collect();
+        for role in &roles {
+            role.signal(Signal::SIGTERM);
+        }
+        for mut role in roles {
+            assert_eq!(role.wait(STARTS), Some(0), "{}", role.log());
+            role.left_nothing();
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for mut role in self.executors.iter_mut().filter_map(Option::take).chain(self.scheduler.take()) {
+            if std::thread::panicking() {
+                let log = role.log();
+                let lines: Vec<&str> = log.lines().collect();
+                eprintln!("--- {}\n{}", role.folder.display(), lines[lines.len().saturating_sub(40)..].join("\n"));
+            }
+            let _ = role.child.kill();
+            let _ = role.child.wait();
+        }
+    }
+}
+
+impl Role {
+    /// Sends a signal.
+    ///
+    /// # Panics
+    /// Where the process is gone.
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
+    }
+
+    /// What it said.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+
+    /// Its scratch space.
+    pub fn scratch(&self) -> PathBuf {
+        self.folder.join("scratch")
+    }
+
+    /// Does FFmpeg encode for it?
+    pub fn encodes(&self) -> bool {
+        processes_in(&self.scratch()).iter().any(|line| line.contains("-copyts"))
+    }
+
+    /// Waits for its end; gives its exit code.
+    ///
+    /// # Panics
+    /// Where it does not end in time.
+    pub fn wait(&mut self, within: Duration) -> Option<i32> {
+        let folder = self.folder.display().to_string();
+        until(&format!("the end of {folder}"), within, || self.child.try_wait().unwrap()).code()
+    }
+
+    fn kill(mut self) {
+        self.signal(Signal::SIGKILL);
+        self.child.wait().unwrap();
+        let scratch = self.scratch();
+        until("the end of what a killed role started", GONE, || processes_in(&scratch).is_empty().then_some(()));
+    }
+
+    /// Expects that neither a process nor a scratch file of it is left.
+    ///
+    /// # Panics
+    /// Where one is.
+    pub fn left_nothing(&self) {
+        let scratch = self.scratch();
+        until("the end of what a role started", GONE, || processes_in(&scratch).is_empty().then_some(()));
+        let left: Vec<_> = std::fs::read_dir(&scratch).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert!(left.is_empty(), "left in scratch space: {left:?}");
+    }
+}
+
+/// Network namespaces: one for a scheduler and its clients, and one for each executor, with a link of its own to the first.
+#[derive(Debug)]
+pub struct Network {
+    prefix: String,
+}
+
+/// Runs `ip`; tells whether it did.
+fn ip(args: &str) -> bool {
+    Command::new("ip").args(args.split(' ')).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
+impl Network {
+    /// `None`, and a message, where namespaces cannot be made.
+    pub fn new() -> Option<Self> {
+        static NETWORKS: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+        let number = NETWORKS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let network = Self { prefix: format!("spool-{}-{number}", std::process::id()) };
+        let scheduler = network.scheduler();
+        let forward = format!("netns exec {scheduler} sysctl -q -w net.ipv4.ip_forward=1");
+        if ip(&format!("netns add {scheduler}")) && ip(&format!("-n {scheduler} link set lo up")) && ip(&forward) {
+            return Some(network);
+        }
+        eprintln!("network namespaces cannot be made here: links are not cut");
+        None
+    }
+
+    fn scheduler(&self) -> String {
+        format!("{}-s", self.prefix)
+    }
+
+    fn executor(&self, number: usize) -> String {
+        format!("{}-e{number}", self.prefix)
+    }
+
+    /// Makes the namespace of an executor; gives the scheduler's address on its link.
+    fn add_executor(&self, number: usize) -> String {
+        let (scheduler, executor) = (self.scheduler(), self.executor(number));
+        for args in [
+            format!("netns add {executor}"),
+            format!("-n {executor} link set lo up"),
+            format!("link add up0 netns {executor} type veth peer name e{number} netns {scheduler}"),
+            format!("-n {scheduler} addr add 10.77.{number}.1/30 dev e{number}"),
+            format!("-n {scheduler} link set e{number} up"),
+            format!("-n {executor} addr add 10.77.{number}.2/30 dev up0"),
+            format!("-n {executor} link set up0 up"),
+            format!("-n {executor} route add default via 10.77.{number}.1"),
+        ] {
+            assert!(ip(&args), "ip {args}");
+        }
+        format!("10.77.{number}.1")
+    }
+
+    /// Cuts the link of an executor.
+    ///
+    /// # Panics
+    /// Where it cannot be cut.
+    pub fn cut(&self, number: usize) {
+        assert!(ip(&format!("-n {} link set e{number} down", self.scheduler())));
+    }
+
+    /// Mends the link of an executor.
+    ///
+    /// # Panics
+    /// Where it cannot be mended.
+    pub fn mend(&self, number: usize) {
+        assert!(ip(&format!("-n {} link set e{number} up", self.scheduler())));
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        let listed = Command::new("ip").args(["netns", "list"]).output().map(|output| output.stdout).unwrap_or_default();
+        for name in String::from_utf8_lossy(&listed).lines().filter_map(|line| line.split(' ').next()) {
+            if name.starts_with(&format!("{}-", self.prefix)) {
+                ip(&format!("netns del {name}"));
+            }
+        }
+    }
+}
+
+/// A file system of its own, unmounted when dropped.
+#[derive(Debug)]
+struct Mount(PathBuf);
+
+impl Mount {
+    fn tmpfs(folder: &Path, bytes: u64) -> Self {
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"]).arg(folder).status().unwrap();
+        assert!(mounted.success(), "cannot mount {}", folder.display());
+        Self(folder.to_owned())
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        // Lazily: whatever still looks at it must not keep it for ever.
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}

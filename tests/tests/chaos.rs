@@ -1,0 +1,186 @@
+//! Does anything that happens to a cluster change a byte? Each round runs a job, does one bad thing to the cluster at a random moment,
+//! and expects the bytes of a job that nothing disturbed, no finished row encoded again, and nothing left behind.
+//!
+//! `make chaos N=50` runs more rounds; SPOOL_CHAOS_SEED repeats a round that failed.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::{Duration, Instant, SystemTime},
+};
+
+use nix::sys::signal::Signal;
+use spool_tests::{
+    cluster::{Cluster, Network},
+    folder, footage,
+    run::Spool,
+    wrapper::Wrapper,
+};
+
+/// Rounds of `make test`.
+const ROUNDS: u64 = 3;
+
+/// The clip: rows of 2 s, so one of sound and six of pictures.
+const SECONDS: u32 = 12;
+
+/// How long an encode takes at least, in seconds: so a job on three executors takes about three.
+const ENCODE_S: f64 = 0.8;
+
+/// Within this time of the job's start the bad thing happens.
+const MOMENTS: Duration = Duration::from_millis(3500);
+
+/// How long a disturbance lasts that passes: longer than the silence after which an executor counts as lost.
+const PASSES: Duration = Duration::from_secs(5);
+
+/// A row that is looked up a moment before its record is there is encoded again, and may be.
+const BLINK: Duration = Duration::from_secs(1);
+
+/// Scratch space of an executor: enough for its windows and encodes.
+const SCRATCH_BYTES: u64 = 8 << 20;
+
+#[derive(Debug, Clone, Copy)]
+enum Disturbance {
+    Kill,
+    Terminate,
+    Freeze,
+    Cut,
+    FillScratch,
+    RestartScheduler,
+    Join,
+}
+
+const DISTURBANCES: [Disturbance; 7] = [
+    Disturbance::Kill,
+    Disturbance::Terminate,
+    Disturbance::Freeze,
+    Disturbance::Cut,
+    Disturbance::FillScratch,
+    Disturbance::RestartScheduler,
+    Disturbance::Join,
+];
+
+/// Numbers that look random and are the same for the same seed (Steele, Lea and Flood 2014, SplitMix64).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % limit
+    }
+}
+
+#[test]
+fn nothing_that_happens_to_a_cluster_changes_a_byte() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let folder = tempfile::tempdir().unwrap();
+    let source = footage::bunny(folder.path(), "bunny.mp4", SECONDS, 90);
+    let alone = folder.path().join("alone");
+    Spool::new(transcode(&source, &alone)).ok();
+    let expected = folder::media(&alone);
+    let seeds: Vec<u64> = match number("SPOOL_CHAOS_SEED") {
+        Some(seed) => vec![seed],
+        None => {
+            let first = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() << 16;
+            (first..first + number("SPOOL_CHAOS_ROUNDS").unwrap_or(ROUNDS)).collect()
+        }
+    };
+    for (round, seed) in seeds.iter().enumerate() {
+        let out = folder.path().join(format!("out-{round}"));
+        run(*seed, &source, &out, &expected);
+    }
+}
+
+fn transcode(source: &Path, out: &Path) -> Vec<String> {
+    let (source, out) = (source.to_str().unwrap(), out.to_str().unwrap());
+    let args = ["transcode", source, "-o", out, "--ladder", "90p,60p", "--segment", "2", "--media-segment", "1", "--output", "json"];
+    args.iter().map(|arg| (*arg).to_owned()).collect()
+}
+
+fn run(seed: u64, source: &Path, out: &Path, expected: &BTreeMap<String, Vec<u8>>) {
+    let mut random = Random(seed);
+    // Which comes round, so that a few rounds have several.
+    let mut disturbance = DISTURBANCES[(seed % DISTURBANCES.len() as u64) as usize];
+    let network = Network::new();
+    if network.is_none() && matches!(disturbance, Disturbance::Cut) {
+        disturbance = Disturbance::Freeze;
+    }
+    let moment = Duration::from_millis(random.below(MOMENTS.as_millis() as u64));
+    let victim = random.below(3) as usize;
+    let ffmpeg = Wrapper::new();
+    ffmpeg.before_each(&format!("sleep {ENCODE_S}"));
+    let mut cluster = Cluster::start_in(network, Some(SCRATCH_BYTES), 3, &ffmpeg.path(), &["--executor-timeout", "3"]);
+    println!("seed {seed}: {disturbance:?} of executor {victim} after {} ms", moment.as_millis());
+    let started = Instant::now();
+    let args = transcode(source, out);
+    let running = cluster.spool(&args.iter().map(String::as_str).collect::<Vec<_>>()).start();
+    // The moment is what is random here: there is no condition to wait for.
+    std::thread::sleep(moment);
+    let undo = disturb(&mut cluster, disturbance, victim);
+    if let Some(undo) = undo {
+        std::thread::sleep(PASSES);
+        undo(&mut cluster);
+    }
+    let ran = running.wait();
+    println!("seed {seed}: done after {} ms, {} encodes", started.elapsed().as_millis(), ffmpeg.encodes().len());
+    assert_eq!(ran.code, Some(0), "seed {seed}: {}", ran.stderr);
+    assert!(folder::media(out) == *expected, "seed {seed}: bytes differ");
+    let again = encoded_again(&ffmpeg, out);
+    assert!(again.is_empty(), "seed {seed}: rows that were done were encoded again: {again:#?}");
+    cluster.stop();
+}
+
+/// How a disturbance that passes is ended.
+type Undo = Box<dyn FnOnce(&mut Cluster)>;
+
+fn disturb(cluster: &mut Cluster, disturbance: Disturbance, victim: usize) -> Option<Undo> {
+    match disturbance {
+        Disturbance::Kill => cluster.kill_executor(victim),
+        Disturbance::Terminate => assert_eq!(cluster.drain_executor(victim, Duration::from_secs(60)), Some(0)),
+        Disturbance::RestartScheduler => {
+            cluster.kill_scheduler();
+            cluster.start_scheduler();
+        }
+        Disturbance::Join => {
+            cluster.add_executor(&[]);
+        }
+        Disturbance::Freeze => {
+            cluster.executor(victim).signal(Signal::SIGSTOP);
+            return Some(Box::new(move |cluster| cluster.executor(victim).signal(Signal::SIGCONT)));
+        }
+        Disturbance::Cut => {
+            cluster.network().cut(victim);
+            return Some(Box::new(move |cluster| cluster.network().mend(victim)));
+        }
+        Disturbance::FillScratch => {
+            let filler = cluster.executor(victim).scratch().join("filler");
+            fill(&filler);
+            return Some(Box::new(move |_| std::fs::remove_file(filler).unwrap()));
+        }
+    }
+    None
+}
+
+/// Takes all space there is.
+fn fill(path: &PathBuf) {
+    use std::io::Write;
+    let mut file = std::fs::File::create(path).unwrap();
+    while file.write_all(&[0; 4096]).is_ok() {}
+}
+
+/// Encodes that began when every rung of their row was recorded already.
+fn encoded_again(ffmpeg: &Wrapper, out: &Path) -> Vec<String> {
+    let mut done: BTreeMap<Option<u64>, SystemTime> = BTreeMap::new();
+    for (name, record) in folder::records(out) {
+        let row = (record["segment"]["track"] == "video").then(|| record["segment"]["first_frame"].as_u64().unwrap());
+        let written = out.join(name).metadata().unwrap().modified().unwrap();
+        let last = done.entry(row).or_insert(written);
+        *last = written.max(*last);
+    }
+    let row = |line: &str| line.split("trim=start_pts=").nth(1).and_then(|rest| rest.split(':').next()?.parse().ok());
+    let started = ffmpeg.started().into_iter();
+    started.filter(|(at, line)| done.get(&row(line)).is_some_and(|done| *at > *done + BLINK)).map(|(_, line)| line).collect()
+}

@@ -1,0 +1,318 @@
+//! Does a cluster lose anything but machines? Executors join, drain, freeze and die; the scheduler restarts; clients cancel.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use nix::sys::signal::Signal;
+use spool_tests::{
+    cluster::Cluster,
+    folder, footage,
+    run::{Ran, Running, Spool, until},
+    wrapper::Wrapper,
+};
+
+/// How long a job may take on a busy machine.
+const SOON: Duration = Duration::from_secs(120);
+
+/// The clip: rows of 2 s, so one of sound and eight of pictures.
+const SECONDS: u32 = 16;
+const ROWS: usize = 9;
+
+/// An executor that is silent for so long is gone.
+const TIMEOUT: [&str; 2] = ["--executor-timeout", "3"];
+
+/// A clip, what one process makes of it, and the FFmpeg that is counted.
+struct Setting {
+    folder: tempfile::TempDir,
+    source: PathBuf,
+    ffmpeg: Wrapper,
+    expected: BTreeMap<String, Vec<u8>>,
+}
+
+impl Setting {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let source = footage::bunny(folder.path(), "bunny.mp4", SECONDS, 90);
+        let mut setting = Self { source, folder, ffmpeg: Wrapper::new(), expected: BTreeMap::new() };
+        let alone = setting.folder.path().join("alone");
+        let args = setting.args(&alone);
+        Spool::new(&args).ok();
+        setting.expected = folder::media(&alone);
+        setting
+    }
+
+    fn args(&self, out: &std::path::Path) -> Vec<String> {
+        let (source, out) = (self.source.to_str().unwrap(), out.to_str().unwrap());
+        let args = ["transcode", source, "-o", out, "--ladder", "90p,60p", "--segment", "2", "--media-segment", "1", "--output", "json"];
+        args.iter().map(|arg| (*arg).to_owned()).collect()
+    }
+
+    fn out(&self) -> PathBuf {
+        self.folder.path().join("out")
+    }
+
+    fn start(&self, cluster: &Cluster) -> Running {
+        let args = self.args(&self.out());
+        cluster.spool(&args.iter().map(String::as_str).collect::<Vec<_>>()).start()
+    }
+
+    /// Each encode takes at least so long.
+    fn take(&self, seconds: f64) {
+        self.ffmpeg.before_each(&format!("sleep {seconds}"));
+    }
+
+    fn records(&self) -> usize {
+        folder::records(&self.out()).len()
+    }
+
+    /// Expects that a job ended well, with the bytes of one that nothing disturbed.
+    fn made_the_same(&self, ran: &Ran) {
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        let made = folder::media(&self.out());
+        assert_eq!(made.keys().collect::<Vec<_>>(), self.expected.keys().collect::<Vec<_>>());
+        assert!(made == self.expected, "bytes differ");
+        // Two rungs of each row of pictures, and the sound.
+        assert_eq!(self.records(), 2 * (ROWS - 1) + 1);
+    }
+}
+
+#[test]
+fn a_cluster_makes_what_one_process_makes_and_nothing_twice() {
+    let setting = Setting::new();
+    let mut cluster = Cluster::start(1, &setting.ffmpeg.path(), &[]);
+    setting.take(0.5);
+    let running = setting.start(&cluster);
+    until("the first encode", SOON, || cluster.executor(0).encodes().then_some(()));
+    // One that joins in the middle gets work at once.
+    let late = cluster.add_executor(&[]);
+    until("an encode of the newcomer", SOON, || cluster.executor(late).encodes().then_some(()));
+    let ran = running.wait();
+    setting.made_the_same(&ran);
+    assert_eq!(ran.tally(), (2 * (ROWS as u64 - 1) + 1, 0));
+    assert_eq!(setting.ffmpeg.encodes().len(), ROWS);
+    setting.ffmpeg.forget();
+    let again = setting.start(&cluster).wait();
+    setting.made_the_same(&again);
+    assert_eq!(again.tally().0, 0);
+    assert!(setting.ffmpeg.encodes().is_empty());
+    // The same through SQL.
+    let sql = format!("SELECT count(*) AS n FROM parts('{}')", setting.out().display());
+    let rows = cluster.spool(&["sql", "--output", "json", "-c", &sql]).ok().json();
+    assert_eq!(rows, serde_json::json!([{ "n": 2 * (ROWS - 1) + 1 }]));
+    cluster.stop();
+}
+
+#[test]
+fn a_killed_executor_costs_the_row_it_had_in_hand() {
+    let setting = Setting::new();
+    let mut cluster = Cluster::start(3, &setting.ffmpeg.path(), &TIMEOUT);
+    setting.take(0.5);
+    let running = setting.start(&cluster);
+    until("some records", SOON, || (setting.records() > 4).then_some(()));
+    until("an encode", SOON, || cluster.executor(1).encodes().then_some(()));
+    cluster.kill_executor(1);
+    let killed = Instant::now();
+    until("the loss being noticed", Duration::from_secs(5), || (cluster.demand()?["slots"] == 2).then_some(()));
+    println!("noticed after {} ms", killed.elapsed().as_millis());
+    setting.made_the_same(&running.wait());
+    let encodes = setting.ffmpeg.encodes().len();
+    assert!(encodes <= ROWS + 1, "{encodes} encodes for {ROWS} rows and one that was lost");
+    cluster.stop();
+}
+
+#[test]
+fn an_executor_that_is_told_to_leave_finishes_its_row() {
+    let setting = Setting::new();
+    let mut cluster = Cluster::start(2, &setting.ffmpeg.path(), &[]);
+    setting.take(0.7);
+    let running = setting.start(&cluster);
+    until("an encode", SOON, || cluster.executor(0).encodes().then_some(()));
+    assert_eq!(cluster.drain_executor(0, SOON), Some(0));
+    setting.made_the_same(&running.wait());
+    assert_eq!(setting.ffmpeg.encodes().len(), ROWS, "a row was given up");
+    cluster.stop();
+}
+
+#[test]
+fn rows_are_given_up_when_the_grace_is_over() {
+    let setting = Setting::new();
+    let mut cluster = Cluster::start(1, &setting.ffmpeg.path(), &[]);
+    let hasty = cluster.add_executor(&["--grace", "1"]);
+    cluster.wait_for_slots(2);
+    setting.take(3.0);
+    let running = setting.start(&cluster);
+    until("an encode", SOON, || cluster.executor(hasty).encodes().then_some(()));
+    let told = Instant::now();
+    assert_eq!(cluster.drain_executor(hasty, SOON), Some(0));
+    assert!(told.elapsed() < Duration::from_secs(10), "it took {:?}", told.elapsed());
+    setting.take(0.0);
+    setting.made_the_same(&running.wait());
+    cluster.stop();
+}
+
+#[test]
+fn a_frozen_executor_is_replaced_and_does_no_harm_when_it_thaws() {
+    let setting = Setting::new();
+    let mut cluster = Cluster::start(2, &setting.ffmpeg.path(), &TIMEOUT);
+    setting.take(0.5);
+    let running = setting.start(&cluster);
+    until("an encode", SOON, || cluster.executor(0).encodes().then_some(()));
+    cluster.executor(0).signal(Signal::SIGSTOP);
+    setting.made_the_same(&running.wait());
+    assert_eq!(cluster.demand().unwrap()["executors"], 1);
+    cluster.executor(0).signal(Signal::SIGCONT);
+    cluster.wait_for_slots(2);
+    let files = folder::files(&setting.out());
+    setting.ffmpeg.forget();
+    setting.made_the_same(&setting.start(&cluster).wait());
+    assert!(setting.ffmpeg.encodes().is_empty());
+    assert!(folder::files(&setting.out()) == files, "the frozen one changed something");
+    cluster.stop();
+}
+
+#[test]
+fn a_scheduler_that_restarts_finds_its_executors_and_its_clients_again() {
+    let setting = Setting::new();
+    let mut cluster = Cluster::start(2, &setting.ffmpeg.path(), &[]);
+    setting.take(0.5);
+    let running = setting.start(&cluster);
+    until("some records", SOON, || (setting.records() > 4).then_some(()));
+    let done = setting.records() / 2;
+    cluster.kill_scheduler();
+    for number in cluster.numbers() {
+        // Nobody waits for what they had in hand any more.
+        until("the end of orphaned encodes", Duration::from_secs(10), || (!cluster.executor(number).encodes()).then_some(()));
+    }
+    cluster.start_scheduler();
+    cluster.wait_for_slots(2);
+    setting.made_the_same(&running.wait());
+    let encodes = setting.ffmpeg.encodes().len();
+    assert!(encodes <= ROWS + 2, "{encodes} encodes: two were in hand, {done} rows were done");
+    cluster.stop();
+}
+
+#[test]
+fn a_cancel_reaches_ffmpeg_within_a_second_whoever_says_it() {
+    let setting = Setting::new();
+    let mut cluster = Cluster::start(2, &setting.ffmpeg.path(), &[]);
+    setting.ffmpeg.slow_after(0);
+    for by_http in [false, true] {
+        let running = setting.start(&cluster);
+        for number in cluster.numbers() {
+            until("an encode", SOON, || cluster.executor(number).encodes().then_some(()));
+        }
+        let told = Instant::now();
+        if by_http {
+            let listed: serde_json::Value = serde_json::from_str(&cluster.http("GET", "/statements").unwrap()).unwrap();
+            let id = listed[0]["id"].as_u64().unwrap();
+            cluster.http("DELETE", &format!("/statements/{id}")).unwrap();
+        } else {
+            running.signal(Signal::SIGINT);
+        }
+        for number in cluster.numbers() {
+            until("the end of the encodes", Duration::from_secs(2), || (!cluster.executor(number).encodes()).then_some(()));
+        }
+        println!("gone {} ms after it was told", told.elapsed().as_millis());
+        let ran = running.wait();
+        assert_eq!(ran.code, Some(130), "{}", ran.stderr);
+    }
+    setting.ffmpeg.hurry();
+    setting.made_the_same(&setting.start(&cluster).wait());
+    cluster.stop();
+}
+
+#[test]
+fn a_row_that_fails_on_one_executor_is_tried_on_another() {
+    let setting = Setting::new();
+    // This one's FFmpeg is always killed, as if for want of memory; what it says of itself is the same.
+    let broken = Wrapper::new();
+    broken.before_each("kill -KILL $$");
+    let mut cluster = Cluster::start(1, &setting.ffmpeg.path(), &[]);
+    cluster.add_executor_with(&[], Some(broken.path()));
+    cluster.wait_for_slots(2);
+    setting.take(0.3);
+    let ran = setting.start(&cluster).wait();
+    setting.made_the_same(&ran);
+    assert!(ran.stderr.contains("runs again") && ran.stderr.contains("killed by SIGKILL"), "{}", ran.stderr);
+    assert!(!broken.encodes().is_empty());
+    cluster.stop();
+}
+
+#[test]
+fn a_row_that_always_fails_fails_the_job_at_once() {
+    let setting = Setting::new();
+    let cluster = Cluster::start(2, &setting.ffmpeg.path(), &[]);
+    setting.ffmpeg.before_each("case \"$*\" in *start_pts=0:*) echo 'the flux capacitor is empty' >&2; exit 1 ;; esac");
+    let ran = setting.start(&cluster).wait();
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    for words in ["segment 0", "ffmpeg ended with exit code 1", "the flux capacitor is empty"] {
+        assert!(ran.stderr.contains(words), "{words:?} is not in: {}", ran.stderr);
+    }
+    assert!(ran.took < Duration::from_secs(20), "{:?}", ran.took);
+    assert!(!setting.out().join("master.m3u8").exists());
+    cluster.stop();
+}
+
+#[test]
+fn a_slow_row_is_run_a_second_time_and_the_first_to_finish_counts() {
+    let setting = Setting::new();
+    let slow = Wrapper::new();
+    slow.slow_after(0);
+    let mut cluster = Cluster::start(1, &setting.ffmpeg.path(), &[]);
+    cluster.add_executor_with(&[], Some(slow.path()));
+    cluster.wait_for_slots(2);
+    let ran = setting.start(&cluster).wait();
+    setting.made_the_same(&ran);
+    assert!(ran.stderr.contains("far behind"), "{}", ran.stderr);
+    until("the end of the slow one", Duration::from_secs(5), || (!cluster.executor(1).encodes()).then_some(()));
+    cluster.stop();
+}
+
+#[test]
+fn who_does_not_fit_is_refused_with_the_remedy() {
+    let setting = Setting::new();
+    let mut cluster = Cluster::start(0, &setting.ffmpeg.path(), &["--token", "open sesame", "--patience", "2"]);
+    // Another build of FFmpeg, as far as it says.
+    let folder = tempfile::tempdir().unwrap();
+    let other = folder.path().join("ffmpeg");
+    let real = spool_tests::wrapper::which("ffmpeg");
+    let script = format!("#!/bin/sh\n[ \"$1\" = -version ] && echo 'ffmpeg version 99' && exit 0\nexec {} \"$@\"\n", real.display());
+    spool_tests::wrapper::write_program(&other, &script);
+    let cases = [
+        (cluster.add_executor(&[]), "SPOOL_TOKEN"),
+        (cluster.add_executor(&["--token", "open barley"]), "SPOOL_TOKEN"),
+        (cluster.add_executor_with(&["--token", "open sesame"], Some(other)), "another build"),
+    ];
+    for (number, words) in cases {
+        let role = cluster.executor(number);
+        assert_eq!(role.wait(SOON), Some(1), "{}", role.log());
+        assert!(role.log().contains("error: the scheduler at") && role.log().contains(words), "{}", role.log());
+        role.left_nothing();
+    }
+    let ran = cluster.spool(&["sql", "-c", "SELECT 1"]).run();
+    assert_eq!((ran.code, ran.stderr.contains("SPOOL_TOKEN")), (Some(4), true), "{}", ran.stderr);
+    let ran = cluster.spool(&["sql", "--token", "open sesame", "-c", "SELECT 1"]).run();
+    assert_eq!((ran.code, ran.stderr.contains("no executor joined")), (Some(5), true), "{}", ran.stderr);
+    assert!(cluster.http("GET", "/statements").unwrap().contains("SPOOL_TOKEN"));
+    assert_eq!(cluster.http("GET", "/livez").unwrap(), "ok");
+}
+
+#[test]
+fn what_is_not_there_is_told() {
+    let ran = Spool::new(["sql", "-c", "SELECT 1", "--cluster", "127.0.0.1:9"]).run();
+    assert_eq!(ran.code, Some(5), "{}", ran.stderr);
+    assert!(ran.stderr.contains("cannot reach the scheduler at 127.0.0.1:9"), "{}", ran.stderr);
+    assert!(ran.took < Duration::from_secs(15), "{:?}", ran.took);
+    let ran = Spool::new(["sql", "-c", "SELECT 1", "--cluster", "nonsense"]).run();
+    assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let ran = Spool::new(["scheduler", "--listen", &address]).run();
+    assert_ne!(ran.code, Some(0));
+    assert!(ran.stderr.contains(&format!("cannot listen on {address}")), "{}", ran.stderr);
+    ran.leaves_nothing();
+}
