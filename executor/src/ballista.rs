@@ -14,6 +14,7 @@ use tokio::{
     net::{TcpListener, UdpSocket, lookup_host},
     task::JoinHandle,
 };
+use tonic::transport::{Endpoint, Uri};
 
 use crate::{
     Error,
@@ -78,6 +79,9 @@ pub(crate) fn start(
     let work_dir = settings.work_dir.join(id);
     std::fs::create_dir_all(&work_dir).map_err(|source| Error::WorkFolder { path: work_dir.clone(), source })?;
     let state = session::state(machine, session::config()).map_err(Error::Functions)?;
+    let scheduler: Uri = format!("http://{}", address.scheduler)
+        .parse()
+        .map_err(|_| Error::Unreachable { scheduler: settings.scheduler.clone(), why: "its address is none".to_owned() })?;
     let config = ExecutorProcessConfig {
         executor_id: id.to_owned(),
         bind_host: address.ours.to_string(),
@@ -94,6 +98,8 @@ pub(crate) fn start(
         executor_heartbeat_interval_seconds: HEARTBEAT.as_secs(),
         grpc_max_decoding_message_size: MESSAGE_BYTES,
         grpc_max_encoding_message_size: MESSAGE_BYTES,
+        // Tasks name the address that the scheduler listens on, which may be none (0.0.0.0), or not the one on the way from here.
+        override_create_grpc_client_endpoint: Some(Arc::new(move |_| Ok(Endpoint::from(scheduler.clone()).connect_timeout(CONNECT).tcp_nodelay(true)))),
         override_execution_engine: Some(Arc::new(Engine::new(tasks.clone()))),
         override_function_registry: Some(Arc::new(BallistaFunctionRegistry::from(&state))),
         override_config_producer: Some(Arc::new(|| session::config().upgrade_for_ballista())),

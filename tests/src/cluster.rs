@@ -20,6 +20,9 @@ use crate::run::{Spool, binary, processes_in, until};
 /// How long a role may take to start on a busy machine.
 const STARTS: Duration = Duration::from_secs(30);
 
+/// Lines of a role's log that are shown when a test fails.
+const LAST_LINES: usize = 4000;
+
 /// How long processes of a role that is gone may take to be gone.
 const GONE: Duration = Duration::from_secs(5);
 
@@ -162,6 +165,10 @@ impl Cluster {
         if let Some(ffmpeg) = ffmpeg {
             command.env("SPOOL_FFMPEG", ffmpeg);
         }
+        // For whoever looks into a failure.
+        if let Some(filter) = std::env::var_os("SPOOL_TEST_LOG") {
+            command.env("SPOOL_LOG", filter);
+        }
         Role { child: command.spawn().unwrap(), folder, _scratch: scratch }
     }
 
@@ -272,7 +279,7 @@ impl Drop for Cluster {
             if std::thread::panicking() {
                 let log = role.log();
                 let lines: Vec<&str> = log.lines().collect();
-                eprintln!("--- {}\n{}", role.folder.display(), lines[lines.len().saturating_sub(40)..].join("\n"));
+                eprintln!("--- {}\n{}", role.folder.display(), lines[lines.len().saturating_sub(LAST_LINES)..].join("\n"));
             }
             let _ = role.child.kill();
             let _ = role.child.wait();
