@@ -31,9 +31,10 @@ test-media: ## the video domain alone: seconds, without the engine
 test-full: test chaos ## and what takes long: a source of 2 GB, fifty rounds of chaos
 	scripts/big-source
 
-chaos: setup ## do N bad things (50 unless given) to clusters at work, one after the other
+chaos: setup ## do N bad things to clusters at work, one after the other, and drain N executors
 	$(CARGO) build --workspace --all-targets
 	SPOOL_CHAOS_ROUNDS=$(or $(N),50) $(CARGO) test --workspace --test chaos -- --nocapture
+	SPOOL_DRAINS=$(or $(N),100) $(CARGO) test --workspace --test cluster leave_one_after_the_other -- --nocapture
 
 verify: ## formatting, lints, documentation, licences, spelling
 	@scripts/verify-setup

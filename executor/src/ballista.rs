@@ -99,7 +99,9 @@ pub(crate) fn start(
         grpc_max_decoding_message_size: MESSAGE_BYTES,
         grpc_max_encoding_message_size: MESSAGE_BYTES,
         // Tasks name the address that the scheduler listens on, which may be none (0.0.0.0), or not the one on the way from here.
-        override_create_grpc_client_endpoint: Some(Arc::new(move |_| Ok(Endpoint::from(scheduler.clone()).connect_timeout(CONNECT).tcp_nodelay(true)))),
+        override_create_grpc_client_endpoint: Some(Arc::new(move |_| {
+            Ok(Endpoint::from(scheduler.clone()).connect_timeout(CONNECT).tcp_nodelay(true))
+        })),
         override_execution_engine: Some(Arc::new(Engine::new(tasks.clone()))),
         override_function_registry: Some(Arc::new(BallistaFunctionRegistry::from(&state))),
         override_config_producer: Some(Arc::new(|| session::config().upgrade_for_ballista())),

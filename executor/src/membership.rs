@@ -97,7 +97,14 @@ pub(crate) async fn run(
     orders: Orders,
     standing: watch::Sender<Standing>,
 ) -> Result<(), Error> {
-    let waits = || backon::ExponentialBuilder::new().with_min_delay(RETRY_FIRST).with_max_delay(RETRY_MOST).without_max_times().with_jitter().build();
+    let waits = || {
+        backon::ExponentialBuilder::new()
+            .with_min_delay(RETRY_FIRST)
+            .with_max_delay(RETRY_MOST)
+            .without_max_times()
+            .with_jitter()
+            .build()
+    };
     let mut backoff = waits();
     loop {
         let joined = Instant::now();

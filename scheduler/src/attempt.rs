@@ -8,9 +8,7 @@ use std::{
 
 use ballista_core::{
     JobId,
-    serde::protobuf::{
-        JobStatus, SuccessfulJob, UpdateTaskStatusParams, job_status::Status, scheduler_grpc_server::SchedulerGrpc,
-    },
+    serde::protobuf::{JobStatus, SuccessfulJob, UpdateTaskStatusParams, job_status::Status, scheduler_grpc_server::SchedulerGrpc},
 };
 use ballista_scheduler::state::task_builder::restrict_plan_to_partitions;
 use datafusion::{arrow::array::RecordBatch, physical_plan::ExecutionPlan, prelude::SessionContext};
@@ -24,6 +22,7 @@ use tracing::{debug, warn};
 
 use crate::{
     error::{Error, Result},
+    members::FORGOTTEN_AFTER,
     placement::Placed,
     reports::Listener,
     results::fetch,
@@ -90,9 +89,8 @@ impl Attempt<'_> {
         let scheduler = self.scheduler;
         let engine = |e: ballista_core::error::BallistaError| Error::from_engine(&e.to_string());
         let name = format!("{}-{}", if self.partition.is_some() { "row" } else { "statement" }, self.order);
-        let placed = self.partition.map(|_| {
-            scheduler.placements.announce(&scheduler.members, name.clone(), self.order, self.tried.clone())
-        });
+        let placed =
+            self.partition.map(|_| scheduler.placements.announce(&scheduler.members, name.clone(), self.order, self.tried.clone()));
         let plan = match self.partition {
             Some(row) => restrict_plan_to_partitions(self.plan.clone(), &[row]).map_err(|e| Error::from_engine(&e.to_string()))?,
             None => self.plan.clone(),
@@ -124,6 +122,7 @@ impl Attempt<'_> {
         let mut changes = members.changes();
         let mut look = interval(LOOK);
         let mut finished = false;
+        let mut seen = Instant::now();
         let success = loop {
             tokio::select! {
                 status = statuses.recv() => match status.map(|status| status.status) {
@@ -140,8 +139,8 @@ impl Attempt<'_> {
                     guard.cancel().await;
                     return Err(Error::Canceled);
                 }
-                _ = changes.changed() => self.check_held(placed, &job)?,
-                _ = look.tick() => self.check_held(placed, &job)?,
+                _ = changes.changed() => self.check_held(placed, &job, &mut seen)?,
+                _ = look.tick() => self.check_held(placed, &job, &mut seen)?,
             }
         };
         guard.job = None;
@@ -150,9 +149,7 @@ impl Attempt<'_> {
             finished |= self.hear(event);
         }
         if self.partition.is_some() && !finished {
-            let last_words = async {
-                while !self.hear(listener.next().await) {}
-            };
+            let last_words = async { while !self.hear(listener.next().await) {} };
             // Progress only: the result is here.
             let _ = timeout(LAST_WORDS, last_words).await;
         }
@@ -173,10 +170,20 @@ impl Attempt<'_> {
         last
     }
 
-    fn check_held(&self, placed: Option<&Placed>, job: &str) -> Result<()> {
-        let Some((placed, executor)) = placed.and_then(|placed| Some((placed, placed.executor()?))) else { return Ok(()) };
+    /// What the engine forgot is not waited for.
+    fn check_held(&self, placed: Option<&Placed>, job: &str, seen: &mut Instant) -> Result<()> {
+        let members = &self.scheduler.members;
+        let Some(placed) = placed else {
+            if members.anybody_holds(job) {
+                *seen = Instant::now();
+            }
+            let forgotten = seen.elapsed() > FORGOTTEN_AFTER;
+            return if forgotten { Err(Error::Engine { message: "no executor has the job in hand".to_owned() }) } else { Ok(()) };
+        };
+        // It waits for a slot.
+        let Some(executor) = placed.executor() else { return Ok(()) };
         self.standing().executor = Some(executor.clone());
-        if self.scheduler.members.holds(&executor, placed.name(), job) { Ok(()) } else { Err(Error::Lost { executor }) }
+        if members.holds(&executor, placed.name(), job) { Ok(()) } else { Err(Error::Lost { executor }) }
     }
 
     async fn fetch(&self, success: SuccessfulJob) -> Result<Vec<RecordBatch>> {

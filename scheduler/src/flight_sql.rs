@@ -158,7 +158,12 @@ impl FlightSql {
         authorized(metadata, self.scheduler.settings.token.as_deref())
     }
 
-    async fn info(&self, sql: &str, ticket: &impl ProstMessageExt, descriptor: FlightDescriptor) -> Result<Response<FlightInfo>, Status> {
+    async fn info(
+        &self,
+        sql: &str,
+        ticket: &impl ProstMessageExt,
+        descriptor: FlightDescriptor,
+    ) -> Result<Response<FlightInfo>, Status> {
         let schema = self.scheduler.schema(sql, &[]).await.map_err(|e| status(&e))?;
         Ok(Response::new(flight_info(&schema, Ticket::new(ticket.as_any().encode_to_vec()), descriptor)?))
     }

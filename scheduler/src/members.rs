@@ -49,7 +49,7 @@ pub(crate) struct Count {
 }
 
 /// A placed job that its executor does not have in hand after so long, though it was heard since, is lost: the engine forgot it.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(10);
+pub(crate) const FORGOTTEN_AFTER: Duration = Duration::from_secs(10);
 
 impl Default for Members {
     fn default() -> Self {
@@ -61,15 +61,8 @@ impl Members {
     /// Adds an executor; not if there is one by this id.
     pub(crate) fn join(&self, id: &str, host: String, slots: usize) -> bool {
         let now = Instant::now();
-        let member = Member {
-            host,
-            slots,
-            draining: false,
-            joined: now,
-            placed: HashMap::new(),
-            in_hand: HashSet::new(),
-            heard: now,
-        };
+        let member =
+            Member { host, slots, draining: false, joined: now, placed: HashMap::new(), in_hand: HashSet::new(), heard: now };
         self.change(|list| match list.entry(id.to_owned()) {
             std::collections::hash_map::Entry::Occupied(_) => false,
             std::collections::hash_map::Entry::Vacant(entry) => {
@@ -155,6 +148,12 @@ impl Members {
         let Some(since) = member.placed.get(placed_as) else { return false };
         // What it said before the job could have reached it says nothing of the job.
         member.in_hand.contains(job) || member.heard.saturating_duration_since(*since) < FORGOTTEN_AFTER
+    }
+
+    /// May a job that was placed on nobody in particular still be somewhere? Not if everybody was heard and nobody has it.
+    pub(crate) fn anybody_holds(&self, job: &str) -> bool {
+        let list = self.list();
+        list.is_empty() || list.values().any(|member| member.in_hand.contains(job))
     }
 
     fn list(&self) -> std::sync::MutexGuard<'_, HashMap<String, Member>> {

@@ -9,9 +9,7 @@ use ballista_core::serde::protobuf::{ExecutorStoppedParams, scheduler_grpc_serve
 use spool_media::machine::Machine;
 use spool_wire::{
     authorized,
-    v1::{
-        FromExecutor, FromScheduler, Hello, Pulse, Welcome, from_executor::Message as Said, from_scheduler, members_server,
-    },
+    v1::{FromExecutor, FromScheduler, Hello, Pulse, Welcome, from_executor::Message as Said, from_scheduler, members_server},
 };
 use tokio::{
     sync::mpsc,

@@ -45,8 +45,7 @@ impl Encode {
     /// The projection over rows that are at hand, a partition per batch.
     pub(crate) fn over(&self, rows: Vec<RecordBatch>) -> Result<LogicalPlan> {
         let input = Arc::new(table(self.input().schema(), rows)?);
-        let projection =
-            Projection::try_new_with_schema(self.projection.expr.clone(), input, self.projection.schema.clone())?;
+        let projection = Projection::try_new_with_schema(self.projection.expr.clone(), input, self.projection.schema.clone())?;
         Ok(LogicalPlan::Projection(projection))
     }
 }

@@ -107,7 +107,7 @@ impl DistributionPolicy for Placement {
             named.push((order, name, job, info));
         }
         // What is not a row goes first: merges and listings take milliseconds, and somebody waits for them.
-        named.sort_by(|a, b| a.0.cmp(&b.0));
+        named.sort_by_key(|(order, ..)| *order);
         let mut turn = 0;
         for (order, name, job, info) in named {
             let mut graph = info.execution_graph.write().await;

@@ -81,7 +81,9 @@ impl Remote {
                 }
                 Some(Message::Arrow(piece)) => {
                     if bytes.len() + piece.len() > RESULT_BYTES_MAX {
-                        return Err(Error::Engine { message: format!("the result has more than {RESULT_BYTES_MAX} bytes: add a LIMIT") });
+                        return Err(Error::Engine {
+                            message: format!("the result has more than {RESULT_BYTES_MAX} bytes: add a LIMIT"),
+                        });
                     }
                     bytes.extend(piece);
                 }

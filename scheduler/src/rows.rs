@@ -206,7 +206,8 @@ impl Rows<'_> {
             Ok(batch) => {
                 row.gave = Some(batch);
                 self.scheduler.count_done();
-                row.took = this.and_then(|run| run.standing.lock().unwrap_or_else(PoisonError::into_inner).started).map(|at| at.elapsed());
+                row.took =
+                    this.and_then(|run| run.standing.lock().unwrap_or_else(PoisonError::into_inner).started).map(|at| at.elapsed());
                 row.runs.iter().for_each(|run| run.cancel.cancel());
                 return Ok(None);
             }
@@ -217,7 +218,13 @@ impl Rows<'_> {
             return Err(error);
         }
         let reason = format!("{error}{}", executor.as_ref().map_or_else(String::new, |executor| format!(" (on {executor})")));
-        warn!(statement = self.statement, row = number, attempt = row.failures.len() + 1, reason, "row failed and may be tried again");
+        warn!(
+            statement = self.statement,
+            row = number,
+            attempt = row.failures.len() + 1,
+            reason,
+            "row failed and may be tried again"
+        );
         self.scheduler.count_failed();
         row.failures.push(reason.clone());
         row.tried.extend(executor);
@@ -232,8 +239,12 @@ impl Rows<'_> {
             return Err(error.after(faults));
         }
         self.again(number, &reason);
-        let mut waits =
-            backon::ExponentialBuilder::new().with_min_delay(RETRY_FIRST).with_max_delay(RETRY_MOST).with_max_times(limit).with_jitter().build();
+        let mut waits = backon::ExponentialBuilder::new()
+            .with_min_delay(RETRY_FIRST)
+            .with_max_delay(RETRY_MOST)
+            .with_max_times(limit)
+            .with_jitter()
+            .build();
         let wait = waits.nth(faults - 1).unwrap_or(RETRY_MOST);
         Ok(Some(Box::pin(async move {
             tokio::time::sleep(wait).await;

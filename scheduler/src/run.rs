@@ -7,10 +7,7 @@ use std::{
 
 use backon::BackoffBuilder;
 use datafusion::{
-    arrow::{
-        array::RecordBatch,
-        datatypes::{Schema, SchemaRef},
-    },
+    arrow::{array::RecordBatch, datatypes::SchemaRef},
     logical_expr::LogicalPlan,
     physical_plan::ExecutionPlanProperties,
     prelude::{SQLOptions, SessionContext},
@@ -190,8 +187,9 @@ impl Scheduler {
             entry.hear(&event);
             tell(event);
         };
-        let schema = Arc::new(Schema::from(encode.schema().as_arrow().clone()));
-        let rows = Rows { scheduler: self, session: session.clone(), statement: entry.number(), plan, schema, segments, tell: &tell };
+        let schema = Arc::new(encode.schema().as_arrow().clone());
+        let rows =
+            Rows { scheduler: self, session: session.clone(), statement: entry.number(), plan, schema, segments, tell: &tell };
         rows.run().await
     }
 

@@ -80,7 +80,9 @@ impl Scaler {
         match metadata.get(ROWS_PER_EXECUTOR) {
             Some(text) => match text.parse() {
                 Ok(rows) if rows > 0 => Ok(rows),
-                _ => Err(Status::invalid_argument(format!("{ROWS_PER_EXECUTOR} is {text:?}: give a whole number of rows, such as 4"))),
+                _ => Err(Status::invalid_argument(format!(
+                    "{ROWS_PER_EXECUTOR} is {text:?}: give a whole number of rows, such as 4"
+                ))),
             },
             None => {
                 let slots = self.0.members.all().into_iter().map(|(_, member)| member.slots).max();

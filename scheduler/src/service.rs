@@ -145,11 +145,8 @@ impl Scheduler {
         let engine = |e: ballista_core::error::BallistaError| Error::from_engine(&e.to_string());
         let cluster = BallistaCluster::new_from_config(&config).await.map_err(engine)?;
         let server: Server = create_scheduler(cluster, config).await.map_err(engine)?;
-        let rules = Rules {
-            token: settings.token.clone(),
-            allow_others: settings.allow_others,
-            silence: settings.executor_timeout,
-        };
+        let rules =
+            Rules { token: settings.token.clone(), allow_others: settings.allow_others, silence: settings.executor_timeout };
         let membership = Membership {
             server: server.clone(),
             machine,

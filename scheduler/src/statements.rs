@@ -19,9 +19,7 @@ use spool_media::{
 };
 use spool_wire::{
     authorized,
-    v1::{
-        Accepted, Done, Failure, FromStatement, RowEvent, Statement, failure::Why, from_statement::Message, statements_server,
-    },
+    v1::{Accepted, Done, Failure, FromStatement, RowEvent, Statement, failure::Why, from_statement::Message, statements_server},
 };
 use tokio::sync::mpsc;
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};

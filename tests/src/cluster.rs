@@ -21,7 +21,7 @@ use crate::run::{Spool, binary, processes_in, until};
 const STARTS: Duration = Duration::from_secs(30);
 
 /// Lines of a role's log that are shown when a test fails.
-const LAST_LINES: usize = 4000;
+const LAST_LINES: usize = 60;
 
 /// How long processes of a role that is gone may take to be gone.
 const GONE: Duration = Duration::from_secs(5);
@@ -347,7 +347,12 @@ pub struct Network {
 
 /// Runs `ip`; tells whether it did.
 fn ip(args: &str) -> bool {
-    Command::new("ip").args(args.split(' ')).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    Command::new("ip")
+        .args(args.split(' '))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
 }
 
 impl Network {
@@ -425,7 +430,8 @@ struct Mount(PathBuf);
 
 impl Mount {
     fn tmpfs(folder: &Path, bytes: u64) -> Self {
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"]).arg(folder).status().unwrap();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"]).arg(folder).status().unwrap();
         assert!(mounted.success(), "cannot mount {}", folder.display());
         Self(folder.to_owned())
     }

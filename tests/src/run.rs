@@ -15,7 +15,7 @@ use nix::{
 };
 
 /// What no command of a test takes: one that does hangs, and is ended.
-const HANGS: Duration = Duration::from_secs(120);
+const HANGS: Duration = Duration::from_secs(300);
 
 /// How often a condition is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(10);

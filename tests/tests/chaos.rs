@@ -96,7 +96,8 @@ fn nothing_that_happens_to_a_cluster_changes_a_byte() {
 
 fn transcode(source: &Path, out: &Path) -> Vec<String> {
     let (source, out) = (source.to_str().unwrap(), out.to_str().unwrap());
-    let args = ["transcode", source, "-o", out, "--ladder", "90p,60p", "--segment", "2", "--media-segment", "1", "--output", "json"];
+    let args =
+        ["transcode", source, "-o", out, "--ladder", "90p,60p", "--segment", "2", "--media-segment", "1", "--output", "json"];
     args.iter().map(|arg| (*arg).to_owned()).collect()
 }
 
@@ -105,14 +106,16 @@ fn run(seed: u64, source: &Path, out: &Path, expected: &BTreeMap<String, Vec<u8>
     // Which comes round, so that a few rounds have several.
     let mut disturbance = DISTURBANCES[(seed % DISTURBANCES.len() as u64) as usize];
     let network = Network::new();
-    if network.is_none() && matches!(disturbance, Disturbance::Cut) {
+    // Who may make no networks may mount nothing either.
+    let scratch = network.is_some().then_some(SCRATCH_BYTES);
+    if network.is_none() && matches!(disturbance, Disturbance::Cut | Disturbance::FillScratch) {
         disturbance = Disturbance::Freeze;
     }
     let moment = Duration::from_millis(random.below(MOMENTS.as_millis() as u64));
     let victim = random.below(3) as usize;
     let ffmpeg = Wrapper::new();
     ffmpeg.before_each(&format!("sleep {ENCODE_S}"));
-    let mut cluster = Cluster::start_in(network, Some(SCRATCH_BYTES), 3, &ffmpeg.path(), &["--executor-timeout", "3"]);
+    let mut cluster = Cluster::start_in(network, scratch, 3, &ffmpeg.path(), &["--executor-timeout", "3"]);
     println!("seed {seed}: {disturbance:?} of executor {victim} after {} ms", moment.as_millis());
     let started = Instant::now();
     let args = transcode(source, out);

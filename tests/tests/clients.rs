@@ -34,7 +34,8 @@ fn the_statement_of_the_readme_runs_by_adbc() {
     let source = footage::bunny(folder.path(), "talk.mp4", 4, 90);
     let out = folder.path().join("out");
     // The driver sends a statement as it is, so its last character must not be one that ends it twice.
-    let statement = statement.replace("s3://uploads/talk.mp4", source.to_str().unwrap()).replace("s3://media/talk/", out.to_str().unwrap());
+    let statement =
+        statement.replace("s3://uploads/talk.mp4", source.to_str().unwrap()).replace("s3://media/talk/", out.to_str().unwrap());
     let ffmpeg = Wrapper::new();
     let mut cluster = Cluster::start(0, &ffmpeg.path(), &["--token", "open sesame"]);
     cluster.add_executor(&["--token", "open sesame"]);
@@ -45,7 +46,8 @@ fn the_statement_of_the_readme_runs_by_adbc() {
     let files = folder::media(&out);
     assert_eq!(folder::reachable(&files), files.keys().cloned().collect());
 
-    let tables = rows(&adbc(&cluster.address(), "open sesame", &format!("SELECT track, frames FROM segments('{}')", source.display())));
+    let tables =
+        rows(&adbc(&cluster.address(), "open sesame", &format!("SELECT track, frames FROM segments('{}')", source.display())));
     assert_eq!(tables, serde_json::json!([{ "track": "audio", "frames": 100 }, { "track": "video", "frames": 100 }]));
     let refused = adbc(&cluster.address(), "", "SELECT 1");
     assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("SPOOL_TOKEN"), "{refused:?}");
@@ -66,7 +68,8 @@ fn an_autoscaler_hears_what_waits_and_runs() {
     let ask = || {
         runtime.block_on(async {
             let mut scaler = ExternalScalerClient::connect(format!("http://{}", cluster.address())).await.unwrap();
-            let object = ScaledObjectRef { scaler_metadata: [("rowsPerExecutor".to_owned(), "2".to_owned())].into(), ..Default::default() };
+            let object =
+                ScaledObjectRef { scaler_metadata: [("rowsPerExecutor".to_owned(), "2".to_owned())].into(), ..Default::default() };
             let active = scaler.is_active(object.clone()).await.unwrap().into_inner().result;
             let spec = scaler.get_metric_spec(object.clone()).await.unwrap().into_inner().metric_specs.remove(0);
             let request = GetMetricsRequest { scaled_object_ref: Some(object), metric_name: spec.metric_name.clone() };
@@ -93,6 +96,8 @@ fn an_autoscaler_hears_what_waits_and_runs() {
     ffmpeg.hurry();
     running.signal(nix::sys::signal::Signal::SIGINT);
     running.wait();
-    until("the end of the demand", SOON, || (cluster.demand()?["rows_waiting"] == 0 && cluster.demand()?["rows_running"] == 0).then_some(()));
+    until("the end of the demand", SOON, || {
+        (cluster.demand()?["rows_waiting"] == 0 && cluster.demand()?["rows_running"] == 0).then_some(())
+    });
     cluster.stop();
 }

@@ -47,7 +47,8 @@ impl Setting {
 
     fn args(&self, out: &std::path::Path) -> Vec<String> {
         let (source, out) = (self.source.to_str().unwrap(), out.to_str().unwrap());
-        let args = ["transcode", source, "-o", out, "--ladder", "90p,60p", "--segment", "2", "--media-segment", "1", "--output", "json"];
+        let args =
+            ["transcode", source, "-o", out, "--ladder", "90p,60p", "--segment", "2", "--media-segment", "1", "--output", "json"];
         args.iter().map(|arg| (*arg).to_owned()).collect()
     }
 
@@ -63,6 +64,10 @@ impl Setting {
     /// Each encode takes at least so long.
     fn take(&self, seconds: f64) {
         self.ffmpeg.before_each(&format!("sleep {seconds}"));
+    }
+
+    fn published(&self) -> bool {
+        self.out().join("master.m3u8").exists()
     }
 
     fn records(&self) -> usize {
@@ -134,6 +139,31 @@ fn an_executor_that_is_told_to_leave_finishes_its_row() {
     assert_eq!(cluster.drain_executor(0, SOON), Some(0));
     setting.made_the_same(&running.wait());
     assert_eq!(setting.ffmpeg.encodes().len(), ROWS, "a row was given up");
+    cluster.stop();
+}
+
+/// `SPOOL_DRAINS=100` drains so many.
+#[test]
+fn executors_that_leave_one_after_the_other_lose_no_row() {
+    let drains = std::env::var("SPOOL_DRAINS").ok().and_then(|text| text.parse::<usize>().ok()).unwrap_or(3);
+    let setting = Setting::new();
+    let mut cluster = Cluster::start(2, &setting.ffmpeg.path(), &[]);
+    setting.take(0.4);
+    let (mut done, mut jobs) = (0, 0);
+    while done < drains {
+        let running = setting.start(&cluster);
+        jobs += 1;
+        for number in cluster.numbers() {
+            until("an encode, or the end", SOON, || (cluster.executor(number).encodes() || setting.published()).then_some(()));
+            cluster.add_executor(&[]);
+            assert_eq!(cluster.drain_executor(number, SOON), Some(0));
+            done += 1;
+        }
+        setting.made_the_same(&running.wait());
+        assert_eq!(setting.ffmpeg.encodes().len(), ROWS * jobs, "a row was given up, after {done} drains");
+        std::fs::remove_dir_all(setting.out()).unwrap();
+    }
+    println!("{done} drains, {jobs} jobs");
     cluster.stop();
 }
 
@@ -280,7 +310,8 @@ fn who_does_not_fit_is_refused_with_the_remedy() {
     let folder = tempfile::tempdir().unwrap();
     let other = folder.path().join("ffmpeg");
     let real = spool_tests::wrapper::which("ffmpeg");
-    let script = format!("#!/bin/sh\n[ \"$1\" = -version ] && echo 'ffmpeg version 99' && exit 0\nexec {} \"$@\"\n", real.display());
+    let script =
+        format!("#!/bin/sh\n[ \"$1\" = -version ] && echo 'ffmpeg version 99' && exit 0\nexec {} \"$@\"\n", real.display());
     spool_tests::wrapper::write_program(&other, &script);
     let cases = [
         (cluster.add_executor(&[]), "SPOOL_TOKEN"),

@@ -30,7 +30,8 @@ impl Channel {
     /// [`tonic::Code::InvalidArgument`] for an address or a token that is none, [`tonic::Code::Unavailable`] where nobody answers.
     pub async fn connect(address: &str, token: Option<&str>) -> Result<Connection, Status> {
         let invalid = |e: &dyn std::fmt::Display| Status::invalid_argument(e.to_string());
-        let token = token.map(|token| format!("Bearer {token}").parse()).transpose().map_err(|_| invalid(&"the token is no text"))?;
+        let token =
+            token.map(|token| format!("Bearer {token}").parse()).transpose().map_err(|_| invalid(&"the token is no text"))?;
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .map_err(|_| invalid(&format_args!("{address} is no HOST:PORT")))?
             .connect_timeout(CONNECT)

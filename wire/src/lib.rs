@@ -9,13 +9,13 @@ pub use channel::{Channel, authorized};
 pub use events::BadEvent;
 
 /// Spool's own services.
-#[expect(missing_docs, clippy::all, reason = "generated; the words are in proto/spool.proto")]
+#[expect(missing_docs, reason = "generated; the words are in proto/spool.proto")]
 pub mod v1 {
     tonic::include_proto!("spool.v1");
 }
 
 /// KEDA's protocol for external scalers.
-#[expect(missing_docs, clippy::all, reason = "generated; the words are KEDA's")]
+#[expect(missing_docs, reason = "generated; the words are KEDA's")]
 pub mod keda {
     tonic::include_proto!("externalscaler");
 }

@@ -11,8 +11,7 @@ use spool_media::{
 use crate::{
     args::{Format, Global, Plan},
     exit::CliError,
-    local,
-    output,
+    local, output,
 };
 
 /// What a plan says.

@@ -5,8 +5,7 @@ use spool_media::catalog;
 use crate::{
     args::{Format, Global, Probe},
     exit::CliError,
-    local,
-    output,
+    local, output,
 };
 
 pub async fn run(global: &Global, args: Probe) -> Result<(), CliError> {

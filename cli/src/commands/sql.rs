@@ -6,8 +6,7 @@ use crate::{
     args::{Global, Sql},
     cluster::Cluster,
     exit::CliError,
-    local,
-    output,
+    local, output,
 };
 
 pub async fn run(global: &Global, args: Sql) -> Result<(), CliError> {

@@ -7,8 +7,7 @@ use spool_media::sweep;
 use crate::{
     args::{Format, Global, Sweep},
     exit::CliError,
-    local,
-    output,
+    local, output,
 };
 
 /// Seconds of an hour.

@@ -18,8 +18,7 @@ use crate::{
     args::{Format, Global, Transcode},
     cluster::Cluster,
     exit::CliError,
-    local,
-    output,
+    local, output,
     progress::{Reporter, Work},
 };
 
