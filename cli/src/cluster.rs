@@ -111,11 +111,10 @@ async fn loop_until_done(
     };
     let (mut backoff, mut away) = (waits(), Instant::now());
     loop {
-        let began = Instant::now();
         match remote.run(sql, settings, cancel, tell).await {
-            Err(error @ Error::Unreachable { .. }) => {
-                // It was there for a while: what counts is how long it is away now.
-                if began.elapsed() > RETRY_MOST * 4 {
+            Err(error @ Error::Unreachable { accepted, .. }) => {
+                // It was there until now: what counts is how long it is away from here on.
+                if accepted {
                     reached.store(true, Ordering::Relaxed);
                     (backoff, away) = (waits(), Instant::now());
                 }

@@ -42,14 +42,22 @@ impl Engine {
 pub(crate) struct Tasks {
     stop: CancellationToken,
     tracker: TaskTracker,
-    /// How many there are of each job.
-    jobs: Arc<Mutex<HashMap<String, usize>>>,
+    jobs: Arc<Mutex<HashMap<String, Job>>>,
+}
+
+/// A job that tasks are in hand of.
+#[derive(Debug)]
+struct Job {
+    tasks: usize,
+    /// Ends them.
+    token: CancellationToken,
 }
 
 /// A task that is in hand, until this is dropped.
 struct InHand {
-    jobs: Arc<Mutex<HashMap<String, usize>>>,
+    jobs: Arc<Mutex<HashMap<String, Job>>>,
     job: String,
+    token: CancellationToken,
 }
 
 impl Tasks {
@@ -70,18 +78,26 @@ impl Tasks {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 
+    /// Ends what is in hand of jobs that nobody waits for.
+    pub(crate) fn give_up(&self, jobs: &[String]) {
+        let in_hand = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        jobs.iter().filter_map(|job| in_hand.get(job)).for_each(|job| job.token.cancel());
+    }
+
     fn take(&self, job: String) -> InHand {
-        *self.jobs.lock().unwrap_or_else(PoisonError::into_inner).entry(job.clone()).or_default() += 1;
-        InHand { jobs: self.jobs.clone(), job }
+        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = jobs.entry(job.clone()).or_insert_with(|| Job { tasks: 0, token: self.stop.child_token() });
+        of.tasks += 1;
+        InHand { jobs: self.jobs.clone(), job, token: of.token.child_token() }
     }
 }
 
 impl Drop for InHand {
     fn drop(&mut self) {
         let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = jobs.get_mut(&self.job) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(of) = jobs.get_mut(&self.job) {
+            of.tasks -= 1;
+            if of.tasks == 0 {
                 jobs.remove(&self.job);
             }
         }
@@ -124,8 +140,8 @@ impl QueryStageExecutor for Task {
     async fn execute_query_stage(&self, task_id: usize, context: Arc<TaskContext>) -> Result<Vec<ShuffleWritePartition>> {
         // Before the look at `stop`: so whoever stops waits for this task, or this task sees that it must not begin.
         let _counted = self.tasks.tracker.token();
-        let _in_hand = self.tasks.take(self.job.clone());
-        let token = self.tasks.stop.child_token();
+        let in_hand = self.tasks.take(self.job.clone());
+        let token = in_hand.token.clone();
         // Fires when this future ends or is dropped, so an abort reaches FFmpeg.
         let _ended = token.clone().drop_guard();
         let stopped = token.clone();

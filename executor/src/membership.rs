@@ -14,7 +14,7 @@ use spool_media::machine::Machine;
 use spool_wire::{
     Channel,
     v1::{
-        Draining, FromExecutor, FromScheduler, Hello, Pulse, from_executor, from_scheduler::Message as Heard,
+        Draining, FromExecutor, FromScheduler, GiveUp, Hello, Pulse, from_executor, from_scheduler::Message as Heard,
         members_client::MembersClient,
     },
 };
@@ -156,6 +156,10 @@ impl Session<'_> {
         if timeout(TASKS_END, tasks.stop()).await.is_err() {
             warn!("tasks of the executor are still running");
         }
+        // What others still wanted of its results they get by running rows again: records answer.
+        if let Err(error) = std::fs::remove_dir_all(self.settings.work_dir.join(&id)) {
+            debug!(%error, "the engine's folder stays until the process ends");
+        }
         info!(executor = id, "left");
         ended
     }
@@ -217,7 +221,13 @@ impl Session<'_> {
                 }
                 () = tasks.finished(), if draining.is_some() => return Ok(()),
                 message = inbound.message() => match message {
-                    Ok(Some(_)) => heard = Instant::now(),
+                    Ok(Some(FromScheduler { message })) => {
+                        heard = Instant::now();
+                        if let Some(Heard::GiveUp(GiveUp { jobs })) = message {
+                            warn!(?jobs, "nobody waits for these any more");
+                            tasks.give_up(&jobs);
+                        }
+                    }
                     Ok(None) => return lost("it ended the membership"),
                     Err(status) => return Err(refusal(&self.settings.scheduler, &status)),
                 },

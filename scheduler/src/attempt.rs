@@ -15,7 +15,7 @@ use datafusion::{arrow::array::RecordBatch, physical_plan::ExecutionPlan, prelud
 use spool_media::machine::{Event, What};
 use tokio::{
     sync::mpsc,
-    time::{interval, timeout},
+    time::{interval, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -23,7 +23,7 @@ use tracing::{debug, warn};
 use crate::{
     error::{Error, Result},
     members::FORGOTTEN_AFTER,
-    placement::Placed,
+    placement::{Placed, ROW},
     reports::Listener,
     results::fetch,
     service::{Scheduler, Server},
@@ -37,6 +37,9 @@ const FETCH_DEADLINE: Duration = Duration::from_secs(60);
 
 /// How long a cancel may take to reach the scheduler's own event loop.
 const CANCEL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether a job is planned that is to be canceled.
+const PLANNED_SOON: Duration = Duration::from_millis(10);
 
 /// How long what a row said last may take to arrive after its result.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -88,7 +91,7 @@ impl Attempt<'_> {
     pub(crate) async fn run(self) -> Result<Vec<RecordBatch>> {
         let scheduler = self.scheduler;
         let engine = |e: ballista_core::error::BallistaError| Error::from_engine(&e.to_string());
-        let name = format!("{}-{}", if self.partition.is_some() { "row" } else { "statement" }, self.order);
+        let name = format!("{}{}", if self.partition.is_some() { ROW } else { "statement-" }, self.order);
         let placed =
             self.partition.map(|_| scheduler.placements.announce(&scheduler.members, name.clone(), self.order, self.tried.clone()));
         let plan = match self.partition {
@@ -125,6 +128,7 @@ impl Attempt<'_> {
         let mut seen = Instant::now();
         let success = loop {
             tokio::select! {
+                biased;
                 status = statuses.recv() => match status.map(|status| status.status) {
                     Some(Some(Status::Successful(success))) => break success,
                     Some(Some(Status::Failed(failed))) => {
@@ -140,7 +144,13 @@ impl Attempt<'_> {
                     return Err(Error::Canceled);
                 }
                 _ = changes.changed() => self.check_held(placed, &job, &mut seen)?,
-                _ = look.tick() => self.check_held(placed, &job, &mut seen)?,
+                _ = look.tick() => {
+                    self.check_held(placed, &job, &mut seen)?;
+                    // A slot may have become free without the engine being told.
+                    if placed.is_some_and(|placed| placed.executor().is_none()) && let Some(somebody) = members.anybody() {
+                        offer_again(&self.scheduler.server, somebody).await;
+                    }
+                }
             }
         };
         guard.job = None;
@@ -173,26 +183,56 @@ impl Attempt<'_> {
     /// What the engine forgot is not waited for.
     fn check_held(&self, placed: Option<&Placed>, job: &str, seen: &mut Instant) -> Result<()> {
         let members = &self.scheduler.members;
-        let Some(placed) = placed else {
-            if members.anybody_holds(job) {
+        let executor = match placed.map(Placed::executor) {
+            // It waits for a slot.
+            Some(None) => {
                 *seen = Instant::now();
+                return Ok(());
             }
-            let forgotten = seen.elapsed() > FORGOTTEN_AFTER;
-            return if forgotten { Err(Error::Engine { message: "no executor has the job in hand".to_owned() }) } else { Ok(()) };
+            Some(Some(executor)) => Some(executor),
+            None => None,
         };
-        // It waits for a slot.
-        let Some(executor) = placed.executor() else { return Ok(()) };
-        self.standing().executor = Some(executor.clone());
-        if members.holds(&executor, placed.name(), job) { Ok(()) } else { Err(Error::Lost { executor }) }
+        let held = match &executor {
+            Some(executor) => {
+                self.standing().executor = Some(executor.clone());
+                if !members.has(executor) {
+                    return Err(Error::Lost { executor: executor.clone() });
+                }
+                members.holds(executor, job)
+            }
+            None => members.count().executors == 0 || members.anybody_holds(job),
+        };
+        if held {
+            *seen = Instant::now();
+        }
+        match executor {
+            _ if seen.elapsed() <= FORGOTTEN_AFTER => Ok(()),
+            Some(executor) => Err(Error::Lost { executor }),
+            None => Err(Error::Engine { message: "no executor has the job in hand".to_owned() }),
+        }
     }
 
     async fn fetch(&self, success: SuccessfulJob) -> Result<Vec<RecordBatch>> {
-        let lost = |message| Error::Engine { message };
+        let members = &self.scheduler.members;
+        let metas = success.partition_location.iter().filter_map(|location| location.executor_meta.as_ref());
+        let holders: HashSet<String> = metas.map(|meta| meta.id.clone()).collect();
+        let gone = async {
+            let mut changes = members.changes();
+            loop {
+                if let Some(executor) = holders.iter().find(|id| !members.has(id)) {
+                    return executor.clone();
+                }
+                if changes.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
         let fetching = fetch(success.partition_location, self.scheduler.server.state.config.grpc_client_max_message_size);
         tokio::select! {
-            batches = timeout(FETCH_DEADLINE, fetching) => {
-                batches.map_err(|_| lost("the executors did not hand out the result in time".to_owned()))?
-            }
+            batches = timeout(FETCH_DEADLINE, fetching) => batches.unwrap_or_else(|_| {
+                Err(Error::Engine { message: "the executors did not hand out the result in time".to_owned() })
+            }),
+            executor = gone => Err(Error::Lost { executor }),
             () = self.cancel.cancelled() => Err(Error::Canceled),
         }
     }
@@ -234,9 +274,20 @@ impl Drop for CancelOnDrop {
 }
 
 async fn cancel(server: &Server, job: JobId) {
-    match timeout(CANCEL_DEADLINE, server.cancel_job(job.clone())).await {
+    let canceled = async {
+        // A cancel of what is still being planned is forgotten.
+        while matches!(status_of(server, &job).await, None | Some(Status::Queued(_))) {
+            sleep(PLANNED_SOON).await;
+        }
+        server.cancel_job(job.clone()).await
+    };
+    match timeout(CANCEL_DEADLINE, canceled).await {
         Ok(Ok(())) => debug!(%job, "canceled"),
         Ok(Err(error)) => warn!(%job, %error, "job could not be canceled"),
         Err(_) => warn!(%job, "the scheduler did not take the cancel in time"),
     }
+}
+
+async fn status_of(server: &Server, job: &JobId) -> Option<Status> {
+    server.state.task_manager.get_job_status(job).await.ok().flatten().and_then(|status| status.status)
 }

@@ -1,6 +1,6 @@
 //! What does the scheduler's port answer? Executors, clients, Flight SQL and KEDA by gRPC; people, probes and Prometheus by HTTP.
 
-use std::net::SocketAddr;
+use std::time::Duration;
 
 use ballista_core::serde::protobuf::scheduler_grpc_server::SchedulerGrpcServer;
 use spool_wire::{
@@ -8,15 +8,22 @@ use spool_wire::{
     v1::{members_server::MembersServer, statements_server::StatementsServer},
 };
 use tokio::net::TcpListener;
-use tonic::service::Routes;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{service::Routes, transport::Server};
 
 use crate::{
     gate::Gate, http, membership::Membership, scaler::Scaler, service::MESSAGE_BYTES, service::Scheduler, statements::Door,
 };
 
+/// How often a connection is tested, and how long the answer may take: who is gone without a word shows in their sum, and what was run for
+/// it ends.
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(5);
+const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(10);
+
 /// Serves until the listener fails.
 pub(crate) async fn open(listener: TcpListener, scheduler: Scheduler, membership: Membership) -> std::io::Result<()> {
-    let gate = Gate { server: scheduler.server.clone(), members: scheduler.members.clone() };
+    let (members, turnstile) = (scheduler.members.clone(), scheduler.turnstile.clone());
+    let gate = Gate { server: scheduler.server.clone(), members, turnstile };
     let bytes = MESSAGE_BYTES as usize;
     let grpc = Routes::new(SchedulerGrpcServer::new(gate).max_decoding_message_size(bytes).max_encoding_message_size(bytes))
         .add_service(MembersServer::new(membership))
@@ -24,7 +31,12 @@ pub(crate) async fn open(listener: TcpListener, scheduler: Scheduler, membership
         .add_service(crate::flight_sql::service(scheduler.clone()))
         .add_service(ExternalScalerServer::new(Scaler(scheduler.clone())))
         .into_axum_router();
-    let routes = grpc.merge(http::routes(scheduler));
-    // Ballista asks the request where it comes from.
-    axum::serve(listener, routes.into_make_service_with_connect_info::<SocketAddr>()).await
+    let routes = Routes::from(grpc.merge(http::routes(scheduler)));
+    let server = Server::builder()
+        .accept_http1(true)
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(KEEP_ALIVE_EVERY))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE_ANSWER))
+        .add_routes(routes);
+    server.serve_with_incoming(TcpListenerStream::new(listener)).await.map_err(std::io::Error::other)
 }

@@ -52,6 +52,8 @@ pub enum Error {
         scheduler: String,
         /// What is known.
         why: String,
+        /// Did it take the statement before it went away?
+        accepted: bool,
     },
     /// The engine failed in a way that has nothing to do with the statement.
     #[error("the engine failed: {message}")]

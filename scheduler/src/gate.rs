@@ -1,6 +1,8 @@
 //! Who may speak to Ballista's scheduler, and what is it told? Members only; and of what executors say, what our own list of members
 //! does not know better.
 
+use std::time::Duration;
+
 use ballista_core::serde::protobuf::{
     CancelJobParams, CancelJobResult, CleanJobDataParams, CleanJobDataResult, CreateUpdateSessionParams, CreateUpdateSessionResult,
     ExecuteQueryParams, ExecuteQueryResult, ExecutorRegistration, ExecutorStatus, ExecutorStoppedParams, ExecutorStoppedResult,
@@ -9,16 +11,21 @@ use ballista_core::serde::protobuf::{
     UpdateTaskStatusParams, UpdateTaskStatusResult, executor_resource::Resource, executor_status::Status as Standing,
     scheduler_grpc_server::SchedulerGrpc,
 };
+use tokio::time::timeout;
 use tonic::{Request, Response, Status};
 use tracing::debug;
 
-use crate::{members::Members, placement::BALLISTA_VCORES, service::Server};
+use crate::{members::Members, membership::make_room, placement::BALLISTA_VCORES, service::Server, turnstile::Turnstile};
+
+/// How long the engine may take to reach an executor that wants to be sent tasks.
+const REACH: Duration = Duration::from_secs(10);
 
 /// Ballista's scheduler, as executors reach it.
 #[derive(Clone)]
 pub(crate) struct Gate {
     pub(crate) server: Server,
     pub(crate) members: Members,
+    pub(crate) turnstile: Turnstile,
 }
 
 impl Gate {
@@ -57,9 +64,15 @@ impl SchedulerGrpc for Gate {
         mut request: Request<RegisterExecutorParams>,
     ) -> Result<Response<RegisterExecutorResult>, Status> {
         let registration = request.get_mut().metadata.as_mut();
-        self.admit(registration.as_ref().map_or("", |registration| &registration.id))?;
+        let id = registration.as_ref().map_or_else(String::new, |registration| registration.id.clone());
+        self.admit(&id)?;
         with_room(registration);
-        SchedulerGrpc::register_executor(&self.server, request).await
+        let late = |_| Status::deadline_exceeded("the scheduler cannot reach the executor: name its address with --address");
+        let registered = timeout(REACH, SchedulerGrpc::register_executor(&self.server, request)).await.map_err(late)??;
+        if self.members.reached(&id) {
+            make_room(&self.turnstile, &self.members);
+        }
+        Ok(registered)
     }
 
     async fn heart_beat_from_executor(&self, mut request: Request<HeartBeatParams>) -> Result<Response<HeartBeatResult>, Status> {
@@ -68,7 +81,12 @@ impl SchedulerGrpc for Gate {
         with_room(heartbeat.metadata.as_mut());
         // Who drains is known from its call; Ballista would drop it, and with it the results that are still to be fetched.
         heartbeat.status = Some(ExecutorStatus { status: Some(Standing::Active(String::new())) });
-        SchedulerGrpc::heart_beat_from_executor(&self.server, request).await
+        let id = heartbeat.executor_id.clone();
+        let heard = SchedulerGrpc::heart_beat_from_executor(&self.server, request).await?;
+        if self.members.reached(&id) {
+            make_room(&self.turnstile, &self.members);
+        }
+        Ok(heard)
     }
 
     async fn update_task_status(
@@ -98,12 +116,12 @@ impl SchedulerGrpc for Gate {
         refused()
     }
 
-    async fn get_job_status(&self, request: Request<GetJobStatusParams>) -> Result<Response<GetJobStatusResult>, Status> {
-        SchedulerGrpc::get_job_status(&self.server, request).await
+    async fn get_job_status(&self, _: Request<GetJobStatusParams>) -> Result<Response<GetJobStatusResult>, Status> {
+        refused()
     }
 
-    async fn get_job_metrics(&self, request: Request<GetJobMetricsParams>) -> Result<Response<GetJobMetricsResult>, Status> {
-        SchedulerGrpc::get_job_metrics(&self.server, request).await
+    async fn get_job_metrics(&self, _: Request<GetJobMetricsParams>) -> Result<Response<GetJobMetricsResult>, Status> {
+        refused()
     }
 
     async fn executor_stopped(&self, request: Request<ExecutorStoppedParams>) -> Result<Response<ExecutorStoppedResult>, Status> {

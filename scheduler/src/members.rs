@@ -31,24 +31,26 @@ pub(crate) struct Member {
     pub(crate) slots: usize,
     /// Finishes what it has in hand and takes nothing new.
     pub(crate) draining: bool,
+    /// The engine could reach it, so that tasks can be sent.
+    pub(crate) ready: bool,
     /// When it joined.
     pub(crate) joined: Instant,
-    /// Jobs that were placed on it and have not ended, and since when.
-    placed: HashMap<String, Instant>,
+    /// Jobs that were placed on it and have not ended.
+    placed: HashSet<String>,
     /// Jobs that it said it has in hand, when it said so last.
     in_hand: HashSet<String>,
-    heard: Instant,
 }
 
 /// A change of the list, in numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Count {
+    /// That the engine can reach.
     pub(crate) executors: usize,
     /// Of those that are not draining.
     pub(crate) slots: usize,
 }
 
-/// A placed job that its executor does not have in hand after so long, though it was heard since, is lost: the engine forgot it.
+/// A job that nobody was heard to have in hand for so long is lost: the engine forgot it.
 pub(crate) const FORGOTTEN_AFTER: Duration = Duration::from_secs(10);
 
 impl Default for Members {
@@ -60,9 +62,15 @@ impl Default for Members {
 impl Members {
     /// Adds an executor; not if there is one by this id.
     pub(crate) fn join(&self, id: &str, host: String, slots: usize) -> bool {
-        let now = Instant::now();
-        let member =
-            Member { host, slots, draining: false, joined: now, placed: HashMap::new(), in_hand: HashSet::new(), heard: now };
+        let member = Member {
+            host,
+            slots,
+            draining: false,
+            ready: false,
+            joined: Instant::now(),
+            placed: HashSet::new(),
+            in_hand: HashSet::new(),
+        };
         self.change(|list| match list.entry(id.to_owned()) {
             std::collections::hash_map::Entry::Occupied(_) => false,
             std::collections::hash_map::Entry::Vacant(entry) => {
@@ -90,7 +98,6 @@ impl Members {
     pub(crate) fn pulse(&self, id: &str, in_hand: HashSet<String>) {
         if let Some(member) = self.list().get_mut(id) {
             member.in_hand = in_hand;
-            member.heard = Instant::now();
         }
     }
 
@@ -98,10 +105,25 @@ impl Members {
         self.list().contains_key(id)
     }
 
+    /// Notes that the engine can reach an executor; tells whether there is one by this id.
+    pub(crate) fn reached(&self, id: &str) -> bool {
+        self.change(|list| list.get_mut(id).map(|member| member.ready = true).is_some())
+    }
+
+    /// Does an executor take new work?
+    pub(crate) fn is_active(&self, id: &str) -> bool {
+        self.list().get(id).is_some_and(|member| !member.draining)
+    }
+
+    /// Somebody that the engine can reach.
+    pub(crate) fn anybody(&self) -> Option<String> {
+        self.list().iter().find(|(_, member)| member.ready).map(|(id, _)| id.clone())
+    }
+
     pub(crate) fn count(&self) -> Count {
         let list = self.list();
-        let active = list.values().filter(|member| !member.draining);
-        Count { executors: list.len(), slots: active.map(|member| member.slots).sum() }
+        let ready = || list.values().filter(|member| member.ready);
+        Count { executors: ready().count(), slots: ready().filter(|member| !member.draining).map(|member| member.slots).sum() }
     }
 
     /// Everybody, by id, in order.
@@ -129,7 +151,7 @@ impl Members {
             .filter(|(id, member)| takes(id, member) && free(member) > 0 && !(others && tried.contains(*id)))
             .max_by(|(one_id, one), (other_id, other)| free(one).cmp(&free(other)).then_with(|| other_id.cmp(one_id)))
             .map(|(id, _)| id.clone())?;
-        list.get_mut(&best)?.placed.insert(job.to_owned(), Instant::now());
+        list.get_mut(&best)?.placed.insert(job.to_owned());
         Some(best)
     }
 
@@ -140,20 +162,14 @@ impl Members {
         }
     }
 
-    /// Is a job that was placed on an executor still there, as far as can be told? `placed_as` is the name that it was placed under,
-    /// `job` the engine's name of it.
-    pub(crate) fn holds(&self, executor: &str, placed_as: &str, job: &str) -> bool {
-        let list = self.list();
-        let Some(member) = list.get(executor) else { return false };
-        let Some(since) = member.placed.get(placed_as) else { return false };
-        // What it said before the job could have reached it says nothing of the job.
-        member.in_hand.contains(job) || member.heard.saturating_duration_since(*since) < FORGOTTEN_AFTER
+    /// Did an executor say that it has a job in hand, when it said so last?
+    pub(crate) fn holds(&self, executor: &str, job: &str) -> bool {
+        self.list().get(executor).is_some_and(|member| member.in_hand.contains(job))
     }
 
-    /// May a job that was placed on nobody in particular still be somewhere? Not if everybody was heard and nobody has it.
+    /// Did anybody?
     pub(crate) fn anybody_holds(&self, job: &str) -> bool {
-        let list = self.list();
-        list.is_empty() || list.values().any(|member| member.in_hand.contains(job))
+        self.list().values().any(|member| member.in_hand.contains(job))
     }
 
     fn list(&self) -> std::sync::MutexGuard<'_, HashMap<String, Member>> {
@@ -181,6 +197,8 @@ mod tests {
     fn two() -> Members {
         let members = Members::default();
         assert!(members.join("a", "one".to_owned(), 2) && members.join("b", "two".to_owned(), 1));
+        assert_eq!(members.count(), Count::default(), "the engine did not reach them yet");
+        assert!(members.reached("a") && members.reached("b"));
         members
     }
 
@@ -210,17 +228,13 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_its_executor_never_heard_of_is_lost() {
+    fn what_an_executor_has_in_hand_is_what_it_said_last() {
         let members = two();
-        let a = members.place("1", &HashSet::new(), |_| true).unwrap();
-        assert!(members.holds(&a, "1", "1"), "it may be on its way");
-        let age = FORGOTTEN_AFTER * 2;
-        members.list().get_mut(&a).unwrap().placed.insert("1".to_owned(), Instant::now().checked_sub(age).unwrap());
-        members.pulse(&a, HashSet::from(["1".to_owned()]));
-        assert!(members.holds(&a, "1", "1"));
-        members.pulse(&a, HashSet::new());
-        assert!(!members.holds(&a, "1", "1"));
-        members.leave(&a);
-        assert!(!members.has(&a) && !members.holds(&a, "1", "1"));
+        members.pulse("a", HashSet::from(["1".to_owned()]));
+        assert!(members.holds("a", "1") && members.anybody_holds("1") && !members.holds("b", "1"));
+        members.pulse("a", HashSet::new());
+        assert!(!members.holds("a", "1"));
+        members.leave("a");
+        assert!(!members.has("a") && !members.reached("a"));
     }
 }

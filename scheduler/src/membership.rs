@@ -1,6 +1,7 @@
 //! How is an executor taken in, heard, and let go? The scheduler's side of the call that a membership is.
 
 use std::{
+    collections::HashSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -9,7 +10,9 @@ use ballista_core::serde::protobuf::{ExecutorStoppedParams, scheduler_grpc_serve
 use spool_media::machine::Machine;
 use spool_wire::{
     authorized,
-    v1::{FromExecutor, FromScheduler, Hello, Pulse, Welcome, from_executor::Message as Said, from_scheduler, members_server},
+    v1::{
+        FromExecutor, FromScheduler, GiveUp, Hello, Pulse, Welcome, from_executor::Message as Said, from_scheduler, members_server,
+    },
 };
 use tokio::{
     sync::mpsc,
@@ -32,6 +35,14 @@ const QUEUE: usize = 8;
 
 /// Rows that may be on their way beyond those that have a slot, so that a slot that gets free is filled at once: a share of the slots.
 const AHEAD_SHARE: usize = 4;
+
+/// Lets as many rows in as there are slots, and a few more.
+pub(crate) fn make_room(turnstile: &Turnstile, members: &Members) {
+    turnstile.make_room(|| match members.count().slots {
+        0 => 0,
+        slots => slots + slots / AHEAD_SHARE + 1,
+    });
+}
 
 /// Takes executors in.
 #[derive(Clone)]
@@ -124,11 +135,25 @@ impl Membership {
     ) -> String {
         let mut pulse = interval(PULSE);
         let mut heard = Instant::now();
+        // What it has in hand that nobody waited for when it said so last.
+        let mut unwanted = HashSet::new();
         loop {
             tokio::select! {
                 message = inbound.message() => {
                     heard = Instant::now();
                     match message {
+                        Ok(Some(FromExecutor { message: Some(Said::Pulse(pulse)) })) => {
+                            let jobs: HashSet<String> = pulse.jobs.into_iter().collect();
+                            let now: HashSet<String> = jobs.iter().filter(|job| !self.reports.is_heard(job)).cloned().collect();
+                            let give_up: Vec<String> = now.intersection(&unwanted).cloned().collect();
+                            if !give_up.is_empty() {
+                                warn!(executor = id, ?give_up, "jobs run that nobody waits for");
+                                let message = from_scheduler::Message::GiveUp(GiveUp { jobs: give_up });
+                                let _ = outbound.try_send(Ok(FromScheduler { message: Some(message) }));
+                            }
+                            unwanted = now;
+                            self.members.pulse(id, jobs);
+                        }
                         Ok(Some(FromExecutor { message })) => self.hear(id, message),
                         Ok(None) => return "it left".to_owned(),
                         Err(status) => return format!("the connection broke: {}", status.message()),
@@ -147,7 +172,6 @@ impl Membership {
 
     fn hear(&self, id: &str, message: Option<Said>) {
         match message {
-            Some(Said::Pulse(pulse)) => self.members.pulse(id, pulse.jobs.into_iter().collect()),
             Some(Said::Draining(_)) => {
                 info!(executor = id, "executor drains");
                 self.members.drain(id);
@@ -160,8 +184,8 @@ impl Membership {
                     Err(spool_wire::BadEvent) => warn!(executor = id, "an event that makes no sense"),
                 }
             }
-            // Said once already, or of a newer version.
-            Some(Said::Hello(_)) | None => {}
+            // Heard already, or of a newer version.
+            Some(Said::Pulse(_) | Said::Hello(_)) | None => {}
         }
     }
 
@@ -176,7 +200,6 @@ impl Membership {
     }
 
     fn make_room(&self) {
-        let slots = self.members.count().slots;
-        self.turnstile.make_room(if slots == 0 { 0 } else { slots + slots / AHEAD_SHARE + 1 });
+        make_room(&self.turnstile, &self.members);
     }
 }

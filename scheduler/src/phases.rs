@@ -110,3 +110,75 @@ fn table(schema: &DFSchema, batches: Vec<RecordBatch>) -> Result<LogicalPlan> {
     });
     LogicalPlanBuilder::scan(TABLE, provider_as_source(table), None)?.project(columns)?.build()
 }
+
+#[cfg(test)]
+mod tests {
+    use datafusion::{
+        arrow::{datatypes::DataType, util::pretty::pretty_format_batches},
+        logical_expr::{Volatility, create_udf},
+        prelude::SessionContext,
+    };
+
+    use super::*;
+
+    /// A session with a `transcode` that gives what it gets.
+    fn session() -> SessionContext {
+        let session = SessionContext::new();
+        let same = Arc::new(|args: &[datafusion::logical_expr::ColumnarValue]| Ok(args[0].clone()));
+        session.register_udf(create_udf(transcode::NAME, vec![DataType::Int64], DataType::Int64, Volatility::Volatile, same));
+        session
+    }
+
+    async fn rows_of(session: &SessionContext, plan: LogicalPlan) -> Vec<RecordBatch> {
+        session.execute_logical_plan(plan).await.unwrap().collect().await.unwrap()
+    }
+
+    /// Runs a statement in phases; gives how many there were before the last, and the rows.
+    async fn in_phases(session: &SessionContext, sql: &str) -> (usize, String) {
+        let mut plan = session.sql(sql).await.unwrap().into_optimized_plan().unwrap();
+        let mut phases = 0;
+        while let Some(encode) = find_encode(&plan).unwrap() {
+            let rows = rows_of(session, encode.input().clone()).await;
+            let gave = rows_of(session, encode.over(rows).unwrap()).await;
+            plan = replace_encode(plan, &encode, gave).unwrap();
+            phases += 1;
+        }
+        let batches = rows_of(session, plan).await;
+        (phases, pretty_format_batches(&batches).unwrap().to_string())
+    }
+
+    #[tokio::test]
+    async fn a_statement_in_phases_gives_what_it_gives_at_once() {
+        let session = session();
+        let rows = "(VALUES (3, 'c'), (1, 'a'), (2, 'b')) AS t(n, name)";
+        let statements = [
+            (0, format!("SELECT n FROM {rows} ORDER BY n")),
+            (1, format!("SELECT sum(part) AS s FROM (SELECT transcode(n) AS part FROM {rows})")),
+            (
+                1,
+                format!(
+                    "SELECT name, part + 1 AS next FROM (SELECT name, transcode(n) AS part FROM {rows}) WHERE part > 1 ORDER BY name"
+                ),
+            ),
+            (1, format!("SELECT count(part) AS c FROM (SELECT transcode(n) AS part FROM {rows} WHERE n > 7)")),
+            (
+                2,
+                format!(
+                    "SELECT sum(part) AS s FROM (SELECT transcode(n) AS part FROM {rows} UNION ALL SELECT transcode(n * 10) AS part FROM {rows})"
+                ),
+            ),
+            (
+                2,
+                format!(
+                    "SELECT a.name, a.part, b.part AS other FROM (SELECT name, transcode(n) AS part FROM {rows}) a \
+                     JOIN (SELECT name, transcode(n * 2) AS part FROM {rows}) b ON a.name = b.name ORDER BY a.name"
+                ),
+            ),
+        ];
+        for (phases, sql) in statements {
+            let plan = session.sql(&sql).await.unwrap().into_optimized_plan().unwrap();
+            let at_once = pretty_format_batches(&rows_of(&session, plan).await).unwrap().to_string();
+            assert_eq!(in_phases(&session, &sql).await, (phases, at_once), "{sql}");
+        }
+    }
+}

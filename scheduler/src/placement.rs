@@ -29,6 +29,9 @@ use crate::members::Members;
 /// not to matter: ours decides.
 pub(crate) const BALLISTA_VCORES: u32 = 1 << 20;
 
+/// What the names of rows' jobs begin with.
+pub(crate) const ROW: &str = "row-";
+
 /// Where the jobs of rows are placed, by their names.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Placements(Arc<Mutex<HashMap<String, Wish>>>);
@@ -68,11 +71,6 @@ impl Placed {
     pub(crate) fn executor(&self) -> Option<String> {
         self.placements.map().get(&self.name)?.placed.clone()
     }
-
-    /// The name that the job has to be submitted under.
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
 }
 
 impl Drop for Placed {
@@ -104,11 +102,18 @@ impl DistributionPolicy for Placement {
         for (job, info) in jobs.iter() {
             let name = info.execution_graph.read().await.job_name().to_owned();
             let order = self.placements.map().get(&name).map(|wish| wish.order);
+            if order.is_none() && name.starts_with(ROW) {
+                // Nobody waits for it any more; its cancel is on its way.
+                continue;
+            }
             named.push((order, name, job, info));
         }
         // What is not a row goes first: merges and listings take milliseconds, and somebody waits for them.
         named.sort_by_key(|(order, ..)| *order);
         let mut turn = 0;
+        let (active, leaving): (Vec<String>, Vec<String>) =
+            executors.iter().map(|executor| executor.executor_id.clone()).partition(|id| self.members.is_active(id));
+        let helpers = if active.is_empty() { leaving } else { active };
         for (order, name, job, info) in named {
             let mut graph = info.execution_graph.write().await;
             let session = graph.session_id().to_owned();
@@ -117,7 +122,7 @@ impl DistributionPolicy for Placement {
                     Some(_) => self.place_row(&name, &executors),
                     None => {
                         turn += 1;
-                        (!executors.is_empty()).then(|| executors[turn % executors.len()].executor_id.clone())
+                        (!helpers.is_empty()).then(|| helpers[turn % helpers.len()].clone())
                     }
                 };
                 let Some(id) = id else { break };

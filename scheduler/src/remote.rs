@@ -60,7 +60,7 @@ impl Remote {
     }
 
     async fn call(&self, statement: Statement, tell: &(dyn Fn(Event) + Send + Sync)) -> Result<Outcome> {
-        let failed = |status: Status| self.failure(&status);
+        let failed = |status: Status| self.failure(&status, false);
         let begun = async {
             let channel = Channel::connect(&self.address, self.token.as_deref()).await?;
             let mut client = StatementsClient::new(channel);
@@ -68,11 +68,11 @@ impl Remote {
         };
         let late = || Status::unavailable("it did not answer in time");
         let mut messages = timeout(ANSWER, begun).await.unwrap_or_else(|_| Err(late())).map_err(failed)?;
-        let mut bytes = Vec::new();
+        let (mut bytes, mut accepted) = (Vec::new(), false);
         loop {
-            let message = messages.message().await.map_err(failed)?;
+            let message = messages.message().await.map_err(|status| self.failure(&status, accepted))?;
             match message.and_then(|message| message.message) {
-                Some(Message::Accepted(_)) => {}
+                Some(Message::Accepted(_)) => accepted = true,
                 Some(Message::Row(row)) => {
                     // One that makes no sense tells nothing.
                     if let Ok(event) = row.try_into() {
@@ -89,12 +89,12 @@ impl Remote {
                 }
                 Some(Message::Failure(failure)) => return Err(error_of(failure)),
                 Some(Message::Done(_)) => return read(bytes),
-                None => return Err(failed(Status::unavailable("the call ended before the statement did"))),
+                None => return Err(self.failure(&Status::unavailable("the call ended before the statement did"), accepted)),
             }
         }
     }
 
-    fn failure(&self, status: &Status) -> Error {
+    fn failure(&self, status: &Status, accepted: bool) -> Error {
         let (scheduler, why) = (self.address.clone(), status.message().to_owned());
         match status.code() {
             Code::Unauthenticated | Code::PermissionDenied => {
@@ -103,7 +103,7 @@ impl Remote {
             Code::FailedPrecondition | Code::InvalidArgument | Code::Unimplemented => {
                 Error::Failed(Failure { kind: ErrorKind::BadInput, message: format!("{scheduler}: {why}") })
             }
-            _ => Error::Unreachable { scheduler, why },
+            _ => Error::Unreachable { scheduler, why, accepted },
         }
     }
 }

@@ -64,6 +64,11 @@ impl Reports {
         Listener { reports: self.clone(), job: job.to_owned(), events }
     }
 
+    /// Does anybody listen to a job?
+    pub(crate) fn is_heard(&self, job: &str) -> bool {
+        self.desk().listeners.contains_key(job)
+    }
+
     fn desk(&self) -> std::sync::MutexGuard<'_, Desk> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -33,8 +33,9 @@ use crate::{
     turnstile::Permit,
 };
 
-/// How often a row is tried before it fails its statement.
+/// How often a row may fail before it fails its statement, and how often it may lose its executor.
 const ATTEMPTS: usize = 5;
+const LOSSES: usize = 20;
 
 /// The wait before a row is tried again, at first and at most.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
@@ -64,8 +65,10 @@ pub(crate) struct Rows<'a> {
 struct Row {
     /// Executors that it was tried on.
     tried: HashSet<String>,
-    /// What went wrong, attempt by attempt.
-    failures: Vec<String>,
+    /// Attempts that failed where they ran.
+    failed: usize,
+    /// Attempts that ended because their executor was gone: no fault of the row.
+    lost: usize,
     /// Its attempts that run.
     runs: Vec<Run>,
     gave: Option<RecordBatch>,
@@ -116,8 +119,10 @@ impl Rows<'_> {
                 }
                 _ = look.tick() => {
                     if waiting.is_empty() && resting.is_empty() {
+                        let slots = self.scheduler.members.count().slots;
                         for row in self.left_behind(&rows) {
-                            running.push(self.double(&mut rows[row], row));
+                            let Some(permit) = self.scheduler.turnstile.try_enter(self.statement, slots) else { break };
+                            running.push(self.double(&mut rows[row], row, permit));
                         }
                     }
                 }
@@ -147,19 +152,19 @@ impl Rows<'_> {
     /// Starts a row, at its turn.
     fn attempt<'a>(&'a self, row: &mut Row, number: usize, permit: Permit) -> BoxFuture<'a, Ended> {
         let tried = row.tried.clone();
-        self.start(row, number, tried, Some(permit))
+        self.start(row, number, tried, permit)
     }
 
-    /// Starts a second run of a row beside the first. It takes a slot that nobody waits for.
-    fn double<'a>(&'a self, row: &mut Row, number: usize) -> BoxFuture<'a, Ended> {
+    /// Starts a second run of a row beside the first, in a slot that nobody waits for.
+    fn double<'a>(&'a self, row: &mut Row, number: usize, permit: Permit) -> BoxFuture<'a, Ended> {
         let busy = row.runs.iter().filter_map(|run| run.standing.lock().unwrap_or_else(PoisonError::into_inner).executor.clone());
         let tried = row.tried.iter().cloned().chain(busy).collect();
         self.scheduler.count_doubled();
         self.again(number, "it is far behind the others; the first to finish counts");
-        self.start(row, number, tried, None)
+        self.start(row, number, tried, permit)
     }
 
-    fn start<'a>(&'a self, row: &mut Row, number: usize, tried: HashSet<String>, permit: Option<Permit>) -> BoxFuture<'a, Ended> {
+    fn start<'a>(&'a self, row: &mut Row, number: usize, tried: HashSet<String>, permit: Permit) -> BoxFuture<'a, Ended> {
         let run = self.scheduler.next();
         let (standing, cancel) = (Arc::<Mutex<Standing>>::default(), CancellationToken::new());
         row.runs.push(Run { number: run, standing: standing.clone(), cancel: cancel.clone() });
@@ -218,25 +223,19 @@ impl Rows<'_> {
             return Err(error);
         }
         let reason = format!("{error}{}", executor.as_ref().map_or_else(String::new, |executor| format!(" (on {executor})")));
-        warn!(
-            statement = self.statement,
-            row = number,
-            attempt = row.failures.len() + 1,
-            reason,
-            "row failed and may be tried again"
-        );
         self.scheduler.count_failed();
-        row.failures.push(reason.clone());
+        let lost = matches!(error, Error::Lost { .. });
+        let count = if lost { &mut row.lost } else { &mut row.failed };
+        *count += 1;
+        let (times, limit) = (*count, if lost { LOSSES } else { ATTEMPTS });
+        warn!(statement = self.statement, row = number, times, reason, "row failed and may be tried again");
         row.tried.extend(executor);
         if !row.runs.is_empty() {
             // The other run of two goes on.
             return Ok(None);
         }
-        // An executor that went away is no fault of the row: what counts is what happened to it where it ran.
-        let faults = row.failures.len();
-        let limit = if matches!(error, Error::Lost { .. }) { ATTEMPTS * 4 } else { ATTEMPTS };
-        if faults >= limit {
-            return Err(error.after(faults));
+        if times >= limit {
+            return Err(error.after(times));
         }
         self.again(number, &reason);
         let mut waits = backon::ExponentialBuilder::new()
@@ -245,7 +244,7 @@ impl Rows<'_> {
             .with_max_times(limit)
             .with_jitter()
             .build();
-        let wait = waits.nth(faults - 1).unwrap_or(RETRY_MOST);
+        let wait = waits.nth(times - 1).unwrap_or(RETRY_MOST);
         Ok(Some(Box::pin(async move {
             tokio::time::sleep(wait).await;
             number
@@ -259,24 +258,21 @@ impl Rows<'_> {
         }
     }
 
-    /// Rows that are so far behind the others' pace that running them again elsewhere is faster, as many as there are idle slots.
+    /// Rows that are so far behind the others' pace that running them again elsewhere is faster.
     fn left_behind(&self, rows: &[Row]) -> Vec<usize> {
-        let count = self.scheduler.members.count();
-        let idle = count.slots.saturating_sub(self.scheduler.turnstile.held());
-        if idle == 0 || count.executors < 2 {
+        if self.scheduler.members.count().executors < 2 {
             return Vec::new();
         }
         let standings = rows.iter().zip(&self.segments).map(|(row, segment)| {
             let segment = segment.as_ref()?;
-            let run = row.runs.first().map(|run| run.standing.lock().unwrap_or_else(PoisonError::into_inner).progress());
+            let run = row.runs.first().and_then(|run| run.standing.lock().unwrap_or_else(PoisonError::into_inner).progress());
             Some(Progress {
                 track: segment.track,
                 duration_ms: segment.duration_ms,
                 took: row.took,
-                running: run.flatten().filter(|_| row.gave.is_none() && row.runs.len() == 1),
+                running: run.filter(|_| row.gave.is_none() && row.runs.len() == 1),
             })
         });
-        let standings: Vec<Option<Progress>> = standings.collect();
-        pace::left_behind(&standings).into_iter().take(idle).collect()
+        pace::left_behind(&standings.collect::<Vec<_>>())
     }
 }

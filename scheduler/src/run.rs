@@ -223,7 +223,9 @@ impl Scheduler {
                 tell,
             };
             match attempt.run().await {
-                Err(error) if error.kind() == ErrorKind::Transient || matches!(error, Error::Engine { .. }) => {
+                Err(error)
+                    if error.kind() == ErrorKind::Transient || matches!(error, Error::Engine { .. } | Error::Lost { .. }) =>
+                {
                     let Some(wait) = waits.next() else { return Err(error.after(ATTEMPTS)) };
                     warn!(%error, "a job failed and is tried again");
                     tokio::time::sleep(wait).await;

@@ -7,7 +7,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use arrow_ipc::writer::StreamWriter;
@@ -16,12 +16,13 @@ use serde::Serialize;
 use spool_media::{
     machine::{Event, What},
     segments::Segment,
+    store::shown,
 };
 use spool_wire::{
     authorized,
     v1::{Accepted, Done, Failure, FromStatement, RowEvent, Statement, failure::Why, from_statement::Message, statements_server},
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
@@ -34,6 +35,9 @@ use crate::{
 
 /// Messages to a client that wait for a slow network.
 const QUEUE: usize = 256;
+
+/// How long a client may take to read a piece of its result.
+const LAST_WORDS: Duration = Duration::from_secs(60);
 
 /// Bytes of a result that go into one message.
 const PIECE_BYTES: usize = 1 << 20;
@@ -106,7 +110,7 @@ impl Statements {
     pub(crate) fn all(&self) -> Vec<Shown> {
         let shown = |(id, listed): (&u64, &Listed)| Shown {
             id: *id,
-            sql: listed.sql.clone(),
+            sql: without_secrets(&listed.sql),
             seconds: listed.started.elapsed().as_secs(),
             work: listed.work,
         };
@@ -133,6 +137,16 @@ impl Statements {
     fn list(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Listed>> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A statement as it may be shown: presigned links, wherever they stand in it, without their secrets.
+fn without_secrets(sql: &str) -> String {
+    let ends = |c: char| c.is_whitespace() || "'\"`$();,".contains(c);
+    let pieces = sql.split_inclusive(ends).map(|piece| {
+        let (word, end) = piece.strip_suffix(ends).map_or((piece, ""), |word| (word, &piece[word.len()..]));
+        if word.contains("://") { format!("{}{end}", shown(word)) } else { piece.to_owned() }
+    });
+    pieces.collect()
 }
 
 impl Entry {
@@ -213,8 +227,10 @@ impl statements_server::Statements for Door {
             };
             let outcome = scheduler.run(&sql, &settings, &cancel, &tell).await;
             for message in last_words(outcome) {
-                if sender.send(said(message)).await.is_err() {
-                    return;
+                // Whoever does not read any more is gone, and its connection with it, soon.
+                match timeout(LAST_WORDS, sender.send(said(message))).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) | Err(_) => return,
                 }
             }
         });
@@ -258,4 +274,29 @@ fn write(outcome: &Outcome) -> std::result::Result<Vec<u8>, datafusion::arrow::e
     writer.finish()?;
     drop(writer);
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_in_a_statement_is_shown_to_nobody() {
+        let shown =
+            without_secrets("SELECT * FROM segments('https://host/talk.mp4?X-Amz-Signature=secret', 30) WHERE track = 'video'");
+        assert!(!shown.contains("secret") && shown.contains("https://host/talk.mp4"), "{shown}");
+        let commented = without_secrets("-- what's new\nSELECT * FROM segments($$https://host/talk.mp4?X-Amz-Signature=secret$$)");
+        assert!(!commented.contains("secret") && commented.contains("what's new\nSELECT"), "{commented}");
+        assert!(shown.starts_with("SELECT * FROM segments('") && shown.ends_with(", 30) WHERE track = 'video'"), "{shown}");
+    }
+
+    #[test]
+    fn a_canceled_statement_is_off_the_list_when_it_has_ended() {
+        let statements = Statements::default();
+        let entry = statements.enter("SELECT 1", &CancellationToken::new());
+        assert!(!statements.cancel(entry.number() + 1));
+        assert!(statements.cancel(entry.number()) && entry.cancel.is_cancelled());
+        drop(entry);
+        assert!(statements.all().is_empty() && statements.so_far() == 1);
+    }
 }

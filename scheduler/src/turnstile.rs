@@ -41,14 +41,29 @@ impl Turnstile {
         }
     }
 
-    /// Sets how many rows may be in at a time. Those that are in stay.
-    pub(crate) fn make_room(&self, room: usize) {
-        self.inside(|inside| inside.room = room);
+    /// Lets a row in that is not worth a wait: if nobody waits, and fewer than `limit` rows are in.
+    pub(crate) fn try_enter(&self, statement: u64, limit: usize) -> Option<Permit> {
+        let entered = self.inside(|inside| {
+            inside.waiting.retain(|(_, sender)| !sender.is_closed());
+            let may = inside.waiting.is_empty() && inside.held.values().sum::<usize>() < limit.min(inside.room);
+            if may {
+                *inside.held.entry(statement).or_default() += 1;
+            }
+            may
+        });
+        entered.then(|| Permit { turnstile: self.clone(), statement })
+    }
+
+    /// Sets how many rows may be in at a time. Those that are in stay. `room` is asked inside, so that of two who change it at once the
+    /// later has looked later.
+    pub(crate) fn make_room(&self, room: impl FnOnce() -> usize) {
+        self.inside(|inside| inside.room = room());
         self.let_in();
     }
 
     /// Rows that are in.
-    pub(crate) fn held(&self) -> usize {
+    #[cfg(test)]
+    fn held(&self) -> usize {
         self.inside(|inside| inside.held.values().sum())
     }
 
@@ -101,7 +116,7 @@ mod tests {
         let turnstile = Turnstile::default();
         let mut waiting = Box::pin(turnstile.enter(1));
         assert!(waiting.as_mut().now_or_never().is_none());
-        turnstile.make_room(1);
+        turnstile.make_room(|| 1);
         let permit = waiting.now_or_never().unwrap();
         assert!(turnstile.enter(1).now_or_never().is_none());
         drop(permit);
@@ -111,7 +126,7 @@ mod tests {
     #[test]
     fn a_newcomer_does_not_wait_behind_all_rows_of_another() {
         let turnstile = Turnstile::default();
-        turnstile.make_room(2);
+        turnstile.make_room(|| 2);
         let mut first = [1, 1].map(|statement| turnstile.enter(statement).now_or_never().unwrap()).into_iter();
         let mut big = Box::pin(turnstile.enter(1));
         assert!(big.as_mut().now_or_never().is_none());
@@ -125,13 +140,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_worth_a_wait_goes_behind_those_who_wait() {
+        let turnstile = Turnstile::default();
+        turnstile.make_room(|| 2);
+        let first = turnstile.try_enter(1, 1).unwrap();
+        assert!(turnstile.try_enter(1, 1).is_none(), "beyond its limit");
+        let second = turnstile.try_enter(1, 2).unwrap();
+        let mut waiting = Box::pin(turnstile.enter(2));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        assert!(turnstile.try_enter(1, 9).is_none());
+        drop((first, second));
+        assert!(waiting.now_or_never().is_some());
+    }
+
+    #[test]
     fn who_gave_up_takes_no_room() {
         let turnstile = Turnstile::default();
         drop(turnstile.enter(1));
         let mut gone = Box::pin(turnstile.enter(1));
         assert!(gone.as_mut().now_or_never().is_none());
         drop(gone);
-        turnstile.make_room(1);
+        turnstile.make_room(|| 1);
         assert_eq!(turnstile.held(), 0);
         assert!(turnstile.enter(2).now_or_never().is_some());
         assert_eq!(turnstile.held(), 0);

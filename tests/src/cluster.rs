@@ -311,6 +311,11 @@ impl Role {
         processes_in(&self.scratch()).iter().any(|line| line.contains("-copyts"))
     }
 
+    /// Does FFmpeg encode for it, as slowly as it was told to?
+    pub fn encodes_slowly(&self) -> bool {
+        processes_in(&self.scratch()).iter().any(|line| line.contains("-readrate"))
+    }
+
     /// Waits for its end; gives its exit code.
     ///
     /// # Panics
