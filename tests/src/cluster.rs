@@ -188,16 +188,10 @@ impl Cluster {
     /// The body of what the scheduler answers by HTTP.
     pub fn http(&self, method: &str, path: &str) -> Option<String> {
         let url = format!("http://{}{path}", self.address());
-        let mut command = match &self.network {
-            Some(network) => {
-                let mut command = Command::new("ip");
-                command.args(["netns", "exec", &network.scheduler(), "curl"]);
-                command
-            }
-            None => Command::new("curl"),
-        };
-        let output = command.args(["-sS", "--max-time", "5", "-X", method, &url]).output().ok()?;
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+        match &self.network {
+            Some(network) => curl(Command::new("ip").args(["netns", "exec", &network.scheduler(), "curl"]), method, &url),
+            None => http(method, &url),
+        }
     }
 
     /// The network that the roles are in.
@@ -285,6 +279,16 @@ impl Drop for Cluster {
             let _ = role.child.wait();
         }
     }
+}
+
+/// The body of what is answered by HTTP.
+pub fn http(method: &str, url: &str) -> Option<String> {
+    curl(&mut Command::new("curl"), method, url)
+}
+
+fn curl(command: &mut Command, method: &str, url: &str) -> Option<String> {
+    let output = command.args(["-sS", "--max-time", "5", "-X", method, url]).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 impl Role {

@@ -310,6 +310,23 @@ fn a_slow_row_is_run_a_second_time_and_the_first_to_finish_counts() {
 }
 
 #[test]
+fn an_executor_tells_probes_how_it_stands() {
+    let ffmpeg = Wrapper::new();
+    let mut cluster = Cluster::start(0, &ffmpeg.path(), &[]);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap().to_string();
+    drop(free);
+    cluster.add_executor(&["--http", &address]);
+    let says = |path: &str| spool_tests::cluster::http("GET", &format!("http://{address}{path}")).unwrap_or_default();
+    until("readiness", SOON, || (says("/readyz") == "ok").then_some(()));
+    assert_eq!(says("/livez"), "ok");
+    assert!(says("/metrics").contains("\nspool_executor_member 1\n"), "{}", says("/metrics"));
+    cluster.kill_scheduler();
+    until("the loss", SOON, || (says("/readyz") == "looking for the scheduler").then_some(()));
+    assert_eq!(cluster.drain_executor(0, SOON), Some(0));
+}
+
+#[test]
 fn who_does_not_fit_is_refused_with_the_remedy() {
     let setting = Setting::new();
     let mut cluster = Cluster::start(0, &setting.ffmpeg.path(), &["--token", "open sesame", "--patience", "2"]);
