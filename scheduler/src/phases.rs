@@ -44,7 +44,7 @@ impl Encode {
 
     /// The projection over rows that are at hand, a partition per batch.
     pub(crate) fn over(&self, rows: Vec<RecordBatch>) -> Result<LogicalPlan> {
-        let input = Arc::new(table(self.input().schema(), rows)?);
+        let input = Arc::new(table(self.input().schema(), rows.into_iter().map(|row| vec![row]).collect())?);
         let projection = Projection::try_new_with_schema(self.projection.expr.clone(), input, self.projection.schema.clone())?;
         Ok(LogicalPlan::Projection(projection))
     }
@@ -65,8 +65,8 @@ pub(crate) fn find_encode(plan: &LogicalPlan) -> Result<Option<Encode>> {
 
 /// The plan with the first projection that calls `transcode` replaced by what it gave.
 pub(crate) fn replace_encode(plan: LogicalPlan, encode: &Encode, gave: Vec<RecordBatch>) -> Result<LogicalPlan> {
-    let table = table(encode.schema(), gave)?;
-    let mut table = Some(table);
+    // One partition, so that what follows is one task, whatever the number of rows.
+    let mut table = Some(table(encode.schema(), vec![gave])?);
     plan.transform_up_with_subqueries(|node| match encode_of(&node)? {
         Some(_) => Ok(table.take().map_or_else(|| Transformed::no(node), Transformed::yes)),
         None => Ok(Transformed::no(node)),
@@ -89,17 +89,18 @@ fn encode_of(node: &LogicalPlan) -> Result<Option<Encode>> {
     Ok(segment.map(|segment| Encode { projection: projection.clone(), segment }))
 }
 
-/// A plan that gives these batches, a partition each, under the columns of `schema`.
+/// A plan that gives these partitions under the columns of `schema`.
 ///
 /// A table's columns all have the table's qualifier, and the plan above may know them by others: so the table numbers them, and a
 /// projection gives them their names.
-fn table(schema: &DFSchema, batches: Vec<RecordBatch>) -> Result<LogicalPlan> {
+fn table(schema: &DFSchema, partitions: Vec<Vec<RecordBatch>>) -> Result<LogicalPlan> {
     let name = |at: usize| format!("column_{at}");
     let numbered = |(at, field): (usize, &Arc<Field>)| field.as_ref().clone().with_name(name(at));
     let fields: Vec<Field> = schema.fields().iter().enumerate().map(numbered).collect();
     let numbered = Arc::new(Schema::new(fields));
-    let rename = |batch: RecordBatch| Ok(vec![RecordBatch::try_new(numbered.clone(), batch.columns().to_vec())?]);
-    let mut partitions = batches.into_iter().map(rename).collect::<Result<Vec<_>>>()?;
+    let rename = |batch: RecordBatch| Ok(RecordBatch::try_new(numbered.clone(), batch.columns().to_vec())?);
+    let renamed = partitions.into_iter().map(|batches| batches.into_iter().map(rename).collect::<Result<Vec<_>>>());
+    let mut partitions = renamed.collect::<Result<Vec<_>>>()?;
     if partitions.is_empty() {
         partitions.push(Vec::new());
     }

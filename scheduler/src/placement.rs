@@ -2,7 +2,10 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use ballista_core::{
@@ -87,6 +90,8 @@ impl Drop for Placed {
 pub(crate) struct Placement {
     pub(crate) members: Members,
     pub(crate) placements: Placements,
+    /// Counts tasks that are of no row.
+    pub(crate) turn: Arc<AtomicUsize>,
 }
 
 #[async_trait::async_trait]
@@ -110,7 +115,6 @@ impl DistributionPolicy for Placement {
         }
         // What is not a row goes first: merges and listings take milliseconds, and somebody waits for them.
         named.sort_by_key(|(order, ..)| *order);
-        let mut turn = 0;
         let (active, leaving): (Vec<String>, Vec<String>) =
             executors.iter().map(|executor| executor.executor_id.clone()).partition(|id| self.members.is_active(id));
         let helpers = if active.is_empty() { leaving } else { active };
@@ -121,7 +125,8 @@ impl DistributionPolicy for Placement {
                 let id = match order {
                     Some(_) => self.place_row(&name, &executors),
                     None => {
-                        turn += 1;
+                        // In turns, also from one attempt to the next: so a job that failed on one executor goes to another.
+                        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
                         (!helpers.is_empty()).then(|| helpers[turn % helpers.len()].clone())
                     }
                 };

@@ -140,7 +140,7 @@ impl Scheduler {
         let (members, placements, reports, turnstile) =
             (Members::default(), Placements::default(), Reports::default(), Turnstile::default());
         let session_config = session_config();
-        let placement = Placement { members: members.clone(), placements: placements.clone() };
+        let placement = Placement { members: members.clone(), placements: placements.clone(), turn: Arc::default() };
         let config = Arc::new(config(address, &session_config, machine.clone(), placement));
         let engine = |e: ballista_core::error::BallistaError| Error::from_engine(&e.to_string());
         let cluster = BallistaCluster::new_from_config(&config).await.map_err(engine)?;
