@@ -252,7 +252,8 @@ impl Session<'_> {
                         warn!(in_hand = tasks.jobs().len(), "the grace is over: rows in hand are given up");
                         return Ok(());
                     }
-                    let _ = outbound.try_send(said(from_executor::Message::Pulse(Pulse { jobs: tasks.jobs() })));
+                    let trouble = self.machine.trouble().unwrap_or_default();
+                    let _ = outbound.try_send(said(from_executor::Message::Pulse(Pulse { jobs: tasks.jobs(), trouble })));
                 }
             }
         }

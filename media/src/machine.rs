@@ -23,6 +23,10 @@ use crate::{
 /// Progress events that a slow listener may fall behind before it misses some.
 const EVENT_QUEUE: usize = 4096;
 
+/// Where less scratch space is left no row is begun: so many bytes, or where all of it is small a share of it.
+const SCRATCH_LEAST: u64 = 256 << 20;
+const SCRATCH_LEAST_SHARE: u64 = 16;
+
 /// Scratch folders are named like this, so that those of dead processes can be told and removed.
 const SCRATCH_PREFIX: &str = "spool-scratch-";
 
@@ -175,6 +179,15 @@ impl Machine {
         let failed = |source: nix::Error| Error::Scratch { path: self.scratch().to_owned(), source: source.into() };
         let stat = nix::sys::statvfs::statvfs(self.scratch()).map_err(failed)?;
         Ok(stat.blocks_available() * stat.fragment_size())
+    }
+
+    /// Why no row can be worked on here now, if none can.
+    pub fn trouble(&self) -> Option<String> {
+        let stat = nix::sys::statvfs::statvfs(self.scratch()).ok()?;
+        let (free, all) = (stat.blocks_available(), stat.blocks());
+        let least = (SCRATCH_LEAST / stat.fragment_size().max(1)).min(all / SCRATCH_LEAST_SHARE);
+        let mib = (free * stat.fragment_size()) >> 20;
+        (free < least).then(|| format!("scratch space is full: {mib} MiB left in {}", self.scratch().display()))
     }
 
     /// Removes the scratch folder now: for a process that ends while something may still hold this machine.

@@ -85,12 +85,10 @@ impl Error {
         }
     }
 
-    /// Nobody came to work for so long.
-    pub(crate) fn no_executors(patience: std::time::Duration) -> Self {
+    /// Nobody worked for so long, and why.
+    pub(crate) fn no_executors(why: &str, patience: std::time::Duration) -> Self {
         let seconds = patience.as_secs();
-        Self::NoExecutors {
-            message: format!("no executor joined for {seconds} s: start one with `spool executor --scheduler HOST:PORT`"),
-        }
+        Self::NoExecutors { message: format!("{why} for {seconds} s: start one with `spool executor --scheduler HOST:PORT`") }
     }
 
     /// The same, after so many attempts.

@@ -23,6 +23,11 @@ struct Shown {
     slots: usize,
     rows: usize,
     draining: bool,
+    /// Rows keep failing on it, so that it is the last choice.
+    rests: bool,
+    /// Why it takes no rows, if it cannot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trouble: Option<String>,
     seconds: u64,
 }
 
@@ -51,6 +56,8 @@ async fn executors(State(scheduler): State<Scheduler>, headers: HeaderMap) -> Re
             id,
             rows: member.rows(),
             seconds: member.joined.elapsed().as_secs(),
+            rests: member.rests(),
+            trouble: member.trouble,
             host: member.host,
             slots: member.slots,
             draining: member.draining,

@@ -10,6 +10,7 @@ use std::{
 };
 
 use tokio::sync::watch;
+use tracing::warn;
 
 /// The executors of a scheduler.
 #[derive(Debug, Clone)]
@@ -39,6 +40,11 @@ pub(crate) struct Member {
     placed: HashSet<String>,
     /// Jobs that it said it has in hand, when it said so last.
     in_hand: HashSet<String>,
+    /// Why it can take no rows, as it said last.
+    pub(crate) trouble: Option<String>,
+    /// Rows that failed on it since one succeeded, and when the last did.
+    failures: u32,
+    failed: Option<Instant>,
 }
 
 /// A change of the list, in numbers.
@@ -46,9 +52,14 @@ pub(crate) struct Member {
 pub(crate) struct Count {
     /// That the engine can reach.
     pub(crate) executors: usize,
-    /// Of those that are not draining.
+    /// Of those that take rows.
     pub(crate) slots: usize,
 }
+
+/// An executor on which so many rows failed one after the other is left alone for so long: something is wrong with it, and since it fails
+/// fast, it would always be the one that is free.
+const FAILURES: u32 = 3;
+const REST: Duration = Duration::from_secs(30);
 
 /// A job that nobody was heard to have in hand for so long is lost: the engine forgot it.
 pub(crate) const FORGOTTEN_AFTER: Duration = Duration::from_secs(10);
@@ -70,6 +81,9 @@ impl Members {
             joined: Instant::now(),
             placed: HashSet::new(),
             in_hand: HashSet::new(),
+            trouble: None,
+            failures: 0,
+            failed: None,
         };
         self.change(|list| match list.entry(id.to_owned()) {
             std::collections::hash_map::Entry::Occupied(_) => false,
@@ -94,10 +108,32 @@ impl Members {
         });
     }
 
-    /// Notes what an executor has in hand.
-    pub(crate) fn pulse(&self, id: &str, in_hand: HashSet<String>) {
+    /// Notes what an executor has in hand, and why it can take no rows if it cannot. Tells whether that has changed.
+    pub(crate) fn pulse(&self, id: &str, in_hand: HashSet<String>, trouble: Option<String>) -> bool {
+        let changed = self.list().get_mut(id).is_some_and(|member| {
+            let changed = member.trouble.is_some() != trouble.is_some();
+            (member.in_hand, member.trouble) = (in_hand, trouble);
+            changed
+        });
+        if changed {
+            self.0.changes.send_modify(|changes| *changes += 1);
+        }
+        changed
+    }
+
+    /// Notes that a row succeeded on an executor, or failed there.
+    pub(crate) fn judge(&self, id: &str, succeeded: bool) {
         if let Some(member) = self.list().get_mut(id) {
-            member.in_hand = in_hand;
+            (member.failures, member.failed) =
+                if succeeded { (0, None) } else { (member.failures.saturating_add(1), Some(Instant::now())) };
+            if member.failures == FAILURES {
+                warn!(
+                    executor = id,
+                    host = member.host,
+                    rest_s = REST.as_secs(),
+                    "rows keep failing there: it gets none for a while"
+                );
+            }
         }
     }
 
@@ -112,7 +148,27 @@ impl Members {
 
     /// Does an executor take new work?
     pub(crate) fn is_active(&self, id: &str) -> bool {
-        self.list().get(id).is_some_and(|member| !member.draining)
+        self.list().get(id).is_some_and(Member::takes_rows)
+    }
+
+    /// Why nothing gets on: nobody who can take rows is here, and nobody has one in hand.
+    pub(crate) fn idle_for_good(&self) -> Option<String> {
+        let list = self.list();
+        let mut ready = list.values().filter(|member| member.ready).peekable();
+        if ready.peek().is_none() {
+            return Some("no executor joined".to_owned());
+        }
+        if ready.any(|member| member.takes_rows() || member.rows() > 0) {
+            return None;
+        }
+        let troubles = list.values().map(|member| {
+            format!(
+                "{}: {}",
+                member.host,
+                member.trouble.as_deref().unwrap_or(if member.draining { "leaving" } else { "not reached" })
+            )
+        });
+        Some(format!("no executor takes rows ({})", troubles.collect::<Vec<_>>().join("; ")))
     }
 
     /// Somebody that the engine can reach.
@@ -123,7 +179,7 @@ impl Members {
     pub(crate) fn count(&self) -> Count {
         let list = self.list();
         let ready = || list.values().filter(|member| member.ready);
-        Count { executors: ready().count(), slots: ready().filter(|member| !member.draining).map(|member| member.slots).sum() }
+        Count { executors: ready().count(), slots: ready().filter(|member| member.takes_rows()).map(|member| member.slots).sum() }
     }
 
     /// Everybody, by id, in order.
@@ -138,21 +194,21 @@ impl Members {
         self.0.changes.subscribe()
     }
 
-    /// The executor that a job should go to, with a free slot there taken for it: one that it was not tried on if there is any, then the
-    /// one with the most free slots. `tried` are those that it was tried on, `ready` tells whether the engine knows one already.
+    /// The executor that a job should go to, with a free slot there taken for it. One that rows keep failing on is the last choice, and
+    /// one that this row was tried on the last but one; of equals it is the one with the most free slots. Who is a better choice and busy
+    /// is waited for. `tried` are those that it was tried on, `ready` tells whether the engine knows one already.
     pub(crate) fn place(&self, job: &str, tried: &HashSet<String>, ready: impl Fn(&str) -> bool) -> Option<String> {
         let mut list = self.list();
+        let takes = || list.iter().filter(|(id, member)| member.takes_rows() && ready(id));
+        let rank = |id: &str, member: &Member| (member.rests(), tried.contains(id));
+        let best = takes().map(|(id, member)| rank(id, member)).min()?;
         let free = |member: &Member| member.slots.saturating_sub(member.placed.len());
-        let takes = |id: &str, member: &Member| !member.draining && ready(id);
-        // Where all that are left were tried already, waiting for another is of no use: the first to be free is taken.
-        let others = list.iter().any(|(id, member)| takes(id, member) && !tried.contains(id));
-        let best = list
-            .iter()
-            .filter(|(id, member)| takes(id, member) && free(member) > 0 && !(others && tried.contains(*id)))
+        let id = takes()
+            .filter(|(id, member)| rank(id, member) == best && free(member) > 0)
             .max_by(|(one_id, one), (other_id, other)| free(one).cmp(&free(other)).then_with(|| other_id.cmp(one_id)))
             .map(|(id, _)| id.clone())?;
-        list.get_mut(&best)?.placed.insert(job.to_owned());
-        Some(best)
+        list.get_mut(&id)?.placed.insert(job.to_owned());
+        Some(id)
     }
 
     /// Gives the slot of a job back.
@@ -187,6 +243,15 @@ impl Member {
     /// Rows that were placed on it and have not ended.
     pub(crate) fn rows(&self) -> usize {
         self.placed.len()
+    }
+
+    fn takes_rows(&self) -> bool {
+        !self.draining && self.trouble.is_none()
+    }
+
+    /// Is it left alone, because rows keep failing on it?
+    pub(crate) fn rests(&self) -> bool {
+        self.failures >= FAILURES && self.failed.is_some_and(|failed| failed.elapsed() < REST)
     }
 }
 
@@ -230,11 +295,42 @@ mod tests {
     #[test]
     fn what_an_executor_has_in_hand_is_what_it_said_last() {
         let members = two();
-        members.pulse("a", HashSet::from(["1".to_owned()]));
+        members.pulse("a", HashSet::from(["1".to_owned()]), None);
         assert!(members.holds("a", "1") && members.anybody_holds("1") && !members.holds("b", "1"));
-        members.pulse("a", HashSet::new());
+        members.pulse("a", HashSet::new(), None);
         assert!(!members.holds("a", "1"));
         members.leave("a");
         assert!(!members.has("a") && !members.reached("a"));
+    }
+    #[test]
+    fn who_cannot_work_gets_nothing_until_it_can() {
+        let members = two();
+        let full = || Some("the disk is full".to_owned());
+        assert!(members.pulse("a", HashSet::new(), full()) && !members.pulse("a", HashSet::new(), full()));
+        assert_eq!(members.count(), Count { executors: 2, slots: 1 });
+        let place = |job| members.place(job, &HashSet::new(), |_| true);
+        assert_eq!(place("1").as_deref(), Some("b"));
+        assert_eq!((place("2"), members.idle_for_good()), (None, None));
+        members.ended("b", "1");
+        members.drain("b");
+        assert_eq!(members.idle_for_good().map(|why| why.contains("one: the disk is full")), Some(true));
+        assert!(members.pulse("a", HashSet::new(), None));
+        assert_eq!((place("2").as_deref(), members.idle_for_good()), (Some("a"), None));
+    }
+
+    #[test]
+    fn who_fails_everything_is_the_last_choice() {
+        let members = two();
+        let place = |job| members.place(job, &HashSet::new(), |_| true);
+        (0..FAILURES).for_each(|_| members.judge("a", false));
+        assert_eq!((place("1").as_deref(), place("2")), (Some("b"), None), "b will be free");
+        assert_eq!(members.place("2", &HashSet::from(["b".to_owned()]), |_| true), None, "b again before a");
+        members.drain("b");
+        assert_eq!(place("2").as_deref(), Some("a"), "there is nobody else");
+        members.ended("a", "2");
+        assert!(members.join("c", "three".to_owned(), 1) && members.reached("c"));
+        assert_eq!(place("3").as_deref(), Some("c"));
+        members.judge("a", true);
+        assert_eq!(place("4").as_deref(), Some("a"));
     }
 }

@@ -152,7 +152,8 @@ impl Membership {
                                 let _ = outbound.try_send(Ok(FromScheduler { message: Some(message) }));
                             }
                             unwanted = now;
-                            self.members.pulse(id, jobs);
+                            let trouble = Some(pulse.trouble).filter(|trouble| !trouble.is_empty());
+                            self.note(id, jobs, trouble);
                         }
                         Ok(Some(FromExecutor { message })) => self.hear(id, message),
                         Ok(None) => return "it left".to_owned(),
@@ -167,6 +168,17 @@ impl Membership {
                     let _ = outbound.try_send(Ok(FromScheduler { message: Some(from_scheduler::Message::Pulse(Pulse::default())) }));
                 }
             }
+        }
+    }
+
+    fn note(&self, id: &str, jobs: HashSet<String>, trouble: Option<String>) {
+        let says = trouble.clone();
+        if self.members.pulse(id, jobs, trouble) {
+            match says {
+                Some(trouble) => warn!(executor = id, trouble, "executor can take no rows"),
+                None => info!(executor = id, "executor takes rows again"),
+            }
+            self.make_room();
         }
     }
 

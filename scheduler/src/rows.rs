@@ -97,11 +97,12 @@ impl Rows<'_> {
         let mut waiting = self.longest_last();
         let mut running: FuturesUnordered<BoxFuture<'_, Ended>> = FuturesUnordered::new();
         let mut resting: FuturesUnordered<BoxFuture<'_, usize>> = FuturesUnordered::new();
+        let turns = self.scheduler.turnstile.turns(self.statement);
         let mut turn: Option<BoxFuture<'_, Permit>> = None;
         let mut look = tokio::time::interval(LOOK);
         while rows.iter().any(|row| row.gave.is_none()) {
             if turn.is_none() && !waiting.is_empty() {
-                turn = Some(Box::pin(self.scheduler.turnstile.enter(self.statement)));
+                turn = Some(Box::pin(turns.next()));
             }
             tokio::select! {
                 biased;
@@ -121,7 +122,7 @@ impl Rows<'_> {
                     if waiting.is_empty() && resting.is_empty() {
                         let slots = self.scheduler.members.count().slots;
                         for row in self.left_behind(&rows) {
-                            let Some(permit) = self.scheduler.turnstile.try_enter(self.statement, slots) else { break };
+                            let Some(permit) = turns.try_next(slots) else { break };
                             running.push(self.double(&mut rows[row], row, permit));
                         }
                     }
@@ -202,6 +203,9 @@ impl Rows<'_> {
     fn ended<'a>(&self, rows: &mut [Row], ended: Ended) -> Result<Option<BoxFuture<'a, usize>>> {
         let Ended { row: number, run, executor, result } = ended;
         let row = &mut rows[number];
+        if let Some(executor) = &executor {
+            self.judge(executor, &result);
+        }
         let this = row.runs.iter().position(|other| other.number == run).map(|at| row.runs.swap_remove(at));
         if row.gave.is_some() {
             // The slower of two.
@@ -249,6 +253,18 @@ impl Rows<'_> {
             tokio::time::sleep(wait).await;
             number
         })))
+    }
+
+    /// Notes what an attempt says of its executor; one that was lost or canceled says nothing, nor does bad input.
+    fn judge(&self, executor: &str, result: &Result<RecordBatch>) {
+        match result {
+            Ok(_) => self.scheduler.members.judge(executor, true),
+            Err(Error::Lost { .. } | Error::Canceled) => {}
+            Err(error) if matches!(error, Error::Engine { .. }) || error.kind() == ErrorKind::Transient => {
+                self.scheduler.members.judge(executor, false);
+            }
+            Err(_) => {}
+        }
     }
 
     fn again(&self, row: usize, reason: &str) {

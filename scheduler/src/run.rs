@@ -242,10 +242,12 @@ impl Scheduler {
         let mut alone = None;
         loop {
             look.tick().await;
-            if self.members.count().executors > 0 {
-                alone = None;
-            } else if alone.get_or_insert_with(Instant::now).elapsed() > patience {
-                return Error::no_executors(patience);
+            match self.members.idle_for_good() {
+                None => alone = None,
+                Some(why) if alone.get_or_insert_with(Instant::now).elapsed() > patience => {
+                    return Error::no_executors(&why, patience);
+                }
+                Some(_) => {}
             }
         }
     }
