@@ -37,6 +37,42 @@ pub struct Cluster {
     ffmpeg: Option<PathBuf>,
     network: Option<Network>,
     scratch_bytes: Option<u64>,
+    clock: Option<Clock>,
+}
+
+/// A wall clock that can be set, for the roles that are started with it.
+#[derive(Debug, Clone)]
+pub struct Clock {
+    library: PathBuf,
+    file: PathBuf,
+}
+
+impl Clock {
+    /// A clock that goes right, kept in `folder`.
+    ///
+    /// # Panics
+    /// Where libfaketime is missing: `make setup` comes first.
+    pub fn new(folder: &Path) -> Self {
+        let listed = Command::new("sh").args(["-c", "ls /usr/lib/*/faketime/libfaketimeMT.so.1"]).output().unwrap();
+        let library = String::from_utf8_lossy(&listed.stdout).lines().next().map(PathBuf::from);
+        let clock = Self { library: library.expect("libfaketime is missing: run `make setup` first"), file: folder.join("clock") };
+        clock.jump(0);
+        clock
+    }
+
+    /// From now on it is so many hours ahead, or behind.
+    ///
+    /// # Panics
+    /// Where it cannot be set.
+    pub fn jump(&self, hours: i32) {
+        std::fs::write(&self.file, format!("{hours:+}h\n")).unwrap();
+    }
+
+    fn of(&self, command: &mut Command) {
+        command.env("LD_PRELOAD", &self.library).env("FAKETIME_TIMESTAMP_FILE", &self.file);
+        // Only the wall clock: no system sets the other one.
+        command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("FAKETIME_DONT_RESET", "1");
+    }
 }
 
 /// A process with a folder of its own.
@@ -77,6 +113,7 @@ impl Cluster {
             ffmpeg: Some(ffmpeg.to_owned()),
             network,
             scratch_bytes,
+            clock: None,
         };
         cluster.start_scheduler();
         for _ in 0..executors {
@@ -84,6 +121,11 @@ impl Cluster {
         }
         cluster.wait_for_slots(executors);
         cluster
+    }
+
+    /// Roles that are started from now on go by this clock.
+    pub fn set_clock(&mut self, clock: Clock) {
+        self.clock = Some(clock);
     }
 
     /// `HOST:PORT` of the scheduler.
@@ -121,22 +163,34 @@ impl Cluster {
     /// # Panics
     /// Where it cannot be started.
     pub fn add_executor(&mut self, more: &[&str]) -> usize {
-        let ffmpeg = self.ffmpeg.clone();
-        self.add_executor_with(more, ffmpeg)
+        self.add_executor_of(1, more)
     }
 
-    /// The same, with another FFmpeg.
+    /// The same, with so many slots.
+    ///
+    /// # Panics
+    /// Where it cannot be started.
+    pub fn add_executor_of(&mut self, slots: usize, more: &[&str]) -> usize {
+        let ffmpeg = self.ffmpeg.clone();
+        self.start_executor(slots, more, ffmpeg)
+    }
+
+    /// The same as [`Cluster::add_executor`], with another FFmpeg.
     ///
     /// # Panics
     /// Where it cannot be started.
     pub fn add_executor_with(&mut self, more: &[&str], ffmpeg: Option<PathBuf>) -> usize {
+        self.start_executor(1, more, ffmpeg)
+    }
+
+    fn start_executor(&mut self, slots: usize, more: &[&str], ffmpeg: Option<PathBuf>) -> usize {
         let number = self.executors.len();
         let (scheduler, inside) = match &self.network {
             Some(network) => (format!("{}:{}", network.add_executor(number), self.port), Some(network.executor(number))),
             None => (self.address(), None),
         };
         let mut args: Vec<String> =
-            ["executor", "--scheduler", &scheduler, "--slots", "1"].iter().map(|arg| (*arg).to_owned()).collect();
+            ["executor", "--scheduler", &scheduler, "--slots", &slots.to_string()].iter().map(|arg| (*arg).to_owned()).collect();
         args.extend(more.iter().map(|arg| (*arg).to_owned()));
         let role = self.role(&format!("executor-{number}"), &args, ffmpeg, inside);
         self.executors.push(Some(role));
@@ -164,6 +218,9 @@ impl Cluster {
         command.env("SPOOL_SCRATCH", folder.join("scratch")).env("HOME", "/nonexistent").env("NO_COLOR", "1");
         if let Some(ffmpeg) = ffmpeg {
             command.env("SPOOL_FFMPEG", ffmpeg);
+        }
+        if let Some(clock) = &self.clock {
+            clock.of(&mut command);
         }
         // For whoever looks into a failure.
         if let Some(filter) = std::env::var_os("SPOOL_TEST_LOG") {
@@ -292,6 +349,23 @@ fn curl(command: &mut Command, method: &str, url: &str) -> Option<String> {
 }
 
 impl Role {
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Takes all the scratch space that is left; gives the file that does.
+    ///
+    /// # Panics
+    /// Where nothing can be written there at all.
+    pub fn fill_scratch(&self) -> PathBuf {
+        use std::io::Write;
+        let path = self.scratch().join("filler");
+        let mut file = File::create(&path).unwrap();
+        while file.write_all(&[0; 4096]).is_ok() {}
+        path
+    }
+
     /// Sends a signal.
     ///
     /// # Panics
@@ -411,6 +485,18 @@ impl Network {
     /// Where it cannot be cut.
     pub fn cut(&self, number: usize) {
         assert!(ip(&format!("-n {} link set e{number} down", self.scheduler())));
+    }
+
+    /// Lets so many bits a second through the link of an executor, in either direction.
+    ///
+    /// # Panics
+    /// Where it cannot be limited.
+    pub fn slow(&self, number: usize, bits_per_second: u32) {
+        for (namespace, device) in [(self.scheduler(), format!("e{number}")), (self.executor(number), "up0".to_owned())] {
+            let args = format!("-n {namespace} qdisc add dev {device} root tbf rate {bits_per_second} burst 4kb latency 2s");
+            let output = Command::new("tc").args(args.split(' ')).output().unwrap();
+            assert!(output.status.success(), "tc {args}: {}", String::from_utf8_lossy(&output.stderr));
+        }
     }
 
     /// Mends the link of an executor.

@@ -23,15 +23,16 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// How long processes of a `spool` that ended may take to be gone.
 const GONE_WITHIN: Duration = Duration::from_secs(2);
 
-/// The binary that this workspace built: beside the tests themselves.
+/// The binary that this workspace built: beside this program, or above the folder of tests and examples.
 ///
 /// # Panics
 /// Where it is not built: `cargo build --workspace` comes first.
 pub fn binary() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let path = test.ancestors().nth(2).unwrap().join("spool");
-    assert!(path.exists(), "{} is missing: run `cargo build --workspace` first", path.display());
-    path
+    let ours = std::env::current_exe().unwrap();
+    let mut folders = ours.ancestors().skip(1).take(2).map(|folder| folder.join("spool"));
+    folders
+        .find(|path| path.is_file())
+        .unwrap_or_else(|| panic!("there is no spool near {}: build the workspace first", ours.display()))
 }
 
 /// Waits until `condition` gives something.

@@ -6,7 +6,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -159,19 +159,11 @@ fn disturb(cluster: &mut Cluster, disturbance: Disturbance, victim: usize) -> Op
             return Some(Box::new(move |cluster| cluster.network().mend(victim)));
         }
         Disturbance::FillScratch => {
-            let filler = cluster.executor(victim).scratch().join("filler");
-            fill(&filler);
+            let filler = cluster.executor(victim).fill_scratch();
             return Some(Box::new(move |_| std::fs::remove_file(filler).unwrap()));
         }
     }
     None
-}
-
-/// Takes all space there is.
-fn fill(path: &PathBuf) {
-    use std::io::Write;
-    let mut file = std::fs::File::create(path).unwrap();
-    while file.write_all(&[0; 4096]).is_ok() {}
 }
 
 /// Encodes that began when every rung of their row was recorded already.

@@ -9,7 +9,7 @@ use std::{
 
 use nix::sys::signal::Signal;
 use spool_tests::{
-    cluster::Cluster,
+    cluster::{Clock, Cluster, Network},
     folder, footage,
     run::{Ran, Running, Spool, until},
     wrapper::Wrapper,
@@ -204,8 +204,10 @@ fn a_frozen_executor_is_replaced_and_does_no_harm_when_it_thaws() {
     cluster.stop();
 }
 
+/// `SPOOL_AWAY=60` keeps it away for so many seconds.
 #[test]
 fn a_scheduler_that_restarts_finds_its_executors_and_its_clients_again() {
+    let away = Duration::from_secs(std::env::var("SPOOL_AWAY").ok().and_then(|text| text.parse().ok()).unwrap_or(0));
     let setting = Setting::new();
     let mut cluster = Cluster::start(2, &setting.ffmpeg.path(), &[]);
     setting.take(0.5);
@@ -218,11 +220,13 @@ fn a_scheduler_that_restarts_finds_its_executors_and_its_clients_again() {
         until("a slow encode", SOON, || cluster.executor(number).encodes_slowly().then_some(()));
     }
     cluster.kill_scheduler();
+    let died = Instant::now();
     for number in cluster.numbers() {
         // Nobody waits for what they had in hand any more.
         until("the end of orphaned encodes", Duration::from_secs(10), || (!cluster.executor(number).encodes()).then_some(()));
     }
     setting.ffmpeg.hurry();
+    until("the scheduler having been away for long enough", away + SOON, || (died.elapsed() >= away).then_some(()));
     cluster.start_scheduler();
     cluster.wait_for_slots(2);
     setting.made_the_same(&running.wait());
@@ -259,6 +263,63 @@ fn a_cancel_reaches_ffmpeg_within_a_second_whoever_says_it() {
     }
     setting.ffmpeg.hurry();
     setting.made_the_same(&setting.start(&cluster).wait());
+    cluster.stop();
+}
+
+#[test]
+fn an_executor_whose_disk_is_full_gets_no_rows_until_there_is_space() {
+    let Some(network) = Network::new() else { return };
+    let setting = Setting::new();
+    let mut cluster = Cluster::start_in(Some(network), Some(8 << 20), 2, &setting.ffmpeg.path(), &[]);
+    let filler = cluster.executor(0).fill_scratch();
+    until("the full disk being told", SOON, || (cluster.demand()?["slots"] == 1).then_some(()));
+    let listed = cluster.http("GET", "/executors").unwrap();
+    assert!(listed.contains("scratch space is full: 0 MiB left in "), "{listed}");
+    let ran = setting.start(&cluster).wait();
+    setting.made_the_same(&ran);
+    assert!(!ran.stderr.contains("runs again"), "{}", ran.stderr);
+    std::fs::remove_file(filler).unwrap();
+    cluster.wait_for_slots(2);
+    cluster.stop();
+}
+
+#[test]
+fn a_slow_link_slows_and_breaks_nothing() {
+    let Some(network) = Network::new() else { return };
+    let setting = Setting::new();
+    let cluster = Cluster::start_in(Some(network), None, 2, &setting.ffmpeg.path(), &TIMEOUT);
+    cluster.network().slow(0, 256_000);
+    cluster.network().slow(1, 64_000);
+    let ran = setting.start(&cluster).wait();
+    setting.made_the_same(&ran);
+    assert_eq!(setting.ffmpeg.encodes().len(), ROWS, "a row was lost: {}", ran.stderr);
+    cluster.stop();
+}
+
+#[test]
+fn a_clock_that_jumps_loses_nobody() {
+    let setting = Setting::new();
+    let mut cluster = Cluster::start(0, &setting.ffmpeg.path(), &TIMEOUT);
+    cluster.kill_scheduler();
+    let clock = Clock::new(setting.folder.path());
+    cluster.set_clock(clock.clone());
+    cluster.start_scheduler();
+    cluster.add_executor(&[]);
+    cluster.add_executor(&[]);
+    cluster.wait_for_slots(2);
+    setting.take(0.4);
+    let running = setting.start(&cluster);
+    for (hours, records) in [(5, 2), (-30, 6)] {
+        until("some records", SOON, || (setting.records() > records).then_some(()));
+        clock.jump(hours);
+    }
+    setting.made_the_same(&running.wait());
+    assert_eq!(setting.ffmpeg.encodes().len(), ROWS);
+    let log = cluster.scheduler().log();
+    assert!(!log.contains("executor left"), "{log}");
+    // It did go by that clock: the log's own times say so.
+    let days = log.lines().filter_map(|line| line.get(..10)).collect::<std::collections::BTreeSet<_>>();
+    assert!(days.len() > 1, "{log}");
     cluster.stop();
 }
 
