@@ -5,7 +5,7 @@ FOOTAGE := .cache/footage
 # nextest where it is there: it runs each test in a process of its own, and stops those that hang.
 TEST := $(shell command -v cargo-nextest >/dev/null 2>&1 && echo "nextest run" || echo "test")
 
-.PHONY: help setup demo test test-media test-full chaos verify docs fmt clean-demo
+.PHONY: help setup demo test test-media test-full chaos bench-scale verify docs fmt
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -31,10 +31,15 @@ test-media: ## the video domain alone: seconds, without the engine
 test-full: test chaos ## and what takes long: a source of 2 GB, fifty rounds of chaos
 	scripts/big-source
 
-chaos: setup ## do N bad things to clusters at work, one after the other, and drain N executors
+chaos: setup ## do N bad things to clusters at work, drain N executors, keep a scheduler away for a minute
 	$(CARGO) build --workspace --all-targets
 	SPOOL_CHAOS_ROUNDS=$(or $(N),50) $(CARGO) test --workspace --test chaos -- --nocapture
 	SPOOL_DRAINS=$(or $(N),100) $(CARGO) test --workspace --test cluster leave_one_after_the_other -- --nocapture
+	SPOOL_AWAY=60 $(CARGO) test --workspace --test cluster scheduler_that_restarts -- --nocapture
+
+bench-scale: setup ## measure the cluster without FFmpeg: cost per row, 1,000 jobs, 256 slots, a lost executor (half an hour)
+	$(CARGO) build --release --workspace --bins
+	$${CARGO_TARGET_DIR:-target}/release/spool-bench scale
 
 verify: ## formatting, lints, documentation, licences, spelling
 	@scripts/verify-setup

@@ -1,0 +1,9 @@
+//! What does Spool cost? What its measurements share; `spool-bench` runs them.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a measurement that cannot be made has failed")]
+#![expect(clippy::disallowed_methods, reason = "what is measured has to be started")]
+
+pub mod inputs;
+pub mod process;
+pub mod report;
+pub mod scale;
+pub mod simulation;

@@ -1,0 +1,40 @@
+//! `spool-bench`: what Spool costs, measured. `make bench-scale` runs it.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use spool_bench::scale::{self, Measurement};
+
+#[derive(Parser)]
+#[command(about)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+    /// Where to write the figures as JSON too.
+    #[arg(long, global = true, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The cluster without FFmpeg: cost per row, many jobs, many slots, a lost executor.
+    Scale {
+        /// What to measure; everything unless named.
+        #[arg(value_enum)]
+        what: Vec<Measurement>,
+    },
+}
+
+fn main() -> std::io::Result<()> {
+    let args = Args::parse();
+    let tables = match args.command {
+        Command::Scale { what } => scale::measure(&what),
+    };
+    if let Some(path) = args.json {
+        std::fs::write(path, serde_json::to_string_pretty(&tables)?)?;
+    }
+    for table in tables {
+        println!("{}", table.markdown());
+    }
+    Ok(())
+}

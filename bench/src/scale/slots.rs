@@ -1,0 +1,90 @@
+//! Does every slot pay? Simulated encodes of half a minute, more or less, four rows for each slot.
+
+use std::time::Duration;
+
+use spool_tests::cluster::Cluster;
+use tokio::runtime::Runtime;
+
+use super::{longest_first, run_at_once, statement};
+use crate::{
+    inputs,
+    report::Table,
+    simulation::{Pace, Simulation},
+};
+
+/// Slots, and on how many executors.
+const SLOTS: [(usize, usize); 4] = [(1, 4), (2, 8), (4, 16), (8, 32)];
+
+/// Rows for each slot.
+const ROWS: usize = 4;
+
+/// Rows of 9, 12 or 15 frames, which are cut at keyframes a whole number of media segments apart: a quarter shorter or longer than usual.
+const LENGTHS: [u32; 8] = [12, 9, 15, 9, 12, 15, 15, 9];
+const MEDIA_SEGMENT: f64 = 3.0 / inputs::FPS as f64;
+const SEGMENT: f64 = 12.0 / inputs::FPS as f64;
+
+/// What the usual row takes.
+const TAKES: f64 = 30.0;
+
+pub(super) fn measure(runtime: &Runtime) -> Table {
+    let mut table = Table::new(
+        "Simulated encodes of 30 s, give or take a quarter",
+        &["slots", "executors", "rows", "lengths", "work s", "longest first s", "wall s", "efficiency", "of longest first"],
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let simulation = Simulation::new();
+    for (executors, each) in SLOTS {
+        let slots = executors * each;
+        let mut cluster = Cluster::start(0, &simulation.path(), &[]);
+        for _ in 0..executors {
+            cluster.add_executor_of(each, &[]);
+        }
+        cluster.wait_for_slots(slots);
+        // What a row takes goes by its length, which is known; or all are of one length, and what they take is known to nobody.
+        for known in [true, false] {
+            let name = format!("{slots}-{known}.mp4");
+            let source = if known { uneven(folder.path(), &name, ROWS * slots) } else { even(folder.path(), &name, ROWS * slots) };
+            let job = |out: &str| statement(&source, &folder.path().join(out), SEGMENT, MEDIA_SEGMENT);
+            simulation.set(&Pace::default());
+            run_at_once(runtime, &cluster, &[job(&format!("warm-{slots}-{known}"))]);
+            simulation.set(&Pace { seconds_per_media_second: TAKES / SEGMENT, spread: if known { 0.0 } else { 0.25 } });
+            simulation.take_runs();
+            let wall = run_at_once(runtime, &cluster, &[job(&format!("out-{slots}-{known}"))])[0].as_secs_f64();
+            let work: Vec<Duration> = simulation.take_runs().iter().map(|run| run.takes).collect();
+            let sum = work.iter().sum::<Duration>().as_secs_f64();
+            let (rows, best) = (work.len(), longest_first(work, slots).as_secs_f64());
+            table.add(vec![
+                slots.to_string(),
+                executors.to_string(),
+                rows.to_string(),
+                if known { "known" } else { "unknown" }.to_owned(),
+                format!("{sum:.0}"),
+                format!("{best:.1}"),
+                format!("{wall:.1}"),
+                format!("{:.3}", sum / (slots as f64 * wall)),
+                format!("{:.3}", best / wall),
+            ]);
+        }
+        cluster.stop();
+    }
+    table
+}
+
+/// So many rows of different lengths.
+fn uneven(folder: &std::path::Path, name: &str, rows: usize) -> std::path::PathBuf {
+    let lengths: Vec<u32> = LENGTHS.iter().copied().cycle().take(rows).collect();
+    let keyframes: Vec<String> = lengths
+        .iter()
+        .scan(0, |at, length| {
+            let key = *at;
+            *at += length;
+            Some(format!("{:.4}", f64::from(key) / f64::from(inputs::FPS)))
+        })
+        .collect();
+    inputs::many_rows(folder, name, lengths.iter().sum(), &keyframes.join(","))
+}
+
+/// So many rows of one length.
+fn even(folder: &std::path::Path, name: &str, rows: usize) -> std::path::PathBuf {
+    inputs::many_rows(folder, name, rows as u32 * 12, "expr:not(mod(n,12))")
+}
