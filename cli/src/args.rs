@@ -257,6 +257,9 @@ pub struct Executor {
     /// How long rows in hand may take to finish after SIGTERM, before they are given up.
     #[arg(long, env = "SPOOL_GRACE", value_name = "SECONDS", default_value_t = 300)]
     pub grace: u64,
+    /// Leave, with exit code 0, after so long without a row: where machines are paid for by the hour, or wanted by others.
+    #[arg(long, env = "SPOOL_LEAVE_IDLE", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub leave_idle: Option<u64>,
     /// Address for probes and Prometheus: /livez, /readyz, /metrics. Nothing listens unless given.
     #[arg(long, env = "SPOOL_HTTP", value_name = "ADDRESS:PORT")]
     pub http: Option<std::net::SocketAddr>,

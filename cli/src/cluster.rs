@@ -62,6 +62,7 @@ impl Cluster {
             address: None,
             token: None,
             grace: Duration::ZERO,
+            leave_idle: None,
         };
         let executor = tokio::sync::Mutex::new(Executor::start(settings, machine.clone()));
         Ok(Self { place: Place::Here { service, executor }, threads: share.threads.to_string() })

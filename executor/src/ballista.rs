@@ -28,9 +28,6 @@ const HEARTBEAT: Duration = Duration::from_secs(3);
 /// How long an executor waits for its scheduler to answer for the first time.
 const CONNECT: Duration = Duration::from_secs(15);
 
-/// How long results of ended jobs stay on disk, and how often that is looked at.
-const KEEP_RESULTS: Duration = Duration::from_secs(300);
-
 /// The largest message of the engine: the parts of a long film go through one.
 const MESSAGE_BYTES: u32 = 256 << 20;
 
@@ -93,8 +90,8 @@ pub(crate) fn start(
         vcores: settings.slots,
         task_scheduling_policy: TaskSchedulingPolicy::PushStaged,
         work_dir: Some(work_dir.to_string_lossy().into_owned()),
-        job_data_ttl_seconds: KEEP_RESULTS.as_secs(),
-        job_data_clean_up_interval_seconds: KEEP_RESULTS.as_secs(),
+        // See `results`.
+        job_data_clean_up_interval_seconds: 0,
         executor_heartbeat_interval_seconds: HEARTBEAT.as_secs(),
         grpc_max_decoding_message_size: MESSAGE_BYTES,
         grpc_max_encoding_message_size: MESSAGE_BYTES,

@@ -4,6 +4,7 @@ mod ballista;
 mod engine;
 mod membership;
 mod probes;
+mod results;
 mod service;
 
 pub use membership::{Settings, Standing};

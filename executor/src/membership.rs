@@ -32,6 +32,7 @@ use crate::{
     Error,
     ballista::{self, Address},
     engine::Tasks,
+    results::Results,
 };
 
 /// How long a scheduler may take to take an executor in.
@@ -68,6 +69,8 @@ pub struct Settings {
     pub token: Option<String>,
     /// How long rows in hand may take to finish once the executor is told to leave.
     pub grace: Duration,
+    /// How long it may have nothing in hand before it leaves by itself; for ever unless given.
+    pub leave_idle: Option<Duration>,
 }
 
 /// How an executor stands.
@@ -151,13 +154,17 @@ impl Session<'_> {
         let mut engine = ballista::start(self.settings, &address, &id, self.machine, &tasks)?;
         self.standing.send_replace(Standing::Member);
         info!(executor = id, scheduler = self.settings.scheduler, slots = self.settings.slots, address = %address.ours, "joined");
-        let ended = self.belong(&outbound, inbound, &tasks, &mut engine).await;
+        let results = Results::of(self.settings.work_dir.join(&id), tasks.clone());
+        let ended = tokio::select! {
+            ended = self.belong(&outbound, inbound, &tasks, &results, &mut engine) => ended,
+            never = results.sweep() => never,
+        };
         engine.abort();
         if timeout(TASKS_END, tasks.stop()).await.is_err() {
             warn!("tasks of the executor are still running");
         }
         // What others still wanted of its results they get by running rows again: records answer.
-        if let Err(error) = std::fs::remove_dir_all(self.settings.work_dir.join(&id)) {
+        if let Err(error) = results.remove_all() {
             debug!(%error, "the engine's folder stays until the process ends");
         }
         info!(executor = id, "left");
@@ -201,6 +208,7 @@ impl Session<'_> {
         outbound: &mpsc::Sender<FromExecutor>,
         mut inbound: Streaming<FromScheduler>,
         tasks: &Tasks,
+        results: &Results,
         engine: &mut JoinHandle<Result<(), Error>>,
     ) -> Result<(), Error> {
         let lost = |why: &str| Err(Error::Unreachable { scheduler: self.settings.scheduler.clone(), why: why.to_owned() });
@@ -208,6 +216,7 @@ impl Session<'_> {
         let mut pulse = interval(PULSE);
         let mut heard = Instant::now();
         let mut draining = None;
+        let mut idle: Option<Instant> = None;
         loop {
             tokio::select! {
                 biased;
@@ -223,9 +232,13 @@ impl Session<'_> {
                 message = inbound.message() => match message {
                     Ok(Some(FromScheduler { message })) => {
                         heard = Instant::now();
-                        if let Some(Heard::GiveUp(GiveUp { jobs })) = message {
-                            warn!(?jobs, "nobody waits for these any more");
-                            tasks.give_up(&jobs);
+                        match message {
+                            Some(Heard::GiveUp(GiveUp { jobs })) => {
+                                warn!(?jobs, "nobody waits for these any more");
+                                tasks.give_up(&jobs);
+                            }
+                            Some(Heard::Pulse(Pulse { fetched, .. })) => results.remove(fetched),
+                            Some(Heard::Welcome(_)) | None => {}
                         }
                     }
                     Ok(None) => return lost("it ended the membership"),
@@ -252,8 +265,14 @@ impl Session<'_> {
                         warn!(in_hand = tasks.jobs().len(), "the grace is over: rows in hand are given up");
                         return Ok(());
                     }
+                    idle = if tasks.jobs().is_empty() { idle.or_else(|| Some(Instant::now())) } else { None };
+                    let for_too_long = |limit| idle.is_some_and(|since| since.elapsed() > limit);
+                    if draining.is_none() && self.settings.leave_idle.is_some_and(for_too_long) {
+                        info!("nothing to do for too long");
+                        self.orders.drain.cancel();
+                    }
                     let trouble = self.machine.trouble().unwrap_or_default();
-                    let _ = outbound.try_send(said(from_executor::Message::Pulse(Pulse { jobs: tasks.jobs(), trouble })));
+                    let _ = outbound.try_send(said(from_executor::Message::Pulse(Pulse { jobs: tasks.jobs(), trouble, fetched: Vec::new() })));
                 }
             }
         }

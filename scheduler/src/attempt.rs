@@ -155,6 +155,8 @@ impl Attempt<'_> {
         };
         guard.job = None;
         let batches = self.fetch(success).await?;
+        // What is no row may have run on several.
+        members.fetched(placed.and_then(Placed::executor).as_deref(), &job);
         for event in listener.rest() {
             finished |= self.hear(event);
         }

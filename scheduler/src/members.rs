@@ -40,6 +40,8 @@ pub(crate) struct Member {
     placed: HashSet<String>,
     /// Jobs that it said it has in hand, when it said so last.
     in_hand: HashSet<String>,
+    /// Jobs whose results were fetched from it, which it was not told yet.
+    fetched: Vec<String>,
     /// Why it can take no rows, as it said last.
     pub(crate) trouble: Option<String>,
     /// Rows that failed on it since one succeeded, and when the last did.
@@ -81,6 +83,7 @@ impl Members {
             joined: Instant::now(),
             placed: HashSet::new(),
             in_hand: HashSet::new(),
+            fetched: Vec::new(),
             trouble: None,
             failures: 0,
             failed: None,
@@ -218,6 +221,18 @@ impl Members {
         }
     }
 
+    /// Notes that an executor, or everybody, need not keep the results of a job any more.
+    pub(crate) fn fetched(&self, executor: Option<&str>, job: &str) {
+        let mut list = self.list();
+        let told = list.iter_mut().filter(|(id, _)| executor.is_none_or(|executor| executor == *id));
+        told.for_each(|(_, member)| member.fetched.push(job.to_owned()));
+    }
+
+    /// What an executor need not keep any more, since this was asked last.
+    pub(crate) fn take_fetched(&self, executor: &str) -> Vec<String> {
+        self.list().get_mut(executor).map(|member| std::mem::take(&mut member.fetched)).unwrap_or_default()
+    }
+
     /// Did an executor say that it has a job in hand, when it said so last?
     pub(crate) fn holds(&self, executor: &str, job: &str) -> bool {
         self.list().get(executor).is_some_and(|member| member.in_hand.contains(job))
@@ -299,6 +314,10 @@ mod tests {
         assert!(members.holds("a", "1") && members.anybody_holds("1") && !members.holds("b", "1"));
         members.pulse("a", HashSet::new(), None);
         assert!(!members.holds("a", "1"));
+        members.fetched(Some("a"), "1");
+        members.fetched(None, "2");
+        assert_eq!(members.take_fetched("a"), ["1", "2"]);
+        assert_eq!((members.take_fetched("a").len(), members.take_fetched("b").len()), (0, 1), "it is told once");
         members.leave("a");
         assert!(!members.has("a") && !members.reached("a"));
     }

@@ -165,7 +165,8 @@ impl Membership {
                         return format!("it was silent for {} s", heard.elapsed().as_secs());
                     }
                     // A full queue is a network that is cut, which shows in its silence.
-                    let _ = outbound.try_send(Ok(FromScheduler { message: Some(from_scheduler::Message::Pulse(Pulse::default())) }));
+                    let pulse = Pulse { fetched: self.members.take_fetched(id), ..Pulse::default() };
+                    let _ = outbound.try_send(Ok(FromScheduler { message: Some(from_scheduler::Message::Pulse(pulse)) }));
                 }
             }
         }

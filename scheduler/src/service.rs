@@ -37,8 +37,9 @@ use crate::{
     turnstile::Turnstile,
 };
 
-/// How long finished jobs are remembered by Ballista: whoever submitted one has its result in milliseconds.
-const KEEP_FINISHED: Duration = Duration::from_secs(30);
+/// How long finished jobs are remembered by Ballista: whoever submitted one has its result in milliseconds, and each time that a task is
+/// placed all that are remembered are gone through.
+const KEEP_FINISHED: Duration = Duration::from_secs(2);
 
 /// Ballista's own idea of how long an executor may be silent. It goes by the wall clock, which may jump; our list of members goes by
 /// open calls, so this is longer than anybody waits.

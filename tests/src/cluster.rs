@@ -288,6 +288,14 @@ impl Cluster {
         self.executors[number].take().unwrap().kill();
     }
 
+    /// Takes an executor off the list that has ended by itself.
+    ///
+    /// # Panics
+    /// Where it is off already.
+    pub fn forget_executor(&mut self, number: usize) {
+        self.executors[number].take().unwrap();
+    }
+
     /// Kills the scheduler.
     ///
     /// # Panics

@@ -168,6 +168,26 @@ fn executors_that_leave_one_after_the_other_lose_no_row() {
 }
 
 #[test]
+fn an_executor_with_nothing_to_do_leaves_if_it_was_told_to() {
+    let setting = Setting::new();
+    let mut cluster = Cluster::start(1, &setting.ffmpeg.path(), &[]);
+    let passing = cluster.add_executor(&["--leave-idle", "4"]);
+    cluster.wait_for_slots(2);
+    // Longer than it may be idle, so that one that left in the middle of a row would show.
+    setting.take(5.0);
+    let running = setting.start(&cluster);
+    until("an encode", SOON, || cluster.executor(passing).encodes().then_some(()));
+    setting.made_the_same(&running.wait());
+    assert_eq!(setting.ffmpeg.encodes().len(), ROWS, "it left in the middle of a row");
+    let role = cluster.executor(passing);
+    assert_eq!(role.wait(SOON), Some(0), "{}", role.log());
+    role.left_nothing();
+    cluster.forget_executor(passing);
+    assert_eq!(cluster.demand().unwrap()["executors"], 1);
+    cluster.stop();
+}
+
+#[test]
 fn rows_are_given_up_when_the_grace_is_over() {
     let setting = Setting::new();
     let mut cluster = Cluster::start(1, &setting.ffmpeg.path(), &[]);

@@ -23,6 +23,7 @@ pub async fn run(global: &Global, args: Args) -> Result<(), CliError> {
         address: args.address,
         token: args.token,
         grace: Duration::from_secs(args.grace),
+        leave_idle: args.leave_idle.map(Duration::from_secs),
     };
     println!("{} slots, scratch in {}, working for {}", settings.slots, machine.scratch().display(), settings.scheduler);
     let mut executor = Executor::start(settings, machine.clone());
