@@ -37,9 +37,9 @@ chaos: setup ## do N bad things to clusters at work, drain N executors, keep a s
 	SPOOL_DRAINS=$(or $(N),100) $(CARGO) test --workspace --test cluster leave_one_after_the_other -- --nocapture
 	SPOOL_AWAY=60 $(CARGO) test --workspace --test cluster scheduler_that_restarts -- --nocapture
 
-bench-scale: setup ## measure the cluster without FFmpeg: cost per row, 1,000 jobs, 256 slots, a lost executor (half an hour)
+bench-scale: setup ## measure the cluster without FFmpeg: cost per row, 1,000 jobs, 256 slots, a lost executor (three quarters of an hour)
 	$(CARGO) build --release --workspace --bins
-	$${CARGO_TARGET_DIR:-target}/release/spool-bench scale
+	TMPDIR=$${TMPDIR:-/dev/shm} $${CARGO_TARGET_DIR:-target}/release/spool-bench scale
 
 verify: ## formatting, lints, documentation, licences, spelling
 	@scripts/verify-setup

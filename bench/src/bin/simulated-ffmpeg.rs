@@ -44,12 +44,12 @@ fn main() -> ExitCode {
         return encode(&settings.ffmpeg, &args, &folder, &kept);
     }
     let said = fs::read_to_string(kept.join(SAID)).unwrap();
-    let media_us: u64 = said.lines().filter_map(|line| line.strip_prefix("out_time_us=")?.parse().ok()).next_back().unwrap();
-    let takes = settings.takes(Duration::from_micros(media_us), &key);
+    let media = length(&args, &said);
+    let takes = settings.takes(media, &key);
     loop {
         let so_far = begun.elapsed();
         let Some(left) = takes.checked_sub(so_far) else { break };
-        let done_us = (media_us as f64 * so_far.as_secs_f64() / takes.as_secs_f64()) as u64;
+        let done_us = (media.as_micros() as f64 * so_far.as_secs_f64() / takes.as_secs_f64()) as u64;
         print!("out_time_us={done_us}\nprogress=continue\n");
         std::io::stdout().flush().unwrap();
         sleep(left.min(REPORT));
@@ -60,6 +60,20 @@ fn main() -> ExitCode {
     print!("{said}");
     Run { key, takes }.log(&beside);
     ExitCode::SUCCESS
+}
+
+/// How much media an encode gave. Of a few pictures FFmpeg tells their number and no time; of sound it tells the time alone.
+fn length(args: &[OsString], said: &str) -> Duration {
+    let last = |name: &str| said.lines().filter_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok()).next_back();
+    let timebase = args.iter().skip_while(|arg| *arg != "-enc_time_base").nth(1);
+    let frame = timebase.and_then(|value| {
+        let (num, den) = value.to_str()?.split_once(':')?;
+        Some(num.parse::<f64>().ok()? / den.parse::<f64>().ok()?)
+    });
+    Duration::from_secs_f64(match frame {
+        Some(seconds) => last("frame=").unwrap() * seconds,
+        None => last("out_time_us=").unwrap() / 1e6,
+    })
 }
 
 /// What decides what an encode gives: its arguments, wherever its folder lies, and the files in it.

@@ -1,6 +1,9 @@
 //! Does every slot pay? Simulated encodes of half a minute, more or less, four rows for each slot.
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use spool_tests::cluster::Cluster;
 use tokio::runtime::Runtime;
@@ -33,45 +36,51 @@ pub(super) fn measure(runtime: &Runtime) -> Table {
     );
     let folder = tempfile::tempdir().unwrap();
     let simulation = Simulation::new();
-    for (executors, each) in SLOTS {
-        let slots = executors * each;
-        let mut cluster = Cluster::start(0, &simulation.path(), &[]);
-        for _ in 0..executors {
-            cluster.add_executor_of(each, &[]);
+    // What a row takes goes by its length, which is known; or all are of one length, and what they take is known to nobody.
+    for known in [true, false] {
+        for (executors, each) in SLOTS {
+            table.add(run(runtime, folder.path(), &simulation, (executors, each), known));
         }
-        cluster.wait_for_slots(slots);
-        // What a row takes goes by its length, which is known; or all are of one length, and what they take is known to nobody.
-        for known in [true, false] {
-            let name = format!("{slots}-{known}.mp4");
-            let source = if known { uneven(folder.path(), &name, ROWS * slots) } else { even(folder.path(), &name, ROWS * slots) };
-            let job = |out: &str| statement(&source, &folder.path().join(out), SEGMENT, MEDIA_SEGMENT);
-            simulation.set(&Pace::default());
-            run_at_once(runtime, &cluster, &[job(&format!("warm-{slots}-{known}"))]);
-            simulation.set(&Pace { seconds_per_media_second: TAKES / SEGMENT, spread: if known { 0.0 } else { 0.25 } });
-            simulation.take_runs();
-            let wall = run_at_once(runtime, &cluster, &[job(&format!("out-{slots}-{known}"))])[0].as_secs_f64();
-            let work: Vec<Duration> = simulation.take_runs().iter().map(|run| run.takes).collect();
-            let sum = work.iter().sum::<Duration>().as_secs_f64();
-            let (rows, best) = (work.len(), longest_first(work, slots).as_secs_f64());
-            table.add(vec![
-                slots.to_string(),
-                executors.to_string(),
-                rows.to_string(),
-                if known { "known" } else { "unknown" }.to_owned(),
-                format!("{sum:.0}"),
-                format!("{best:.1}"),
-                format!("{wall:.1}"),
-                format!("{:.3}", sum / (slots as f64 * wall)),
-                format!("{:.3}", best / wall),
-            ]);
-        }
-        cluster.stop();
     }
     table
 }
 
+/// One job on so many executors of so many slots.
+fn run(runtime: &Runtime, folder: &Path, simulation: &Simulation, (executors, each): (usize, usize), known: bool) -> Vec<String> {
+    let slots = executors * each;
+    let mut cluster = Cluster::start(0, &simulation.path(), &[]);
+    for _ in 0..executors {
+        cluster.add_executor_of(each, &[]);
+    }
+    cluster.wait_for_slots(slots);
+    let name = format!("{slots}-{known}.mp4");
+    let source = if known { uneven(folder, &name, ROWS * slots) } else { even(folder, &name, ROWS * slots) };
+    let job = |out: &str| statement(&source, &folder.join(format!("{out}-{slots}-{known}")), SEGMENT, MEDIA_SEGMENT);
+    simulation.set(&Pace::default());
+    run_at_once(runtime, &cluster, &[job("warm")]);
+    simulation.set(&Pace { seconds_per_media_second: TAKES / SEGMENT, spread: if known { 0.0 } else { 0.25 } });
+    simulation.take_runs();
+    let wall = run_at_once(runtime, &cluster, &[job("out")])[0].as_secs_f64();
+    cluster.stop();
+    let work: Vec<Duration> = simulation.take_runs().iter().map(|run| run.takes).collect();
+    assert_eq!(work.len(), ROWS * slots, "rows were not cut as they were meant to be");
+    let sum = work.iter().sum::<Duration>().as_secs_f64();
+    let (rows, best) = (work.len(), longest_first(work, slots).as_secs_f64());
+    vec![
+        slots.to_string(),
+        executors.to_string(),
+        rows.to_string(),
+        if known { "known" } else { "unknown" }.to_owned(),
+        format!("{sum:.0}"),
+        format!("{best:.1}"),
+        format!("{wall:.1}"),
+        format!("{:.3}", sum / (slots as f64 * wall)),
+        format!("{:.3}", best / wall),
+    ]
+}
+
 /// So many rows of different lengths.
-fn uneven(folder: &std::path::Path, name: &str, rows: usize) -> std::path::PathBuf {
+fn uneven(folder: &Path, name: &str, rows: usize) -> PathBuf {
     let lengths: Vec<u32> = LENGTHS.iter().copied().cycle().take(rows).collect();
     let keyframes: Vec<String> = lengths
         .iter()
@@ -85,6 +94,6 @@ fn uneven(folder: &std::path::Path, name: &str, rows: usize) -> std::path::PathB
 }
 
 /// So many rows of one length.
-fn even(folder: &std::path::Path, name: &str, rows: usize) -> std::path::PathBuf {
+fn even(folder: &Path, name: &str, rows: usize) -> PathBuf {
     inputs::many_rows(folder, name, rows as u32 * 12, "expr:not(mod(n,12))")
 }
