@@ -28,6 +28,9 @@ const HEARTBEAT: Duration = Duration::from_secs(3);
 /// How long an executor waits for its scheduler to answer for the first time.
 const CONNECT: Duration = Duration::from_secs(15);
 
+/// Threads of the engine at most.
+const THREADS_MOST: usize = 8;
+
 /// The largest message of the engine: the parts of a long film go through one.
 const MESSAGE_BYTES: u32 = 256 << 20;
 
@@ -86,8 +89,8 @@ pub(crate) fn start(
         scheduler_host: address.scheduler.ip().to_string(),
         scheduler_port: address.scheduler.port(),
         scheduler_connect_timeout_seconds: u16::try_from(CONNECT.as_secs()).unwrap_or(u16::MAX),
-        // Its threads; slots are ours to count.
-        vcores: settings.slots,
+        // Its threads, which wait for FFmpeg most of the time; slots are ours to count.
+        vcores: settings.slots.min(THREADS_MOST),
         task_scheduling_policy: TaskSchedulingPolicy::PushStaged,
         work_dir: Some(work_dir.to_string_lossy().into_owned()),
         // See `results`.
