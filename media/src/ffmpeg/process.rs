@@ -26,8 +26,9 @@ use super::{
 const READ_BYTES: usize = 64 * 1024;
 /// How long a killed program may take to be gone: the kernel needs milliseconds, a stuck disk longer; the owner thread stays on it.
 const REAP_WAIT: Duration = Duration::from_secs(5);
-/// How long the pipes of an ended program are read on: what it wrote is there already, and its group is dead.
-const DRAIN_WAIT: Duration = Duration::from_secs(2);
+/// How long the pipes of an ended program are read on: what it wrote is there already, and its group is dead. Long, because with 256 encodes
+/// on two cores two seconds passed before anybody looked, and the last report was missed.
+const DRAIN_WAIT: Duration = Duration::from_secs(30);
 /// Starting, opening the source and closing the outputs, on a busy machine.
 const DEADLINE_BASE: Duration = Duration::from_secs(300);
 /// Encoding time granted per second of media: a 4K ladder on one slow core was seen at 1/20 of real time.
@@ -154,18 +155,15 @@ impl Job<'_> {
         let (mut out, mut err) = (vec![0; READ_BYTES], vec![0; READ_BYTES]);
         let (mut out_open, mut err_open, mut out_bytes, mut exit) = (true, true, 0_usize, None);
         while out_open || err_open || exit.is_none() {
+            // What a program says without end must not keep its time from running out.
+            if exit.is_none() && Instant::now() >= deadline {
+                return Err(Error::Deadline { program, after: limits.deadline });
+            }
             tokio::select! {
+                // On a machine that is overloaded both the end of a wait and what it was for may be there when this is looked at: what the
+                // program said counts first.
+                biased;
                 () = self.cancel.cancelled() => return Err(Error::Canceled { program }),
-                () = sleep_until(deadline) => {
-                    if exit.is_some() {
-                        // It ended, but somebody outside its group holds its pipes: what matters has been read.
-                        return Ok(exit);
-                    }
-                    return Err(Error::Deadline { program, after: limits.deadline });
-                }
-                () = sleep_until(stall), if exit.is_none() => {
-                    return Err(Error::Stalled { program, after: limits.stall, stderr_tail: tail.text() });
-                }
                 read = child.stdout.read(&mut out), if out_open => {
                     let read = read.map_err(broken)?;
                     out_open = read > 0;
@@ -188,6 +186,16 @@ impl Job<'_> {
                     let ended = ended.map_err(|_| broken(std::io::ErrorKind::BrokenPipe.into()))?;
                     exit = Some(ended.map_err(broken)?);
                     deadline = Instant::now() + DRAIN_WAIT;
+                }
+                () = sleep_until(deadline) => {
+                    if exit.is_some() {
+                        // It ended, but somebody outside its group holds its pipes: what matters has been read.
+                        return Ok(exit);
+                    }
+                    return Err(Error::Deadline { program, after: limits.deadline });
+                }
+                () = sleep_until(stall), if exit.is_none() => {
+                    return Err(Error::Stalled { program, after: limits.stall, stderr_tail: tail.text() });
                 }
             }
         }
