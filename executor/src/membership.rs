@@ -50,6 +50,9 @@ const QUEUE: usize = 1024;
 /// How long tasks that are told to end may take: they kill what they started.
 const TASKS_END: Duration = Duration::from_secs(5);
 
+/// How long a scheduler may take to hear that an executor is leaving.
+const GOODBYE: Duration = Duration::from_millis(500);
+
 /// The wait before a scheduler is asked again, at first and at most.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MOST: Duration = Duration::from_secs(5);
@@ -145,7 +148,7 @@ impl Session<'_> {
             let (outbound, inbound) = self.join(&id).await?;
             Ok::<_, Error>((address, id, outbound, inbound))
         };
-        let (address, id, outbound, inbound) = tokio::select! {
+        let (address, id, outbound, mut inbound) = tokio::select! {
             admitted = admitted => admitted?,
             () = self.orders.quit.cancelled() => return Ok(()),
             () = self.orders.drain.cancelled() => return Ok(()),
@@ -156,9 +159,13 @@ impl Session<'_> {
         info!(executor = id, scheduler = self.settings.scheduler, slots = self.settings.slots, address = %address.ours, "joined");
         let results = Results::of(self.settings.work_dir.join(&id), tasks.clone());
         let ended = tokio::select! {
-            ended = self.belong(&outbound, inbound, &tasks, &results, &mut engine) => ended,
+            ended = self.belong(&outbound, &mut inbound, &tasks, &results, &mut engine) => ended,
             never = results.sweep() => never,
         };
+        // The scheduler hears of it, and sends no more tasks, before what takes them is gone.
+        drop(outbound);
+        let goodbye = async { while let Ok(Some(_)) = inbound.message().await {} };
+        let _ = timeout(GOODBYE, goodbye).await;
         engine.abort();
         if timeout(TASKS_END, tasks.stop()).await.is_err() {
             warn!("tasks of the executor are still running");
@@ -206,7 +213,7 @@ impl Session<'_> {
     async fn belong(
         &self,
         outbound: &mpsc::Sender<FromExecutor>,
-        mut inbound: Streaming<FromScheduler>,
+        inbound: &mut Streaming<FromScheduler>,
         tasks: &Tasks,
         results: &Results,
         engine: &mut JoinHandle<Result<(), Error>>,
