@@ -204,7 +204,10 @@ fn two_commands_with_one_scratch_folder_leave_each_other_alone() {
     let setting = Setting::new();
     let scratch = tempfile::tempdir().unwrap();
     let running = setting.half(|spool| spool.scratch(scratch.path()));
-    let before = folder::files(scratch.path()).into_keys().collect::<BTreeSet<_>>();
+    // What the engine gave goes once it was fetched.
+    let kept = |name: &String| !name.contains("/engine/");
+    let before = folder::files(scratch.path()).into_keys().filter(kept).collect::<BTreeSet<_>>();
+    assert!(!before.is_empty());
     let other = Spool::new(["probe", setting.source.to_str().unwrap()]).scratch(scratch.path()).ok();
     assert_eq!(other.left.len(), 1, "{:?}", other.left);
     let after = folder::files(scratch.path()).into_keys().collect::<BTreeSet<_>>();
