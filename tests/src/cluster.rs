@@ -2,6 +2,8 @@
 //!
 //! Each role has a folder of its own, with its log and its scratch space.
 
+mod network;
+
 use std::{
     fs::File,
     net::TcpListener,
@@ -15,6 +17,7 @@ use nix::{
     unistd::Pid,
 };
 
+pub use self::network::Network;
 use crate::run::{Spool, binary, processes_in, until};
 
 /// How long a role may take to start on a busy machine.
@@ -427,103 +430,6 @@ impl Role {
         until("the end of what a role started", GONE, || processes_in(&scratch).is_empty().then_some(()));
         let left: Vec<_> = std::fs::read_dir(&scratch).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert!(left.is_empty(), "left in scratch space: {left:?}");
-    }
-}
-
-/// Network namespaces: one for a scheduler and its clients, and one for each executor, with a link of its own to the first.
-#[derive(Debug)]
-pub struct Network {
-    prefix: String,
-}
-
-/// Runs `ip`; tells whether it did.
-fn ip(args: &str) -> bool {
-    Command::new("ip")
-        .args(args.split(' '))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
-}
-
-impl Network {
-    /// `None`, and a message, where namespaces cannot be made.
-    pub fn new() -> Option<Self> {
-        static NETWORKS: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
-        let number = NETWORKS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let network = Self { prefix: format!("spool-{}-{number}", std::process::id()) };
-        let scheduler = network.scheduler();
-        let forward = format!("netns exec {scheduler} sysctl -q -w net.ipv4.ip_forward=1");
-        if ip(&format!("netns add {scheduler}")) && ip(&format!("-n {scheduler} link set lo up")) && ip(&forward) {
-            return Some(network);
-        }
-        eprintln!("network namespaces cannot be made here: links are not cut");
-        None
-    }
-
-    fn scheduler(&self) -> String {
-        format!("{}-s", self.prefix)
-    }
-
-    fn executor(&self, number: usize) -> String {
-        format!("{}-e{number}", self.prefix)
-    }
-
-    /// Makes the namespace of an executor; gives the scheduler's address on its link.
-    fn add_executor(&self, number: usize) -> String {
-        let (scheduler, executor) = (self.scheduler(), self.executor(number));
-        for args in [
-            format!("netns add {executor}"),
-            format!("-n {executor} link set lo up"),
-            format!("link add up0 netns {executor} type veth peer name e{number} netns {scheduler}"),
-            format!("-n {scheduler} addr add 10.77.{number}.1/30 dev e{number}"),
-            format!("-n {scheduler} link set e{number} up"),
-            format!("-n {executor} addr add 10.77.{number}.2/30 dev up0"),
-            format!("-n {executor} link set up0 up"),
-            format!("-n {executor} route add default via 10.77.{number}.1"),
-        ] {
-            assert!(ip(&args), "ip {args}");
-        }
-        format!("10.77.{number}.1")
-    }
-
-    /// Cuts the link of an executor.
-    ///
-    /// # Panics
-    /// Where it cannot be cut.
-    pub fn cut(&self, number: usize) {
-        assert!(ip(&format!("-n {} link set e{number} down", self.scheduler())));
-    }
-
-    /// Lets so many bits a second through the link of an executor, in either direction.
-    ///
-    /// # Panics
-    /// Where it cannot be limited.
-    pub fn slow(&self, number: usize, bits_per_second: u32) {
-        for (namespace, device) in [(self.scheduler(), format!("e{number}")), (self.executor(number), "up0".to_owned())] {
-            let args = format!("-n {namespace} qdisc add dev {device} root tbf rate {bits_per_second} burst 4kb latency 2s");
-            let output = Command::new("tc").args(args.split(' ')).output().unwrap();
-            assert!(output.status.success(), "tc {args}: {}", String::from_utf8_lossy(&output.stderr));
-        }
-    }
-
-    /// Mends the link of an executor.
-    ///
-    /// # Panics
-    /// Where it cannot be mended.
-    pub fn mend(&self, number: usize) {
-        assert!(ip(&format!("-n {} link set e{number} up", self.scheduler())));
-    }
-}
-
-impl Drop for Network {
-    fn drop(&mut self) {
-        let listed = Command::new("ip").args(["netns", "list"]).output().map(|output| output.stdout).unwrap_or_default();
-        for name in String::from_utf8_lossy(&listed).lines().filter_map(|line| line.split(' ').next()) {
-            if name.starts_with(&format!("{}-", self.prefix)) {
-                ip(&format!("netns del {name}"));
-            }
-        }
     }
 }
 
