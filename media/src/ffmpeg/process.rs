@@ -29,6 +29,8 @@ const REAP_WAIT: Duration = Duration::from_secs(5);
 /// How long the pipes of an ended program are read on: what it wrote is there already, and its group is dead. Long, because with 256 encodes
 /// on two cores two seconds passed before anybody looked, and the last report was missed.
 const DRAIN_WAIT: Duration = Duration::from_secs(30);
+/// The most that is read of them then: no pipe that an ordinary user makes holds more, so what comes after it is not the program's.
+const DRAIN_BYTES: usize = 1 << 20;
 /// Starting, opening the source and closing the outputs, on a busy machine.
 const DEADLINE_BASE: Duration = Duration::from_secs(300);
 /// Encoding time granted per second of media: a 4K ladder on one slow core was seen at 1/20 of real time.
@@ -153,8 +155,8 @@ impl Job<'_> {
         let mut deadline = started + limits.deadline;
         let mut stall = started + limits.stall;
         let (mut out, mut err) = (vec![0; READ_BYTES], vec![0; READ_BYTES]);
-        let (mut out_open, mut err_open, mut out_bytes, mut exit) = (true, true, 0_usize, None);
-        while out_open || err_open || exit.is_none() {
+        let (mut out_open, mut err_open, mut out_bytes, mut drained, mut exit) = (true, true, 0_usize, 0_usize, None);
+        while exit.is_none() || ((out_open || err_open) && drained <= DRAIN_BYTES) {
             // What a program says without end must not keep its time from running out.
             if exit.is_none() && Instant::now() >= deadline {
                 return Err(Error::Deadline { program, after: limits.deadline });
@@ -168,6 +170,7 @@ impl Job<'_> {
                     let read = read.map_err(broken)?;
                     out_open = read > 0;
                     out_bytes = out_bytes.saturating_add(read);
+                    drained += if exit.is_some() { read } else { 0 };
                     if out_bytes > limits.stdout_bytes {
                         return Err(Error::TooMuchOutput { program, limit_bytes: limits.stdout_bytes });
                     }
@@ -180,6 +183,7 @@ impl Job<'_> {
                 read = child.stderr.read(&mut err), if err_open => {
                     let read = read.map_err(broken)?;
                     err_open = read > 0;
+                    drained += if exit.is_some() { read } else { 0 };
                     tail.push(&err[..read]);
                 }
                 ended = &mut child.exit, if exit.is_none() => {
@@ -464,6 +468,16 @@ mod tests {
         };
         assert_eq!((status.as_str(), kind), ("exit code 3", ErrorKind::BadInput));
         assert!(stderr_tail.len() <= 8192 && stderr_tail.contains("complaint 19999"), "{stderr_tail}");
+    }
+
+    #[tokio::test]
+    async fn a_flood_by_one_outside_the_group_does_not_hold_an_end_up() {
+        // It lives until its pipe is closed.
+        let case = Case::script("setsid sh -c 'while :; do echo flood >&2; done' & echo done");
+        let begun = WallClock::now();
+        assert_eq!(case.job(GENEROUS).capture().await.unwrap(), b"done\n");
+        assert!(begun.elapsed() < DRAIN_WAIT, "{:?}", begun.elapsed());
+        soon("the end of the flood", || left_over(case.scratch.path()).is_empty()).await;
     }
 
     #[tokio::test]
