@@ -5,7 +5,7 @@ FOOTAGE := .cache/footage
 # nextest where it is there: it runs each test in a process of its own, and stops those that hang.
 TEST := $(shell command -v cargo-nextest >/dev/null 2>&1 && echo "nextest run" || echo "test")
 
-.PHONY: help setup demo test test-media test-full chaos bench-scale verify docs fmt
+.PHONY: help setup demo test test-media test-full chaos bench bench-scale verify docs fmt
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -21,7 +21,7 @@ demo: setup ## transcode real footage into out/demo and say how to play it
 
 test: setup ## everything: unit, SQL, whole-system and browser tests
 	@scripts/browser-setup
-	@scripts/python-setup .cache/python
+	@scripts/python-setup .cache/python tests/clients/requirements.txt
 	$(CARGO) build --workspace --all-targets
 	$(CARGO) $(TEST) --workspace
 
@@ -36,6 +36,12 @@ chaos: setup ## do N bad things to clusters at work, drain N executors, keep a s
 	SPOOL_CHAOS_ROUNDS=$(or $(N),50) $(CARGO) test --workspace --test chaos -- --nocapture
 	SPOOL_DRAINS=$(or $(N),100) $(CARGO) test --workspace --test cluster leave_one_after_the_other -- --nocapture
 	SPOOL_AWAY=60 $(CARGO) test --workspace --test cluster scheduler_that_restarts -- --nocapture
+
+bench: setup ## measure Spool against one FFmpeg and against Spark (an hour; ARGS="--sources minute --rounds 3" is less)
+	@scripts/bench-setup
+	@scripts/python-setup .cache/python-bench bench/requirements.txt
+	$(CARGO) build --release --workspace --bins
+	$${CARGO_TARGET_DIR:-target}/release/spool-bench encode $(ARGS)
 
 bench-scale: setup ## measure the cluster without FFmpeg: cost per row, 1,000 jobs, 256 slots, a lost executor (three quarters of an hour)
 	$(CARGO) build --release --workspace --bins

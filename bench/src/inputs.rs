@@ -1,8 +1,14 @@
 //! What is transcoded? Real footage that `make setup` fetched, made as long and as hard as a measurement wants it.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ffi::OsString,
+    fmt, fs,
+    path::{Path, PathBuf},
+};
 
 use spool_tests::footage::{clip, ffmpeg};
+
+use crate::command::words;
 
 /// Frames per second of what is made here.
 pub const FPS: u32 = 30;
@@ -16,4 +22,66 @@ pub fn many_rows(folder: &Path, name: &str, frames: u32, keyframes: &str) -> Pat
     let forced = ["-force_key_frames", keyframes, "-movflags", "+faststart", path.to_str().unwrap()];
     ffmpeg(input.iter().chain(&encode).chain(&forced));
     path
+}
+
+/// A source of the size that people have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Source {
+    /// 60 s of 1080p H.264.
+    Minute,
+    /// 10 min of 1080p H.264.
+    TenMinutes,
+    /// 30 s of 4K HEVC in 10 bits.
+    FourK,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Minute => "60 s of 1080p H.264",
+            Self::TenMinutes => "10 min of 1080p H.264",
+            Self::FourK => "30 s of 4K HEVC, 10 bits",
+        })
+    }
+}
+
+impl Source {
+    /// Its file in `folder`, made once.
+    pub fn make(self, folder: &Path) -> PathBuf {
+        let h264 = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "18"];
+        let hevc = [
+            "-c:v",
+            "libx265",
+            "-preset",
+            "ultrafast",
+            "-crf",
+            "20",
+            "-pix_fmt",
+            "yuv420p10le",
+            "-tag:v",
+            "hvc1",
+            "-x265-params",
+            "log-level=error",
+        ];
+        let (name, seconds, height, codec) = match self {
+            Self::Minute => ("minute.mp4", "60", 1080, &h264[..]),
+            Self::TenMinutes => ("ten-minutes.mp4", "600", 1080, &h264[..]),
+            Self::FourK => ("four-k.mp4", "30", 2160, &hevc[..]),
+        };
+        let path = folder.join(name);
+        if path.exists() {
+            return path;
+        }
+        eprintln!("making {self}");
+        let unfinished = folder.join(format!("unfinished-{name}"));
+        let mut args = words(&["-stream_loop", "-1", "-i"]);
+        args.push(clip("bigbuckbunny.mp4").into());
+        args.extend(words(&["-t", seconds, "-vf", &format!("scale=-2:{height}:flags=lanczos"), "-g", "50"]));
+        args.extend(codec.iter().map(OsString::from));
+        args.extend(words(&["-c:a", "aac", "-ac", "2", "-b:a", "128k", "-movflags", "+faststart"]));
+        args.push(unfinished.clone().into());
+        ffmpeg(&args);
+        fs::rename(unfinished, &path).unwrap();
+        path
+    }
 }

@@ -1,9 +1,12 @@
-//! `spool-bench`: what Spool costs, measured. `make bench-scale` runs it.
+//! `spool-bench`: what Spool costs, measured. `make bench` and `make bench-scale` run it.
 
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use spool_bench::scale::{self, Measurement};
+use spool_bench::{
+    encode,
+    scale::{self, Measurement},
+};
 
 #[derive(Parser)]
 #[command(about)]
@@ -17,6 +20,8 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Spool against one FFmpeg, against the same commands without Spool, and against Spark.
+    Encode(encode::Args),
     /// The cluster without FFmpeg: cost per row, many jobs, many slots, a lost executor.
     Scale {
         /// What to measure; everything unless named.
@@ -28,6 +33,7 @@ enum Command {
 fn main() -> std::io::Result<()> {
     let args = Args::parse();
     let tables = match args.command {
+        Command::Encode(args) => encode::measure(&args),
         Command::Scale { what } => scale::measure(&what),
     };
     if let Some(path) = args.json {

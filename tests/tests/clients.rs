@@ -16,7 +16,7 @@ const SOON: Duration = Duration::from_secs(60);
 fn adbc(address: &str, token: &str, sql: &str) -> Output {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let python = root.join(".cache/python");
-    assert!(python.exists(), "run scripts/python-setup .cache/python first");
+    assert!(python.exists(), "run scripts/python-setup .cache/python tests/clients/requirements.txt first");
     let script = root.join("tests/clients/statement.py");
     Command::new("python3").env("PYTHONPATH", python).arg(script).args([address, token, sql]).output().unwrap()
 }

@@ -1,0 +1,153 @@
+//! Who else encodes? One FFmpeg that does everything, Spool's own FFmpeg commands without Spool, and the same under Spark.
+
+use std::{
+    ffi::OsString,
+    fmt, fs,
+    path::{Path, PathBuf},
+};
+
+use spool_tests::{
+    run::binary,
+    wrapper::{which, write_program},
+};
+
+use crate::command::{self, words};
+
+/// Who encodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Peer {
+    /// One FFmpeg: one decode, every rung, its own HLS muxer, with what made it fastest here.
+    Ffmpeg,
+    /// Spool, in one process.
+    Spool,
+    /// The FFmpeg commands that Spool runs, over the windows that it made, as many at a time as there are cores. They publish nothing.
+    Pieces,
+    /// The same commands, as a map of Spark's over their list.
+    Spark,
+    /// As Spark is used today: the file split by copying into pieces of two minutes, which are encoded and joined.
+    SparkSplit,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ffmpeg => "one FFmpeg",
+            Self::Spool => "Spool",
+            Self::Pieces => "Spool's FFmpeg commands alone",
+            Self::Spark => "the same commands under Spark",
+            Self::SparkSplit => "Spark, split by copying",
+        })
+    }
+}
+
+impl Peer {
+    /// Does it leave a ladder?
+    pub(super) fn publishes(self) -> bool {
+        matches!(self, Self::Ffmpeg | Self::Spool | Self::SparkSplit)
+    }
+}
+
+/// The rungs of Spool's preset `web`: height, x264's level, and the peak in kb/s, which fills the buffer in two seconds.
+const RUNGS: [(u32, &str, u32); 3] = [(1080, "4.0", 5000), (720, "3.1", 2800), (480, "3.0", 1400)];
+
+/// What is the same in all turns.
+pub(super) struct Setting {
+    source: PathBuf,
+    /// The commands that Spool ran, one to a file, each with its window.
+    pieces: PathBuf,
+    cores: usize,
+}
+
+impl Setting {
+    /// Has Spool encode the source once, and keeps the commands that it runs.
+    pub(super) fn prepare(folder: &Path, source: &Path) -> Self {
+        let pieces = folder.join("pieces");
+        fs::create_dir_all(&pieces).unwrap();
+        let wrapper = folder.join("ffmpeg");
+        // Called in a row's own folder, which is gone afterwards: its window is kept, and the command as it is over that window.
+        let script = format!(
+            "#!/bin/bash\n\
+             case \" $* \" in *' -copyts '*) ;; *) exec {real} \"$@\" ;; esac\n\
+             keep={pieces}/$$ && mkdir $keep && cp window.mp4 $keep/\n\
+             {{ printf '%q ' nice -n 0 {real}; for word in \"$@\"; do printf '%q ' \"${{word//$PWD/$keep}}\"; done; }} > $keep/command\n\
+             exec {real} \"$@\"\n",
+            real = which("ffmpeg").display(),
+            pieces = pieces.display(),
+        );
+        write_program(&wrapper, &script);
+        let setting = Self { source: source.to_owned(), pieces, cores: std::thread::available_parallelism().unwrap().get() };
+        let mut args: Vec<OsString> = words(&["env"]);
+        args.push(format!("SPOOL_FFMPEG={}", wrapper.display()).into());
+        args.extend(setting.command(Peer::Spool, &folder.join("first")));
+        command::run(folder, &args);
+        setting
+    }
+
+    /// What a peer is told to put a ladder, if it leaves one, into `out`.
+    pub(super) fn command(&self, peer: Peer, out: &Path) -> Vec<OsString> {
+        match peer {
+            Peer::Ffmpeg => self.one_ffmpeg(out),
+            Peer::Spool => self.spool(out),
+            Peer::Pieces => self.shell(),
+            Peer::Spark => self.spark(&["pieces".into(), self.pieces.clone().into()]),
+            Peer::SparkSplit => self.spark(&["split".into(), self.source.clone().into(), out.into()]),
+        }
+    }
+
+    fn spool(&self, out: &Path) -> Vec<OsString> {
+        let mut args = vec![binary().into(), "transcode".into(), self.source.clone().into(), "-o".into(), out.into()];
+        args.extend(words(&["--progress", "none", "--slots", &self.cores.to_string()]));
+        args
+    }
+
+    fn shell(&self) -> Vec<OsString> {
+        // Sound first, as Spool does: it is the smallest command.
+        let script = "ls -S -r \"$0\"/*/command | xargs -P \"$1\" -n 1 bash -e";
+        let mut args = words(&["bash", "-c", script]);
+        args.extend([self.pieces.clone().into(), self.cores.to_string().into()]);
+        args
+    }
+
+    fn spark(&self, more: &[OsString]) -> Vec<OsString> {
+        let bench = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let packages = bench.join("../.cache/python-bench");
+        let mut args = words(&["env", &format!("PYTHONPATH={}", packages.display()), "python3"]);
+        args.extend([bench.join("spark.py").into(), self.cores.to_string().into()]);
+        args.extend(more.iter().cloned());
+        args
+    }
+
+    /// Threads are left to FFmpeg: fixed numbers for decoder, filters or encoders were slower here.
+    fn one_ffmpeg(&self, out: &Path) -> Vec<OsString> {
+        fs::create_dir_all(out).unwrap();
+        let split: String = (0..RUNGS.len()).map(|number| format!("[s{number}]")).collect();
+        let scaled = RUNGS.iter().enumerate().map(|(number, (height, ..))| format!(";[s{number}]scale=-2:{height}[v{number}]"));
+        let graph = format!("[0:v:0]split={}{split}{}", RUNGS.len(), scaled.collect::<String>());
+        let mut args = words(&["ffmpeg", "-nostdin", "-y", "-loglevel", "error", "-i"]);
+        args.push(self.source.clone().into());
+        args.extend(words(&["-filter_complex", &graph]));
+        for (number, (_, level, kbps)) in RUNGS.iter().enumerate() {
+            args.extend(words(&["-map", &format!("[v{number}]")]));
+            for (option, value) in [
+                ("-c:v", "libx264".to_owned()),
+                ("-preset:v", "veryfast".to_owned()),
+                ("-profile:v", "high".to_owned()),
+                ("-pix_fmt:v", "yuv420p".to_owned()),
+                ("-level:v", (*level).to_owned()),
+                ("-crf:v", "23".to_owned()),
+                ("-maxrate:v", format!("{kbps}k")),
+                ("-bufsize:v", format!("{}k", kbps * 2)),
+            ] {
+                args.extend(words(&[&format!("{option}:{number}"), &value]));
+            }
+        }
+        args.extend(words(&["-force_key_frames:v", "expr:gte(t,n_forced*4)", "-forced-idr:v", "1"]));
+        args.extend(words(&["-map", "0:a:0?", "-c:a", "aac", "-aac_coder", "fast", "-b:a", "128k", "-ac", "2"]));
+        let variants: Vec<String> = (0..RUNGS.len()).map(|number| format!("v:{number},agroup:sound")).collect();
+        args.extend(words(&["-f", "hls", "-hls_time", "4", "-hls_playlist_type", "vod", "-hls_segment_type", "fmp4"]));
+        args.extend(words(&["-hls_flags", "independent_segments", "-master_pl_name", "master.m3u8"]));
+        args.extend(words(&["-var_stream_map", &format!("{} a:0,agroup:sound", variants.join(" "))]));
+        args.push(out.join("%v").join("index.m3u8").into());
+        args
+    }
+}
