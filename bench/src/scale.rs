@@ -5,7 +5,7 @@ mod loss;
 mod slots;
 mod swarm;
 
-use std::{cmp::Reverse, collections::BinaryHeap, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use spool_scheduler::Remote;
 use spool_tests::cluster::Cluster;
@@ -72,27 +72,4 @@ fn run_at(runtime: &Runtime, address: &str, statements: &[String]) -> Vec<Durati
         }
     });
     runtime.block_on(futures::future::join_all(runs))
-}
-
-/// How long work takes on so many slots if the longest of what is left goes first to whoever is free.
-fn longest_first(mut work: Vec<Duration>, slots: usize) -> Duration {
-    work.sort_unstable_by_key(|takes| Reverse(*takes));
-    let mut free: BinaryHeap<Reverse<Duration>> = vec![Reverse(Duration::ZERO); slots].into();
-    for takes in work {
-        let Reverse(at) = free.pop().unwrap();
-        free.push(Reverse(at + takes));
-    }
-    free.into_iter().map(|Reverse(at)| at).max().unwrap()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_longest_goes_first() {
-        let work = [2, 2, 3, 3, 2].map(Duration::from_secs).to_vec();
-        assert_eq!(longest_first(work.clone(), 2), Duration::from_secs(7));
-        assert_eq!(longest_first(work, 1), Duration::from_secs(12));
-    }
 }

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+/// How long segments are: long, because each costs a start and up to a GOP of preroll; short enough to be spread over many slots.
+const SEGMENT_SECONDS: f64 = 30.0;
+
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 job failed, 2 usage, 3 not found, 4 not allowed, \
 5 cluster unreachable, 130 interrupted.";
 
@@ -71,12 +74,19 @@ pub enum Command {
 /// How segments are cut.
 #[derive(Debug, Args)]
 pub struct Cut {
-    /// About how long a segment is: one row, one FFmpeg run.
-    #[arg(long, env = "SPOOL_SEGMENT", value_name = "SECONDS", default_value_t = 30.0, allow_negative_numbers = true)]
-    pub segment: f64,
+    /// About how long a segment is: one row, one FFmpeg run. 30 unless given; with --live, as long as a media segment.
+    #[arg(long, env = "SPOOL_SEGMENT", value_name = "SECONDS", allow_negative_numbers = true)]
+    pub segment: Option<f64>,
     /// How long an HLS media segment is.
     #[arg(long, env = "SPOOL_MEDIA_SEGMENT", value_name = "SECONDS", default_value_t = 4.0, allow_negative_numbers = true)]
     pub media_segment: f64,
+}
+
+impl Cut {
+    /// How long segments are.
+    pub fn segment(&self, live: bool) -> f64 {
+        self.segment.unwrap_or(if live { self.media_segment } else { SEGMENT_SECONDS })
+    }
 }
 
 /// Where the work is done.
@@ -124,6 +134,15 @@ pub struct Transcode {
     /// How progress is shown on stderr.
     #[arg(long, env = "SPOOL_PROGRESS", value_enum, default_value_t = Progress::Auto)]
     pub progress: Progress,
+    /// Keep what is encoded so far playable, as live.m3u8 at the destination. Segments are short then, which costs some percent.
+    #[arg(long, env = "SPOOL_LIVE")]
+    pub live: bool,
+    /// Tell where the time went, at the end.
+    #[arg(long, env = "SPOOL_PROFILE")]
+    pub profile: bool,
+    /// Write where the time went as a trace, for https://ui.perfetto.dev or chrome://tracing.
+    #[arg(long, env = "SPOOL_TRACE", value_name = "FILE")]
+    pub trace: Option<PathBuf>,
 }
 
 /// How progress is shown.
@@ -201,6 +220,8 @@ pub struct Plan {
     pub ladder: String,
     #[command(flatten)]
     pub cut: Cut,
+    #[command(flatten)]
+    pub share: Share,
     /// How the result is printed on stdout.
     #[arg(long, env = "SPOOL_OUTPUT", value_enum, default_value_t = Format::Table)]
     pub output: Format,

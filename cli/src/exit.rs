@@ -41,6 +41,14 @@ pub enum CliError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// A file of the command line could not be written.
+    #[error("cannot write {path}: {source}")]
+    Write {
+        /// The file.
+        path: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// Checks of `doctor` failed; what they were is printed already.
     #[error("this machine cannot transcode yet: {0} of the checks above failed")]
     Unfit(usize),
@@ -57,7 +65,7 @@ impl CliError {
             Self::Statement(error) => of_kind(error.kind()),
             Self::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => NOT_FOUND,
             Self::Read { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => NOT_ALLOWED,
-            Self::Executor(_) | Self::Print(_) | Self::Read { .. } | Self::Unfit(_) => FAILED,
+            Self::Executor(_) | Self::Print(_) | Self::Read { .. } | Self::Write { .. } | Self::Unfit(_) => FAILED,
         }
     }
 

@@ -40,7 +40,20 @@ pub fn machine_with_slots(global: &Global, share: Share) -> Result<Local, CliErr
 fn new_machine(global: &Global) -> Result<Machine, CliError> {
     let scratch: PathBuf = global.scratch.clone().unwrap_or_else(std::env::temp_dir);
     let tools = Tools::from_env().map_err(spool_media::Error::from)?;
-    Ok(Machine::new(Stores::from_env(), tools, &scratch)?)
+    let machine = Machine::new(Stores::from_env(), tools, &scratch)?;
+    Ok(match state_folder() {
+        Some(folder) => machine.with_costs_in(folder.join("costs.json")),
+        None => machine,
+    })
+}
+
+/// Where what was learned is kept from one command to the next.
+///
+/// Source: XDG Base Directory Specification, `XDG_STATE_HOME`.
+fn state_folder() -> Option<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
+    Some(state.join("spool"))
 }
 
 /// Segments that are encoded at a time: as many as cores allow.

@@ -6,6 +6,7 @@ mod commands;
 mod exit;
 mod local;
 mod output;
+mod profile;
 mod progress;
 
 use std::{io::IsTerminal, process::ExitCode};

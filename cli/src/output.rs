@@ -14,7 +14,7 @@ use serde::Serialize;
 use spool_media::{catalog::FileInfo, publish::Published};
 use spool_scheduler::Outcome;
 
-use crate::{args::RowFormat, commands::plan::Planned, exit::CliError, progress::Tally};
+use crate::{args::RowFormat, commands::plan::Planned, exit::CliError, profile::Summary, progress::Tally};
 
 /// What a transcode command did.
 #[derive(Serialize)]
@@ -26,6 +26,9 @@ pub struct Report<'a> {
     pub wall: Duration,
     /// Rungs of rows that were encoded, and that were there already.
     pub tally: Tally,
+    /// Where the time went, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Summary>,
 }
 
 fn as_ms<S: serde::Serializer>(wall: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -39,7 +42,7 @@ pub fn print_json(value: &impl Serialize) -> Result<(), CliError> {
 }
 
 /// A reader that went away (`| head`) is not an error.
-fn print(text: &str) -> Result<(), CliError> {
+pub fn print(text: &str) -> Result<(), CliError> {
     match writeln!(std::io::stdout().lock(), "{text}") {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(CliError::Print(error.to_string())),
         _ => Ok(()),
@@ -53,7 +56,7 @@ const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().f
 const NESTED_CHARS: usize = 40;
 
 /// On a terminal it fits the width; elsewhere lines are as long as they need to be.
-fn table(header: &[&str]) -> Table {
+pub fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(STYLE).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
     table.column_iter_mut().for_each(|column| {
@@ -70,7 +73,7 @@ fn shortened(mut text: String) -> String {
     text
 }
 
-fn right(text: impl ToString) -> Cell {
+pub fn right(text: impl ToString) -> Cell {
     Cell::new(text).set_alignment(CellAlignment::Right)
 }
 
@@ -108,7 +111,7 @@ pub fn print_report(report: &Report<'_>) -> Result<(), CliError> {
     if let Some(published) = report.published.first() {
         print(&format!("play    {}", how_to_play(&published.master)))?;
     }
-    Ok(())
+    report.profile.as_ref().map_or(Ok(()), Summary::print)
 }
 
 /// A command that plays a master.
@@ -120,7 +123,7 @@ fn how_to_play(master: &str) -> String {
 }
 
 /// A local file is shown as its path.
-fn display_uri(uri: &str) -> String {
+pub fn display_uri(uri: &str) -> String {
     url::Url::parse(uri)
         .ok()
         .filter(|url| url.scheme() == "file")
@@ -191,6 +194,7 @@ pub fn print_plan(planned: &Planned) {
     }
     println!("source  {} ({})", display_uri(&planned.source), bytes(planned.bytes));
     println!("reading by {}; planning read {}", planned.reading, bytes(planned.planning_bytes));
+    println!("takes   {}", planned.prediction);
 }
 
 /// Prints rows.

@@ -103,7 +103,7 @@ impl Board {
         let done_ms = match &event.what {
             What::Started { .. } => 0,
             What::Advanced { done_ms } => *done_ms,
-            What::Finished { encoded, reused } => {
+            What::Finished { encoded, reused, .. } => {
                 self.tally.encoded += encoded;
                 self.tally.reused += reused;
                 segment.duration_ms
@@ -248,7 +248,7 @@ fn print_json(event: &Event) {
     let happened = match &event.what {
         What::Started { rungs } => Happened::Started { rungs },
         What::Advanced { done_ms } => Happened::Advanced { done_ms: *done_ms, duration_ms: *duration_ms },
-        What::Finished { encoded, reused } => Happened::Finished { encoded: *encoded, reused: *reused },
+        What::Finished { encoded, reused, .. } => Happened::Finished { encoded: *encoded, reused: *reused },
         What::Again { reason } => Happened::Again { reason },
     };
     let line = Line { source: shown(source), track: *track, index: *index, happened };

@@ -5,6 +5,7 @@
 
 mod error;
 pub mod time;
+pub mod timing;
 
 pub mod store;
 
@@ -15,6 +16,7 @@ pub mod probe;
 pub mod segments;
 
 pub mod catalog;
+pub mod cost;
 pub mod machine;
 pub mod plan;
 pub mod titles;
@@ -26,6 +28,7 @@ pub mod records;
 pub mod transcode;
 pub mod window;
 
+pub mod live;
 pub mod merge;
 pub mod playlists;
 pub mod publish;

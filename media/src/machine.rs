@@ -4,6 +4,7 @@ use std::{
     fs::{self, File, TryLockError},
     io,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -14,9 +15,11 @@ use tracing::{debug, warn};
 
 use crate::{
     ErrorKind, Result,
+    cost::Costs,
     ffmpeg::{self, Tools},
     segments::Segment,
     store::Stores,
+    timing::Timing,
     titles::Titles,
 };
 
@@ -51,12 +54,14 @@ pub struct Machine {
     /// Encodes that it runs at a time.
     slots: Semaphore,
     events: broadcast::Sender<Event>,
+    costs: Mutex<Costs>,
+    costs_file: Option<PathBuf>,
     encoder: OnceCell<String>,
     scratch: Scratch,
 }
 
 /// Something that happened to a row.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Event {
     /// The job that the row was run for, by the engine's name.
     pub job: String,
@@ -67,7 +72,7 @@ pub struct Event {
 }
 
 /// What happened to a row.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum What {
     /// FFmpeg starts on it.
     Started {
@@ -85,6 +90,8 @@ pub enum What {
         encoded: usize,
         /// Rungs that were there already.
         reused: usize,
+        /// Where its time went.
+        timing: Timing,
     },
     /// It is run again, elsewhere if there is an elsewhere.
     Again {
@@ -148,6 +155,8 @@ impl Machine {
             titles: Titles::default(),
             host: nix::unistd::gethostname().map_or_else(|_| "unknown".to_owned(), |name| name.to_string_lossy().into_owned()),
             events: broadcast::channel(EVENT_QUEUE).0,
+            costs: Mutex::default(),
+            costs_file: None,
             encoder: OnceCell::new(),
             slots: Semaphore::new(Semaphore::MAX_PERMITS),
             scratch: Scratch { folder, _lock: lock },
@@ -158,6 +167,44 @@ impl Machine {
     #[must_use]
     pub fn with_slots(self, slots: usize) -> Self {
         Self { slots: Semaphore::new(slots), ..self }
+    }
+
+    /// The same process, with what rows cost kept in a file from one process to the next.
+    #[must_use]
+    pub fn with_costs_in(mut self, file: PathBuf) -> Self {
+        // What is not there, or of another version, is learned anew.
+        let known = fs::read(&file).ok().and_then(|json| serde_json::from_slice(&json).ok());
+        self.costs = Mutex::new(known.unwrap_or_default());
+        Self { costs_file: Some(file), ..self }
+    }
+
+    /// What is known of what rows cost.
+    pub fn costs(&self) -> Costs {
+        self.costs.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Learns from what happened to a row what rows cost.
+    pub fn learn(&self, event: &Event) {
+        if let What::Finished { timing: Timing { encode: Some(encode), .. }, .. } = &event.what {
+            let mut costs = self.costs.lock().unwrap_or_else(PoisonError::into_inner);
+            costs.learn(&encode.work, Duration::from_micros(encode.cpu_us), encode.written_bytes);
+        }
+    }
+
+    /// Keeps what was learned. Whoever keeps last wins: what is lost of it is learned again.
+    pub fn keep_costs(&self) {
+        let Some(file) = &self.costs_file else { return };
+        let keep = || -> io::Result<()> {
+            let folder = file.parent().ok_or(io::ErrorKind::NotADirectory)?;
+            fs::create_dir_all(folder)?;
+            let new = tempfile::NamedTempFile::new_in(folder)?;
+            serde_json::to_writer(&new, &self.costs())?;
+            new.persist(file)?;
+            Ok(())
+        };
+        if let Err(error) = keep() {
+            debug!(path = %file.display(), %error, "cannot keep what rows cost");
+        }
     }
 
     /// Waits for a free slot to encode in.

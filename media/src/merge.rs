@@ -40,6 +40,9 @@ pub struct Rendition {
     /// Frames per second of the pictures; `None` for sound.
     #[serde(default)]
     pub frame_rate: Option<Rational>,
+    /// The most bits per second that its rung allows, besides what its buffer evens out.
+    #[serde(default)]
+    pub max_bitrate_bps: u64,
     /// Number of channels; 0 for pictures.
     pub channels: u16,
     /// BCP 47 language of a sound track, where the source tells.
@@ -94,6 +97,37 @@ pub fn merge(mut parts: Vec<Part>) -> Result<HlsLadder, Error> {
     }
     let duration_ms = title.timebase.to_ms(i64::try_from(title.title_frames).unwrap_or(i64::MAX));
     Ok(HlsLadder { destination, source: title.source, duration_ms, renditions })
+}
+
+/// Merges what can be played of a video so far: its rows of pictures from the first up to where one is missing, and as much of its sound.
+/// `None` where nothing can: no row from the first on, or not all of the `sounds` that there will be.
+///
+/// # Errors
+/// As [`merge`], of the parts that are there.
+pub fn merge_begin(parts: &[Part], sounds: usize) -> Result<Option<HlsLadder>, Error> {
+    let (mut pictures, mut sound): (Vec<Part>, Vec<Part>) =
+        parts.iter().cloned().partition(|part| part.segment.track == SegmentTrack::Video);
+    pictures.sort_by_key(|part| part.segment.first_frame);
+    let mut frames = 0;
+    let begin = pictures.iter().take_while(|part| {
+        let joins = part.segment.first_frame == frames;
+        frames += part.segment.frames;
+        joins
+    });
+    let rows = begin.count();
+    pictures.truncate(rows);
+    let Some(title) = pictures.first().map(|part| part.segment.clone()).filter(|_| sound.len() == sounds) else { return Ok(None) };
+    let end: u64 = pictures.iter().map(|part| part.segment.frames).sum();
+    if end < title.title_frames {
+        // Media segments of one number begin at one time on every rendition.
+        let known = u32::try_from(end.div_ceil(u64::from(title.media_segment_frames))).unwrap_or(u32::MAX);
+        for rendition in sound.iter_mut().flat_map(|part| &mut part.renditions) {
+            rendition.media_segments.retain(|media_segment| media_segment.number < known);
+        }
+        // What is there is all there is, for now.
+        pictures.iter_mut().chain(&mut sound).for_each(|part| part.segment.title_frames = end);
+    }
+    merge(pictures.into_iter().chain(sound).collect()).map(Some)
 }
 
 /// One group is one video: refuses parts of another source, cut, clock or destination.
@@ -158,6 +192,7 @@ fn empty(track: SegmentTrack, timebase: Rational, piece: &PartRendition) -> Rend
         timescale: piece.timescale,
         width: piece.width,
         height: piece.height,
+        max_bitrate_bps: piece.max_bitrate_bps,
         frame_rate: (track == SegmentTrack::Video).then(|| timebase.inverse()),
         channels: piece.channels,
         language: piece.language.clone(),
@@ -300,6 +335,7 @@ mod tests {
             timescale: 12_800,
             width: 1280,
             height: 720,
+            max_bitrate_bps: 2_800_000,
             channels: 0,
             language: None,
             init: format!("{name}/init.mp4"),
@@ -394,5 +430,26 @@ mod tests {
         assert_eq!(names, ["720p", "480p", "audio-0", "audio-1"]);
         all.push(audio(1));
         assert!(matches!(merge(all), Err(Error::DuplicateAudio { index: 1, .. })));
+    }
+
+    #[test]
+    fn what_can_be_played_ends_where_a_row_is_missing() {
+        let whole = parts(&[2, 1, 1], 30);
+        let sound = Part {
+            destination: "file:///out".to_owned(),
+            segment: segment(SegmentTrack::Audio, 0, 0, 430, 430),
+            renditions: vec![rendition("audio-0", 0, 430)],
+        };
+        let numbers = |rows: &[usize], sound: Option<&Part>, sounds: usize| {
+            let known: Vec<Part> = rows.iter().map(|row| whole[*row].clone()).chain(sound.cloned()).collect();
+            let ladder = merge_begin(&known, sounds).unwrap()?;
+            Some(ladder.renditions.iter().map(|r| r.media_segments.len()).collect::<Vec<_>>())
+        };
+        assert_eq!(numbers(&[1, 2], Some(&sound), 1), None, "the first row is missing");
+        assert_eq!(numbers(&[0, 1], None, 1), None, "the sound is missing");
+        assert_eq!(numbers(&[0], None, 0), Some(vec![2, 2]));
+        assert_eq!(numbers(&[2, 0], Some(&sound), 1), Some(vec![2, 2, 2]));
+        assert_eq!(numbers(&[1, 0, 3], Some(&sound), 1), Some(vec![3, 3, 3]));
+        assert_eq!(numbers(&[3, 2, 1, 0], Some(&sound), 1), Some(vec![5, 5, 5]));
     }
 }

@@ -37,6 +37,9 @@ pub struct PartRendition {
     pub width: u32,
     /// Height in pixels; 0 for sound.
     pub height: u32,
+    /// The most bits per second that its rung allows, besides what its buffer evens out.
+    #[serde(default)]
+    pub max_bitrate_bps: u64,
     /// Number of channels; 0 for pictures.
     pub channels: u16,
     /// BCP 47 language of a sound track, where the source tells.

@@ -45,6 +45,25 @@ pub struct RenditionTrack {
     pub init_uri: String,
     /// Media segments in order, from the start of the title on.
     pub entries: Vec<MediaEntry>,
+    /// The most bits per second that it will have, where media is still to come: else it is measured.
+    pub declared_bps: Option<u64>,
+}
+
+/// Is all of a rendition there?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// All of it.
+    Whole,
+    /// More will follow, in media segments of up to so many seconds.
+    Growing {
+        /// `EXT-X-TARGETDURATION`, which never changes.
+        target_seconds: u64,
+    },
+    /// It grew, and is whole now.
+    Grown {
+        /// As while it grew.
+        target_seconds: u64,
+    },
 }
 
 /// A video rendition in a multivariant playlist.
@@ -134,17 +153,23 @@ impl Error {
 /// [`Error::NoMedia`] for a rendition without media, [`Error::Text`] for a URI that would break the text.
 ///
 /// Source: RFC 8216 sections 4.3.2 and 4.3.3.
-pub fn media_playlist(track: &RenditionTrack) -> Result<String, Error> {
+pub fn media_playlist(track: &RenditionTrack, extent: Extent) -> Result<String, Error> {
     let micros = durations_micros(track)?;
     let mut text = format!("#EXTM3U\n#EXT-X-VERSION:{VERSION}\n");
-    line(&mut text, format_args!("#EXT-X-TARGETDURATION:{}", target_seconds(&micros)));
-    text.push_str("#EXT-X-MEDIA-SEQUENCE:0\n#EXT-X-PLAYLIST-TYPE:VOD\n#EXT-X-INDEPENDENT-SEGMENTS\n");
+    let (kind, target) = match extent {
+        Extent::Whole => ("VOD", target_seconds(&micros)),
+        Extent::Growing { target_seconds } | Extent::Grown { target_seconds } => ("EVENT", target_seconds),
+    };
+    line(&mut text, format_args!("#EXT-X-TARGETDURATION:{target}"));
+    line(&mut text, format_args!("#EXT-X-MEDIA-SEQUENCE:0\n#EXT-X-PLAYLIST-TYPE:{kind}\n#EXT-X-INDEPENDENT-SEGMENTS"));
     line(&mut text, format_args!("#EXT-X-MAP:URI=\"{}\"", uri(&track.init_uri)?));
     for (entry, micros) in track.entries.iter().zip(micros) {
         line(&mut text, format_args!("#EXTINF:{}.{:06},", micros / MICROS, micros % MICROS));
         line(&mut text, format_args!("{}", uri(&entry.uri)?));
     }
-    text.push_str("#EXT-X-ENDLIST\n");
+    if !matches!(extent, Extent::Growing { .. }) {
+        text.push_str("#EXT-X-ENDLIST\n");
+    }
     Ok(text)
 }
 
@@ -167,7 +192,7 @@ pub fn multivariant_playlist(videos: &[VideoEntry], audios: &[AudioEntry]) -> Re
         }
     }
     for video in videos {
-        let (peak, average) = (peak_bps(&video.track)?, average_bps(&video.track)?);
+        let Rates { peak, average } = Rates::of(&video.track)?;
         if groups.is_empty() {
             stream(
                 &mut text,
@@ -178,7 +203,8 @@ pub fn multivariant_playlist(videos: &[VideoEntry], audios: &[AudioEntry]) -> Re
         for group in &groups {
             let mut codecs = vec![video.track.codecs.as_str()];
             codecs.extend(group.codecs());
-            let (peak, average) = (peak + group.peak_bps()?, average + group.average_bps()?);
+            let sound = group.rates()?;
+            let (peak, average) = (peak + sound.peak, average.zip(sound.average).map(|(video, sound)| video + sound));
             stream(&mut text, &Stream { peak, average, codecs, video: Some(video), audio: Some(group.id) }, &video.track)?;
         }
     }
@@ -189,7 +215,7 @@ pub fn multivariant_playlist(videos: &[VideoEntry], audios: &[AudioEntry]) -> Re
         for group in &groups {
             let Some(played) = group.members.iter().find(|audio| audio.default).or(group.members.first()) else { continue };
             let audio = (group.members.len() > 1).then_some(group.id);
-            let (peak, average) = (group.peak_bps()?, group.average_bps()?);
+            let Rates { peak, average } = group.rates()?;
             stream(&mut text, &Stream { peak, average, codecs: group.codecs(), video: None, audio }, &played.track)?;
         }
     }
@@ -199,7 +225,7 @@ pub fn multivariant_playlist(videos: &[VideoEntry], audios: &[AudioEntry]) -> Re
 /// One `EXT-X-STREAM-INF`.
 struct Stream<'a> {
     peak: u64,
-    average: u64,
+    average: Option<u64>,
     codecs: Vec<&'a str>,
     video: Option<&'a VideoEntry>,
     audio: Option<&'a str>,
@@ -207,7 +233,11 @@ struct Stream<'a> {
 
 fn stream(text: &mut String, stream: &Stream<'_>, played: &RenditionTrack) -> Result<(), Error> {
     let codecs = quoted("codecs", &stream.codecs.join(","))?.to_owned();
-    let mut tag = format!("#EXT-X-STREAM-INF:BANDWIDTH={},AVERAGE-BANDWIDTH={},CODECS=\"{codecs}\"", stream.peak, stream.average);
+    let mut tag = format!("#EXT-X-STREAM-INF:BANDWIDTH={}", stream.peak);
+    if let Some(average) = stream.average {
+        append(&mut tag, format_args!(",AVERAGE-BANDWIDTH={average}"));
+    }
+    append(&mut tag, format_args!(",CODECS=\"{codecs}\""));
     if let Some(video) = stream.video {
         let millihertz = thousandths(video.frame_rate);
         let (whole, fraction) = (millihertz / 1000, millihertz % 1000);
@@ -218,6 +248,22 @@ fn stream(text: &mut String, stream: &Stream<'_>, played: &RenditionTrack) -> Re
     }
     line(text, format_args!("{tag}\n{}", uri(&played.uri)?));
     Ok(())
+}
+
+/// Bits per second of a rendition. The average of what still grows is not known.
+struct Rates {
+    peak: u64,
+    average: Option<u64>,
+}
+
+impl Rates {
+    fn of(track: &RenditionTrack) -> Result<Self, Error> {
+        let measured = peak_bps(track)?;
+        Ok(match track.declared_bps {
+            Some(declared) => Self { peak: declared.max(measured), average: None },
+            None => Self { peak: measured, average: Some(average_bps(track)?) },
+        })
+    }
 }
 
 /// Audio renditions that a player may choose among.
@@ -274,12 +320,12 @@ impl Group<'_> {
         codecs
     }
 
-    fn peak_bps(&self) -> Result<u64, Error> {
-        self.members.iter().try_fold(0, |most, audio| Ok(peak_bps(&audio.track)?.max(most)))
-    }
-
-    fn average_bps(&self) -> Result<u64, Error> {
-        self.members.iter().try_fold(0, |most, audio| Ok(average_bps(&audio.track)?.max(most)))
+    /// The highest of its members.
+    fn rates(&self) -> Result<Rates, Error> {
+        self.members.iter().try_fold(Rates { peak: 0, average: Some(0) }, |most, audio| {
+            let Rates { peak, average } = Rates::of(&audio.track)?;
+            Ok(Rates { peak: most.peak.max(peak), average: most.average.zip(average).map(|(a, b)| a.max(b)) })
+        })
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
     machine::Machine,
     merge::{HlsLadder, Rendition},
     parts::playlist_path,
-    playlists::{self, AudioEntry, MediaEntry, RenditionTrack, VideoEntry},
+    playlists::{self, AudioEntry, Extent, MediaEntry, RenditionTrack, VideoEntry},
     records,
     segments::SegmentTrack,
     store::{Content, Location, Replaced},
@@ -122,7 +122,7 @@ pub async fn run(machine: &Machine, ladder: &HlsLadder) -> Result<Published> {
     let mut tracks = Vec::with_capacity(ladder.renditions.len());
     for rendition in &ladder.renditions {
         let mut track = track(rendition);
-        let text = playlists::media_playlist(&track)?;
+        let text = playlists::media_playlist(&track, Extent::Whole)?;
         track.uri = playlist_path(&rendition.name, text.as_bytes());
         destination.child(&track.uri).put(text.into(), Content::MediaPlaylist).await?;
         tracks.push(track);
@@ -178,7 +178,7 @@ async fn check_objects(destination: &Location, rendition: &Rendition) -> Result<
 }
 
 /// A rendition as playlists name it. Its media playlist, whose name follows from its text, is not known yet.
-fn track(rendition: &Rendition) -> RenditionTrack {
+pub(crate) fn track(rendition: &Rendition) -> RenditionTrack {
     let inside = |path: &str| path.strip_prefix(&format!("{}/", rendition.name)).unwrap_or(path).to_owned();
     RenditionTrack {
         name: rendition.name.clone(),
@@ -191,6 +191,7 @@ fn track(rendition: &Rendition) -> RenditionTrack {
             .iter()
             .map(|s| MediaEntry { uri: inside(&s.path), duration_ticks: s.duration_ticks, bytes: s.bytes })
             .collect(),
+        declared_bps: None,
     }
 }
 
@@ -210,7 +211,7 @@ fn published(rendition: &Rendition, track: RenditionTrack) -> Result<PublishedRe
 }
 
 /// Every sound track is in one group: they are languages of the same codec. The first is what plays unless chosen otherwise.
-fn multivariant(ladder: &HlsLadder, tracks: &[RenditionTrack]) -> Result<String> {
+pub(crate) fn multivariant(ladder: &HlsLadder, tracks: &[RenditionTrack]) -> Result<String> {
     let pairs = || ladder.renditions.iter().zip(tracks);
     let videos: Vec<VideoEntry> = pairs()
         .filter_map(|(rendition, track)| {

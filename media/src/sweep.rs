@@ -10,6 +10,7 @@ use tracing::info;
 
 use crate::{
     ErrorKind, Result,
+    live::LIVE,
     machine::Machine,
     parts::{self, PartRecord, RECORDS, is_object, record_path},
     playlists::{self, References},
@@ -127,7 +128,14 @@ async fn sweep(destination: &Location, options: Options) -> Result<Swept> {
         // Halves of objects whose writer was killed.
         destination.remove_abandoned(options.grace).await?;
     }
-    for entry in entries.iter().filter(|entry| is_object(&entry.relative)) {
+    let folders: HashSet<&str> =
+        entries.iter().filter(|e| is_object(&e.relative)).filter_map(|e| Some(e.relative.split_once('/')?.0)).collect();
+    // Playlists for whoever played it while it was encoded.
+    let is_live = |path: &str| match path.rsplit_once('/') {
+        Some((folder, name)) => name == LIVE && folders.contains(folder),
+        None => path == LIVE,
+    };
+    for entry in entries.iter().filter(|entry| is_object(&entry.relative) || is_live(&entry.relative)) {
         let path = entry.relative.as_str();
         if used.contains(path) || young.contains(path) {
             swept.kept += 1;

@@ -13,6 +13,7 @@ use tracing::info;
 use crate::{
     Error, ErrorKind, Result,
     cmaf::{self, AudioSpec, MediaSegment, VideoSpec},
+    cost::Work,
     ffmpeg::{
         self, Encode, Job, Limits, Program,
         args::{self, AudioEncode, REORDER_FRAMES, VideoEncode},
@@ -24,6 +25,7 @@ use crate::{
     records,
     segments::{Segment, SegmentTrack},
     store::{Content, Location},
+    timing::{self, Step, Stopwatch, Timing},
     titles::{self, Title, WholeFile},
     window,
 };
@@ -109,15 +111,17 @@ pub async fn run(machine: &Machine, request: Request) -> Result<Part> {
 }
 
 async fn row(machine: &Machine, request: Request) -> Result<Part> {
+    let watch = Stopwatch::start();
     let segment = &request.segment;
-    let title = titles::open_planned(machine, segment).await?;
+    let title = watch.time(Step::Open, titles::open_planned(machine, segment)).await?;
     let destination = machine.stores.locate(&request.destination)?;
     let wanted = wanted(&title, segment, &request.ladder)?;
     let encoder = machine.encoder().await?;
     let keys: Vec<String> = wanted.iter().map(|w| parts::key(segment, w.output(), request.threads, encoder)).collect();
     // Futures first, stream after: a closure that lives in the stream cannot be sent between threads.
     let look_ups: Vec<_> = keys.iter().map(|key| records::read(&destination, key)).collect();
-    let mut records: Vec<Option<PartRecord>> = futures::stream::iter(look_ups).buffered(LOOK_UPS).try_collect().await?;
+    let look_ups = futures::stream::iter(look_ups).buffered(LOOK_UPS).try_collect();
+    let mut records: Vec<Option<PartRecord>> = watch.time(Step::LookUp, look_ups).await?;
 
     let scratch = machine.scratch_folder()?;
     let missing: Vec<Missing> = std::iter::zip(&wanted, &keys)
@@ -130,19 +134,22 @@ async fn row(machine: &Machine, request: Request) -> Result<Part> {
         })
         .collect();
     let mut encoded = missing.len();
+    let mut ran = None;
     if !missing.is_empty() {
-        let _slot = machine.slot().await;
+        let _slot = watch.time(Step::Slot, machine.slot()).await;
         let rungs = missing.iter().map(|m| m.wanted.name().to_owned()).collect();
         machine.tell(request.event(What::Started { rungs }));
         let started = Instant::now();
         let gave: Vec<PartRecord> = tokio::select! {
-            ended = encode(machine, &title, &request, &missing, scratch.path()) => {
-                ended?;
+            ended = encode(machine, &title, &request, &missing, scratch.path(), &watch) => {
+                let mut ended = ended?;
                 let encode_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
                 let mut gave = Vec::with_capacity(missing.len());
                 for missing in &missing {
-                    gave.push(store(machine, &destination, &title, segment, missing, encode_ms).await?);
+                    gave.push(store(machine, &destination, &title, segment, missing, encode_ms, &watch).await?);
                 }
+                ended.written_bytes = gave.iter().flat_map(|record| &record.rendition.media_segments).map(|s| s.bytes).sum();
+                ran = Some(ended);
                 info!(track = ?segment.track, index = segment.index, encoded = missing.len(), encode_ms, "row encoded");
                 gave
             }
@@ -157,7 +164,8 @@ async fn row(machine: &Machine, request: Request) -> Result<Part> {
         }
     }
     let reused = wanted.len() - encoded;
-    machine.tell(request.event(What::Finished { encoded, reused }));
+    let timing = Timing { encode: ran, ..watch.timing(&machine.host) };
+    machine.tell(request.event(What::Finished { encoded, reused, timing }));
     let fresh = |rendition: &PartRendition| encoded > 0 && missing.iter().any(|m| m.key == rendition.key);
     let renditions =
         records.into_iter().flatten().map(|record| PartRendition { encoded: fresh(&record.rendition), ..record.rendition });
@@ -198,10 +206,17 @@ fn wanted(title: &Title, segment: &Segment, ladder: &Ladder) -> Result<Vec<Wante
 }
 
 /// Runs FFmpeg over the row, once, for every missing rung.
-async fn encode(machine: &Machine, title: &Title, request: &Request, missing: &[Missing], scratch: &std::path::Path) -> Result<()> {
+async fn encode(
+    machine: &Machine,
+    title: &Title,
+    request: &Request,
+    missing: &[Missing],
+    scratch: &std::path::Path,
+    watch: &Stopwatch,
+) -> Result<timing::Encode> {
     let segment = &request.segment;
     let window = scratch.join("window.mp4");
-    let input = input(title, segment, &window).await?;
+    let input = watch.time(Step::Fetch, input(title, segment, &window)).await?;
     let args = match segment.track {
         SegmentTrack::Video => {
             let none = || parts::Error::NoSuchTrack { uri: segment.source.clone(), track: "video track", index: 0 };
@@ -227,7 +242,7 @@ async fn encode(machine: &Machine, title: &Title, request: &Request, missing: &[
             })
         }
         SegmentTrack::Audio => {
-            let [Missing { wanted: Wanted::Audio(rendition, _), file, .. }] = missing else { return Ok(()) };
+            let [Missing { wanted: Wanted::Audio(rendition, _), file, .. }] = missing else { return Ok(timing::Encode::default()) };
             args::encode_audio(&AudioEncode {
                 input: &input.path,
                 demuxer: input.demuxer,
@@ -252,16 +267,33 @@ async fn encode(machine: &Machine, title: &Title, request: &Request, missing: &[
         rungs: missing.len(),
         frames: (segment.track == SegmentTrack::Video).then_some(segment.frames),
     };
-    run.run(|progress| {
-        let done_ms = (progress.out_time_us / 1000).clamp(0, segment.duration_ms);
-        machine.tell(request.event(What::Advanced { done_ms }));
-    })
-    .await?;
+    let started = Instant::now();
+    // It reports for the first time when its outputs are set up, which takes a first frame to put in.
+    let mut first_report = None;
+    let finished = run
+        .run(|progress| {
+            first_report.get_or_insert_with(|| started.elapsed());
+            let done_ms = (progress.out_time_us / 1000).clamp(0, segment.duration_ms);
+            machine.tell(request.event(What::Advanced { done_ms }));
+        })
+        .await?;
     // Windows are read under a condition; a whole local file is read by FFmpeg, which knows of none.
     if matches!(title.whole, Some(WholeFile::Source(_))) {
         title.reader.location().open_pinned(&title.source).await?;
     }
-    Ok(())
+    let first_report = first_report.unwrap_or(finished.wall);
+    watch.note(Step::Start, started, first_report);
+    watch.note(Step::Encode, started + first_report, finished.wall.saturating_sub(first_report));
+    let cpu_us = finished.cpu.and_then(|cpu| u64::try_from(cpu.as_micros()).ok()).unwrap_or(0);
+    let (mut renditions, mut audio_bps) = (Vec::new(), 0);
+    for missing in missing {
+        match &missing.wanted {
+            Wanted::Video(rendition) => renditions.push(rendition.clone()),
+            Wanted::Audio(rendition, _) => audio_bps = rendition.bitrate_bps,
+        }
+    }
+    let work = Work::at(title, segment, &renditions, audio_bps)?;
+    Ok(timing::Encode { cpu_us, preroll_frames: preroll_frames(title, segment), work, written_bytes: 0 })
 }
 
 /// What FFmpeg reads for a row.
@@ -311,6 +343,15 @@ fn key_before(title: &Title, pts: i64) -> Option<i64> {
     samples.iter().filter(|sample| sample.key && sample.pts <= pts).max_by_key(|sample| sample.pts).map(|sample| sample.dts)
 }
 
+/// Pictures between the keyframe that decoding a row begins with and the row's first.
+fn preroll_frames(title: &Title, segment: &Segment) -> u64 {
+    let first = title.grid.span_of(segment.first_frame, segment.frames).start;
+    let Some(track) = title.video_track().filter(|_| segment.track == SegmentTrack::Video) else { return 0 };
+    let key = track.samples.iter().filter(|sample| sample.key && sample.pts <= first).map(|sample| sample.pts).max();
+    let before = |pts: i64| pts < first && key.is_some_and(|key| pts >= key);
+    track.samples.iter().filter(|sample| before(sample.pts)).count() as u64
+}
+
 /// Packages what FFmpeg wrote for one rung, stores it, and commits its record, last.
 async fn store(
     machine: &Machine,
@@ -319,7 +360,9 @@ async fn store(
     segment: &Segment,
     missing: &Missing,
     encode_ms: u64,
+    watch: &Stopwatch,
 ) -> Result<PartRecord> {
+    let begun = Instant::now();
     let (sender, receiver) = mpsc::channel::<MediaSegment>(UPLOADS);
     let file = missing.file.clone();
     let spec = Spec::of(title, segment, &missing.wanted);
@@ -340,13 +383,15 @@ async fn store(
     // A failed upload drops the receiver, which ends the packager; its own error, if any, is what is told.
     let media_segments: Result<Vec<MediaSegmentRef>> = uploads.buffered(UPLOADS).try_collect().await;
     let init = packaging.await.map_err(|e| cmaf::Error::Read(std::io::Error::other(e)))?;
-    let (media_segments, init) = (media_segments?, init?);
+    let (media_segments, (init, packaged)) = (media_segments?, init?);
+    watch.note(Step::Package, begun, packaged);
     let init_path = init_path(name, &init.bytes);
     let init_bytes = init.bytes.len() as u64;
     destination.child(&init_path).put(init.bytes, Content::Init).await?;
-    let (channels, language) = match &missing.wanted {
-        Wanted::Video(_) => (0, None),
-        Wanted::Audio(rendition, language) => (rendition.channels, language.clone()),
+    watch.note(Step::Upload, begun + packaged, begun.elapsed().saturating_sub(packaged));
+    let (max_bitrate_bps, channels, language) = match &missing.wanted {
+        Wanted::Video(rendition) => (rendition.max_bitrate_bps, 0, None),
+        Wanted::Audio(rendition, language) => (rendition.bitrate_bps, rendition.channels, language.clone()),
     };
     let rendition = PartRendition {
         key: missing.key.clone(),
@@ -355,6 +400,7 @@ async fn store(
         timescale: init.timescale,
         width: init.width,
         height: init.height,
+        max_bitrate_bps: u64::from(max_bitrate_bps),
         channels,
         language,
         init: init_path,
@@ -364,7 +410,7 @@ async fn store(
         host: machine.host.clone(),
         encoded: true,
     };
-    records::commit(destination, PartRecord { segment: segment.without_secrets(), rendition }).await
+    watch.time(Step::Commit, records::commit(destination, PartRecord { segment: segment.without_secrets(), rendition })).await
 }
 
 /// What the packager has to know of a row.
@@ -392,20 +438,28 @@ impl Spec {
     }
 }
 
-/// Cuts FFmpeg's output into media segments; runs where blocking is fine, and stops when nobody takes them any more.
-fn package(file: &std::path::Path, spec: &Spec, sink: &mpsc::Sender<MediaSegment>) -> std::result::Result<cmaf::Init, cmaf::Error> {
+/// Cuts FFmpeg's output into media segments, and tells how long that took; runs where blocking is fine, and stops when nobody takes them
+/// any more.
+fn package(
+    file: &std::path::Path,
+    spec: &Spec,
+    sink: &mpsc::Sender<MediaSegment>,
+) -> std::result::Result<(cmaf::Init, Duration), cmaf::Error> {
+    let (mut begun, mut took) = (Instant::now(), Duration::ZERO);
     let input = std::io::BufReader::new(std::fs::File::open(file).map_err(cmaf::Error::Read)?);
     let mut packager = match spec {
         Spec::Video(spec) => cmaf::Packager::video(input, spec)?,
         Spec::Audio(spec) => cmaf::Packager::audio(input, spec)?,
     };
-    for media_segment in packager.by_ref() {
+    while let Some(media_segment) = packager.next() {
+        took += begun.elapsed();
         // Nobody takes them any more: an upload failed, and its error is what is told.
         if sink.blocking_send(media_segment?).is_err() {
             break;
         }
+        begun = Instant::now();
     }
-    Ok(packager.init().clone())
+    Ok((packager.init().clone(), took + begun.elapsed()))
 }
 
 /// A channel as a stream.

@@ -11,7 +11,9 @@ mod results;
 mod rows;
 mod turnstile;
 
+mod explain;
 mod gate;
+mod live;
 mod members;
 mod membership;
 mod placement;
@@ -26,5 +28,5 @@ mod statements;
 
 pub use error::{Error, Result};
 pub use remote::Remote;
-pub use run::Outcome;
+pub use run::{Outcome, Spent};
 pub use service::{Scheduler, Service, Settings};

@@ -27,8 +27,9 @@ const TABLE: &str = "rows_in_hand";
 #[derive(Debug, Clone)]
 pub(crate) struct Encode {
     projection: Projection,
-    /// What its segment is: the first argument of its call.
+    /// What its segment and its ladder are: the first arguments of its call.
     pub(crate) segment: Expr,
+    pub(crate) ladder: Option<Expr>,
 }
 
 impl Encode {
@@ -50,17 +51,20 @@ impl Encode {
     }
 }
 
-/// The projection of a plan that has to be run next: the first, from the leaves up, that calls `transcode`.
-pub(crate) fn find_encode(plan: &LogicalPlan) -> Result<Option<Encode>> {
-    let mut found = None;
+/// The projections of a plan that call `transcode`, in the order in which they are to be run: from the leaves up.
+pub(crate) fn find_encodes(plan: &LogicalPlan) -> Result<Vec<Encode>> {
+    let mut found = Vec::new();
     // A post-order walk; what it finds first has no other below it.
     plan.clone().transform_up_with_subqueries(|node| {
-        if found.is_none() {
-            found = encode_of(&node)?;
-        }
+        found.extend(encode_of(&node)?);
         Ok(Transformed::no(node))
     })?;
     Ok(found)
+}
+
+/// The projection of a plan that has to be run next: the first that calls `transcode`.
+pub(crate) fn find_encode(plan: &LogicalPlan) -> Result<Option<Encode>> {
+    Ok(find_encodes(plan)?.into_iter().next())
 }
 
 /// The plan with the first projection that calls `transcode` replaced by what it gave.
@@ -76,17 +80,17 @@ pub(crate) fn replace_encode(plan: LogicalPlan, encode: &Encode, gave: Vec<Recor
 
 fn encode_of(node: &LogicalPlan) -> Result<Option<Encode>> {
     let LogicalPlan::Projection(projection) = node else { return Ok(None) };
-    let mut segment = None;
+    let mut call = None;
     for expr in &projection.expr {
         expr.apply(|inner| match inner {
             Expr::ScalarFunction(ScalarFunction { func, args }) if func.name() == transcode::NAME => {
-                segment = args.first().cloned();
+                call = args.first().map(|segment| (segment.clone(), args.get(1).cloned()));
                 Ok(TreeNodeRecursion::Stop)
             }
             _ => Ok(TreeNodeRecursion::Continue),
         })?;
     }
-    Ok(segment.map(|segment| Encode { projection: projection.clone(), segment }))
+    Ok(call.map(|(segment, ladder)| Encode { projection: projection.clone(), segment, ladder }))
 }
 
 /// A plan that gives these partitions under the columns of `schema`.

@@ -1,25 +1,43 @@
-//! How does a client run statements on a scheduler elsewhere? One call for each: its end by the client cancels the statement.
+//! How does a client run statements on a scheduler elsewhere? One call for each: its end by the client cancels the statement. Where the
+//! scheduler goes away it is called again.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use arrow_ipc::reader::StreamReader;
+use backon::BackoffBuilder;
 use spool_media::{ErrorKind, machine::Event};
 use spool_udfs::error::Failure;
 use spool_wire::{
     Channel,
-    v1::{self, Statement, failure::Why, from_statement::Message, statements_client::StatementsClient},
+    v1::{self, Done, Statement, failure::Why, from_statement::Message, statements_client::StatementsClient},
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
+use tracing::warn;
 
 use crate::{
     error::{Error, Result},
-    run::Outcome,
+    run::{Outcome, Spent},
 };
 
 /// How long a scheduler may take to say that it heard a statement.
 const ANSWER: Duration = Duration::from_secs(15);
+
+/// How long it is tried to reach a scheduler that was never reached, and one that went away.
+const FIRST_TRIES: Duration = Duration::from_secs(5);
+const LATER_TRIES: Duration = Duration::from_secs(300);
+
+/// The wait before a scheduler is called again, at first and at most.
+const RETRY_FIRST: Duration = Duration::from_millis(200);
+const RETRY_MOST: Duration = Duration::from_secs(5);
 
 /// The largest result that is taken: rows of names and numbers.
 const RESULT_BYTES_MAX: usize = 1 << 30;
@@ -29,18 +47,21 @@ const RESULT_BYTES_MAX: usize = 1 << 30;
 pub struct Remote {
     address: String,
     token: Option<String>,
+    /// Did it ever answer? Then it will be back.
+    reached: Arc<AtomicBool>,
 }
 
 impl Remote {
     /// The scheduler at `HOST:PORT`, which is shown `token`.
     pub fn new(address: impl Into<String>, token: Option<String>) -> Self {
-        Self { address: address.into(), token }
+        Self { address: address.into(), token, reached: Arc::default() }
     }
 
-    /// Runs one statement there to its end, as [`crate::Scheduler::run`] does here.
+    /// Runs one statement there to its end, as [`crate::Scheduler::run`] does here. Where the scheduler goes away meanwhile, for up to five
+    /// minutes, the statement is sent again: rows that are done are found by their records.
     ///
     /// # Errors
-    /// As there; and [`Error::Unreachable`] where there is no scheduler, or it went away: what was recorded is not lost, and the same
+    /// As there; and [`Error::Unreachable`] where there is no scheduler, or it stays away: what was recorded is not lost, and the same
     /// statement goes on.
     pub async fn run(
         &self,
@@ -53,9 +74,38 @@ impl Remote {
             settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let statement = Statement { sql: sql.to_owned(), settings, client_version: env!("CARGO_PKG_VERSION").to_owned() };
         tokio::select! {
-            outcome = self.call(statement, tell) => outcome,
+            outcome = self.call_until_done(statement, tell) => outcome,
             // Dropping the call is what cancels.
             () = cancel.cancelled() => Err(Error::Canceled),
+        }
+    }
+
+    async fn call_until_done(&self, statement: Statement, tell: &(dyn Fn(Event) + Send + Sync)) -> Result<Outcome> {
+        let waits = || {
+            let shape = backon::ExponentialBuilder::new().with_min_delay(RETRY_FIRST).with_max_delay(RETRY_MOST);
+            shape.without_max_times().with_jitter().build()
+        };
+        let (mut backoff, mut away) = (waits(), Instant::now());
+        loop {
+            match self.call(statement.clone(), tell).await {
+                Err(error @ Error::Unreachable { accepted, .. }) => {
+                    // It was there until now: what counts is how long it is away from here on.
+                    if accepted {
+                        self.reached.store(true, Ordering::Relaxed);
+                        (backoff, away) = (waits(), Instant::now());
+                    }
+                    let patience = if self.reached.load(Ordering::Relaxed) { LATER_TRIES } else { FIRST_TRIES };
+                    if away.elapsed() > patience {
+                        return Err(error);
+                    }
+                    warn!(%error, "trying again");
+                    sleep(backoff.next().unwrap_or(RETRY_MOST)).await;
+                }
+                outcome => {
+                    self.reached.store(true, Ordering::Relaxed);
+                    return outcome;
+                }
+            }
         }
     }
 
@@ -88,7 +138,7 @@ impl Remote {
                     bytes.extend(piece);
                 }
                 Some(Message::Failure(failure)) => return Err(error_of(failure)),
-                Some(Message::Done(_)) => return read(bytes),
+                Some(Message::Done(done)) => return read(bytes, done),
                 None => return Err(self.failure(&Status::unavailable("the call ended before the statement did"), accepted)),
             }
         }
@@ -119,10 +169,12 @@ fn error_of(failure: v1::Failure) -> Error {
     }
 }
 
-fn read(bytes: Vec<u8>) -> Result<Outcome> {
+fn read(bytes: Vec<u8>, done: Done) -> Result<Outcome> {
     let broken = |e: datafusion::arrow::error::ArrowError| Error::Engine { message: format!("the result cannot be read: {e}") };
     let reader = StreamReader::try_new(std::io::Cursor::new(bytes), None).map_err(broken)?;
     let schema = Arc::clone(&reader.schema());
     let batches = reader.collect::<std::result::Result<Vec<_>, _>>().map_err(broken)?;
-    Ok(Outcome { schema, batches })
+    let Done { planning_us, rows_us, merging_us } = done;
+    let [planning, rows, merging] = [planning_us, rows_us, merging_us].map(Duration::from_micros);
+    Ok(Outcome { schema, batches, spent: Spent { planning, rows, merging } })
 }

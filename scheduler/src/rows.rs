@@ -28,6 +28,7 @@ use tracing::{info, warn};
 use crate::{
     attempt::{Attempt, Standing},
     error::{Error, Result},
+    live::Live,
     pace::{self, Progress},
     service::Scheduler,
     turnstile::Permit,
@@ -56,6 +57,8 @@ pub(crate) struct Rows<'a> {
     pub(crate) schema: SchemaRef,
     /// The rows' segments, where they could be told.
     pub(crate) segments: Vec<Option<Segment>>,
+    /// The playlists of what is done, where they are wanted.
+    pub(crate) live: Option<&'a Live>,
     /// Is told what happens.
     pub(crate) tell: &'a (dyn Fn(Event) + Send + Sync),
 }
@@ -94,7 +97,7 @@ impl Rows<'_> {
     /// Runs them all; gives what each gave, in order.
     pub(crate) async fn run(self) -> Result<Vec<RecordBatch>> {
         let mut rows: Vec<Row> = self.segments.iter().map(|_| Row::default()).collect();
-        let mut waiting = self.longest_last();
+        let mut waiting = self.next_last();
         let mut running: FuturesUnordered<BoxFuture<'_, Ended>> = FuturesUnordered::new();
         let mut resting: FuturesUnordered<BoxFuture<'_, usize>> = FuturesUnordered::new();
         let turns = self.scheduler.turnstile.turns(self.statement);
@@ -132,21 +135,28 @@ impl Rows<'_> {
         Ok(rows.into_iter().filter_map(|row| row.gave).collect())
     }
 
-    /// How long a row takes, next to others: sound is one row whatever its length, so it is the longest of a long title.
-    fn length(&self, row: usize) -> (bool, i64) {
-        self.segments[row].as_ref().map_or((false, 0), |segment| (segment.track == SegmentTrack::Audio, segment.duration_ms))
+    /// What a row's turn goes by, the highest first: how long it takes next to others, or, where it is played meanwhile, when it is played.
+    fn rank(&self, row: usize) -> (i64, i64) {
+        let Some(segment) = &self.segments[row] else { return (i64::MIN, 0) };
+        let sound = segment.track == SegmentTrack::Audio;
+        match self.live {
+            // Beside the first pictures, since nothing is played without it.
+            Some(_) => (-segment.start_ms, i64::from(!sound)),
+            // Sound is one row whatever its length, so it is the longest of a long title.
+            None => (i64::from(sound), segment.duration_ms),
+        }
     }
 
     /// The rows, the next one last.
-    fn longest_last(&self) -> Vec<usize> {
+    fn next_last(&self) -> Vec<usize> {
         let mut rows: Vec<usize> = (0..self.segments.len()).rev().collect();
-        rows.sort_by_key(|row| self.length(*row));
+        rows.sort_by_key(|row| self.rank(*row));
         rows
     }
 
     /// Puts a row back into its place.
     fn queue(&self, waiting: &mut Vec<usize>, row: usize) {
-        let at = waiting.partition_point(|other| self.length(*other) <= self.length(row));
+        let at = waiting.partition_point(|other| self.rank(*other) <= self.rank(row));
         waiting.insert(at, row);
     }
 
@@ -213,6 +223,9 @@ impl Rows<'_> {
         }
         let error = match result {
             Ok(batch) => {
+                if let Some(live) = self.live {
+                    live.add(&batch);
+                }
                 row.gave = Some(batch);
                 self.scheduler.count_done();
                 row.took =

@@ -13,12 +13,14 @@ use datafusion::{
     prelude::{SQLOptions, SessionContext},
 };
 use spool_media::{ErrorKind, machine::Event, segments::Segment};
+use spool_udfs::options::SpoolOptions;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
     attempt::Attempt,
     error::{Error, Result},
+    live::Live,
     phases::{self, Encode},
     rows::Rows,
     service::Scheduler,
@@ -42,6 +44,19 @@ pub struct Outcome {
     pub schema: SchemaRef,
     /// The rows.
     pub batches: Vec<RecordBatch>,
+    /// Where the time went.
+    pub spent: Spent,
+}
+
+/// Where a statement's time went.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Planning, which opens and cuts sources.
+    pub planning: Duration,
+    /// Encoding rows.
+    pub rows: Duration,
+    /// What follows the rows: the merge and the publishing.
+    pub merging: Duration,
 }
 
 impl Outcome {
@@ -87,6 +102,7 @@ impl Scheduler {
             Ok(outcome) => {
                 let rows: usize = outcome.batches.iter().map(RecordBatch::num_rows).sum();
                 info!(statement = entry.number(), rows, ms = elapsed_ms(entry.started()), "statement done");
+                self.machine.keep_costs();
             }
             Err(error) => info!(statement = entry.number(), %error, ms = elapsed_ms(entry.started()), "statement ended"),
         }
@@ -109,20 +125,34 @@ impl Scheduler {
         settings: &[(&str, &str)],
         tell: &(dyn Fn(Event) + Send + Sync),
     ) -> Result<Outcome> {
+        let (mut spent, begun) = (Spent::default(), Instant::now());
         let session = self.session(settings).await?;
         let mut plan = self.plan(&session, sql).await?;
+        spent.planning = begun.elapsed();
         let schema = plan.schema().inner().clone();
         if runs_here(&plan) {
             // EXPLAIN, SHOW and SET are answered by the session itself.
+            let explained = plan.clone();
             let frame = session.execute_logical_plan(plan).await.map_err(|e| Error::from_planner(&e))?;
-            return Ok(Outcome { schema, batches: frame.collect().await.map_err(|e| Error::from_planner(&e))? });
+            let mut batches = frame.collect().await.map_err(|e| Error::from_planner(&e))?;
+            if let LogicalPlan::Explain(explain) = explained {
+                batches.extend(self.predict(&session, &explain.plan).await?);
+            }
+            return Ok(Outcome { schema, batches, spent });
         }
         let engine = |e: datafusion::error::DataFusionError| Error::from_engine(&e.to_string());
+        let mut lives = Vec::new();
         while let Some(encode) = phases::find_encode(&plan).map_err(engine)? {
-            let gave = self.encode(entry, &session, &encode, tell).await?;
+            let gave = self.encode(entry, &session, &encode, tell, &mut spent, &mut lives).await?;
             plan = phases::replace_encode(plan, &encode, gave).map_err(engine)?;
         }
-        Ok(Outcome { schema, batches: self.finish(&session, &plan, tell).await? })
+        let begun = Instant::now();
+        let batches = self.finish(&session, &plan, tell).await?;
+        for live in lives {
+            live.end().await;
+        }
+        spent.merging = begun.elapsed();
+        Ok(Outcome { schema, batches, spent })
     }
 
     async fn session(&self, settings: &[(&str, &str)]) -> Result<Arc<SessionContext>> {
@@ -157,7 +187,10 @@ impl Scheduler {
         session: &Arc<SessionContext>,
         encode: &Encode,
         tell: &(dyn Fn(Event) + Send + Sync),
+        spent: &mut Spent,
+        lives: &mut Vec<Live>,
     ) -> Result<Vec<RecordBatch>> {
+        let begun = Instant::now();
         let planning = async {
             let _planner = self.planners.acquire().await;
             let input = session.execute_logical_plan(encode.input().clone()).await?.collect_partitioned().await?;
@@ -174,6 +207,7 @@ impl Scheduler {
             Ok::<_, datafusion::error::DataFusionError>((segments, plan))
         };
         let (segments, plan) = planning.await.map_err(|e| Error::from_engine(&e.to_string()))?;
+        spent.planning += begun.elapsed();
         if segments.is_empty() {
             return Ok(Vec::new());
         }
@@ -185,12 +219,29 @@ impl Scheduler {
         info!(statement = entry.number(), rows = segments.len(), "rows planned");
         let tell = |event: Event| {
             entry.hear(&event);
+            self.machine.learn(&event);
             tell(event);
         };
         let schema = Arc::new(encode.schema().as_arrow().clone());
-        let rows =
-            Rows { scheduler: self, session: session.clone(), statement: entry.number(), plan, schema, segments, tell: &tell };
-        rows.run().await
+        let options = session.state().config().options().extensions.get::<SpoolOptions>().cloned().unwrap_or_default();
+        if options.live {
+            lives.push(Live::start(self.machine.clone(), &segments));
+        }
+        let live = lives.last().filter(|_| options.live);
+        let rows = Rows {
+            scheduler: self,
+            session: session.clone(),
+            statement: entry.number(),
+            plan,
+            schema,
+            segments,
+            live,
+            tell: &tell,
+        };
+        let begun = Instant::now();
+        let gave = rows.run().await?;
+        spent.rows += begun.elapsed();
+        Ok(gave)
     }
 
     /// Runs what no row has to be encoded for any more. What it does can be done again, so a failure that may pass is tried again.

@@ -88,6 +88,7 @@ pub struct Scheduler(Arc<Inner>);
 /// What a scheduler is made of.
 pub struct Inner {
     pub(crate) server: Server,
+    pub(crate) machine: Arc<Machine>,
     pub(crate) session_config: SessionConfig,
     pub(crate) members: Members,
     pub(crate) placements: Placements,
@@ -150,7 +151,7 @@ impl Scheduler {
             Rules { token: settings.token.clone(), allow_others: settings.allow_others, silence: settings.executor_timeout };
         let membership = Membership {
             server: server.clone(),
-            machine,
+            machine: machine.clone(),
             members: members.clone(),
             reports: reports.clone(),
             turnstile: turnstile.clone(),
@@ -158,6 +159,7 @@ impl Scheduler {
         };
         let scheduler = Self(Arc::new(Inner {
             server,
+            machine,
             session_config,
             members,
             placements,

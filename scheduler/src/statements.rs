@@ -29,7 +29,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     error::{Error, Result},
-    run::Outcome,
+    run::{Outcome, Spent},
     service::Scheduler,
 };
 
@@ -248,10 +248,16 @@ fn said(message: Message) -> FromStatement {
 
 /// The result in pieces, or the failure.
 fn last_words(outcome: Result<Outcome>) -> Vec<Message> {
-    match outcome.and_then(|outcome| write(&outcome).map_err(|e| Error::Engine { message: e.to_string() })) {
-        Ok(bytes) => {
+    let written = outcome.and_then(|outcome| {
+        let bytes = write(&outcome).map_err(|e| Error::Engine { message: e.to_string() })?;
+        Ok((bytes, outcome.spent))
+    });
+    match written {
+        Ok((bytes, Spent { planning, rows, merging })) => {
             let pieces = bytes.chunks(PIECE_BYTES).map(|piece| Message::Arrow(piece.to_vec()));
-            pieces.chain([Message::Done(Done {})]).collect()
+            let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+            let done = Done { planning_us: micros(planning), rows_us: micros(rows), merging_us: micros(merging) };
+            pieces.chain([Message::Done(done)]).collect()
         }
         Err(error) => {
             let kind = serde_json::to_value(error.kind()).ok().and_then(|kind| Some(kind.as_str()?.to_owned())).unwrap_or_default();

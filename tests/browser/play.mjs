@@ -3,6 +3,7 @@
 //   node play.mjs FOLDER through   from start to end at the lowest rung
 //   node play.mjs FOLDER switch    through a change of rung and a seek, then to the end
 //   node play.mjs FOLDER sound     from start to end, of a ladder without pictures
+//   node play.mjs FOLDER live      from start to end, of one that still grows; says "playing" on stderr once it has begun
 //
 // It judges nothing but its own deadline: the test that calls it does.
 
@@ -83,6 +84,16 @@ async function through(page, steps) {
   steps.push(await look(page, 'end'));
 }
 
+// The same of what is not whole yet: whoever called is told when it plays.
+async function growing(page, steps) {
+  await page.evaluate(() => video.play());
+  await until(page, () => video.currentTime > 1 || player.errors.length > 0);
+  steps.push(await look(page, 'begun'));
+  console.error('playing');
+  await until(page, () => video.ended || player.errors.length > 0);
+  steps.push(await look(page, 'end'));
+}
+
 async function change(page, steps) {
   await page.evaluate(() => video.play());
   await until(page, () => video.currentTime > 2 || player.errors.length > 0);
@@ -108,12 +119,13 @@ async function change(page, steps) {
 }
 
 const [folder, scenario] = process.argv.slice(2);
-const scenarios = { through, switch: change, sound: through };
+const scenarios = { through, switch: change, sound: through, live: growing };
+const playlist = scenario === 'live' ? 'live.m3u8' : 'master.m3u8';
 if (!folder || !scenarios[scenario]) {
-  console.error('usage: node play.mjs FOLDER through|switch|sound');
+  console.error('usage: node play.mjs FOLDER through|switch|sound|live');
   process.exit(2);
 }
-await readFile(join(folder, 'master.m3u8'));
+await readFile(join(folder, playlist));
 
 const { server, missing, root } = await serve(folder);
 const browser = await launch();
@@ -134,7 +146,7 @@ try {
     player.bottom = 0;
     player.top = heights.length - 1;
     return heights;
-  }, '/ladder/master.m3u8');
+  }, `/ladder/${playlist}`);
   await scenarios[scenario](page, steps);
   console.log(JSON.stringify({ heights, steps, missing, console_errors: consoleErrors }, null, 1));
 } catch (error) {

@@ -2,13 +2,20 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "tests start what they test")]
 
 use std::{
+    collections::BTreeSet,
+    io::{BufRead, BufReader},
     path::Path,
-    process::Command,
-    sync::{Mutex, PoisonError},
+    process::{Command, Output, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use serde_json::Value;
-use spool_tests::{footage, run::Spool};
+use spool_tests::{
+    folder, footage,
+    run::{Spool, until},
+    wrapper::Wrapper,
+};
 
 /// Length of the clip, and its frames at 25 per second.
 const SECONDS: u32 = 16;
@@ -30,11 +37,15 @@ const TRIES: usize = 3;
 /// Seconds in the buffer with which a player has all it needs to go on.
 const ENOUGH: f64 = 0.5;
 
+/// One browser at a time, also where all tests share a process (`cargo test`): each needs the processors to itself.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// What the player did, by `tests/browser/play.mjs`, when it was not kept from decoding.
 fn play(folder: &Path, scenario: &str) -> Value {
-    // One browser at a time, also where all tests share a process (`cargo test`): each needs the processors to itself.
-    static ALONE: Mutex<()> = Mutex::new(());
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     let mut told = Value::Null;
     for _ in 0..TRIES {
         told = play_once(folder, scenario);
@@ -49,11 +60,21 @@ fn play(folder: &Path, scenario: &str) -> Value {
     panic!("it stalled {TRIES} times: {told}");
 }
 
-fn play_once(folder: &Path, scenario: &str) -> Value {
+fn player(folder: &Path, scenario: &str) -> Command {
     let browser = Path::new(env!("CARGO_MANIFEST_DIR")).join("browser");
     assert!(browser.join("node_modules").exists(), "run scripts/browser-setup first");
-    let output = Command::new("node").arg(browser.join("play.mjs")).arg(folder).arg(scenario).output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
+    let mut command = Command::new("node");
+    command.arg(browser.join("play.mjs")).arg(folder).arg(scenario).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn play_once(folder: &Path, scenario: &str) -> Value {
+    told(&player(folder, scenario).output().unwrap(), "")
+}
+
+/// What the player said at its end, when it had said `before` on stderr already.
+fn told(output: &Output, before: &str) -> Value {
+    let stderr = format!("{before}{}", String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{stderr}");
     let told: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {stderr}"));
     assert_eq!(told["missing"], Value::Array(vec![]), "requests that could not be answered");
@@ -137,4 +158,57 @@ fn a_ladder_of_sound_alone_plays() {
     let told = play(&out, "sound");
     ended(step(&told, "end"));
     assert_eq!(told["steps"][0]["height"], 0);
+}
+
+/// The media segments that a media playlist names.
+fn named(playlist: &str) -> Vec<&str> {
+    playlist.lines().filter(|line| line.ends_with(".m4s")).collect()
+}
+
+#[test]
+fn a_ladder_plays_while_its_end_is_still_encoded() {
+    let _alone = alone();
+    let work = tempfile::tempdir().unwrap();
+    let source = footage::bunny(work.path(), "bunny.mp4", SECONDS, 360);
+    let out = work.path().join("out");
+    let wrapper = Wrapper::new();
+    // Two rows of pictures and the sound are done; the third row of pictures waits.
+    wrapper.hold(4);
+    let (from, to) = (source.to_str().unwrap(), out.to_str().unwrap());
+    let args = ["transcode", from, "-o", to, "--ladder", "240p,180p", "--media-segment", "2", "--segment", "4", "--slots", "1"];
+    let running = Spool::new(args.iter().chain(&["--live"])).env("SPOOL_FFMPEG", wrapper.path()).start();
+    let read = |path: &str| std::fs::read_to_string(out.join(path)).ok();
+    let playlists = until("two rows that can be played", Duration::from_secs(60), || {
+        read("live.m3u8")?;
+        let texts = ["240p", "180p", "audio-0"].map(|rendition| Some((rendition, read(&format!("{rendition}/live.m3u8"))?)));
+        let texts: Vec<(&str, String)> = texts.into_iter().collect::<Option<_>>()?;
+        // Whoever can read a playlist can play all of it.
+        for (rendition, text) in &texts {
+            assert!(named(text).iter().all(|name| out.join(rendition).join(name).exists()), "{rendition}: {text}");
+        }
+        texts.iter().all(|(_, text)| named(text).len() == 4).then_some(texts)
+    });
+    let before = &playlists[1].1;
+    assert!(!out.join("master.m3u8").exists() && !before.contains("ENDLIST"), "{before}");
+
+    let mut browser = player(&out, "live").spawn().unwrap();
+    let mut said = BufReader::new(browser.stderr.take().unwrap());
+    let mut line = String::new();
+    said.read_line(&mut line).unwrap();
+    assert_eq!(line, "playing\n", "{line}{}", said.lines().map_while(Result::ok).collect::<Vec<_>>().join("\n"));
+    wrapper.release();
+    running.wait().leaves_nothing();
+    let told = told(&browser.wait_with_output().unwrap(), &line);
+    let end = step(&told, "end");
+    ended(end);
+    assert_eq!(end["frames"], FRAMES, "frames that were decoded: {end}");
+
+    // It grew by its end alone, and names what the published ladder names.
+    let after = read("180p/live.m3u8").unwrap();
+    assert!(after.starts_with(before) && after.ends_with("#EXT-X-ENDLIST\n"), "{after}");
+    let again = work.path().join("again");
+    Spool::new(args.iter().map(|arg| if *arg == to { again.to_str().unwrap() } else { arg })).ok();
+    let names =
+        |folder: &Path| folder::media(folder).into_keys().filter(|name| !name.ends_with("live.m3u8")).collect::<BTreeSet<_>>();
+    assert_eq!(names(&out), names(&again));
 }

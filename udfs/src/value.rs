@@ -65,6 +65,7 @@ pub(crate) static PART_RENDITION: LazyLock<Fields> = LazyLock::new(|| {
         field("timescale", UInt32),
         field("width", UInt32),
         field("height", UInt32),
+        field("max_bitrate_bps", UInt64),
         field("channels", UInt16),
         optional("language", Utf8),
         field("init", Utf8),

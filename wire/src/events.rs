@@ -13,9 +13,11 @@ impl From<&Event> for RowEvent {
         let what = match &event.what {
             What::Started { rungs } => row_event::What::Started(Started { rungs: rungs.clone() }),
             What::Advanced { done_ms } => row_event::What::Advanced(Advanced { done_ms: *done_ms }),
-            What::Finished { encoded, reused } => {
-                row_event::What::Finished(Finished { encoded: *encoded as u64, reused: *reused as u64 })
-            }
+            What::Finished { encoded, reused, timing } => row_event::What::Finished(Finished {
+                encoded: *encoded as u64,
+                reused: *reused as u64,
+                timing: serde_json::to_string(timing).unwrap_or_default(),
+            }),
             What::Again { reason } => row_event::What::Again(Again { reason: reason.clone() }),
         };
         // Numbers and texts always serialise.
@@ -32,9 +34,11 @@ impl TryFrom<RowEvent> for Event {
         let what = match event.what.ok_or(BadEvent)? {
             row_event::What::Started(Started { rungs }) => What::Started { rungs },
             row_event::What::Advanced(Advanced { done_ms }) => What::Advanced { done_ms },
-            row_event::What::Finished(Finished { encoded, reused }) => {
-                What::Finished { encoded: count(encoded)?, reused: count(reused)? }
-            }
+            row_event::What::Finished(Finished { encoded, reused, timing }) => What::Finished {
+                encoded: count(encoded)?,
+                reused: count(reused)?,
+                timing: serde_json::from_str(&timing).map_err(|_| BadEvent)?,
+            },
             row_event::What::Again(Again { reason }) => What::Again { reason },
         };
         let segment = serde_json::from_str(&event.segment).map_err(|_| BadEvent)?;

@@ -5,10 +5,11 @@ use std::{
     time::Duration,
 };
 
+use spool_media::cost::longest_first;
 use spool_tests::cluster::Cluster;
 use tokio::runtime::Runtime;
 
-use super::{longest_first, run_at_once, statement};
+use super::{run_at_once, statement};
 use crate::{
     inputs,
     report::Table,

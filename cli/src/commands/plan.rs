@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use spool_media::{
+    cost::{Prediction, Work},
     ladder::{Ladder, VideoRendition},
     plan,
     segments::{Lengths, Segment},
@@ -29,24 +30,29 @@ pub struct Planned {
     pub segments: Vec<Segment>,
     /// What each row of pictures is encoded to.
     pub renditions: Vec<VideoRendition>,
+    /// What it will take here.
+    pub prediction: Prediction,
 }
 
 pub async fn run(global: &Global, args: Plan) -> Result<(), CliError> {
     let ladder = Ladder::parse(&args.ladder).map_err(|e| CliError::Usage(format!("--ladder: {e}")))?;
-    let lengths = Lengths::new(args.cut.segment, args.cut.media_segment).map_err(|e| CliError::Usage(e.to_string()))?;
+    let lengths = Lengths::new(args.cut.segment(false), args.cut.media_segment).map_err(|e| CliError::Usage(e.to_string()))?;
     let machine = local::machine(global)?;
     let title = titles::open(&machine, &args.source).await?;
     let renditions = match &title.probe.video {
         Some(video) => ladder.fit(video, &title.grid).map_err(spool_media::Error::from)?,
         None => Vec::new(),
     };
+    let rows = plan::rows(&title, lengths)?;
+    let work = rows.iter().map(|row| Work::of(&title, row, &ladder)).collect::<Result<Vec<_>, _>>()?;
     let planned = Planned {
         source: title.source.shown(),
         bytes: title.source.bytes,
         planning_bytes: title.reader.bytes_read(),
         reading: titles::reading(&title),
-        segments: plan::rows(&title, lengths)?.iter().map(Segment::without_secrets).collect(),
+        segments: rows.iter().map(Segment::without_secrets).collect(),
         renditions,
+        prediction: Prediction::of(&machine.costs(), &work, local::slots(args.share), args.share.threads),
     };
     match args.output {
         Format::Json => output::print_json(&planned),

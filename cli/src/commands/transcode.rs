@@ -6,7 +6,8 @@ use futures::{StreamExt, TryStreamExt};
 use spool_media::{
     ffmpeg,
     ladder::Ladder,
-    machine::Machine,
+    live::LIVE,
+    machine::{Event, Machine},
     plan,
     publish::{self, Published},
     segments::{Lengths, Segment},
@@ -15,15 +16,19 @@ use spool_media::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    args::{Format, Global, Transcode},
+    args::{Format, Global, Progress, Transcode},
     cluster::Cluster,
     exit::CliError,
     local, output,
+    profile::Profile,
     progress::{Reporter, Work},
 };
 
 /// Videos of one command that are worked on side by side: short ones would leave slots idle.
 const VIDEOS_AT_A_TIME: usize = 4;
+
+/// The stage before the engine starts, in a profile.
+const CHECKING: &str = "opening and checking";
 
 /// One video and where it goes.
 struct Job {
@@ -34,14 +39,16 @@ struct Job {
 
 pub async fn run(global: &Global, args: Transcode) -> Result<(), CliError> {
     let cancel = local::interrupt();
+    let profile = Profile::start();
     let ladder = Ladder::parse(&args.ladder).map_err(|e| CliError::Usage(format!("--ladder: {e}")))?;
-    let lengths = Lengths::new(args.cut.segment, args.cut.media_segment).map_err(|e| CliError::Usage(e.to_string()))?;
+    let lengths = Lengths::new(args.cut.segment(args.live), args.cut.media_segment).map_err(|e| CliError::Usage(e.to_string()))?;
     let destinations = destinations(&args)?;
     // Whatever can be told to be wrong is told before anything is encoded or written.
+    write_trace(&args, "")?;
     if let Some(address) = &args.engine.cluster {
         let cluster = Cluster::elsewhere(address, &args.engine);
-        let jobs = planned_elsewhere(&cluster, &args, destinations, &cancel).await?;
-        return transcode(global, &args, cluster, &jobs, &cancel).await;
+        let jobs = profile.stage(CHECKING, planned_elsewhere(&cluster, &args, destinations, &cancel)).await?;
+        return transcode(global, &args, cluster, &jobs, &cancel, &profile).await;
     }
     let machine = local::machine_with_slots(global, args.engine.share)?;
     let prepare = async {
@@ -57,11 +64,11 @@ pub async fn run(global: &Global, args: Transcode) -> Result<(), CliError> {
         Ok::<_, CliError>(jobs)
     };
     let jobs = tokio::select! {
-        jobs = prepare => jobs?,
+        jobs = profile.stage(CHECKING, prepare) => jobs?,
         () = cancel.cancelled() => return Err(interrupted()),
     };
-    let cluster = Cluster::here(&machine, args.engine.share).await?;
-    transcode(global, &args, cluster, &jobs, &cancel).await
+    let cluster = profile.stage("starting the engine", Cluster::here(&machine, args.engine.share)).await?;
+    transcode(global, &args, cluster, &jobs, &cancel, &profile).await
 }
 
 /// Transcodes what is planned, shows how far it is, and tells what came of it.
@@ -71,19 +78,39 @@ async fn transcode(
     cluster: Cluster,
     jobs: &[Job],
     cancel: &CancellationToken,
+    profile: &Profile,
 ) -> Result<(), CliError> {
     let work = jobs.iter().map(|job| Work { name: output::short_name(&job.source), segments: &job.segments });
     let reporter = Reporter::start(args.progress, global, work);
+    let cluster = cluster.with_live(args.live);
+    if args.live && args.progress != Progress::None {
+        for job in jobs {
+            eprintln!("live: {}, as soon as the first segment is encoded", output::display_uri(&live_uri(&job.destination)));
+        }
+    }
     let started = Instant::now();
-    let result = transcode_all(&cluster, jobs, args, cancel, &reporter).await;
-    cluster.stop().await;
+    let result = transcode_all(&cluster, jobs, args, cancel, &reporter, profile).await;
+    profile.stage("stopping", cluster.stop()).await;
     let tally = reporter.finish().await;
     let published = result?;
-    let report = output::Report { published: &published, wall: started.elapsed(), tally };
+    write_trace(args, &profile.trace().to_string())?;
+    let profile = args.profile.then(|| profile.summary());
+    let report = output::Report { published: &published, wall: started.elapsed(), tally, profile };
     match args.output {
         Format::Table => output::print_report(&report),
         Format::Json => output::print_json(&report),
     }
+}
+
+/// What plays what is encoded so far.
+fn live_uri(destination: &str) -> String {
+    format!("{}/{LIVE}", destination.trim_end_matches('/'))
+}
+
+/// Writes the trace, if one is wanted.
+fn write_trace(args: &Transcode, text: &str) -> Result<(), CliError> {
+    let Some(path) = &args.trace else { return Ok(()) };
+    std::fs::write(path, text).map_err(|source| CliError::Write { path: path.display().to_string(), source })
 }
 
 async fn transcode_all(
@@ -92,10 +119,17 @@ async fn transcode_all(
     args: &Transcode,
     cancel: &CancellationToken,
     reporter: &Reporter,
+    profile: &Profile,
 ) -> Result<Vec<Published>, CliError> {
     let runs = jobs.iter().map(|job| async move {
         let sql = statement(job, args);
-        let outcome = cluster.run(&sql, cancel, &|event| reporter.tell(event)).await?;
+        let sent = Instant::now();
+        let tell = |event: Event| {
+            profile.hear(&event);
+            reporter.tell(event);
+        };
+        let outcome = cluster.run(&sql, cancel, &tell).await?;
+        profile.statement(sent, outcome.spent);
         let published: Vec<Published> = outcome.structs("published")?;
         published.into_iter().next().ok_or_else(|| CliError::Print("the statement published nothing".to_owned()))
     });
@@ -112,7 +146,12 @@ async fn planned_elsewhere(
     let mut jobs = Vec::new();
     for (source, destination) in args.sources.iter().zip(destinations) {
         let (source, destination) = (absolute(source)?, absolute(&destination)?);
-        let sql = format!("SELECT segment FROM segments({}, {}, {})", quoted(&source), args.cut.segment, args.cut.media_segment);
+        let sql = format!(
+            "SELECT segment FROM segments({}, {}, {})",
+            quoted(&source),
+            args.cut.segment(args.live),
+            args.cut.media_segment
+        );
         let segments: Vec<Segment> = cluster.run(&sql, cancel, &|_| {}).await?.structs("segment")?;
         jobs.push(Job { source, destination, segments });
     }
@@ -135,7 +174,7 @@ fn statement(job: &Job, args: &Transcode) -> String {
         quoted(&args.ladder),
         quoted(&job.destination),
         quoted(&job.source),
-        args.cut.segment,
+        args.cut.segment(args.live),
         args.cut.media_segment,
     )
 }

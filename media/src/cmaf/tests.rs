@@ -392,8 +392,13 @@ fn a_title_plays_from_its_playlists() {
             timescale: init.timescale,
             init_uri: format!("{name}-init.mp4"),
             entries,
+            declared_bps: None,
         };
-        std::fs::write(dir.path().join(&track.uri), crate::playlists::media_playlist(&track).unwrap()).unwrap();
+        std::fs::write(
+            dir.path().join(&track.uri),
+            crate::playlists::media_playlist(&track, crate::playlists::Extent::Whole).unwrap(),
+        )
+        .unwrap();
         tracks.push(track);
     }
     let [pictures, sound] = tracks.try_into().unwrap();

@@ -134,7 +134,10 @@ impl AsyncScalarUDFImpl for Transcode {
 }
 
 /// The ladder of one row: a text to parse, or rungs as structs.
-fn ladder_at(ladders: &dyn Array, row: usize) -> Result<Ladder> {
+///
+/// # Errors
+/// Where it is neither.
+pub fn ladder_at(ladders: &dyn Array, row: usize) -> Result<Ladder> {
     if ladders.is_null(row) {
         return Err(refusal(format!("the ladder of row {row} is null: write {USAGE}")));
     }

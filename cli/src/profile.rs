@@ -1,0 +1,372 @@
+//! Where did the time go? What rows tell of their steps, summed up for people, or as a trace for Perfetto.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use serde::Serialize;
+use serde_json::json;
+use spool_media::{
+    machine::{Event, What},
+    segments::{Segment, SegmentTrack},
+    timing::{Step, Timing},
+};
+use spool_scheduler::Spent;
+
+use crate::output;
+
+/// Notes where the time of a command goes.
+#[derive(Debug)]
+pub struct Profile {
+    begun: Instant,
+    begun_us: u64,
+    noted: Mutex<Noted>,
+}
+
+#[derive(Debug, Default)]
+struct Noted {
+    stages: Vec<Stage>,
+    rows: Vec<Row>,
+}
+
+/// A stage of the command. Those of several videos overlap.
+#[derive(Debug, Clone)]
+struct Stage {
+    name: &'static str,
+    /// Microseconds since 1970.
+    from_us: u64,
+    took_us: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Row {
+    segment: Segment,
+    timing: Timing,
+}
+
+impl Row {
+    fn end_us(&self) -> u64 {
+        self.timing.begun_us.saturating_add(self.timing.took_us)
+    }
+
+    fn preroll_frames(&self) -> u64 {
+        self.timing.encode.as_ref().map_or(0, |encode| encode.preroll_frames)
+    }
+
+    fn name(&self) -> String {
+        match self.segment.track {
+            SegmentTrack::Video => format!("segment {}", self.segment.index),
+            SegmentTrack::Audio => format!("sound {}", self.segment.index),
+        }
+    }
+}
+
+/// Where the time of a command went, in microseconds.
+#[derive(Debug, Serialize)]
+pub struct Summary {
+    wall_us: u64,
+    /// One after the other, each with what it took of all videos.
+    stages: Vec<Sum>,
+    /// Rows that ran at a time, at most.
+    slots: usize,
+    rows: usize,
+    /// What the slots were busy with while there were rows.
+    steps: Vec<Sum>,
+    /// Processor time of all FFmpegs that encoded.
+    ffmpeg_cpu_us: u64,
+    /// Pictures that were decoded only because others refer to them.
+    preroll_frames: u64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+struct Sum {
+    name: &'static str,
+    took_us: u64,
+    /// Of the time of all slots.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    share: Option<f64>,
+    /// What it took in the row where it took most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    most_us: Option<u64>,
+}
+
+impl Profile {
+    /// Begins now.
+    pub fn start() -> Self {
+        let begun_us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, micros);
+        Self { begun: Instant::now(), begun_us, noted: Mutex::default() }
+    }
+
+    /// Does a stage and notes what it took.
+    pub async fn stage<T>(&self, name: &'static str, work: impl Future<Output = T>) -> T {
+        let from = Instant::now();
+        let done = work.await;
+        self.note(name, from, from.elapsed());
+        done
+    }
+
+    /// Notes where the time of a statement went, that was sent at `from`.
+    pub fn statement(&self, mut from: Instant, spent: Spent) {
+        for (name, took) in [("planning", spent.planning), ("rows", spent.rows), ("merging and publishing", spent.merging)] {
+            self.note(name, from, took);
+            from += took;
+        }
+    }
+
+    /// Takes note of what happened to a row.
+    pub fn hear(&self, event: &Event) {
+        if let What::Finished { timing, .. } = &event.what {
+            self.noted().rows.push(Row { segment: event.segment.clone(), timing: timing.clone() });
+        }
+    }
+
+    fn note(&self, name: &'static str, from: Instant, took: Duration) {
+        let from_us = self.begun_us + micros(from.saturating_duration_since(self.begun));
+        self.noted().stages.push(Stage { name, from_us, took_us: micros(took) });
+    }
+
+    fn noted(&self) -> MutexGuard<'_, Noted> {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sums up what was noted so far.
+    pub fn summary(&self) -> Summary {
+        let noted = self.noted();
+        let mut stages: Vec<Sum> = Vec::new();
+        for stage in &noted.stages {
+            match stages.iter_mut().find(|sum| sum.name == stage.name) {
+                Some(sum) => sum.took_us += stage.took_us,
+                None => stages.push(Sum { name: stage.name, took_us: stage.took_us, ..Sum::default() }),
+            }
+        }
+        let lanes = lanes(&noted.rows);
+        Summary {
+            wall_us: micros(self.begun.elapsed()),
+            stages,
+            slots: lanes.len(),
+            rows: noted.rows.len(),
+            steps: steps(&noted.rows, &lanes),
+            ffmpeg_cpu_us: noted.rows.iter().filter_map(|row| Some(row.timing.encode.as_ref()?.cpu_us)).sum(),
+            preroll_frames: noted.rows.iter().map(Row::preroll_frames).sum(),
+        }
+    }
+
+    /// All of it in Chrome's trace format: a process per host, a thread per slot.
+    ///
+    /// Source: "Trace Event Format", <https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU>.
+    pub fn trace(&self) -> serde_json::Value {
+        let noted = self.noted();
+        let mut events = Vec::new();
+        let name = |pid: usize, name: &str| json!({"ph": "M", "name": "process_name", "pid": pid, "args": {"name": name}});
+        let span = |name: &str, pid: usize, tid: usize, from_us: u64, took_us: u64, args: serde_json::Value| json!({"ph": "X", "name": name, "pid": pid, "tid": tid, "ts": from_us, "dur": took_us, "args": args});
+        events.push(name(0, "spool transcode"));
+        for (tid, stage) in noted.stages.iter().enumerate() {
+            // A line for each: stages of several videos overlap.
+            events.push(span(stage.name, 0, tid, stage.from_us, stage.took_us, json!({})));
+        }
+        let mut hosts: Vec<&str> = noted.rows.iter().map(|row| row.timing.host.as_str()).collect();
+        hosts.sort_unstable();
+        hosts.dedup();
+        events.extend(hosts.iter().enumerate().map(|(number, host)| name(number + 1, host)));
+        for (tid, lane) in lanes(&noted.rows).iter().enumerate() {
+            for row in lane.iter().map(|at| &noted.rows[*at]) {
+                let Timing { host, begun_us, took_us, spans, encode } = &row.timing;
+                let pid = hosts.iter().position(|other| other == host).map_or(0, |number| number + 1);
+                let args = json!({"source": spool_media::store::shown(&row.segment.source), "encode": encode});
+                events.push(span(&row.name(), pid, tid, *begun_us, *took_us, args));
+                events.extend(spans.iter().map(|s| span(step_name(s.step), pid, tid, begun_us + s.from_us, s.took_us, json!({}))));
+            }
+        }
+        json!({"traceEvents": events, "displayTimeUnit": "ms"})
+    }
+}
+
+impl Summary {
+    /// Prints it on stdout.
+    pub fn print(&self) -> Result<(), crate::exit::CliError> {
+        let seconds = |us: u64| format!("{:.3}", us as f64 / 1e6);
+        let mut table = output::table(&["stage", "seconds"]);
+        for stage in &self.stages {
+            table.add_row([stage.name.into(), output::right(seconds(stage.took_us))]);
+        }
+        table.add_row(["the whole command".into(), output::right(seconds(self.wall_us))]);
+        output::print(&format!("\n{table}"))?;
+        let mut table = output::table(&["step of rows", "seconds", "of slots", "most of a row"]);
+        for step in &self.steps {
+            table.add_row([
+                step.name.into(),
+                output::right(seconds(step.took_us)),
+                output::right(step.share.map_or_else(String::new, |share| format!("{:.1}%", share * 100.0))),
+                output::right(step.most_us.map_or_else(String::new, seconds)),
+            ]);
+        }
+        output::print(&format!(
+            "\n{table}\n{} rows in {} slots; FFmpeg took {} s of processor time and decoded {} frames of preroll",
+            self.rows,
+            self.slots,
+            seconds(self.ffmpeg_cpu_us),
+            self.preroll_frames
+        ))
+    }
+}
+
+/// Rows that ran one after the other in the same slot, as their numbers: each goes where one ended last before it began.
+fn lanes(rows: &[Row]) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..rows.len()).collect();
+    order.sort_by_key(|at| rows[*at].timing.begun_us);
+    let mut lanes: Vec<Vec<usize>> = Vec::new();
+    for at in order {
+        let Timing { begun_us, host, .. } = &rows[at].timing;
+        let free = lanes.iter_mut().filter_map(|lane| {
+            let last = &rows[*lane.last()?];
+            (last.timing.host == *host && last.end_us() <= *begun_us).then(|| (last.end_us(), lane))
+        });
+        match free.max_by_key(|(end, _)| *end) {
+            Some((_, lane)) => lane.push(at),
+            None => lanes.push(vec![at]),
+        }
+    }
+    lanes
+}
+
+/// What slots were busy with, from the first row's begin to the last one's end.
+fn steps(rows: &[Row], lanes: &[Vec<usize>]) -> Vec<Sum> {
+    let first = rows.iter().map(|row| row.timing.begun_us).min().unwrap_or(0);
+    let last = rows.iter().map(Row::end_us).max().unwrap_or(0);
+    let all = (last.saturating_sub(first)).saturating_mul(lanes.len() as u64).max(1);
+    let mut sums: BTreeMap<usize, Sum> = BTreeMap::new();
+    let mut add = |place: usize, name: &'static str, took_us: u64, of_a_row: bool| {
+        let sum = sums.entry(place).or_insert_with(|| Sum { name, ..Sum::default() });
+        sum.took_us += took_us;
+        sum.most_us = of_a_row.then(|| sum.most_us.unwrap_or(0).max(took_us));
+    };
+    let start = bare_start(rows);
+    for row in rows {
+        let mut left = row.timing.took_us;
+        for span in &row.timing.spans {
+            left = left.saturating_sub(span.took_us);
+            // FFmpeg tells of its first frame, not of what it decoded before: what rows without such frames need is the start alone.
+            let preroll = if span.step == Step::Start { span.took_us.saturating_sub(start) } else { 0 };
+            let place = span.step as usize * 2;
+            add(place, step_name(span.step), span.took_us - preroll, true);
+            if preroll > 0 && row.preroll_frames() > 0 {
+                add(place + 1, "decoding preroll", preroll, true);
+            } else if preroll > 0 {
+                add(place, step_name(span.step), preroll, true);
+            }
+        }
+        add(100, "other", left, true);
+    }
+    for lane in lanes {
+        let mut at = first;
+        for row in lane.iter().map(|at| &rows[*at]) {
+            add(101, "scheduling", row.timing.begun_us.saturating_sub(at), false);
+            at = row.end_us();
+        }
+        add(102, "idle at the end", last.saturating_sub(at), false);
+    }
+    sums.into_values().map(|sum| Sum { share: Some(sum.took_us as f64 / all as f64), ..sum }).collect()
+}
+
+/// How long FFmpeg takes to start: the median of rows that need no frames before their first.
+fn bare_start(rows: &[Row]) -> u64 {
+    let of = |row: &Row| row.timing.spans.iter().find(|span| span.step == Step::Start).map(|span| span.took_us);
+    let bare = |row: &&Row| row.segment.track == SegmentTrack::Video && row.preroll_frames() == 0;
+    let mut starts: Vec<u64> = rows.iter().filter(bare).filter_map(of).collect();
+    starts.sort_unstable();
+    starts.get(starts.len() / 2).copied().unwrap_or(u64::MAX)
+}
+
+fn step_name(step: Step) -> &'static str {
+    match step {
+        Step::Open => "opening the source",
+        Step::LookUp => "looking up records",
+        Step::Slot => "waiting for a slot",
+        Step::Fetch => "fetching the window",
+        Step::Start => "starting FFmpeg",
+        Step::Encode => "encoding",
+        Step::Package => "packaging",
+        Step::Upload => "uploading",
+        Step::Commit => "committing records",
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use spool_media::{
+        time::Rational,
+        timing::{Encode, Span},
+    };
+
+    use super::*;
+
+    fn row(index: u32, host: &str, begun_us: u64, took_us: u64, preroll_frames: u64, start_us: u64) -> Row {
+        let segment = Segment {
+            source: "talk.mp4".to_owned(),
+            etag: "1".to_owned(),
+            track: SegmentTrack::Video,
+            index,
+            first_frame: 0,
+            frames: 1,
+            timebase: Rational::new(1, 25).unwrap(),
+            start_ms: 0,
+            duration_ms: 40,
+            media_segment_frames: 1,
+            title_frames: 1,
+        };
+        let spans = vec![
+            Span { step: Step::Start, from_us: 0, took_us: start_us },
+            Span { step: Step::Encode, from_us: start_us, took_us: took_us - start_us - 1 },
+        ];
+        Row {
+            segment,
+            timing: Timing {
+                host: host.to_owned(),
+                begun_us,
+                took_us,
+                spans,
+                encode: Some(Encode { preroll_frames, ..Encode::default() }),
+            },
+        }
+    }
+
+    #[test]
+    fn rows_are_put_into_slots_and_what_is_between_them_is_told() {
+        // Two slots on one host, one of them free for 5 before its second row and for 15 at the end; another host with one.
+        let rows =
+            [row(0, "a", 100, 50, 0, 10), row(1, "a", 100, 70, 25, 30), row(2, "a", 155, 30, 0, 10), row(3, "b", 100, 100, 0, 10)];
+        let lanes = lanes(&rows);
+        assert_eq!(lanes, [vec![0, 2], vec![1], vec![3]]);
+        let steps = steps(&rows, &lanes);
+        let of = |name: &str| steps.iter().find(|sum| sum.name == name).unwrap().took_us;
+        assert_eq!(of("starting FFmpeg"), 40);
+        assert_eq!(of("decoding preroll"), 20);
+        assert_eq!(of("encoding"), 39 + 39 + 19 + 89);
+        assert_eq!(of("other"), 4);
+        assert_eq!(of("scheduling"), 5);
+        assert_eq!(of("idle at the end"), 15 + 30);
+        let all: f64 = steps.iter().filter_map(|sum| sum.share).sum();
+        assert!((all - 1.0).abs() < 1e-9, "{steps:?}");
+    }
+
+    #[test]
+    fn a_trace_has_every_step_of_every_row() {
+        let profile = Profile::start();
+        profile.noted().rows = vec![row(0, "a", 100, 50, 0, 10), row(1, "b", 100, 70, 25, 30)];
+        profile.statement(Instant::now(), Spent { planning: Duration::from_millis(1), ..Spent::default() });
+        let trace = profile.trace();
+        let events = trace["traceEvents"].as_array().unwrap();
+        let spans: Vec<&str> =
+            events.iter().filter(|event| event["ph"] == "X").filter_map(|event| event["name"].as_str()).collect();
+        for wanted in ["planning", "segment 0", "segment 1", "encoding", "starting FFmpeg"] {
+            assert!(spans.contains(&wanted), "{spans:?}");
+        }
+        assert!(events.iter().all(|event| event["ph"] == "M" || event["ts"].is_u64()));
+    }
+}

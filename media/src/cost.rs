@@ -1,0 +1,339 @@
+//! What will a row cost? A model of a few numbers, fitted to the rows that were encoded before.
+//!
+//! Processor time is a weighted sum of what a row decodes, scales and encodes. The weights begin with what was measured on one machine, and
+//! every row that is encoded moves them: least squares of relative errors, in which the beginning counts as a few rows and old rows are
+//! forgotten. What a row writes follows from the source's own rate in the same way.
+
+use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Result,
+    ladder::{Ladder, VideoRendition},
+    segments::{Segment, SegmentTrack},
+    titles::Title,
+    window,
+};
+
+/// Weights in the model.
+const WEIGHTS: usize = 6;
+
+/// Seconds of processor time, to begin with: of an FFmpeg run, a decoded megapixel, a decoded megabyte, a megapixel that is scaled, one that
+/// is encoded by x264's `veryfast`, and a second of sound. Measured on a 2.6 GHz Xeon of 2024.
+const BEGIN: [f64; WEIGHTS] = [0.1, 0.0015, 0.05, 0.001, 0.009, 0.012];
+
+/// How much the beginning counts, in rows.
+const BEGIN_ROWS: f64 = 0.05;
+
+/// What is left of a row's weight with each row that follows: some two hundred count.
+const KEEP: f64 = 0.995;
+
+/// Rounds of the solver. Each comes closer; after so many nothing changes that anybody would see.
+const ROUNDS: usize = 500;
+
+/// Bits that a rendition needs go with its pixels to this power: a small picture has more detail per pixel.
+const DETAIL: f64 = 0.75;
+
+/// Bytes written for each that the source's own rate suggests, to begin with.
+const BEGIN_FILL: f64 = 0.5;
+
+/// Processor time of x264's presets next to `veryfast`, by x264's own order. Source: encoding the demo's footage with each.
+const PRESETS: [(&str, f64); 9] = [
+    ("ultrafast", 0.4),
+    ("superfast", 0.6),
+    ("veryfast", 1.0),
+    ("faster", 1.6),
+    ("fast", 2.1),
+    ("medium", 2.6),
+    ("slow", 4.6),
+    ("slower", 9.0),
+    ("veryslow", 17.0),
+];
+
+/// What decides what a row costs.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Work {
+    /// Megapixels that are decoded, preroll included.
+    pub decoded_mpx: f64,
+    /// Megabytes of the source that are decoded.
+    pub decoded_mb: f64,
+    /// Megapixels that are read or written by scalers.
+    pub scaled_mpx: f64,
+    /// Megapixels that are encoded, each counted by its preset's time next to `veryfast`.
+    pub encoded_mpx: f64,
+    /// Seconds of sound that are encoded.
+    pub sound_s: f64,
+    /// Megabytes that the renditions would have at the source's own rate, within their peaks.
+    pub source_rate_mb: f64,
+    /// Bytes that are read from the store.
+    pub read_bytes: u64,
+}
+
+impl Work {
+    /// What a row of a title is to do for a ladder.
+    ///
+    /// # Errors
+    /// Where the ladder does not fit, or there is no such row.
+    pub fn of(title: &Title, segment: &Segment, ladder: &Ladder) -> Result<Self> {
+        let renditions = match &title.probe.video {
+            Some(video) => ladder.fit(video, &title.grid)?,
+            None => Vec::new(),
+        };
+        Self::at(title, segment, &renditions, ladder.audio_bitrate_bps)
+    }
+
+    /// What a row of a title is to do for these renditions of the pictures, or for its sound at so many bits per second.
+    ///
+    /// # Errors
+    /// Where there is no such row.
+    pub fn at(title: &Title, segment: &Segment, renditions: &[VideoRendition], audio_bps: u32) -> Result<Self> {
+        let seconds = segment.duration_ms as f64 / 1000.0;
+        let read_bytes = read_bytes(title, segment)?;
+        let video = match (segment.track, &title.probe.video) {
+            (SegmentTrack::Video, Some(video)) => video,
+            (SegmentTrack::Audio, _) => {
+                // Sound has the rate that it is told to have, whatever the source's: the model learns what is written of it.
+                let source_rate_mb = f64::from(audio_bps) * seconds / 8e6 / BEGIN_FILL;
+                return Ok(Self { sound_s: seconds, source_rate_mb, read_bytes, ..Self::default() });
+            }
+            (SegmentTrack::Video, None) => return Ok(Self::default()),
+        };
+        let shown = title.grid.span_of(segment.first_frame, segment.frames);
+        let samples = title.video_track().map_or(&[][..], |track| &track.samples);
+        let key = samples.iter().filter(|sample| sample.key && sample.pts <= shown.start).map(|sample| sample.pts).max();
+        let decoded = || samples.iter().filter(|s| s.pts < shown.end && key.is_none_or(|key| s.pts >= key));
+        let source_mpx = mpx(video.width, video.height);
+        let decoded_mb = decoded().map(|sample| f64::from(sample.size)).sum::<f64>() / 1e6;
+        let mut work = Self { decoded_mpx: decoded().count() as f64 * source_mpx, decoded_mb, read_bytes, ..Self::default() };
+        let frames = segment.frames as f64;
+        for rendition in renditions {
+            let pixels = mpx(rendition.width, rendition.height);
+            let preset = PRESETS.iter().find(|(name, _)| *name == rendition.preset).map_or(1.0, |(_, times)| *times);
+            if (rendition.width, rendition.height) != (video.width, video.height) {
+                work.scaled_mpx += frames * (source_mpx + pixels);
+            }
+            work.encoded_mpx += frames * pixels * preset;
+            let at_source_rate = decoded_mb * (pixels / source_mpx.max(f64::MIN_POSITIVE)).powf(DETAIL);
+            work.source_rate_mb += at_source_rate.min(f64::from(rendition.max_bitrate_bps) * seconds / 8e6 / BEGIN_FILL);
+        }
+        Ok(work)
+    }
+
+    fn features(&self) -> [f64; WEIGHTS] {
+        [1.0, self.decoded_mpx, self.decoded_mb, self.scaled_mpx, self.encoded_mpx, self.sound_s]
+    }
+}
+
+fn mpx(width: u32, height: u32) -> f64 {
+    f64::from(width) * f64::from(height) / 1e6
+}
+
+/// Bytes that a row reads from the store.
+fn read_bytes(title: &Title, segment: &Segment) -> Result<u64> {
+    if title.whole.is_some() {
+        // Once per process, and not by rows.
+        return Ok(0);
+    }
+    let (stream, span) = match segment.track {
+        SegmentTrack::Video => {
+            let shown = title.grid.span_of(segment.first_frame, segment.frames);
+            (title.probe.video.as_ref().map(|video| video.stream), window::Span::Pts { first: shown.start, end: shown.end })
+        }
+        SegmentTrack::Audio => (title.probe.audio.get(segment.index as usize).map(|audio| audio.stream), window::Span::All),
+    };
+    let Some(stream) = stream else { return Ok(0) };
+    Ok(window::plan(&title.index, stream as usize, span)?.bytes_read())
+}
+
+/// What is known of costs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Costs {
+    /// Rows that it was fitted to.
+    pub rows: u64,
+    /// The normal equations of the weights.
+    products: [[f64; WEIGHTS]; WEIGHTS],
+    sums: [f64; WEIGHTS],
+    written_mb: f64,
+    source_rate_mb: f64,
+}
+
+impl Default for Costs {
+    fn default() -> Self {
+        Self { rows: 0, products: Default::default(), sums: Default::default(), written_mb: BEGIN_FILL, source_rate_mb: 1.0 }
+    }
+}
+
+impl Costs {
+    /// Takes in what a row took.
+    pub fn learn(&mut self, work: &Work, cpu: Duration, written_bytes: u64) {
+        let seconds = cpu.as_secs_f64();
+        if seconds <= 0.0 {
+            return;
+        }
+        // By relative errors: a short row counts as much as a long one.
+        let features = work.features().map(|feature| feature / seconds);
+        for (row, feature) in features.iter().enumerate() {
+            for (column, other) in features.iter().enumerate() {
+                self.products[row][column] = self.products[row][column] * KEEP + feature * other;
+            }
+            self.sums[row] = self.sums[row] * KEEP + feature;
+        }
+        self.written_mb = self.written_mb * KEEP + written_bytes as f64 / 1e6;
+        self.source_rate_mb = self.source_rate_mb * KEEP + work.source_rate_mb;
+        self.rows += 1;
+    }
+
+    /// Processor time that rows will take, each.
+    pub fn predict(&self, rows: &[Work]) -> Vec<Duration> {
+        let weights = self.weights();
+        let seconds = |work: &Work| std::iter::zip(work.features(), weights).map(|(feature, weight)| feature * weight).sum::<f64>();
+        rows.iter().map(|work| Duration::try_from_secs_f64(seconds(work)).unwrap_or_default()).collect()
+    }
+
+    /// Bytes that rows will write.
+    pub fn predict_written(&self, rows: &[Work]) -> u64 {
+        let fill = self.written_mb / self.source_rate_mb.max(f64::MIN_POSITIVE);
+        (rows.iter().map(|work| work.source_rate_mb).sum::<f64>() * fill * 1e6) as u64
+    }
+
+    /// The weights, none of which is below zero: coordinate by coordinate, each the best for the others as they are.
+    fn weights(&self) -> [f64; WEIGHTS] {
+        let mut weights = BEGIN;
+        for _ in 0..ROUNDS {
+            for at in 0..WEIGHTS {
+                let others: f64 =
+                    (0..WEIGHTS).filter(|other| *other != at).map(|other| self.products[at][other] * weights[other]).sum();
+                let prior = BEGIN_ROWS / (BEGIN[at] * BEGIN[at]);
+                weights[at] = ((self.sums[at] - others + prior * BEGIN[at]) / (self.products[at][at] + prior)).max(0.0);
+            }
+        }
+        weights
+    }
+}
+
+/// What a job will take.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Prediction {
+    /// Processor time of FFmpeg, in seconds.
+    pub cpu_s: f64,
+    /// From the first row to the last, in seconds.
+    pub wall_s: f64,
+    /// Slots that this is for.
+    pub slots: usize,
+    /// Bytes read from the store by rows.
+    pub read_bytes: u64,
+    /// Bytes of media that are written.
+    pub written_bytes: u64,
+    /// Rows that the prediction is fitted to: with fewer than twenty it is rough.
+    pub fitted_rows: u64,
+}
+
+impl Prediction {
+    /// Of rows that run on so many slots, each on so many threads, the longest first.
+    pub fn of(costs: &Costs, rows: &[Work], slots: usize, threads: u32) -> Self {
+        let cpu = costs.predict(rows);
+        let wall = longest_first(cpu.iter().map(|cpu| *cpu / threads.max(1)).collect(), slots);
+        Self {
+            cpu_s: cpu.iter().sum::<Duration>().as_secs_f64(),
+            wall_s: wall.as_secs_f64(),
+            slots,
+            read_bytes: rows.iter().map(|work| work.read_bytes).sum(),
+            written_bytes: costs.predict_written(rows),
+            fitted_rows: costs.rows,
+        }
+    }
+}
+
+impl std::fmt::Display for Prediction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { cpu_s, wall_s, slots, read_bytes, written_bytes, fitted_rows } = self;
+        let mb = |bytes: &u64| *bytes as f64 / 1e6;
+        write!(f, "{cpu_s:.1} s of processor time, {wall_s:.1} s on {slots} slots; ")?;
+        write!(f, "reads {:.1} MB, writes {:.1} MB ", mb(read_bytes), mb(written_bytes))?;
+        match fitted_rows {
+            0 => f.write_str("(rough: no row was measured here yet)"),
+            rows => write!(f, "(by {rows} rows that were measured here)"),
+        }
+    }
+}
+
+/// How long work takes on so many slots if the longest of what is left goes first to whoever is free.
+pub fn longest_first(mut work: Vec<Duration>, slots: usize) -> Duration {
+    work.sort_unstable_by_key(|takes| Reverse(*takes));
+    let mut free: BinaryHeap<Reverse<Duration>> = vec![Reverse(Duration::ZERO); slots.max(1)].into();
+    for takes in work {
+        let Reverse(at) = free.pop().unwrap_or_default();
+        free.push(Reverse(at + takes));
+    }
+    free.into_iter().map(|Reverse(at)| at).max().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_longest_goes_first() {
+        let work = [2, 2, 3, 3, 2].map(Duration::from_secs).to_vec();
+        assert_eq!(longest_first(work.clone(), 2), Duration::from_secs(7));
+        assert_eq!(longest_first(work, 1), Duration::from_secs(12));
+    }
+
+    /// A row of so many seconds of 1080p at three rungs.
+    fn row(seconds: f64, mb: f64) -> Work {
+        let frames = seconds * 30.0;
+        Work {
+            decoded_mpx: frames * 2.07,
+            decoded_mb: mb,
+            scaled_mpx: frames * 5.5,
+            encoded_mpx: frames * 3.4,
+            source_rate_mb: mb * 2.0,
+            ..Work::default()
+        }
+    }
+
+    proptest! {
+        /// Whatever the machine's true weights are, within reason, twenty rows are enough for rows like them.
+        #[test]
+        fn it_learns_another_machine(speed in 0.2_f64..5.0, start in 0.0_f64..0.5, dense in 0.0_f64..0.2) {
+            let truth = |work: &Work| start + speed * (0.011 * work.encoded_mpx + dense * work.decoded_mb);
+            let mut costs = Costs::default();
+            for n in 0..20 {
+                let work = row(4.0 + f64::from(n % 5) * 6.0, 1.0 + f64::from(n * 7 % 11) * 2.0);
+                costs.learn(&work, Duration::from_secs_f64(truth(&work)), 3_000_000);
+            }
+            let unseen = row(21.0, 12.0);
+            let predicted = costs.predict(std::slice::from_ref(&unseen))[0].as_secs_f64();
+            let ratio = predicted / truth(&unseen);
+            prop_assert!((ratio - 1.0).abs() < 0.1, "{ratio}");
+        }
+    }
+
+    #[test]
+    fn it_starts_with_what_was_measured_elsewhere_and_never_gets_stuck() {
+        let mut costs = Costs::default();
+        let before = costs.predict(&[row(60.0, 30.0)])[0].as_secs_f64();
+        assert!((50.0..150.0).contains(&before), "60 s of 1080p at three rungs: {before} s");
+        // Of what was not seen, such as sound, the beginning stays.
+        for _ in 0..1000 {
+            costs.learn(&row(30.0, 10.0), Duration::from_secs(10), 0);
+        }
+        let sound = Work { sound_s: 60.0, ..Work::default() };
+        assert!(costs.predict(&[sound])[0] > Duration::from_millis(300));
+        let after = costs.predict(&[row(30.0, 10.0)])[0].as_secs_f64();
+        assert!((after - 10.0).abs() < 0.5, "{after}");
+    }
+
+    #[test]
+    fn what_is_written_goes_with_the_sources_rate() {
+        let mut costs = Costs::default();
+        for _ in 0..50 {
+            costs.learn(&row(30.0, 10.0), Duration::from_secs(10), 5_000_000);
+        }
+        let written = costs.predict_written(&[row(60.0, 20.0)]) as f64;
+        assert!((written / 10e6 - 1.0).abs() < 0.05, "{written}");
+    }
+}
