@@ -42,6 +42,7 @@ bench: setup ## measure Spool against one FFmpeg and against Spark (an hour; ARG
 	@scripts/python-setup .cache/python-bench bench/requirements.txt
 	$(CARGO) build --release --workspace --bins
 	$${CARGO_TARGET_DIR:-target}/release/spool-bench encode $(ARGS)
+	$${CARGO_TARGET_DIR:-target}/release/spool-bench predict
 
 bench-scale: setup ## measure the cluster without FFmpeg: cost per row, 1,000 jobs, 256 slots, a lost executor (three quarters of an hour)
 	$(CARGO) build --release --workspace --bins

@@ -56,7 +56,9 @@ fn encode(args: &Args, folder: &Path, source: inputs::Source) -> [Table; 2] {
     for round in 0..args.rounds {
         for turns in &mut all {
             let work = tempfile::tempdir_in(scratch.path()).unwrap();
-            let took = command::run(work.path(), &setting.command(turns.peer, &work.path().join("out")));
+            let out = work.path().join("out");
+            let playable = || setting.is_playable(turns.peer, &out);
+            let took = command::run(work.path(), &setting.command(turns.peer, &out), &setting.timed, playable);
             eprintln!(
                 "{source:?} round {}: {:?} took {:.1} s, {:.1} s of processor",
                 round + 1,
@@ -66,7 +68,7 @@ fn encode(args: &Args, folder: &Path, source: inputs::Source) -> [Table; 2] {
             );
             turns.took.push(took);
             if round == 0 && turns.peer.publishes() {
-                qualities.push((turns.peer, quality::of(&work.path().join("out"), &path)));
+                qualities.push((turns.peer, quality::of(&out, &path)));
             }
         }
     }
@@ -77,7 +79,17 @@ fn compare(source: inputs::Source, all: &[Turns]) -> Table {
     let title = format!("{source}: time, next to the first");
     let mut table = Table::new(
         &title,
-        &["", "wall s", "wall ratio (least to most)", "processor s", "processor ratio (least to most)", "largest process MB"],
+        &[
+            "",
+            "wall s",
+            "wall ratio (least to most)",
+            "processor s",
+            "processor ratio (least to most)",
+            "processor outside FFmpeg s",
+            "memory outside FFmpeg MB",
+            "largest FFmpeg MB",
+            "playable after s",
+        ],
     );
     let first = &all[0].took;
     for Turns { peer, took } in all {
@@ -96,7 +108,13 @@ fn compare(source: inputs::Source, all: &[Turns]) -> Table {
             ratio(|took| took.wall),
             seconds(|took| took.cpu),
             ratio(|took| took.cpu),
-            format!("{:.0}", took.iter().map(|took| took.peak_mb).fold(0.0, f64::max)),
+            format!("{:.1}", median(took.iter().map(|took| (took.cpu.saturating_sub(took.ffmpeg_cpu)).as_secs_f64()))),
+            format!("{:.0}", took.iter().map(|took| took.engine_mb).fold(0.0, f64::max)),
+            format!("{:.0}", took.iter().map(|took| took.ffmpeg_mb).fold(0.0, f64::max)),
+            match took.iter().map(|took| took.playable.map(|after| after.as_secs_f64())).collect::<Option<Vec<f64>>>() {
+                Some(after) => format!("{:.1}", median(after.into_iter())),
+                None => String::new(),
+            },
         ]);
     }
     table

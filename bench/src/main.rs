@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use spool_bench::{
-    encode,
+    encode, predict,
     scale::{self, Measurement},
 };
 
@@ -22,6 +22,12 @@ struct Args {
 enum Command {
     /// Spool against one FFmpeg, against the same commands without Spool, and against Spark.
     Encode(encode::Args),
+    /// Predicted processor time against what it was.
+    Predict {
+        /// Folder for the source, which is kept, and for what is made of it, which is not.
+        #[arg(long, default_value = ".cache/bench")]
+        folder: PathBuf,
+    },
     /// The cluster without FFmpeg: cost per row, many jobs, many slots, a lost executor.
     Scale {
         /// What to measure; everything unless named.
@@ -34,6 +40,7 @@ fn main() -> std::io::Result<()> {
     let args = Args::parse();
     let tables = match args.command {
         Command::Encode(args) => encode::measure(&args),
+        Command::Predict { folder } => predict::measure(&folder),
         Command::Scale { what } => scale::measure(&what),
     };
     if let Some(path) = args.json {

@@ -22,6 +22,11 @@ pub const MAX_SEGMENT_SECONDS: f64 = 3600.0;
 /// this is ten jobs; 30 s segments reach it after three and a half days.
 pub const MAX_SEGMENTS: usize = 10_000;
 
+/// Titles of so many segments end in shorter ones, down to a segment's length divided by this: of a shorter title the starts of more FFmpegs
+/// would cost more than slots that wait.
+const TAPERS_FROM: u64 = 8;
+const TAPERS_TO: u64 = 4;
+
 /// One row: a run of grid frames of one track of one source, encoded by one FFmpeg run.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Segment {
@@ -143,8 +148,9 @@ pub fn keys(samples: &[Sample]) -> Vec<i64> {
 ///
 /// Of the boundaries of media segments within a quarter of the segment's length around it, the one is taken that has the fewest
 /// frames to decode in vain since the source's last keyframe; of equals the nearest. What is left at the end is a segment of
-/// its own if it is at least a third of one, and belongs to the one before it otherwise. `keys` are sorted ([`keys`]); without any, cuts
-/// are of even length. The answer depends on the arguments alone.
+/// its own if it is at least a third of one, and belongs to the one before it otherwise. The last segments of a long title are shorter and
+/// shorter, so that slots that work side by side end at about the same time. `keys` are sorted ([`keys`]); without any, cuts are of even
+/// length. The answer depends on the arguments alone.
 ///
 /// # Errors
 /// [`Error::TooMany`] past [`MAX_SEGMENTS`].
@@ -157,6 +163,7 @@ pub fn cut(grid: &Grid, keys: &[i64], lengths: Lengths) -> Result<Vec<Cut>, Erro
         if cuts.len() == MAX_SEGMENTS {
             return Err(too_many(grid, lengths));
         }
+        let target = tapered(grid, first_frame, target, media);
         let end = boundary(grid, keys, first_frame, target, media);
         let tail = grid.frames.saturating_sub(end);
         let end = if tail < target.div_ceil(3) { grid.frames } else { end };
@@ -164,6 +171,14 @@ pub fn cut(grid: &Grid, keys: &[i64], lengths: Lengths) -> Result<Vec<Cut>, Erro
         first_frame = end;
     }
     Ok(cuts)
+}
+
+/// How long the segment that begins at a frame is to be, if segments are to have `target` frames.
+fn tapered(grid: &Grid, first_frame: u64, target: u64, media: u64) -> u64 {
+    if grid.frames < target.saturating_mul(TAPERS_FROM) {
+        return target;
+    }
+    (grid.frames.saturating_sub(first_frame) / 2).clamp((target / TAPERS_TO).clamp(media, target), target)
 }
 
 /// The best media segment boundary for the end of a segment; it may lie past the end of the title.

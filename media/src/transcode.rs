@@ -144,10 +144,8 @@ async fn row(machine: &Machine, request: Request) -> Result<Part> {
             ended = encode(machine, &title, &request, &missing, scratch.path(), &watch) => {
                 let mut ended = ended?;
                 let encode_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-                let mut gave = Vec::with_capacity(missing.len());
-                for missing in &missing {
-                    gave.push(store(machine, &destination, &title, segment, missing, encode_ms, &watch).await?);
-                }
+                let stores = missing.iter().map(|m| store(machine, &destination, &title, segment, m, encode_ms, &watch));
+                let gave: Vec<PartRecord> = futures::future::try_join_all(stores).await?;
                 ended.written_bytes = gave.iter().flat_map(|record| &record.rendition.media_segments).map(|s| s.bytes).sum();
                 ran = Some(ended);
                 info!(track = ?segment.track, index = segment.index, encoded = missing.len(), encode_ms, "row encoded");

@@ -11,7 +11,7 @@ use spool_tests::{
     wrapper::{which, write_program},
 };
 
-use crate::command::{self, words};
+use crate::command::{self, Timed, words};
 
 /// Who encodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -20,6 +20,10 @@ pub enum Peer {
     Ffmpeg,
     /// Spool, in one process.
     Spool,
+    /// The same, playable while it encodes.
+    SpoolLive,
+    /// One FFmpeg on one thread for the first media segment alone: what being playable is measured by.
+    First,
     /// The FFmpeg commands that Spool runs, over the windows that it made, as many at a time as there are cores. They publish nothing.
     Pieces,
     /// The same commands, as a map of Spark's over their list.
@@ -33,6 +37,8 @@ impl fmt::Display for Peer {
         f.write_str(match self {
             Self::Ffmpeg => "one FFmpeg",
             Self::Spool => "Spool",
+            Self::SpoolLive => "Spool, --live",
+            Self::First => "one FFmpeg on one thread, first media segment alone",
             Self::Pieces => "Spool's FFmpeg commands alone",
             Self::Spark => "the same commands under Spark",
             Self::SparkSplit => "Spark, split by copying",
@@ -43,7 +49,7 @@ impl fmt::Display for Peer {
 impl Peer {
     /// Does it leave a ladder?
     pub(super) fn publishes(self) -> bool {
-        matches!(self, Self::Ffmpeg | Self::Spool | Self::SparkSplit)
+        matches!(self, Self::Ffmpeg | Self::Spool | Self::SpoolLive | Self::SparkSplit)
     }
 }
 
@@ -56,6 +62,8 @@ pub(super) struct Setting {
     /// The commands that Spool ran, one to a file, each with its window.
     pieces: PathBuf,
     cores: usize,
+    /// What all FFmpegs are run by.
+    pub(super) timed: Timed,
 }
 
 impl Setting {
@@ -69,34 +77,53 @@ impl Setting {
             "#!/bin/bash\n\
              case \" $* \" in *' -copyts '*) ;; *) exec {real} \"$@\" ;; esac\n\
              keep={pieces}/$$ && mkdir $keep && cp window.mp4 $keep/\n\
-             {{ printf '%q ' nice -n 0 {real}; for word in \"$@\"; do printf '%q ' \"${{word//$PWD/$keep}}\"; done; }} > $keep/command\n\
+             {{ printf '%q ' nice -n 0 ffmpeg; for word in \"$@\"; do printf '%q ' \"${{word//$PWD/$keep}}\"; done; }} > $keep/command\n\
              exec {real} \"$@\"\n",
             real = which("ffmpeg").display(),
             pieces = pieces.display(),
         );
         write_program(&wrapper, &script);
-        let setting = Self { source: source.to_owned(), pieces, cores: std::thread::available_parallelism().unwrap().get() };
+        let cores = std::thread::available_parallelism().unwrap().get();
+        let timed = Timed::in_folder(&folder.join("timed"));
+        let setting = Self { source: source.to_owned(), pieces, cores, timed };
         let mut args: Vec<OsString> = words(&["env"]);
         args.push(format!("SPOOL_FFMPEG={}", wrapper.display()).into());
-        args.extend(setting.command(Peer::Spool, &folder.join("first")));
-        command::run(folder, &args);
+        args.extend(setting.spool(&folder.join("first"), &[]));
+        command::run(folder, &args, &setting.timed, || false);
         setting
     }
 
     /// What a peer is told to put a ladder, if it leaves one, into `out`.
     pub(super) fn command(&self, peer: Peer, out: &Path) -> Vec<OsString> {
-        match peer {
-            Peer::Ffmpeg => self.one_ffmpeg(out),
-            Peer::Spool => self.spool(out),
+        let path = std::env::var("PATH").unwrap();
+        let mut args = words(&["env", &format!("PATH={}:{path}", self.timed.program("").display())]);
+        args.extend(match peer {
+            Peer::Ffmpeg => self.one_ffmpeg(out, &[], &[]),
+            Peer::First => self.one_ffmpeg(out, &["-threads", "1", "-filter_complex_threads", "1"], &["-threads", "1", "-t", "4"]),
+            Peer::Spool => self.spool(out, &[]),
+            Peer::SpoolLive => self.spool(out, &["--live"]),
             Peer::Pieces => self.shell(),
             Peer::Spark => self.spark(&["pieces".into(), self.pieces.clone().into()]),
             Peer::SparkSplit => self.spark(&["split".into(), self.source.clone().into(), out.into()]),
+        });
+        args
+    }
+
+    /// Is there something to play of every rung, once a peer has begun?
+    pub(super) fn is_playable(&self, peer: Peer, out: &Path) -> bool {
+        match peer {
+            Peer::SpoolLive => out.join("live.m3u8").exists(),
+            Peer::Spool | Peer::SparkSplit => out.join("master.m3u8").exists(),
+            // FFmpeg writes its playlists at the end; a media segment is whole when the next one is there.
+            Peer::Ffmpeg => (0..=RUNGS.len()).all(|number| out.join(number.to_string()).join("index1.m4s").exists()),
+            Peer::First | Peer::Pieces | Peer::Spark => false,
         }
     }
 
-    fn spool(&self, out: &Path) -> Vec<OsString> {
+    fn spool(&self, out: &Path, more: &[&str]) -> Vec<OsString> {
         let mut args = vec![binary().into(), "transcode".into(), self.source.clone().into(), "-o".into(), out.into()];
         args.extend(words(&["--progress", "none", "--slots", &self.cores.to_string()]));
+        args.extend(words(more));
         args
     }
 
@@ -117,13 +144,15 @@ impl Setting {
         args
     }
 
-    /// Threads are left to FFmpeg: fixed numbers for decoder, filters or encoders were slower here.
-    fn one_ffmpeg(&self, out: &Path) -> Vec<OsString> {
+    /// Threads are left to FFmpeg, unless told: fixed numbers for decoder, filters or encoders were slower here.
+    fn one_ffmpeg(&self, out: &Path, before: &[&str], after: &[&str]) -> Vec<OsString> {
         fs::create_dir_all(out).unwrap();
         let split: String = (0..RUNGS.len()).map(|number| format!("[s{number}]")).collect();
         let scaled = RUNGS.iter().enumerate().map(|(number, (height, ..))| format!(";[s{number}]scale=-2:{height}[v{number}]"));
         let graph = format!("[0:v:0]split={}{split}{}", RUNGS.len(), scaled.collect::<String>());
-        let mut args = words(&["ffmpeg", "-nostdin", "-y", "-loglevel", "error", "-i"]);
+        let mut args = words(&["ffmpeg", "-nostdin", "-y", "-loglevel", "error"]);
+        args.extend(words(before));
+        args.push("-i".into());
         args.push(self.source.clone().into());
         args.extend(words(&["-filter_complex", &graph]));
         for (number, (_, level, kbps)) in RUNGS.iter().enumerate() {
@@ -144,6 +173,7 @@ impl Setting {
         args.extend(words(&["-force_key_frames:v", "expr:gte(t,n_forced*4)", "-forced-idr:v", "1"]));
         args.extend(words(&["-map", "0:a:0?", "-c:a", "aac", "-aac_coder", "fast", "-b:a", "128k", "-ac", "2"]));
         let variants: Vec<String> = (0..RUNGS.len()).map(|number| format!("v:{number},agroup:sound")).collect();
+        args.extend(words(after));
         args.extend(words(&["-f", "hls", "-hls_time", "4", "-hls_playlist_type", "vod", "-hls_segment_type", "fmp4"]));
         args.extend(words(&["-hls_flags", "independent_segments", "-master_pl_name", "master.m3u8"]));
         args.extend(words(&["-var_stream_map", &format!("{} a:0,agroup:sound", variants.join(" "))]));

@@ -52,11 +52,16 @@ pub async fn run(global: &Global, args: Transcode) -> Result<(), CliError> {
     }
     let machine = local::machine_with_slots(global, args.engine.share)?;
     let prepare = async {
-        machine.encoder().await?;
-        let mut jobs = Vec::new();
-        for (source, destination) in args.sources.iter().zip(destinations) {
-            jobs.push(job(&machine, source, destination, &ladder, lengths).await?);
-        }
+        let open = async {
+            let mut jobs = Vec::new();
+            for (source, destination) in args.sources.iter().zip(destinations) {
+                jobs.push(job(&machine, source, destination, &ladder, lengths).await?);
+            }
+            Ok(jobs)
+        };
+        // Both start FFmpeg's programs, and wait for them.
+        let encoder = async { Ok::<_, CliError>(machine.encoder().await?) };
+        let (_, jobs) = tokio::try_join!(encoder, open)?;
         // Every source is fine: now, and not before, something is written.
         for job in &jobs {
             publish::check_writable(&machine.stores.locate(&job.destination).map_err(spool_media::Error::from)?).await?;

@@ -36,6 +36,15 @@ fn without_preferences_cuts_are_even_and_a_short_tail_joins_the_last() {
 }
 
 #[test]
+fn the_last_segments_of_a_long_title_are_shorter() {
+    let lengths = |seconds: u64| {
+        cut(&grid(25, 1, seconds * 25), &[], Lengths::default()).unwrap().iter().map(|cut| cut.frames / 25).collect::<Vec<_>>()
+    };
+    assert_eq!(lengths(236)[5..], [32, 28, 16]);
+    assert_eq!(lengths(600)[16..], [32, 28, 28, 16, 8, 8]);
+}
+
+#[test]
 fn a_boundary_goes_where_a_keyframe_has_just_been() {
     // 25 fps, media segments of 100 frames, target 750: boundaries from 563 to 937 may be taken.
     let at = |frame: i64| frame * 3600;
@@ -137,6 +146,7 @@ proptest! {
         let mut next = 0;
         for (i, found) in cuts.iter().enumerate() {
             prop_assert_eq!(found.first_frame, next);
+            let target = tapered(&grid, next, target, media);
             prop_assert!(found.frames > 0 && found.first_frame % media == 0);
             next += found.frames;
             if i + 1 == cuts.len() {
@@ -150,7 +160,7 @@ proptest! {
         }
         prop_assert_eq!(next, grid.frames);
         if let [.., before, last] = &cuts[..] {
-            prop_assert!(last.frames * 3 >= target && before.frames > 0);
+            prop_assert!(last.frames * 3 >= tapered(&grid, before.first_frame, target, media) && before.frames > 0);
         }
         prop_assert_eq!(cut(&grid, &keys, lengths).unwrap(), cuts);
     }
