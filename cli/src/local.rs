@@ -52,7 +52,9 @@ fn new_machine(global: &Global) -> Result<Machine, CliError> {
 /// Source: XDG Base Directory Specification, `XDG_STATE_HOME`.
 fn state_folder() -> Option<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
+    // A home that is named and not there is not for us to make.
+    let home = || absolute("HOME").filter(|home| home.is_dir());
+    let state = absolute("XDG_STATE_HOME").or_else(|| Some(home()?.join(".local/state")))?;
     Some(state.join("spool"))
 }
 

@@ -11,7 +11,7 @@ use serde_json::json;
 use spool_media::{
     machine::{Event, What},
     segments::{Segment, SegmentTrack},
-    timing::{Step, Timing},
+    timing::{Span, Step, Timing},
 };
 use spool_scheduler::Spent;
 
@@ -245,7 +245,7 @@ fn steps(rows: &[Row], lanes: &[Vec<usize>]) -> Vec<Sum> {
     let start = bare_start(rows);
     for row in rows {
         let mut left = row.timing.took_us;
-        for span in &row.timing.spans {
+        for span in shared(&row.timing) {
             left = left.saturating_sub(span.took_us);
             // FFmpeg tells of its first frame, not of what it decoded before: what rows without such frames need is the start alone.
             let preroll = if span.step == Step::Start { span.took_us.saturating_sub(start) } else { 0 };
@@ -268,6 +268,18 @@ fn steps(rows: &[Row], lanes: &[Vec<usize>]) -> Vec<Sum> {
         add(102, "idle at the end", last.saturating_sub(at), false);
     }
     sums.into_values().map(|sum| Sum { share: Some(sum.took_us as f64 / all as f64), ..sum }).collect()
+}
+
+/// The steps of a row, one after the other. Rungs are stored side by side: their steps share the time that this took.
+fn shared(timing: &Timing) -> Vec<Span> {
+    let is_beside = |span: &Span| matches!(span.step, Step::Package | Step::Upload | Step::Commit);
+    let sum = |beside: bool| timing.spans.iter().filter(|span| is_beside(span) == beside).map(|span| span.took_us).sum::<u64>();
+    let (room, wanted) = (timing.took_us.saturating_sub(sum(false)), sum(true));
+    let fit = |span: &Span| match is_beside(span) && wanted > room {
+        true => Span { took_us: (u128::from(span.took_us) * u128::from(room) / u128::from(wanted)) as u64, ..*span },
+        false => *span,
+    };
+    timing.spans.iter().map(fit).collect()
 }
 
 /// How long FFmpeg takes to start: the median of rows that need no frames before their first.
@@ -299,10 +311,7 @@ fn micros(time: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use spool_media::{
-        time::Rational,
-        timing::{Encode, Span},
-    };
+    use spool_media::{time::Rational, timing::Encode};
 
     use super::*;
 
@@ -353,6 +362,16 @@ mod tests {
         assert_eq!(of("idle at the end"), 15 + 30);
         let all: f64 = steps.iter().filter_map(|sum| sum.share).sum();
         assert!((all - 1.0).abs() < 1e-9, "{steps:?}");
+    }
+
+    #[test]
+    fn what_is_done_side_by_side_shares_its_time() {
+        let mut row = row(0, "a", 0, 100, 0, 10);
+        // 11 are left; two rungs are stored in 10 each, side by side.
+        row.timing.spans[1].took_us = 79;
+        row.timing.spans.extend([Span { step: Step::Upload, from_us: 89, took_us: 10 }; 2]);
+        let took: Vec<u64> = shared(&row.timing).iter().map(|span| span.took_us).collect();
+        assert_eq!(took, [10, 79, 5, 5]);
     }
 
     #[test]

@@ -40,8 +40,8 @@ fn the_last_segments_of_a_long_title_are_shorter() {
     let lengths = |seconds: u64| {
         cut(&grid(25, 1, seconds * 25), &[], Lengths::default()).unwrap().iter().map(|cut| cut.frames / 25).collect::<Vec<_>>()
     };
-    assert_eq!(lengths(236)[5..], [32, 28, 16]);
-    assert_eq!(lengths(600)[16..], [32, 28, 28, 16, 8, 8]);
+    assert_eq!(lengths(236), [28, 28, 28, 28, 28, 28, 28, 28, 12], "as long as they are asked for");
+    assert_eq!(lengths(600)[17..], [28, 28, 20, 8, 8, 4]);
 }
 
 #[test]
