@@ -140,7 +140,7 @@ pub struct Transcode {
     /// Tell where the time went, at the end.
     #[arg(long, env = "SPOOL_PROFILE")]
     pub profile: bool,
-    /// Write where the time went as a trace, for https://ui.perfetto.dev or chrome://tracing.
+    /// Write where the time went as a trace, for Perfetto (ui.perfetto.dev) or Chrome (chrome:tracing).
     #[arg(long, env = "SPOOL_TRACE", value_name = "FILE")]
     pub trace: Option<PathBuf>,
 }

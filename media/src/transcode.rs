@@ -449,7 +449,7 @@ fn package(
         Spec::Video(spec) => cmaf::Packager::video(input, spec)?,
         Spec::Audio(spec) => cmaf::Packager::audio(input, spec)?,
     };
-    while let Some(media_segment) = packager.next() {
+    for media_segment in packager.by_ref() {
         took += begun.elapsed();
         // Nobody takes them any more: an upload failed, and its error is what is told.
         if sink.blocking_send(media_segment?).is_err() {

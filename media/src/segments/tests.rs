@@ -41,7 +41,7 @@ fn the_last_segments_of_a_long_title_are_shorter() {
         cut(&grid(25, 1, seconds * 25), &[], Lengths::default()).unwrap().iter().map(|cut| cut.frames / 25).collect::<Vec<_>>()
     };
     assert_eq!(lengths(236), [28, 28, 28, 28, 28, 28, 28, 28, 12], "as long as they are asked for");
-    assert_eq!(lengths(600)[17..], [28, 28, 20, 8, 8, 4]);
+    assert_eq!(lengths(600)[18..], [28, 28, 20, 8, 8, 4]);
 }
 
 #[test]
