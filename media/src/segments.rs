@@ -24,7 +24,7 @@ pub const MAX_SEGMENTS: usize = 10_000;
 
 /// Titles of so many segments end in shorter ones, down to a segment's length divided by this: of a shorter title the starts of more FFmpegs
 /// would cost more than slots that wait.
-const TAPERS_FROM: u64 = 8;
+const TAPERS_FROM: u64 = 10;
 const TAPERS_TO: u64 = 4;
 
 /// One row: a run of grid frames of one track of one source, encoded by one FFmpeg run.
