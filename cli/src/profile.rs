@@ -245,19 +245,20 @@ fn steps(rows: &[Row], lanes: &[Vec<usize>]) -> Vec<Sum> {
     let start = bare_start(rows);
     for row in rows {
         let mut left = row.timing.took_us;
+        let mut of_row: BTreeMap<usize, (&'static str, u64)> = BTreeMap::new();
         for span in shared(&row.timing) {
             left = left.saturating_sub(span.took_us);
             // FFmpeg tells of its first frame, not of what it decoded before: what rows without such frames need is the start alone.
-            let preroll = if span.step == Step::Start { span.took_us.saturating_sub(start) } else { 0 };
+            let starts = span.step == Step::Start && row.preroll_frames() > 0;
+            let preroll = if starts { span.took_us.saturating_sub(start) } else { 0 };
             let place = span.step as usize * 2;
-            add(place, step_name(span.step), span.took_us - preroll, true);
-            if preroll > 0 && row.preroll_frames() > 0 {
-                add(place + 1, "decoding preroll", preroll, true);
-            } else if preroll > 0 {
-                add(place, step_name(span.step), preroll, true);
+            of_row.entry(place).or_insert((step_name(span.step), 0)).1 += span.took_us - preroll;
+            if preroll > 0 {
+                of_row.insert(place + 1, ("decoding preroll", preroll));
             }
         }
-        add(100, "other", left, true);
+        of_row.insert(100, ("other", left));
+        of_row.into_iter().for_each(|(place, (name, took_us))| add(place, name, took_us, true));
     }
     for lane in lanes {
         let mut at = first;

@@ -29,6 +29,12 @@ const BEGIN_ROWS: f64 = 0.05;
 /// What is left of a row's weight with each row that follows: some two hundred count.
 const KEEP: f64 = 0.995;
 
+/// No machine is so many times faster than the one that the weights begin with.
+const INCREDIBLE: f64 = 50.0;
+
+/// The most that is predicted of a row: a year.
+const MOST_SECONDS: f64 = 365.0 * 86_400.0;
+
 /// Rounds of the solver. Each comes closer; after so many nothing changes that anybody would see.
 const ROUNDS: usize = 500;
 
@@ -53,6 +59,7 @@ const PRESETS: [(&str, f64); 9] = [
 
 /// What decides what a row costs.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Work {
     /// Megapixels that are decoded, preroll included.
     pub decoded_mpx: f64,
@@ -125,6 +132,10 @@ impl Work {
     }
 }
 
+fn weighted(weights: &[f64; WEIGHTS], work: &Work) -> f64 {
+    std::iter::zip(work.features(), weights).map(|(feature, weight)| feature * weight).sum()
+}
+
 fn mpx(width: u32, height: u32) -> f64 {
     f64::from(width) * f64::from(height) / 1e6
 }
@@ -168,7 +179,8 @@ impl Costs {
     /// Takes in what a row took.
     pub fn learn(&mut self, work: &Work, cpu: Duration, written_bytes: u64) {
         let seconds = cpu.as_secs_f64();
-        if seconds <= 0.0 {
+        // What is not to be believed, such as that of an FFmpeg that leaves the work to another process, teaches nothing.
+        if seconds * INCREDIBLE < weighted(&BEGIN, work) {
             return;
         }
         // By relative errors: a short row counts as much as a long one.
@@ -187,8 +199,10 @@ impl Costs {
     /// Processor time that rows will take, each.
     pub fn predict(&self, rows: &[Work]) -> Vec<Duration> {
         let weights = self.weights();
-        let seconds = |work: &Work| std::iter::zip(work.features(), weights).map(|(feature, weight)| feature * weight).sum::<f64>();
-        rows.iter().map(|work| Duration::try_from_secs_f64(seconds(work)).unwrap_or_default()).collect()
+        // Whatever a damaged file says, a sum of them is still a duration.
+        rows.iter()
+            .map(|work| Duration::try_from_secs_f64(weighted(&weights, work).min(MOST_SECONDS)).unwrap_or_default())
+            .collect()
     }
 
     /// Bytes that rows will write.
@@ -217,8 +231,8 @@ impl Costs {
 pub struct Prediction {
     /// Processor time of FFmpeg, in seconds.
     pub cpu_s: f64,
-    /// From the first row to the last, in seconds.
-    pub wall_s: f64,
+    /// From the first row to the last, in seconds; `None` without slots.
+    pub wall_s: Option<f64>,
     /// Slots that this is for.
     pub slots: usize,
     /// Bytes read from the store by rows.
@@ -236,7 +250,7 @@ impl Prediction {
         let wall = longest_first(cpu.iter().map(|cpu| *cpu / threads.max(1)).collect(), slots);
         Self {
             cpu_s: cpu.iter().sum::<Duration>().as_secs_f64(),
-            wall_s: wall.as_secs_f64(),
+            wall_s: (slots > 0).then(|| wall.as_secs_f64()),
             slots,
             read_bytes: rows.iter().map(|work| work.read_bytes).sum(),
             written_bytes: costs.predict_written(rows),
@@ -249,7 +263,11 @@ impl std::fmt::Display for Prediction {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { cpu_s, wall_s, slots, read_bytes, written_bytes, fitted_rows } = self;
         let mb = |bytes: &u64| *bytes as f64 / 1e6;
-        write!(f, "{cpu_s:.1} s of processor time, {wall_s:.1} s on {slots} slots; ")?;
+        write!(f, "{cpu_s:.1} s of processor time, ")?;
+        match wall_s {
+            Some(wall_s) => write!(f, "{wall_s:.1} s on {slots} slots; ")?,
+            None => f.write_str("and nobody is there to work; ")?,
+        }
         write!(f, "reads {:.1} MB, writes {:.1} MB ", mb(read_bytes), mb(written_bytes))?;
         match fitted_rows {
             0 => f.write_str("(rough: no row was measured here yet)"),
@@ -325,6 +343,19 @@ mod tests {
         assert!(costs.predict(&[sound])[0] > Duration::from_millis(300));
         let after = costs.predict(&[row(30.0, 10.0)])[0].as_secs_f64();
         assert!((after - 10.0).abs() < 0.5, "{after}");
+    }
+
+    #[test]
+    fn what_is_not_to_be_believed_teaches_nothing() {
+        let mut costs = Costs::default();
+        costs.learn(&row(30.0, 10.0), Duration::from_millis(10), 0);
+        costs.learn(&row(30.0, 10.0), Duration::ZERO, 0);
+        assert_eq!(costs, Costs::default());
+        // A file that somebody has changed.
+        let damaged = Costs { sums: [5e19; WEIGHTS], ..Costs::default() };
+        let prediction = Prediction::of(&damaged, &vec![row(30.0, 10.0); 100], 2, 1);
+        assert!(prediction.cpu_s > 0.0 && prediction.wall_s.is_some_and(f64::is_finite), "{prediction}");
+        assert_eq!(Prediction::of(&damaged, &[row(30.0, 10.0)], 0, 1).wall_s, None);
     }
 
     #[test]

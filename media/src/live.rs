@@ -1,6 +1,8 @@
 //! What can be played while the rest is still encoded? Playlists that grow with the rows that are done, over the same objects that are
 //! published at the end.
 
+use std::time::Duration;
+
 use crate::{
     Result,
     machine::Machine,
@@ -15,8 +17,8 @@ use crate::{
 /// Name of the multivariant playlist and of every media playlist of what grows.
 pub const LIVE: &str = "live.m3u8";
 
-/// A frame of sound at the lowest rate that is encoded: by so much a media segment of sound may be longer than one of pictures.
-const SOUND_FRAME_SECONDS: f64 = 1024.0 / 8000.0;
+/// A frame of sound at the lower of the rates that are encoded: by so much a media segment of sound may be longer than one of pictures.
+const SOUND_FRAME_SECONDS: f64 = 1024.0 / 44_100.0;
 
 /// What is done of one title.
 #[derive(Debug)]
@@ -46,14 +48,21 @@ impl Live {
         }
     }
 
-    /// What can be played by now, and its extent; `None` where nothing can.
+    /// What can be played by now, and its extent: whole where all rows are there, or `ended`. `None` where nothing can be played.
     ///
     /// # Errors
     /// Where the parts do not join.
     pub fn ladder(&self, ended: bool) -> Result<Option<(HlsLadder, Extent)>> {
         let target_seconds = self.target_seconds;
-        let extent = if ended { Extent::Grown { target_seconds } } else { Extent::Growing { target_seconds } };
+        let pictures = || self.parts.iter().map(|part| &part.segment).filter(|segment| segment.track == SegmentTrack::Video);
+        let whole = pictures().next().is_some_and(|row| pictures().map(|row| row.frames).sum::<u64>() == row.title_frames);
+        let extent = if ended || whole { Extent::Grown { target_seconds } } else { Extent::Growing { target_seconds } };
         Ok(merge::merge_begin(&self.parts, self.sounds)?.map(|ladder| (ladder, extent)))
+    }
+
+    /// The time between two versions of a playlist: half the target duration at least (RFC 8216 section 6.2.2).
+    pub fn pause(&self) -> Duration {
+        Duration::from_secs(self.target_seconds) / 2
     }
 }
 
@@ -70,12 +79,74 @@ pub async fn write(machine: &Machine, ladder: &HlsLadder, extent: Extent) -> Res
         track.declared_bps = Some(rendition.max_bitrate_bps);
         track.uri = format!("{}/{LIVE}", rendition.name);
         let text = playlists::media_playlist(&track, extent)?;
-        // Not to be kept by anybody, as the multivariant one: it changes.
-        destination.child(&track.uri).put(text.into(), Content::MultivariantPlaylist).await?;
+        let location = destination.child(&track.uri);
+        // A run before this one may have come further: what a player has read must not become less.
+        let before = if matches!(extent, Extent::Growing { .. }) { location.read().await? } else { None };
+        if !before.is_some_and(|(before, _)| before.starts_with(text.as_bytes())) {
+            // Not to be kept by anybody, as the multivariant one: it changes.
+            location.put(text.into(), Content::MultivariantPlaylist).await?;
+        }
         tracks.push(track);
     }
     let text = publish::multivariant(ladder, &tracks)?;
     let location = destination.child(LIVE);
     location.put(text.into(), Content::MultivariantPlaylist).await?;
     Ok(location.uri().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{ffmpeg::Tools, merge::Rendition, parts::MediaSegmentRef, store::Stores, time::Rational};
+
+    use super::*;
+
+    fn ladder(destination: &str, media_segments: u32) -> HlsLadder {
+        let media_segment = |number| MediaSegmentRef {
+            number,
+            path: format!("180p/{number:05}-0123456789abcdef.m4s"),
+            start_ticks: u64::from(number) * 25_600,
+            duration_ticks: 25_600,
+            bytes: 10_000,
+        };
+        HlsLadder {
+            destination: destination.to_owned(),
+            source: "file:///talk.mp4".to_owned(),
+            duration_ms: 10_000,
+            renditions: vec![Rendition {
+                track: SegmentTrack::Video,
+                name: "180p".to_owned(),
+                codecs: "avc1.64001f".to_owned(),
+                timescale: 12_800,
+                width: 320,
+                height: 180,
+                max_bitrate_bps: 300_000,
+                frame_rate: Some(Rational::new(25, 1).unwrap()),
+                channels: 0,
+                language: None,
+                init: "180p/init-0123456789abcdef.mp4".to_owned(),
+                init_bytes: 800,
+                media_segments: (0..media_segments).map(media_segment).collect(),
+            }],
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_player_has_read_does_not_become_less() {
+        let folder = tempfile::tempdir().unwrap();
+        let machine = Machine::new(Stores::from_env(), Tools::from_env().unwrap(), folder.path()).unwrap();
+        let out = folder.path().join("out");
+        let growing = Extent::Growing { target_seconds: 2 };
+        let mut seen = Vec::new();
+        // A second run begins again from the first row.
+        for (media_segments, extent) in
+            [(3, growing), (1, growing), (4, growing), (5, Extent::Grown { target_seconds: 2 }), (2, growing)]
+        {
+            write(&machine, &ladder(out.to_str().unwrap(), media_segments), extent).await.unwrap();
+            let text = std::fs::read_to_string(out.join("180p").join(LIVE)).unwrap();
+            seen.push((text.matches("#EXTINF").count(), text.contains("#EXT-X-ENDLIST")));
+        }
+        assert_eq!(seen, [(3, false), (3, false), (4, false), (5, true), (5, true)]);
+        let master = std::fs::read_to_string(out.join(LIVE)).unwrap();
+        assert!(master.contains("180p/live.m3u8") && master.contains("BANDWIDTH=300000,"), "{master}");
+    }
 }

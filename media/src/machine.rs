@@ -191,7 +191,7 @@ impl Machine {
         }
     }
 
-    /// Keeps what was learned. Whoever keeps last wins: what is lost of it is learned again.
+    /// Keeps what was learned. Whoever keeps last wins: what others learned meanwhile is lost.
     pub fn keep_costs(&self) {
         let Some(file) = &self.costs_file else { return };
         let keep = || -> io::Result<()> {

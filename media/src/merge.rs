@@ -437,8 +437,8 @@ mod tests {
         let whole = parts(&[2, 1, 1], 30);
         let sound = Part {
             destination: "file:///out".to_owned(),
-            segment: segment(SegmentTrack::Audio, 0, 0, 430, 430),
-            renditions: vec![rendition("audio-0", 0, 430)],
+            segment: segment(SegmentTrack::Audio, 0, 0, 530, 430),
+            renditions: vec![rendition("audio-0", 0, 530)],
         };
         let numbers = |rows: &[usize], sound: Option<&Part>, sounds: usize| {
             let known: Vec<Part> = rows.iter().map(|row| whole[*row].clone()).chain(sound.cloned()).collect();
@@ -450,6 +450,6 @@ mod tests {
         assert_eq!(numbers(&[0], None, 0), Some(vec![2, 2]));
         assert_eq!(numbers(&[2, 0], Some(&sound), 1), Some(vec![2, 2, 2]));
         assert_eq!(numbers(&[1, 0, 3], Some(&sound), 1), Some(vec![3, 3, 3]));
-        assert_eq!(numbers(&[3, 2, 1, 0], Some(&sound), 1), Some(vec![5, 5, 5]));
+        assert_eq!(numbers(&[3, 2, 1, 0], Some(&sound), 1), Some(vec![5, 5, 6]), "all of it, and its sound to the end");
     }
 }

@@ -162,6 +162,10 @@ pub fn media_playlist(track: &RenditionTrack, extent: Extent) -> Result<String, 
     };
     line(&mut text, format_args!("#EXT-X-TARGETDURATION:{target}"));
     line(&mut text, format_args!("#EXT-X-MEDIA-SEQUENCE:0\n#EXT-X-PLAYLIST-TYPE:{kind}\n#EXT-X-INDEPENDENT-SEGMENTS"));
+    if extent != Extent::Whole {
+        // Players would join what still grows near its end.
+        text.push_str("#EXT-X-START:TIME-OFFSET=0\n");
+    }
     line(&mut text, format_args!("#EXT-X-MAP:URI=\"{}\"", uri(&track.init_uri)?));
     for (entry, micros) in track.entries.iter().zip(micros) {
         line(&mut text, format_args!("#EXTINF:{}.{:06},", micros / MICROS, micros % MICROS));

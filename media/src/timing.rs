@@ -46,6 +46,7 @@ pub struct Span {
 
 /// What a row took where it ran.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Timing {
     /// The host.
     pub host: String,
@@ -61,6 +62,7 @@ pub struct Timing {
 
 /// What FFmpeg did for a row.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Encode {
     /// Processor time in microseconds; 0 where the system does not tell.
     pub cpu_us: u64,

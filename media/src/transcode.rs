@@ -33,6 +33,9 @@ use crate::{
 /// Part records looked up at a time.
 const LOOK_UPS: usize = 8;
 
+/// Rungs that are packaged and stored at a time, each with a thread of its own.
+const STORES: usize = 2;
+
 /// Media segments of one rung that are uploaded at a time, and as many that wait: some megabytes each.
 const UPLOADS: usize = 4;
 
@@ -144,8 +147,9 @@ async fn row(machine: &Machine, request: Request) -> Result<Part> {
             ended = encode(machine, &title, &request, &missing, scratch.path(), &watch) => {
                 let mut ended = ended?;
                 let encode_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-                let stores = missing.iter().map(|m| store(machine, &destination, &title, segment, m, encode_ms, &watch));
-                let gave: Vec<PartRecord> = futures::future::try_join_all(stores).await?;
+                let stores: Vec<_> =
+                    missing.iter().map(|m| store(machine, &destination, &title, segment, m, encode_ms, &watch)).collect();
+                let gave: Vec<PartRecord> = futures::stream::iter(stores).buffered(STORES).try_collect().await?;
                 ended.written_bytes = gave.iter().flat_map(|record| &record.rendition.media_segments).map(|s| s.bytes).sum();
                 ran = Some(ended);
                 info!(track = ?segment.track, index = segment.index, encoded = missing.len(), encode_ms, "row encoded");

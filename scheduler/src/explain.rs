@@ -1,6 +1,6 @@
 //! What will a statement take? `EXPLAIN` says it, beside the plan.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use datafusion::{
     arrow::{
@@ -15,7 +15,7 @@ use spool_media::{
     segments::Segment,
     titles,
 };
-use spool_udfs::{functions::transcode::ladder_at, options::SpoolOptions, value};
+use spool_udfs::{functions::transcode::ladder_at, guard, options::SpoolOptions, value};
 
 use crate::{
     error::{Error, Result},
@@ -23,23 +23,33 @@ use crate::{
     service::Scheduler,
 };
 
+/// How long it is waited for an executor: that of the same process joins while a statement is planned.
+const JOINED: Duration = Duration::from_secs(3);
+
 /// What the prediction is called among the plans.
 const PLAN_TYPE: &str = "prediction";
 
 impl Scheduler {
     /// A row for what `EXPLAIN` gives: what the rows of a plan will take. `None` for a plan that encodes nothing.
     pub(crate) async fn predict(&self, session: &Arc<SessionContext>, plan: &LogicalPlan) -> Result<Option<RecordBatch>> {
-        let encodes = phases::find_encodes(plan).map_err(|e| Error::from_engine(&e.to_string()))?;
+        let engine = |e: datafusion::error::DataFusionError| Error::from_engine(&e.to_string());
+        let encodes = phases::find_encodes(plan).map_err(engine)?;
         if encodes.is_empty() {
             return Ok(None);
         }
-        let mut work = Vec::new();
+        let (mut work, mut unknown) = (Vec::new(), "");
         for encode in &encodes {
+            // Rows that follow from what others give are only known when those are encoded.
+            if guard::count_effects(encode.input()).map_err(engine)? > 0 {
+                unknown = "; what follows from encoded rows is not known";
+                continue;
+            }
             work.extend(self.work(session, encode).await?);
         }
+        self.members.somebody(JOINED).await;
         let threads = session.state().config().options().extensions.get::<SpoolOptions>().map_or(1, |options| options.threads);
         let prediction = Prediction::of(&self.machine.costs(), &work, self.members.count().slots, threads);
-        let text = format!("{} rows: {prediction}", work.len());
+        let text = format!("{} rows: {prediction}{unknown}", work.len());
         let field = |name| Field::new(name, DataType::Utf8, false);
         let columns = [PLAN_TYPE, text.as_str()].map(|text| Arc::new(StringArray::from(vec![text])) as _);
         let batch = RecordBatch::try_new(Arc::new(Schema::new(vec![field("plan_type"), field("plan")])), columns.to_vec());
@@ -54,9 +64,8 @@ impl Scheduler {
             let state = session.state();
             let segment = state.create_physical_expr(encode.segment.clone(), encode.input().schema())?;
             let mut rows = Vec::new();
-            let Some(ladder) = encode.ladder.clone() else { return Ok(rows) };
-            let ladder = state.create_physical_expr(ladder, encode.input().schema())?;
-            for batch in &input {
+            for (ladder, batch) in encode.ladders.iter().flat_map(|ladder| input.iter().map(move |batch| (ladder, batch))) {
+                let ladder = state.create_physical_expr(ladder.clone(), encode.input().schema())?;
                 let segments = segment.evaluate(batch)?.into_array(batch.num_rows())?;
                 let ladders = ladder.evaluate(batch)?.into_array(batch.num_rows())?;
                 for (row, segment) in value::values::<Segment>(&segments)?.into_iter().enumerate() {

@@ -7,17 +7,20 @@ use std::{
 };
 
 use datafusion::arrow::array::RecordBatch;
-use spool_media::{live, machine::Machine, parts::Part, segments::Segment};
+use spool_media::{Result, live, machine::Machine, parts::Part, playlists::Extent, segments::Segment};
 use tokio::{
     sync::Notify,
     task::JoinHandle,
     time::{sleep, timeout},
 };
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// How long it is waited for more before playlists are written: what was there already comes all at once, and what a player has read
-/// must not become less.
+/// How long it is waited for more before playlists are written first: what was there already comes quickly.
 const GATHER: Duration = Duration::from_millis(250);
+
+/// The wait after playlists could not be written.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// How long the last playlists may take to be written.
 const LAST: Duration = Duration::from_secs(30);
@@ -30,21 +33,19 @@ pub(crate) struct Live {
 
 #[derive(Default)]
 struct Known {
-    state: Mutex<State>,
-    changed: Notify,
-}
-
-#[derive(Default)]
-struct State {
     /// By source.
-    titles: HashMap<String, Title>,
-    ended: bool,
+    titles: Mutex<HashMap<String, Title>>,
+    changed: Notify,
+    ended: CancellationToken,
 }
 
 struct Title {
     live: live::Live,
+    /// Since it was written last.
     changed: bool,
     playable: bool,
+    /// Written for the last time.
+    whole: bool,
 }
 
 impl Live {
@@ -55,10 +56,9 @@ impl Live {
             by_source.entry(&row.source).or_default().push(row.clone());
         }
         let titles = by_source.into_iter().filter_map(|(source, rows)| {
-            Some((source.to_owned(), Title { live: live::Live::of(&rows)?, changed: false, playable: false }))
+            Some((source.to_owned(), Title { live: live::Live::of(&rows)?, changed: false, playable: false, whole: false }))
         });
-        let state = State { titles: titles.collect(), ended: false };
-        let known = Arc::new(Known { state: Mutex::new(state), changed: Notify::new() });
+        let known = Arc::new(Known { titles: Mutex::new(titles.collect()), ..Known::default() });
         let task = tokio::spawn(write_on(machine, known.clone()));
         Self { known, task }
     }
@@ -69,7 +69,7 @@ impl Live {
         let parts = gave.columns().iter().filter_map(|column| spool_udfs::value::values::<Part>(column).ok()).flatten().flatten();
         let mut state = self.known.state();
         for part in parts {
-            if let Some(title) = state.titles.get_mut(&part.segment.source) {
+            if let Some(title) = state.get_mut(&part.segment.source) {
                 title.live.add(part);
                 title.changed = true;
             }
@@ -80,7 +80,7 @@ impl Live {
 
     /// Ends the playlists: the ladders are published.
     pub(crate) async fn end(mut self) {
-        self.known.state().ended = true;
+        self.known.ended.cancel();
         self.known.changed.notify_one();
         if timeout(LAST, &mut self.task).await.is_err() {
             warn!("the live playlists were not ended in time");
@@ -95,47 +95,57 @@ impl Drop for Live {
 }
 
 impl Known {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, HashMap<String, Title>> {
+        self.titles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 async fn write_on(machine: Arc<Machine>, known: Arc<Known>) {
+    let mut wait = GATHER;
     loop {
         known.changed.notified().await;
-        if !known.state().ended {
-            sleep(GATHER).await;
+        tokio::select! {
+            () = sleep(wait) => {}
+            () = known.ended.cancelled() => {}
         }
-        let (ladders, ended) = {
+        let ended = known.ended.is_cancelled();
+        let due: Vec<(String, Result<_>, Duration)> = {
             let mut state = known.state();
-            let ended = state.ended;
-            let due = state.titles.iter_mut().filter(|(_, title)| title.changed || ended);
-            let ladders: Vec<_> = due
-                .map(|(source, title)| {
-                    title.changed = false;
-                    (source.clone(), title.live.ladder(ended))
-                })
-                .collect();
-            (ladders, ended)
+            let due = state.iter_mut().filter(|(_, title)| (title.changed || ended) && !title.whole);
+            let ladders = due.map(|(source, title)| {
+                title.changed = false;
+                (source.clone(), title.live.ladder(ended), title.live.pause())
+            });
+            ladders.collect()
         };
-        for (source, ladder) in ladders {
+        let mut failed = false;
+        for (source, ladder, pause) in due {
             let written = match ladder {
-                Ok(Some((ladder, extent))) => live::write(&machine, &ladder, extent).await,
+                Ok(Some((ladder, extent))) => live::write(&machine, &ladder, extent).await.map(|uri| (uri, extent)),
                 Ok(None) => continue,
                 Err(error) => Err(error),
             };
-            // The published ladder does not depend on it.
+            let mut state = known.state();
+            let Some(title) = state.get_mut(&source) else { continue };
             match written {
-                Ok(uri) => {
-                    if let Some(title) = known.state().titles.get_mut(&source).filter(|title| !title.playable) {
-                        title.playable = true;
+                Ok((uri, extent)) => {
+                    if !std::mem::replace(&mut title.playable, true) {
                         info!(uri, "playable while the rest is encoded");
                     }
+                    title.whole = !matches!(extent, Extent::Growing { .. });
+                    wait = pause;
                 }
-                Err(error) => warn!(%error, "cannot write live playlists; the next row tries again"),
+                // The published ladder does not depend on it.
+                Err(error) => {
+                    warn!(%error, "cannot write live playlists, and tries again");
+                    (title.changed, failed) = (true, true);
+                }
             }
         }
-        if ended {
+        if failed {
+            sleep(AGAIN).await;
+            known.changed.notify_one();
+        } else if ended {
             return;
         }
     }

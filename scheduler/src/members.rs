@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 use tracing::warn;
 
 /// The executors of a scheduler.
@@ -190,6 +190,16 @@ impl Members {
         let mut all: Vec<_> = self.list().iter().map(|(id, member)| (id.clone(), member.clone())).collect();
         all.sort_by(|a, b| a.0.cmp(&b.0));
         all
+    }
+
+    /// Waits until somebody takes rows, for so long at most.
+    pub(crate) async fn somebody(&self, within: Duration) {
+        let mut changes = self.changes();
+        let joined = async {
+            // Ends with the list itself.
+            while self.count().slots == 0 && changes.changed().await.is_ok() {}
+        };
+        let _ = timeout(within, joined).await;
     }
 
     /// Tells when the list changes.

@@ -27,9 +27,10 @@ const TABLE: &str = "rows_in_hand";
 #[derive(Debug, Clone)]
 pub(crate) struct Encode {
     projection: Projection,
-    /// What its segment and its ladder are: the first arguments of its call.
+    /// What its segment is: the first argument of its call.
     pub(crate) segment: Expr,
-    pub(crate) ladder: Option<Expr>,
+    /// The ladders of all its calls: their second arguments.
+    pub(crate) ladders: Vec<Expr>,
 }
 
 impl Encode {
@@ -80,17 +81,18 @@ pub(crate) fn replace_encode(plan: LogicalPlan, encode: &Encode, gave: Vec<Recor
 
 fn encode_of(node: &LogicalPlan) -> Result<Option<Encode>> {
     let LogicalPlan::Projection(projection) = node else { return Ok(None) };
-    let mut call = None;
+    let (mut segment, mut ladders) = (None, Vec::new());
     for expr in &projection.expr {
         expr.apply(|inner| match inner {
             Expr::ScalarFunction(ScalarFunction { func, args }) if func.name() == transcode::NAME => {
-                call = args.first().map(|segment| (segment.clone(), args.get(1).cloned()));
+                segment = args.first().cloned();
+                ladders.extend(args.get(1).cloned());
                 Ok(TreeNodeRecursion::Stop)
             }
             _ => Ok(TreeNodeRecursion::Continue),
         })?;
     }
-    Ok(call.map(|(segment, ladder)| Encode { projection: projection.clone(), segment, ladder }))
+    Ok(segment.map(|segment| Encode { projection: projection.clone(), segment, ladders }))
 }
 
 /// A plan that gives these partitions under the columns of `schema`.

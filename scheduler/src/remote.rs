@@ -39,6 +39,9 @@ const LATER_TRIES: Duration = Duration::from_secs(300);
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MOST: Duration = Duration::from_secs(5);
 
+/// A call that went on for so long was in good hands.
+const STAYED: Duration = Duration::from_secs(10);
+
 /// The largest result that is taken: rows of names and numbers.
 const RESULT_BYTES_MAX: usize = 1 << 30;
 
@@ -87,11 +90,13 @@ impl Remote {
         };
         let (mut backoff, mut away) = (waits(), Instant::now());
         loop {
+            let called = Instant::now();
             match self.call(statement.clone(), tell).await {
                 Err(error @ Error::Unreachable { accepted, .. }) => {
-                    // It was there until now: what counts is how long it is away from here on.
-                    if accepted {
-                        self.reached.store(true, Ordering::Relaxed);
+                    self.reached.fetch_or(accepted, Ordering::Relaxed);
+                    // It was there until now: what counts is how long it is away from here on. One that goes away with each call does not
+                    // count as there.
+                    if accepted && called.elapsed() > STAYED {
                         (backoff, away) = (waits(), Instant::now());
                     }
                     let patience = if self.reached.load(Ordering::Relaxed) { LATER_TRIES } else { FIRST_TRIES };

@@ -98,11 +98,12 @@ impl Scheduler {
             outcome = self.execute(&entry, sql, settings, tell) => outcome,
             error = self.nobody_works() => Err(error),
         };
+        // Also where it failed: what is encoded is not encoded again, and so not measured again.
+        self.machine.keep_costs();
         match &outcome {
             Ok(outcome) => {
                 let rows: usize = outcome.batches.iter().map(RecordBatch::num_rows).sum();
                 info!(statement = entry.number(), rows, ms = elapsed_ms(entry.started()), "statement done");
-                self.machine.keep_costs();
             }
             Err(error) => info!(statement = entry.number(), %error, ms = elapsed_ms(entry.started()), "statement ended"),
         }

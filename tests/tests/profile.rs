@@ -83,9 +83,12 @@ fn what_was_encoded_tells_what_the_next_will_take() {
         folder.path().join("nowhere").display(),
         source.display()
     );
-    let explained = Spool::new(["sql", "-c", &sql, "--output", "json"]).env("XDG_STATE_HOME", &state).ok().json();
+    let explained = Spool::new(["sql", "-c", &sql, "--slots", "2", "--output", "json"]).env("XDG_STATE_HOME", &state).ok().json();
     let said = explained.as_array().unwrap().iter().find(|row| row["plan_type"] == "prediction").unwrap();
     let said = said["plan"].as_str().unwrap();
-    assert!(said.starts_with("5 rows: ") && said.contains("by 5 rows that were measured here"), "{said}");
+    assert!(
+        said.starts_with("5 rows: ") && said.contains(" s on 2 slots; ") && said.contains("by 5 rows that were measured here"),
+        "{said}"
+    );
     assert!(!folder.path().join("nowhere").exists(), "nothing is encoded");
 }

@@ -71,7 +71,11 @@ fn prune(plan: LogicalPlan) -> Result<LogicalPlan> {
     plan.transform_down(|node| rule.rewrite(node, &context)).map(|pruned| pruned.data)
 }
 
-fn count_effects(plan: &LogicalPlan) -> Result<usize> {
+/// How many calls of functions that do something a plan has.
+///
+/// # Errors
+/// Where its expressions cannot be walked through.
+pub fn count_effects(plan: &LogicalPlan) -> Result<usize> {
     let mut count = 0;
     plan.apply_with_subqueries(|node| {
         node.apply_expressions(|expr| {

@@ -96,7 +96,9 @@ impl Setting {
     /// What a peer is told to put a ladder, if it leaves one, into `out`.
     pub(super) fn command(&self, peer: Peer, out: &Path) -> Vec<OsString> {
         let path = std::env::var("PATH").unwrap();
-        let mut args = words(&["env", &format!("PATH={}:{path}", self.timed.program("").display())]);
+        let state = self.timed.program("state");
+        let paths = [format!("PATH={}:{path}", self.timed.program("").display()), format!("XDG_STATE_HOME={}", state.display())];
+        let mut args = words(&["env", &paths[0], &paths[1]]);
         args.extend(match peer {
             Peer::Ffmpeg => self.one_ffmpeg(out, &[], &[]),
             Peer::First => self.one_ffmpeg(out, &["-threads", "1", "-filter_complex_threads", "1"], &["-threads", "1", "-t", "4"]),

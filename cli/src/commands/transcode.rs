@@ -10,7 +10,7 @@ use spool_media::{
     machine::{Event, Machine},
     plan,
     publish::{self, Published},
-    segments::{Lengths, Segment},
+    segments::{Lengths, Segment, SegmentTrack},
     titles,
 };
 use tokio_util::sync::CancellationToken;
@@ -44,7 +44,7 @@ pub async fn run(global: &Global, args: Transcode) -> Result<(), CliError> {
     let lengths = Lengths::new(args.cut.segment(args.live), args.cut.media_segment).map_err(|e| CliError::Usage(e.to_string()))?;
     let destinations = destinations(&args)?;
     // Whatever can be told to be wrong is told before anything is encoded or written.
-    write_trace(&args, "")?;
+    check_trace(&args)?;
     if let Some(address) = &args.engine.cluster {
         let cluster = Cluster::elsewhere(address, &args.engine);
         let jobs = profile.stage(CHECKING, planned_elsewhere(&cluster, &args, destinations, &cancel)).await?;
@@ -89,16 +89,21 @@ async fn transcode(
     let reporter = Reporter::start(args.progress, global, work);
     let cluster = cluster.with_live(args.live);
     if args.live && args.progress != Progress::None {
-        for job in jobs {
-            eprintln!("live: {}, as soon as the first segment is encoded", output::display_uri(&live_uri(&job.destination)));
+        let pictures = |job: &&Job| job.segments.iter().any(|segment| segment.track == SegmentTrack::Video);
+        for job in jobs.iter().filter(pictures) {
+            eprintln!(
+                "live: {}, once the sound and the first segment are encoded",
+                output::display_uri(&live_uri(&job.destination))
+            );
         }
     }
     let started = Instant::now();
     let result = transcode_all(&cluster, jobs, args, cancel, &reporter, profile).await;
     profile.stage("stopping", cluster.stop()).await;
     let tally = reporter.finish().await;
-    let published = result?;
+    // Also of a job that failed: that is when one wants to know.
     write_trace(args, &profile.trace().to_string())?;
+    let published = result?;
     let profile = args.profile.then(|| profile.summary());
     let report = output::Report { published: &published, wall: started.elapsed(), tally, profile };
     match args.output {
@@ -110,6 +115,13 @@ async fn transcode(
 /// What plays what is encoded so far.
 fn live_uri(destination: &str) -> String {
     format!("{}/{LIVE}", destination.trim_end_matches('/'))
+}
+
+/// Makes sure that the trace can be written, and leaves what is there.
+fn check_trace(args: &Transcode) -> Result<(), CliError> {
+    let Some(path) = &args.trace else { return Ok(()) };
+    let failed = |source| CliError::Write { path: path.display().to_string(), source };
+    std::fs::File::options().create(true).append(true).open(path).map(drop).map_err(failed)
 }
 
 /// Writes the trace, if one is wanted.
