@@ -250,7 +250,7 @@ impl Prediction {
         let wall = longest_first(cpu.iter().map(|cpu| *cpu / threads.max(1)).collect(), slots);
         Self {
             cpu_s: cpu.iter().sum::<Duration>().as_secs_f64(),
-            wall_s: (slots > 0).then(|| wall.as_secs_f64()),
+            wall_s: (slots > 0).then_some(wall.as_secs_f64()),
             slots,
             read_bytes: rows.iter().map(|work| work.read_bytes).sum(),
             written_bytes: costs.predict_written(rows),
