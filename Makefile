@@ -37,12 +37,13 @@ chaos: setup ## do N bad things to clusters at work, drain N executors, keep a s
 	SPOOL_DRAINS=$(or $(N),100) $(CARGO) test --workspace --test cluster leave_one_after_the_other -- --nocapture
 	SPOOL_AWAY=60 $(CARGO) test --workspace --test cluster scheduler_that_restarts -- --nocapture
 
-bench: setup ## measure Spool against one FFmpeg and against Spark (an hour; ARGS="--sources minute --rounds 3" is less)
+bench: setup ## measure Spool against one FFmpeg and Spark, into .cache/bench (an hour; ARGS="--sources ten-minutes" is more)
 	@scripts/bench-setup
 	@scripts/python-setup .cache/python-bench bench/requirements.txt
 	$(CARGO) build --release --workspace --bins
-	$${CARGO_TARGET_DIR:-target}/release/spool-bench encode $(ARGS)
-	$${CARGO_TARGET_DIR:-target}/release/spool-bench predict
+	mkdir -p .cache/bench
+	$${CARGO_TARGET_DIR:-target}/release/spool-bench encode --json .cache/bench/encode.json $(ARGS) | tee .cache/bench/encode.md
+	$${CARGO_TARGET_DIR:-target}/release/spool-bench predict --json .cache/bench/predict.json | tee .cache/bench/predict.md
 
 bench-scale: setup ## measure the cluster without FFmpeg: cost per row, 1,000 jobs, 256 slots, a lost executor (three quarters of an hour)
 	$(CARGO) build --release --workspace --bins
