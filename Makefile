@@ -1,5 +1,9 @@
 # Every task of the project. `make help` lists them.
 
+SHELL := bash
+# A program that fails before a pipe fails the line.
+.SHELLFLAGS := -e -o pipefail -c
+
 CARGO ?= cargo
 FOOTAGE := .cache/footage
 # nextest where it is there: it runs each test in a process of its own, and stops those that hang.
