@@ -16,7 +16,7 @@ use crate::command::{self, Timed, words};
 /// Who encodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Peer {
-    /// One FFmpeg: one decode, every rung, its own HLS muxer, with what made it fastest here.
+    /// One FFmpeg: one decode, every rung, its own HLS muxer, with the threads that FFmpeg chooses.
     Ffmpeg,
     /// Spool, in one process.
     Spool,
@@ -146,7 +146,7 @@ impl Setting {
         args
     }
 
-    /// Threads are left to FFmpeg, unless told: fixed numbers for decoder, filters or encoders were slower here.
+    /// Threads are left to FFmpeg, unless told.
     fn one_ffmpeg(&self, out: &Path, before: &[&str], after: &[&str]) -> Vec<OsString> {
         fs::create_dir_all(out).unwrap();
         let split: String = (0..RUNGS.len()).map(|number| format!("[s{number}]")).collect();
