@@ -218,7 +218,7 @@ impl Cluster {
         for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SPOOL_")) {
             command.env_remove(variable);
         }
-        command.env("SPOOL_SCRATCH", folder.join("scratch")).env("HOME", "/nonexistent").env("NO_COLOR", "1");
+        command.env("SPOOL_SCRATCH", folder.join("scratch")).env("HOME", folder.join("no-home")).env("NO_COLOR", "1");
         if let Some(ffmpeg) = ffmpeg {
             command.env("SPOOL_FFMPEG", ffmpeg);
         }

@@ -148,7 +148,8 @@ impl Spool {
             }
         }
         // No home: the caller's profiles are in it.
-        command.env("SPOOL_SCRATCH", scratch.path()).env("HOME", "/nonexistent").env("NO_COLOR", "1").stdin(Stdio::null());
+        let home = scratch.path().join("no-home");
+        command.env("SPOOL_SCRATCH", scratch.path()).env("HOME", home).env("NO_COLOR", "1").stdin(Stdio::null());
         Self { command, scratch: Scratch::Own(scratch) }
     }
 
