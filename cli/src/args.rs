@@ -4,9 +4,6 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// How long segments are: long, because each costs a start and up to a GOP of preroll; short enough to be spread over many slots.
-const SEGMENT_SECONDS: f64 = 30.0;
-
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 job failed, 2 usage, 3 not found, 4 not allowed, \
 5 cluster unreachable, 130 interrupted.";
 
@@ -74,7 +71,8 @@ pub enum Command {
 /// How segments are cut.
 #[derive(Debug, Args)]
 pub struct Cut {
-    /// About how long a segment is: one row, one FFmpeg run. 30 unless given; with --live, as long as a media segment.
+    /// About how long a segment is: one row, one FFmpeg run. Unless given 30, or a fifth of the video if that is shorter; with --live, as long
+    /// as a media segment.
     #[arg(long, env = "SPOOL_SEGMENT", value_name = "SECONDS", allow_negative_numbers = true)]
     pub segment: Option<f64>,
     /// How long an HLS media segment is.
@@ -83,9 +81,14 @@ pub struct Cut {
 }
 
 impl Cut {
-    /// How long segments are.
-    pub fn segment(&self, live: bool) -> f64 {
-        self.segment.unwrap_or(if live { self.media_segment } else { SEGMENT_SECONDS })
+    /// How long segments are, if that is told.
+    pub fn segment(&self, live: bool) -> Option<f64> {
+        self.segment.or(live.then_some(self.media_segment))
+    }
+
+    /// The same as an argument of SQL.
+    pub fn segment_sql(&self, live: bool) -> String {
+        self.segment(live).map_or_else(|| "NULL".to_owned(), |seconds| seconds.to_string())
     }
 }
 
@@ -105,7 +108,7 @@ pub struct Engine {
 /// How much of this machine is used.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Share {
-    /// Segments that are encoded at a time; as many as cores allow unless given.
+    /// Segments that are encoded at a time. Unless given one more than cores allow, so that none waits while a segment is fetched or stored.
     #[arg(long, env = "SPOOL_SLOTS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub slots: Option<u16>,
     /// Threads of each encode. The bytes depend on it, the slots do not matter to them.

@@ -8,8 +8,11 @@ use crate::{
     time::Rational,
 };
 
-/// Length of a segment unless asked otherwise.
-pub const DEFAULT_SEGMENT_SECONDS: f64 = 30.0;
+/// Length of a segment unless asked otherwise: long, because each costs a start and up to a GOP of preroll; short enough to lose.
+const DEFAULT_SEGMENT_MS: u32 = 30_000;
+/// A title is cut into so many segments at least, unless asked otherwise or its media segments are fewer: what works side by side wants
+/// something to do.
+const DEFAULT_SEGMENTS_LEAST: u64 = 5;
 /// Length of a media segment unless asked otherwise.
 pub const DEFAULT_MEDIA_SEGMENT_SECONDS: f64 = 4.0;
 /// The shortest media segment that players can be expected to fetch in time.
@@ -74,45 +77,44 @@ pub enum SegmentTrack {
 /// How long the pieces are to be. Whole milliseconds, so that equal arguments give equal cuts everywhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lengths {
-    segment_ms: u32,
+    segment_ms: Option<u32>,
     media_segment_ms: u32,
 }
 
 impl Lengths {
-    /// Lengths in seconds, as they come from SQL or the command line; rounded to milliseconds.
+    /// Lengths in seconds, as they come from SQL or the command line; rounded to milliseconds. Without a length of segments they are of 30 s,
+    /// or a fifth of the title if that is shorter.
     ///
     /// # Errors
     /// [`Error::Length`] for a media segment outside of 0.1 to 60 s, and for a segment shorter than that or longer than an hour.
-    pub fn new(segment_seconds: f64, media_segment_seconds: f64) -> Result<Self, Error> {
+    pub fn new(segment_seconds: Option<f64>, media_segment_seconds: f64) -> Result<Self, Error> {
         let media_segment_ms =
             milliseconds("media segment", media_segment_seconds, MIN_MEDIA_SEGMENT_SECONDS, MAX_MEDIA_SEGMENT_SECONDS)?;
-        let segment_ms = milliseconds("segment", segment_seconds, media_segment_seconds, MAX_SEGMENT_SECONDS)?;
+        let segment_ms = segment_seconds
+            .map(|seconds| milliseconds("segment", seconds, media_segment_seconds, MAX_SEGMENT_SECONDS))
+            .transpose()?;
         Ok(Self { segment_ms, media_segment_ms })
-    }
-
-    /// Length of a segment in milliseconds: what the cuts are aimed at.
-    pub fn segment_ms(self) -> u32 {
-        self.segment_ms
-    }
-
-    /// Length of a media segment in milliseconds, before it is rounded to grid frames.
-    pub fn media_segment_ms(self) -> u32 {
-        self.media_segment_ms
     }
 
     /// Grid frames per media segment: the whole number nearest to the length asked for, and at least one.
     pub fn media_segment_frames(self, grid: &Grid) -> u32 {
         u32::try_from(frames_in(self.media_segment_ms, grid)).unwrap_or(u32::MAX)
     }
+
+    /// Grid frames per segment: what the cuts are aimed at.
+    fn segment_frames(self, grid: &Grid) -> u64 {
+        let frames = match self.segment_ms {
+            Some(ms) => frames_in(ms, grid),
+            None => frames_in(DEFAULT_SEGMENT_MS, grid).min(grid.frames.div_ceil(DEFAULT_SEGMENTS_LEAST)),
+        };
+        frames.max(u64::from(self.media_segment_frames(grid)))
+    }
 }
 
 impl Default for Lengths {
-    /// Segments of 30 s, media segments of 4 s.
+    /// Segments of 30 s or a fifth of the title, media segments of 4 s.
     fn default() -> Self {
-        Self {
-            segment_ms: (DEFAULT_SEGMENT_SECONDS * 1000.0) as u32,
-            media_segment_ms: (DEFAULT_MEDIA_SEGMENT_SECONDS * 1000.0) as u32,
-        }
+        Self { segment_ms: None, media_segment_ms: (DEFAULT_MEDIA_SEGMENT_SECONDS * 1000.0) as u32 }
     }
 }
 
@@ -156,7 +158,7 @@ pub fn keys(samples: &[Sample]) -> Vec<i64> {
 /// [`Error::TooMany`] past [`MAX_SEGMENTS`].
 pub fn cut(grid: &Grid, keys: &[i64], lengths: Lengths) -> Result<Vec<Cut>, Error> {
     let media = u64::from(lengths.media_segment_frames(grid));
-    let target = frames_in(lengths.segment_ms, grid).max(media);
+    let target = lengths.segment_frames(grid);
     let mut cuts = Vec::new();
     let mut first_frame = 0;
     while first_frame < grid.frames {
@@ -209,7 +211,8 @@ fn too_many(grid: &Grid, lengths: Lengths) -> Error {
     // Segments may come out a third shorter than asked for, if few media segments make one.
     let title_ms = u64::try_from(grid.rate.inverse().to_ms(i64::try_from(grid.frames).unwrap_or(i64::MAX))).unwrap_or(0);
     let enough_seconds = (title_ms / 1000 * 3 / 2).div_ceil(MAX_SEGMENTS as u64) + 1;
-    Error::TooMany { segment_ms: lengths.segment_ms, title_seconds: title_ms / 1000, enough_seconds }
+    let segment_ms = lengths.segment_ms.unwrap_or(DEFAULT_SEGMENT_MS);
+    Error::TooMany { segment_ms, title_seconds: title_ms / 1000, enough_seconds }
 }
 
 /// The rows of a source: one per audio track first, for they take longest, then the video's in order.

@@ -166,7 +166,7 @@ async fn planned_elsewhere(
         let sql = format!(
             "SELECT segment FROM segments({}, {}, {})",
             quoted(&source),
-            args.cut.segment(args.live),
+            args.cut.segment_sql(args.live),
             args.cut.media_segment
         );
         let segments: Vec<Segment> = cluster.run(&sql, cancel, &|_| {}).await?.structs("segment")?;
@@ -191,7 +191,7 @@ fn statement(job: &Job, args: &Transcode) -> String {
         quoted(&args.ladder),
         quoted(&job.destination),
         quoted(&job.source),
-        args.cut.segment(args.live),
+        args.cut.segment_sql(args.live),
         args.cut.media_segment,
     )
 }

@@ -12,7 +12,7 @@ fn pairs(cuts: &[Cut]) -> Vec<(u64, u64)> {
 
 #[test]
 fn a_media_segment_is_a_whole_number_of_frames() {
-    let frames = |num, den, seconds| Lengths::new(60.0, seconds).unwrap().media_segment_frames(&grid(num, den, 1));
+    let frames = |num, den, seconds| Lengths::new(Some(60.0), seconds).unwrap().media_segment_frames(&grid(num, den, 1));
     assert_eq!(frames(30_000, 1001, 4.0), 120);
     assert_eq!(frames(24_000, 1001, 4.0), 96);
     assert_eq!(frames(25, 1, 4.0), 100);
@@ -24,7 +24,8 @@ fn a_media_segment_is_a_whole_number_of_frames() {
 
 #[test]
 fn without_preferences_cuts_are_even_and_a_short_tail_joins_the_last() {
-    let cut_at = |frames, seconds| pairs(&cut(&grid(30_000, 1001, frames), &[], Lengths::new(seconds, 4.0).unwrap()).unwrap());
+    let cut_at =
+        |frames, seconds| pairs(&cut(&grid(30_000, 1001, frames), &[], Lengths::new(Some(seconds), 4.0).unwrap()).unwrap());
     assert_eq!(cut_at(599, 8.0), [(0, 240), (240, 240), (480, 119)]);
     assert_eq!(cut_at(559, 8.0), [(0, 240), (240, 319)], "79 frames are less than a third of 240");
     assert_eq!(cut_at(560, 8.0), [(0, 240), (240, 240), (480, 80)]);
@@ -45,6 +46,19 @@ fn the_last_segments_of_a_long_title_are_shorter() {
 }
 
 #[test]
+fn a_short_title_is_cut_into_several_segments_unless_told() {
+    let seconds = |title: u64, lengths: Lengths| {
+        cut(&grid(25, 1, title * 25), &[], lengths).unwrap().iter().map(|cut| cut.frames / 25).collect::<Vec<_>>()
+    };
+    assert_eq!(seconds(60, Lengths::default()), [12; 5]);
+    assert_eq!(seconds(120, Lengths::default()), [24; 5]);
+    assert_eq!(seconds(12, Lengths::default()), [4; 3], "as many as there are media segments");
+    assert_eq!(seconds(3, Lengths::default()), [3]);
+    assert_eq!(seconds(60, Lengths::new(Some(30.0), 4.0).unwrap()), [28, 32]);
+    assert_eq!(seconds(60, Lengths::new(None, 20.0).unwrap()), [20; 3]);
+}
+
+#[test]
 fn a_boundary_goes_where_a_keyframe_has_just_been() {
     // 25 fps, media segments of 100 frames, target 750: boundaries from 563 to 937 may be taken.
     let at = |frame: i64| frame * 3600;
@@ -59,15 +73,15 @@ fn a_boundary_goes_where_a_keyframe_has_just_been() {
 
 #[test]
 fn lengths_are_checked() {
-    let message = |segment, media| Lengths::new(segment, media).unwrap_err().to_string();
+    let message = |segment, media| Lengths::new(Some(segment), media).unwrap_err().to_string();
     assert_eq!(message(30.0, 0.0), "a media segment of 0 s: it must be from 0.1 to 60 s");
     assert_eq!(message(30.0, f64::NAN), "a media segment of NaN s: it must be from 0.1 to 60 s");
     assert_eq!(message(3.0, 4.0), "a segment of 3 s: it must be from 4 to 3600 s");
     assert_eq!(message(f64::INFINITY, 4.0), "a segment of inf s: it must be from 4 to 3600 s");
     assert_eq!(message(-30.0, 4.0), "a segment of -30 s: it must be from 4 to 3600 s");
-    assert_eq!(Lengths::new(30.0, 4.0).unwrap(), Lengths::default());
-    assert!(Lengths::new(0.1, 0.1).is_ok() && Lengths::new(3600.0, 60.0).is_ok());
-    assert_eq!(Lengths::new(30.0, 0.0).unwrap_err().kind(), ErrorKind::BadInput);
+    assert_eq!(Lengths::new(None, 4.0).unwrap(), Lengths::default());
+    assert!(Lengths::new(Some(0.1), 0.1).is_ok() && Lengths::new(Some(3600.0), 60.0).is_ok());
+    assert_eq!(Lengths::new(Some(30.0), 0.0).unwrap_err().kind(), ErrorKind::BadInput);
 }
 
 #[test]
@@ -75,12 +89,12 @@ fn too_many_segments_are_an_error_that_names_a_length_that_works() {
     for (num, den) in [(25, 1), (120_000, 1001), (1, 1), (100, 7)] {
         let rate = f64::from(num) / f64::from(den);
         let long = grid(num, den, (48.0 * 3600.0 * rate) as u64);
-        let Err(Error::TooMany { enough_seconds, .. }) = cut(&long, &[], Lengths::new(2.0, 2.0).unwrap()) else {
+        let Err(Error::TooMany { enough_seconds, .. }) = cut(&long, &[], Lengths::new(Some(2.0), 2.0).unwrap()) else {
             panic!("86,400 segments")
         };
         let keys: Vec<i64> = (0..48 * 3600 / 3).map(|i| i * 270_000).collect();
         for media in [0.1, 7.0, 18.0] {
-            let cuts = cut(&long, &keys, Lengths::new(enough_seconds as f64, media).unwrap()).unwrap();
+            let cuts = cut(&long, &keys, Lengths::new(Some(enough_seconds as f64), media).unwrap()).unwrap();
             assert!(cuts.len() <= MAX_SEGMENTS, "{}", cuts.len());
         }
     }
@@ -89,7 +103,7 @@ fn too_many_segments_are_an_error_that_names_a_length_that_works() {
 #[test]
 fn rows_have_sound_first_and_times_that_add_up() {
     let source = Source { uri: "file:///a.mp4".into(), etag: "\"1\"".into(), bytes: 9 };
-    let (grid, lengths) = (grid(30_000, 1001, 599), Lengths::new(8.0, 4.0).unwrap());
+    let (grid, lengths) = (grid(30_000, 1001, 599), Lengths::new(Some(8.0), 4.0).unwrap());
     let cuts = cut(&grid, &[], lengths).unwrap();
     let rows = rows(&source, &grid, &cuts, lengths, &[590, 610]);
     let told: Vec<_> = rows.iter().map(|r| (r.track, r.index, r.first_frame, r.frames, r.start_ms, r.duration_ms)).collect();
@@ -134,7 +148,7 @@ proptest! {
         }).collect();
         let grid = Grid::of(&samples, Rational::new(1, timescale).unwrap(), None).unwrap();
         let (media_seconds, seconds) = (f64::from(media_ms) / 1000.0, f64::from(media_ms + longer_ms) / 1000.0);
-        let lengths = Lengths::new(seconds, media_seconds).unwrap();
+        let lengths = Lengths::new(Some(seconds), media_seconds).unwrap();
         let keys = keys(&samples);
         let Ok(cuts) = cut(&grid, &keys, lengths) else {
             prop_assert!(grid.frames > MAX_SEGMENTS as u64);

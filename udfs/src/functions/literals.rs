@@ -28,10 +28,10 @@ impl Literals<'_> {
     }
 
     /// The number at this position; `default` where the call ends before it.
-    pub(crate) fn number_or(&self, position: usize, name: &str, default: f64) -> Result<f64> {
-        let Some(value) = self.literal(position, name)? else { return Ok(default) };
+    pub(crate) fn number(&self, position: usize, name: &str) -> Result<Option<f64>> {
+        let Some(value) = self.literal(position, name)?.filter(|value| **value != ScalarValue::Null) else { return Ok(None) };
         match value.cast_to(&datafusion::arrow::datatypes::DataType::Float64) {
-            Ok(ScalarValue::Float64(Some(number))) if value.data_type().is_numeric() => Ok(number),
+            Ok(ScalarValue::Float64(Some(number))) if value.data_type().is_numeric() => Ok(Some(number)),
             _ => Err(refusal(format!("{name} must be a number: write {}", self.usage))),
         }
     }

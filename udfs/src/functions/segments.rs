@@ -12,7 +12,11 @@ use datafusion::{
     logical_expr::Documentation,
 };
 use datafusion_macros::user_doc;
-use spool_media::{plan, segments::Lengths, titles};
+use spool_media::{
+    plan,
+    segments::{DEFAULT_MEDIA_SEGMENT_SECONDS, Lengths},
+    titles,
+};
 
 use super::{
     Host,
@@ -42,7 +46,7 @@ static COLUMNS: LazyLock<Fields> = LazyLock::new(|| {
     argument(name = "source", description = "Path or URI of the video: a literal."),
     argument(
         name = "seconds",
-        description = "About how long a segment is; 30 unless given. Boundaries move to where little must be decoded twice."
+        description = "About how long a segment is; unless given or where it is NULL 30, or a fifth of the title if that is shorter. Boundaries move to where little must be decoded twice."
     ),
     argument(
         name = "media_segment_seconds",
@@ -69,13 +73,8 @@ impl TableFunctionImpl for Segments {
         let literals = Literals { usage: USAGE, args: args.exprs() };
         literals.at_most(3)?;
         let source = literals.text(0, "source")?;
-        let defaults = Lengths::default();
-        let ms = |ms: u32| f64::from(ms) / 1000.0;
-        let lengths = Lengths::new(
-            literals.number_or(1, "seconds", ms(defaults.segment_ms()))?,
-            literals.number_or(2, "media_segment_seconds", ms(defaults.media_segment_ms()))?,
-        )
-        .map_err(engine_error)?;
+        let media_seconds = literals.number(2, "media_segment_seconds")?.unwrap_or(DEFAULT_MEDIA_SEGMENT_SECONDS);
+        let lengths = Lengths::new(literals.number(1, "seconds")?, media_seconds).map_err(engine_error)?;
         let machine = self.host.0.clone();
         let fetch = move || {
             let (machine, source) = (machine.clone(), source.clone());
