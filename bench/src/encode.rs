@@ -72,11 +72,11 @@ fn encode(args: &Args, folder: &Path, source: inputs::Source) -> [Table; 2] {
             }
         }
     }
-    [compare(source, &all), quality::table(source, &qualities)]
+    [compare(source, setting.threads(), &all), quality::table(source, &qualities)]
 }
 
-fn compare(source: inputs::Source, all: &[Turns]) -> Table {
-    let title = format!("{source}: time, next to the first");
+fn compare(source: inputs::Source, threads: &str, all: &[Turns]) -> Table {
+    let title = format!("{source}: time, next to the first (one FFmpeg with {threads})");
     let mut table = Table::new(
         &title,
         &[
@@ -120,7 +120,8 @@ fn compare(source: inputs::Source, all: &[Turns]) -> Table {
     table
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+/// The value in the middle, or between the two there.
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     let half = values.len() / 2;

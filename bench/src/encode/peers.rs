@@ -4,6 +4,7 @@ use std::{
     ffi::OsString,
     fmt, fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use spool_tests::{
@@ -16,7 +17,7 @@ use crate::command::{self, Timed, words};
 /// Who encodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Peer {
-    /// One FFmpeg: one decode, every rung, its own HLS muxer, with the threads that FFmpeg chooses.
+    /// One FFmpeg: one decode, every rung, its own HLS muxer, with the settings that were the fastest.
     Ffmpeg,
     /// Spool, in one process.
     Spool,
@@ -56,6 +57,22 @@ impl Peer {
 /// The rungs of Spool's preset `web`: height, x264's level, and the peak in kb/s, which fills the buffer in two seconds.
 const RUNGS: [(u32, &str, u32); 3] = [(1080, "4.0", 5000), (720, "3.1", 2800), (480, "3.0", 1400)];
 
+/// What one FFmpeg may be told of its threads: a name, options before its input, and options of its outputs.
+type Threads = (&'static str, &'static [&'static str], &'static [&'static str]);
+
+/// What is tried for the one FFmpeg.
+const THREADS: [Threads; 5] = [
+    ("the threads that it chooses", &[], &[]),
+    ("2 threads an encoder", &[], &["-threads:v", "2"]),
+    ("4 threads an encoder", &[], &["-threads:v", "4"]),
+    ("1 thread of filters", &["-filter_complex_threads", "1"], &[]),
+    ("1 thread of the decoder", &["-threads", "1"], &[]),
+];
+
+/// How much of a source they are tried on, in seconds, and how often.
+const TRIED: &str = "8";
+const TRIES: usize = 3;
+
 /// What is the same in all turns.
 pub(super) struct Setting {
     source: PathBuf,
@@ -64,6 +81,8 @@ pub(super) struct Setting {
     cores: usize,
     /// What all FFmpegs are run by.
     pub(super) timed: Timed,
+    /// The fastest of [`THREADS`].
+    threads: Threads,
 }
 
 impl Setting {
@@ -85,12 +104,36 @@ impl Setting {
         write_program(&wrapper, &script);
         let cores = std::thread::available_parallelism().unwrap().get();
         let timed = Timed::in_folder(&folder.join("timed"));
-        let setting = Self { source: source.to_owned(), pieces, cores, timed };
+        let mut setting = Self { source: source.to_owned(), pieces, cores, timed, threads: THREADS[0] };
+        setting.threads = setting.fastest(folder);
         let mut args: Vec<OsString> = words(&["env"]);
         args.push(format!("SPOOL_FFMPEG={}", wrapper.display()).into());
         args.extend(setting.spool(&folder.join("first"), &[]));
         command::run(folder, &args, &setting.timed, || false);
         setting
+    }
+
+    /// What the one FFmpeg is told of its threads.
+    pub(super) fn threads(&self) -> &'static str {
+        self.threads.0
+    }
+
+    /// The fastest of what one FFmpeg may be told: in turns, over the begin of the source, by the best of each.
+    fn fastest(&self, folder: &Path) -> Threads {
+        let mut took = [Duration::MAX; THREADS.len()];
+        for _ in 0..TRIES {
+            for ((_, before, after), took) in THREADS.iter().zip(&mut took) {
+                let out = tempfile::tempdir_in(folder).unwrap();
+                let before: Vec<&str> = before.iter().chain(&["-t", TRIED]).copied().collect();
+                let args = self.one_ffmpeg(out.path(), &before, after);
+                *took = command::run(folder, &args, &self.timed, || false).wall.min(*took);
+            }
+        }
+        for ((name, ..), took) in THREADS.iter().zip(took) {
+            eprintln!("one FFmpeg, {name}: {:.2} s for {TRIED} s", took.as_secs_f64());
+        }
+        let best = (0..THREADS.len()).min_by_key(|number| took[*number]);
+        THREADS[best.unwrap_or(0)]
     }
 
     /// What a peer is told to put a ladder, if it leaves one, into `out`.
@@ -100,7 +143,7 @@ impl Setting {
         let paths = [format!("PATH={}:{path}", self.timed.program("").display()), format!("XDG_STATE_HOME={}", state.display())];
         let mut args = words(&["env", &paths[0], &paths[1]]);
         args.extend(match peer {
-            Peer::Ffmpeg => self.one_ffmpeg(out, &[], &[]),
+            Peer::Ffmpeg => self.one_ffmpeg(out, self.threads.1, self.threads.2),
             Peer::First => self.one_ffmpeg(out, &["-threads", "1", "-filter_complex_threads", "1"], &["-threads", "1", "-t", "4"]),
             Peer::Spool => self.spool(out, &[]),
             Peer::SpoolLive => self.spool(out, &["--live"]),
@@ -124,7 +167,7 @@ impl Setting {
 
     fn spool(&self, out: &Path, more: &[&str]) -> Vec<OsString> {
         let mut args = vec![binary().into(), "transcode".into(), self.source.clone().into(), "-o".into(), out.into()];
-        args.extend(words(&["--progress", "none", "--slots", &self.cores.to_string()]));
+        args.extend(words(&["--progress", "none"]));
         args.extend(words(more));
         args
     }
@@ -146,7 +189,6 @@ impl Setting {
         args
     }
 
-    /// Threads are left to FFmpeg, unless told.
     fn one_ffmpeg(&self, out: &Path, before: &[&str], after: &[&str]) -> Vec<OsString> {
         fs::create_dir_all(out).unwrap();
         let split: String = (0..RUNGS.len()).map(|number| format!("[s{number}]")).collect();
