@@ -1,8 +1,9 @@
 //! What will a row cost? A model of a few numbers, fitted to the rows that were encoded before.
 //!
-//! Processor time is a weighted sum of what a row decodes, scales and encodes. The weights begin with estimates, and
-//! every row that is encoded moves them: least squares of relative errors, in which the beginning counts for little, so that it decides only
-//! what no row has shown, and old rows are forgotten. What a row writes follows from the source's own rate in the same way.
+//! Processor time is a weighted sum of what a row decodes, scales and encodes, and of how much of the pictures changes: what x264 does not
+//! skip. The weights begin with those of one machine, and every row that is encoded moves them: first all by the same factor, which is this
+//! machine's speed, then each by least squares of relative errors, as far as rows differ enough to tell them apart. Old rows are forgotten.
+//! What a row writes follows from the source's own rate in the same way.
 
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
@@ -11,21 +12,25 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Result,
     ladder::{Ladder, VideoRendition},
+    samples::Changes,
     segments::{Segment, SegmentTrack},
     titles::Title,
     window,
 };
 
 /// Weights in the model.
-const WEIGHTS: usize = 6;
+const WEIGHTS: usize = 7;
 
 /// Seconds of processor time, to begin with: of an FFmpeg run, a decoded megapixel, a decoded megabyte, a megapixel that is scaled, one that
-/// is encoded by x264's `veryfast`, and a second of sound. Estimates of the right order, not
-/// measurements.
-const BEGIN: [f64; WEIGHTS] = [0.1, 0.0015, 0.05, 0.001, 0.009, 0.012];
+/// is encoded by x264's `veryfast`, what is coded of it, and a second of sound. Rounded from runs of one to five seconds of four clips, each
+/// at one rung and the fastest of four: what matters is how they compare.
+const BEGIN: [f64; WEIGHTS] = [0.06, 0.0016, 0.06, 0.0012, 0.0052, 0.034, 0.012];
+
+/// How much of the pictures is coded where nobody has looked.
+const BEGIN_CODED: f64 = 0.3;
 
 /// How much the beginning counts, in rows.
-const BEGIN_ROWS: f64 = 0.05;
+const BEGIN_ROWS: f64 = 1.0;
 
 /// What is left of a row's weight with each row that follows: some two hundred count.
 const KEEP: f64 = 0.995;
@@ -70,6 +75,8 @@ pub struct Work {
     pub scaled_mpx: f64,
     /// Megapixels that are encoded, each counted by its preset's time next to `veryfast`.
     pub encoded_mpx: f64,
+    /// Of these, the part that is coded and not skipped because it is like another picture.
+    pub coded_mpx: f64,
     /// Seconds of sound that are encoded.
     pub sound_s: f64,
     /// Megabytes that the renditions would have at the source's own rate, within their peaks.
@@ -79,23 +86,28 @@ pub struct Work {
 }
 
 impl Work {
-    /// What a row of a title is to do for a ladder.
+    /// What a row of a title is to do for a ladder; `changes` is how much of its pictures changes, if that is known.
     ///
     /// # Errors
     /// Where the ladder does not fit, or there is no such row.
-    pub fn of(title: &Title, segment: &Segment, ladder: &Ladder) -> Result<Self> {
+    pub fn of(title: &Title, segment: &Segment, ladder: &Ladder, changes: Option<&Changes>) -> Result<Self> {
         let renditions = match &title.probe.video {
             Some(video) => ladder.fit(video, &title.grid)?,
             None => Vec::new(),
         };
+        // A picture at the start of each media segment is coded in full.
+        let full = 1.0 / f64::from(segment.media_segment_frames.max(1));
+        let coded = |rendition: &VideoRendition| changes?.at(rendition).map(|changes| full + (1.0 - full) * changes);
+        let renditions: Vec<_> = renditions.iter().map(|rendition| (rendition.clone(), coded(rendition))).collect();
         Self::at(title, segment, &renditions, ladder.audio_bitrate_bps)
     }
 
-    /// What a row of a title is to do for these renditions of the pictures, or for its sound at so many bits per second.
+    /// What a row of a title is to do for these renditions of the pictures, or for its sound at so many bits per second. With each rendition
+    /// goes the share of it that is coded, if that is known.
     ///
     /// # Errors
     /// Where there is no such row.
-    pub fn at(title: &Title, segment: &Segment, renditions: &[VideoRendition], audio_bps: u32) -> Result<Self> {
+    pub fn at(title: &Title, segment: &Segment, renditions: &[(VideoRendition, Option<f64>)], audio_bps: u32) -> Result<Self> {
         let seconds = segment.duration_ms as f64 / 1000.0;
         let read_bytes = read_bytes(title, segment)?;
         let video = match (segment.track, &title.probe.video) {
@@ -115,13 +127,14 @@ impl Work {
         let decoded_mb = decoded().map(|sample| f64::from(sample.size)).sum::<f64>() / 1e6;
         let mut work = Self { decoded_mpx: decoded().count() as f64 * source_mpx, decoded_mb, read_bytes, ..Self::default() };
         let frames = segment.frames as f64;
-        for rendition in renditions {
+        for (rendition, coded) in renditions {
             let pixels = mpx(rendition.width, rendition.height);
             let preset = PRESETS.iter().find(|(name, _)| *name == rendition.preset).map_or(1.0, |(_, times)| *times);
             if (rendition.width, rendition.height) != (video.width, video.height) {
                 work.scaled_mpx += frames * (source_mpx + pixels);
             }
             work.encoded_mpx += frames * pixels * preset;
+            work.coded_mpx += frames * pixels * preset * coded.unwrap_or(BEGIN_CODED);
             let at_source_rate = decoded_mb * (pixels / source_mpx.max(f64::MIN_POSITIVE)).powf(DETAIL);
             work.source_rate_mb += at_source_rate.min(f64::from(rendition.max_bitrate_bps) * seconds / 8e6 / BEGIN_FILL);
         }
@@ -129,7 +142,7 @@ impl Work {
     }
 
     fn features(&self) -> [f64; WEIGHTS] {
-        [1.0, self.decoded_mpx, self.decoded_mb, self.scaled_mpx, self.encoded_mpx, self.sound_s]
+        [1.0, self.decoded_mpx, self.decoded_mb, self.scaled_mpx, self.encoded_mpx, self.coded_mpx, self.sound_s]
     }
 }
 
@@ -168,17 +181,21 @@ pub struct Costs {
     sums: [f64; WEIGHTS],
     written_mb: f64,
     source_rate_mb: f64,
+    /// Time that rows took, and their processor time: slots that are more than cores share these.
+    wall_s: f64,
+    cpu_s: f64,
 }
 
 impl Default for Costs {
     fn default() -> Self {
-        Self { rows: 0, products: Default::default(), sums: Default::default(), written_mb: BEGIN_FILL, source_rate_mb: 1.0 }
+        let (products, sums) = Default::default();
+        Self { rows: 0, products, sums, written_mb: BEGIN_FILL, source_rate_mb: 1.0, wall_s: 0.0, cpu_s: 0.0 }
     }
 }
 
 impl Costs {
-    /// Takes in what a row took.
-    pub fn learn(&mut self, work: &Work, cpu: Duration, written_bytes: u64) {
+    /// Takes in what a row took, by the wall clock and of processors.
+    pub fn learn(&mut self, work: &Work, wall: Duration, cpu: Duration, written_bytes: u64) {
         let seconds = cpu.as_secs_f64();
         // What is not to be believed, such as that of an FFmpeg that leaves the work to another process, teaches nothing.
         if seconds * INCREDIBLE < weighted(&BEGIN, work) {
@@ -194,7 +211,14 @@ impl Costs {
         }
         self.written_mb = self.written_mb * KEEP + written_bytes as f64 / 1e6;
         self.source_rate_mb = self.source_rate_mb * KEEP + work.source_rate_mb;
+        self.wall_s = self.wall_s * KEEP + wall.as_secs_f64();
+        self.cpu_s = self.cpu_s * KEEP + seconds;
         self.rows += 1;
+    }
+
+    /// Seconds that a row takes for each of processor time; what is not known yet is that a row has its threads for itself.
+    fn wall_per_cpu(&self, threads: u32) -> f64 {
+        if self.rows == 0 { 1.0 / f64::from(threads.max(1)) } else { self.wall_s / self.cpu_s.max(f64::MIN_POSITIVE) }
     }
 
     /// Processor time that rows will take, each.
@@ -214,16 +238,29 @@ impl Costs {
 
     /// The weights, none of which is below zero: coordinate by coordinate, each the best for the others as they are.
     fn weights(&self) -> [f64; WEIGHTS] {
-        let mut weights = BEGIN;
+        let speed = self.speed();
+        let mut weights = BEGIN.map(|weight| weight * speed);
+        let begin = weights;
         for _ in 0..ROUNDS {
             for at in 0..WEIGHTS {
                 let others: f64 =
                     (0..WEIGHTS).filter(|other| *other != at).map(|other| self.products[at][other] * weights[other]).sum();
-                let prior = BEGIN_ROWS / (BEGIN[at] * BEGIN[at]);
-                weights[at] = ((self.sums[at] - others + prior * BEGIN[at]) / (self.products[at][at] + prior)).max(0.0);
+                let prior = BEGIN_ROWS / (begin[at] * begin[at]);
+                weights[at] = ((self.sums[at] - others + prior * begin[at]) / (self.products[at][at] + prior)).max(0.0);
             }
         }
         weights
+    }
+
+    /// How many times slower this machine is than the one that the weights begin with: the factor for all of them that fits best.
+    fn speed(&self) -> f64 {
+        let (mut squares, mut sum) = (0.0, 0.0);
+        for row in 0..WEIGHTS {
+            sum += self.sums[row] * BEGIN[row];
+            squares += (0..WEIGHTS).map(|column| self.products[row][column] * BEGIN[row] * BEGIN[column]).sum::<f64>();
+        }
+        let speed = sum / squares;
+        if speed.is_finite() { speed.clamp(1.0 / INCREDIBLE, INCREDIBLE) } else { 1.0 }
     }
 }
 
@@ -248,7 +285,9 @@ impl Prediction {
     /// Of rows that run on so many slots, each on so many threads, the longest first.
     pub fn of(costs: &Costs, rows: &[Work], slots: usize, threads: u32) -> Self {
         let cpu = costs.predict(rows);
-        let wall = longest_first(cpu.iter().map(|cpu| *cpu / threads.max(1)).collect(), slots);
+        let factor = costs.wall_per_cpu(threads);
+        let took = |cpu: &Duration| Duration::try_from_secs_f64((cpu.as_secs_f64() * factor).min(MOST_SECONDS)).unwrap_or_default();
+        let wall = longest_first(cpu.iter().map(took).collect(), slots);
         Self {
             cpu_s: cpu.iter().sum::<Duration>().as_secs_f64(),
             wall_s: (slots > 0).then_some(wall.as_secs_f64()),
@@ -309,6 +348,7 @@ mod tests {
             decoded_mb: mb,
             scaled_mpx: frames * 5.5,
             encoded_mpx: frames * 3.4,
+            coded_mpx: frames * 3.4 * BEGIN_CODED,
             source_rate_mb: mb * 2.0,
             ..Work::default()
         }
@@ -322,7 +362,8 @@ mod tests {
             let mut costs = Costs::default();
             for n in 0..20 {
                 let work = row(4.0 + f64::from(n % 5) * 6.0, 1.0 + f64::from(n * 7 % 11) * 2.0);
-                costs.learn(&work, Duration::from_secs_f64(truth(&work)), 3_000_000);
+                let cpu = Duration::from_secs_f64(truth(&work));
+                costs.learn(&work, cpu, cpu, 3_000_000);
             }
             let unseen = row(21.0, 12.0);
             let predicted = costs.predict(std::slice::from_ref(&unseen))[0].as_secs_f64();
@@ -336,21 +377,41 @@ mod tests {
         let mut costs = Costs::default();
         let before = costs.predict(&[row(60.0, 30.0)])[0].as_secs_f64();
         assert!((50.0..150.0).contains(&before), "60 s of 1080p at three rungs: {before} s");
-        // Of what was not seen, such as sound, the beginning stays.
+        // What was not seen, such as sound, is as fast as the rest.
         for _ in 0..1000 {
-            costs.learn(&row(30.0, 10.0), Duration::from_secs(10), 0);
+            costs.learn(&row(30.0, 10.0), Duration::from_secs(15), Duration::from_secs(10), 0);
         }
         let sound = Work { sound_s: 60.0, ..Work::default() };
-        assert!(costs.predict(&[sound])[0] > Duration::from_millis(300));
+        let speed = 10.0 / before * 2.0;
+        let predicted = costs.predict(&[sound])[0].as_secs_f64() / (60.0 * BEGIN[WEIGHTS - 1] * speed);
+        assert!((0.8..1.6).contains(&predicted), "{predicted}");
         let after = costs.predict(&[row(30.0, 10.0)])[0].as_secs_f64();
         assert!((after - 10.0).abs() < 0.5, "{after}");
+        let prediction = Prediction::of(&costs, &[row(30.0, 10.0)], 3, 1);
+        assert!((prediction.wall_s.unwrap() / prediction.cpu_s - 1.5).abs() < 1e-6, "three on two cores: {prediction}");
+    }
+
+    #[test]
+    fn pictures_unlike_those_it_learned_from_are_told_by_how_much_of_them_is_coded() {
+        let busy = row(12.0, 4.0);
+        let still = Work { coded_mpx: busy.encoded_mpx * 0.01, ..busy.clone() };
+        // A machine that is 1.6 times slower than the one of the beginning, in all alike.
+        let truth = |work: &Work| 1.6 * weighted(&BEGIN, work);
+        let mut costs = Costs::default();
+        for _ in 0..20 {
+            let cpu = Duration::from_secs_f64(truth(&busy));
+            costs.learn(&busy, cpu, cpu, 0);
+        }
+        let predicted = costs.predict(std::slice::from_ref(&still))[0].as_secs_f64();
+        assert!((predicted / truth(&still) - 1.0).abs() < 0.02, "{predicted} for {}", truth(&still));
+        assert!(truth(&busy) / truth(&still) > 1.5);
     }
 
     #[test]
     fn what_is_not_to_be_believed_teaches_nothing() {
         let mut costs = Costs::default();
-        costs.learn(&row(30.0, 10.0), Duration::from_millis(10), 0);
-        costs.learn(&row(30.0, 10.0), Duration::ZERO, 0);
+        costs.learn(&row(30.0, 10.0), Duration::from_secs(10), Duration::from_millis(10), 0);
+        costs.learn(&row(30.0, 10.0), Duration::ZERO, Duration::ZERO, 0);
         assert_eq!(costs, Costs::default());
         // A file that somebody has changed.
         let damaged = Costs { sums: [5e19; WEIGHTS], ..Costs::default() };
@@ -363,7 +424,7 @@ mod tests {
     fn what_is_written_goes_with_the_sources_rate() {
         let mut costs = Costs::default();
         for _ in 0..50 {
-            costs.learn(&row(30.0, 10.0), Duration::from_secs(10), 5_000_000);
+            costs.learn(&row(30.0, 10.0), Duration::from_secs(10), Duration::from_secs(10), 5_000_000);
         }
         let written = costs.predict_written(&[row(60.0, 20.0)]) as f64;
         assert!((written / 10e6 - 1.0).abs() < 0.05, "{written}");

@@ -11,6 +11,7 @@ mod diagnosis;
 mod process;
 mod progress;
 mod tools;
+mod x264;
 
 use std::{io, path::PathBuf, time::Duration};
 
@@ -21,6 +22,7 @@ pub use self::{
     process::{Encode, Finished, Heard, Job, Limits, encodes_started},
     progress::{Progress, ProgressParser},
     tools::{Program, Tools},
+    x264::{Pictures, Report},
 };
 use crate::ErrorKind;
 

@@ -19,6 +19,7 @@ pub mod catalog;
 pub mod cost;
 pub mod machine;
 pub mod plan;
+pub mod samples;
 pub mod titles;
 
 pub mod cmaf;

@@ -19,7 +19,7 @@ use crate::{
     ffmpeg::{self, Tools},
     segments::Segment,
     store::Stores,
-    timing::Timing,
+    timing::{Step, Timing},
     titles::Titles,
 };
 
@@ -185,9 +185,11 @@ impl Machine {
 
     /// Learns from what happened to a row what rows cost.
     pub fn learn(&self, event: &Event) {
-        if let What::Finished { timing: Timing { encode: Some(encode), .. }, .. } = &event.what {
+        if let What::Finished { timing: Timing { encode: Some(encode), spans, .. }, .. } = &event.what {
+            let ran = spans.iter().filter(|span| matches!(span.step, Step::Start | Step::Encode)).map(|span| span.took_us).sum();
+            let (wall, cpu) = (Duration::from_micros(ran), Duration::from_micros(encode.cpu_us));
             let mut costs = self.costs.lock().unwrap_or_else(PoisonError::into_inner);
-            costs.learn(&encode.work, Duration::from_micros(encode.cpu_us), encode.written_bytes);
+            costs.learn(&encode.work, wall, cpu, encode.written_bytes);
         }
     }
 

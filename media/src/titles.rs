@@ -17,6 +17,7 @@ use crate::{
     machine::{self, Machine},
     parts,
     probe::{self, Probe},
+    samples::Changes,
     segments::Segment,
     store::{Source, SourceReader},
     window,
@@ -43,6 +44,8 @@ pub struct Title {
     pub reader: SourceReader,
     /// The whole file, where rows cannot read windows of it.
     pub whole: Option<WholeFile>,
+    /// What [`samples`](crate::samples) found out, once somebody asked.
+    pub(crate) changes: OnceCell<Option<Changes>>,
 }
 
 /// A local file that holds all of a source.
@@ -167,7 +170,7 @@ async fn look(machine: &Machine, reader: SourceReader) -> Result<Title> {
         }
     };
     let grid = grid(&index, &probe, &source.uri)?;
-    Ok(Title { source, probe, index, grid, reader, whole })
+    Ok(Title { source, probe, index, grid, reader, whole, changes: OnceCell::new() })
 }
 
 /// Fetches all of a source, once per process.

@@ -15,7 +15,7 @@ use crate::{
     cmaf::{self, AudioSpec, MediaSegment, VideoSpec},
     cost::Work,
     ffmpeg::{
-        self, Encode, Job, Limits, Program,
+        self, Encode, Job, Limits, Program, Report,
         args::{self, AudioEncode, REORDER_FRAMES, VideoEncode},
     },
     index::Container,
@@ -288,9 +288,11 @@ async fn encode(
     watch.note(Step::Encode, started + first_report, finished.wall.saturating_sub(first_report));
     let cpu_us = finished.cpu.and_then(|cpu| u64::try_from(cpu.as_micros()).ok()).unwrap_or(0);
     let (mut renditions, mut audio_bps) = (Vec::new(), 0);
-    for missing in missing {
+    for (number, missing) in missing.iter().enumerate() {
         match &missing.wanted {
-            Wanted::Video(rendition) => renditions.push(rendition.clone()),
+            Wanted::Video(rendition) => {
+                renditions.push((rendition.clone(), finished.reports.get(number).and_then(Report::coded)));
+            }
             Wanted::Audio(rendition, _) => audio_bps = rendition.bitrate_bps,
         }
     }
@@ -299,16 +301,16 @@ async fn encode(
 }
 
 /// What FFmpeg reads for a row.
-struct Input<'a> {
-    path: PathBuf,
-    demuxer: &'a str,
-    stream: u32,
+pub(crate) struct Input<'a> {
+    pub(crate) path: PathBuf,
+    pub(crate) demuxer: &'a str,
+    pub(crate) stream: u32,
     /// Decoding time of the keyframe to start at, where the file holds more than the row needs.
-    seek: Option<i64>,
+    pub(crate) seek: Option<i64>,
 }
 
 /// Gets the row's samples into a local file: a window of the source, or all of it.
-async fn input<'a>(title: &'a Title, segment: &Segment, window: &std::path::Path) -> Result<Input<'a>> {
+pub(crate) async fn input<'a>(title: &'a Title, segment: &Segment, window: &std::path::Path) -> Result<Input<'a>> {
     let stream = match segment.track {
         SegmentTrack::Video => title.probe.video.as_ref().map(|video| video.stream),
         SegmentTrack::Audio => title.probe.audio.get(segment.index as usize).map(|audio| audio.stream),

@@ -1,6 +1,6 @@
 //! What will a statement take? `EXPLAIN` says it, beside the plan.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use datafusion::{
     arrow::{
@@ -12,6 +12,7 @@ use datafusion::{
 };
 use spool_media::{
     cost::{Prediction, Work},
+    samples::{self, Changes},
     segments::Segment,
     titles,
 };
@@ -25,6 +26,9 @@ use crate::{
 
 /// How long it is waited for an executor: that of the same process joins while a statement is planned.
 const JOINED: Duration = Duration::from_secs(3);
+
+/// Titles of a statement that samples are encoded of: a second or two each.
+const SAMPLED_TITLES: usize = 8;
 
 /// What the prediction is called among the plans.
 const PLAN_TYPE: &str = "prediction";
@@ -79,9 +83,22 @@ impl Scheduler {
         let rows = planning.await.map_err(|e| Error::from_planner(&e))?;
         let failed = |e: spool_media::Error| Error::from_engine(&spool_udfs::error::engine_error(e).to_string());
         let mut work = Vec::with_capacity(rows.len());
+        let (mut looked_at, mut found) = (HashMap::new(), Vec::new());
         for (segment, ladder) in rows {
             let title = titles::open_planned(&self.machine, &segment).await.map_err(failed)?;
-            work.push(Work::of(&title, &segment, &ladder).map_err(failed)?);
+            let source = (segment.source.clone(), segment.etag.clone());
+            let changes = match looked_at.get(&source) {
+                Some(changes) => Clone::clone(changes),
+                None if looked_at.len() < SAMPLED_TITLES => {
+                    let changes = samples::changes(&self.machine, &title, &ladder).await;
+                    found.extend(changes.clone());
+                    looked_at.insert(source, changes.clone());
+                    changes
+                }
+                // The others are taken to be like these.
+                None => Changes::mean(&found),
+            };
+            work.push(Work::of(&title, &segment, &ladder, changes.as_ref()).map_err(failed)?);
         }
         Ok(work)
     }

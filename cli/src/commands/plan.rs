@@ -4,7 +4,7 @@ use serde::Serialize;
 use spool_media::{
     cost::{Prediction, Work},
     ladder::{Ladder, VideoRendition},
-    plan,
+    plan, samples,
     segments::{Lengths, Segment},
     titles,
 };
@@ -44,7 +44,8 @@ pub async fn run(global: &Global, args: Plan) -> Result<(), CliError> {
         None => Vec::new(),
     };
     let rows = plan::rows(&title, lengths)?;
-    let work = rows.iter().map(|row| Work::of(&title, row, &ladder)).collect::<Result<Vec<_>, _>>()?;
+    let changes = samples::changes(&machine, &title, &ladder).await;
+    let work = rows.iter().map(|row| Work::of(&title, row, &ladder, changes.as_ref())).collect::<Result<Vec<_>, _>>()?;
     let planned = Planned {
         source: title.source.shown(),
         bytes: title.source.bytes,

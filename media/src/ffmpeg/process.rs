@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::{
-    Error, Program, Progress, ProgressParser, Tools,
+    Error, Program, Progress, ProgressParser, Report, Tools,
     capture::Tail,
     child::{self, Child, Exit},
     diagnosis::diagnose,
@@ -97,14 +97,16 @@ pub struct Job<'a> {
 }
 
 /// A program that succeeded, or that was ended because [`Heard::Enough`] was heard.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Finished {
     /// From start to end.
     pub wall: Duration,
     /// Processor time, where the system tells.
     pub cpu: Option<Duration>,
-    /// The end of what it said on stderr; often empty.
+    /// The end of what it complained of on stderr; often empty.
     pub stderr_tail: String,
+    /// What its encoders told, in the order of its outputs: of x264 alone, and only if it ended by itself.
+    pub reports: Vec<Report>,
 }
 
 impl Job<'_> {
@@ -133,12 +135,15 @@ impl Job<'_> {
                     let _ = timeout(REAP_WAIT, &mut child.exit).await;
                 }
                 outcome?;
-                return Ok(Finished { wall: started.elapsed(), cpu: None, stderr_tail: tail.text() });
+                return Ok(Finished { wall: started.elapsed(), cpu: None, stderr_tail: tail.text(), reports: Vec::new() });
             }
         };
         match diagnose(program, exit.status, tail.text(), self.scratch) {
             Some(error) => Err(error),
-            None => Ok(Finished { wall: started.elapsed(), cpu: exit.cpu, stderr_tail: tail.text() }),
+            None => {
+                let (wall, cpu, stderr_tail) = (started.elapsed(), exit.cpu, tail.text());
+                Ok(Finished { wall, cpu, stderr_tail, reports: tail.reports() })
+            }
         }
     }
 

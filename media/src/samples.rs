@@ -1,0 +1,182 @@
+//! How much happens in a title's pictures? A second and a half of them, from here and there, encoded at every rung, tells.
+//!
+//! Why: of equally many pixels those of a camera on a table took half the time of an animation's, and neither length nor rate of the source
+//! shows which it is. What x264 skips does, and is the same on every machine. At every rung, because noise that is coded at 1080p is gone at
+//! 480p: of a phone's pictures half was coded there, and a third here.
+
+use std::{path::PathBuf, time::Duration};
+
+use futures::{StreamExt, TryStreamExt};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::{
+    Result,
+    ffmpeg::{
+        Heard, Job, Limits, Program, Report,
+        args::{self, VideoEncode},
+    },
+    ladder::{Ladder, VideoRendition},
+    machine::Machine,
+    probe::VideoTrack,
+    segments::{Segment, SegmentTrack},
+    titles::Title,
+    transcode,
+};
+
+/// Places that are looked at.
+const PLACES: u64 = 3;
+
+/// Frames that are looked at, at all places together.
+const FRAMES: u64 = 36;
+
+/// Places that are looked at side by side.
+const AT_A_TIME: usize = 2;
+
+/// What a sample may take: it is a courtesy, and no reason to wait.
+const LIMITS: Limits = Limits { deadline: Duration::from_secs(20), stall: Duration::from_secs(20), stdout_bytes: 1 << 20 };
+
+/// How much of the pictures between keyframes changes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Changes {
+    /// By pixels of a picture, the share that is coded and not skipped, from 0 to 1.
+    sizes: Vec<(u64, f64)>,
+}
+
+impl Changes {
+    /// The share at a size that was looked at, or at the one nearest to it.
+    pub(crate) fn at(&self, rendition: &VideoRendition) -> Option<f64> {
+        let pixels = pixels(rendition);
+        self.sizes.iter().min_by_key(|(size, _)| size.abs_diff(pixels)).map(|(_, share)| *share)
+    }
+
+    /// What is in the middle of several titles: the mean of each size that all of them have. `None` without any.
+    #[must_use]
+    pub fn mean(of: &[Self]) -> Option<Self> {
+        let first = of.first()?;
+        let mean = |pixels: u64| {
+            let near = of.iter().filter_map(|changes| changes.sizes.iter().min_by_key(|(size, _)| size.abs_diff(pixels)));
+            near.map(|(_, share)| share).sum::<f64>() / of.len() as f64
+        };
+        Some(Self { sizes: first.sizes.iter().map(|(pixels, _)| (*pixels, mean(*pixels))).collect() })
+    }
+}
+
+fn pixels(rendition: &VideoRendition) -> u64 {
+    u64::from(rendition.width) * u64::from(rendition.height)
+}
+
+/// How much of a title's pictures changes. `None` where there are none, or where they do not tell: a prediction without it is rougher, and
+/// whoever transcodes a damaged source hears of it then. The first ladder that is asked for decides the sizes.
+pub async fn changes(machine: &Machine, title: &Title, ladder: &Ladder) -> Option<Changes> {
+    let changes = title.changes.get_or_init(|| async {
+        look(machine, title, ladder).await.unwrap_or_else(|error| {
+            debug!(source = title.source.shown(), %error, "samples tell nothing");
+            None
+        })
+    });
+    changes.await.clone()
+}
+
+async fn look(machine: &Machine, title: &Title, ladder: &Ladder) -> Result<Option<Changes>> {
+    let Some(video) = &title.probe.video else { return Ok(None) };
+    let renditions = ladder.fit(video, &title.grid)?;
+    let places = places(title);
+    let frames = FRAMES / (places.len() as u64).max(1);
+    let looks: Vec<_> = places.iter().map(|first| sample(machine, title, video, &renditions, *first, frames)).collect();
+    let reports: Vec<Vec<Report>> = futures::stream::iter(looks).buffered(AT_A_TIME).try_collect().await?;
+    let size = |(number, rendition): (usize, &VideoRendition)| {
+        let shares: Vec<f64> = reports.iter().filter_map(|reports| reports.get(number)?.coded_changes()).collect();
+        (!shares.is_empty()).then(|| (pixels(rendition), shares.iter().sum::<f64>() / shares.len() as f64))
+    };
+    let sizes: Vec<_> = renditions.iter().enumerate().filter_map(size).collect();
+    Ok((!sizes.is_empty()).then_some(Changes { sizes }))
+}
+
+/// Where to look: keyframes in the first, second and last third of the title, so that nothing is decoded in vain.
+fn places(title: &Title) -> Vec<u64> {
+    let grid = &title.grid;
+    let samples = title.video_track().map_or(&[][..], |track| &track.samples);
+    let frame_of = |pts| u64::try_from(grid.frame_at(pts)).unwrap_or(0);
+    let latest = grid.frames.saturating_sub(FRAMES / PLACES);
+    let mut keys: Vec<u64> = samples.iter().filter(|sample| sample.key).map(|sample| frame_of(sample.pts)).collect();
+    keys.retain(|frame| *frame <= latest);
+    keys.sort_unstable();
+    let mut places: Vec<u64> = (0..PLACES)
+        .map(|place| {
+            let middle = grid.frames / (2 * PLACES) * (2 * place + 1);
+            keys.partition_point(|frame| *frame <= middle).checked_sub(1).map_or(0, |at| keys[at])
+        })
+        .collect();
+    places.dedup();
+    places
+}
+
+async fn sample(
+    machine: &Machine,
+    title: &Title,
+    source: &VideoTrack,
+    renditions: &[VideoRendition],
+    first_frame: u64,
+    frames: u64,
+) -> Result<Vec<Report>> {
+    let grid = &title.grid;
+    let frames = frames.min(grid.frames.saturating_sub(first_frame)).max(1);
+    let segment = Segment {
+        source: title.source.uri.clone(),
+        etag: title.source.etag.clone(),
+        track: SegmentTrack::Video,
+        index: 0,
+        first_frame,
+        frames,
+        timebase: grid.rate.inverse(),
+        start_ms: 0,
+        duration_ms: 0,
+        media_segment_frames: u32::try_from(frames).unwrap_or(u32::MAX),
+        title_frames: grid.frames,
+    };
+    let scratch = machine.scratch_folder()?;
+    let input = transcode::input(title, &segment, &scratch.path().join("window.mp4")).await?;
+    let output = |rendition: &VideoRendition| (rendition.clone(), scratch.path().join(format!("{}.mp4", rendition.name)));
+    let outputs: Vec<(VideoRendition, PathBuf)> = renditions.iter().map(output).collect();
+    let args = args::encode_video(&VideoEncode {
+        input: &input.path,
+        demuxer: input.demuxer,
+        stream: input.stream,
+        seek: input.seek,
+        grid,
+        first_frame,
+        frames,
+        media_segment_frames: segment.media_segment_frames,
+        source,
+        outputs: &outputs,
+        threads: 1,
+    });
+    let cancel = CancellationToken::new();
+    let (tools, scratch) = (&machine.tools, scratch.path());
+    let job = Job { tools, program: Program::Ffmpeg, args: &args, scratch, limits: LIMITS, cancel: &cancel };
+    Ok(job.run(|_| Heard::Nothing).await?.reports)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rendition(width: u32, height: u32) -> VideoRendition {
+        let (name, preset) = (format!("{height}p"), "veryfast".to_owned());
+        VideoRendition { name, width, height, crf: 23, max_bitrate_bps: 1, buffer_bits: 1, level: 40, preset }
+    }
+
+    #[test]
+    fn a_size_that_was_not_looked_at_is_like_the_nearest() {
+        let changes = Changes { sizes: vec![(1920 * 1080, 0.5), (854 * 480, 0.3)] };
+        assert_eq!([(1920, 1080), (3840, 2160), (640, 360)].map(|(w, h)| changes.at(&rendition(w, h)).unwrap()), [0.5, 0.5, 0.3]);
+    }
+
+    #[test]
+    fn titles_have_a_mean() {
+        let of = [vec![(100, 0.5), (50, 0.3)], vec![(90, 0.1)]].map(|sizes| Changes { sizes });
+        assert_eq!(Changes::mean(&of), Some(Changes { sizes: vec![(100, 0.3), (50, 0.2)] }));
+        assert_eq!(Changes::mean(&[]), None);
+    }
+}
