@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// Messages to a client that wait for a slow network.
-const QUEUE: usize = 256;
+const QUEUE: usize = 1024;
 
 /// How long a client may take to read a piece of its result.
 const LAST_WORDS: Duration = Duration::from_secs(60);
@@ -222,8 +222,10 @@ impl statements_server::Statements for Door {
             let _ = sender.send(said(accepted)).await;
             let settings: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
             let tell = |event: Event| {
-                // What a slow network misses is made up for by the next event.
-                let _ = sender.try_send(said(Message::Row(RowEvent::from(&event))));
+                // Progress that a slow network misses is made up for by the next; half of the queue is kept for what happens once.
+                if !matches!(event.what, What::Advanced { .. }) || sender.capacity() > QUEUE / 2 {
+                    let _ = sender.try_send(said(Message::Row(RowEvent::from(&event))));
+                }
             };
             let outcome = scheduler.run(&sql, &settings, &cancel, &tell).await;
             for message in last_words(outcome) {
