@@ -1,7 +1,7 @@
-"""How long does Spark take? Its executors run FFmpeg commands, as many at a time as there are cores.
+"""How long does Spark take? Its executors run FFmpeg commands, one each.
 
-    spark.py CORES pieces FOLDER      runs the commands in FOLDER/*/command
-    spark.py CORES split SOURCE OUT   splits SOURCE by copying into pieces of two minutes, encodes and joins them, and packages the result
+    spark.py EXECUTORS pieces FOLDER      runs the commands in FOLDER/*/command
+    spark.py EXECUTORS split SOURCE OUT   splits SOURCE by copying into pieces of two minutes, encodes and joins them, and packages the result
 """
 
 import os
@@ -16,16 +16,21 @@ FFMPEG = ["ffmpeg", "-nostdin", "-y", "-loglevel", "error"]
 
 
 def main():
-    cores, way, *paths = sys.argv[1:]
+    executors, way, *paths = sys.argv[1:]
     os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
     from pyspark.sql import SparkSession
 
-    # An executor for each core, in processes of their own, as on a cluster.
-    spark = SparkSession.builder.master(f"local-cluster[{cores},1,1024]").config("spark.ui.enabled", "false").getOrCreate()
+    # Each executor is a process of its own, as on a cluster.
+    spark = SparkSession.builder.master(f"local-cluster[{executors},1,1024]").config("spark.ui.enabled", "false").getOrCreate()
     try:
         {"pieces": pieces, "split": split}[way](spark.sparkContext, *map(Path, paths))
     finally:
+        gateway = spark.sparkContext._gateway
         spark.stop()
+        # Its Java ends with its input, and is waited for: else what it took is nobody's.
+        gateway.shutdown()
+        gateway.proc.stdin.close()
+        gateway.proc.wait(timeout=60)
 
 
 def run_all(context, commands):
@@ -34,8 +39,8 @@ def run_all(context, commands):
 
 
 def pieces(context, folder):
-    # Sound first, as Spool does: it is the smallest command.
-    commands = sorted(folder.glob("*/command"), key=lambda path: path.stat().st_size)
+    # Sound last: it is the smallest command.
+    commands = sorted(folder.glob("*/command"), key=lambda path: path.stat().st_size, reverse=True)
     run_all(context, [["bash", "-e", str(command)] for command in commands])
 
 

@@ -51,7 +51,7 @@ pub enum Command {
     Sql(Sql),
     /// Show what is in a video.
     Probe(Probe),
-    /// Show the segments that a video would be cut into.
+    /// Show the segments that a video would be cut into, and what they will take: some seconds of it are encoded to see.
     Plan(Plan),
     /// Delete what nothing refers to any more.
     Sweep(Sweep),
@@ -71,8 +71,8 @@ pub enum Command {
 /// How segments are cut.
 #[derive(Debug, Args)]
 pub struct Cut {
-    /// About how long a segment is: one row, one FFmpeg run. Unless given 30, or a fifth of the video if that is shorter; with --live, as long
-    /// as a media segment.
+    /// About how long a segment is: one row, one FFmpeg run. Unless given 30, or a quarter of the video if that is shorter; with --live, as
+    /// long as a media segment.
     #[arg(long, env = "SPOOL_SEGMENT", value_name = "SECONDS", allow_negative_numbers = true)]
     pub segment: Option<f64>,
     /// How long an HLS media segment is.
@@ -108,7 +108,7 @@ pub struct Engine {
 /// How much of this machine is used.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Share {
-    /// Segments that are encoded at a time. Unless given one more than cores allow, so that none waits while a segment is fetched or stored.
+    /// Segments that are encoded at a time; as many as cores allow unless given.
     #[arg(long, env = "SPOOL_SLOTS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub slots: Option<u16>,
     /// Threads of each encode. The bytes depend on it, the slots do not matter to them.

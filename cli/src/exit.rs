@@ -1,6 +1,6 @@
 //! With which code does `spool` exit, and what does it say before?
 
-use spool_media::ErrorKind;
+use spool_media::{ErrorKind, ffmpeg};
 
 /// A job failed, or anything else that has no code of its own.
 pub const FAILED: u8 = 1;
@@ -55,6 +55,11 @@ pub enum CliError {
 }
 
 impl CliError {
+    /// Ctrl-C or a signal.
+    pub fn interrupted() -> Self {
+        spool_media::Error::from(ffmpeg::Error::Canceled { program: ffmpeg::Program::Ffmpeg }).into()
+    }
+
     /// The exit code.
     pub fn code(&self) -> u8 {
         match self {

@@ -11,7 +11,7 @@ use serde_json::json;
 use spool_media::{
     machine::{Event, What},
     segments::{Segment, SegmentTrack},
-    timing::{Span, Step, Timing},
+    timing::{Span, Step, Timing, micros},
 };
 use spool_scheduler::Spent;
 
@@ -304,10 +304,6 @@ fn step_name(step: Step) -> &'static str {
         Step::Upload => "uploading",
         Step::Commit => "committing records",
     }
-}
-
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

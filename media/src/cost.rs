@@ -35,7 +35,7 @@ const BEGIN_ROWS: f64 = 1.0;
 /// What is left of a row's weight with each row that follows: some two hundred count.
 const KEEP: f64 = 0.995;
 
-/// No machine is so many times faster than the one that the weights begin with.
+/// No machine is so many times faster or slower than the one that the weights begin with.
 const INCREDIBLE: f64 = 50.0;
 
 /// The most that is predicted of a row: a year.
@@ -119,7 +119,7 @@ impl Work {
             }
             (SegmentTrack::Video, None) => return Ok(Self::default()),
         };
-        let shown = title.grid.span_of(segment.first_frame, segment.frames);
+        let shown = title.reads(segment);
         let samples = title.video_track().map_or(&[][..], |track| &track.samples);
         let key = samples.iter().filter(|sample| sample.key && sample.pts <= shown.start).map(|sample| sample.pts).max();
         let decoded = || samples.iter().filter(|s| s.pts < shown.end && key.is_none_or(|key| s.pts >= key));
@@ -155,15 +155,15 @@ fn mpx(width: u32, height: u32) -> f64 {
 }
 
 /// Bytes that a row reads from the store.
-fn read_bytes(title: &Title, segment: &Segment) -> Result<u64> {
+pub(crate) fn read_bytes(title: &Title, segment: &Segment) -> Result<u64> {
     if title.whole.is_some() {
         // Once per process, and not by rows.
         return Ok(0);
     }
     let (stream, span) = match segment.track {
         SegmentTrack::Video => {
-            let shown = title.grid.span_of(segment.first_frame, segment.frames);
-            (title.probe.video.as_ref().map(|video| video.stream), window::Span::Pts { first: shown.start, end: shown.end })
+            let reads = title.reads(segment);
+            (title.probe.video.as_ref().map(|video| video.stream), window::Span::Pts { first: reads.start, end: reads.end })
         }
         SegmentTrack::Audio => (title.probe.audio.get(segment.index as usize).map(|audio| audio.stream), window::Span::All),
     };

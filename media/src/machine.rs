@@ -17,6 +17,7 @@ use crate::{
     ErrorKind, Result,
     cost::Costs,
     ffmpeg::{self, Tools},
+    samples,
     segments::Segment,
     store::Stores,
     timing::{Step, Timing},
@@ -53,6 +54,8 @@ pub struct Machine {
     pub host: String,
     /// Encodes that it runs at a time.
     slots: Semaphore,
+    /// Samples that it encodes at a time.
+    samples: Semaphore,
     events: broadcast::Sender<Event>,
     costs: Mutex<Costs>,
     costs_file: Option<PathBuf>,
@@ -159,6 +162,7 @@ impl Machine {
             costs_file: None,
             encoder: OnceCell::new(),
             slots: Semaphore::new(Semaphore::MAX_PERMITS),
+            samples: Semaphore::new(samples::AT_A_TIME),
             scratch: Scratch { folder, _lock: lock },
         })
     }
@@ -213,6 +217,11 @@ impl Machine {
     pub(crate) async fn slot(&self) -> Option<SemaphorePermit<'_>> {
         // It is never closed.
         self.slots.acquire().await.ok()
+    }
+
+    /// Waits for its turn to encode a sample.
+    pub(crate) async fn sample(&self) -> Option<SemaphorePermit<'_>> {
+        self.samples.acquire().await.ok()
     }
 
     /// This process's scratch folder. It goes when the process does.

@@ -129,7 +129,7 @@ pub async fn file(
     // ffprobe writes nothing but stdout; its folder is that of the file.
     let scratch = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let limits_of_run = ffmpeg::Limits { deadline: limits.deadline, stall: limits.deadline, stdout_bytes: JSON_BYTES_MAX };
-    let job = Job { tools, program: Program::Ffprobe, args: &args, scratch, limits: limits_of_run, cancel };
+    let job = Job { tools, program: Program::Ffprobe, args: &args, scratch, limits: limits_of_run, cancel, encoders: 0 };
     let json = job.capture().await?;
     ffprobe::parse(&json, limits)
 }

@@ -1,4 +1,4 @@
-//! How much happens in a title's pictures? A second and a half of them, from here and there, encoded at every rung, tells.
+//! How much happens in a title's pictures? A few seconds of them, a dozen frames at a time, encoded at every rung, tells.
 //!
 //! Why: of equally many pixels those of a camera on a table took half the time of an animation's, and neither length nor rate of the source
 //! shows which it is. What x264 skips does, and is the same on every machine. At every rung, because noise that is coded at 1080p is gone at
@@ -6,12 +6,13 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::{
-    Result,
+    Result, cost,
     ffmpeg::{
         Heard, Job, Limits, Program, Report,
         args::{self, VideoEncode},
@@ -25,16 +26,21 @@ use crate::{
 };
 
 /// Places that are looked at.
-const PLACES: u64 = 3;
+const PLACES: u64 = 5;
 
-/// Frames that are looked at, at all places together.
-const FRAMES: u64 = 36;
+/// Frames that are looked at at each, and the fewest that tell something.
+const FRAMES: u64 = 12;
+const FRAMES_LEAST: u64 = 3;
 
-/// Places that are looked at side by side.
-const AT_A_TIME: usize = 2;
+/// What may be read for a place, where only a part of the source is: of a source with more there are fewer frames.
+const PLACE_BYTES: u64 = 1 << 20;
 
-/// What a sample may take: it is a courtesy, and no reason to wait.
-const LIMITS: Limits = Limits { deadline: Duration::from_secs(20), stall: Duration::from_secs(20), stdout_bytes: 1 << 20 };
+/// Places that are looked at side by side, by all who ask a machine.
+pub(crate) const AT_A_TIME: usize = 2;
+
+/// What looking may take, all in all: it is a courtesy, and no reason to wait.
+const PATIENCE: Duration = Duration::from_secs(20);
+const LIMITS: Limits = Limits { deadline: PATIENCE, stall: PATIENCE, stdout_bytes: 1 << 20 };
 
 /// How much of the pictures between keyframes changes.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,7 +56,7 @@ impl Changes {
         self.sizes.iter().min_by_key(|(size, _)| size.abs_diff(pixels)).map(|(_, share)| *share)
     }
 
-    /// What is in the middle of several titles: the mean of each size that all of them have. `None` without any.
+    /// What is in the middle of several titles, at the sizes of the first. `None` without any.
     #[must_use]
     pub fn mean(of: &[Self]) -> Option<Self> {
         let first = of.first()?;
@@ -69,60 +75,63 @@ fn pixels(rendition: &VideoRendition) -> u64 {
 /// How much of a title's pictures changes. `None` where there are none, or where they do not tell: a prediction without it is rougher, and
 /// whoever transcodes a damaged source hears of it then. The first ladder that is asked for decides the sizes.
 pub async fn changes(machine: &Machine, title: &Title, ladder: &Ladder) -> Option<Changes> {
-    let changes = title.changes.get_or_init(|| async {
-        look(machine, title, ladder).await.unwrap_or_else(|error| {
-            debug!(source = title.source.shown(), %error, "samples tell nothing");
-            None
-        })
+    let looked = title.changes.get_or_try_init(|| async {
+        let found = timeout(PATIENCE, look(machine, title, ladder)).await.ok().flatten();
+        // What did not tell may tell the next time.
+        found.ok_or(())
     });
-    changes.await.clone()
+    looked.await.ok().cloned()
 }
 
-async fn look(machine: &Machine, title: &Title, ladder: &Ladder) -> Result<Option<Changes>> {
-    let Some(video) = &title.probe.video else { return Ok(None) };
-    let renditions = ladder.fit(video, &title.grid)?;
-    let places = places(title);
-    let frames = FRAMES / (places.len() as u64).max(1);
-    let looks: Vec<_> = places.iter().map(|first| sample(machine, title, video, &renditions, *first, frames)).collect();
-    let reports: Vec<Vec<Report>> = futures::stream::iter(looks).buffered(AT_A_TIME).try_collect().await?;
+async fn look(machine: &Machine, title: &Title, ladder: &Ladder) -> Option<Changes> {
+    let video = title.probe.video.as_ref()?;
+    let renditions = ladder.fit(video, &title.grid).ok()?;
+    let grid = &title.grid;
+    let samples = title.video_track().map_or(&[][..], |track| &track.samples);
+    let keys = samples.iter().filter(|sample| sample.key).map(|sample| u64::try_from(grid.frame_at(sample.pts)).unwrap_or(0));
+    let looks: Vec<_> =
+        places(keys.collect(), grid.frames).into_iter().map(|first| sample(machine, title, video, &renditions, first)).collect();
+    let looks: Vec<Result<Vec<Report>>> = futures::stream::iter(looks).buffered(AT_A_TIME).collect().await;
+    let mut reports = Vec::new();
+    for looked in looks {
+        match looked {
+            Ok(told) => reports.push(told),
+            Err(error) => debug!(source = title.source.shown(), %error, "a sample tells nothing"),
+        }
+    }
     let size = |(number, rendition): (usize, &VideoRendition)| {
-        let shares: Vec<f64> = reports.iter().filter_map(|reports| reports.get(number)?.coded_changes()).collect();
+        let shares: Vec<f64> = reports.iter().filter_map(|told: &Vec<Report>| told.get(number)?.coded_changes()).collect();
         (!shares.is_empty()).then(|| (pixels(rendition), shares.iter().sum::<f64>() / shares.len() as f64))
     };
     let sizes: Vec<_> = renditions.iter().enumerate().filter_map(size).collect();
-    Ok((!sizes.is_empty()).then_some(Changes { sizes }))
+    (!sizes.is_empty()).then_some(Changes { sizes })
 }
 
-/// Where to look: keyframes in the first, second and last third of the title, so that nothing is decoded in vain.
-fn places(title: &Title) -> Vec<u64> {
-    let grid = &title.grid;
-    let samples = title.video_track().map_or(&[][..], |track| &track.samples);
-    let frame_of = |pts| u64::try_from(grid.frame_at(pts)).unwrap_or(0);
-    let latest = grid.frames.saturating_sub(FRAMES / PLACES);
-    let mut keys: Vec<u64> = samples.iter().filter(|sample| sample.key).map(|sample| frame_of(sample.pts)).collect();
-    keys.retain(|frame| *frame <= latest);
+/// Where to look in a title of so many frames: at keyframes before the middle of each fifth, so that nothing is decoded in vain, and at its
+/// begin where there is none. Sorted, each once.
+fn places(mut keys: Vec<u64>, frames: u64) -> Vec<u64> {
+    keys.retain(|frame| frame.saturating_add(FRAMES) <= frames);
     keys.sort_unstable();
-    let mut places: Vec<u64> = (0..PLACES)
-        .map(|place| {
-            let middle = grid.frames / (2 * PLACES) * (2 * place + 1);
-            keys.partition_point(|frame| *frame <= middle).checked_sub(1).map_or(0, |at| keys[at])
-        })
-        .collect();
+    let place = |number: u64| {
+        let middle = frames / (2 * PLACES) * (2 * number + 1);
+        keys.partition_point(|frame| *frame <= middle).checked_sub(1).map_or(0, |at| keys[at])
+    };
+    let mut places: Vec<u64> = (0..PLACES).map(place).collect();
     places.dedup();
     places
 }
 
+/// Encodes some frames from here at these renditions; gives what was told of each.
 async fn sample(
     machine: &Machine,
     title: &Title,
     source: &VideoTrack,
     renditions: &[VideoRendition],
     first_frame: u64,
-    frames: u64,
 ) -> Result<Vec<Report>> {
+    let _turn = machine.sample().await;
     let grid = &title.grid;
-    let frames = frames.min(grid.frames.saturating_sub(first_frame)).max(1);
-    let segment = Segment {
+    let of = |frames: u64| Segment {
         source: title.source.uri.clone(),
         etag: title.source.etag.clone(),
         track: SegmentTrack::Video,
@@ -135,6 +144,15 @@ async fn sample(
         media_segment_frames: u32::try_from(frames).unwrap_or(u32::MAX),
         title_frames: grid.frames,
     };
+    let mut frames = FRAMES.min(grid.frames.saturating_sub(first_frame));
+    let bytes = cost::read_bytes(title, &of(frames))?;
+    if bytes > PLACE_BYTES {
+        frames = frames * PLACE_BYTES / bytes;
+    }
+    if frames < FRAMES_LEAST {
+        return Ok(Vec::new());
+    }
+    let segment = of(frames);
     let scratch = machine.scratch_folder()?;
     let input = transcode::input(title, &segment, &scratch.path().join("window.mp4")).await?;
     let output = |rendition: &VideoRendition| (rendition.clone(), scratch.path().join(format!("{}.mp4", rendition.name)));
@@ -154,7 +172,8 @@ async fn sample(
     });
     let cancel = CancellationToken::new();
     let (tools, scratch) = (&machine.tools, scratch.path());
-    let job = Job { tools, program: Program::Ffmpeg, args: &args, scratch, limits: LIMITS, cancel: &cancel };
+    let encoders = outputs.len();
+    let job = Job { tools, program: Program::Ffmpeg, args: &args, scratch, limits: LIMITS, cancel: &cancel, encoders };
     Ok(job.run(|_| Heard::Nothing).await?.reports)
 }
 
@@ -171,6 +190,18 @@ mod tests {
     fn a_size_that_was_not_looked_at_is_like_the_nearest() {
         let changes = Changes { sizes: vec![(1920 * 1080, 0.5), (854 * 480, 0.3)] };
         assert_eq!([(1920, 1080), (3840, 2160), (640, 360)].map(|(w, h)| changes.at(&rendition(w, h)).unwrap()), [0.5, 0.5, 0.3]);
+    }
+
+    #[test]
+    fn it_looks_at_keyframes_all_over_the_title() {
+        let every = |frames: u64| (0..1500).step_by(usize::try_from(frames).unwrap()).collect::<Vec<u64>>();
+        assert_eq!(places(every(50), 1500), [150, 450, 750, 1050, 1350]);
+        assert_eq!(places(every(400), 1500), [0, 400, 800, 1200]);
+        assert_eq!(places(vec![0], 1500), [0]);
+        assert_eq!(places(Vec::new(), 1500), [0]);
+        assert_eq!(places(vec![0], 1), [0]);
+        assert_eq!(places(vec![0, 5], 12), [0], "the rest is too short");
+        assert_eq!(places(vec![30, 0, u64::MAX], 60), [0, 30]);
     }
 
     #[test]

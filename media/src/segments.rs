@@ -10,9 +10,9 @@ use crate::{
 
 /// Length of a segment unless asked otherwise: long, because each costs a start and up to a GOP of preroll; short enough to lose.
 const DEFAULT_SEGMENT_MS: u32 = 30_000;
-/// A title is cut into so many segments at least, unless asked otherwise or its media segments are fewer: what works side by side wants
-/// something to do.
-const DEFAULT_SEGMENTS_LEAST: u64 = 5;
+/// A title for which that is too few segments is cut into about so many, unless asked otherwise: what works side by side wants something
+/// to do.
+const SHORT_TITLE_SEGMENTS: u64 = 4;
 /// Length of a media segment unless asked otherwise.
 pub const DEFAULT_MEDIA_SEGMENT_SECONDS: f64 = 4.0;
 /// The shortest media segment that players can be expected to fetch in time.
@@ -83,7 +83,7 @@ pub struct Lengths {
 
 impl Lengths {
     /// Lengths in seconds, as they come from SQL or the command line; rounded to milliseconds. Without a length of segments they are of 30 s,
-    /// or a fifth of the title if that is shorter.
+    /// or a quarter of the title if that is shorter.
     ///
     /// # Errors
     /// [`Error::Length`] for a media segment outside of 0.1 to 60 s, and for a segment shorter than that or longer than an hour.
@@ -103,16 +103,17 @@ impl Lengths {
 
     /// Grid frames per segment: what the cuts are aimed at.
     fn segment_frames(self, grid: &Grid) -> u64 {
+        let media = u64::from(self.media_segment_frames(grid));
         let frames = match self.segment_ms {
             Some(ms) => frames_in(ms, grid),
-            None => frames_in(DEFAULT_SEGMENT_MS, grid).min(grid.frames.div_ceil(DEFAULT_SEGMENTS_LEAST)),
+            None => frames_in(DEFAULT_SEGMENT_MS, grid).min(grid.frames.div_ceil(SHORT_TITLE_SEGMENTS)),
         };
-        frames.max(u64::from(self.media_segment_frames(grid)))
+        frames.max(media)
     }
 }
 
 impl Default for Lengths {
-    /// Segments of 30 s or a fifth of the title, media segments of 4 s.
+    /// Segments of 30 s or a quarter of the title, media segments of 4 s.
     fn default() -> Self {
         Self { segment_ms: None, media_segment_ms: (DEFAULT_MEDIA_SEGMENT_SECONDS * 1000.0) as u32 }
     }
@@ -215,7 +216,7 @@ fn too_many(grid: &Grid, lengths: Lengths) -> Error {
     Error::TooMany { segment_ms, title_seconds: title_ms / 1000, enough_seconds }
 }
 
-/// The rows of a source: one per audio track first, for they take longest, then the video's in order.
+/// The rows of a source: one per audio track first, then the video's in order.
 ///
 /// `audio_ends` has the end of each audio track in grid frames ([`Grid::frames_until`]). An audio row is as long as the title, or
 /// as its own track if that is longer. `cuts` is empty for a source without pictures, whose grid is [`Grid::for_audio`].

@@ -120,7 +120,8 @@ impl Stopwatch {
     }
 }
 
-fn micros(time: Duration) -> u64 {
+/// A time in microseconds.
+pub fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 

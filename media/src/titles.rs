@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    ops::Range,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -45,7 +46,7 @@ pub struct Title {
     /// The whole file, where rows cannot read windows of it.
     pub whole: Option<WholeFile>,
     /// What [`samples`](crate::samples) found out, once somebody asked.
-    pub(crate) changes: OnceCell<Option<Changes>>,
+    pub(crate) changes: OnceCell<Changes>,
 }
 
 /// A local file that holds all of a source.
@@ -71,6 +72,21 @@ impl Title {
     pub fn video_track(&self) -> Option<&Track> {
         let video = self.probe.video.as_ref()?;
         self.index.tracks.get(video.stream as usize)
+    }
+
+    /// The ticks of the source that a row of pictures reads: from the source's frame that its first frame shows.
+    ///
+    /// A frame of the source in the first frame's own slot is that frame, so that a row that begins with a keyframe decodes nothing before
+    /// it. Without one, what came before is held: [`window::plan`] finds it. Deinterlacing looks at the frame before, and so reads it.
+    pub(crate) fn reads(&self, segment: &Segment) -> Range<i64> {
+        let all = self.grid.span_of(segment.first_frame, segment.frames);
+        let slot = self.grid.span_of(segment.first_frame, 1);
+        if self.probe.video.as_ref().is_some_and(|video| video.interlaced) {
+            return all;
+        }
+        let samples = self.video_track().map_or(&[][..], |track| &track.samples);
+        let shown = samples.iter().map(|sample| sample.pts).filter(|pts| slot.contains(pts)).max();
+        shown.unwrap_or(all.start)..all.end
     }
 }
 

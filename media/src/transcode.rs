@@ -264,6 +264,7 @@ async fn encode(
             scratch,
             limits: Limits::for_encode(media),
             cancel: &request.cancel,
+            encoders: if segment.track == SegmentTrack::Video { missing.len() } else { 0 },
         },
         segment: segment.index,
         rungs: missing.len(),
@@ -317,21 +318,23 @@ pub(crate) async fn input<'a>(title: &'a Title, segment: &Segment, window: &std:
     };
     let none = || parts::Error::NoSuchTrack { uri: segment.source.clone(), track: "track", index: segment.index };
     let stream = stream.ok_or_else(none)?;
-    let shown = title.grid.span_of(segment.first_frame, segment.frames);
     match (&title.index.container, &title.whole) {
         (Container::Whole { demuxer }, Some(whole)) => {
             if matches!(whole, WholeFile::Source(_)) {
                 title.reader.location().open_pinned(&title.source).await?;
             }
             let seek = match segment.track {
-                SegmentTrack::Video => key_before(title, shown.start),
+                SegmentTrack::Video => key_before(title, title.reads(segment).start),
                 SegmentTrack::Audio => None,
             };
             Ok(Input { path: whole.as_ref().to_owned(), demuxer, stream, seek })
         }
         _ => {
             let span = match segment.track {
-                SegmentTrack::Video => window::Span::Pts { first: shown.start, end: shown.end },
+                SegmentTrack::Video => {
+                    let reads = title.reads(segment);
+                    window::Span::Pts { first: reads.start, end: reads.end }
+                }
                 SegmentTrack::Audio => window::Span::All,
             };
             let plan = window::plan(&title.index, stream as usize, span)?;
@@ -349,7 +352,7 @@ fn key_before(title: &Title, pts: i64) -> Option<i64> {
 
 /// Pictures between the keyframe that decoding a row begins with and the row's first.
 fn preroll_frames(title: &Title, segment: &Segment) -> u64 {
-    let first = title.grid.span_of(segment.first_frame, segment.frames).start;
+    let first = title.reads(segment).start;
     let Some(track) = title.video_track().filter(|_| segment.track == SegmentTrack::Video) else { return 0 };
     let key = track.samples.iter().filter(|sample| sample.key && sample.pts <= first).map(|sample| sample.pts).max();
     let before = |pts: i64| pts < first && key.is_some_and(|key| pts >= key);

@@ -13,7 +13,7 @@ use datafusion::{
 use spool_media::{
     cost::{Prediction, Work},
     samples::{self, Changes},
-    segments::Segment,
+    segments::{Segment, SegmentTrack},
     titles,
 };
 use spool_udfs::{functions::transcode::ladder_at, guard, options::SpoolOptions, value};
@@ -27,7 +27,7 @@ use crate::{
 /// How long it is waited for an executor: that of the same process joins while a statement is planned.
 const JOINED: Duration = Duration::from_secs(3);
 
-/// Titles of a statement that samples are encoded of: a second or two each.
+/// Titles of a statement that samples are encoded of: some seconds each.
 const SAMPLED_TITLES: usize = 8;
 
 /// What the prediction is called among the plans.
@@ -83,21 +83,18 @@ impl Scheduler {
         let rows = planning.await.map_err(|e| Error::from_planner(&e))?;
         let failed = |e: spool_media::Error| Error::from_engine(&spool_udfs::error::engine_error(e).to_string());
         let mut work = Vec::with_capacity(rows.len());
-        let (mut looked_at, mut found) = (HashMap::new(), Vec::new());
+        // Of each source how much of its pictures changes; the others are taken to be like the first.
+        let mut looked_at: HashMap<(String, String), Option<Changes>> = HashMap::new();
         for (segment, ladder) in rows {
             let title = titles::open_planned(&self.machine, &segment).await.map_err(failed)?;
             let source = (segment.source.clone(), segment.etag.clone());
-            let changes = match looked_at.get(&source) {
-                Some(changes) => Clone::clone(changes),
-                None if looked_at.len() < SAMPLED_TITLES => {
-                    let changes = samples::changes(&self.machine, &title, &ladder).await;
-                    found.extend(changes.clone());
-                    looked_at.insert(source, changes.clone());
-                    changes
-                }
-                // The others are taken to be like these.
-                None => Changes::mean(&found),
-            };
+            if segment.track == SegmentTrack::Video && looked_at.len() < SAMPLED_TITLES && !looked_at.contains_key(&source) {
+                looked_at.insert(source.clone(), samples::changes(&self.machine, &title, &ladder).await);
+            }
+            let changes = looked_at.get(&source).cloned().unwrap_or_else(|| {
+                let found: Vec<Changes> = looked_at.values().flatten().cloned().collect();
+                Changes::mean(&found)
+            });
             work.push(Work::of(&title, &segment, &ladder, changes.as_ref()).map_err(failed)?);
         }
         Ok(work)

@@ -222,7 +222,8 @@ impl statements_server::Statements for Door {
             let _ = sender.send(said(accepted)).await;
             let settings: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
             let tell = |event: Event| {
-                // Progress that a slow network misses is made up for by the next; half of the queue is kept for what happens once.
+                // Progress that a slow network misses is made up for by the next; half of the queue is kept for what happens once, which a
+                // client misses that reads none of hundreds of rows' ends: its tally is short then, its result is not.
                 if !matches!(event.what, What::Advanced { .. }) || sender.capacity() > QUEUE / 2 {
                     let _ = sender.try_send(said(Message::Row(RowEvent::from(&event))));
                 }

@@ -22,7 +22,7 @@ impl Wrapper {
         let folder = tempfile::tempdir().unwrap();
         // Under `make test` FFmpeg is on the path; the wrapper itself is started with hardly any environment.
         let real = which("ffmpeg");
-        // Every encode is timed by the source's own clock; nothing else that Spool asks of FFmpeg is.
+        // Every encode, of rows and of what `spool plan` looks at, is timed by the source's own clock; nothing else is.
         let script = format!(
             "#!/bin/sh\n\
              case \" $* \" in *' -copyts '*) ;; *) exec {real} \"$@\" ;; esac\n\

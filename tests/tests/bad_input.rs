@@ -250,7 +250,8 @@ fn a_scratch_folder_that_gets_full() {
     let setting = Setting::new();
     let source = footage::bunny(setting.folder.path(), "long.mp4", 12, 360);
     assert!(source.metadata().unwrap().len() > 1 << 20);
-    let ran = Spool::new(setting.args(&source)).scratch(mount.0.path()).run();
+    // In one row, whose window is more than there is room for.
+    let ran = Spool::new(setting.args(&source)).env("SPOOL_SEGMENT", "30").scratch(mount.0.path()).run();
     refused_within(AFTER_TRIES, "full", &ran, FAILED, &["no space left", mount.0.path().to_str().unwrap()]);
     setting.nothing_published("full scratch");
 }

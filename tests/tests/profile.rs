@@ -73,7 +73,8 @@ fn what_was_encoded_tells_what_the_next_will_take() {
     let prediction = plan(&source, &state);
     assert_eq!(prediction["fitted_rows"], 5, "{prediction}");
     let number = |name: &str| prediction[name].as_f64().unwrap();
-    assert!(number("cpu_s") > 0.0 && number("wall_s") < number("cpu_s"), "{prediction}");
+    // How long rows take beside other work is learned too, so that no more is sure.
+    assert!(number("cpu_s") > 0.0 && number("wall_s") > 0.0, "{prediction}");
     assert!(number("read_bytes") > 0.0 && number("written_bytes") > 0.0, "{prediction}");
     // What is done already teaches nothing.
     transcode(&source, &folder.path().join("out"), &state, &[]);

@@ -41,7 +41,7 @@ impl Setting {
 
     fn spool(&self, destination: &Path, rungs: &str) -> Spool {
         let (source, destination) = (self.source.to_str().unwrap(), destination.to_str().unwrap());
-        // One slot: rows run one after the other, sound first.
+        // One slot: rows run one after the other, sound last, for it takes the least.
         let args =
             ["transcode", source, "-o", destination, "--ladder", rungs, "--segment", "4", "--slots", "1", "--output", "json"];
         Spool::new(args).env("SPOOL_FFMPEG", self.ffmpeg.path())
@@ -53,14 +53,14 @@ impl Setting {
         ran
     }
 
-    /// Starts a job of one row of sound and four of pictures at two rungs, and waits until sound and the first row of pictures are done
-    /// and FFmpeg is in the middle of the second.
+    /// Starts a job of one row of sound and four of pictures at two rungs, and waits until two rows of pictures are done and FFmpeg is in
+    /// the middle of the third.
     fn half(&self, with: impl FnOnce(Spool) -> Spool) -> Running {
         self.ffmpeg.slow_after(2);
         let running = with(self.spool(&self.out, RUNGS)).start();
         until("half of the job", SOON, || {
             let encoding = processes_in(running.scratch.path()).iter().any(|line| line.contains("-readrate"));
-            (folder::records(&self.out).len() == 3 && encoding).then_some(())
+            (folder::records(&self.out).len() == 4 && encoding).then_some(())
         });
         assert_eq!(self.ffmpeg.encodes().len(), 3);
         running
@@ -72,7 +72,7 @@ impl Setting {
         self.ffmpeg.hurry();
         self.ffmpeg.forget();
         let ran = with(self.spool(&self.out, RUNGS)).ok();
-        assert_eq!(ran.tally(), (2 * (PICTURE_ROWS - 1), 3));
+        assert_eq!(ran.tally(), (1 + 2 * (PICTURE_ROWS - 2), 4));
         let encodes = self.ffmpeg.encodes();
         assert_eq!(encodes.len() as u64, PICTURE_ROWS - 1, "{encodes:#?}");
         let whole = self.folder.path().join("whole");
@@ -153,6 +153,34 @@ fn a_killed_job_goes_on_where_it_stopped_and_leaves_nothing_behind() {
 
     let ran = setting.resumes(|spool| spool.scratch(scratch.path()));
     ran.leaves_nothing();
+}
+
+#[test]
+fn a_live_playlist_only_grows_though_its_writer_is_killed() {
+    let setting = Setting::new();
+    // Sound and two rows of pictures are done; the third waits.
+    setting.ffmpeg.hold(4);
+    let live = |spool: Spool| spool.env("SPOOL_LIVE", "true");
+    let running = live(setting.spool(&setting.out, RUNGS)).start();
+    let read = || std::fs::read_to_string(setting.out.join("90p/live.m3u8")).unwrap_or_default();
+    until("two rows that can be played", SOON, || (read().matches(".m4s").count() == 2).then_some(()));
+    running.signal(Signal::SIGKILL);
+    running.wait();
+
+    setting.ffmpeg.release();
+    let before = read();
+    let (mut seen, mut running) = (vec![before.clone()], live(setting.spool(&setting.out, RUNGS)).start());
+    while running.child.try_wait().unwrap().is_none() {
+        let now = read();
+        if seen.last() != Some(&now) {
+            seen.push(now);
+        }
+    }
+    let ran = running.wait();
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    seen.push(read());
+    assert!(seen.windows(2).all(|pair| pair[1].starts_with(&pair[0])), "{seen:#?}");
+    assert!(before.len() < seen[seen.len() - 1].len() && seen[seen.len() - 1].ends_with("#EXT-X-ENDLIST\n"), "{seen:#?}");
 }
 
 #[test]

@@ -78,7 +78,7 @@ pub(super) struct Setting {
     source: PathBuf,
     /// The commands that Spool ran, one to a file, each with its window.
     pieces: PathBuf,
-    cores: usize,
+    slots: usize,
     /// What all FFmpegs are run by.
     pub(super) timed: Timed,
     /// The fastest of [`THREADS`].
@@ -102,9 +102,9 @@ impl Setting {
             pieces = pieces.display(),
         );
         write_program(&wrapper, &script);
-        let cores = std::thread::available_parallelism().unwrap().get();
+        let slots = std::thread::available_parallelism().unwrap().get();
         let timed = Timed::in_folder(&folder.join("timed"));
-        let mut setting = Self { source: source.to_owned(), pieces, cores, timed, threads: THREADS[0] };
+        let mut setting = Self { source: source.to_owned(), pieces, slots, timed, threads: THREADS[0] };
         setting.threads = setting.fastest(folder);
         let mut args: Vec<OsString> = words(&["env"]);
         args.push(format!("SPOOL_FFMPEG={}", wrapper.display()).into());
@@ -173,10 +173,10 @@ impl Setting {
     }
 
     fn shell(&self) -> Vec<OsString> {
-        // Sound first, as Spool does: it is the smallest command.
-        let script = "ls -S -r \"$0\"/*/command | xargs -P \"$1\" -n 1 bash -e";
+        // Sound last: it is the smallest command.
+        let script = "ls -S \"$0\"/*/command | xargs -P \"$1\" -n 1 bash -e";
         let mut args = words(&["bash", "-c", script]);
-        args.extend([self.pieces.clone().into(), self.cores.to_string().into()]);
+        args.extend([self.pieces.clone().into(), self.slots.to_string().into()]);
         args
     }
 
@@ -184,7 +184,7 @@ impl Setting {
         let bench = Path::new(env!("CARGO_MANIFEST_DIR"));
         let packages = bench.join("../.cache/python-bench");
         let mut args = words(&["env", &format!("PYTHONPATH={}", packages.display()), "python3"]);
-        args.extend([bench.join("spark.py").into(), self.cores.to_string().into()]);
+        args.extend([bench.join("spark.py").into(), self.slots.to_string().into()]);
         args.extend(more.iter().cloned());
         args
     }

@@ -1,4 +1,4 @@
-//! `spool plan`: which rows would a video become, at which rungs, and what would be read?
+//! `spool plan`: which rows would a video become, at which rungs, what would be read, and what will it take?
 
 use serde::Serialize;
 use spool_media::{
@@ -37,6 +37,7 @@ pub struct Planned {
 pub async fn run(global: &Global, args: Plan) -> Result<(), CliError> {
     let ladder = Ladder::parse(&args.ladder).map_err(|e| CliError::Usage(format!("--ladder: {e}")))?;
     let lengths = Lengths::new(args.cut.segment(false), args.cut.media_segment).map_err(|e| CliError::Usage(e.to_string()))?;
+    let cancel = local::interrupt();
     let machine = local::machine(global)?;
     let title = titles::open(&machine, &args.source).await?;
     let renditions = match &title.probe.video {
@@ -44,12 +45,17 @@ pub async fn run(global: &Global, args: Plan) -> Result<(), CliError> {
         None => Vec::new(),
     };
     let rows = plan::rows(&title, lengths)?;
-    let changes = samples::changes(&machine, &title, &ladder).await;
+    // What is encoded to look at it is not needed to plan.
+    let planning_bytes = title.reader.bytes_read();
+    let changes = tokio::select! {
+        changes = samples::changes(&machine, &title, &ladder) => changes,
+        () = cancel.cancelled() => return Err(CliError::interrupted()),
+    };
     let work = rows.iter().map(|row| Work::of(&title, row, &ladder, changes.as_ref())).collect::<Result<Vec<_>, _>>()?;
     let planned = Planned {
         source: title.source.shown(),
         bytes: title.source.bytes,
-        planning_bytes: title.reader.bytes_read(),
+        planning_bytes,
         reading: titles::reading(&title),
         segments: rows.iter().map(Segment::without_secrets).collect(),
         renditions,

@@ -4,7 +4,6 @@ use std::{collections::HashSet, sync::Arc, time::Instant};
 
 use futures::{StreamExt, TryStreamExt};
 use spool_media::{
-    ffmpeg,
     ladder::Ladder,
     live::LIVE,
     machine::{Event, Machine},
@@ -70,7 +69,7 @@ pub async fn run(global: &Global, args: Transcode) -> Result<(), CliError> {
     };
     let jobs = tokio::select! {
         jobs = profile.stage(CHECKING, prepare) => jobs?,
-        () = cancel.cancelled() => return Err(interrupted()),
+        () = cancel.cancelled() => return Err(CliError::interrupted()),
     };
     let cluster = profile.stage("starting the engine", Cluster::here(&machine, args.engine.share)).await?;
     transcode(global, &args, cluster, &jobs, &cancel, &profile).await
@@ -236,10 +235,6 @@ fn destinations(args: &Transcode) -> Result<Vec<String>, CliError> {
             }
         })
         .collect()
-}
-
-fn interrupted() -> CliError {
-    spool_media::Error::from(ffmpeg::Error::Canceled { program: ffmpeg::Program::Ffmpeg }).into()
 }
 
 #[cfg(test)]

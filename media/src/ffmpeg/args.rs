@@ -14,15 +14,15 @@ pub use self::{
 /// The most pixels of a decoded frame, 8192 x 8192: a source may change its size after it was probed.
 const PIXELS_MAX: &str = "67108864";
 
-/// How any run begins: deaf and reporting.
+/// How any run begins: quiet, deaf, and reporting.
 fn preamble() -> Vec<OsString> {
     words(&[
         // Nothing is asked and nothing read from stdin; the banner would fill the stderr tail.
         "-nostdin",
         "-hide_banner",
-        // What goes wrong, and what encoders tell of themselves, each line with its level; the status line is for terminals.
+        // What goes wrong and nothing else; the status line is for terminals.
         "-loglevel",
-        "level+info",
+        "error",
         "-nostats",
         // Machine-readable progress on stdout, twice a second.
         "-progress",

@@ -38,5 +38,5 @@ pub async fn version(tools: &Tools, program: Program, scratch: &Path) -> Result<
 
 async fn ask(tools: &Tools, program: Program, scratch: &Path, arguments: &str) -> Result<Vec<u8>, Error> {
     let args: Vec<OsString> = arguments.split(' ').map(OsString::from).collect();
-    Job { tools, program, args: &args, scratch, limits: LIMITS, cancel: &CancellationToken::new() }.capture().await
+    Job { tools, program, args: &args, scratch, limits: LIMITS, cancel: &CancellationToken::new(), encoders: 0 }.capture().await
 }

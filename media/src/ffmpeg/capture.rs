@@ -2,8 +2,6 @@
 
 use std::collections::VecDeque;
 
-use super::x264;
-
 /// The longest line that [`Lines`] gives out; ffprobe's packet lines are under 300 bytes unless side data is asked for.
 pub const LINE_BYTES_MAX: usize = 4096;
 /// The end of stderr that is kept: FFmpeg explains itself in its last lines.
@@ -43,70 +41,28 @@ impl Lines {
     }
 }
 
-/// The end of what a program complains of, and what its encoders told beside it.
+/// The last bytes of a stream.
 #[derive(Debug, Default)]
 pub(super) struct Tail {
-    lines: Lines,
     bytes: VecDeque<u8>,
-    reports: x264::Reports,
 }
 
 impl Tail {
     pub(super) fn push(&mut self, bytes: &[u8]) {
-        let Self { lines, bytes: kept, reports } = self;
-        lines.push(bytes, |line| match leveled(line) {
-            Leveled::Remark { from, text } => reports.take(from, text),
-            Leveled::Complaint { before, text } => {
-                kept.extend(before.iter().chain(text).chain(b"\n"));
-                let excess = kept.len().saturating_sub(TAIL_BYTES_MAX);
-                kept.drain(..excess);
-            }
-        });
+        let kept = &bytes[bytes.len().saturating_sub(TAIL_BYTES_MAX)..];
+        let excess = (self.bytes.len() + kept.len()).saturating_sub(TAIL_BYTES_MAX);
+        self.bytes.drain(..excess);
+        self.bytes.extend(kept);
     }
 
     /// The last lines, fit for a terminal: a source's own text in them may hold escape sequences.
     pub(super) fn text(&self) -> String {
-        let bytes: Vec<u8> = self.bytes.iter().copied().chain(self.lines.partial.iter().copied()).collect();
+        let bytes: Vec<u8> = self.bytes.iter().copied().collect();
         let text = String::from_utf8_lossy(&bytes);
         let lines: Vec<&str> = text.trim().lines().collect();
         let kept = &lines[lines.len().saturating_sub(TAIL_LINES_MAX)..];
         kept.join("\n").chars().map(|c| if c.is_control() && c != '\n' { '?' } else { c }).collect()
     }
-
-    /// What each encoder told at its end, in the order in which they began.
-    pub(super) fn reports(self) -> Vec<x264::Report> {
-        self.reports.into_vec()
-    }
-}
-
-/// A line of a program's, by what it is worth.
-#[derive(Debug, PartialEq)]
-enum Leveled<'a> {
-    /// What a person wants to read: without its level, as if none had been asked for.
-    Complaint { before: &'a [u8], text: &'a [u8] },
-    /// What FFmpeg says on the way, and which of its parts.
-    Remark { from: &'a [u8], text: &'a [u8] },
-}
-
-/// Tells lines of `-loglevel level+info` apart: `[libx264 @ 0x5581e0] [info] text`. What has no level is a complaint: other programs have
-/// none, nor has the second line of a message.
-fn leveled(line: &[u8]) -> Leveled<'_> {
-    let mut at = 0;
-    // Up to two names of parts: one within another.
-    while let Some(end) = line[at..].strip_prefix(b"[").and_then(|rest| rest.iter().position(|&byte| byte == b']')) {
-        let (name, next) = (&line[at + 1..=at + end], at + end + 3);
-        match name {
-            b"info" | b"warning" | b"verbose" => {
-                return Leveled::Remark { from: &line[..at], text: line.get(next..).unwrap_or_default() };
-            }
-            b"error" | b"fatal" | b"panic" => {
-                return Leveled::Complaint { before: &line[..at], text: line.get(next..).unwrap_or_default() };
-            }
-            _ if next < line.len() && name.windows(5).any(|part| part == b" @ 0x") => at = next,
-            _ => break,
-        }
-    }
-    Leveled::Complaint { before: b"", text: line }
 }
 
 #[cfg(test)]
@@ -146,22 +102,5 @@ mod tests {
         let text = tail.text();
         assert_eq!(text.lines().count(), TAIL_LINES_MAX);
         assert!(text.ends_with("line 99999\ntitle: ?[2Jgone"));
-    }
-
-    #[test]
-    fn remarks_are_no_complaints() {
-        let mut tail = Tail::default();
-        tail.push(b"[libx264 @ 0x55] [info] frame P:10    Avg QP:24.94  size:  8701\n[mov @ 0x1] [h264 @ 0x2] [error] no frame!\n");
-        tail.push(
-            b"[warning] deprecated\n[fatal] gone: [info] is a name\nplain [info] words\n[AVIOContext @ 0x3] Statistics\n[error",
-        );
-        assert_eq!(
-            tail.text(),
-            "[mov @ 0x1] [h264 @ 0x2] no frame!\ngone: [info] is a name\nplain [info] words\n[AVIOContext @ 0x3] Statistics\n[error"
-        );
-        assert_eq!(tail.reports().len(), 1);
-        for line in ["", "[", "[]", "[info]", "[x @ 0x1]", "[x @ 0x1] ", "[x @ 0x1] [error]"] {
-            leveled(line.as_bytes());
-        }
     }
 }

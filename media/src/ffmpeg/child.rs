@@ -2,7 +2,7 @@
 //!
 //! Why a thread and not tokio's child: the kernel's death signal (`setpriv --pdeathsig`) fires when the *thread* that started the
 //! program ends, and runtime threads come and go; and a tokio child that is dropped is reaped only while some runtime still runs.
-//! The owner lives exactly as long as its program. There are never more programs than slots, so the threads are few.
+//! The owner lives exactly as long as its program. There are hardly more programs than slots, so the threads are few.
 //!
 //! How a program is kept from outliving us, and what was measured: FFmpeg 5.1 ignores `SIGPIPE` and a broken progress pipe, and takes
 //! the end of its stdin for nothing, so it encodes on after its parent was killed with `SIGKILL`. Through `setpriv --pdeathsig KILL` it
@@ -74,7 +74,14 @@ struct Group {
 type Started = (KillOnDrop, std::process::ChildStdout, std::process::ChildStderr);
 
 /// Starts a program in a process group of its own, in the folder `scratch`, with an environment that holds no secret.
-pub(super) async fn start(tools: &Tools, program: Program, args: &[OsString], scratch: &Path) -> Result<Child, Error> {
+/// With `report` what FFmpeg has to say besides errors goes to a file in that folder.
+pub(super) async fn start(
+    tools: &Tools,
+    program: Program,
+    args: &[OsString],
+    scratch: &Path,
+    report: Option<&str>,
+) -> Result<Child, Error> {
     let path = tools.path(program);
     if !path.exists() {
         let variable = if program == Program::Ffmpeg { "SPOOL_FFMPEG" } else { "SPOOL_FFPROBE" };
@@ -91,7 +98,9 @@ pub(super) async fn start(tools: &Tools, program: Program, args: &[OsString], sc
         .env("LC_ALL", "C")
         .env("HOME", scratch)
         .env("TMPDIR", scratch)
-        .envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+        .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+        // 32 is the level "info". Not by -loglevel: there the texts of a source would stand among FFmpeg's complaints.
+        .envs(report.map(|name| ("FFREPORT", format!("file={name}:level=32"))));
     let (started_tx, started_rx) = oneshot::channel();
     let (exit_tx, exit_rx) = oneshot::channel();
     let failed = |source| Error::Start { program, source };

@@ -16,10 +16,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::{
-    Error, Program, Progress, ProgressParser, Report, Tools,
+    Error, Program, Progress, ProgressParser, Tools,
     capture::Tail,
     child::{self, Child, Exit},
     diagnosis::diagnose,
+    x264::{self, Report},
 };
 
 /// Bytes read from a pipe at once: a pipe of Linux holds 64 KiB.
@@ -94,6 +95,8 @@ pub struct Job<'a> {
     pub limits: Limits,
     /// Ends it when asked.
     pub cancel: &'a CancellationToken,
+    /// Encoders of x264 that it is to tell of at its end.
+    pub encoders: usize,
 }
 
 /// A program that succeeded, or that was ended because [`Heard::Enough`] was heard.
@@ -105,7 +108,7 @@ pub struct Finished {
     pub cpu: Option<Duration>,
     /// The end of what it complained of on stderr; often empty.
     pub stderr_tail: String,
-    /// What its encoders told, in the order of its outputs: of x264 alone, and only if it ended by itself.
+    /// What its encoders told, in the order of its outputs: of [`Job::encoders`] or, where they are not told of, none.
     pub reports: Vec<Report>,
 }
 
@@ -123,7 +126,8 @@ impl Job<'_> {
             return Err(Error::Canceled { program });
         }
         let started = Instant::now();
-        let mut child = child::start(self.tools, program, self.args, self.scratch).await?;
+        let report = (self.encoders > 0).then_some(x264::REPORT);
+        let mut child = child::start(self.tools, program, self.args, self.scratch, report).await?;
         let mut tail = Tail::default();
         let outcome = self.watch(&mut child, started, &mut tail, &mut listen).await;
         let exit = match outcome {
@@ -141,8 +145,8 @@ impl Job<'_> {
         match diagnose(program, exit.status, tail.text(), self.scratch) {
             Some(error) => Err(error),
             None => {
-                let (wall, cpu, stderr_tail) = (started.elapsed(), exit.cpu, tail.text());
-                Ok(Finished { wall, cpu, stderr_tail, reports: tail.reports() })
+                let reports = x264::read(self.scratch, self.encoders).await;
+                Ok(Finished { wall: started.elapsed(), cpu: exit.cpu, stderr_tail: tail.text(), reports })
             }
         }
     }
@@ -180,6 +184,9 @@ impl Job<'_> {
                         return Err(Error::TooMuchOutput { program, limit_bytes: limits.stdout_bytes });
                     }
                     match if read > 0 { listen(&out[..read]) } else { Heard::Nothing } {
+                        Heard::Progress if x264::is_too_long(self.scratch) => {
+                            return Err(Error::TooMuchOutput { program, limit_bytes: x264::REPORT_BYTES_MAX });
+                        }
                         Heard::Progress => stall = Instant::now() + limits.stall,
                         Heard::Nothing => {}
                         Heard::Enough => return Ok(None),

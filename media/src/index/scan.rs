@@ -93,7 +93,7 @@ pub async fn scan(tools: &Tools, path: &Path, demuxer: &str, limits: &Limits, ca
     let args = args(path, demuxer);
     let scratch = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let of_run = ffmpeg::Limits { deadline: limits.deadline, stall: limits.stall, stdout_bytes: STDOUT_BYTES_MAX };
-    let job = Job { tools, program: Program::Ffprobe, args: &args, scratch, limits: of_run, cancel };
+    let job = Job { tools, program: Program::Ffprobe, args: &args, scratch, limits: of_run, cancel, encoders: 0 };
     let (mut lines, mut builder) = (Lines::default(), Builder::new(*limits));
     job.run(|bytes| {
         lines.push(bytes, |line| builder.take(line));

@@ -50,8 +50,9 @@ fn a_short_title_is_cut_into_several_segments_unless_told() {
     let seconds = |title: u64, lengths: Lengths| {
         cut(&grid(25, 1, title * 25), &[], lengths).unwrap().iter().map(|cut| cut.frames / 25).collect::<Vec<_>>()
     };
-    assert_eq!(seconds(60, Lengths::default()), [12; 5]);
-    assert_eq!(seconds(120, Lengths::default()), [24; 5]);
+    assert_eq!(seconds(60, Lengths::default()), [16, 16, 16, 12]);
+    assert_eq!(seconds(120, Lengths::default()), [28, 28, 28, 36]);
+    assert_eq!(seconds(30, Lengths::default()), [8, 8, 8, 6]);
     assert_eq!(seconds(12, Lengths::default()), [4; 3], "as many as there are media segments");
     assert_eq!(seconds(3, Lengths::default()), [3]);
     assert_eq!(seconds(60, Lengths::new(Some(30.0), 4.0).unwrap()), [28, 32]);

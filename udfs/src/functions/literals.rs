@@ -27,9 +27,9 @@ impl Literals<'_> {
         }
     }
 
-    /// The number at this position; `default` where the call ends before it.
+    /// The number at this position; `None` where the call ends before it, or where it is NULL.
     pub(crate) fn number(&self, position: usize, name: &str) -> Result<Option<f64>> {
-        let Some(value) = self.literal(position, name)?.filter(|value| **value != ScalarValue::Null) else { return Ok(None) };
+        let Some(value) = self.literal(position, name)?.filter(|value| !value.is_null()) else { return Ok(None) };
         match value.cast_to(&datafusion::arrow::datatypes::DataType::Float64) {
             Ok(ScalarValue::Float64(Some(number))) if value.data_type().is_numeric() => Ok(Some(number)),
             _ => Err(refusal(format!("{name} must be a number: write {}", self.usage))),

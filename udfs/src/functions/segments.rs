@@ -46,11 +46,11 @@ static COLUMNS: LazyLock<Fields> = LazyLock::new(|| {
     argument(name = "source", description = "Path or URI of the video: a literal."),
     argument(
         name = "seconds",
-        description = "About how long a segment is; unless given or where it is NULL 30, or a fifth of the title if that is shorter. Boundaries move to where little must be decoded twice."
+        description = "About how long a segment is: 30, or a quarter of a title that is short, unless given (or NULL). Boundaries move to where little must be decoded twice."
     ),
     argument(
         name = "media_segment_seconds",
-        description = "Length of an HLS media segment; 4 unless given, rounded to whole frames."
+        description = "Length of an HLS media segment: 4 unless given (or NULL), rounded to whole frames."
     )
 )]
 #[derive(Debug)]

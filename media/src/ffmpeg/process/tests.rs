@@ -59,6 +59,7 @@ impl Case {
             scratch: self.scratch.path(),
             limits,
             cancel: &self.cancel,
+            encoders: 0,
         }
     }
 }
@@ -276,6 +277,7 @@ fn a_killed_parent_takes_its_ffmpeg_along() {
             scratch: Path::new(&scratch),
             limits: GENEROUS,
             cancel: &cancel,
+            encoders: 0,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(job.run(|_| Heard::Progress)).unwrap();
