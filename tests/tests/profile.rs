@@ -44,6 +44,8 @@ fn a_profile_accounts_for_the_time_of_all_slots() {
     assert!((share - 1.0).abs() < 1e-6, "{profile}");
     assert!(micros("steps", "encoding") > 0 && micros("steps", "starting FFmpeg") > 0, "{profile}");
     assert!(profile["ffmpeg_cpu_us"].as_u64().unwrap() > 0, "{profile}");
+    // Its rows begin at keyframes of the source.
+    assert_eq!(profile["preroll_frames"], 0, "{profile}");
 
     let trace: Value = serde_json::from_slice(&std::fs::read(trace).unwrap()).unwrap();
     let count = |name: &str| trace["traceEvents"].as_array().unwrap().iter().filter(|event| event["name"] == name).count();
