@@ -254,12 +254,10 @@ impl Costs {
 
     /// How many times slower this machine is than the one that the weights begin with: the factor for all of them that fits best.
     fn speed(&self) -> f64 {
-        let (mut squares, mut sum) = (0.0, 0.0);
-        for row in 0..WEIGHTS {
-            sum += self.sums[row] * BEGIN[row];
-            squares += (0..WEIGHTS).map(|column| self.products[row][column] * BEGIN[row] * BEGIN[column]).sum::<f64>();
-        }
-        let speed = sum / squares;
+        let times_begin =
+            |values: &[f64; WEIGHTS]| std::iter::zip(values, BEGIN).map(|(value, weight)| value * weight).sum::<f64>();
+        let squares = times_begin(&self.products.map(|row| times_begin(&row)));
+        let speed = times_begin(&self.sums) / squares;
         if speed.is_finite() { speed.clamp(1.0 / INCREDIBLE, INCREDIBLE) } else { 1.0 }
     }
 }
