@@ -58,8 +58,8 @@ fn state_folder() -> Option<PathBuf> {
     Some(state.join("spool"))
 }
 
-/// Segments that are encoded at a time: as many as cores allow. One more would fill the gaps while a row is fetched or stored, but three
-/// FFmpegs on two cores took 5% more processor time than two.
+/// Segments that are encoded at a time: as many as cores allow. One more would fill the gaps while a row is fetched or stored, but was no
+/// faster (docs/decisions/0009).
 pub fn slots(share: Share) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     share.slots.map_or_else(|| (cores / share.threads as usize).max(1), usize::from)
