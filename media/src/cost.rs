@@ -216,7 +216,7 @@ impl Costs {
         self.rows += 1;
     }
 
-    /// Seconds that a row takes for each of processor time; what is not known yet is that a row has its threads for itself.
+    /// Seconds that a row takes for each of processor time. Before any row has shown it: as if it had its threads for itself.
     fn wall_per_cpu(&self, threads: u32) -> f64 {
         if self.rows == 0 { 1.0 / f64::from(threads.max(1)) } else { self.wall_s / self.cpu_s.max(f64::MIN_POSITIVE) }
     }
