@@ -3,6 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use spool_media::{
+    grid::MAX_TITLE_SECONDS,
+    limits::{Limits, PIXELS_MAX, STREAMS_MAX},
+};
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 job failed, 2 usage, 3 not found, 4 not allowed, \
 5 cluster unreachable, 130 interrupted.";
@@ -23,6 +27,21 @@ pub struct Global {
     /// Folder for intermediate files; the system's temporary folder unless given.
     #[arg(long, global = true, env = "SPOOL_SCRATCH", value_name = "FOLDER", help_heading = "Global options")]
     pub scratch: Option<PathBuf>,
+    /// What FFmpeg is kept from, which reads strangers' files: other files, the network and other programs, or nothing but its limits.
+    #[arg(long, global = true, env = "SPOOL_SANDBOX", value_enum, default_value_t = Sandbox::On, help_heading = "Global options")]
+    pub sandbox: Sandbox,
+    /// Folders with libraries that FFmpeg needs, where they are neither the system's nor beside it.
+    #[arg(
+        long,
+        global = true,
+        env = "SPOOL_SANDBOX_LIBRARIES",
+        value_name = "FOLDER:FOLDER",
+        value_delimiter = ':',
+        help_heading = "Global options"
+    )]
+    pub sandbox_libraries: Vec<PathBuf>,
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// Log more: -v what Spool does, -vv also what the engine does.
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
     pub verbose: u8,
@@ -32,6 +51,58 @@ pub struct Global {
     /// Log filter in tracing's syntax, such as `spool_media=debug`.
     #[arg(long, global = true, env = "SPOOL_LOG", value_name = "FILTER", help_heading = "Global options")]
     pub log: Option<String>,
+}
+
+/// What is taken for a video, and what may be spent on it.
+#[derive(Debug, Clone, Copy, Args)]
+#[command(next_help_heading = "Limits of sources")]
+pub struct LimitArgs {
+    /// Pixels of a frame.
+    #[arg(long, global = true, env = "SPOOL_MAX_PIXELS", value_name = "PIXELS", default_value_t = Limits::default().pixels, value_parser = clap::value_parser!(u64).range(1..=PIXELS_MAX))]
+    pub max_pixels: u64,
+    /// Length of a source.
+    #[arg(long, global = true, env = "SPOOL_MAX_DURATION", value_name = "SECONDS", default_value_t = Limits::default().duration_s, value_parser = clap::value_parser!(u64).range(1..=u64::from(MAX_TITLE_SECONDS)))]
+    pub max_duration: u64,
+    /// Streams of a source.
+    #[arg(long, global = true, env = "SPOOL_MAX_STREAMS", value_name = "STREAMS", default_value_t = Limits::default().streams as u64, value_parser = clap::value_parser!(u64).range(1..=STREAMS_MAX as u64))]
+    pub max_streams: u64,
+    /// Frames per second.
+    #[arg(long, global = true, env = "SPOOL_MAX_FPS", value_name = "FPS", default_value_t = Limits::default().fps, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_fps: u32,
+    /// Seconds that encoding may take for each second of media.
+    #[arg(long, global = true, env = "SPOOL_MAX_WORK", value_name = "SECONDS", default_value_t = Limits::default().work, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_work: u32,
+    /// Address space of one FFmpeg.
+    #[arg(long, global = true, env = "SPOOL_MAX_MEMORY", value_name = "MIB", default_value_t = Limits::default().memory_bytes >> 20, value_parser = clap::value_parser!(u64).range(1024..1 << 40))]
+    pub max_memory: u64,
+    /// Largest file that one FFmpeg may write, if its rates allow as much.
+    #[arg(long, global = true, env = "SPOOL_MAX_WRITTEN", value_name = "MIB", default_value_t = Limits::default().written_bytes >> 20, value_parser = clap::value_parser!(u64).range(1..1 << 40))]
+    pub max_written: u64,
+}
+
+impl LimitArgs {
+    /// The same as limits.
+    pub fn limits(self) -> Limits {
+        Limits {
+            pixels: self.max_pixels,
+            duration_s: self.max_duration,
+            streams: usize::try_from(self.max_streams).unwrap_or(STREAMS_MAX),
+            fps: self.max_fps,
+            work: self.max_work,
+            memory_bytes: self.max_memory << 20,
+            written_bytes: self.max_written << 20,
+            ..Limits::default()
+        }
+    }
+}
+
+/// Whether FFmpeg runs in a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Sandbox {
+    /// As far as the kernel can; `spool doctor` tells how far that is.
+    On,
+    /// No more than limits.
+    Off,
 }
 
 /// How logs are written.

@@ -2,11 +2,15 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use spool_media::{ffmpeg::Tools, machine::Machine, store::Stores};
+use spool_media::{
+    ffmpeg::{Confinement, Tools},
+    machine::Machine,
+    store::Stores,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    args::{Global, Share},
+    args::{Global, Sandbox, Share},
     exit::CliError,
 };
 
@@ -39,8 +43,13 @@ pub fn machine_with_slots(global: &Global, share: Share) -> Result<Local, CliErr
 
 fn new_machine(global: &Global) -> Result<Machine, CliError> {
     let scratch: PathBuf = global.scratch.clone().unwrap_or_else(std::env::temp_dir);
-    let tools = Tools::from_env().map_err(spool_media::Error::from)?;
-    let machine = Machine::new(Stores::from_env(), tools, &scratch)?;
+    let confinement = match global.sandbox {
+        Sandbox::On => Confinement::All,
+        Sandbox::Off => Confinement::Limits,
+    };
+    let libraries = global.sandbox_libraries.clone();
+    let tools = Tools { confinement, libraries, ..Tools::from_env().map_err(spool_media::Error::from)? };
+    let machine = Machine::new(Stores::from_env(), tools, &scratch)?.with_limits(global.limits.limits());
     Ok(match state_folder() {
         Some(folder) => machine.with_costs_in(folder.join("costs.json")),
         None => machine,

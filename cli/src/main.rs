@@ -14,6 +14,7 @@ use std::{io::IsTerminal, process::ExitCode};
 use clap::{CommandFactory, Parser};
 
 use args::{Cli, Command};
+use spool_media::ffmpeg::sandbox;
 
 /// Planning and plans on their way are mostly small allocations: the system's allocator took nearly half of a busy scheduler's time. One with
 /// a heap for each thread spent as much on clearing huge pages, for threads that come and go with the rows.
@@ -21,6 +22,11 @@ use args::{Cli, Command};
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
+    // FFmpeg's first instructions are ours: it is what this process is about to become.
+    let mut args = std::env::args_os().skip(1);
+    if args.next().is_some_and(|first| first == sandbox::COMMAND) {
+        return sandbox::main(args);
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

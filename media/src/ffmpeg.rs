@@ -10,6 +10,7 @@ mod child;
 mod diagnosis;
 mod process;
 mod progress;
+pub mod sandbox;
 mod tools;
 mod x264;
 
@@ -21,7 +22,7 @@ pub use self::{
     child::all_gone,
     process::{Encode, Finished, Heard, Job, Limits, encodes_started},
     progress::{Progress, ProgressParser},
-    tools::{Program, Tools},
+    tools::{Confinement, Program, Tools},
     x264::{Pictures, Report},
 };
 use crate::ErrorKind;

@@ -134,6 +134,12 @@ impl Grid {
         frames.and_then(|frames| u64::try_from(frames).ok()).map_or(limit, |frames| frames.min(limit))
     }
 
+    /// Length of the title in whole seconds.
+    pub fn seconds(&self) -> u64 {
+        let seconds = u128::from(self.frames) * u128::from(self.rate.den()) / u128::from(self.rate.num());
+        u64::try_from(seconds).unwrap_or(u64::MAX)
+    }
+
     /// Ticks per second of the output's video track: the smallest multiple of the rate's numerator that is no less than
     /// [`MIN_TIMESCALE`], so that every frame is a whole number of ticks.
     pub fn timescale(&self) -> u32 {

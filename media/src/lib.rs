@@ -12,6 +12,7 @@ pub mod store;
 pub mod grid;
 pub mod index;
 pub mod ladder;
+pub mod limits;
 pub mod probe;
 pub mod segments;
 

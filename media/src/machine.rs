@@ -17,6 +17,7 @@ use crate::{
     ErrorKind, Result,
     cost::Costs,
     ffmpeg::{self, Tools},
+    limits::Limits,
     samples,
     segments::Segment,
     store::Stores,
@@ -48,6 +49,8 @@ pub struct Machine {
     pub stores: Stores,
     /// Its FFmpeg.
     pub tools: Tools,
+    /// What it takes for a video.
+    pub limits: Limits,
     /// The sources it has open.
     pub titles: Titles,
     /// Its name, for part records.
@@ -158,6 +161,7 @@ impl Machine {
             titles: Titles::default(),
             host: nix::unistd::gethostname().map_or_else(|_| "unknown".to_owned(), |name| name.to_string_lossy().into_owned()),
             events: broadcast::channel(EVENT_QUEUE).0,
+            limits: Limits::default(),
             costs: Mutex::default(),
             costs_file: None,
             encoder: OnceCell::new(),
@@ -171,6 +175,12 @@ impl Machine {
     #[must_use]
     pub fn with_slots(self, slots: usize) -> Self {
         Self { slots: Semaphore::new(slots), ..self }
+    }
+
+    /// The same process, with other limits of what it takes.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
     }
 
     /// The same process, with what rows cost kept in a file from one process to the next.

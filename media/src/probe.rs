@@ -11,42 +11,14 @@ pub use self::sniff::{SNIFF_BYTES, Sniffed, sniff};
 use crate::{
     ErrorKind,
     ffmpeg::{self, Job, Program, Tools},
+    limits::Limits,
     time::Rational,
 };
 
-/// Most pixels of a frame: 8192 x 8192, twice the largest format in use (8K).
-pub const PIXELS_MAX: u64 = 8192 * 8192;
-/// Most streams of a source: a cinema master with all its languages has under fifty; a hostile file has thousands.
-pub const STREAMS_MAX: usize = 128;
-/// Most frames per second: slow-motion cameras write 240; timebases taken for rates say 90,000.
-pub const FPS_MAX: u32 = 300;
-/// Most channels of a sound track: 22.2 has 24.
-pub const CHANNELS_MAX: u16 = 64;
 /// ffprobe opens a good file in well under a second; a hostile one must not hold a slot.
 const DEADLINE: Duration = Duration::from_secs(20);
-/// The most JSON that is read: [`STREAMS_MAX`] streams at 4 KiB each, generously.
+/// The most JSON that is read: [`STREAMS_MAX`](crate::limits::STREAMS_MAX) streams at 4 KiB each, generously.
 const JSON_BYTES_MAX: usize = 4 * 1024 * 1024;
-
-/// What is taken for a video at all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Pixels of a frame.
-    pub pixels: u64,
-    /// Streams of the container.
-    pub streams: usize,
-    /// Frames per second.
-    pub fps: u32,
-    /// Channels of a sound track.
-    pub channels: u16,
-    /// How long ffprobe may take.
-    pub deadline: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { pixels: PIXELS_MAX, streams: STREAMS_MAX, fps: FPS_MAX, channels: CHANNELS_MAX, deadline: DEADLINE }
-    }
-}
 
 /// What a source holds.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -128,10 +100,27 @@ pub async fn file(
     let args = ffprobe::args(path, demuxer);
     // ffprobe writes nothing but stdout; its folder is that of the file.
     let scratch = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let limits_of_run = ffmpeg::Limits { deadline: limits.deadline, stall: limits.deadline, stdout_bytes: JSON_BYTES_MAX };
-    let job = Job { tools, program: Program::Ffprobe, args: &args, scratch, limits: limits_of_run, cancel, encoders: 0 };
+    let limits_of_run = ffmpeg::Limits::within(DEADLINE, JSON_BYTES_MAX, limits.memory_bytes);
+    let job = Job {
+        tools,
+        program: Program::Ffprobe,
+        args: &args,
+        scratch,
+        input: Some(path),
+        limits: limits_of_run,
+        cancel,
+        encoders: 0,
+    };
     let json = job.capture().await?;
     ffprobe::parse(&json, limits)
+}
+
+/// Refuses a source that is longer than taken.
+///
+/// # Errors
+/// [`Error::TooLarge`].
+pub fn check_duration(seconds: u64, limits: &Limits) -> Result<(), Error> {
+    ffprobe::within("duration in seconds", seconds, limits.duration_s, Some("--max-duration"))
 }
 
 /// Why a source could not be probed.
@@ -156,7 +145,7 @@ pub enum Error {
     #[error("not a video: no video and no audio stream that ffmpeg can decode")]
     NoTracks,
     /// A source beyond what is taken.
-    #[error("{what} is {value}, the limit is {limit}")]
+    #[error("{what} is {value}, the limit is {limit}{}", option.map(|option| format!(" ({option})")).unwrap_or_default())]
     TooLarge {
         /// What is too large, with its unit.
         what: &'static str,
@@ -164,6 +153,8 @@ pub enum Error {
         value: u64,
         /// How large it may be.
         limit: u64,
+        /// The option that sets it.
+        option: Option<&'static str>,
     },
 }
 

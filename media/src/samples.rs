@@ -40,7 +40,6 @@ pub(crate) const AT_A_TIME: usize = 2;
 
 /// What looking may take, all in all: it is a courtesy, and no reason to wait.
 const PATIENCE: Duration = Duration::from_secs(20);
-const LIMITS: Limits = Limits { deadline: PATIENCE, stall: PATIENCE, stdout_bytes: 1 << 20 };
 
 /// How much of the pictures between keyframes changes.
 #[derive(Debug, Clone, PartialEq)]
@@ -168,12 +167,14 @@ async fn sample(
         media_segment_frames: segment.media_segment_frames,
         source,
         outputs: &outputs,
+        max_pixels: machine.limits.pixels,
         threads: 1,
     });
     let cancel = CancellationToken::new();
-    let (tools, scratch) = (&machine.tools, scratch.path());
+    let (tools, scratch, limits) =
+        (&machine.tools, scratch.path(), Limits::within(PATIENCE, 1 << 20, machine.limits.memory_bytes));
     let encoders = outputs.len();
-    let job = Job { tools, program: Program::Ffmpeg, args: &args, scratch, limits: LIMITS, cancel: &cancel, encoders };
+    let job = Job { tools, program: Program::Ffmpeg, args: &args, scratch, input: Some(&input.path), limits, cancel: &cancel, encoders };
     Ok(job.run(|_| Heard::Nothing).await?.reports)
 }
 

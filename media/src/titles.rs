@@ -164,7 +164,7 @@ async fn look(machine: &Machine, reader: SourceReader) -> Result<Title> {
     };
     let demuxer = probe::sniff(&head)?.demuxer;
     let cancel = CancellationToken::new();
-    let limits = probe::Limits::default();
+    let limits = machine.limits;
     let (index, probe, whole) = match windows(&reader, demuxer).await? {
         Some(index) => {
             let sample = machine.scratch_file("probe", ".mp4")?;
@@ -179,13 +179,14 @@ async fn look(machine: &Machine, reader: SourceReader) -> Result<Title> {
                 (None, None) => download(machine, &reader).await?,
             };
             let probe = probe::file(&machine.tools, whole.as_ref(), Some(demuxer), &limits, &cancel).await?;
-            let limits = index::scan::Limits::default();
+            let scan = index::scan::Limits { memory_bytes: limits.memory_bytes, ..index::scan::Limits::default() };
             let index =
-                index::scan::scan(&machine.tools, whole.as_ref(), demuxer, &limits, &cancel).await.map_err(index::Error::from)?;
+                index::scan::scan(&machine.tools, whole.as_ref(), demuxer, &scan, &cancel).await.map_err(index::Error::from)?;
             (index, probe, Some(whole))
         }
     };
     let grid = grid(&index, &probe, &source.uri)?;
+    probe::check_duration(grid.seconds(), &limits)?;
     Ok(Title { source, probe, index, grid, reader, whole, changes: OnceCell::new() })
 }
 

@@ -17,6 +17,7 @@ use crate::{
     ffmpeg::{
         self, Encode, Job, Limits, Program, Report,
         args::{self, AudioEncode, REORDER_FRAMES, VideoEncode},
+        sandbox::open_written,
     },
     index::Container,
     ladder::{AudioRendition, Ladder, VideoRendition},
@@ -240,6 +241,7 @@ async fn encode(
                 media_segment_frames: segment.media_segment_frames,
                 source: title.probe.video.as_ref().ok_or_else(none)?,
                 outputs: &outputs,
+                max_pixels: machine.limits.pixels,
                 threads: request.threads,
             })
         }
@@ -262,7 +264,8 @@ async fn encode(
             program: Program::Ffmpeg,
             args: &args,
             scratch,
-            limits: Limits::for_encode(media),
+            input: Some(&input.path),
+            limits: Limits::for_encode(media, peak_bps(missing), &machine.limits),
             cancel: &request.cancel,
             encoders: if segment.track == SegmentTrack::Video { missing.len() } else { 0 },
         },
@@ -299,6 +302,15 @@ async fn encode(
     }
     let work = Work::at(title, segment, &renditions, audio_bps)?;
     Ok(timing::Encode { cpu_us, preroll_frames: preroll_frames(title, segment), work, written_bytes: 0 })
+}
+
+/// Bits per second of the largest of these.
+fn peak_bps(missing: &[Missing]) -> u64 {
+    let peak = |missing: &Missing| match &missing.wanted {
+        Wanted::Video(rendition) => rendition.max_bitrate_bps,
+        Wanted::Audio(rendition, _) => rendition.bitrate_bps,
+    };
+    missing.iter().map(peak).max().unwrap_or_default().into()
 }
 
 /// What FFmpeg reads for a row.
@@ -453,7 +465,7 @@ fn package(
     sink: &mpsc::Sender<MediaSegment>,
 ) -> std::result::Result<(cmaf::Init, Duration), cmaf::Error> {
     let (mut begun, mut took) = (Instant::now(), Duration::ZERO);
-    let input = std::io::BufReader::new(std::fs::File::open(file).map_err(cmaf::Error::Read)?);
+    let input = std::io::BufReader::new(open_written(file).map_err(cmaf::Error::Read)?);
     let mut packager = match spec {
         Spec::Video(spec) => cmaf::Packager::video(input, spec)?,
         Spec::Audio(spec) => cmaf::Packager::audio(input, spec)?,

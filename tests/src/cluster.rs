@@ -220,7 +220,8 @@ impl Cluster {
         }
         command.env("SPOOL_SCRATCH", folder.join("scratch")).env("HOME", folder.join("no-home")).env("NO_COLOR", "1");
         if let Some(ffmpeg) = ffmpeg {
-            command.env("SPOOL_FFMPEG", ffmpeg);
+            // What runs in FFmpeg's place keeps notes beside itself.
+            command.env("SPOOL_FFMPEG", ffmpeg).env("SPOOL_SANDBOX", "off");
         }
         if let Some(clock) = &self.clock {
             clock.of(&mut command);

@@ -2,11 +2,15 @@
 
 use std::{path::Path, sync::Arc};
 
-use spool_media::{ffmpeg::Tools, machine::Machine, store::Stores};
+use spool_media::{
+    ffmpeg::{Confinement, Tools},
+    machine::Machine,
+    store::Stores,
+};
 
 #[test]
 fn the_function_reference_is_up_to_date() {
-    let tools = Tools { ffmpeg: "ffmpeg".into(), ffprobe: "ffprobe".into(), setpriv: None };
+    let tools = Tools { ffmpeg: "ffmpeg".into(), ffprobe: "ffprobe".into(), confinement: Confinement::None, libraries: Vec::new() };
     let scratch = tempfile::tempdir().unwrap();
     let machine = Arc::new(Machine::new(Stores::from_env(), tools, scratch.path()).unwrap());
     let text = spool_udfs::reference::markdown(&machine).expect("every function is documented");

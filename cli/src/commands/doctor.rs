@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use spool_media::{
-    ffmpeg::{self, Program},
+    ffmpeg::{self, Confinement, Program, sandbox},
     machine::Machine,
 };
 
@@ -51,6 +51,7 @@ pub async fn run(global: &Global) -> Result<(), CliError> {
             checks.say("ffmpeg", ffmpeg::version(&machine.tools, Program::Ffmpeg, machine.scratch()).await);
             checks.say("encoders", machine.encoder().await.map(|_| "libx264 and aac encode"));
             checks.say("ffprobe", ffmpeg::version(&machine.tools, Program::Ffprobe, machine.scratch()).await);
+            sandbox(&mut checks, &machine).await;
             checks.say("engine", start_engine(&machine, share).await);
         }
     }
@@ -65,6 +66,28 @@ fn scratch(checks: &mut Checks, machine: &Machine) {
         }
         free => checks
             .say("scratch", free.map(|free| format!("{} free in {}", crate::output::bytes(free), machine.scratch().display()))),
+    }
+}
+
+/// What FFmpeg is kept from here. What the kernel lacks makes no machine unfit.
+async fn sandbox(checks: &mut Checks, machine: &Machine) {
+    let tools = &machine.tools;
+    if tools.confinement != Confinement::All {
+        return Checks::warn("sandbox", "off: FFmpeg is kept from nothing but its limits");
+    }
+    if let Some(script) = [&tools.ffmpeg, &tools.ffprobe].into_iter().find(|program| sandbox::is_script(program)) {
+        return Checks::warn("sandbox", format_args!("{} is a script, which cannot be confined", script.display()));
+    }
+    match sandbox::check(tools, machine.scratch()).await {
+        Err(error) => checks.say("sandbox", Err::<&str, _>(error)),
+        Ok(tried) => {
+            let lacks: Vec<&str> = tried.iter().filter(|(_, held)| !held).map(|(what, _)| what.as_str()).collect();
+            if lacks.is_empty() {
+                println!("ok    sandbox: FFmpeg opens its input and its folder, and reaches nothing else");
+            } else {
+                Checks::warn("sandbox", format_args!("this system does not keep FFmpeg to it: {}", lacks.join("; ")));
+            }
+        }
     }
 }
 

@@ -11,9 +11,6 @@ pub use self::{
     video::{REORDER_FRAMES, VideoEncode, encode_video},
 };
 
-/// The most pixels of a decoded frame, 8192 x 8192: a source may change its size after it was probed.
-const PIXELS_MAX: &str = "67108864";
-
 /// How any run begins: quiet, deaf, and reporting.
 fn preamble() -> Vec<OsString> {
     words(&[
@@ -35,8 +32,8 @@ fn preamble() -> Vec<OsString> {
 }
 
 /// Options of the one input, before its `-i`.
-fn input_options(demuxer: &str, threads: u32) -> Vec<OsString> {
-    let threads = threads.to_string();
+fn input_options(demuxer: &str, threads: u32, max_pixels: u64) -> Vec<OsString> {
+    let (threads, max_pixels) = (threads.to_string(), max_pixels.to_string());
     words(&[
         // Local files only, whatever a playlist or a reference inside the file says.
         "-protocol_whitelist",
@@ -48,7 +45,7 @@ fn input_options(demuxer: &str, threads: u32) -> Vec<OsString> {
         &threads,
         // A decompression bomb that changes its size mid-way fails here.
         "-max_pixels",
-        PIXELS_MAX,
+        &max_pixels,
         // The source's own times: the grid counts in them.
         "-copyts",
     ])

@@ -5,9 +5,10 @@ use std::{ffi::OsString, path::Path, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 use super::{Error, Job, Limits, Program, Tools};
+use crate::limits::MEMORY_MAX;
 
 /// Asking a program for its version, or for three tiny frames.
-const LIMITS: Limits = Limits { deadline: Duration::from_secs(30), stall: Duration::from_secs(30), stdout_bytes: 1 << 20 };
+const LIMITS: Limits = Limits::within(Duration::from_secs(30), 1 << 20, MEMORY_MAX);
 
 /// Three tiny frames and a moment of sound through every encoder in use; the output is a hash per packet.
 ///
@@ -38,5 +39,6 @@ pub async fn version(tools: &Tools, program: Program, scratch: &Path) -> Result<
 
 async fn ask(tools: &Tools, program: Program, scratch: &Path, arguments: &str) -> Result<Vec<u8>, Error> {
     let args: Vec<OsString> = arguments.split(' ').map(OsString::from).collect();
-    Job { tools, program, args: &args, scratch, limits: LIMITS, cancel: &CancellationToken::new(), encoders: 0 }.capture().await
+    let cancel = CancellationToken::new();
+    Job { tools, program, args: &args, scratch, input: None, limits: LIMITS, cancel: &cancel, encoders: 0 }.capture().await
 }

@@ -1,15 +1,14 @@
 //! Who owns a started program? A thread of its own, which starts it, waits for it, ends its group and reaps it.
 //!
-//! Why a thread and not tokio's child: the kernel's death signal (`setpriv --pdeathsig`) fires when the *thread* that started the
+//! Why a thread and not tokio's child: the kernel's death signal fires when the *thread* that started the
 //! program ends, and runtime threads come and go; and a tokio child that is dropped is reaped only while some runtime still runs.
 //! The owner lives exactly as long as its program. There are hardly more programs than slots, so the threads are few.
 //!
 //! How a program is kept from outliving us, and what was measured: FFmpeg 5.1 ignores `SIGPIPE` and a broken progress pipe, and takes
-//! the end of its stdin for nothing, so it encodes on after its parent was killed with `SIGKILL`. Through `setpriv --pdeathsig KILL` it
-//! is gone a few milliseconds later. (Only a parent that dies in the millisecond before `setpriv` asks for the signal is missed.)
+//! the end of its stdin for nothing, so it encodes on after its parent was killed with `SIGKILL`. With the death signal, which the
+//! [sandbox](super::sandbox) asks for, it is gone a few milliseconds later.
 
 use std::{
-    ffi::OsString,
     fs, io,
     os::unix::process::CommandExt,
     path::Path,
@@ -36,7 +35,10 @@ use tokio::{
     sync::oneshot,
 };
 
-use super::{Error, Program, Tools};
+use super::{
+    Confinement, Error, Job, Program,
+    sandbox::{self, Sandbox},
+};
 
 /// Ticks per second of the times in `/proc/<pid>/stat`: Linux shows user space 100 everywhere.
 const PROC_TICKS_PER_SECOND: u64 = 100;
@@ -73,21 +75,17 @@ struct Group {
 /// What the owner hands over once the program runs.
 type Started = (KillOnDrop, std::process::ChildStdout, std::process::ChildStderr);
 
-/// Starts a program in a process group of its own, in the folder `scratch`, with an environment that holds no secret.
+/// Starts the program of a job in a process group of its own, in its scratch folder, with an environment that holds no secret.
 /// With `report` what FFmpeg has to say besides errors goes to a file in that folder.
-pub(super) async fn start(
-    tools: &Tools,
-    program: Program,
-    args: &[OsString],
-    scratch: &Path,
-    report: Option<&str>,
-) -> Result<Child, Error> {
+pub(super) async fn start(job: &Job<'_>, report: Option<&str>) -> Result<Child, Error> {
+    let Job { tools, program, scratch, .. } = *job;
     let path = tools.path(program);
     if !path.exists() {
         let variable = if program == Program::Ffmpeg { "SPOOL_FFMPEG" } else { "SPOOL_FFPROBE" };
         return Err(Error::Missing { program: path.display().to_string(), package: "ffmpeg", variable });
     }
-    let mut command = command(tools, path, args);
+    let failed = |source| Error::Start { program, source };
+    let mut command = command(job, path).map_err(failed)?;
     command
         .process_group(0)
         .current_dir(scratch)
@@ -103,7 +101,6 @@ pub(super) async fn start(
         .envs(report.map(|name| ("FFREPORT", format!("file={name}:level=32"))));
     let (started_tx, started_rx) = oneshot::channel();
     let (exit_tx, exit_rx) = oneshot::channel();
-    let failed = |source| Error::Start { program, source };
     thread::Builder::new().name(format!("{program} owner")).spawn(move || own(command, started_tx, exit_tx)).map_err(failed)?;
     let (group, stdout, stderr) = started_rx.await.map_err(|_| failed(io::ErrorKind::Other.into()))?.map_err(failed)?;
     let stdout = ChildStdout::from_std(stdout).map_err(failed)?;
@@ -112,16 +109,33 @@ pub(super) async fn start(
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the one place where processes are started")]
-fn command(tools: &Tools, path: &Path, args: &[OsString]) -> Command {
-    let mut command = if let Some(setpriv) = &tools.setpriv {
-        let mut command = Command::new(setpriv);
-        command.args(["--pdeathsig", "KILL", "--no-new-privs", "--"]).arg(path);
-        command
-    } else {
+fn command(job: &Job<'_>, path: &Path) -> io::Result<Command> {
+    let mut command = if job.tools.confinement == Confinement::None {
         Command::new(path)
+    } else {
+        let mut command = Command::new(sandbox::OWN);
+        command.args([sandbox::COMMAND, &serde_json::to_string(&sandbox(job, path))?]).arg(path);
+        command
     };
-    command.args(args);
-    command
+    command.args(job.args);
+    Ok(command)
+}
+
+/// What a job's program may do.
+fn sandbox(job: &Job<'_>, path: &Path) -> Sandbox {
+    let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
+    Sandbox {
+        parent: i32::try_from(std::process::id()).unwrap_or_default(),
+        confined: job.tools.confinement == Confinement::All && !sandbox::is_script(path),
+        // Named as it is found from there.
+        reads: job.input.map(|input| job.scratch.join(input).into()).into_iter().collect(),
+        libraries: job.tools.libraries.iter().map(|folder| folder.clone().into()).collect(),
+        // ffprobe writes nothing, and its folder may be the source's.
+        writes: (job.program == Program::Ffmpeg).then(|| job.scratch.into()),
+        memory_bytes: job.limits.memory_bytes,
+        cpu_s: job.limits.deadline.as_secs().saturating_mul(cores),
+        file_bytes: job.limits.file_bytes,
+    }
 }
 
 impl KillOnDrop {

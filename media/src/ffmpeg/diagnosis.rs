@@ -1,10 +1,10 @@
 //! What does the end of a program mean? Its exit status and its last words, as an error.
 
-use std::{os::unix::process::ExitStatusExt, path::Path, process::ExitStatus};
+use std::{io, os::unix::process::ExitStatusExt, path::Path, process::ExitStatus};
 
 use nix::sys::signal::Signal;
 
-use super::{Error, Program};
+use super::{Error, Program, sandbox};
 use crate::ErrorKind;
 
 /// Words of FFmpeg and libc that mean this machine, not the source.
@@ -28,11 +28,18 @@ pub(super) fn diagnose(program: Program, status: ExitStatus, stderr_tail: String
     if stderr_tail.contains("No space left on device") || stderr_tail.contains("Disk quota exceeded") {
         return Some(Error::NoSpace { scratch: scratch.to_owned() });
     }
+    // The second is the loader's, for want of a library.
+    if [sandbox::FAILED, sandbox::NO_LIBRARY].into_iter().any(|code| status.code() == Some(code.into())) {
+        return Some(Error::Start { program, source: io::Error::other(stderr_tail) });
+    }
     if let Some(number) = status.signal() {
         let signal = Signal::try_from(number).map_or_else(|_| format!("signal {number}"), |signal| signal.as_str().to_owned());
         // A crash in a decoder comes from the source's bytes and comes again; anything else is somebody's kill.
         let crashed = [Signal::SIGSEGV, Signal::SIGABRT, Signal::SIGBUS, Signal::SIGFPE, Signal::SIGILL].map(|s| s as i32);
-        return Some(if crashed.contains(&number) {
+        return Some(if number == Signal::SIGXFSZ as i32 {
+            let status = "a file larger than its media can be, or than --max-written (SIGXFSZ)".to_owned();
+            Error::Ffmpeg { program, status, stderr_tail, kind: ErrorKind::BadInput }
+        } else if crashed.contains(&number) {
             Error::Ffmpeg { program, status: format!("a crash ({signal})"), stderr_tail, kind: ErrorKind::BadInput }
         } else {
             Error::Killed { program, signal, stderr_tail }
@@ -78,6 +85,9 @@ mod tests {
         assert_eq!(kind(1 << 8, "Unrecognized option 'fps_mode'."), ErrorKind::Bug);
         assert_eq!(kind(9, ""), ErrorKind::Transient);
         assert_eq!(kind(11, ""), ErrorKind::BadInput);
+        assert_eq!(kind(25, ""), ErrorKind::BadInput);
+        assert_eq!(kind(127 << 8, "error while loading shared libraries: libx264.so"), ErrorKind::Transient);
+        assert_eq!(kind(126 << 8, "error: cannot start the program"), ErrorKind::Transient);
         assert_eq!(kind(1 << 8, "Unknown encoder 'libx264'"), ErrorKind::BadInput);
     }
 

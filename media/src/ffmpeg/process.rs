@@ -22,6 +22,7 @@ use super::{
     diagnosis::diagnose,
     x264::{self, Report},
 };
+use crate::limits;
 
 /// Bytes read from a pipe at once: a pipe of Linux holds 64 KiB.
 const READ_BYTES: usize = 64 * 1024;
@@ -34,8 +35,8 @@ const DRAIN_WAIT: Duration = Duration::from_secs(30);
 const DRAIN_BYTES: usize = 1 << 20;
 /// Starting, opening the source and closing the outputs, on a busy machine.
 const DEADLINE_BASE: Duration = Duration::from_secs(300);
-/// Encoding time granted per second of media: a 4K ladder on one slow core was seen at 1/20 of real time.
-const DEADLINE_PER_MEDIA_SECOND: u32 = 100;
+/// Bytes of a file besides encoded media: reports, headers, indices.
+const FILE_BYTES: u64 = 512 << 20;
 /// An encode without a frame for so long is stuck. Long, because it decodes from a keyframe and fills x264's lookahead first.
 const STALL: Duration = Duration::from_secs(180);
 
@@ -55,17 +56,26 @@ pub struct Limits {
     pub stall: Duration,
     /// Bytes on its stdout.
     pub stdout_bytes: usize,
+    /// Bytes of its address space.
+    pub memory_bytes: u64,
+    /// Bytes of the largest file that it may write.
+    pub file_bytes: u64,
 }
 
 impl Limits {
-    /// What encoding so much media may take.
-    pub fn for_encode(media: Duration) -> Self {
-        Self {
-            deadline: DEADLINE_BASE.saturating_add(media.saturating_mul(DEADLINE_PER_MEDIA_SECOND)),
-            stall: STALL,
-            // A progress report is 250 bytes, two a second: a month of them.
-            stdout_bytes: 1 << 30,
-        }
+    /// What may take so long, say so much, and have so much address space.
+    pub const fn within(deadline: Duration, stdout_bytes: usize, memory_bytes: u64) -> Self {
+        Self { deadline, stall: deadline, stdout_bytes, memory_bytes, file_bytes: FILE_BYTES }
+    }
+
+    /// What encoding so much media may take, where the largest rendition has so many bits per second at most.
+    pub fn for_encode(media: Duration, max_bitrate_bps: u64, limits: &limits::Limits) -> Self {
+        let deadline = DEADLINE_BASE.saturating_add(media.saturating_mul(limits.work));
+        // Twice what its rate and its buffer allow: x264 overshoots where it must.
+        let encoded = max_bitrate_bps.saturating_mul(media.as_secs().saturating_add(2)) / 8 * 2;
+        let file_bytes = encoded.saturating_add(FILE_BYTES).min(limits.written_bytes);
+        // A progress report is 250 bytes, two a second: a month of them.
+        Self { stall: STALL, file_bytes, ..Self::within(deadline, 1 << 30, limits.memory_bytes) }
     }
 }
 
@@ -89,8 +99,10 @@ pub struct Job<'a> {
     pub program: Program,
     /// Its arguments.
     pub args: &'a [OsString],
-    /// Its working folder, home and place for temporary files.
+    /// Its working folder, home and place for temporary files, which FFmpeg may write to.
     pub scratch: &'a Path,
+    /// The file that it reads, where that is not in the scratch folder.
+    pub input: Option<&'a Path>,
     /// When it is ended.
     pub limits: Limits,
     /// Ends it when asked.
@@ -127,7 +139,7 @@ impl Job<'_> {
         }
         let started = Instant::now();
         let report = (self.encoders > 0).then_some(x264::REPORT);
-        let mut child = child::start(self.tools, program, self.args, self.scratch, report).await?;
+        let mut child = child::start(self, report).await?;
         let mut tail = Tail::default();
         let outcome = self.watch(&mut child, started, &mut tail, &mut listen).await;
         let exit = match outcome {

@@ -28,6 +28,18 @@ impl fmt::Display for Program {
     }
 }
 
+/// What programs are kept from. All but nothing takes a binary that starts them in a [sandbox](super::sandbox), as `spool` does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Confinement {
+    /// From nothing, not even from outliving us.
+    #[default]
+    None,
+    /// From outliving us and from taking more than their limits.
+    Limits,
+    /// From other files, sockets and processes too, unless they are scripts.
+    All,
+}
+
 /// The programs of one machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tools {
@@ -35,22 +47,23 @@ pub struct Tools {
     pub ffmpeg: PathBuf,
     /// Path of `ffprobe`.
     pub ffprobe: PathBuf,
-    /// Path of util-linux `setpriv`, which every program is started through on Linux: it makes the kernel kill the program when we die.
-    /// `None` where the system has no such thing; then a program outlives a killed parent until its own end.
-    pub setpriv: Option<PathBuf>,
+    /// What they are kept from.
+    pub confinement: Confinement,
+    /// Folders with libraries that they need, besides the system's and `lib` beside their own `bin`.
+    pub libraries: Vec<PathBuf>,
 }
 
 impl Tools {
-    /// Finds the programs: paths from `SPOOL_FFMPEG`, `SPOOL_FFPROBE` and `SPOOL_SETPRIV`, else by name on `PATH`.
+    /// Finds the programs: paths from `SPOOL_FFMPEG` and `SPOOL_FFPROBE`, else by name on `PATH`.
     ///
     /// # Errors
     /// [`Error::Missing`] names the first that is not there and says how to install it.
     pub fn from_env() -> Result<Self, Error> {
-        let setpriv = if cfg!(target_os = "linux") { Some(find("setpriv", "util-linux", "SPOOL_SETPRIV")?) } else { None };
         Ok(Self {
-            ffmpeg: find("ffmpeg", "ffmpeg", "SPOOL_FFMPEG")?,
-            ffprobe: find("ffprobe", "ffmpeg", "SPOOL_FFPROBE")?,
-            setpriv,
+            ffmpeg: find("ffmpeg", "SPOOL_FFMPEG")?,
+            ffprobe: find("ffprobe", "SPOOL_FFPROBE")?,
+            confinement: Confinement::None,
+            libraries: Vec::new(),
         })
     }
 
@@ -62,17 +75,11 @@ impl Tools {
     }
 }
 
-fn find(program: &str, package: &'static str, variable: &'static str) -> Result<PathBuf, Error> {
-    resolve(program, package, variable, env::var_os(variable).as_deref(), env::var_os("PATH").as_deref())
+fn find(program: &str, variable: &'static str) -> Result<PathBuf, Error> {
+    resolve(program, variable, env::var_os(variable).as_deref(), env::var_os("PATH").as_deref())
 }
 
-fn resolve(
-    program: &str,
-    package: &'static str,
-    variable: &'static str,
-    given: Option<&OsStr>,
-    path: Option<&OsStr>,
-) -> Result<PathBuf, Error> {
+fn resolve(program: &str, variable: &'static str, given: Option<&OsStr>, path: Option<&OsStr>) -> Result<PathBuf, Error> {
     let given = given.filter(|given| !given.is_empty());
     let wanted = given.unwrap_or_else(|| OsStr::new(program));
     let found = if wanted.as_encoded_bytes().contains(&b'/') {
@@ -81,7 +88,7 @@ fn resolve(
     } else {
         env::split_paths(path.unwrap_or_default()).map(|folder| folder.join(wanted)).find(|candidate| is_executable(candidate))
     };
-    found.ok_or_else(|| Error::Missing { program: wanted.to_string_lossy().into_owned(), package, variable })
+    found.ok_or_else(|| Error::Missing { program: wanted.to_string_lossy().into_owned(), package: "ffmpeg", variable })
 }
 
 fn is_executable(path: &Path) -> bool {
@@ -94,7 +101,7 @@ mod tests {
     use crate::ErrorKind;
 
     fn ffmpeg(given: Option<&str>, path: &str) -> Result<PathBuf, Error> {
-        resolve("ffmpeg", "ffmpeg", "SPOOL_FFMPEG", given.map(OsStr::new), Some(OsStr::new(path)))
+        resolve("ffmpeg", "SPOOL_FFMPEG", given.map(OsStr::new), Some(OsStr::new(path)))
     }
 
     #[test]

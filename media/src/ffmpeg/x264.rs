@@ -7,6 +7,8 @@ use tokio::{
     io::{AsyncReadExt, AsyncSeekExt},
 };
 
+use super::sandbox::open_written;
+
 /// The file in the scratch folder of a run that FFmpeg writes what it has to say to.
 pub(super) const REPORT: &str = "ffmpeg.log";
 
@@ -79,7 +81,7 @@ pub(super) fn is_too_long(scratch: &Path) -> bool {
 }
 
 async fn tail(path: &Path) -> std::io::Result<Vec<u8>> {
-    let mut file = File::open(path).await?;
+    let mut file = File::from_std(open_written(path)?);
     let length = file.metadata().await?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES))).await?;
     let mut tail = Vec::new();

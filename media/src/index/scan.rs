@@ -8,7 +8,7 @@ use super::{Container, Index, Sample, Track, TrackKind};
 use crate::{
     ErrorKind,
     ffmpeg::{self, Heard, Job, Lines, Program, Tools},
-    probe::STREAMS_MAX,
+    limits::{MEMORY_MAX, STREAMS_MAX},
     time::Rational,
 };
 
@@ -35,11 +35,13 @@ pub struct Limits {
     pub deadline: Duration,
     /// Between two packets.
     pub stall: Duration,
+    /// Address space of ffprobe.
+    pub memory_bytes: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { packets: PACKETS_MAX, tracks: STREAMS_MAX, deadline: DEADLINE, stall: STALL }
+        Self { packets: PACKETS_MAX, tracks: STREAMS_MAX, deadline: DEADLINE, stall: STALL, memory_bytes: MEMORY_MAX }
     }
 }
 
@@ -92,8 +94,10 @@ impl Error {
 pub async fn scan(tools: &Tools, path: &Path, demuxer: &str, limits: &Limits, cancel: &CancellationToken) -> Result<Index, Error> {
     let args = args(path, demuxer);
     let scratch = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let of_run = ffmpeg::Limits { deadline: limits.deadline, stall: limits.stall, stdout_bytes: STDOUT_BYTES_MAX };
-    let job = Job { tools, program: Program::Ffprobe, args: &args, scratch, limits: of_run, cancel, encoders: 0 };
+    let of_run =
+        ffmpeg::Limits { stall: limits.stall, ..ffmpeg::Limits::within(limits.deadline, STDOUT_BYTES_MAX, limits.memory_bytes) };
+    let job =
+        Job { tools, program: Program::Ffprobe, args: &args, scratch, input: Some(path), limits: of_run, cancel, encoders: 0 };
     let (mut lines, mut builder) = (Lines::default(), Builder::new(*limits));
     job.run(|bytes| {
         lines.push(bytes, |line| builder.take(line));

@@ -4,8 +4,8 @@ use std::{collections::HashMap, ffi::OsString, path::Path};
 
 use serde::Deserialize;
 
-use super::{AudioTrack, Color, Error, Limits, Probe, VideoTrack, sniff::DEMUXERS};
-use crate::time::Rational;
+use super::{AudioTrack, Color, Error, Probe, VideoTrack, sniff::DEMUXERS};
+use crate::{limits::Limits, time::Rational};
 
 /// The longest language tag that is kept (BCP 47 recommends 35 characters).
 const LANGUAGE_CHARS_MAX: usize = 35;
@@ -87,7 +87,7 @@ struct SideData {
 /// Reads ffprobe's answer and holds it against the limits.
 pub(super) fn parse(json: &[u8], limits: &Limits) -> Result<Probe, Error> {
     let answer: Answer = serde_json::from_slice(json)?;
-    within("number of streams", answer.streams.len() as u64, limits.streams as u64)?;
+    within("number of streams", answer.streams.len() as u64, limits.streams as u64, Some("--max-streams"))?;
     let mut probe =
         Probe { format: answer.format.map(|format| format.format_name).unwrap_or_default(), video: None, audio: Vec::new() };
     for stream in &answer.streams {
@@ -113,11 +113,16 @@ fn video(stream: &Stream, limits: &Limits) -> Result<Option<VideoTrack>, Error> 
     if stream.width == 0 || stream.height == 0 {
         return Ok(None);
     }
-    within("frame size in pixels", u64::from(stream.width) * u64::from(stream.height), limits.pixels)?;
+    within("frame size in pixels", u64::from(stream.width) * u64::from(stream.height), limits.pixels, Some("--max-pixels"))?;
     // The mean is the truth for a variable rate; where there is none, the rate that all times are multiples of.
     let declared_fps = rational(&stream.avg_frame_rate).or_else(|| rational(&stream.r_frame_rate));
     if let Some(fps) = declared_fps {
-        within("frame rate in frames per second", u64::from(fps.num().div_ceil(fps.den())), u64::from(limits.fps))?;
+        within(
+            "frame rate in frames per second",
+            u64::from(fps.num().div_ceil(fps.den())),
+            u64::from(limits.fps),
+            Some("--max-fps"),
+        )?;
     }
     Ok(Some(VideoTrack {
         stream: stream.index,
@@ -145,7 +150,7 @@ fn audio(stream: &Stream, limits: &Limits) -> Result<Option<AudioTrack>, Error> 
     if sample_rate == 0 || stream.channels == 0 {
         return Ok(None);
     }
-    within("number of audio channels", u64::from(stream.channels), u64::from(limits.channels))?;
+    within("number of audio channels", u64::from(stream.channels), u64::from(limits.channels), None)?;
     let language = stream.tags.iter().find(|(key, _)| key.eq_ignore_ascii_case("language")).map(|(_, value)| value.as_str());
     Ok(Some(AudioTrack {
         stream: stream.index,
@@ -175,8 +180,8 @@ impl Stream {
     }
 }
 
-fn within(what: &'static str, value: u64, limit: u64) -> Result<(), Error> {
-    if value > limit { Err(Error::TooLarge { what, value, limit }) } else { Ok(()) }
+pub(super) fn within(what: &'static str, value: u64, limit: u64, option: Option<&'static str>) -> Result<(), Error> {
+    if value > limit { Err(Error::TooLarge { what, value, limit, option }) } else { Ok(()) }
 }
 
 /// A value, where ffprobe knows one.
@@ -274,10 +279,16 @@ mod tests {
             ))
         };
         assert!(stream(8192, "300/1", 24).is_ok());
-        assert_eq!(stream(8193, "25/1", 2).unwrap_err().to_string(), "frame size in pixels is 67125249, the limit is 67108864");
-        assert_eq!(stream(64, "90000/1", 2).unwrap_err().to_string(), "frame rate in frames per second is 90000, the limit is 300");
+        assert_eq!(
+            stream(8193, "25/1", 2).unwrap_err().to_string(),
+            "frame size in pixels is 67125249, the limit is 67108864 (--max-pixels)"
+        );
+        assert_eq!(
+            stream(64, "90000/1", 2).unwrap_err().to_string(),
+            "frame rate in frames per second is 90000, the limit is 300 (--max-fps)"
+        );
         assert_eq!(stream(64, "25/1", 65).unwrap_err().to_string(), "number of audio channels is 65, the limit is 64");
         let many = vec![r#"{"index": 0}"#; 129].join(",");
-        assert_eq!(probed(&many).unwrap_err().to_string(), "number of streams is 129, the limit is 128");
+        assert_eq!(probed(&many).unwrap_err().to_string(), "number of streams is 129, the limit is 128 (--max-streams)");
     }
 }

@@ -3,7 +3,7 @@
 use std::{ffi::OsString, path::Path};
 
 use super::{file, input, input_options, output_options, preamble, words};
-use crate::{grid::Grid, ladder::AudioRendition, time::Rational};
+use crate::{grid::Grid, ladder::AudioRendition, limits::PIXELS_MAX, time::Rational};
 
 /// A step of the source's clock above this is filled with silence or cut out, smaller ones are jitter. Two frames at 50 Hz: a viewer
 /// sees sound that leads by 45 ms (ITU-R BT.1359).
@@ -43,7 +43,7 @@ pub fn encode_audio(job: &AudioEncode<'_>) -> Vec<OsString> {
     let rate = job.rendition.sample_rate.to_string();
     let mut args = preamble();
     // One thread: the AAC decoder and encoder have no more.
-    args.extend(input_options(job.demuxer, 1));
+    args.extend(input_options(job.demuxer, 1, PIXELS_MAX));
     args.extend(input(job.input));
     args.extend(words(&["-filter_complex", &graph(job)]));
     args.extend(words(&[

@@ -17,6 +17,7 @@ use crate::{
     grid::Grid,
     index::scan,
     ladder::{AudioRendition, VideoRendition},
+    limits::PIXELS_MAX,
     probe::{Color, VideoTrack},
     time::Rational,
 };
@@ -148,6 +149,7 @@ impl Source {
             media_segment_frames: 20,
             source: &self.track,
             outputs,
+            max_pixels: PIXELS_MAX,
             threads: 1,
         }
     }
@@ -443,6 +445,7 @@ fn the_words_themselves() {
         media_segment_frames: 120,
         source: &source,
         outputs: &outputs[..1],
+        max_pixels: PIXELS_MAX,
         threads: 1,
     };
     let text = |args: Vec<OsString>| args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ");
@@ -486,6 +489,7 @@ fn far_starts_are_sought_and_near_ones_are_not() {
             media_segment_frames: 100,
             source: &source,
             outputs: &[],
+            max_pixels: PIXELS_MAX,
             threads: 1,
         };
         let args = encode_video(&job);

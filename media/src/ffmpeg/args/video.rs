@@ -46,6 +46,8 @@ pub struct VideoEncode<'a> {
     pub source: &'a VideoTrack,
     /// Renditions, each with the local MP4 file it goes to.
     pub outputs: &'a [(VideoRendition, PathBuf)],
+    /// The most pixels of a decoded frame: a source may change its size after it was probed.
+    pub max_pixels: u64,
     /// Threads of the decoder, of the filters and of each encoder: a setting of the job, never of the machine, since it decides bytes.
     pub threads: u32,
 }
@@ -56,7 +58,7 @@ pub fn encode_video(job: &VideoEncode<'_>) -> Vec<OsString> {
     let threads = job.threads.to_string();
     let mut args = preamble();
     args.extend(words(&["-filter_threads", &threads, "-filter_complex_threads", &threads]));
-    args.extend(input_options(job.demuxer, job.threads));
+    args.extend(input_options(job.demuxer, job.threads, job.max_pixels));
     args.extend(words(&[
         // The rotation is a filter below, from the probe: a window's header does not decide it.
         "-noautorotate",
