@@ -3,7 +3,8 @@
 //! Processor time is a weighted sum of what a row decodes, scales and encodes, and of how much of the pictures changes: what x264 does not
 //! skip. The weights begin with those of one machine, and every row that is encoded moves them: first all by the same factor, which is this
 //! machine's speed, then each by least squares of relative errors, as far as rows differ enough to tell them apart. Old rows are forgotten.
-//! What a row writes follows from the source's own rate in the same way.
+//! What the model does not know of a title its samples tell, where rows are encoded by the same machine: if they took a fifth more than it
+//! says, so will the rows. What a row writes follows from the source's own rate in the same way as the weights.
 
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Result,
     ladder::{Ladder, VideoRendition},
-    samples::Changes,
+    samples::Samples,
     segments::{Segment, SegmentTrack},
     titles::Title,
     window,
@@ -21,22 +22,25 @@ use crate::{
 /// Weights in the model.
 const WEIGHTS: usize = 7;
 
-/// Seconds of processor time, to begin with: of an FFmpeg run, a decoded megapixel, a decoded megabyte, a megapixel that is scaled, one that
-/// is encoded by x264's `veryfast`, what is coded of it, and a second of sound. Rounded from runs of one to five seconds of four clips, each
-/// at one rung and the fastest of four: what matters is how they compare.
-const BEGIN: [f64; WEIGHTS] = [0.06, 0.0016, 0.06, 0.0012, 0.0052, 0.034, 0.012];
+/// Seconds of processor time, to begin with: of an FFmpeg run, a decoded megapixel, a megapixel that is scaled, one that is encoded by x264's
+/// `veryfast`, what is coded of it, what of it refers to no other picture, and a second of sound. Rounded from rows of 4 s and samples of
+/// eight clips, the demo's footage and made ones, at two ladders with both cores busy: what matters is how they compare.
+const BEGIN: [f64; WEIGHTS] = [0.08, 0.004, 0.0005, 0.006, 0.029, 0.038, 0.012];
 
 /// How much of the pictures is coded where nobody has looked.
 const BEGIN_CODED: f64 = 0.3;
 
-/// How much the beginning counts, in rows.
-const BEGIN_ROWS: f64 = 1.0;
+/// How much the beginning counts, in rows: with more, twenty rows of another kind of machine are not enough.
+const BEGIN_ROWS: f64 = 0.1;
 
 /// What is left of a row's weight with each row that follows: some two hundred count.
 const KEEP: f64 = 0.995;
 
 /// No machine is so many times faster or slower than the one that the weights begin with.
 const INCREDIBLE: f64 = 50.0;
+
+/// No title takes so many times more or less than the model says: whatever samples took.
+const UNLIKELY: f64 = 3.0;
 
 /// The most that is predicted of a row: a year.
 const MOST_SECONDS: f64 = 365.0 * 86_400.0;
@@ -69,37 +73,40 @@ const PRESETS: [(&str, f64); 9] = [
 pub struct Work {
     /// Megapixels that are decoded, preroll included.
     pub decoded_mpx: f64,
-    /// Megabytes of the source that are decoded.
-    pub decoded_mb: f64,
     /// Megapixels that are read or written by scalers.
     pub scaled_mpx: f64,
     /// Megapixels that are encoded, each counted by its preset's time next to `veryfast`.
     pub encoded_mpx: f64,
     /// Of these, the part that is coded and not skipped because it is like another picture.
     pub coded_mpx: f64,
+    /// Of these, those in pictures that refer to no other.
+    pub key_mpx: f64,
     /// Seconds of sound that are encoded.
     pub sound_s: f64,
     /// Megabytes that the renditions would have at the source's own rate, within their peaks.
     pub source_rate_mb: f64,
     /// Bytes that are read from the store.
     pub read_bytes: u64,
+    /// How many times what the model says the title's samples took, where they tell.
+    #[serde(skip)]
+    pub sampled: Option<f64>,
 }
 
 impl Work {
-    /// What a row of a title is to do for a ladder; `changes` is how much of its pictures changes, if that is known.
+    /// What a row of a title is to do for a ladder; samples of the title tell more of it.
     ///
     /// # Errors
     /// Where the ladder does not fit, or there is no such row.
-    pub fn of(title: &Title, segment: &Segment, ladder: &Ladder, changes: Option<&Changes>) -> Result<Self> {
+    pub fn of(title: &Title, segment: &Segment, ladder: &Ladder, samples: Option<&Samples>) -> Result<Self> {
         let renditions = match &title.probe.video {
             Some(video) => ladder.fit(video, &title.grid)?,
             None => Vec::new(),
         };
-        // A picture at the start of each media segment is coded in full.
-        let full = 1.0 / f64::from(segment.media_segment_frames.max(1));
-        let coded = |rendition: &VideoRendition| changes?.at(rendition).map(|changes| full + (1.0 - full) * changes);
+        let full = key_share(segment);
+        let coded = |rendition: &VideoRendition| samples?.changes(rendition).map(|changes| full + (1.0 - full) * changes);
         let renditions: Vec<_> = renditions.iter().map(|rendition| (rendition.clone(), coded(rendition))).collect();
-        Self::at(title, segment, &renditions, ladder.audio_bitrate_bps)
+        let sampled = samples.filter(|_| segment.track == SegmentTrack::Video).and_then(Samples::times);
+        Ok(Self { sampled, ..Self::at(title, segment, &renditions, ladder.audio_bitrate_bps)? })
     }
 
     /// What a row of a title is to do for these renditions of the pictures, or for its sound at so many bits per second. With each rendition
@@ -125,7 +132,7 @@ impl Work {
         let decoded = || samples.iter().filter(|s| s.pts < shown.end && key.is_none_or(|key| s.pts >= key));
         let source_mpx = mpx(video.width, video.height);
         let decoded_mb = decoded().map(|sample| f64::from(sample.size)).sum::<f64>() / 1e6;
-        let mut work = Self { decoded_mpx: decoded().count() as f64 * source_mpx, decoded_mb, read_bytes, ..Self::default() };
+        let mut work = Self { decoded_mpx: decoded().count() as f64 * source_mpx, read_bytes, ..Self::default() };
         let frames = segment.frames as f64;
         for (rendition, coded) in renditions {
             let pixels = mpx(rendition.width, rendition.height);
@@ -135,6 +142,7 @@ impl Work {
             }
             work.encoded_mpx += frames * pixels * preset;
             work.coded_mpx += frames * pixels * preset * coded.unwrap_or(BEGIN_CODED);
+            work.key_mpx += frames * pixels * preset * key_share(segment);
             let at_source_rate = decoded_mb * (pixels / source_mpx.max(f64::MIN_POSITIVE)).powf(DETAIL);
             work.source_rate_mb += at_source_rate.min(f64::from(rendition.max_bitrate_bps) * seconds / 8e6 / BEGIN_FILL);
         }
@@ -142,12 +150,17 @@ impl Work {
     }
 
     fn features(&self) -> [f64; WEIGHTS] {
-        [1.0, self.decoded_mpx, self.decoded_mb, self.scaled_mpx, self.encoded_mpx, self.coded_mpx, self.sound_s]
+        [1.0, self.decoded_mpx, self.scaled_mpx, self.encoded_mpx, self.coded_mpx, self.key_mpx, self.sound_s]
     }
 }
 
 fn weighted(weights: &[f64; WEIGHTS], work: &Work) -> f64 {
     std::iter::zip(work.features(), weights).map(|(feature, weight)| feature * weight).sum()
+}
+
+/// Share of a row's pictures that refer to no other: one at the start of each media segment. Cuts in the scene add some.
+fn key_share(segment: &Segment) -> f64 {
+    1.0 / f64::from(segment.media_segment_frames.max(1))
 }
 
 fn mpx(width: u32, height: u32) -> f64 {
@@ -184,18 +197,20 @@ pub struct Costs {
     /// Time that rows took, and their processor time: slots that are more than cores share these.
     wall_s: f64,
     cpu_s: f64,
+    /// Of these, of rows that this machine encoded.
+    here_cpu_s: f64,
 }
 
 impl Default for Costs {
     fn default() -> Self {
         let (products, sums) = Default::default();
-        Self { rows: 0, products, sums, written_mb: BEGIN_FILL, source_rate_mb: 1.0, wall_s: 0.0, cpu_s: 0.0 }
+        Self { rows: 0, products, sums, written_mb: BEGIN_FILL, source_rate_mb: 1.0, wall_s: 0.0, cpu_s: 0.0, here_cpu_s: 0.0 }
     }
 }
 
 impl Costs {
-    /// Takes in what a row took, by the wall clock and of processors.
-    pub fn learn(&mut self, work: &Work, wall: Duration, cpu: Duration, written_bytes: u64) {
+    /// Takes in what a row took, by the wall clock and of processors, `here` or on another machine.
+    pub fn learn(&mut self, work: &Work, wall: Duration, cpu: Duration, written_bytes: u64, here: bool) {
         let seconds = cpu.as_secs_f64();
         // What is not to be believed, such as that of an FFmpeg that leaves the work to another process, teaches nothing.
         if seconds * INCREDIBLE < weighted(&BEGIN, work) {
@@ -213,6 +228,7 @@ impl Costs {
         self.source_rate_mb = self.source_rate_mb * KEEP + work.source_rate_mb;
         self.wall_s = self.wall_s * KEEP + wall.as_secs_f64();
         self.cpu_s = self.cpu_s * KEEP + seconds;
+        self.here_cpu_s = self.here_cpu_s * KEEP + if here { seconds } else { 0.0 };
         self.rows += 1;
     }
 
@@ -226,8 +242,21 @@ impl Costs {
         let weights = self.weights();
         // Whatever a damaged file says, a sum of them is still a duration.
         rows.iter()
-            .map(|work| Duration::try_from_secs_f64(weighted(&weights, work).min(MOST_SECONDS)).unwrap_or_default())
+            .map(|work| weighted(&weights, work) * work.sampled.unwrap_or(1.0))
+            .map(|seconds| Duration::try_from_secs_f64(seconds.min(MOST_SECONDS)).unwrap_or_default())
             .collect()
+    }
+
+    /// How many times what the model says these took, which were encoded here. As far as rows are: how fast this machine is says nothing of
+    /// others. `None` where nothing is known.
+    pub(crate) fn beside(&self, took: &[(Work, Duration)]) -> Option<f64> {
+        let weights = self.weights();
+        let took_s: f64 = took.iter().map(|(_, cpu)| cpu.as_secs_f64()).sum();
+        let model_s: f64 = took.iter().map(|(work, _)| weighted(&weights, work)).sum();
+        let times = (took_s / model_s).clamp(1.0 / UNLIKELY, UNLIKELY);
+        // Before any row was encoded, this machine is the only one that is known.
+        let here = if self.rows == 0 { 1.0 } else { self.here_cpu_s / self.cpu_s.max(f64::MIN_POSITIVE) };
+        times.is_finite().then(|| times.powf(here))
     }
 
     /// Bytes that rows will write.
@@ -343,10 +372,10 @@ mod tests {
         let frames = seconds * 30.0;
         Work {
             decoded_mpx: frames * 2.07,
-            decoded_mb: mb,
             scaled_mpx: frames * 5.5,
             encoded_mpx: frames * 3.4,
             coded_mpx: frames * 3.4 * BEGIN_CODED,
+            key_mpx: frames * 3.4 / 120.0,
             source_rate_mb: mb * 2.0,
             ..Work::default()
         }
@@ -355,13 +384,14 @@ mod tests {
     proptest! {
         /// Whatever the machine's true weights are, within reason, twenty rows are enough for rows like them.
         #[test]
-        fn it_learns_another_machine(speed in 0.2_f64..5.0, start in 0.0_f64..0.5, dense in 0.0_f64..0.2) {
-            let truth = |work: &Work| start + speed * (0.011 * work.encoded_mpx + dense * work.decoded_mb);
+        fn it_learns_another_machine(speed in 0.2_f64..5.0, start in 0.0_f64..0.5, dense in 0.0_f64..0.1) {
+            let truth = |work: &Work| start + speed * (0.011 * work.encoded_mpx + dense * work.coded_mpx);
             let mut costs = Costs::default();
             for n in 0..20 {
-                let work = row(4.0 + f64::from(n % 5) * 6.0, 1.0 + f64::from(n * 7 % 11) * 2.0);
+                let work = row(4.0 + f64::from(n % 5) * 6.0, 1.0);
+                let work = Work { coded_mpx: work.encoded_mpx * f64::from(1 + n * 7 % 11) / 15.0, ..work };
                 let cpu = Duration::from_secs_f64(truth(&work));
-                costs.learn(&work, cpu, cpu, 3_000_000);
+                costs.learn(&work, cpu, cpu, 3_000_000, true);
             }
             let unseen = row(21.0, 12.0);
             let predicted = costs.predict(std::slice::from_ref(&unseen))[0].as_secs_f64();
@@ -377,7 +407,7 @@ mod tests {
         assert!((50.0..150.0).contains(&before), "60 s of 1080p at three rungs: {before} s");
         // What was not seen, such as sound, is as fast as the rest.
         for _ in 0..1000 {
-            costs.learn(&row(30.0, 10.0), Duration::from_secs(15), Duration::from_secs(10), 0);
+            costs.learn(&row(30.0, 10.0), Duration::from_secs(15), Duration::from_secs(10), 0, true);
         }
         let sound = Work { sound_s: 60.0, ..Work::default() };
         let speed = 10.0 / before * 2.0;
@@ -398,7 +428,7 @@ mod tests {
         let mut costs = Costs::default();
         for _ in 0..20 {
             let cpu = Duration::from_secs_f64(truth(&busy));
-            costs.learn(&busy, cpu, cpu, 0);
+            costs.learn(&busy, cpu, cpu, 0, true);
         }
         let predicted = costs.predict(std::slice::from_ref(&still))[0].as_secs_f64();
         assert!((predicted / truth(&still) - 1.0).abs() < 0.02, "{predicted} for {}", truth(&still));
@@ -406,10 +436,36 @@ mod tests {
     }
 
     #[test]
+    fn samples_tell_what_the_model_does_not_know_of_a_title() {
+        let (learned, sample) = (row(12.0, 4.0), row(0.5, 0.2));
+        // Half as much again as the model says, whatever the machine.
+        let took = |costs: &Costs| {
+            let model = costs.predict(std::slice::from_ref(&sample))[0];
+            vec![(sample.clone(), model.mul_f64(1.0)), (sample.clone(), model.mul_f64(2.0))]
+        };
+        let taught = |here: bool| {
+            let mut costs = Costs::default();
+            for _ in 0..20 {
+                costs.learn(&learned, Duration::from_secs(9), Duration::from_secs(9), 0, here);
+            }
+            costs
+        };
+        for (costs, expected) in [(Costs::default(), 1.5), (taught(true), 1.5), (taught(false), 1.0)] {
+            let times = costs.beside(&took(&costs)).unwrap();
+            assert!((times - expected).abs() < 1e-6, "{times}, not {expected}");
+            let sampled = Work { sampled: Some(times), ..learned.clone() };
+            let [plain, sampled] = costs.predict(&[learned.clone(), sampled])[..] else { panic!() };
+            assert!((sampled.as_secs_f64() / plain.as_secs_f64() - expected).abs() < 1e-6);
+        }
+        assert_eq!(Costs::default().beside(&[]), None);
+        assert_eq!(Costs::default().beside(&[(sample, Duration::from_secs(1000))]), Some(UNLIKELY));
+    }
+
+    #[test]
     fn what_is_not_to_be_believed_teaches_nothing() {
         let mut costs = Costs::default();
-        costs.learn(&row(30.0, 10.0), Duration::from_secs(10), Duration::from_millis(10), 0);
-        costs.learn(&row(30.0, 10.0), Duration::ZERO, Duration::ZERO, 0);
+        costs.learn(&row(30.0, 10.0), Duration::from_secs(10), Duration::from_millis(10), 0, true);
+        costs.learn(&row(30.0, 10.0), Duration::ZERO, Duration::ZERO, 0, true);
         assert_eq!(costs, Costs::default());
         // A file that somebody has changed.
         let damaged = Costs { sums: [5e19; WEIGHTS], ..Costs::default() };
@@ -422,7 +478,7 @@ mod tests {
     fn what_is_written_goes_with_the_sources_rate() {
         let mut costs = Costs::default();
         for _ in 0..50 {
-            costs.learn(&row(30.0, 10.0), Duration::from_secs(10), Duration::from_secs(10), 5_000_000);
+            costs.learn(&row(30.0, 10.0), Duration::from_secs(10), Duration::from_secs(10), 5_000_000, true);
         }
         let written = costs.predict_written(&[row(60.0, 20.0)]) as f64;
         assert!((written / 10e6 - 1.0).abs() < 0.05, "{written}");

@@ -199,11 +199,11 @@ impl Machine {
 
     /// Learns from what happened to a row what rows cost.
     pub fn learn(&self, event: &Event) {
-        if let What::Finished { timing: Timing { encode: Some(encode), spans, .. }, .. } = &event.what {
+        if let What::Finished { timing: Timing { encode: Some(encode), spans, host, .. }, .. } = &event.what {
             let ran = spans.iter().filter(|span| matches!(span.step, Step::Start | Step::Encode)).map(|span| span.took_us).sum();
             let (wall, cpu) = (Duration::from_micros(ran), Duration::from_micros(encode.cpu_us));
             let mut costs = self.costs.lock().unwrap_or_else(PoisonError::into_inner);
-            costs.learn(&encode.work, wall, cpu, encode.written_bytes);
+            costs.learn(&encode.work, wall, cpu, encode.written_bytes, *host == self.host);
         }
     }
 

@@ -18,7 +18,7 @@ use crate::{
     machine::{self, Machine},
     parts,
     probe::{self, Probe},
-    samples::Changes,
+    samples::Samples,
     segments::Segment,
     store::{Source, SourceReader},
     window,
@@ -46,7 +46,7 @@ pub struct Title {
     /// The whole file, where rows cannot read windows of it.
     pub whole: Option<WholeFile>,
     /// What [`samples`](crate::samples) found out, once somebody asked.
-    pub(crate) changes: OnceCell<Changes>,
+    pub(crate) samples: OnceCell<Samples>,
 }
 
 /// A local file that holds all of a source.
@@ -187,7 +187,7 @@ async fn look(machine: &Machine, reader: SourceReader) -> Result<Title> {
     };
     let grid = grid(&index, &probe, &source.uri)?;
     probe::check_duration(grid.seconds(), &limits)?;
-    Ok(Title { source, probe, index, grid, reader, whole, changes: OnceCell::new() })
+    Ok(Title { source, probe, index, grid, reader, whole, samples: OnceCell::new() })
 }
 
 /// Fetches all of a source, once per process.

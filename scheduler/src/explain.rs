@@ -12,7 +12,7 @@ use datafusion::{
 };
 use spool_media::{
     cost::{Prediction, Work},
-    samples::{self, Changes},
+    samples::{self, Samples},
     segments::{Segment, SegmentTrack},
     titles,
 };
@@ -34,15 +34,38 @@ const SAMPLED_TITLES: usize = 8;
 const PLAN_TYPE: &str = "prediction";
 
 impl Scheduler {
-    /// A row for what `EXPLAIN` gives: what the rows of a plan will take. `None` for a plan that encodes nothing.
-    pub(crate) async fn predict(&self, session: &Arc<SessionContext>, plan: &LogicalPlan) -> Result<Option<RecordBatch>> {
+    /// What `EXPLAIN` gives: the plans that the session's own `explain` has of `plan`, and what its rows will take if it encodes.
+    pub(crate) async fn explain(
+        &self,
+        session: &Arc<SessionContext>,
+        explain: &LogicalPlan,
+        plan: &LogicalPlan,
+    ) -> Result<Vec<RecordBatch>> {
         let engine = |e: datafusion::error::DataFusionError| Error::from_engine(&e.to_string());
         let encodes = phases::find_encodes(plan).map_err(engine)?;
-        if encodes.is_empty() {
-            return Ok(None);
-        }
-        let (mut work, mut unknown) = (Vec::new(), "");
+        let depends = |encode: &Encode| guard::count_effects(encode.input()).map(|effects| effects > 0);
+        let mut nested = false;
         for encode in &encodes {
+            nested |= depends(encode).map_err(engine)?;
+        }
+        let mut batches = if nested {
+            // It runs in phases and has no physical plan as a whole: the engine would call one function from within the other.
+            vec![row("logical_plan", &plan.display_indent().to_string())?]
+        } else {
+            let frame = session.execute_logical_plan(explain.clone()).await.map_err(|e| Error::from_planner(&e))?;
+            frame.collect().await.map_err(|e| Error::from_planner(&e))?
+        };
+        if !encodes.is_empty() {
+            batches.push(self.predict(session, &encodes).await?);
+        }
+        Ok(batches)
+    }
+
+    /// What the rows of these will take.
+    async fn predict(&self, session: &Arc<SessionContext>, encodes: &[Encode]) -> Result<RecordBatch> {
+        let engine = |e: datafusion::error::DataFusionError| Error::from_engine(&e.to_string());
+        let (mut work, mut unknown) = (Vec::new(), "");
+        for encode in encodes {
             // Rows that follow from what others give are only known when those are encoded.
             if guard::count_effects(encode.input()).map_err(engine)? > 0 {
                 unknown = "; what follows from encoded rows is not known";
@@ -54,10 +77,7 @@ impl Scheduler {
         let threads = session.state().config().options().extensions.get::<SpoolOptions>().map_or(1, |options| options.threads);
         let prediction = Prediction::of(&self.machine.costs(), &work, self.members.count().slots, threads);
         let text = format!("{} rows: {prediction}{unknown}", work.len());
-        let field = |name| Field::new(name, DataType::Utf8, false);
-        let columns = [PLAN_TYPE, text.as_str()].map(|text| Arc::new(StringArray::from(vec![text])) as _);
-        let batch = RecordBatch::try_new(Arc::new(Schema::new(vec![field("plan_type"), field("plan")])), columns.to_vec());
-        batch.map(Some).map_err(|e| Error::Engine { message: e.to_string() })
+        row(PLAN_TYPE, &text)
     }
 
     /// What the rows of a projection are to do: they are planned for that, and not encoded.
@@ -83,20 +103,28 @@ impl Scheduler {
         let rows = planning.await.map_err(|e| Error::from_planner(&e))?;
         let failed = |e: spool_media::Error| Error::from_engine(&spool_udfs::error::engine_error(e).to_string());
         let mut work = Vec::with_capacity(rows.len());
-        // Of each source how much of its pictures changes; the others are taken to be like the first.
-        let mut looked_at: HashMap<(String, String), Option<Changes>> = HashMap::new();
+        // The first sources tell of the others.
+        let mut looked_at: HashMap<(String, String), Option<Samples>> = HashMap::new();
         for (segment, ladder) in rows {
             let title = titles::open_planned(&self.machine, &segment).await.map_err(failed)?;
             let source = (segment.source.clone(), segment.etag.clone());
             if segment.track == SegmentTrack::Video && looked_at.len() < SAMPLED_TITLES && !looked_at.contains_key(&source) {
-                looked_at.insert(source.clone(), samples::changes(&self.machine, &title, &ladder).await);
+                looked_at.insert(source.clone(), samples::of(&self.machine, &title, &ladder).await);
             }
-            let changes = looked_at.get(&source).cloned().unwrap_or_else(|| {
-                let found: Vec<Changes> = looked_at.values().flatten().cloned().collect();
-                Changes::mean(&found)
+            let samples = looked_at.get(&source).cloned().unwrap_or_else(|| {
+                let found: Vec<Samples> = looked_at.values().flatten().cloned().collect();
+                Samples::mean(&found)
             });
-            work.push(Work::of(&title, &segment, &ladder, changes.as_ref()).map_err(failed)?);
+            work.push(Work::of(&title, &segment, &ladder, samples.as_ref()).map_err(failed)?);
         }
         Ok(work)
     }
+}
+
+/// A row of what `EXPLAIN` gives.
+fn row(plan_type: &str, plan: &str) -> Result<RecordBatch> {
+    let field = |name| Field::new(name, DataType::Utf8, false);
+    let columns = [plan_type, plan].map(|text| Arc::new(StringArray::from(vec![text])) as _);
+    let batch = RecordBatch::try_new(Arc::new(Schema::new(vec![field("plan_type"), field("plan")])), columns.to_vec());
+    batch.map_err(|e| Error::Engine { message: e.to_string() })
 }

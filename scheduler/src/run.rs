@@ -132,13 +132,13 @@ impl Scheduler {
         spent.planning = begun.elapsed();
         let schema = plan.schema().inner().clone();
         if runs_here(&plan) {
-            // EXPLAIN, SHOW and SET are answered by the session itself.
-            let explained = plan.clone();
-            let frame = session.execute_logical_plan(plan).await.map_err(|e| Error::from_planner(&e))?;
-            let mut batches = frame.collect().await.map_err(|e| Error::from_planner(&e))?;
-            if let LogicalPlan::Explain(explain) = explained {
-                batches.extend(self.predict(&session, &explain.plan).await?);
+            if let LogicalPlan::Explain(explain) = &plan {
+                let batches = self.explain(&session, &plan, &explain.plan).await?;
+                return Ok(Outcome { schema, batches, spent });
             }
+            // SHOW and SET are answered by the session itself.
+            let frame = session.execute_logical_plan(plan).await.map_err(|e| Error::from_planner(&e))?;
+            let batches = frame.collect().await.map_err(|e| Error::from_planner(&e))?;
             return Ok(Outcome { schema, batches, spent });
         }
         let engine = |e: datafusion::error::DataFusionError| Error::from_engine(&e.to_string());

@@ -47,11 +47,11 @@ pub async fn run(global: &Global, args: Plan) -> Result<(), CliError> {
     let rows = plan::rows(&title, lengths)?;
     // What is encoded to look at it is not needed to plan.
     let planning_bytes = title.reader.bytes_read();
-    let changes = tokio::select! {
-        changes = samples::changes(&machine, &title, &ladder) => changes,
+    let samples = tokio::select! {
+        samples = samples::of(&machine, &title, &ladder) => samples,
         () = cancel.cancelled() => return Err(CliError::interrupted()),
     };
-    let work = rows.iter().map(|row| Work::of(&title, row, &ladder, changes.as_ref())).collect::<Result<Vec<_>, _>>()?;
+    let work = rows.iter().map(|row| Work::of(&title, row, &ladder, samples.as_ref())).collect::<Result<Vec<_>, _>>()?;
     let planned = Planned {
         source: title.source.shown(),
         bytes: title.source.bytes,
