@@ -42,6 +42,7 @@ impl Scheduler {
         plan: &LogicalPlan,
     ) -> Result<Vec<RecordBatch>> {
         let engine = |e: datafusion::error::DataFusionError| Error::from_engine(&e.to_string());
+        let plan = &phases::unnest(plan.clone()).map_err(engine)?;
         let encodes = phases::find_encodes(plan).map_err(engine)?;
         let depends = |encode: &Encode| guard::count_effects(encode.input()).map(|effects| effects > 0);
         let mut nested = false;

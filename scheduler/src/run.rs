@@ -143,6 +143,7 @@ impl Scheduler {
         }
         let engine = |e: datafusion::error::DataFusionError| Error::from_engine(&e.to_string());
         let mut lives = Vec::new();
+        plan = phases::unnest(plan).map_err(engine)?;
         while let Some(encode) = phases::find_encode(&plan).map_err(engine)? {
             let gave = self.encode(entry, &session, &encode, tell, &mut spent, &mut lives).await?;
             plan = phases::replace_encode(plan, &encode, gave).map_err(engine)?;
