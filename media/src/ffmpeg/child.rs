@@ -6,7 +6,7 @@
 //!
 //! How a program is kept from outliving us, and what was measured: FFmpeg 5.1 ignores `SIGPIPE` and a broken progress pipe, and takes
 //! the end of its stdin for nothing, so it encodes on after its parent was killed with `SIGKILL`. With the death signal, which the
-//! [sandbox](super::sandbox) asks for, it is gone a few milliseconds later.
+//! [sandbox](mod@super::sandbox) asks for, it is gone a few milliseconds later.
 
 use std::{
     fs, io,
