@@ -73,7 +73,7 @@ const GRACE_S: u64 = 5;
 /// `CLONE_THREAD`: what is cloned with it is a thread, and without it a process.
 const CLONE_THREAD: u64 = 0x0001_0000;
 
-/// What one run may have. What is `None` is not limited.
+/// What one run may have.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(super) struct Sandbox {
     /// The process that it is to die with.
@@ -84,7 +84,7 @@ pub(super) struct Sandbox {
     pub reads: Vec<OsString>,
     /// Folders with more libraries, or programs to become.
     pub libraries: Vec<OsString>,
-    /// A folder that it may write in, and read.
+    /// The folder that it may write in, and read; without one it writes nothing.
     pub writes: Option<OsString>,
     /// Address space in bytes.
     pub memory_bytes: u64,
