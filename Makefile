@@ -9,7 +9,7 @@ FOOTAGE := .cache/footage
 # nextest where it is there: it runs each test in a process of its own, and stops those that hang.
 TEST := $(shell command -v cargo-nextest >/dev/null 2>&1 && echo "nextest run" || echo "test")
 
-.PHONY: help setup demo test test-media test-full chaos bench bench-scale verify docs fmt
+.PHONY: help setup demo test test-media test-full chaos bench bench-scale fuzz verify docs fmt
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -52,6 +52,10 @@ bench: setup ## measure Spool against one FFmpeg and Spark, into .cache/bench (a
 bench-scale: setup ## measure the cluster without FFmpeg: cost per row, 1,000 jobs, 256 slots, a lost executor (three quarters of an hour)
 	$(CARGO) build --release --workspace --bins
 	TMPDIR=$${TMPDIR:-/dev/shm} $${CARGO_TARGET_DIR:-target}/release/spool-bench scale
+
+fuzz: ## fuzz what reads strangers' bytes, each of four targets for S seconds (half an hour; two hours in all)
+	@scripts/fuzz-setup
+	scripts/fuzz $(or $(S),1800)
 
 verify: ## formatting, lints, documentation, licences, spelling
 	@scripts/verify-setup

@@ -195,7 +195,7 @@ pub struct Transcode {
     /// Folder or URI prefix to publish to; with several sources each gets a folder of its own name in it.
     #[arg(short = 'o', long, env = "SPOOL_DESTINATION", value_name = "DESTINATION")]
     pub destination: String,
-    /// A preset (`web`) or the short form (`1080p,720p:2800k,480p`).
+    /// A preset (`web`) or the short form (`1080p-av1,720p:2800k@crf25,480p,aac,opus:96k`).
     #[arg(long, env = "SPOOL_LADDER", value_name = "LADDER", default_value = "web")]
     pub ladder: String,
     #[command(flatten)]
@@ -211,6 +211,9 @@ pub struct Transcode {
     /// Keep what is encoded so far playable, as live.m3u8 at the destination. Segments are short then, which costs some percent.
     #[arg(long, env = "SPOOL_LIVE")]
     pub live: bool,
+    /// Refuse a file that is damaged or was cut off, instead of transcoding what can be decoded of it.
+    #[arg(long, env = "SPOOL_STRICT")]
+    pub strict: bool,
     /// Tell where the time went, at the end.
     #[arg(long, env = "SPOOL_PROFILE")]
     pub profile: bool,

@@ -24,6 +24,7 @@ pub struct Cluster {
     place: Place,
     threads: String,
     live: bool,
+    strict: bool,
 }
 
 enum Place {
@@ -35,12 +36,17 @@ impl Cluster {
     /// A scheduler elsewhere.
     pub fn elsewhere(address: &str, engine: &Engine) -> Self {
         let remote = Remote::new(address, engine.token.clone());
-        Self { place: Place::Elsewhere(remote), threads: engine.share.threads.to_string(), live: false }
+        Self { place: Place::Elsewhere(remote), threads: engine.share.threads.to_string(), live: false, strict: false }
     }
 
     /// The same, with playlists of what is encoded so far.
     pub fn with_live(self, live: bool) -> Self {
         Self { live, ..self }
+    }
+
+    /// The same, and what is damaged is refused.
+    pub fn with_strict(self, strict: bool) -> Self {
+        Self { strict, ..self }
     }
 
     /// Starts a scheduler and an executor in this process.
@@ -56,7 +62,7 @@ impl Cluster {
             leave_idle: None,
         };
         let executor = tokio::sync::Mutex::new(Executor::start(settings, machine.clone()));
-        Ok(Self { place: Place::Here { service, executor }, threads: share.threads.to_string(), live: false })
+        Ok(Self { place: Place::Here { service, executor }, threads: share.threads.to_string(), live: false, strict: false })
     }
 
     /// Runs one statement; `tell` hears what happens to its rows.
@@ -68,8 +74,9 @@ impl Cluster {
         cancel: &CancellationToken,
         tell: &(dyn Fn(Event) + Send + Sync),
     ) -> Result<Outcome, CliError> {
-        let live = self.live.to_string();
-        let settings = [("spool.threads", self.threads.as_str()), ("spool.live", live.as_str())];
+        let (live, strict) = (self.live.to_string(), self.strict.to_string());
+        let settings =
+            [("spool.threads", self.threads.as_str()), ("spool.live", live.as_str()), ("spool.strict", strict.as_str())];
         match &self.place {
             Place::Here { service, executor } => tokio::select! {
                 outcome = service.scheduler().run(sql, &settings, cancel, tell) => Ok(outcome?),

@@ -114,6 +114,18 @@ pub fn print_report(report: &Report<'_>) -> Result<(), CliError> {
     report.profile.as_ref().map_or(Ok(()), Summary::print)
 }
 
+/// Says on stderr what is less than the source was to be.
+pub fn warn(source: &str, published: &Published) {
+    if published.lost_ms > 0 {
+        let (lost, there) = (published.lost_ms as f64 / 1000.0, published.duration_ms as f64 / 1000.0);
+        eprintln!("warning: {source} was cut off: {there:.1} s are there and {lost:.1} s are missing (--strict refuses it)");
+    }
+    if published.damaged_frames > 0 {
+        let frames = published.damaged_frames;
+        eprintln!("warning: {source} is damaged: {frames} frames could not be decoded whole (--strict refuses it)");
+    }
+}
+
 /// A command that plays a master.
 fn how_to_play(master: &str) -> String {
     match master.strip_prefix("file://") {
@@ -181,16 +193,9 @@ pub fn print_plan(planned: &Planned) {
     }
     println!("{rows}");
     for r in &planned.renditions {
-        println!(
-            "rung    {}: {}x{}, crf {}, peak {}, level {}.{}",
-            r.name,
-            r.width,
-            r.height,
-            r.crf,
-            bitrate(u64::from(r.max_bitrate_bps)),
-            r.level / 10,
-            r.level % 10
-        );
+        let level = r.level.map_or_else(String::new, |level| format!(", level {}.{}", level / 10, level % 10));
+        let peak = bitrate(u64::from(r.max_bitrate_bps));
+        println!("rung    {}: {} {}x{}, crf {}, peak {peak}{level}", r.name, r.codec, r.width, r.height, r.crf);
     }
     println!("source  {} ({})", display_uri(&planned.source), bytes(planned.bytes));
     println!("reading by {}; planning read {}", planned.reading, bytes(planned.planning_bytes));

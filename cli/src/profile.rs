@@ -325,6 +325,7 @@ mod tests {
             duration_ms: 40,
             media_segment_frames: 1,
             title_frames: 1,
+            lost_ms: 0,
         };
         let spans = vec![
             Span { step: Step::Start, from_us: 0, took_us: start_us },

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Result,
-    ladder::{Ladder, VideoRendition},
+    ladder::{ENCODER_PRESETS, Ladder, VideoCodec, VideoRendition},
     samples::Samples,
     segments::{Segment, SegmentTrack},
     titles::Title,
@@ -54,18 +54,20 @@ const DETAIL: f64 = 0.75;
 /// Bytes written for each that the source's own rate suggests, to begin with.
 const BEGIN_FILL: f64 = 0.5;
 
-/// Processor time of x264's presets next to `veryfast`. Source: 5 s of the demo's footage at 720p with each, less 0.7 s for decoding and scaling.
-const PRESETS: [(&str, f64); 9] = [
-    ("ultrafast", 0.25),
-    ("superfast", 0.45),
-    ("veryfast", 1.0),
-    ("faster", 1.9),
-    ("fast", 2.6),
-    ("medium", 2.7),
-    ("slow", 4.6),
-    ("slower", 8.3),
-    ("veryslow", 16.0),
+/// Processor time of encoders next to x264's `veryfast`, by preset. Source: x264's of 5 s of the demo's footage at 720p with each, less 0.7 s for
+/// decoding and scaling; the others' of 8 s at 720p with some, and of 4 s at 360p with all.
+const EFFORTS: [(VideoCodec, [f64; ENCODER_PRESETS.len()]); 4] = [
+    (VideoCodec::H264, [0.25, 0.45, 1.0, 1.9, 2.6, 2.7, 4.6, 8.3, 16.0]),
+    (VideoCodec::Hevc, [1.5, 2.3, 3.1, 3.1, 3.6, 3.6, 10.0, 50.0, 75.0]),
+    (VideoCodec::Av1, [0.8, 1.4, 2.0, 3.1, 4.0, 5.5, 14.0, 25.0, 40.0]),
+    (VideoCodec::Vp9, [0.7, 1.1, 1.3, 1.7, 5.5, 5.5, 12.0, 16.0, 45.0]),
 ];
+
+/// How many times what x264's `veryfast` takes for as many pixels.
+fn effort(rendition: &VideoRendition) -> f64 {
+    let preset = ENCODER_PRESETS.iter().position(|preset| *preset == rendition.preset).unwrap_or(0);
+    EFFORTS.iter().find(|(codec, _)| *codec == rendition.codec).map_or(1.0, |(_, efforts)| efforts[preset])
+}
 
 /// What decides what a row costs.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -75,7 +77,7 @@ pub struct Work {
     pub decoded_mpx: f64,
     /// Megapixels that are read or written by scalers.
     pub scaled_mpx: f64,
-    /// Megapixels that are encoded, each counted by its preset's time next to `veryfast`.
+    /// Megapixels that are encoded, each counted by its encoder's time next to x264's `veryfast`.
     pub encoded_mpx: f64,
     /// Of these, the part that is coded and not skipped because it is like another picture.
     pub coded_mpx: f64,
@@ -106,7 +108,7 @@ impl Work {
         let coded = |rendition: &VideoRendition| samples?.changes(rendition).map(|changes| full + (1.0 - full) * changes);
         let renditions: Vec<_> = renditions.iter().map(|rendition| (rendition.clone(), coded(rendition))).collect();
         let sampled = samples.filter(|_| segment.track == SegmentTrack::Video).and_then(Samples::times);
-        Ok(Self { sampled, ..Self::at(title, segment, &renditions, ladder.audio_bitrate_bps)? })
+        Ok(Self { sampled, ..Self::at(title, segment, &renditions, ladder.stereo_bps())? })
     }
 
     /// What a row of a title is to do for these renditions of the pictures, or for its sound at so many bits per second. With each rendition
@@ -136,13 +138,13 @@ impl Work {
         let frames = segment.frames as f64;
         for (rendition, coded) in renditions {
             let pixels = mpx(rendition.width, rendition.height);
-            let preset = PRESETS.iter().find(|(name, _)| *name == rendition.preset).map_or(1.0, |(_, times)| *times);
+            let effort = effort(rendition);
             if (rendition.width, rendition.height) != (video.width, video.height) {
                 work.scaled_mpx += frames * (source_mpx + pixels);
             }
-            work.encoded_mpx += frames * pixels * preset;
-            work.coded_mpx += frames * pixels * preset * coded.unwrap_or(BEGIN_CODED);
-            work.key_mpx += frames * pixels * preset * key_share(segment);
+            work.encoded_mpx += frames * pixels * effort;
+            work.coded_mpx += frames * pixels * effort * coded.unwrap_or(BEGIN_CODED);
+            work.key_mpx += frames * pixels * effort * key_share(segment);
             let at_source_rate = decoded_mb * (pixels / source_mpx.max(f64::MIN_POSITIVE)).powf(DETAIL);
             work.source_rate_mb += at_source_rate.min(f64::from(rendition.max_bitrate_bps) * seconds / 8e6 / BEGIN_FILL);
         }

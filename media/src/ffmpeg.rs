@@ -10,20 +10,20 @@ mod child;
 mod diagnosis;
 mod process;
 mod progress;
+mod report;
 pub mod sandbox;
 mod tools;
-mod x264;
 
 use std::{io, path::PathBuf, time::Duration};
 
 pub use self::{
-    build::{build, version},
+    build::{Encoder, build, version},
     capture::{LINE_BYTES_MAX, Lines},
     child::all_gone,
     process::{Encode, Finished, Heard, Job, Limits, encodes_started},
     progress::{Progress, ProgressParser},
+    report::{Encoded, Pictures, Report},
     tools::{Confinement, Program, Tools},
-    x264::{Pictures, Report},
 };
 use crate::ErrorKind;
 

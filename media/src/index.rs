@@ -85,6 +85,8 @@ pub struct Track {
     pub timebase: Rational,
     /// Samples in decoding order.
     pub samples: Vec<Sample>,
+    /// By how many ticks it would end later if all samples were in the file that its header announces.
+    pub lost_ticks: i64,
 }
 
 impl Track {
@@ -155,7 +157,7 @@ pub enum Error {
         /// Length of the file.
         bytes: u64,
     },
-    /// A sample reaches past the end of the file.
+    /// Even the first sample of a track reaches past the end of the file.
     #[error("truncated: sample {sample} of track {track} ends at byte {end} of {bytes}; upload the file again")]
     Truncated {
         /// FFmpeg's stream index.

@@ -11,6 +11,7 @@ pub mod store;
 
 pub mod grid;
 pub mod index;
+pub mod label;
 pub mod ladder;
 pub mod limits;
 pub mod probe;

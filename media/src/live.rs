@@ -112,6 +112,8 @@ mod tests {
             destination: destination.to_owned(),
             source: "file:///talk.mp4".to_owned(),
             duration_ms: 10_000,
+            lost_ms: 0,
+            damaged_frames: 0,
             renditions: vec![Rendition {
                 track: SegmentTrack::Video,
                 name: "180p".to_owned(),
@@ -122,7 +124,7 @@ mod tests {
                 max_bitrate_bps: 300_000,
                 frame_rate: Some(Rational::new(25, 1).unwrap()),
                 channels: 0,
-                language: None,
+                label: None,
                 init: "180p/init-0123456789abcdef.mp4".to_owned(),
                 init_bytes: 800,
                 media_segments: (0..media_segments).map(media_segment).collect(),

@@ -62,7 +62,7 @@ pub struct Machine {
     events: broadcast::Sender<Event>,
     costs: Mutex<Costs>,
     costs_file: Option<PathBuf>,
-    encoder: OnceCell<String>,
+    builds: [OnceCell<String>; ffmpeg::Encoder::ALL.len()],
     scratch: Scratch,
 }
 
@@ -164,7 +164,7 @@ impl Machine {
             limits: Limits::default(),
             costs: Mutex::default(),
             costs_file: None,
-            encoder: OnceCell::new(),
+            builds: Default::default(),
             slots: Semaphore::new(Semaphore::MAX_PERMITS),
             samples: Semaphore::new(samples::AT_A_TIME),
             scratch: Scratch { folder, _lock: lock },
@@ -288,12 +288,21 @@ impl Machine {
         Ok(file.into_temp_path())
     }
 
-    /// Names the FFmpeg and encoder build: part of every key. Found out once per process.
+    /// Names the build of FFmpeg and of the encoders that every job uses.
     ///
     /// # Errors
     /// Where FFmpeg is missing or lacks an encoder.
     pub async fn encoder(&self) -> Result<&str> {
-        Ok(self.encoder.get_or_try_init(|| ffmpeg::build(&self.tools, self.scratch())).await?)
+        self.build(ffmpeg::Encoder::Usual).await
+    }
+
+    /// Names the build of FFmpeg and of an encoder: part of every key. Found out once per process.
+    ///
+    /// # Errors
+    /// Where FFmpeg is missing or lacks the encoder.
+    pub async fn build(&self, encoder: ffmpeg::Encoder) -> Result<&str> {
+        let build = &self.builds[encoder as usize];
+        Ok(build.get_or_try_init(|| ffmpeg::build(&self.tools, encoder, self.scratch())).await?)
     }
 
     /// Listens to what happens to this process's rows.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     ErrorKind,
+    label::Label,
     parts::{MediaSegmentRef, Part, PartRendition},
     segments::{Segment, SegmentTrack},
     time::Rational,
@@ -18,6 +19,12 @@ pub struct HlsLadder {
     pub source: String,
     /// Length of the title in milliseconds.
     pub duration_ms: i64,
+    /// How much longer its file says that the title is, in milliseconds.
+    #[serde(default)]
+    pub lost_ms: i64,
+    /// Frames of the source that were decoded with errors, or not at all.
+    #[serde(default)]
+    pub damaged_frames: u64,
     /// Video renditions in the ladder's order, then audio renditions in track order.
     pub renditions: Vec<Rendition>,
 }
@@ -45,9 +52,9 @@ pub struct Rendition {
     pub max_bitrate_bps: u64,
     /// Number of channels; 0 for pictures.
     pub channels: u16,
-    /// BCP 47 language of a sound track, where the source tells.
+    /// What a listener is told of the sound; `None` for pictures.
     #[serde(default)]
-    pub language: Option<String>,
+    pub label: Option<Label>,
     /// Initialisation segment, relative to the destination.
     pub init: String,
     /// Bytes of the initialisation segment.
@@ -96,7 +103,10 @@ pub fn merge(mut parts: Vec<Part>) -> Result<HlsLadder, Error> {
         renditions.extend(join(&title, &runs)?);
     }
     let duration_ms = title.timebase.to_ms(i64::try_from(title.title_frames).unwrap_or(i64::MAX));
-    Ok(HlsLadder { destination, source: title.source, duration_ms, renditions })
+    // One run of FFmpeg decodes for all rungs of a row.
+    let damaged = |part: &Part| part.renditions.iter().map(|rendition| rendition.damaged_frames).max().unwrap_or(0);
+    let damaged_frames = parts.iter().map(damaged).sum();
+    Ok(HlsLadder { destination, source: title.source, duration_ms, lost_ms: title.lost_ms, damaged_frames, renditions })
 }
 
 /// Merges what can be played of a video so far: its rows of pictures from the first up to where one is missing, and as much of its sound.
@@ -195,7 +205,7 @@ fn empty(track: SegmentTrack, timebase: Rational, piece: &PartRendition) -> Rend
         max_bitrate_bps: piece.max_bitrate_bps,
         frame_rate: (track == SegmentTrack::Video).then(|| timebase.inverse()),
         channels: piece.channels,
-        language: piece.language.clone(),
+        label: piece.label.clone(),
         init: piece.init.clone(),
         init_bytes: piece.init_bytes,
         media_segments: Vec::new(),
@@ -313,6 +323,7 @@ mod tests {
             duration_ms: 0,
             media_segment_frames: 100,
             title_frames,
+            lost_ms: 0,
         }
     }
 
@@ -337,12 +348,13 @@ mod tests {
             height: 720,
             max_bitrate_bps: 2_800_000,
             channels: 0,
-            language: None,
+            label: None,
             init: format!("{name}/init.mp4"),
             init_bytes: 800,
             media_segments: media_segments.collect(),
             encode_ms: 1,
             host: "h".to_owned(),
+            damaged_frames: 0,
             encoded: true,
         }
     }

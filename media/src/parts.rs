@@ -2,6 +2,7 @@
 
 use crate::{
     ErrorKind,
+    label::Label,
     ladder::{AudioRendition, VideoRendition},
     segments::{Segment, SegmentTrack},
     store::shown,
@@ -42,9 +43,9 @@ pub struct PartRendition {
     pub max_bitrate_bps: u64,
     /// Number of channels; 0 for pictures.
     pub channels: u16,
-    /// BCP 47 language of a sound track, where the source tells.
+    /// What a listener is told of the sound; `None` for pictures.
     #[serde(default)]
-    pub language: Option<String>,
+    pub label: Option<Label>,
     /// Initialisation segment, relative to the destination.
     pub init: String,
     /// Bytes of the initialisation segment.
@@ -55,6 +56,9 @@ pub struct PartRendition {
     pub encode_ms: u64,
     /// Host that encoded it.
     pub host: String,
+    /// Frames of the source that were decoded with errors, or not at all.
+    #[serde(default)]
+    pub damaged_frames: u64,
     /// Was FFmpeg run for it in this statement, or was it there already?
     #[serde(default)]
     pub encoded: bool,
@@ -204,6 +208,21 @@ pub enum Error {
         /// ETag now.
         found: String,
     },
+    /// Frames could not be decoded, and that is not wanted.
+    #[error("{damaged_frames} frames are damaged: leave out --strict (spool.strict) to have it as far as it can be decoded")]
+    Damaged {
+        /// How many.
+        damaged_frames: u64,
+    },
+    /// The source is not all there, and that is not wanted.
+    #[error(
+        "the file was cut off, {} s are missing: upload it again, or leave out --strict (spool.strict) to have what is there",
+        lost_ms / 1000
+    )]
+    CutOff {
+        /// How much is missing, in milliseconds.
+        lost_ms: i64,
+    },
     /// The row names a track that the source does not have.
     #[error("{uri} has no {track} {index}")]
     NoSuchTrack {
@@ -226,6 +245,7 @@ impl Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ladder::VideoCodec;
 
     fn segment() -> Segment {
         Segment {
@@ -240,18 +260,20 @@ mod tests {
             duration_ms: 30_000,
             media_segment_frames: 100,
             title_frames: 100_000,
+            lost_ms: 0,
         }
     }
 
     fn rendition() -> VideoRendition {
         VideoRendition {
             name: "720p".to_owned(),
+            codec: VideoCodec::H264,
             width: 1280,
             height: 720,
             crf: 23,
             max_bitrate_bps: 2_800_000,
             buffer_bits: 5_600_000,
-            level: 31,
+            level: Some(31),
             preset: "veryfast".to_owned(),
         }
     }

@@ -17,7 +17,7 @@ pub fn rows(title: &Title, lengths: Lengths) -> Result<Vec<Segment>> {
         None => Vec::new(),
     };
     let audio_ends: Vec<u64> = title.probe.audio.iter().map(|audio| audio_end(title, audio.stream)).collect();
-    Ok(segments::rows(&title.source, &title.grid, &cuts, lengths, &audio_ends))
+    Ok(segments::rows(&title.source, &title.grid, &cuts, lengths, &audio_ends, title.lost_ms()))
 }
 
 /// Where a sound track ends, in grid frames.

@@ -10,7 +10,7 @@ mod references;
 
 use std::fmt::Write as _;
 
-use crate::{ErrorKind, time::Rational};
+use crate::{ErrorKind, label::Role, time::Rational};
 
 pub use rates::{average_bps, peak_bps};
 pub use references::{References, references};
@@ -19,6 +19,9 @@ use rates::{MICROS, durations_micros, target_seconds};
 
 /// `EXT-X-MAP` in a playlist that is not of I-frames only asks for 6; 7 is what fMP4 players are tested with.
 const VERSION: u32 = 7;
+/// What Apple calls sound that says what is to be seen (HLS Authoring Specification, section 4).
+const DESCRIBES_VIDEO: &str = "public.accessibility.describes-video";
+
 /// One media segment of a rendition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MediaEntry {
@@ -90,6 +93,8 @@ pub struct AudioEntry {
     pub language: Option<String>,
     /// Number of channels.
     pub channels: u16,
+    /// What it is, if not the sound of the pictures.
+    pub role: Option<Role>,
     /// Is it played where the listener has not chosen? One of a group at most.
     pub default: bool,
 }
@@ -305,11 +310,16 @@ impl Group<'_> {
             if let Some(language) = language {
                 append(&mut tag, format_args!(",LANGUAGE=\"{language}\""));
             }
-            // What may be chosen by itself must differ in language from all others that may.
-            let auto = audio.default || (language.is_some() && !languages.contains(&language));
-            languages.push(language);
+            // What may be chosen by itself must differ from all others that may, in language or in whom it is for; a commentary is for
+            // nobody who did not ask.
+            let is_new = language.is_some() && !languages.contains(&(language, audio.role));
+            let auto = audio.default || (is_new && audio.role != Some(Role::Commentary));
+            languages.push((language, audio.role));
             let yes = |condition| if condition { "YES" } else { "NO" };
             append(&mut tag, format_args!(",DEFAULT={},AUTOSELECT={}", yes(audio.default), yes(auto)));
+            if audio.role == Some(Role::Description) {
+                append(&mut tag, format_args!(",CHARACTERISTICS=\"{DESCRIBES_VIDEO}\""));
+            }
             append(&mut tag, format_args!(",CHANNELS=\"{}\",URI=\"{}\"", audio.channels, uri(&audio.track.uri)?));
             line(text, format_args!("{tag}"));
         }

@@ -11,6 +11,7 @@ pub use self::sniff::{SNIFF_BYTES, Sniffed, sniff};
 use crate::{
     ErrorKind,
     ffmpeg::{self, Job, Program, Tools},
+    label::Role,
     limits::Limits,
     time::Rational,
 };
@@ -25,6 +26,9 @@ const JSON_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub struct Probe {
     /// FFmpeg's name of the container, such as `mov,mp4,m4a,3gp,3g2,mj2`.
     pub format: String,
+    /// How long the container says that it is, in milliseconds, where it says so.
+    #[serde(default)]
+    pub declared_ms: Option<i64>,
     /// The first real video track (cover art is none).
     pub video: Option<VideoTrack>,
     /// Every audio track, in order.
@@ -81,6 +85,15 @@ pub struct AudioTrack {
     pub channels: u16,
     /// ISO 639 language, where tagged.
     pub language: Option<String>,
+    /// What its author calls it.
+    #[serde(default)]
+    pub title: Option<String>,
+    /// What it is besides the sound of the pictures.
+    #[serde(default)]
+    pub role: Option<Role>,
+    /// Is it what plays unless chosen otherwise?
+    #[serde(default)]
+    pub default: bool,
 }
 
 /// Asks ffprobe what a local file, or the head of one, holds.
@@ -109,7 +122,7 @@ pub async fn file(
         input: Some(path),
         limits: limits_of_run,
         cancel,
-        encoders: 0,
+        report: false,
     };
     let json = job.capture().await?;
     ffprobe::parse(&json, limits)

@@ -8,6 +8,8 @@ use tracing::info;
 
 use crate::{
     ErrorKind, Result,
+    label::{Label, language},
+    ladder::{SURROUND, audio_name},
     machine::Machine,
     merge::{HlsLadder, Rendition},
     parts::playlist_path,
@@ -24,7 +26,7 @@ pub const MASTER: &str = "master.m3u8";
 /// What [`check_writable`] writes, and deletes again.
 const TRIAL: &str = "writable.tmp";
 
-/// `GROUP-ID` of the sound.
+/// How a `GROUP-ID` of sound begins.
 const AUDIO_GROUP: &str = "audio";
 
 /// What was published.
@@ -36,6 +38,12 @@ pub struct Published {
     pub duration_ms: i64,
     /// Bytes of all media and initialisation segments.
     pub bytes: u64,
+    /// How much longer its file says that the title is, in milliseconds.
+    #[serde(default)]
+    pub lost_ms: i64,
+    /// Frames of the source that were decoded with errors, or not at all.
+    #[serde(default)]
+    pub damaged_frames: u64,
     /// What it offers.
     pub renditions: Vec<PublishedRendition>,
 }
@@ -141,6 +149,8 @@ pub async fn run(machine: &Machine, ladder: &HlsLadder) -> Result<Published> {
     let renditions: Result<Vec<_>> =
         ladder.renditions.iter().zip(tracks).map(|(rendition, track)| published(rendition, track)).collect();
     Ok(Published {
+        lost_ms: ladder.lost_ms,
+        damaged_frames: ladder.damaged_frames,
         master: master.uri().to_owned(),
         duration_ms: ladder.duration_ms,
         bytes: ladder.renditions.iter().map(|r| r.bytes() + r.init_bytes).sum(),
@@ -210,7 +220,8 @@ fn published(rendition: &Rendition, track: RenditionTrack) -> Result<PublishedRe
     })
 }
 
-/// Every sound track is in one group: they are languages of the same codec. The first is what plays unless chosen otherwise.
+/// Every sound track is in a group for each codec and layout of channels, since a player chooses one of a group: which group, the variant
+/// says, and so each has all tracks. One that has no surround stands in a surround group as the stereo that it is.
 pub(crate) fn multivariant(ladder: &HlsLadder, tracks: &[RenditionTrack]) -> Result<String> {
     let pairs = || ladder.renditions.iter().zip(tracks);
     let videos: Vec<VideoEntry> = pairs()
@@ -219,16 +230,64 @@ pub(crate) fn multivariant(ladder: &HlsLadder, tracks: &[RenditionTrack]) -> Res
             Some(VideoEntry { track: track.clone(), width: rendition.width, height: rendition.height, frame_rate })
         })
         .collect();
-    let audios: Vec<AudioEntry> = pairs()
-        .filter(|(rendition, _)| rendition.track == SegmentTrack::Audio)
-        .enumerate()
-        .map(|(number, (rendition, track))| AudioEntry {
-            track: track.clone(),
-            group: AUDIO_GROUP.to_owned(),
-            language: rendition.language.clone(),
-            channels: rendition.channels,
-            default: number == 0,
-        })
-        .collect();
+    let sounds: Vec<Sound<'_>> = pairs().filter_map(|(rendition, track)| Sound::of(rendition, track)).collect();
+    let mut labels: Vec<&Label> = sounds.iter().map(|sound| sound.label).collect();
+    labels.dedup_by_key(|label| label.track);
+    let default = labels.iter().find(|label| label.default).or(labels.first()).map(|label| label.track);
+    let names = names(&labels);
+    let mut groups: Vec<&str> = Vec::new();
+    for sound in &sounds {
+        if !groups.contains(&sound.kind) {
+            groups.push(sound.kind);
+        }
+    }
+    let mut audios = Vec::new();
+    for kind in groups {
+        for (label, name) in labels.iter().zip(&names) {
+            let of_kind = |kind: &str| sounds.iter().find(|sound| sound.label.track == label.track && sound.kind == kind);
+            let Some(sound) = of_kind(kind).or_else(|| of_kind(kind.strip_suffix(SURROUND)?)) else { continue };
+            audios.push(AudioEntry {
+                track: RenditionTrack { name: name.clone(), ..sound.track.clone() },
+                group: format!("{AUDIO_GROUP}{kind}"),
+                language: label.language.as_deref().and_then(language::bcp_47),
+                channels: sound.rendition.channels,
+                role: label.role,
+                default: default == Some(label.track),
+            });
+        }
+    }
     Ok(playlists::multivariant_playlist(&videos, &audios)?)
+}
+
+/// A rendition of sound.
+struct Sound<'a> {
+    rendition: &'a Rendition,
+    track: &'a RenditionTrack,
+    label: &'a Label,
+    /// What its name says besides its track, such as `-opus-5.1`; nothing of stereo in AAC.
+    kind: &'a str,
+}
+
+impl<'a> Sound<'a> {
+    fn of(rendition: &'a Rendition, track: &'a RenditionTrack) -> Option<Self> {
+        let label = rendition.label.as_ref().filter(|_| rendition.track == SegmentTrack::Audio)?;
+        let kind = rendition.name.strip_prefix(&audio_name(label.track)).unwrap_or_default();
+        Some(Self { rendition, track, label, kind })
+    }
+}
+
+/// What tracks are called, each by another name.
+fn names(labels: &[&Label]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for label in labels {
+        let name = label.name();
+        let mut other = name.clone();
+        let mut number = 2;
+        while names.contains(&other) {
+            other = format!("{name} {number}");
+            number += 1;
+        }
+        names.push(other);
+    }
+    names
 }

@@ -16,7 +16,7 @@ use crate::{
     Result,
     cost::{self, Costs, Work},
     ffmpeg::{
-        Heard, Job, Limits, Program, Report,
+        Encoded, Finished, Heard, Job, Limits, Program, Report,
         args::{self, VideoEncode},
     },
     ladder::{Ladder, VideoRendition},
@@ -122,25 +122,26 @@ async fn look(machine: &Machine, title: &Title, ladder: &Ladder) -> Option<Sampl
     for looked in looks {
         match looked {
             Ok(sample) => {
-                let Some(Sample { reports: told, work, cpu }) = sample else { continue };
-                reports.push(told);
+                let Some(Sample { report, work, cpu }) = sample else { continue };
+                reports.push(report);
                 took.extend(cpu.map(|cpu| (work, cpu)));
             }
             Err(error) => debug!(source = title.source.shown(), %error, "a sample tells nothing"),
         }
     }
     let size = |(number, rendition): (usize, &VideoRendition)| {
-        let shares: Vec<f64> = reports.iter().filter_map(|told: &Vec<Report>| told.get(number)?.coded_changes()).collect();
+        let told = |report: &Report| report.of(&renditions)[number].and_then(Encoded::coded_changes);
+        let shares: Vec<f64> = reports.iter().filter_map(told).collect();
         Some((pixels(rendition), mean(&shares)?))
     };
     let changes: Vec<_> = renditions.iter().enumerate().filter_map(size).collect();
-    (!changes.is_empty()).then_some(Samples { changes, took, times: None })
+    (!changes.is_empty() || !took.is_empty()).then_some(Samples { changes, took, times: None })
 }
 
 /// Some frames that were encoded.
 struct Sample {
-    /// What was told of each rendition.
-    reports: Vec<Report>,
+    /// What was told of the renditions.
+    report: Report,
     work: Work,
     cpu: Option<Duration>,
 }
@@ -182,6 +183,7 @@ async fn sample(
         duration_ms: 0,
         media_segment_frames: u32::try_from(frames).unwrap_or(u32::MAX),
         title_frames: grid.frames,
+        lost_ms: 0,
     };
     let size = u64::from(source.width) * u64::from(source.height);
     let frames = (PIXELS as f64 * part / size.max(1) as f64) as u64;
@@ -214,23 +216,21 @@ async fn sample(
     });
     let cancel = CancellationToken::new();
     let (tools, scratch, limits) = (&machine.tools, scratch.path(), Limits::within(PATIENCE, 1 << 20, machine.limits.memory_bytes));
-    let encoders = outputs.len();
-    let job =
-        Job { tools, program: Program::Ffmpeg, args: &args, scratch, input: Some(&input.path), limits, cancel: &cancel, encoders };
-    let finished = job.run(|_| Heard::Nothing).await?;
-    let coded =
-        |(number, rendition): (usize, &VideoRendition)| (rendition.clone(), finished.reports.get(number).and_then(Report::coded));
-    let coded: Vec<_> = renditions.iter().enumerate().map(coded).collect();
-    Ok(Some(Sample { work: Work::at(title, &segment, &coded, 0)?, reports: finished.reports, cpu: finished.cpu }))
+    let job = Job { tools, program: Program::Ffmpeg, args: &args, scratch, input: Some(&input.path), limits, cancel: &cancel, report: true };
+    let Finished { report, cpu, .. } = job.run(|_| Heard::Nothing).await?;
+    let coded = report.of(renditions).into_iter().map(|encoded| encoded.and_then(Encoded::coded));
+    let coded: Vec<_> = std::iter::zip(renditions.iter().cloned(), coded).collect();
+    Ok(Some(Sample { work: Work::at(title, &segment, &coded, 0)?, report, cpu }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ladder::VideoCodec;
 
     fn rendition(width: u32, height: u32) -> VideoRendition {
-        let (name, preset) = (format!("{height}p"), "veryfast".to_owned());
-        VideoRendition { name, width, height, crf: 23, max_bitrate_bps: 1, buffer_bits: 1, level: 40, preset }
+        let (name, codec, preset) = (format!("{height}p"), VideoCodec::H264, "veryfast".to_owned());
+        VideoRendition { name, codec, width, height, crf: 23, max_bitrate_bps: 1, buffer_bits: 1, level: Some(40), preset }
     }
 
     fn samples(changes: Vec<(u64, f64)>, times: Option<f64>) -> Samples {

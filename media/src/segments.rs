@@ -55,6 +55,9 @@ pub struct Segment {
     pub media_segment_frames: u32,
     /// Length of the whole title in grid frames.
     pub title_frames: u64,
+    /// How much longer its file says that the title is, in milliseconds: more than 0 of a file that was cut off.
+    #[serde(default)]
+    pub lost_ms: i64,
 }
 
 impl Segment {
@@ -219,8 +222,8 @@ fn too_many(grid: &Grid, lengths: Lengths) -> Error {
 /// The rows of a source: one per audio track first, then the video's in order.
 ///
 /// `audio_ends` has the end of each audio track in grid frames ([`Grid::frames_until`]). An audio row is as long as the title, or
-/// as its own track if that is longer. `cuts` is empty for a source without pictures, whose grid is [`Grid::for_audio`].
-pub fn rows(source: &Source, grid: &Grid, cuts: &[Cut], lengths: Lengths, audio_ends: &[u64]) -> Vec<Segment> {
+/// as its own track if that is longer. `lost_ms` is what a file that was cut off lacks. `cuts` is empty for a source without pictures, whose grid is [`Grid::for_audio`].
+pub fn rows(source: &Source, grid: &Grid, cuts: &[Cut], lengths: Lengths, audio_ends: &[u64], lost_ms: i64) -> Vec<Segment> {
     let row = |track, index: usize, cut: Cut| {
         let at = |frame: u64| grid.rate.inverse().to_ms(i64::try_from(frame).unwrap_or(i64::MAX));
         let start_ms = at(cut.first_frame);
@@ -237,6 +240,7 @@ pub fn rows(source: &Source, grid: &Grid, cuts: &[Cut], lengths: Lengths, audio_
             duration_ms: at(cut.first_frame.saturating_add(cut.frames)).saturating_sub(start_ms),
             media_segment_frames: lengths.media_segment_frames(grid),
             title_frames: grid.frames,
+            lost_ms,
         }
     };
     let audio = audio_ends.iter().map(|&end| Cut { first_frame: 0, frames: end.max(grid.frames) });

@@ -30,6 +30,10 @@ const OPEN_TITLES: usize = 8;
 /// Bytes from the front of a source that tell its container.
 const HEAD_BYTES: u64 = 64 << 10;
 
+/// What is shorter than declared by less than a second, or by less than a hundredth, was not cut off: muxers round, and count by their own rules.
+const LOST_MS_LEAST: i64 = 1000;
+const LOST_SHARE_LEAST: i64 = 100;
+
 /// A source that is opened: what is in it, where its frames are, and the clock of its output.
 #[derive(Debug)]
 pub struct Title {
@@ -45,6 +49,8 @@ pub struct Title {
     pub reader: SourceReader,
     /// The whole file, where rows cannot read windows of it.
     pub whole: Option<WholeFile>,
+    /// How much longer a container that is scanned says that it is, in milliseconds.
+    cut_off_ms: i64,
     /// What [`samples`](crate::samples) found out, once somebody asked.
     pub(crate) samples: OnceCell<Samples>,
 }
@@ -72,6 +78,14 @@ impl Title {
     pub fn video_track(&self) -> Option<&Track> {
         let video = self.probe.video.as_ref()?;
         self.index.tracks.get(video.stream as usize)
+    }
+
+    /// How much longer its file says that the title is, in milliseconds.
+    pub fn lost_ms(&self) -> i64 {
+        let sound = || self.probe.audio.first().and_then(|audio| self.index.tracks.get(audio.stream as usize));
+        let clock = self.video_track().or_else(sound);
+        let announced = clock.map_or(0, |track| track.timebase.to_ms(track.lost_ticks));
+        announced.max(self.cut_off_ms)
     }
 
     /// The ticks of the source that a row of pictures reads: from the source's frame that its first frame shows.
@@ -187,7 +201,21 @@ async fn look(machine: &Machine, reader: SourceReader) -> Result<Title> {
     };
     let grid = grid(&index, &probe, &source.uri)?;
     probe::check_duration(grid.seconds(), &limits)?;
-    Ok(Title { source, probe, index, grid, reader, whole, samples: OnceCell::new() })
+    let cut_off_ms = cut_off_ms(&index, &probe);
+    Ok(Title { source, probe, index, grid, reader, whole, cut_off_ms, samples: OnceCell::new() })
+}
+
+/// How much longer a container that is scanned says that it is, beyond what its packets show. Only of those whose header has the length of
+/// what was recorded: of others FFmpeg guesses it.
+fn cut_off_ms(index: &Index, probe: &Probe) -> i64 {
+    let Container::Whole { demuxer } = &index.container else { return 0 };
+    let Some(declared) = probe.declared_ms.filter(|_| ["matroska", "flv", "avi"].contains(&demuxer.as_str())) else { return 0 };
+    let media = index.tracks.iter().filter(|track| track.kind != TrackKind::Other);
+    let starts = media.clone().filter_map(|track| Some(track.timebase.to_ms(track.first_pts()?))).min().unwrap_or(0);
+    let ends = media.filter_map(|track| Some(track.timebase.to_ms(track.end_pts()?))).max().unwrap_or(0);
+    // Some count from 0, some from the first packet.
+    let lost = declared.saturating_sub(ends.max(ends.saturating_sub(starts)));
+    if lost > LOST_MS_LEAST && lost > declared / LOST_SHARE_LEAST { lost } else { 0 }
 }
 
 /// Fetches all of a source, once per process.

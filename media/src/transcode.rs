@@ -15,11 +15,12 @@ use crate::{
     cmaf::{self, AudioSpec, MediaSegment, VideoSpec},
     cost::Work,
     ffmpeg::{
-        self, Encode, Job, Limits, Program, Report,
-        args::{self, AudioEncode, REORDER_FRAMES, VideoEncode},
+        self, Encode, Encoded, Job, Limits, Program,
+        args::{self, AudioEncode, VideoEncode},
         sandbox::open_written,
     },
     index::Container,
+    label::{Label, language},
     ladder::{AudioRendition, Ladder, VideoRendition},
     machine::{Event, Machine, What},
     parts::{self, MediaSegmentRef, Output, Part, PartRecord, PartRendition, init_path, media_segment_path},
@@ -54,6 +55,8 @@ pub struct Request {
     pub destination: String,
     /// Threads of each encode: a setting of the job, since the bytes depend on it.
     pub threads: u32,
+    /// Is what is damaged refused?
+    pub strict: bool,
     /// The job that it is run for, by the engine's name: what its events say.
     pub job: String,
     /// Fires when nobody waits for the row any more.
@@ -70,7 +73,7 @@ impl Request {
 #[derive(Debug, Clone)]
 enum Wanted {
     Video(VideoRendition),
-    Audio(AudioRendition, Option<String>),
+    Audio(AudioRendition, Label),
 }
 
 impl Wanted {
@@ -78,6 +81,13 @@ impl Wanted {
         match self {
             Self::Video(rendition) => Output::Video(rendition),
             Self::Audio(rendition, _) => Output::Audio(rendition),
+        }
+    }
+
+    fn encoder(&self) -> ffmpeg::Encoder {
+        match self {
+            Self::Video(rendition) => rendition.codec.into(),
+            Self::Audio(rendition, _) => rendition.codec.into(),
         }
     }
 
@@ -117,11 +127,17 @@ pub async fn run(machine: &Machine, request: Request) -> Result<Part> {
 async fn row(machine: &Machine, request: Request) -> Result<Part> {
     let watch = Stopwatch::start();
     let segment = &request.segment;
+    if request.strict && segment.lost_ms > 0 {
+        return Err(parts::Error::CutOff { lost_ms: segment.lost_ms }.into());
+    }
     let title = watch.time(Step::Open, titles::open_planned(machine, segment)).await?;
     let destination = machine.stores.locate(&request.destination)?;
     let wanted = wanted(&title, segment, &request.ladder)?;
-    let encoder = machine.encoder().await?;
-    let keys: Vec<String> = wanted.iter().map(|w| parts::key(segment, w.output(), request.threads, encoder)).collect();
+    let mut keys = Vec::with_capacity(wanted.len());
+    for wanted in &wanted {
+        let encoder = machine.build(wanted.encoder()).await?;
+        keys.push(parts::key(segment, wanted.output(), request.threads, encoder));
+    }
     // Futures first, stream after: a closure that lives in the stream cannot be sent between threads.
     let look_ups: Vec<_> = keys.iter().map(|key| records::read(&destination, key)).collect();
     let look_ups = futures::stream::iter(look_ups).buffered(LOOK_UPS).try_collect();
@@ -146,10 +162,12 @@ async fn row(machine: &Machine, request: Request) -> Result<Part> {
         let started = Instant::now();
         let gave: Vec<PartRecord> = tokio::select! {
             ended = encode(machine, &title, &request, &missing, scratch.path(), &watch) => {
-                let mut ended = ended?;
+                let (mut ended, damaged_frames) = ended?;
+                check_whole(&request, damaged_frames)?;
                 let encode_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+                let told = Told { encode_ms, damaged_frames };
                 let stores: Vec<_> =
-                    missing.iter().map(|m| store(machine, &destination, &title, segment, m, encode_ms, &watch)).collect();
+                    missing.iter().map(|m| store(machine, &destination, &title, segment, m, &told, &watch)).collect();
                 let gave: Vec<PartRecord> = futures::stream::iter(stores).buffered(STORES).try_collect().await?;
                 ended.written_bytes = gave.iter().flat_map(|record| &record.rendition.media_segments).map(|s| s.bytes).sum();
                 ran = Some(ended);
@@ -166,6 +184,8 @@ async fn row(machine: &Machine, request: Request) -> Result<Part> {
             *record = Some(gave);
         }
     }
+    // What is there already may be of a run that was content with less.
+    check_whole(&request, records.iter().flatten().map(|record| record.rendition.damaged_frames).max().unwrap_or(0))?;
     let reused = wanted.len() - encoded;
     let timing = Timing { encode: ran, ..watch.timing(&machine.host) };
     machine.tell(request.event(What::Finished { encoded, reused, timing }));
@@ -173,6 +193,17 @@ async fn row(machine: &Machine, request: Request) -> Result<Part> {
     let renditions =
         records.into_iter().flatten().map(|record| PartRendition { encoded: fresh(&record.rendition), ..record.rendition });
     Ok(Part { destination: destination.uri().to_owned(), segment: segment.clone(), renditions: renditions.collect() })
+}
+
+/// Refuses damaged pictures or sound where that is wanted.
+fn check_whole(request: &Request, damaged_frames: u64) -> Result<()> {
+    if request.strict && damaged_frames > 0 { Err(parts::Error::Damaged { damaged_frames }.into()) } else { Ok(()) }
+}
+
+/// What a run of FFmpeg is to be remembered by.
+struct Told {
+    encode_ms: u64,
+    damaged_frames: u64,
 }
 
 /// Waits until all that is missing was committed by somebody else: a row may run twice, and who is behind yields.
@@ -203,12 +234,13 @@ fn wanted(title: &Title, segment: &Segment, ladder: &Ladder) -> Result<Vec<Wante
         }
         SegmentTrack::Audio => {
             let track = title.probe.audio.get(segment.index as usize).ok_or_else(|| none("sound track"))?;
-            Ok(vec![Wanted::Audio(ladder.audio(track, segment.index), track.language.clone())])
+            let renditions = ladder.audio(track, segment.index).into_iter();
+            Ok(renditions.map(|rendition| Wanted::Audio(rendition, Label::of(track, segment.index))).collect())
         }
     }
 }
 
-/// Runs FFmpeg over the row, once, for every missing rung.
+/// Runs FFmpeg over the row, once, for every missing rung; also says how many frames were damaged.
 async fn encode(
     machine: &Machine,
     title: &Title,
@@ -216,20 +248,18 @@ async fn encode(
     missing: &[Missing],
     scratch: &std::path::Path,
     watch: &Stopwatch,
-) -> Result<timing::Encode> {
+) -> Result<(timing::Encode, u64)> {
     let segment = &request.segment;
     let window = scratch.join("window.mp4");
     let input = watch.time(Step::Fetch, input(title, segment, &window)).await?;
     let args = match segment.track {
         SegmentTrack::Video => {
             let none = || parts::Error::NoSuchTrack { uri: segment.source.clone(), track: "video track", index: 0 };
-            let outputs: Vec<(VideoRendition, PathBuf)> = missing
-                .iter()
-                .filter_map(|m| match &m.wanted {
-                    Wanted::Video(rendition) => Some((rendition.clone(), m.file.clone())),
-                    Wanted::Audio(..) => None,
-                })
-                .collect();
+            let video = |m: &Missing| match &m.wanted {
+                Wanted::Video(rendition) => Some((rendition.clone(), m.file.clone())),
+                Wanted::Audio(..) => None,
+            };
+            let outputs: Vec<(VideoRendition, PathBuf)> = missing.iter().filter_map(video).collect();
             args::encode_video(&VideoEncode {
                 input: &input.path,
                 demuxer: input.demuxer,
@@ -246,14 +276,17 @@ async fn encode(
             })
         }
         SegmentTrack::Audio => {
-            let [Missing { wanted: Wanted::Audio(rendition, _), file, .. }] = missing else { return Ok(timing::Encode::default()) };
+            let audio = |m: &Missing| match &m.wanted {
+                Wanted::Audio(rendition, _) => Some((rendition.clone(), m.file.clone())),
+                Wanted::Video(_) => None,
+            };
+            let outputs: Vec<(AudioRendition, PathBuf)> = missing.iter().filter_map(audio).collect();
             args::encode_audio(&AudioEncode {
                 input: &input.path,
                 demuxer: input.demuxer,
                 stream: input.stream,
                 grid: &title.grid,
-                rendition,
-                output: file,
+                outputs: &outputs,
             })
         }
     };
@@ -267,7 +300,7 @@ async fn encode(
             input: Some(&input.path),
             limits: Limits::for_encode(media, peak_bps(missing), &machine.limits),
             cancel: &request.cancel,
-            encoders: if segment.track == SegmentTrack::Video { missing.len() } else { 0 },
+            report: true,
         },
         segment: segment.index,
         rungs: missing.len(),
@@ -292,16 +325,17 @@ async fn encode(
     watch.note(Step::Encode, started + first_report, finished.wall.saturating_sub(first_report));
     let cpu_us = finished.cpu.and_then(|cpu| u64::try_from(cpu.as_micros()).ok()).unwrap_or(0);
     let (mut renditions, mut audio_bps) = (Vec::new(), 0);
-    for (number, missing) in missing.iter().enumerate() {
+    for missing in missing {
         match &missing.wanted {
-            Wanted::Video(rendition) => {
-                renditions.push((rendition.clone(), finished.reports.get(number).and_then(Report::coded)));
-            }
-            Wanted::Audio(rendition, _) => audio_bps = rendition.bitrate_bps,
+            Wanted::Video(rendition) => renditions.push(rendition.clone()),
+            Wanted::Audio(rendition, _) => audio_bps += rendition.bitrate_bps,
         }
     }
+    let coded = finished.report.of(&renditions).into_iter().map(|encoded| encoded.and_then(Encoded::coded));
+    let renditions: Vec<_> = std::iter::zip(renditions.clone(), coded).collect();
     let work = Work::at(title, segment, &renditions, audio_bps)?;
-    Ok(timing::Encode { cpu_us, preroll_frames: preroll_frames(title, segment), work, written_bytes: 0 })
+    let encode = timing::Encode { cpu_us, preroll_frames: preroll_frames(title, segment), work, written_bytes: 0 };
+    Ok((encode, finished.report.damaged_frames))
 }
 
 /// Bits per second of the largest of these.
@@ -378,7 +412,7 @@ async fn store(
     title: &Title,
     segment: &Segment,
     missing: &Missing,
-    encode_ms: u64,
+    told: &Told,
     watch: &Stopwatch,
 ) -> Result<PartRecord> {
     let begun = Instant::now();
@@ -408,9 +442,9 @@ async fn store(
     let init_bytes = init.bytes.len() as u64;
     destination.child(&init_path).put(init.bytes, Content::Init).await?;
     watch.note(Step::Upload, begun + packaged, begun.elapsed().saturating_sub(packaged));
-    let (max_bitrate_bps, channels, language) = match &missing.wanted {
+    let (max_bitrate_bps, channels, label) = match &missing.wanted {
         Wanted::Video(rendition) => (rendition.max_bitrate_bps, 0, None),
-        Wanted::Audio(rendition, language) => (rendition.bitrate_bps, rendition.channels, language.clone()),
+        Wanted::Audio(rendition, label) => (rendition.bitrate_bps, rendition.channels, Some(label.clone())),
     };
     let rendition = PartRendition {
         key: missing.key.clone(),
@@ -421,12 +455,13 @@ async fn store(
         height: init.height,
         max_bitrate_bps: u64::from(max_bitrate_bps),
         channels,
-        language,
+        label,
         init: init_path,
         init_bytes,
         media_segments,
-        encode_ms,
+        encode_ms: told.encode_ms,
         host: machine.host.clone(),
+        damaged_frames: told.damaged_frames,
         encoded: true,
     };
     watch.time(Step::Commit, records::commit(destination, PartRecord { segment: segment.without_secrets(), rendition })).await
@@ -441,17 +476,17 @@ enum Spec {
 impl Spec {
     fn of(title: &Title, segment: &Segment, wanted: &Wanted) -> Self {
         match wanted {
-            Wanted::Video(_) => Self::Video(VideoSpec {
+            Wanted::Video(rendition) => Self::Video(VideoSpec {
                 rate: title.grid.rate,
                 first_frame: segment.first_frame,
                 frames: segment.frames,
                 media_segment_frames: segment.media_segment_frames,
-                reorder_frames: REORDER_FRAMES,
+                reorder_frames: args::reorder_frames(rendition.codec),
             }),
-            Wanted::Audio(_, language) => Self::Audio(AudioSpec {
+            Wanted::Audio(_, label) => Self::Audio(AudioSpec {
                 grid_timebase: segment.timebase,
                 media_segment_frames: segment.media_segment_frames,
-                language: language.clone(),
+                language: label.language.as_deref().and_then(language::three_letters),
             }),
         }
     }

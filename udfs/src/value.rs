@@ -42,6 +42,7 @@ pub(crate) static SEGMENT: LazyLock<Fields> = LazyLock::new(|| {
         field("duration_ms", Int64),
         field("media_segment_frames", UInt32),
         field("title_frames", UInt64),
+        field("lost_ms", Int64),
     ])
 });
 
@@ -56,6 +57,17 @@ static MEDIA_SEGMENT: LazyLock<Fields> = LazyLock::new(|| {
     ])
 });
 
+/// [`spool_media::label::Label`].
+static LABEL: LazyLock<Fields> = LazyLock::new(|| {
+    Fields::from(vec![
+        field("track", UInt32),
+        optional("language", Utf8),
+        optional("title", Utf8),
+        optional("role", Utf8),
+        field("default", Boolean),
+    ])
+});
+
 /// [`spool_media::parts::PartRendition`].
 pub(crate) static PART_RENDITION: LazyLock<Fields> = LazyLock::new(|| {
     Fields::from(vec![
@@ -67,12 +79,13 @@ pub(crate) static PART_RENDITION: LazyLock<Fields> = LazyLock::new(|| {
         field("height", UInt32),
         field("max_bitrate_bps", UInt64),
         field("channels", UInt16),
-        optional("language", Utf8),
+        optional("label", DataType::Struct(LABEL.clone())),
         field("init", Utf8),
         field("init_bytes", UInt64),
         list("media_segments", &MEDIA_SEGMENT),
         field("encode_ms", UInt64),
         field("host", Utf8),
+        field("damaged_frames", UInt64),
         field("encoded", Boolean),
     ])
 });
@@ -97,7 +110,7 @@ pub(crate) static HLS_LADDER: LazyLock<Fields> = LazyLock::new(|| {
         field("height", UInt32),
         optional("frame_rate", Utf8),
         field("channels", UInt16),
-        optional("language", Utf8),
+        optional("label", DataType::Struct(LABEL.clone())),
         field("init", Utf8),
         field("init_bytes", UInt64),
         list("media_segments", &MEDIA_SEGMENT),
@@ -106,6 +119,8 @@ pub(crate) static HLS_LADDER: LazyLock<Fields> = LazyLock::new(|| {
         field("destination", Utf8),
         field("source", Utf8),
         field("duration_ms", Int64),
+        field("lost_ms", Int64),
+        field("damaged_frames", UInt64),
         list("renditions", &rendition),
     ])
 });
@@ -124,12 +139,26 @@ pub(crate) static PUBLISHED: LazyLock<Fields> = LazyLock::new(|| {
         field("bytes", UInt64),
         field("playlist", Utf8),
     ]);
-    Fields::from(vec![field("master", Utf8), field("duration_ms", Int64), field("bytes", UInt64), list("renditions", &rendition)])
+    Fields::from(vec![
+        field("master", Utf8),
+        field("duration_ms", Int64),
+        field("bytes", UInt64),
+        field("lost_ms", Int64),
+        field("damaged_frames", UInt64),
+        list("renditions", &rendition),
+    ])
 });
 
-/// [`spool_media::ladder::Rung`].
-pub(crate) static RUNG: LazyLock<Fields> =
-    LazyLock::new(|| Fields::from(vec![field("height", UInt32), optional("max_bitrate_bps", UInt32), optional("crf", UInt8)]));
+/// [`spool_media::ladder::Line`].
+pub(crate) static LADDER_LINE: LazyLock<Fields> = LazyLock::new(|| {
+    Fields::from(vec![
+        optional("codec", Utf8),
+        optional("height", UInt32),
+        optional("max_bitrate_bps", UInt32),
+        optional("crf", UInt8),
+        optional("preset", Utf8),
+    ])
+});
 
 /// What `media` says of one file, and, as a struct, what `probe` says.
 pub(crate) static PROBE: LazyLock<Fields> = LazyLock::new(|| {
@@ -139,6 +168,9 @@ pub(crate) static PROBE: LazyLock<Fields> = LazyLock::new(|| {
         field("sample_rate", UInt32),
         field("channels", UInt16),
         optional("language", Utf8),
+        optional("title", Utf8),
+        optional("role", Utf8),
+        field("default", Boolean),
     ]);
     Fields::from(vec![
         field("uri", Utf8),

@@ -86,7 +86,7 @@ async fn transcode(
 ) -> Result<(), CliError> {
     let work = jobs.iter().map(|job| Work { name: output::short_name(&job.source), segments: &job.segments });
     let reporter = Reporter::start(args.progress, global, work);
-    let cluster = cluster.with_live(args.live);
+    let cluster = cluster.with_live(args.live).with_strict(args.strict);
     if args.live && args.progress != Progress::None {
         let pictures = |job: &&Job| job.segments.iter().any(|segment| segment.track == SegmentTrack::Video);
         for job in jobs.iter().filter(pictures) {
@@ -103,6 +103,9 @@ async fn transcode(
     // Also of a job that failed: that is when one wants to know.
     write_trace(args, &profile.trace().to_string())?;
     let published = result?;
+    for (job, published) in jobs.iter().zip(&published) {
+        output::warn(&output::short_name(&job.source), published);
+    }
     let profile = args.profile.then(|| profile.summary());
     let report = output::Report { published: &published, wall: started.elapsed(), tally, profile };
     match args.output {

@@ -404,7 +404,7 @@ fn a_title_plays_from_its_playlists() {
     let [pictures, sound] = tracks.try_into().unwrap();
     let video = crate::playlists::VideoEntry { track: pictures, width: 160, height: 90, frame_rate: rate("25") };
     let (group, channels, default) = ("stereo".to_owned(), 2, true);
-    let audio = crate::playlists::AudioEntry { track: sound, group, language: None, channels, default };
+    let audio = crate::playlists::AudioEntry { track: sound, group, language: None, channels, role: None, default };
     let master = dir.path().join("master.m3u8");
     std::fs::write(&master, crate::playlists::multivariant_playlist(&[video], &[audio]).unwrap()).unwrap();
 

@@ -2,13 +2,15 @@
 
 mod audio;
 mod color;
+mod encoders;
 mod video;
 
 use std::{ffi::OsString, path::Path};
 
 pub use self::{
     audio::{AudioEncode, encode_audio},
-    video::{REORDER_FRAMES, VideoEncode, encode_video},
+    encoders::reorder_frames,
+    video::{VideoEncode, encode_video},
 };
 
 /// How any run begins: quiet, deaf, and reporting.

@@ -2,29 +2,101 @@
 
 use std::{ffi::OsString, path::Path, time::Duration};
 
+use futures::future::try_join_all;
 use tokio_util::sync::CancellationToken;
 
 use super::{Error, Job, Limits, Program, Tools};
-use crate::limits::MEMORY_MAX;
+use crate::{
+    ladder::{AudioCodec, VideoCodec},
+    limits::MEMORY_MAX,
+};
 
-/// Asking a program for its version, or for three tiny frames.
+/// Asking a program for its version, or for next to nothing.
 const LIMITS: Limits = Limits::within(Duration::from_secs(30), 1 << 20, MEMORY_MAX);
 
-/// Three tiny frames and a moment of sound through every encoder in use; the output is a hash per packet.
+/// What is encoded to know an encoder by: three tiny frames, or a moment of sound; the output is a hash per packet.
 ///
 /// `ffmpeg -version` hides which x264 it was built with, and the same FFmpeg with another x264 gives other bytes.
-const FINGERPRINT: &str = "-nostdin -hide_banner -loglevel error -f lavfi -i testsrc2=size=64x64:rate=25 -f lavfi -i \
-sine=sample_rate=48000 -frames:v 3 -t 0.12 -c:v libx264 -preset veryfast -x264-params threads=1:cpu-independent=1 -pix_fmt yuv420p \
--c:a aac -fflags +bitexact -flags +bitexact -f framehash pipe:1";
+const FRAMES: &str = "-nostdin -hide_banner -loglevel error -f lavfi -i testsrc2=size=64x64:rate=25 -frames:v 3 -pix_fmt yuv420p -threads 1";
+const SOUND: &str = "-nostdin -hide_banner -loglevel error -f lavfi -i sine=sample_rate=48000 -t 0.12";
+const HASHES: &str = "-fflags +bitexact -flags +bitexact -f framehash pipe:1";
 
-/// Names the FFmpeg and encoder build by a hash: equal where equal arguments give equal bytes.
+/// An encoder of FFmpeg's, or those that every job uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the codecs say it")]
+pub enum Encoder {
+    /// x264 and FFmpeg's own for AAC.
+    Usual,
+    Hevc,
+    Av1,
+    Vp9,
+    Opus,
+}
+
+impl Encoder {
+    /// Every one of them.
+    pub const ALL: [Self; 5] = [Self::Usual, Self::Hevc, Self::Av1, Self::Vp9, Self::Opus];
+
+    /// FFmpeg's names.
+    pub fn names(self) -> &'static str {
+        match self {
+            Self::Usual => "libx264 and aac",
+            Self::Hevc => "libx265",
+            Self::Av1 => "libsvtav1",
+            Self::Vp9 => "libvpx-vp9",
+            Self::Opus => "libopus",
+        }
+    }
+
+    /// What FFmpeg is asked for.
+    fn trials(self) -> Vec<String> {
+        match self {
+            Self::Usual => {
+                let x264 = "-c:v libx264 -preset veryfast -x264-params threads=1:cpu-independent=1";
+                vec![format!("{FRAMES} {x264} {HASHES}"), format!("{SOUND} -c:a aac {HASHES}")]
+            }
+            Self::Hevc => vec![format!(
+                "{FRAMES} -c:v libx265 -preset veryfast -x265-params pools=none:wpp=0:frame-threads=1:lookahead-slices=0:log-level=error {HASHES}"
+            )],
+            Self::Av1 => vec![format!("{FRAMES} -c:v libsvtav1 -preset 10 -crf 35 -svtav1-params lp=1:pin=0 {HASHES}")],
+            Self::Vp9 => vec![format!("{FRAMES} -c:v libvpx-vp9 -deadline realtime -cpu-used 6 -crf 33 -b:v 100k {HASHES}")],
+            Self::Opus => vec![format!("{SOUND} -c:a libopus {HASHES}")],
+        }
+    }
+}
+
+impl From<VideoCodec> for Encoder {
+    fn from(codec: VideoCodec) -> Self {
+        match codec {
+            VideoCodec::H264 => Self::Usual,
+            VideoCodec::Hevc => Self::Hevc,
+            VideoCodec::Av1 => Self::Av1,
+            VideoCodec::Vp9 => Self::Vp9,
+        }
+    }
+}
+
+impl From<AudioCodec> for Encoder {
+    fn from(codec: AudioCodec) -> Self {
+        match codec {
+            AudioCodec::Aac => Self::Usual,
+            AudioCodec::Opus => Self::Opus,
+        }
+    }
+}
+
+/// Names the build of FFmpeg and of an encoder by a hash: equal where equal arguments give equal bytes.
 ///
 /// # Errors
 /// Where FFmpeg cannot be started, or lacks an encoder.
-pub async fn build(tools: &Tools, scratch: &Path) -> Result<String, Error> {
+pub async fn build(tools: &Tools, encoder: Encoder, scratch: &Path) -> Result<String, Error> {
+    let questions: Vec<String> = std::iter::once("-version".to_owned()).chain(encoder.trials()).collect();
+    // Beside each other: whoever starts a job waits for them.
+    let answers = try_join_all(questions.iter().map(|question| ask(tools, Program::Ffmpeg, scratch, question))).await?;
     let mut hasher = blake3::Hasher::new();
-    hasher.update(&ask(tools, Program::Ffmpeg, scratch, "-version").await?);
-    hasher.update(&ask(tools, Program::Ffmpeg, scratch, FINGERPRINT).await?);
+    for answer in answers {
+        hasher.update(&answer);
+    }
     Ok(hasher.finalize().to_hex()[..16].to_owned())
 }
 
@@ -40,5 +112,5 @@ pub async fn version(tools: &Tools, program: Program, scratch: &Path) -> Result<
 async fn ask(tools: &Tools, program: Program, scratch: &Path, arguments: &str) -> Result<Vec<u8>, Error> {
     let args: Vec<OsString> = arguments.split(' ').map(OsString::from).collect();
     let cancel = CancellationToken::new();
-    Job { tools, program, args: &args, scratch, input: None, limits: LIMITS, cancel: &cancel, encoders: 0 }.capture().await
+    Job { tools, program, args: &args, scratch, input: None, limits: LIMITS, cancel: &cancel, report: false }.capture().await
 }

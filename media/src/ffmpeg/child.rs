@@ -96,6 +96,8 @@ pub(super) async fn start(job: &Job<'_>, report: Option<&str>) -> Result<Child, 
         .env("LC_ALL", "C")
         .env("HOME", scratch)
         .env("TMPDIR", scratch)
+        // SVT-AV1 tells its settings on stderr, where complaints are expected; 1 leaves it its errors.
+        .env("SVT_LOG", "1")
         .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
         // 32 is the level "info". Not by -loglevel: there the texts of a source would stand among FFmpeg's complaints.
         .envs(report.map(|name| ("FFREPORT", format!("file={name}:level=32"))));

@@ -20,7 +20,7 @@ use super::{
     capture::Tail,
     child::{self, Child, Exit},
     diagnosis::diagnose,
-    x264::{self, Report},
+    report::{self, Report},
 };
 use crate::limits;
 
@@ -107,8 +107,8 @@ pub struct Job<'a> {
     pub limits: Limits,
     /// Ends it when asked.
     pub cancel: &'a CancellationToken,
-    /// Encoders of x264 that it is to tell of at its end.
-    pub encoders: usize,
+    /// Is it to write down what its decoders and encoders have to say?
+    pub report: bool,
 }
 
 /// A program that succeeded, or that was ended because [`Heard::Enough`] was heard.
@@ -120,8 +120,8 @@ pub struct Finished {
     pub cpu: Option<Duration>,
     /// The end of what it complained of on stderr; often empty.
     pub stderr_tail: String,
-    /// What its encoders told, in the order of its outputs: of [`Job::encoders`] or, where they are not told of, none.
-    pub reports: Vec<Report>,
+    /// What it wrote down, where it was to.
+    pub report: Report,
 }
 
 impl Job<'_> {
@@ -138,7 +138,7 @@ impl Job<'_> {
             return Err(Error::Canceled { program });
         }
         let started = Instant::now();
-        let report = (self.encoders > 0).then_some(x264::REPORT);
+        let report = self.report.then_some(report::REPORT);
         let mut child = child::start(self, report).await?;
         let mut tail = Tail::default();
         let outcome = self.watch(&mut child, started, &mut tail, &mut listen).await;
@@ -151,14 +151,14 @@ impl Job<'_> {
                     let _ = timeout(REAP_WAIT, &mut child.exit).await;
                 }
                 outcome?;
-                return Ok(Finished { wall: started.elapsed(), cpu: None, stderr_tail: tail.text(), reports: Vec::new() });
+                return Ok(Finished { wall: started.elapsed(), cpu: None, stderr_tail: tail.text(), report: Report::default() });
             }
         };
         match diagnose(program, exit.status, tail.text(), self.scratch) {
             Some(error) => Err(error),
             None => {
-                let reports = x264::read(self.scratch, self.encoders).await;
-                Ok(Finished { wall: started.elapsed(), cpu: exit.cpu, stderr_tail: tail.text(), reports })
+                let report = if self.report { report::read(self.scratch).await } else { Report::default() };
+                Ok(Finished { wall: started.elapsed(), cpu: exit.cpu, stderr_tail: tail.text(), report })
             }
         }
     }
@@ -196,8 +196,8 @@ impl Job<'_> {
                         return Err(Error::TooMuchOutput { program, limit_bytes: limits.stdout_bytes });
                     }
                     match if read > 0 { listen(&out[..read]) } else { Heard::Nothing } {
-                        Heard::Progress if x264::is_too_long(self.scratch) => {
-                            return Err(Error::TooMuchOutput { program, limit_bytes: x264::REPORT_BYTES_MAX });
+                        Heard::Progress if report::is_too_long(self.scratch) => {
+                            return Err(Error::TooMuchOutput { program, limit_bytes: report::REPORT_BYTES_MAX });
                         }
                         Heard::Progress => stall = Instant::now() + limits.stall,
                         Heard::Nothing => {}

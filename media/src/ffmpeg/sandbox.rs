@@ -424,7 +424,7 @@ pub async fn check(tools: &Tools, scratch: &Path) -> Result<Vec<(String, bool)>,
     let args = [COMMAND.into(), CHECK.into()];
     let cancel = CancellationToken::new();
     let limits = Limits::within(PATIENCE, 1 << 16, MEMORY_MAX);
-    let job = Job { tools: &tools, program, args: &args, scratch, input: None, limits, cancel: &cancel, encoders: 0 };
+    let job = Job { tools: &tools, program, args: &args, scratch, input: None, limits, cancel: &cancel, report: false };
     let said = job.capture().await?;
     serde_json::from_slice(&said).map_err(|error| failed(error.into()))
 }

@@ -108,7 +108,7 @@ pub enum WholeFile {
 ///
 /// # Errors
 /// [`Error::NeedsWholeFile`] for a sound file whose samples can't be read by windows: scan its packets instead.
-/// [`Error::Truncated`] where samples lie beyond the end of the file. Everything else says what is damaged.
+/// [`Error::Truncated`] where all samples lie beyond the end of the file. Everything else says what is damaged.
 pub async fn read(reader: &impl ReadAt) -> Result<Index, Error> {
     let found = find::moov(reader).await?;
     parse(found.ftyp.as_deref(), &found.moov, reader.len())
@@ -191,16 +191,17 @@ fn trak(
             }
             edits.clear();
         }
-        let mut placed = Placed { kept: 0..0, offset: 0, shown: i64::MIN..i64::MAX };
+        let mut placed = Placed { kept: 0..0, cut: 0, offset: 0, shown: i64::MIN..i64::MAX };
         if !media.samples.is_empty() {
             placed = timeline::place(&media, &edits, kind, movie_timebase, timebase).map_err(unusual)?;
-            check_place(number, &media, &placed, len)?;
+            check_place(number, &media, &mut placed, len)?;
         }
+        let lost_ticks = lost_ticks(&media, &placed);
         let media_start = shift(&mut media, &placed);
-        Ok((media, edits, placed.shown, media_start))
+        Ok((media, edits, placed.shown, media_start, lost_ticks))
     };
-    let (media, edits, shown, media_start) = match read() {
-        Err(_) if kind == TrackKind::Other => (Media::default(), Vec::new(), i64::MIN..i64::MAX, 0),
+    let (media, edits, shown, media_start, lost_ticks) = match read() {
+        Err(_) if kind == TrackKind::Other => (Media::default(), Vec::new(), i64::MIN..i64::MAX, 0, 0),
         result => result?,
     };
     let stsd = child(stbl, b"stsd").unwrap_or_default();
@@ -226,17 +227,22 @@ fn trak(
         reordered: media.reordered,
         descriptions: media.descriptions,
     };
-    Ok((header, Track { kind, timebase, samples: media.samples }))
+    Ok((header, Track { kind, timebase, samples: media.samples, lost_ticks }))
 }
 
 /// Do the samples that FFmpeg reads lie within the file, and side by side? (Samples that lie on top of each other could make a window
-/// far larger than the file.)
-fn check_place(track: usize, media: &Media, placed: &Placed, len: u64) -> Result<(), Error> {
+/// far larger than the file.) Of a file that was cut off those are kept that come before the first that is not all there.
+fn check_place(track: usize, media: &Media, placed: &mut Placed, len: u64) -> Result<(), Error> {
     let mut total = 0_u64;
     for (number, sample) in media.samples.iter().enumerate().take(placed.kept.end).skip(placed.kept.start) {
         let end = sample.offset.saturating_add(u64::from(sample.size));
         if end > len {
-            return Err(Error::Truncated { track, sample: number, end, bytes: len });
+            if number == placed.kept.start {
+                return Err(Error::Truncated { track, sample: number, end, bytes: len });
+            }
+            placed.cut = placed.kept.end - number;
+            placed.kept.end = number;
+            break;
         }
         total = total.saturating_add(u64::from(sample.size));
     }
@@ -244,6 +250,14 @@ fn check_place(track: usize, media: &Media, placed: &Placed, len: u64) -> Result
         return Err(Error::DamagedTrack { track, what: "its samples add up to more than the file" });
     }
     Ok(())
+}
+
+/// By how much a track ends earlier for the samples that are not in the file.
+fn lost_ticks(media: &Media, placed: &Placed) -> i64 {
+    let end = |samples: &[super::Sample]| samples.iter().map(|s| s.pts.saturating_add(i64::from(s.duration))).max();
+    let there = media.samples.get(placed.kept.clone()).and_then(end);
+    let announced = media.samples.get(placed.kept.start..placed.kept.end + placed.cut).and_then(end);
+    there.zip(announced).map_or(0, |(there, announced)| announced.saturating_sub(there))
 }
 
 /// Keeps what FFmpeg reads, at FFmpeg's times; says at which media time that begins.

@@ -97,7 +97,7 @@ pub async fn scan(tools: &Tools, path: &Path, demuxer: &str, limits: &Limits, ca
     let of_run =
         ffmpeg::Limits { stall: limits.stall, ..ffmpeg::Limits::within(limits.deadline, STDOUT_BYTES_MAX, limits.memory_bytes) };
     let job =
-        Job { tools, program: Program::Ffprobe, args: &args, scratch, input: Some(path), limits: of_run, cancel, encoders: 0 };
+        Job { tools, program: Program::Ffprobe, args: &args, scratch, input: Some(path), limits: of_run, cancel, report: false };
     let (mut lines, mut builder) = (Lines::default(), Builder::new(*limits));
     job.run(|bytes| {
         lines.push(bytes, |line| builder.take(line));
@@ -261,7 +261,7 @@ impl Builder {
         let tracks = self.tracks.into_iter().enumerate().map(|(track, mut partial)| {
             partial.show();
             let timebase = partial.timebase.ok_or(Error::NoTimebase { track })?;
-            Ok(Track { kind: partial.kind.unwrap_or(TrackKind::Other), timebase, samples: partial.samples })
+            Ok(Track { kind: partial.kind.unwrap_or(TrackKind::Other), timebase, samples: partial.samples, lost_ticks: 0 })
         });
         Ok(Index { container: Container::Whole { demuxer: demuxer.to_owned() }, tracks: tracks.collect::<Result<_, Error>>()? })
     }

@@ -1,17 +1,19 @@
 //! Which size and rate does a rung get on a source? The source's shape, never larger than it.
 
-use super::{Error, Ladder, Rung, VideoRendition, level};
+use super::{
+    Error, Ladder, Rung, VideoCodec, VideoRendition,
+    level::{self, Level, Needs},
+    rung_name,
+};
 use crate::{grid::Grid, probe::VideoTrack, time::Rational};
 
 /// How far, in parts of a hundred of itself, a rung may be above the source and still be given, at the source's size: a film of 1.85:1
 /// has 1038 lines in a width of 1920 and is called 1080p all the same; without this its best rung would be 720p.
 const NEAR_PERCENT: u128 = 5;
-/// The rate factor unless asked otherwise: x264's own.
-const DEFAULT_CRF: u8 = 23;
 /// The VBV's size in seconds of the peak rate: players buffer far more, and a scene change may take its bits from two seconds.
 const BUFFER_SECONDS: u32 = 2;
 
-/// Peak rates of a rung at up to 30 frames per second, as pixels and bits per second; between two lines they follow a straight line,
+/// Peak rates of a rung of H.264 at up to 30 frames per second, as pixels and bits per second; between two lines they follow a straight line,
 /// past both ends they are proportional to the pixels.
 const PEAK_RATES: [(u64, u64); 6] = [
     (640 * 360, 800_000),
@@ -63,7 +65,28 @@ impl Display {
 pub(super) fn fit(ladder: &Ladder, video: &VideoTrack, grid: &Grid) -> Result<Vec<VideoRendition>, Error> {
     let display = Display::of(video).ok_or(Error::NoSize { width: video.width, height: video.height })?;
     let mut renditions: Vec<VideoRendition> = Vec::new();
-    for rung in &ladder.rungs {
+    let mut too_small = None;
+    for codec in VideoCodec::ALL {
+        let rungs: Vec<&Rung> = ladder.rungs.iter().filter(|rung| rung.codec == codec).collect();
+        let Some(lowest) = rungs.last() else { continue };
+        for fitted in fit_codec(&rungs, lowest, display, grid.rate)? {
+            let (width, height) = (u64::from(fitted.width), u64::from(fitted.height));
+            if width.min(height) < codec.least_side() {
+                too_small = Some(Error::TooSmall { codec, width, height, least: codec.least_side() });
+            } else {
+                renditions.push(fitted);
+            }
+        }
+    }
+    // The highest first; of one height in the order of the codecs.
+    renditions.sort_by_key(|rendition| std::cmp::Reverse(rendition.width.min(rendition.height)));
+    too_small.filter(|_| renditions.is_empty()).map_or(Ok(renditions), Err)
+}
+
+/// The renditions of one codec's rungs.
+fn fit_codec(rungs: &[&Rung], lowest: &Rung, display: Display, fps: Rational) -> Result<Vec<VideoRendition>, Error> {
+    let mut renditions: Vec<VideoRendition> = Vec::new();
+    for rung in rungs {
         let height = u128::from(rung.height) * display.den;
         let size = if height <= display.short() {
             display.scaled(Some(rung.height))
@@ -72,54 +95,50 @@ pub(super) fn fit(ladder: &Ladder, video: &VideoTrack, grid: &Grid) -> Result<Ve
         } else {
             continue;
         };
-        let rendition = rendition(ladder, rung, format!("{}p", rung.height), size, grid.rate)?;
+        let rendition = rendition(rung, rung.name(), size, fps)?;
         // Two rungs of one size are one rung: the lower one, for it is nearer to the source or equal to it.
         renditions.retain(|other| (other.width, other.height) != (rendition.width, rendition.height));
         renditions.push(rendition);
     }
     if renditions.is_empty() {
         let size = display.scaled(None);
-        let name = format!("{}p", size.0.min(size.1));
         // It stands for the lowest rung: no better than that one was to be, and no more bits than its own size needs.
-        let lowest = ladder.rungs.last();
-        let usual_bps = default_rate(size.0, size.1, grid.rate);
-        let max_bitrate_bps = usual_bps.min(lowest.and_then(|rung| rung.max_bitrate_bps).or(usual_bps));
-        let rung = Rung { height: 0, max_bitrate_bps, crf: lowest.and_then(|rung| rung.crf) };
-        renditions.push(rendition(ladder, &rung, name, size, grid.rate)?);
+        let usual_bps = default_rate(lowest.codec, size.0, size.1, fps);
+        let rung = Rung { max_bitrate_bps: usual_bps.min(lowest.max_bitrate_bps.or(usual_bps)), ..lowest.clone() };
+        renditions.push(rendition(&rung, rung_name(rung.codec, size.0.min(size.1)), size, fps)?);
     }
     Ok(renditions)
 }
 
-fn rendition(
-    ladder: &Ladder,
-    rung: &Rung,
-    name: String,
-    (width, height): (u64, u64),
-    fps: Rational,
-) -> Result<VideoRendition, Error> {
-    let too_large = || Error::TooLarge { width, height, fps };
+fn rendition(rung: &Rung, name: String, (width, height): (u64, u64), fps: Rational) -> Result<VideoRendition, Error> {
+    let codec = rung.codec;
+    let too_large = || Error::TooLarge { codec, width, height, fps };
     let max_bitrate_bps = match rung.max_bitrate_bps {
         Some(rate) => rate,
-        None => default_rate(width, height, fps).ok_or_else(too_large)?,
+        None => default_rate(codec, width, height, fps).ok_or_else(too_large)?,
     };
     let buffer_bits = max_bitrate_bps.saturating_mul(BUFFER_SECONDS);
-    let level = level::level(width, height, fps, max_bitrate_bps, buffer_bits).ok_or_else(too_large)?;
+    let level = match level::level(codec, Needs { width, height, fps, max_bitrate_bps, buffer_bits }).ok_or_else(too_large)? {
+        Level::Told(level) => Some(level),
+        Level::OwnChoice => None,
+    };
     Ok(VideoRendition {
         name,
+        codec,
         width: u32::try_from(width).map_err(|_| too_large())?,
         height: u32::try_from(height).map_err(|_| too_large())?,
-        crf: rung.crf.unwrap_or(DEFAULT_CRF),
+        crf: rung.crf.unwrap_or(codec.usual_crf()),
         max_bitrate_bps,
         buffer_bits,
         level,
-        preset: ladder.preset.clone(),
+        preset: rung.preset.clone(),
     })
 }
 
 /// The peak rate of a rung that says none: by [`PEAK_RATES`], and above 30 frames per second one sixtieth more for each frame, so 4/3 at
 /// 50 and 3/2 at 60. Below 30 there are fewer frames but each differs more from the one before. Integers: it is part of what names
 /// the encoded bytes, and must be the same on every machine.
-fn default_rate(width: u64, height: u64, fps: Rational) -> Option<u32> {
+fn default_rate(codec: VideoCodec, width: u64, height: u64, fps: Rational) -> Option<u32> {
     let pixels = width.checked_mul(height)?;
     let at = PEAK_RATES.partition_point(|&(anchor, _)| anchor <= pixels);
     let (before, after) = (at.checked_sub(1).and_then(|i| PEAK_RATES.get(i)), PEAK_RATES.get(at));
@@ -131,6 +150,7 @@ fn default_rate(width: u64, height: u64, fps: Rational) -> Option<u32> {
     let thirty = 30 * u64::from(fps.den());
     let above_thirty = u64::from(fps.num()).saturating_sub(thirty);
     let rate = rate.checked_add(rate.checked_mul(above_thirty)? / (2 * thirty))?;
+    let rate = rate.checked_mul(codec.rate_percent())? / 100;
     let rounded = rate.checked_add(RATE_STEP_BPS / 2)? / RATE_STEP_BPS * RATE_STEP_BPS;
     u32::try_from(rounded.max(MIN_DEFAULT_BPS)).ok()
 }

@@ -1,6 +1,6 @@
 //! Which ladders have a name?
 
-use super::{DEFAULT_AUDIO_BITRATE_BPS, DEFAULT_PRESET, Ladder, Rung};
+use super::{AudioCodec, DEFAULT_AUDIO_BITRATE_BPS, DEFAULT_PRESET, Ladder, Rung, Sound};
 
 /// A ladder with a name.
 ///
@@ -19,7 +19,7 @@ pub struct Preset {
     /// What it is for, in a few words.
     pub purpose: &'static str,
     heights: &'static [u32],
-    x264_preset: &'static str,
+    encoder_preset: &'static str,
     audio_bitrate_bps: u32,
 }
 
@@ -28,33 +28,33 @@ const PRESETS: [Preset; 4] = [
         name: "web",
         purpose: "pages and apps",
         heights: &[1080, 720, 480],
-        x264_preset: DEFAULT_PRESET,
+        encoder_preset: DEFAULT_PRESET,
         audio_bitrate_bps: DEFAULT_AUDIO_BITRATE_BPS,
     },
     Preset {
         name: "mobile",
         purpose: "small screens and slow networks",
         heights: &[720, 480, 360],
-        x264_preset: DEFAULT_PRESET,
+        encoder_preset: DEFAULT_PRESET,
         audio_bitrate_bps: DEFAULT_AUDIO_BITRATE_BPS,
     },
     Preset {
         name: "uhd",
         purpose: "televisions, down to telephones",
         heights: &[2160, 1440, 1080, 720, 480, 360],
-        x264_preset: DEFAULT_PRESET,
+        encoder_preset: DEFAULT_PRESET,
         audio_bitrate_bps: DEFAULT_AUDIO_BITRATE_BPS,
     },
-    Preset { name: "preview", purpose: "a look at it, soon", heights: &[360], x264_preset: "ultrafast", audio_bitrate_bps: 96_000 },
+    Preset { name: "preview", purpose: "a look at it, soon", heights: &[360], encoder_preset: "ultrafast", audio_bitrate_bps: 96_000 },
 ];
 
 impl Preset {
     /// The ladder of that name.
     pub fn ladder(&self) -> Ladder {
+        let rung = |&height: &u32| Rung { preset: self.encoder_preset.to_owned(), ..Rung::of(height) };
         Ladder {
-            rungs: self.heights.iter().map(|&height| Rung::of(height)).collect(),
-            preset: self.x264_preset.to_owned(),
-            audio_bitrate_bps: self.audio_bitrate_bps,
+            rungs: self.heights.iter().map(rung).collect(),
+            sound: vec![Sound { codec: AudioCodec::Aac, bitrate_bps: Some(self.audio_bitrate_bps) }],
         }
     }
 }

@@ -24,7 +24,7 @@ fn at(num: u32, den: u32) -> Grid {
 /// Name, size, peak rate in kb/s and level of each rendition.
 fn told(ladder: &str, video: &VideoTrack, fps: u32) -> Vec<(String, u32, u32, u32, u8)> {
     let renditions = Ladder::parse(ladder).unwrap().fit(video, &at(fps, 1)).unwrap();
-    renditions.into_iter().map(|r| (r.name, r.width, r.height, r.max_bitrate_bps / 1000, r.level)).collect()
+    renditions.into_iter().map(|r| (r.name, r.width, r.height, r.max_bitrate_bps / 1000, r.level.unwrap_or(0))).collect()
 }
 
 fn sizes(ladder: &str, video: &VideoTrack) -> Vec<(String, u32, u32)> {
@@ -55,12 +55,13 @@ fn what_a_rung_leaves_open_is_filled_in() {
     let renditions = Ladder::parse("720p:3.5M@crf19,480p").unwrap().fit(&video(1920, 1080), &at(30_000, 1001)).unwrap();
     let expected = VideoRendition {
         name: "720p".into(),
+        codec: VideoCodec::H264,
         width: 1280,
         height: 720,
         crf: 19,
         max_bitrate_bps: 3_500_000,
         buffer_bits: 7_000_000,
-        level: 31,
+        level: Some(31),
         preset: "veryfast".into(),
     };
     assert_eq!(renditions[0], expected);
@@ -142,17 +143,57 @@ fn strange_sources_are_errors_and_never_panics() {
 }
 
 #[test]
-fn sound_is_stereo_or_mono_at_a_rate_that_plays_everywhere() {
-    let audio = |sample_rate, channels| {
-        let track = AudioTrack { stream: 1, codec: "aac".into(), sample_rate, channels, language: None };
-        let rendition = Ladder::parse("web").unwrap().audio(&track, 3);
-        assert_eq!(rendition.name, "audio-3");
-        (rendition.sample_rate, rendition.channels, rendition.bitrate_bps)
+fn codecs_stand_beside_each_other_in_one_ladder() {
+    let line = |name: &str, width, height, kbps, level| (name.to_owned(), width, height, kbps, level);
+    let mixed = "1080p-av1,1080p,720p-hevc,480p-vp9,480p";
+    let told = told(mixed, &video(1920, 1080), 30);
+    let expected = [
+        line("1080p", 1920, 1080, 5000, 40),
+        line("1080p-av1", 1920, 1080, 3500, 0),
+        line("720p-hevc", 1280, 720, 2100, 31),
+        line("480p", 854, 480, 1400, 31),
+        line("480p-vp9", 854, 480, 1400, 0),
+    ];
+    assert_eq!(told, expected);
+    let crf: Vec<u8> =
+        Ladder::parse(mixed).unwrap().fit(&video(1920, 1080), &at(30, 1)).unwrap().iter().map(|rendition| rendition.crf).collect();
+    assert_eq!(crf, [23, 35, 26, 23, 33]);
+    // Each codec has its own rung of the source's size, if all of its rungs are above that.
+    let below = [size("360p", 640, 360), size("360p-av1", 640, 360), size("240p", 426, 240)];
+    assert_eq!(sizes("1080p-av1,720p-av1,360p,240p", &video(640, 360)), below);
+}
+
+#[test]
+fn what_an_encoder_does_not_take_drops_out() {
+    assert_eq!(sizes("360p-av1,360p-hevc,360p", &video(80, 48)), [size("48p", 80, 48), size("48p-hevc", 80, 48)]);
+    let error = Ladder::parse("360p-av1").unwrap().fit(&video(80, 48), &at(25, 1)).unwrap_err();
+    assert_eq!(error.to_string(), "80x48 is too small for AV1, which takes 64x64 and more: ask for h264 or vp9 beside it");
+    let error = Ladder::parse("360p-hevc").unwrap().fit(&video(40_000, 400), &at(25, 1)).unwrap_err();
+    assert!(error.to_string().contains("more than HEVC can hold"), "{error}");
+}
+
+#[test]
+fn sound_is_stereo_or_mono_at_a_rate_that_plays_everywhere_and_surround_beside_it() {
+    let audio = |ladder: &str, sample_rate, channels| {
+        let (language, title, role, default) = (None, None, None, false);
+        let track = AudioTrack { stream: 1, codec: "aac".into(), sample_rate, channels, language, title, role, default };
+        let renditions = Ladder::parse(ladder).unwrap().audio(&track, 3);
+        let told = |r: AudioRendition| (r.name, r.sample_rate, r.channels, r.bitrate_bps / 1000);
+        renditions.into_iter().map(told).collect::<Vec<_>>()
     };
-    assert_eq!(audio(48_000, 2), (48_000, 2, 128_000));
-    assert_eq!(audio(44_100, 6), (44_100, 2, 128_000));
-    assert_eq!(audio(8000, 1), (48_000, 1, 64_000));
-    assert_eq!(audio(96_000, 0), (48_000, 2, 128_000));
+    let line = |name: &str, rate, channels, kbps| (name.to_owned(), rate, channels, kbps);
+    assert_eq!(audio("web", 48_000, 2), [line("audio-3", 48_000, 2, 128)]);
+    assert_eq!(audio("web", 44_100, 6), [line("audio-3", 44_100, 2, 128), line("audio-3-5.1", 44_100, 6, 384)]);
+    assert_eq!(audio("web", 8000, 1), [line("audio-3", 48_000, 1, 64)]);
+    assert_eq!(audio("web", 96_000, 0), [line("audio-3", 48_000, 2, 128)]);
+    assert_eq!(audio("720p,opus:96k", 44_100, 4), [line("audio-3-opus", 48_000, 2, 96)]);
+    let both = [
+        line("audio-3", 48_000, 2, 128),
+        line("audio-3-5.1", 48_000, 6, 384),
+        line("audio-3-opus", 48_000, 2, 128),
+        line("audio-3-opus-5.1", 48_000, 6, 384),
+    ];
+    assert_eq!(audio("720p,aac,opus", 48_000, 8), both);
 }
 
 #[test]
@@ -164,7 +205,14 @@ fn the_short_form_is_read() {
     assert_eq!(rung("720p"), Rung::of(720));
     assert_eq!(rung("720p:2800k"), Rung { max_bitrate_bps: Some(2_800_000), ..Rung::of(720) });
     assert_eq!(rung("720p:2.8M"), rung("720p:2800k"));
-    assert_eq!(rung("720p:0.05m@CRF30"), Rung { height: 720, max_bitrate_bps: Some(50_000), crf: Some(30) });
+    assert_eq!(rung("720p:0.05m@CRF30"), Rung { max_bitrate_bps: Some(50_000), crf: Some(30), ..Rung::of(720) });
+    let hevc = Rung { codec: VideoCodec::Hevc, max_bitrate_bps: Some(2_000_000), crf: Some(30), ..Rung::of(720) };
+    assert_eq!(rung("720P-HEVC:2M@crf30"), hevc);
+    assert_eq!(rung("720p-av1@crf60").crf, Some(60), "its factors go further");
+    let sound = |text: &str| Ladder::parse(text).unwrap().sound;
+    assert_eq!(sound("720p"), [Sound { codec: AudioCodec::Aac, bitrate_bps: None }]);
+    let both = [Sound { codec: AudioCodec::Opus, bitrate_bps: Some(96_000) }, Sound { codec: AudioCodec::Aac, bitrate_bps: None }];
+    assert_eq!(sound("opus:96k,720p, AAC"), both);
     assert_eq!(rung("720p@crf22").crf, Some(22));
 }
 
@@ -182,7 +230,15 @@ fn what_is_wrong_with_a_ladder_is_said() {
     assert_eq!(message("1080p,,720p"), "\"\" in the ladder: between two commas must be a rung, such as 720p");
     assert_eq!(message("1080p,720"), "\"720\" in the ladder: a rung is a height with p, such as 720p");
     assert_eq!(message("-720p,1p"), "\"-720p\" in the ladder: a rung is a height with p, such as 720p");
-    assert_eq!(message("720p,720p:1M"), "the ladder has the rung 720p twice");
+    assert_eq!(message("720p,720p:1M"), "the ladder has 720p twice");
+    assert_eq!(message("720p-av1,720p,720p-AV1"), "the ladder has 720p-av1 twice");
+    assert_eq!(message("720p,aac,aac:64k"), "the ladder has aac twice");
+    assert_eq!(message("aac"), "a ladder has at least one rung, such as '720p'");
+    assert_eq!(message("720p-divx"), "\"720p-divx\" in the ladder: a codec is h264, hevc, av1 or vp9, such as 720p-av1");
+    assert_eq!(message("720p,opus:x"), "\"opus:x\" in the ladder: a rate of sound is a number with k, such as opus:96k");
+    assert_eq!(message("720p,opus:6k"), "the audio rate in bits per second is 6000: it must be from 32000 to 320000");
+    assert_eq!(message("720p@crf52"), "a rung's rate factor (crf) is 52: it must be from 1 to 51");
+    assert_eq!(message("720p-vp9@crf64"), "a rung's rate factor (crf) is 64: it must be from 1 to 63");
     assert_eq!(message("8p"), "a rung's height is 8: it must be from 16 to 4320");
     assert_eq!(message("720p@crf0"), "a rung's rate factor (crf) is 0: it must be from 1 to 51");
     let rate = "a peak rate is a number with k or M, such as 720p:2800k";
@@ -201,13 +257,18 @@ fn what_is_wrong_with_a_ladder_is_said() {
 #[test]
 fn a_ladder_is_checked_wherever_it_comes_from() {
     let read = |json: &str| serde_json::from_str::<Ladder>(json).map_err(|error| error.to_string());
-    let ladder = read(r#"{"rungs": [{"height": 480, "crf": 20}, {"height": 720, "max_bitrate_bps": 3000000}]}"#).unwrap();
-    assert_eq!(ladder.rungs.iter().map(|rung| rung.height).collect::<Vec<_>>(), [720, 480]);
-    assert_eq!((ladder.preset.as_str(), ladder.audio_bitrate_bps), ("veryfast", 128_000));
+    let ladder = read(
+        r#"[{"codec": "opus"}, {"height": 480, "crf": 20}, {"height": 720, "codec": "av1", "max_bitrate_bps": 3000000, "preset": "slow"}]"#,
+    )
+    .unwrap();
+    assert_eq!(ladder.rungs.iter().map(Rung::name).collect::<Vec<_>>(), ["720p-av1", "480p"]);
+    assert_eq!((ladder.rungs[0].preset.as_str(), ladder.sound[0].codec), ("slow", AudioCodec::Opus));
     assert_eq!(read(&serde_json::to_string(&ladder).unwrap()).unwrap(), ladder);
-    assert!(read(r#"{"rungs": [{"height": 480}], "preset": "-i /etc/passwd"}"#).unwrap_err().contains("no encoder preset"));
-    assert!(read(r#"{"rungs": []}"#).unwrap_err().contains("at least one rung"));
-    assert!(read(r#"{"rungs": [{"height": 480}], "audio_bitrate_bps": 5}"#).unwrap_err().contains("audio rate"));
+    assert!(read(r#"[{"height": 480, "preset": "-i /etc/passwd"}]"#).unwrap_err().contains("no encoder preset"));
+    assert!(read(r#"[{"height": 480, "codec": "h263"}]"#).unwrap_err().contains("no codec \"h263\""));
+    assert!(read(r#"[{"codec": "h264"}]"#).unwrap_err().contains("has no height"));
+    assert!(read("[]").unwrap_err().contains("at least one rung"));
+    assert!(read(r#"[{"height": 480}, {"codec": "aac", "max_bitrate_bps": 5}]"#).unwrap_err().contains("audio rate"));
 }
 
 #[test]
@@ -215,7 +276,7 @@ fn every_preset_is_a_valid_ladder_by_its_name() {
     for preset in presets() {
         let ladder = Ladder::parse(preset.name).unwrap();
         assert_eq!(ladder, preset.ladder());
-        assert_eq!(Ladder::new(ladder.rungs.clone(), &ladder.preset, ladder.audio_bitrate_bps).unwrap(), ladder);
+        assert_eq!(Ladder::try_from(Vec::<Line>::from(ladder.clone())).unwrap(), ladder);
     }
 }
 
@@ -246,7 +307,7 @@ fn x264_finds_every_level_high_enough_and_the_one_below_too_low() {
     ];
     for (ladder, width, height, fps, level, below, reason) in cases {
         let rendition = Ladder::parse(ladder).unwrap().fit(&video(width, height), &at(fps, 1)).unwrap().remove(0);
-        assert_eq!(rendition.level, level, "{rendition:?}");
+        assert_eq!(rendition.level, Some(level), "{rendition:?}");
         assert_eq!(complaints(&rendition, fps, level), Vec::<String>::new(), "{rendition:?}");
         let complaints = complaints(&rendition, fps, below);
         assert!(complaints.iter().any(|line| line.contains(reason)), "{below} for {rendition:?}: {complaints:?}");
@@ -266,7 +327,7 @@ mod laws {
         ) {
             let sample_aspect = Rational::new(num, den).unwrap();
             let source = VideoTrack { sample_aspect, rotation: if turned { 90 } else { 0 }, ..video(width, height) };
-            let ladder = Ladder::of(heights.into_iter().map(Rung::of).collect()).unwrap();
+            let ladder = Ladder::new(heights.into_iter().map(Rung::of).collect(), Vec::new()).unwrap();
             let Ok(renditions) = ladder.fit(&source, &at(fps, 1)) else { return Ok(()) };
             let wide = f64::from(width) * sample_aspect.to_f64();
             let (wide, high) = if turned { (f64::from(height), wide) } else { (wide, f64::from(height)) };
@@ -289,7 +350,7 @@ mod laws {
         }
 
         #[test]
-        fn no_text_makes_the_parser_panic(text in ".{0,60}", ladder in "[0-9pkM.:@crf,]{0,40}") {
+        fn no_text_makes_the_parser_panic(text in ".{0,60}", ladder in "[0-9pkM.:@crf,\\-av1opus]{0,40}") {
             let _ = (Ladder::parse(&text), Ladder::parse(&ladder));
         }
     }

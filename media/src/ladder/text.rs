@@ -1,11 +1,9 @@
 //! What does a ladder written as text mean? A preset's name, or the short form.
 
-use super::{Error, Ladder, MAX_RUNGS, Rung, presets};
+use super::{AudioCodec, Error, Ladder, MAX_RUNGS, Rung, Sound, VideoCodec, line, presets, quote};
 
 /// The longest text that is looked at: what twelve rungs with all they can have need, and spaces.
 const MAX_TEXT_BYTES: usize = 512;
-/// How much of a wrong text an error repeats, in characters.
-const MAX_QUOTE_CHARS: usize = 40;
 
 pub(super) fn parse(text: &str) -> Result<Ladder, Error> {
     let text = text.trim();
@@ -18,20 +16,38 @@ pub(super) fn parse(text: &str) -> Result<Ladder, Error> {
     if let Some(preset) = presets::named(text) {
         return Ok(preset.ladder());
     }
-    let is_word = !text.contains([',', ':', '@']) && !text.starts_with(|c: char| c.is_ascii_digit());
+    let is_word = !text.contains([',', ':', '@']) && !text.starts_with(|c: char| c.is_ascii_digit()) && sound(text)?.is_none();
     if is_word {
         return Err(Error::UnknownPreset { name: quote(text), nearest: presets::nearest(text) });
     }
     let items = text.split(',').count();
-    if items > MAX_RUNGS {
+    if items > MAX_RUNGS + AudioCodec::ALL.len() {
         return Err(Error::TooManyRungs { rungs: items });
     }
-    Ladder::of(text.split(',').map(rung).collect::<Result<_, _>>()?)
+    let (mut rungs, mut sounds) = (Vec::new(), Vec::new());
+    for item in text.split(',') {
+        let item = item.trim();
+        match sound(item)? {
+            Some(sound) => sounds.push(sound),
+            None => rungs.push(rung(item)?),
+        }
+    }
+    Ladder::new(rungs, sounds)
 }
 
-/// One item: `720p`, `720p:2800k`, `720p@crf22`, `720p:2.8M@crf22`.
+/// `aac` or `opus:96k`; `None` where it is no codec of sound.
+fn sound(item: &str) -> Result<Option<Sound>, Error> {
+    let lower = item.to_ascii_lowercase();
+    let (codec, rate) = lower.split_once(':').map_or((lower.as_str(), None), |(codec, rate)| (codec, Some(rate)));
+    let Some(codec) = line::audio_codec(codec) else { return Ok(None) };
+    let bitrate_bps = rate
+        .map(|rate| bits_per_second(rate).ok_or_else(|| wrong(item, "a rate of sound is a number with k, such as opus:96k")))
+        .transpose()?;
+    Ok(Some(Sound { codec, bitrate_bps }))
+}
+
+/// One item: `720p`, `720p-av1`, `720p:2800k`, `720p@crf22`, `720p-hevc:2.8M@crf22`.
 fn rung(item: &str) -> Result<Rung, Error> {
-    let item = item.trim();
     if item.is_empty() {
         return Err(wrong(item, "between two commas must be a rung, such as 720p"));
     }
@@ -40,14 +56,21 @@ fn rung(item: &str) -> Result<Rung, Error> {
         Some((size, crf)) => (size, Some(crf)),
         None => (lower.as_str(), None),
     };
-    let (height, rate) = match size.split_once(':') {
-        Some((height, rate)) => (height, Some(rate)),
+    let (size, rate) = match size.split_once(':') {
+        Some((size, rate)) => (size, Some(rate)),
         None => (size, None),
     };
-    if presets::named(height).is_some() {
+    if presets::named(size).is_some() {
         return Err(wrong(item, "a preset stands alone, not beside other rungs"));
     }
-    let height = height.strip_suffix('p').and_then(digits).ok_or_else(|| wrong(item, "a rung is a height with p, such as 720p"))?;
+    let (height, codec) = match size.split_once("p-") {
+        Some((height, codec)) => {
+            let codec = line::video_codec(codec);
+            (Some(height), codec.ok_or_else(|| wrong(item, "a codec is h264, hevc, av1 or vp9, such as 720p-av1"))?)
+        }
+        None => (size.strip_suffix('p'), VideoCodec::default()),
+    };
+    let height = height.and_then(digits).ok_or_else(|| wrong(item, "a rung is a height with p, such as 720p"))?;
     let max_bitrate_bps = rate
         .map(|rate| bits_per_second(rate).ok_or_else(|| wrong(item, "a peak rate is a number with k or M, such as 720p:2800k")))
         .transpose()?;
@@ -57,7 +80,7 @@ fn rung(item: &str) -> Result<Rung, Error> {
             crf.ok_or_else(|| wrong(item, "a rate factor is written with @crf, such as 720p@crf22"))
         })
         .transpose()?;
-    Ok(Rung { height, max_bitrate_bps, crf })
+    Ok(Rung { codec, max_bitrate_bps, crf, ..Rung::of(height) })
 }
 
 /// `2800k` or `2.8m`: up to six digits after the point.
@@ -82,8 +105,4 @@ fn digits(text: &str) -> Option<u32> {
 
 fn wrong(item: &str, problem: &'static str) -> Error {
     Error::Item { item: quote(item), problem }
-}
-
-fn quote(text: &str) -> String {
-    text.chars().take(MAX_QUOTE_CHARS).collect()
 }

@@ -26,7 +26,7 @@ fn video(name: &str, entries: &[(u64, u64)]) -> VideoEntry {
 fn audio(name: &str, group: &str, language: Option<&str>, default: bool) -> AudioEntry {
     let mut track = track(name, 48_000, &[(192_000, 64_000), (192_000, 48_000)]);
     track.codecs = "mp4a.40.2".to_owned();
-    AudioEntry { track, group: group.to_owned(), language: language.map(str::to_owned), channels: 2, default }
+    AudioEntry { track, group: group.to_owned(), language: language.map(str::to_owned), channels: 2, role: None, default }
 }
 
 /// Reads what we wrote with somebody else's parser.

@@ -5,10 +5,28 @@ use std::{collections::HashMap, ffi::OsString, path::Path};
 use serde::Deserialize;
 
 use super::{AudioTrack, Color, Error, Probe, VideoTrack, sniff::DEMUXERS};
-use crate::{limits::Limits, time::Rational};
+use crate::{label::Role, limits::Limits, time::Rational};
 
 /// The longest language tag that is kept (BCP 47 recommends 35 characters).
 const LANGUAGE_CHARS_MAX: usize = 35;
+
+/// The longest title that is kept: what a menu shows.
+const TITLE_CHARS_MAX: usize = 60;
+
+/// What muxers write where nobody gave a name: FFmpeg's, Apple's, GPAC's and Google's.
+const HANDLERS: [&str; 8] = [
+    "SoundHandler",
+    "Core Media Audio",
+    "Apple Sound Media Handler",
+    "GPAC ISO Audio Handler",
+    "SoundHandle",
+    "ISO Media file produced by Google Inc.",
+    "Stereo",
+    "Mono",
+];
+
+/// What is declared to be longer than a hundred years is not believed.
+const DECLARED_S_MAX: f64 = 3.2e9;
 
 /// Arguments of ffprobe for a local file.
 pub(super) fn args(path: &Path, demuxer: Option<&str>) -> Vec<OsString> {
@@ -46,6 +64,7 @@ struct Answer {
 struct Format {
     #[serde(default)]
     format_name: String,
+    duration: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -88,8 +107,14 @@ struct SideData {
 pub(super) fn parse(json: &[u8], limits: &Limits) -> Result<Probe, Error> {
     let answer: Answer = serde_json::from_slice(json)?;
     within("number of streams", answer.streams.len() as u64, limits.streams as u64, Some("--max-streams"))?;
-    let mut probe =
-        Probe { format: answer.format.map(|format| format.format_name).unwrap_or_default(), video: None, audio: Vec::new() };
+    let format = answer.format.as_ref();
+    let seconds: Option<f64> = format.and_then(|format| format.duration.as_deref()?.parse().ok());
+    let mut probe = Probe {
+        format: format.map(|format| format.format_name.clone()).unwrap_or_default(),
+        declared_ms: seconds.filter(|seconds| (0.0..DECLARED_S_MAX).contains(seconds)).map(|seconds| (seconds * 1000.0) as i64),
+        video: None,
+        audio: Vec::new(),
+    };
     for stream in &answer.streams {
         match stream.codec_type.as_str() {
             "video" if probe.video.is_none() && !stream.is("attached_pic") && !stream.is("timed_thumbnails") => {
@@ -151,13 +176,24 @@ fn audio(stream: &Stream, limits: &Limits) -> Result<Option<AudioTrack>, Error> 
         return Ok(None);
     }
     within("number of audio channels", u64::from(stream.channels), u64::from(limits.channels), None)?;
-    let language = stream.tags.iter().find(|(key, _)| key.eq_ignore_ascii_case("language")).map(|(_, value)| value.as_str());
+    let tag = |name: &str| stream.tags.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str());
+    // MP4 has names of handlers, which muxers fill with their own.
+    let title = tag("title").or_else(|| tag("handler_name").filter(|name| !HANDLERS.contains(name)));
     Ok(Some(AudioTrack {
         stream: stream.index,
         codec,
         sample_rate,
         channels: stream.channels,
-        language: language.and_then(is_language),
+        language: tag("language").and_then(is_language),
+        title: title.and_then(is_title),
+        role: if stream.is("comment") {
+            Some(Role::Commentary)
+        } else if stream.is("visual_impaired") || stream.is("descriptions") {
+            Some(Role::Description)
+        } else {
+            None
+        },
+        default: stream.is("default"),
     }))
 }
 
@@ -217,6 +253,12 @@ fn is_language(tag: &str) -> Option<String> {
     let sane =
         !tag.is_empty() && tag.len() <= LANGUAGE_CHARS_MAX && tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     (sane && !tag.eq_ignore_ascii_case("und")).then(|| tag.to_owned())
+}
+
+/// A title that can be shown on a line.
+fn is_title(title: &str) -> Option<String> {
+    let title: String = title.trim().chars().filter(|c| !c.is_control() && *c != '"').take(TITLE_CHARS_MAX).collect();
+    (!title.is_empty()).then_some(title)
 }
 
 #[cfg(test)]

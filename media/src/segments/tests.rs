@@ -106,7 +106,7 @@ fn rows_have_sound_first_and_times_that_add_up() {
     let source = Source { uri: "file:///a.mp4".into(), etag: "\"1\"".into(), bytes: 9 };
     let (grid, lengths) = (grid(30_000, 1001, 599), Lengths::new(Some(8.0), 4.0).unwrap());
     let cuts = cut(&grid, &[], lengths).unwrap();
-    let rows = rows(&source, &grid, &cuts, lengths, &[590, 610]);
+    let rows = rows(&source, &grid, &cuts, lengths, &[590, 610], 0);
     let told: Vec<_> = rows.iter().map(|r| (r.track, r.index, r.first_frame, r.frames, r.start_ms, r.duration_ms)).collect();
     assert_eq!(
         told,

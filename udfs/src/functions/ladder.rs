@@ -1,4 +1,4 @@
-//! `ladder`: which rungs does a preset or a short form stand for?
+//! `ladder`: which lines does a preset or a short form stand for?
 
 use datafusion::{
     arrow::{array::Array, datatypes::DataType},
@@ -7,22 +7,23 @@ use datafusion::{
     logical_expr::{ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility},
 };
 use datafusion_macros::user_doc;
+use spool_media::ladder::Line;
 use std::sync::Arc;
 
 use crate::{
     error::{engine_error, refusal},
-    value::{self, RUNG},
+    value::{self, LADDER_LINE},
 };
 
 pub(crate) const NAME: &str = "ladder";
 
-/// A ladder as a list of rungs, to read or to edit.
+/// A ladder as a list of lines, to read or to edit.
 #[user_doc(
     doc_section(label = "Video Functions"),
-    description = "The rungs of a preset or a short form as a list of structs (height, max_bitrate_bps, crf), best first: to read with `unnest`, or to edit and hand to `transcode`. What is NULL follows from the source.",
+    description = "The lines of a preset or a short form as a list of structs (codec, height, max_bitrate_bps, crf, preset), the highest first, and then those of sound, which have no height: to read with `unnest`, or to edit and hand to `transcode`. What is NULL follows from the source.",
     syntax_example = "ladder(name)",
     sql_example = "```sql\nSELECT unnest(ladder('web'));\n```",
-    argument(name = "name", description = "A preset such as `'web'`, or the short form such as `'1080p,720p:2800k,480p'`.")
+    argument(name = "name", description = "A preset such as `'web'`, or the short form such as `'1080p-av1,720p:2800k,480p,aac,opus:96k'`.")
 )]
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Ladder {
@@ -45,7 +46,7 @@ impl ScalarUDFImpl for Ladder {
     }
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(DataType::new_list(DataType::Struct(RUNG.clone()), true))
+        Ok(DataType::new_list(DataType::Struct(LADDER_LINE.clone()), true))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
@@ -60,10 +61,10 @@ impl ScalarUDFImpl for Ladder {
                     return Err(refusal("ladder takes a text: write ladder('web')"));
                 };
                 let ladder = spool_media::ladder::Ladder::parse(name).map_err(engine_error)?;
-                let rungs = value::structs(&RUNG, &ladder.rungs)?;
-                let rungs: Result<Vec<ScalarValue>> =
-                    (0..rungs.len()).map(|rung| ScalarValue::try_from_array(&rungs, rung)).collect();
-                Ok(ScalarValue::List(ScalarValue::new_list_nullable(&rungs?, &DataType::Struct(RUNG.clone()))))
+                let lines = value::structs(&LADDER_LINE, &Vec::<Line>::from(ladder))?;
+                let lines: Result<Vec<ScalarValue>> =
+                    (0..lines.len()).map(|line| ScalarValue::try_from_array(&lines, line)).collect();
+                Ok(ScalarValue::List(ScalarValue::new_list_nullable(&lines?, &DataType::Struct(LADDER_LINE.clone()))))
             })
             .collect();
         Ok(ColumnarValue::Array(Arc::clone(&ScalarValue::iter_to_array(lists?)?)))

@@ -14,7 +14,7 @@ use datafusion::{
 };
 use datafusion_macros::user_doc;
 use spool_media::{
-    ladder::{Ladder, Rung},
+    ladder::{Ladder, Line},
     segments::Segment,
     transcode::{self, Request},
 };
@@ -40,7 +40,7 @@ const USAGE: &str = "transcode(segment, 'web', 'destination') over the rows of s
     argument(name = "segment", description = "The column `segment` of `segments`."),
     argument(
         name = "ladder",
-        description = "A preset (`'web'`), the short form (`'1080p,720p:2800k,480p'`) or a list of structs as `ladder` returns it."
+        description = "A preset (`'web'`), the short form (`'1080p-av1,720p:2800k,480p,aac,opus:96k'`) or a list of structs as `ladder` returns it."
     ),
     argument(
         name = "destination",
@@ -113,7 +113,8 @@ impl AsyncScalarUDFImpl for Transcode {
         let [segments, ladders, destinations] = arrays.as_slice() else {
             return Err(refusal(format!("transcode takes three arguments: write {USAGE}")));
         };
-        let threads = args.config_options.extensions.get::<SpoolOptions>().map_or(1, |options| options.threads);
+        let options = args.config_options.extensions.get::<SpoolOptions>();
+        let (threads, strict) = options.map_or((1, false), |options| (options.threads, options.strict));
         let destinations = cast(destinations, &DataType::Utf8)?;
         let destination = destinations.as_string::<i32>();
         let mut parts = Vec::with_capacity(segments.len());
@@ -126,14 +127,14 @@ impl AsyncScalarUDFImpl for Transcode {
                 return Err(refusal(format!("the destination of row {row} is null: write {USAGE}")));
             }
             let TaskControl { token: cancel, job } = TaskControl::of(&args.config_options);
-            let request = Request { segment, ladder, destination: destination.value(row).to_owned(), threads, job, cancel };
+            let request = Request { segment, ladder, destination: destination.value(row).to_owned(), threads, strict, job, cancel };
             parts.push(transcode::run(&self.host.0, request).await.map_err(engine_error)?);
         }
         Ok(ColumnarValue::Array(value::structs(&PART, &parts)?))
     }
 }
 
-/// The ladder of one row: a text to parse, or rungs as structs.
+/// The ladder of one row: a text to parse, or lines as structs.
 ///
 /// # Errors
 /// Where it is neither.
@@ -145,11 +146,11 @@ pub fn ladder_at(ladders: &dyn Array, row: usize) -> Result<Ladder> {
         let texts = cast(ladders, &DataType::Utf8)?;
         return Ladder::parse(texts.as_string::<i32>().value(row)).map_err(engine_error);
     }
-    let rungs = match ladders.data_type() {
+    let lines = match ladders.data_type() {
         DataType::LargeList(_) => ladders.as_list::<i64>().value(row),
         DataType::FixedSizeList(..) => ladders.as_fixed_size_list().value(row),
         _ => ladders.as_list::<i32>().value(row),
     };
-    let rungs: Vec<Rung> = value::values(&rungs)?.into_iter().flatten().collect();
-    Ladder::of(rungs).map_err(engine_error)
+    let lines: Vec<Line> = value::values(&lines)?.into_iter().flatten().collect();
+    Ladder::try_from(lines).map_err(engine_error)
 }

@@ -1,8 +1,11 @@
 //! How is a sound track encoded? Once, from its start to its end, laid exactly beside the pictures.
 
-use std::{ffi::OsString, path::Path};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
-use super::{file, input, input_options, output_options, preamble, words};
+use super::{encoders, file, input, input_options, output_options, preamble, words};
 use crate::{grid::Grid, ladder::AudioRendition, limits::PIXELS_MAX, time::Rational};
 
 /// A step of the source's clock above this is filled with silence or cut out, smaller ones are jitter. Two frames at 50 Hz: a viewer
@@ -22,67 +25,64 @@ pub struct AudioEncode<'a> {
     pub stream: u32,
     /// The title's clock: its origin is where the sound begins too, its length the least that the sound lasts.
     pub grid: &'a Grid,
-    /// What it becomes.
-    pub rendition: &'a AudioRendition,
-    /// The local MP4 file it goes to.
-    pub output: &'a Path,
+    /// What it becomes, each with the local MP4 file it goes to.
+    pub outputs: &'a [(AudioRendition, PathBuf)],
 }
 
 impl AudioEncode<'_> {
-    /// Samples from the title's start to its end, rounded up: the sound lasts at least so long.
-    pub fn title_samples(&self) -> u64 {
+    /// Samples from the title's start to its end at this rate, rounded up: the sound lasts at least so long.
+    pub fn title_samples(&self, sample_rate: u32) -> u64 {
         let Grid { rate, frames, .. } = *self.grid;
-        let samples = u128::from(frames) * u128::from(rate.den()) * u128::from(self.rendition.sample_rate);
+        let samples = u128::from(frames) * u128::from(rate.den()) * u128::from(sample_rate);
         u64::try_from(samples.div_ceil(u128::from(rate.num()))).unwrap_or(u64::MAX)
     }
 }
 
-/// Arguments of the run that encodes `job`: one fragmented MP4 file of AAC-LC whose sample 0, after the encoder's delay of 1,024 samples,
-/// is the sound at the title's start.
+/// Arguments of the run that encodes `job`: fragmented MP4 files whose sample 0, after the encoder's delay, is the sound at the title's start.
 pub fn encode_audio(job: &AudioEncode<'_>) -> Vec<OsString> {
-    let rate = job.rendition.sample_rate.to_string();
     let mut args = preamble();
-    // One thread: the AAC decoder and encoder have no more.
+    // One thread: decoders and encoders of sound have no more.
     args.extend(input_options(job.demuxer, 1, PIXELS_MAX));
     args.extend(input(job.input));
     args.extend(words(&["-filter_complex", &graph(job)]));
-    args.extend(words(&[
-        "-map",
-        "[a]",
-        "-c:a",
-        "aac",
-        // FFmpeg's default coder distorts what is tonal: single windows of a steady sine at 128 kb/s were half noise. This one stays below
-        // 0.3%, has 5 dB more of signal on film sound at the same size, and takes less time.
-        "-aac_coder",
-        "fast",
-        "-b:a",
-        &job.rendition.bitrate_bps.to_string(),
-        "-ar",
-        &rate,
+    for (number, (rendition, path)) in job.outputs.iter().enumerate() {
+        args.extend(words(&["-map", &format!("[a{number}]")]));
+        args.extend(encoders::audio(rendition));
         // A fragment a second: the packager reads them one by one.
-        "-frag_duration",
-        "1000000",
-    ]));
-    // The header waits for the first packets, so that its edit list can tell the encoder's delay.
-    args.extend(output_options("+delay_moov"));
-    args.push(file(job.output));
+        args.extend(words(&["-frag_duration", "1000000"]));
+        // The header waits for the first packets, so that its edit list can tell the encoder's delay.
+        args.extend(output_options("+delay_moov"));
+        args.push(file(path));
+    }
     args
 }
 
 fn graph(job: &AudioEncode<'_>) -> String {
     let Grid { source_timebase, origin, .. } = *job.grid;
-    let AudioRendition { sample_rate, channels, .. } = *job.rendition;
-    let title_samples = job.title_samples();
+    // Ticks from the title's start, which the video track's clock counts: to the nearest sample, once for the whole track.
+    let mut graph = format!("[0:{}]asetpts=PTS-({})", job.stream, in_seconds(origin, source_timebase));
+    graph.push_str(&format!(",asplit={}", job.outputs.len()));
+    for number in 0..job.outputs.len() {
+        graph.push_str(&format!("[s{number}]"));
+    }
+    for (number, (rendition, _)) in job.outputs.iter().enumerate() {
+        graph.push_str(&format!(";[s{number}]{}[a{number}]", laid_out(job, rendition)));
+    }
+    graph
+}
+
+/// Filters that lay the sound out from the title's start to its end, at one rendition's rate and in its channels.
+fn laid_out(job: &AudioEncode<'_>, rendition: &AudioRendition) -> String {
+    let AudioRendition { sample_rate, channels, .. } = *rendition;
+    let title_samples = job.title_samples(sample_rate);
     let end = title_samples.saturating_add(BEYOND_TITLE_S_MAX * u64::from(sample_rate));
     [
-        // Ticks from the title's start, which the video track's clock counts: to the nearest sample, once for the whole track.
-        format!("[0:{}]asetpts=PTS-({})", job.stream, in_seconds(origin, source_timebase)),
         // What is before the start is cut, a late start and gaps become silence; nothing is stretched.
         format!("aresample={sample_rate}:async=1:first_pts=0:min_hard_comp={GAP_S}"),
         format!("aformat=sample_fmts=fltp:sample_rates={sample_rate}:channel_layouts={}", layout(channels)),
         // Sound that ends before the pictures goes on as silence.
         format!("apad=whole_len={title_samples}"),
-        format!("atrim=end_sample={end}[a]"),
+        format!("atrim=end_sample={end}"),
     ]
     .join(",")
 }

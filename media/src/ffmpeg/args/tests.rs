@@ -16,7 +16,7 @@ use crate::{
     ffmpeg::Tools,
     grid::Grid,
     index::scan,
-    ladder::{AudioRendition, VideoRendition},
+    ladder::{AudioCodec, AudioRendition, VideoCodec, VideoRendition},
     limits::PIXELS_MAX,
     probe::{Color, VideoTrack},
     time::Rational,
@@ -95,12 +95,13 @@ fn track(width: u32, height: u32) -> VideoTrack {
 fn rendition(name: &str, width: u32, height: u32) -> VideoRendition {
     VideoRendition {
         name: name.to_owned(),
+        codec: VideoCodec::H264,
         width,
         height,
         crf: 23,
         max_bitrate_bps: 400_000,
         buffer_bits: 800_000,
-        level: 30,
+        level: Some(30),
         preset: "veryfast".to_owned(),
     }
 }
@@ -285,9 +286,53 @@ fn rungs_alone_or_together_are_the_same_bytes_and_all_pieces_have_one_decoder_co
 }
 
 fn avcc(file: &[u8]) -> Vec<u8> {
-    let at = file.windows(4).position(|window| window == b"avcC").unwrap();
+    box_body(file, b"avcC")
+}
+
+fn box_body(file: &[u8], name: &[u8; 4]) -> Vec<u8> {
+    let at = file.windows(4).position(|window| window == name).unwrap();
     let size = usize::try_from(u32::from_be_bytes(file[at - 4..at].try_into().unwrap())).unwrap();
     file[at + 4..at - 4 + size].to_vec()
+}
+
+#[test]
+fn every_codec_joins_begins_media_segments_with_key_frames_and_gives_the_same_bytes_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = clip(folder.path(), "a.mp4", "-f lavfi -i testsrc2=s=320x180:r=30000/1001:d=4 -c:v libx264 -preset ultrafast");
+    let mut source = Source::new(path, "mov", rational(1, 30_000), rational(30_000, 1001), 120);
+    source.track = track(320, 180);
+    for (codec, entry, configuration) in
+        [(VideoCodec::Hevc, b"hvc1", b"hvcC"), (VideoCodec::Av1, b"av01", b"av1C"), (VideoCodec::Vp9, b"vp09", b"vpcC")]
+    {
+        let level = (codec == VideoCodec::Hevc).then_some(21);
+        let rung = VideoRendition { codec, level, ..rendition("180p", 320, 180) };
+        let encode = |name: &str, first: u64, frames: u64, threads| {
+            let output = folder.path().join(format!("{name}.mp4"));
+            let outputs = [(rung.clone(), output.clone())];
+            run("ffmpeg", encode_video(&VideoEncode { threads, ..source.job(first, frames, &outputs) }));
+            output
+        };
+        // A piece of one frame is what the end of a title may leave.
+        let pieces = [encode("first", 0, 60, 1), encode("middle", 60, 40, 1), encode("last", 100, 1, 1)];
+        let files = pieces.each_ref().map(|piece| fs::read(piece).unwrap());
+        let configurations = files.each_ref().map(|file| box_body(file, configuration));
+        assert!(configurations[0] == configurations[1] && configurations[1] == configurations[2], "{codec}: {configurations:?}");
+        assert!(files[0].windows(4).any(|window| window == entry));
+        for (piece, frames) in std::iter::zip(&pieces, [60, 40, 1]) {
+            let packets = packets(piece, 0);
+            assert_eq!(packets.len(), frames, "{codec}");
+            assert!(packets.iter().step_by(20).all(|packet| packet.2), "{codec}: {packets:?}");
+            assert!(packets.windows(2).all(|pair| pair[1].1 - pair[0].1 == 1001), "{codec}: {packets:?}");
+            let delay = i64::from(reorder_frames(codec)) * 1001;
+            assert!(packets.iter().all(|(pts, dts, _)| (dts + packets[0].0 - delay..).contains(pts)), "{codec}: {packets:?}");
+            assert_eq!(packets[0].0 - packets[0].1, if frames > 1 { delay } else { packets[0].0 - packets[0].1 }, "{codec}");
+            assert_eq!(decoded(piece).len(), frames, "{codec}");
+        }
+        let of = |name: &str, threads| fs::read(encode(name, 0, 60, threads)).unwrap();
+        assert!(of("again", 1) == files[0], "{codec}: the same arguments gave other bytes");
+        let two = of("two", 2);
+        assert!((0..3).all(|_| of("again", 2) == two), "{codec}: the same arguments gave other bytes with two threads");
+    }
 }
 
 #[test]
@@ -305,7 +350,7 @@ fn every_media_segment_begins_with_a_key_frame_and_the_reordering_is_two_frames(
     assert_eq!(keys, [0, 20, 30, 40, 60, 80]);
     // One tick per frame, shown in every order that two frames of delay allow.
     assert!(packets.windows(2).all(|pair| pair[1].1 - pair[0].1 == 1), "{packets:?}");
-    let delay = i64::from(REORDER_FRAMES);
+    let delay = i64::from(reorder_frames(VideoCodec::H264));
     assert_eq!(packets[0].0 - packets[0].1, delay);
     assert!(packets.iter().all(|(pts, dts, _)| pts >= dts));
     let mut shown: Vec<i64> = packets.iter().map(|packet| packet.0).collect();
@@ -449,7 +494,7 @@ fn the_words_themselves() {
         threads: 1,
     };
     let text = |args: Vec<OsString>| args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ");
-    insta::assert_snapshot!(text(encode_video(&job)), @"-nostdin -hide_banner -loglevel error -nostats -progress pipe:1 -stats_period 0.5 -y -filter_threads 1 -filter_complex_threads 1 -protocol_whitelist file,pipe -f mpegts -threads 1 -max_pixels 67108864 -copyts -noautorotate -reinit_filter 0 -seek_timestamp 1 -noaccurate_seek -ss 11111122us -i file:/s/a:b.ts -filter_complex [0:1]settb=1/90000,setpts=PTS-(126000),fps=30000/1001:round=near:eof_action=pass,tpad=stop_mode=clone:stop=-1,trim=start_pts=480:end_pts=720,setpts=PTS-480,split=1[s0];[s0]scale=1280:720:flags=bicubic+accurate_rnd+full_chroma_int+bitexact,setsar=1,format=yuv420p[v0] -map [v0] -c:v libx264 -preset veryfast -profile:v high -level 3.0 -crf 23 -maxrate 400000 -bufsize 800000 -threads 1 -force_key_frames expr:not(mod(n,120)) -forced-idr 1 -x264-params stitchable=1:bframes=3:b-pyramid=normal:open-gop=0:keyint=120:scenecut=40:vbv-init=0.90:cpu-independent=1:sliced-threads=1:force-cfr=1 -color_range tv -fps_mode passthrough -enc_time_base 1001:30000 -video_track_timescale 30000 -frames:v 240 -map_metadata -1 -map_chapters -1 -fflags +bitexact -flags +bitexact -movflags +empty_moov+default_base_moof+frag_keyframe -f mp4 file:/s/720p.mp4");
+    insta::assert_snapshot!(text(encode_video(&job)), @"-nostdin -hide_banner -loglevel error -nostats -progress pipe:1 -stats_period 0.5 -y -filter_threads 1 -filter_complex_threads 1 -protocol_whitelist file,pipe -f mpegts -threads 1 -max_pixels 67108864 -copyts -noautorotate -reinit_filter 0 -seek_timestamp 1 -noaccurate_seek -ss 11111122us -i file:/s/a:b.ts -filter_complex [0:1]settb=1/90000,setpts=PTS-(126000),fps=30000/1001:round=near:eof_action=pass,tpad=stop_mode=clone:stop=-1,trim=start_pts=480:end_pts=720,setpts=PTS-480,split=1[s0];[s0]scale=1280:720:flags=bicubic+accurate_rnd+full_chroma_int+bitexact,setsar=1,format=yuv420p[v0] -map [v0] -c:v libx264 -preset veryfast -profile:v high -level 3.0 -forced-idr 1 -x264-params stitchable=1:bframes=3:b-pyramid=normal:open-gop=0:keyint=120:scenecut=40:vbv-init=0.90:cpu-independent=1:sliced-threads=1:force-cfr=1 -crf 23 -maxrate 400000 -bufsize 800000 -threads 1 -force_key_frames expr:not(mod(n,120)) -color_range tv -fps_mode passthrough -enc_time_base 1001:30000 -video_track_timescale 30000 -frames:v 240 -map_metadata -1 -map_chapters -1 -fflags +bitexact -flags +bitexact -movflags +empty_moov+default_base_moof+frag_keyframe -f mp4 file:/s/720p.mp4");
     let graph = encode_video(&VideoEncode {
         outputs: &outputs,
         seek: None,
@@ -460,17 +505,16 @@ fn the_words_themselves() {
     });
     let graph = &graph[graph.iter().position(|arg| arg == "-filter_complex").unwrap() + 1];
     insta::assert_snapshot!(graph.to_string_lossy(), @"[0:1]settb=1/90000,setpts=PTS-(126000),fps=30000/1001:round=near:eof_action=pass:start_time=0,tpad=stop_mode=clone:stop=-1,trim=start_pts=0:end_pts=240,setpts=PTS-0,split=2[s0][s1];[s0]scale=1280:720:flags=bicubic+accurate_rnd+full_chroma_int+bitexact,setsar=1,format=yuv420p[v0];[s1]scale=640:360:flags=bicubic+accurate_rnd+full_chroma_int+bitexact,setsar=1,format=yuv420p[v1]");
-    let rendition = sound::audio_rendition(48_000, 2);
+    let outputs = [(sound::audio_rendition(48_000, 2), PathBuf::from("/s/a.mp4"))];
     let audio = AudioEncode {
         input: Path::new("/s/w.mp4"),
         demuxer: "mov",
         stream: 0,
         grid: &grid,
-        rendition: &rendition,
-        output: Path::new("/s/a.mp4"),
+        outputs: &outputs,
     };
-    assert_eq!(audio.title_samples(), 1_537_536);
-    insta::assert_snapshot!(text(encode_audio(&audio)), @"-nostdin -hide_banner -loglevel error -nostats -progress pipe:1 -stats_period 0.5 -y -protocol_whitelist file,pipe -f mov -threads 1 -max_pixels 67108864 -copyts -i file:/s/w.mp4 -filter_complex [0:0]asetpts=PTS-(round(126000*1/90000/TB)),aresample=48000:async=1:first_pts=0:min_hard_comp=0.04,aformat=sample_fmts=fltp:sample_rates=48000:channel_layouts=stereo,apad=whole_len=1537536,atrim=end_sample=2075137536[a] -map [a] -c:a aac -aac_coder fast -b:a 128000 -ar 48000 -frag_duration 1000000 -map_metadata -1 -map_chapters -1 -fflags +bitexact -flags +bitexact -movflags +empty_moov+default_base_moof+delay_moov -f mp4 file:/s/a.mp4");
+    assert_eq!(audio.title_samples(48_000), 1_537_536);
+    insta::assert_snapshot!(text(encode_audio(&audio)), @"-nostdin -hide_banner -loglevel error -nostats -progress pipe:1 -stats_period 0.5 -y -protocol_whitelist file,pipe -f mov -threads 1 -max_pixels 67108864 -copyts -i file:/s/w.mp4 -filter_complex [0:0]asetpts=PTS-(round(126000*1/90000/TB)),asplit=1[s0];[s0]aresample=48000:async=1:first_pts=0:min_hard_comp=0.04,aformat=sample_fmts=fltp:sample_rates=48000:channel_layouts=stereo,apad=whole_len=1537536,atrim=end_sample=2075137536[a0] -map [a0] -c:a aac -aac_coder fast -b:a 128000 -ar 48000 -frag_duration 1000000 -map_metadata -1 -map_chapters -1 -fflags +bitexact -flags +bitexact -movflags +empty_moov+default_base_moof+delay_moov -f mp4 file:/s/a.mp4");
 }
 
 #[test]

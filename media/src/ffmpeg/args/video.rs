@@ -5,16 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{color, file, input, input_options, output_options, preamble, words};
+use super::{color, encoders, file, input, input_options, output_options, preamble, words};
 use crate::{grid::Grid, ladder::VideoRendition, probe::VideoTrack, time::Rational};
-
-/// How many frames decoding runs ahead of showing: what x264 signals for `bframes=3:b-pyramid=normal` (`max_num_reorder_frames`).
-pub const REORDER_FRAMES: u32 = 2;
-
-/// Fullness of the VBV at a segment's start, in hundredths. Where quality and not the peak decides the rate, one long encode would find
-/// it nearly full. Starting lower starves the first picture: on noise at the peak rate, frames beside a join came to 0.967 of SSIM with
-/// 30 and to 0.988 with 90, against 0.989 elsewhere. The true peak is measured and told in the playlists.
-const VBV_INIT_PERCENT: u32 = 90;
 
 /// What is so near to the title's start is not sought: decoding two seconds costs less than a wrong start.
 const SEEK_AFTER_US: i128 = 2_000_000;
@@ -129,48 +121,8 @@ fn graph(job: &VideoEncode<'_>) -> String {
 /// Options of one rung's encoder and file.
 fn output(job: &VideoEncode<'_>, rendition: &VideoRendition, number: usize) -> Vec<OsString> {
     let rate = job.grid.rate;
-    let gop = job.media_segment_frames;
-    let x264 = [
-        // The same parameter sets in every piece, so that one init segment serves all.
-        "stitchable=1".to_owned(),
-        // What decides the reorder depth, whatever the preset. Reference frames are the preset's: they cost time.
-        "bframes=3:b-pyramid=normal:open-gop=0".to_owned(),
-        // Scene cuts come on top of the forced pictures; no GOP is longer than a media segment.
-        format!("keyint={gop}:scenecut=40"),
-        format!("vbv-init=0.{VBV_INIT_PERCENT:02}"),
-        // The same bytes on every processor, and times from the frame number alone. Threads by slices: with its usual frame threads x264's
-        // VBV depends on how far the other threads have come, and of 30 equal runs with two threads 9 gave other bytes; by slices none did,
-        // for 0.005 of SSIM.
-        "cpu-independent=1:sliced-threads=1:force-cfr=1".to_owned(),
-    ]
-    .join(":");
     let mut args = words(&["-map", &format!("[v{number}]")]);
-    args.extend(words(&[
-        "-c:v",
-        "libx264",
-        "-preset",
-        &rendition.preset,
-        "-profile:v",
-        "high",
-        "-level",
-        &format!("{}.{}", rendition.level / 10, rendition.level % 10),
-        // Capped quality: as many bits as the picture needs, never more than the rung's peak.
-        "-crf",
-        &rendition.crf.to_string(),
-        "-maxrate",
-        &rendition.max_bitrate_bps.to_string(),
-        "-bufsize",
-        &rendition.buffer_bits.to_string(),
-        "-threads",
-        &job.threads.to_string(),
-        // An IDR picture at each media segment, counted from the segment's start.
-        "-force_key_frames",
-        &format!("expr:not(mod(n,{gop}))"),
-        "-forced-idr",
-        "1",
-        "-x264-params",
-        &x264,
-    ]));
+    args.extend(encoders::video(rendition, job.media_segment_frames, job.threads));
     for (option, value) in color::tags(job.source) {
         args.extend(words(&[option, value]));
     }

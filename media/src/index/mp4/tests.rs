@@ -158,8 +158,8 @@ fn damage_is_named() {
         error.to_string()
     };
     let unedited = Synthetic { elst: Vec::new(), ..movie.clone() };
-    let far = Synthetic { chunks: [vec![0; 9], vec![11_500]].concat(), ..unedited.clone() };
-    assert_eq!(said(far), "truncated: sample 95 of track 0 ends at byte 12100 of 12000; upload the file again");
+    let far = Synthetic { chunks: [vec![11_990], vec![0; 9]].concat(), ..unedited.clone() };
+    assert!(said(far).starts_with("truncated: sample 0 of track 0 ends at byte"));
     let last = Synthetic { chunks: [vec![0; 9], vec![u64::MAX - 500]].concat(), ..unedited };
     assert_eq!(said(last), "damaged header of track 0: a sample ends past the end of all files");
     let stts = Synthetic { stts: vec![(99, 512)], ..movie.clone() };
@@ -179,14 +179,19 @@ fn damage_is_named() {
 }
 
 #[tokio::test]
-async fn a_cut_file_is_said_to_be_cut() {
+async fn of_a_cut_file_what_is_there_is_kept() {
     let dir = tempfile::tempdir().unwrap();
     let last = std::fs::read(clips::make(dir.path(), "last.mp4", "-f lavfi -i testsrc2=s=160x90:d=1:r=25 -c:v mjpeg")).unwrap();
     let first = clips::make(dir.path(), "first.mp4", "-i {dir}/last.mp4 -c copy -movflags +faststart");
     let first = std::fs::read(first).unwrap();
     let said = async |bytes: &[u8]| read(&Memory::new(bytes.to_vec())).await.unwrap_err().to_string();
-    let message = said(&first[..first.len() - 1]).await;
-    assert!(message.starts_with("truncated: sample 24 of track 0 ends at byte"), "{message}");
+    let index = read(&Memory::new(first[..first.len() - 1].to_vec())).await.unwrap();
+    assert_eq!((index.tracks[0].samples.len(), index.tracks[0].lost_ticks), (24, 512));
+    let whole = read(&Memory::new(first.clone())).await.unwrap();
+    assert_eq!((whole.tracks[0].samples.len(), whole.tracks[0].lost_ticks), (25, 0));
+    let mdat = first.windows(4).position(|bytes| bytes == b"mdat").unwrap();
+    let message = said(&first[..mdat + 10]).await;
+    assert!(message.starts_with("truncated: sample 0 of track 0 ends at byte"), "{message}");
     let message = said(&last[..last.len() / 2]).await;
     assert!(message.starts_with("truncated: box \"mdat\" ends at byte"), "{message}");
     let message = said(&last[..last.len() - 3]).await;

@@ -61,6 +61,8 @@ pub(super) fn edits(elst: &[u8]) -> Result<Vec<Edit>, Unusual> {
 pub(super) struct Placed {
     /// The samples that FFmpeg reads.
     pub(super) kept: Range<usize>,
+    /// How many after these it would read if they were in the file.
+    pub(super) cut: usize,
     /// To be added to the media's times.
     pub(super) offset: i64,
     /// The times (offset added) of frames that are shown.
@@ -71,7 +73,7 @@ pub(super) struct Placed {
 pub(super) fn place(media: &Media, edits: &[Edit], kind: TrackKind, movie: Rational, clock: Rational) -> Result<Placed, Unusual> {
     let count = media.samples.len();
     let Some((edit, empty)) = edits.split_last() else {
-        return Ok(Placed { kept: 0..count, offset: 0, shown: i64::MIN..i64::MAX });
+        return Ok(Placed { kept: 0..count, cut: 0, offset: 0, shown: i64::MIN..i64::MAX });
     };
     if edit.media_time < 0 {
         return Err(Unusual); // nothing is ever shown
@@ -114,7 +116,7 @@ pub(super) fn place(media: &Media, edits: &[Edit], kind: TrackKind, movie: Ratio
     if kind == TrackKind::Video {
         offset -= (earliest - empty).max(0);
     }
-    Ok(Placed { kept: first..last, offset, shown: start + offset..end + offset })
+    Ok(Placed { kept: first..last, cut: 0, offset, shown: start + offset..end + offset })
 }
 
 /// The first sample, in decoding order, of which something is shown.

@@ -13,14 +13,16 @@ fn samples(path: &Path, channels: usize, channel: usize) -> Vec<f32> {
 }
 
 pub(super) fn audio_rendition(sample_rate: u32, channels: u16) -> AudioRendition {
-    AudioRendition { name: "audio-0".to_owned(), sample_rate, channels, bitrate_bps: 128_000 }
+    AudioRendition { name: "audio-0".to_owned(), codec: AudioCodec::Aac, sample_rate, channels, bitrate_bps: 128_000 }
 }
 
 /// Encodes stream `stream` of `path` beside a title that begins at `origin_ms` and lasts `frames` frames of 25 a second.
 fn encode_beside(path: &Path, demuxer: &str, stream: u32, origin_ms: i64, frames: u64, rendition: &AudioRendition) -> PathBuf {
     let grid = Grid { rate: rational(25, 1), source_timebase: rational(1, 1000), origin: origin_ms, frames };
     let output = path.with_extension(format!("{origin_ms}.out.mp4"));
-    run("ffmpeg", encode_audio(&AudioEncode { input: path, demuxer, stream, grid: &grid, rendition, output: &output }));
+    let outputs = [(rendition.clone(), output)];
+    run("ffmpeg", encode_audio(&AudioEncode { input: path, demuxer, stream, grid: &grid, outputs: &outputs }));
+    let [(_, output)] = outputs;
     output
 }
 

@@ -1,0 +1,69 @@
+//! How is a ladder written as data, in SQL and JSON? Lines: rungs of pictures with a height, and sound without.
+
+use super::{AudioCodec, Error, Ladder, Rung, Sound, VideoCodec};
+
+/// One line of a ladder; what is `None` follows from the source.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct Line {
+    /// `h264` (unless told), `hevc`, `av1`, `vp9`; of sound `aac`, `opus`.
+    pub codec: Option<String>,
+    /// The short side in pixels; none for sound.
+    pub height: Option<u32>,
+    /// Peak video rate, or rate of a stereo track, in bits per second.
+    pub max_bitrate_bps: Option<u32>,
+    /// Constant rate factor of the encoder.
+    pub crf: Option<u8>,
+    /// How long the encoder may take, in x264's words.
+    pub preset: Option<String>,
+}
+
+impl TryFrom<Vec<Line>> for Ladder {
+    type Error = Error;
+
+    fn try_from(lines: Vec<Line>) -> Result<Self, Error> {
+        let (mut rungs, mut sound) = (Vec::new(), Vec::new());
+        for line in lines {
+            let codec = line.codec.as_deref().unwrap_or(VideoCodec::default().name());
+            if let Some(codec) = audio_codec(codec) {
+                sound.push(Sound { codec, bitrate_bps: line.max_bitrate_bps });
+                continue;
+            }
+            let rung = Rung {
+                codec: video_codec(codec).ok_or_else(|| Error::UnknownCodec { codec: super::quote(codec) })?,
+                height: line.height.ok_or(Error::NoHeight)?,
+                max_bitrate_bps: line.max_bitrate_bps,
+                crf: line.crf,
+                preset: line.preset.unwrap_or_else(|| super::DEFAULT_PRESET.to_owned()),
+            };
+            rungs.push(rung);
+        }
+        Self::new(rungs, sound)
+    }
+}
+
+impl From<Ladder> for Vec<Line> {
+    fn from(ladder: Ladder) -> Self {
+        let rung = |rung: Rung| Line {
+            codec: Some(rung.codec.name().to_owned()),
+            height: Some(rung.height),
+            max_bitrate_bps: rung.max_bitrate_bps,
+            crf: rung.crf,
+            preset: Some(rung.preset),
+        };
+        let sound = |sound: Sound| Line {
+            codec: Some(sound.codec.name().to_owned()),
+            max_bitrate_bps: sound.bitrate_bps,
+            ..Line::default()
+        };
+        ladder.rungs.into_iter().map(rung).chain(ladder.sound.into_iter().map(sound)).collect()
+    }
+}
+
+pub(super) fn video_codec(name: &str) -> Option<VideoCodec> {
+    VideoCodec::ALL.into_iter().find(|codec| codec.name() == name)
+}
+
+pub(super) fn audio_codec(name: &str) -> Option<AudioCodec> {
+    AudioCodec::ALL.into_iter().find(|codec| codec.name() == name)
+}
