@@ -41,6 +41,7 @@ fuzz_target!(|input: Input<'_>| {
         height: input.size.1,
         sample_aspect,
         rotation: if input.turned { 90 } else { 0 },
+        mirrored: false,
         declared_fps: None,
         pixel_format: "yuv420p".to_owned(),
         bit_depth: 8,

@@ -40,7 +40,7 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// The clock of a title with pictures, from the samples of its video track in any order.
+    /// The clock of a title with pictures, from the samples of its video track that are shown, in any order.
     ///
     /// A constant frame rate is kept exactly, up to 120 frames per second, and then the title has as many frames as the source
     /// shows. Timestamps that a coarse timebase rounded (Matroska's milliseconds) snap to the rate that they were rounded from.
@@ -170,17 +170,10 @@ impl Grid {
     }
 }
 
-/// The presentation times of the samples that are shown, sorted.
-///
-/// Times before 0 lie before the start of the edit list: FFmpeg decodes those frames and discards them. Where nothing else is left,
-/// they are no such frames, and all are shown.
+/// The presentation times of the samples, sorted.
 pub fn shown(samples: &[Sample]) -> Vec<i64> {
     let mut shown: Vec<i64> = samples.iter().map(|sample| sample.pts).collect();
     shown.sort_unstable();
-    let hidden = shown.partition_point(|&pts| pts < 0);
-    if hidden < shown.len() {
-        shown.drain(..hidden);
-    }
     shown
 }
 

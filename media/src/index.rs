@@ -43,12 +43,18 @@ pub struct Index {
 }
 
 impl Index {
-    /// The times, in ticks of the track, at which its edit list shows it: frames outside are decoded (others may refer to them) and
-    /// dropped, by FFmpeg and by every player. Everything, where the container has no such notion or the track does not exist.
+    /// The times, in ticks of the track, at which it is shown: frames outside are decoded (others may refer to them) and dropped, by FFmpeg
+    /// and by every player. From an edit list; where FFmpeg applied it, times before 0 are outside, if anything is left then. A transport
+    /// stream has none, but a clock that begins again, and FFmpeg counts back from there.
     pub fn shown(&self, stream: usize) -> Range<i64> {
         match &self.container {
             Container::Mp4(movie) => movie.tracks.get(stream).map_or(i64::MIN..i64::MAX, |header| header.shown.clone()),
-            Container::Whole { .. } => i64::MIN..i64::MAX,
+            Container::Whole { demuxer } if ["mpegts", "mpeg"].contains(&demuxer.as_str()) => i64::MIN..i64::MAX,
+            Container::Whole { .. } => {
+                let track = self.tracks.get(stream);
+                let has_more = track.is_some_and(|track| track.samples.iter().any(|sample| sample.pts >= 0));
+                if has_more { 0..i64::MAX } else { i64::MIN..i64::MAX }
+            }
         }
     }
 }
@@ -236,5 +242,26 @@ impl Error {
             | Self::External { .. }
             | Self::NeedsWholeFile { .. } => ErrorKind::BadInput,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_edit_list_hides_is_not_shown_and_a_clock_that_wraps_hides_nothing() {
+        let sample = |pts| Sample { pts, dts: pts, duration: 1, size: 1, offset: 0, key: true };
+        let shown = |demuxer: &str, pts: &[i64]| {
+            let samples = pts.iter().copied().map(sample).collect();
+            let timebase = Rational::new(1, 1000).unwrap();
+            let track = Track { kind: TrackKind::Video, timebase, samples, lost_ticks: 0 };
+            let index = Index { container: Container::Whole { demuxer: demuxer.to_owned() }, tracks: vec![track] };
+            let range = index.shown(0);
+            pts.iter().copied().filter(|pts| range.contains(pts)).collect::<Vec<_>>()
+        };
+        assert_eq!(shown("mov", &[-2, -1, 0, 1]), [0, 1]);
+        assert_eq!(shown("mov", &[-2, -1]), [-2, -1], "nothing else is left");
+        assert_eq!(shown("mpegts", &[-2, -1, 0, 1]), [-2, -1, 0, 1]);
     }
 }

@@ -197,11 +197,11 @@ impl Ladder {
     }
 
     /// The renditions of the source's audio track number `index`, of each codec: mono stays mono at half the rate, all else becomes stereo; and
-    /// beside it, of what has six channels or more, 5.1 at three times the rate. 44.1 kHz stays where the codec has it, all else becomes 48.
+    /// beside it, of what has six channels or more with known places, 5.1 at three times the rate. 44.1 kHz stays where the codec has it, all else becomes 48.
     pub fn audio(&self, track: &AudioTrack, index: u32) -> Vec<AudioRendition> {
         let layouts = match track.channels {
             1 => &[1][..],
-            channels if channels >= SURROUND_CHANNELS => &[2, SURROUND_CHANNELS],
+            channels if channels >= SURROUND_CHANNELS && !track.discrete => &[2, SURROUND_CHANNELS],
             _ => &[2],
         };
         let rendition = |sound: &Sound, channels: u16| {

@@ -209,17 +209,21 @@ pub enum Error {
         found: String,
     },
     /// Frames could not be decoded, and that is not wanted.
-    #[error("{damaged_frames} frames are damaged: leave out --strict (spool.strict) to have it as far as it can be decoded")]
+    #[error("{uri} is damaged, {damaged_frames} frames of it: leave out --strict (spool.strict) to have what can be decoded")]
     Damaged {
+        /// The source.
+        uri: String,
         /// How many.
         damaged_frames: u64,
     },
     /// The source is not all there, and that is not wanted.
     #[error(
-        "the file was cut off, {} s are missing: upload it again, or leave out --strict (spool.strict) to have what is there",
+        "{uri} was cut off, {} s are missing: upload it again, or leave out --strict (spool.strict) to have what is there",
         lost_ms / 1000
     )]
     CutOff {
+        /// The source.
+        uri: String,
         /// How much is missing, in milliseconds.
         lost_ms: i64,
     },

@@ -213,7 +213,8 @@ pub fn multivariant_playlist(videos: &[VideoEntry], audios: &[AudioEntry]) -> Re
             let mut codecs = vec![video.track.codecs.as_str()];
             codecs.extend(group.codecs());
             let sound = group.rates()?;
-            let (peak, average) = (peak + sound.peak, average.zip(sound.average).map(|(video, sound)| video + sound));
+            let average = average.zip(sound.average).map(|(video, sound)| video.saturating_add(sound));
+            let peak = peak.saturating_add(sound.peak);
             stream(&mut text, &Stream { peak, average, codecs, video: Some(video), audio: Some(group.id) }, &video.track)?;
         }
     }

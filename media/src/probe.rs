@@ -50,6 +50,9 @@ pub struct VideoTrack {
     pub sample_aspect: Rational,
     /// Clockwise degrees that a player turns the picture: 0, 90, 180 or 270.
     pub rotation: u16,
+    /// Does a player show it as in a mirror, left and right exchanged before it is turned?
+    #[serde(default)]
+    pub mirrored: bool,
     /// Frames per second as the container declares it.
     pub declared_fps: Option<Rational>,
     /// FFmpeg's pixel format name.
@@ -83,6 +86,9 @@ pub struct AudioTrack {
     pub sample_rate: u32,
     /// Number of channels.
     pub channels: u16,
+    /// Are its channels just numbered, and nothing says where their speakers stand?
+    #[serde(default)]
+    pub discrete: bool,
     /// ISO 639 language, where tagged.
     pub language: Option<String>,
     /// What its author calls it.

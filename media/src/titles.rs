@@ -253,15 +253,18 @@ async fn windows(reader: &SourceReader, demuxer: &str) -> Result<Option<Index>> 
 fn grid(index: &Index, probe: &Probe, uri: &str) -> Result<Grid> {
     let track = |stream: u32| index.tracks.get(stream as usize);
     let none = |what| parts::Error::NoSuchTrack { uri: uri.to_owned(), track: what, index: 0 };
+    // What is not shown is decoded and dropped by every player: the grid counts what is.
+    let shown = |stream: u32, track: &Track| -> Vec<Sample> {
+        let shown = index.shown(stream as usize);
+        track.samples.iter().filter(|sample| shown.contains(&sample.pts)).copied().collect()
+    };
     if let Some(video) = &probe.video {
         let pictures = track(video.stream).filter(|t| t.kind == TrackKind::Video).ok_or_else(|| none("video track"))?;
-        // What an edit list hides is decoded and dropped by every player: the grid counts what is shown.
-        let shown = index.shown(video.stream as usize);
-        let samples: Vec<Sample> = pictures.samples.iter().filter(|sample| shown.contains(&sample.pts)).copied().collect();
-        return Ok(Grid::of(&samples, pictures.timebase, video.declared_fps)?);
+        return Ok(Grid::of(&shown(video.stream, pictures), pictures.timebase, video.declared_fps)?);
     }
-    let sound = probe.audio.first().and_then(|audio| track(audio.stream)).ok_or_else(|| none("sound track"))?;
-    Ok(Grid::for_audio(&sound.samples, sound.timebase)?)
+    let audio = probe.audio.first().ok_or_else(|| none("sound track"))?;
+    let sound = track(audio.stream).ok_or_else(|| none("sound track"))?;
+    Ok(Grid::for_audio(&shown(audio.stream, sound), sound.timebase)?)
 }
 
 /// Whether rows of a title read windows of it or all of it, for people.

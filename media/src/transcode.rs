@@ -26,7 +26,7 @@ use crate::{
     parts::{self, MediaSegmentRef, Output, Part, PartRecord, PartRendition, init_path, media_segment_path},
     records,
     segments::{Segment, SegmentTrack},
-    store::{Content, Location},
+    store::{Content, Location, shown},
     timing::{self, Step, Stopwatch, Timing},
     titles::{self, Title, WholeFile},
     window,
@@ -128,7 +128,7 @@ async fn row(machine: &Machine, request: Request) -> Result<Part> {
     let watch = Stopwatch::start();
     let segment = &request.segment;
     if request.strict && segment.lost_ms > 0 {
-        return Err(parts::Error::CutOff { lost_ms: segment.lost_ms }.into());
+        return Err(parts::Error::CutOff { uri: shown(&segment.source), lost_ms: segment.lost_ms }.into());
     }
     let title = watch.time(Step::Open, titles::open_planned(machine, segment)).await?;
     let destination = machine.stores.locate(&request.destination)?;
@@ -197,7 +197,10 @@ async fn row(machine: &Machine, request: Request) -> Result<Part> {
 
 /// Refuses damaged pictures or sound where that is wanted.
 fn check_whole(request: &Request, damaged_frames: u64) -> Result<()> {
-    if request.strict && damaged_frames > 0 { Err(parts::Error::Damaged { damaged_frames }.into()) } else { Ok(()) }
+    if !request.strict || damaged_frames == 0 {
+        return Ok(());
+    }
+    Err(parts::Error::Damaged { uri: shown(&request.segment.source), damaged_frames }.into())
 }
 
 /// What a run of FFmpeg is to be remembered by.
@@ -281,10 +284,12 @@ async fn encode(
                 Wanted::Video(_) => None,
             };
             let outputs: Vec<(AudioRendition, PathBuf)> = missing.iter().filter_map(audio).collect();
+            let track = title.probe.audio.get(segment.index as usize);
             args::encode_audio(&AudioEncode {
                 input: &input.path,
                 demuxer: input.demuxer,
                 stream: input.stream,
+                discrete_channels: track.filter(|track| track.discrete).map(|track| track.channels),
                 grid: &title.grid,
                 outputs: &outputs,
             })

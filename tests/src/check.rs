@@ -19,7 +19,7 @@ pub use pictures::{joins, pictures};
 pub use read::{Ladder, MediaSegment, Part, Rendition};
 pub use sound::sound;
 pub use times::{frames, playlists, times};
-pub use tools::{Packet, Packets};
+pub use tools::{Packet, Packets, samples};
 
 /// What is to be exact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,6 +10,7 @@ use std::{
     process::{Command, Stdio},
 };
 
+use picture::moved_picture;
 pub use picture::{HEIGHT, WIDTH, picture, read_number};
 pub use sound::{Sound, heard};
 
@@ -42,6 +43,33 @@ pub enum Gop {
     Open,
 }
 
+/// How a clip is coded, where that is not as FFmpeg does it unless told otherwise: all are FFmpeg's words.
+#[derive(Debug, Clone, Copy)]
+pub struct Coding {
+    /// What the pictures go through before they are coded, such as `transpose=clock`.
+    pub filter: &'static str,
+    /// The encoder of the pictures; without, x264.
+    pub video: &'static str,
+    /// The encoder of the sound; without, AAC.
+    pub audio: &'static str,
+    /// Options of the file, the last its ending; without, what [`Container`] says.
+    pub file: &'static str,
+    /// The same of a second pass that codes nothing.
+    pub remux: &'static str,
+    /// What makes of the decoded file the pictures that a ladder is to show.
+    pub shown: &'static str,
+    /// What makes of a ladder's pictures those that were made, where it is right to show them otherwise.
+    pub made: &'static str,
+    /// Ticks per second of a file's clock: by one of them sound may be off.
+    pub ticks: u32,
+}
+
+impl Default for Coding {
+    fn default() -> Self {
+        Self { filter: "null", video: "", audio: "", file: "", remux: "", shown: "null", made: "null", ticks: 1000 }
+    }
+}
+
 /// A clip to make.
 #[derive(Debug, Clone)]
 pub struct Clip {
@@ -57,6 +85,10 @@ pub struct Clip {
     pub keyframe_every: u32,
     /// What holds it all.
     pub container: Container,
+    /// How it is coded.
+    pub coding: Coding,
+    /// Is each frame two fields of two pictures, of which a ladder shows the first?
+    pub interlaced: bool,
     /// Its sound, if it has any.
     pub sound: Option<Sound>,
 }
@@ -71,6 +103,8 @@ impl Default for Clip {
             gop: Gop::Closed,
             keyframe_every: 50,
             container: Container::Mp4,
+            coding: Coding::default(),
+            interlaced: false,
             sound: Some(Sound::default()),
         }
     }
@@ -94,34 +128,40 @@ impl Clip {
             if !self.is_dropped(frame) {
                 shown = frame;
             }
-            u16::try_from(shown).unwrap()
+            u16::try_from(shown * self.pictures_per_frame()).unwrap()
         });
         frames.collect()
     }
 
-    /// Samples per channel that the sound of a ladder is to have: to the end of the pictures, or of the sound where it is longer.
+    /// Samples per channel that the sound of a ladder is to have at this rate: to the end of the pictures, or of the sound where it is longer.
     ///
     /// # Panics
     /// Without sound.
-    pub fn samples(&self) -> usize {
+    pub fn samples(&self, rate: u32) -> usize {
         let sound = self.sound.as_ref().unwrap();
-        let title = (self.seconds() * f64::from(sound.rate)).ceil() as usize;
-        title.max(sound.delay_samples() + self.sounding(sound))
+        let title = (self.seconds() * f64::from(rate)).ceil() as usize;
+        title.max(sound.delay_samples(rate) + self.sounding(sound, rate))
     }
 
     /// As many as [`Clip::samples`], and what fills the source's last AAC frame: no edit list of the source makes FFmpeg cut it off.
     ///
     /// # Panics
     /// Without sound.
-    pub fn samples_with_filling(&self) -> usize {
+    pub fn samples_with_filling(&self, rate: u32) -> usize {
         let sound = self.sound.as_ref().unwrap();
-        let filled = self.sounding(sound).next_multiple_of(AAC_FRAME);
-        self.samples().max(sound.delay_samples() + filled)
+        let filled = self.sounding(sound, sound.rate).next_multiple_of(AAC_FRAME);
+        let filled = (filled as f64 * f64::from(rate) / f64::from(sound.rate)).ceil() as usize;
+        self.samples(rate).max(sound.delay_samples(rate) + filled)
     }
 
-    /// What is to be heard: one list of samples per channel of a ladder, not counting its loudness.
-    pub fn heard(&self) -> Vec<Vec<f32>> {
-        self.sound.as_ref().map_or_else(Vec::new, |sound| heard(sound, self.sounding(sound), self.samples()))
+    /// What is to be heard in so many channels at this rate: one list of samples for each, not counting its loudness.
+    pub fn heard(&self, channels: usize, rate: u32) -> Vec<Vec<f32>> {
+        let heard = |sound: &Sound| heard(sound, channels, rate, self.sounding(sound, rate), self.samples(rate));
+        self.sound.as_ref().map_or_else(Vec::new, heard)
+    }
+
+    fn pictures_per_frame(&self) -> u32 {
+        if self.interlaced { 2 } else { 1 }
     }
 
     /// Makes the clip in a folder and returns its path.
@@ -129,8 +169,23 @@ impl Clip {
     /// # Panics
     /// Where FFmpeg fails.
     pub fn make(&self, folder: &Path, name: &str) -> PathBuf {
+        let Coding { file, remux, .. } = self.coding;
+        if !file.is_empty() {
+            let (options, ending) = file.rsplit_once(' ').unwrap_or(("", file));
+            let first = folder.join(format!("{name}.{ending}"));
+            self.encode(folder, &first, options);
+            if remux.is_empty() {
+                return first;
+            }
+            let (options, ending) = remux.rsplit_once(' ').unwrap_or(("", remux));
+            let second = folder.join(format!("{name}-2.{ending}"));
+            let mut command = ffmpeg();
+            command.arg("-i").arg(&first).args(["-map", "0", "-c", "copy"]).args(options.split_whitespace()).arg(&second);
+            assert!(command.status().unwrap().success());
+            return second;
+        }
         let mp4 = folder.join(format!("{name}.mp4"));
-        self.encode(folder, &mp4);
+        self.encode(folder, &mp4, "");
         let remuxed = match self.container {
             Container::Ts => folder.join(format!("{name}.ts")),
             Container::Mkv => folder.join(format!("{name}.mkv")),
@@ -142,30 +197,43 @@ impl Clip {
         remuxed
     }
 
-    fn encode(&self, folder: &Path, mp4: &Path) {
+    fn encode(&self, folder: &Path, file: &Path, options: &str) {
         let mut command = ffmpeg();
+        let coding = self.coding;
         let (num, den) = self.rate;
-        let (size, rate) = (format!("{WIDTH}x{HEIGHT}"), format!("{num}/{den}"));
+        let (size, rate) = (format!("{WIDTH}x{HEIGHT}"), format!("{}/{den}", num * self.pictures_per_frame()));
         command.args(["-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", &size, "-r", &rate, "-i", "pipe:0"]);
         if let Some(sound) = &self.sound {
             let raw = folder.join("sound.f32");
-            sound.write(&raw, self.sounding(sound));
+            sound.write(&raw, self.sounding(sound, sound.rate));
             let delay = format!("{}ms", sound.delay_ms);
             command.args(["-itsoffset", &delay, "-f", "f32le", "-ar", &sound.rate.to_string(), "-ac", &sound.channels.to_string()]);
-            command.args(["-channel_layout", sound.layout()]).arg("-i").arg(raw);
-            command.args(["-map", "1:a", "-c:a", "aac", "-aac_coder", "fast", "-b:a", &sound.bitrate_bps().to_string()]);
+            command.args(["-channel_layout", sound.layout()]).arg("-i").arg(raw).args(["-map", "1:a"]);
+            if coding.audio.is_empty() {
+                command.args(["-c:a", "aac", "-aac_coder", "fast", "-b:a", &sound.bitrate_bps().to_string()]);
+            } else {
+                command.args(coding.audio.split_whitespace());
+            }
         }
-        let params = match self.gop {
-            Gop::Plain => "bframes=0",
-            Gop::Closed => "bframes=3:b-adapt=0:open-gop=0",
-            Gop::Open => "bframes=3:b-adapt=0:open-gop=1",
-        };
-        let params = format!("{params}:keyint={0}:min-keyint={0}:scenecut=0", self.keyframe_every);
-        command.args(["-map", "0:v", "-c:v", "libx264", "-preset", "ultrafast", "-crf", "16", "-x264-params", &params]);
+        command.args(["-map", "0:v"]);
+        if coding.video.is_empty() {
+            let params = match self.gop {
+                Gop::Plain => "bframes=0",
+                Gop::Closed => "bframes=3:b-adapt=0:open-gop=0",
+                Gop::Open => "bframes=3:b-adapt=0:open-gop=1",
+            };
+            let params = format!("{params}:keyint={0}:min-keyint={0}:scenecut=0", self.keyframe_every);
+            command.args(["-c:v", "libx264", "-preset", "ultrafast", "-crf", "16", "-x264-params", &params]);
+        } else {
+            command.args(["-g", &self.keyframe_every.to_string()]).args(coding.video.split_whitespace());
+        }
+        let mut filters = vec![coding.filter.to_owned()];
         if !self.dropped.is_empty() {
             let kept: Vec<String> = self.dropped.iter().map(|run| format!("between(n,{},{})", run.start, run.end - 1)).collect();
-            command.args(["-vf", &format!("select='not({})'", kept.join("+")), "-vsync", "vfr"]);
+            filters.insert(0, format!("select='not({})'", kept.join("+")));
+            command.args(["-vsync", "vfr"]);
         }
+        command.args(["-vf", &filters.join(",")]);
         match self.container {
             Container::Mp4Fast => command.args(["-movflags", "+faststart"]),
             Container::Mp4Fragmented => command.args(["-movflags", "+frag_keyframe+empty_moov+default_base_moof+delay_moov"]),
@@ -175,10 +243,14 @@ impl Clip {
             // In the usual milliseconds, edit lists would put the start 32 samples off.
             command.args(["-movie_timescale", &sound.rate.to_string()]);
         }
-        let mut child = command.arg(mp4).stdin(Stdio::piped()).spawn().expect("FFmpeg is installed");
+        command.args(options.split_whitespace());
+        // SVT-AV1 tells its settings otherwise.
+        let mut child = command.env("SVT_LOG", "1").arg(file).stdin(Stdio::piped()).spawn().expect("FFmpeg is installed");
         let mut stdin = std::io::BufWriter::with_capacity(1 << 20, child.stdin.take().unwrap());
-        for number in 0..self.frames {
-            stdin.write_all(&picture(u16::try_from(number).unwrap())).unwrap();
+        for moved in 0..self.frames * self.pictures_per_frame() {
+            // Both fields of a frame carry its number: what is between them is for the deinterlacer to make up.
+            let number = moved - moved % self.pictures_per_frame();
+            stdin.write_all(&moved_picture(u16::try_from(number).unwrap(), u16::try_from(moved).unwrap())).unwrap();
         }
         drop(stdin);
         assert!(child.wait().unwrap().success());
@@ -188,10 +260,10 @@ impl Clip {
         self.dropped.iter().any(|run| run.contains(&frame))
     }
 
-    /// Samples of the source's sound.
-    fn sounding(&self, sound: &Sound) -> usize {
+    /// Samples of the source's sound, at this rate.
+    fn sounding(&self, sound: &Sound, rate: u32) -> usize {
         let seconds = sound.seconds.unwrap_or_else(|| self.seconds() - f64::from(sound.delay_ms) / 1000.0);
-        (seconds * f64::from(sound.rate)).floor() as usize
+        (seconds * f64::from(rate)).floor() as usize
     }
 }
 
@@ -216,7 +288,7 @@ mod tests {
     fn late_and_short_sound_is_silence_where_it_is_missing() {
         let sound = Sound { delay_ms: 500, seconds: Some(1.0), ..Sound::default() };
         let clip = Clip { frames: 50, sound: Some(sound), ..Clip::default() };
-        let heard = clip.heard();
+        let heard = clip.heard(2, 48_000);
         assert_eq!((heard.len(), heard[0].len()), (2, 96_000));
         let loud = |range: Range<usize>| heard[0][range].iter().any(|sample| sample.abs() > 0.01);
         assert!(!loud(0..24_000) && loud(24_000..24_100) && loud(71_900..72_000) && !loud(72_000..96_000));

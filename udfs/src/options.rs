@@ -1,19 +1,110 @@
 //! Which settings does a job carry from whoever submits it to every executor?
 
-use datafusion::common::{config::ConfigExtension, extensions_options};
+use std::any::Any;
 
-extensions_options! {
-    /// A job's settings, which the session that it is submitted in carries as `spool.*`.
-    pub struct SpoolOptions {
-        /// Threads of each encode. A setting of the job, because the bytes depend on it.
-        pub threads: u32, default = 1
-        /// Refuse what is damaged or cut off, instead of making the best of it.
-        pub strict: bool, default = false
-        /// Keep playlists of what is encoded so far, `live.m3u8`, at the destination; rows go in the order of the title then.
-        pub live: bool, default = false
+use datafusion::{
+    common::config::{ConfigEntry, ConfigExtension, ExtensionOptions},
+    error::{DataFusionError, Result},
+};
+
+/// A job's settings, which the session that it is submitted in carries as `spool.*`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpoolOptions {
+    /// Threads of each encode. A setting of the job, because the bytes depend on it.
+    pub threads: u32,
+    /// Refuse what is damaged or cut off, instead of making the best of it.
+    pub strict: bool,
+    /// Keep playlists of what is encoded so far, `live.m3u8`, at the destination; rows go in the order of the title then.
+    pub live: bool,
+}
+
+impl Default for SpoolOptions {
+    fn default() -> Self {
+        Self { threads: 1, strict: false, live: false }
     }
 }
 
 impl ConfigExtension for SpoolOptions {
     const PREFIX: &'static str = "spool";
+}
+
+/// By hand: DataFusion's macro names its entries without the prefix, Ballista sends them by these names, and an executor that cannot set
+/// `threads` says nothing and goes on with the default.
+impl ExtensionOptions for SpoolOptions {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn cloned(&self) -> Box<dyn ExtensionOptions> {
+        Box::new(self.clone())
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> Result<()> {
+        match key {
+            "threads" => self.threads = parsed(key, value)?,
+            "strict" => self.strict = parsed(key, value)?,
+            "live" => self.live = parsed(key, value)?,
+            _ => {
+                let names: Vec<String> = self.entries().into_iter().map(|entry| entry.key).collect();
+                return Err(DataFusionError::Configuration(format!("there is no spool.{key}: there are {}", names.join(", "))));
+            }
+        }
+        Ok(())
+    }
+
+    fn entries(&self) -> Vec<ConfigEntry> {
+        let entry = |name: &str, value: String, description| ConfigEntry {
+            key: format!("{}.{name}", Self::PREFIX),
+            value: Some(value),
+            description,
+        };
+        vec![
+            entry("threads", self.threads.to_string(), "Threads of each encode: the bytes depend on it."),
+            entry("strict", self.strict.to_string(), "Refuse what is damaged or cut off, instead of making the best of it."),
+            entry("live", self.live.to_string(), "Keep playlists of what is encoded so far, live.m3u8, at the destination."),
+        ]
+    }
+}
+
+fn parsed<T: std::str::FromStr>(key: &str, value: &str) -> Result<T> {
+    let what = std::any::type_name::<T>();
+    value.trim().to_ascii_lowercase().parse().map_err(|_| {
+        let what = if what == "bool" { "true or false" } else { "a whole number" };
+        DataFusionError::Configuration(format!("spool.{key} is {value:?}: it must be {what}"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::prelude::SessionConfig;
+
+    use super::*;
+
+    #[test]
+    fn what_is_sent_by_name_is_what_comes() {
+        let config = || SessionConfig::new().with_option_extension(SpoolOptions::default());
+        let mut sent = config();
+        for (name, value) in [("spool.threads", "3"), ("spool.strict", "true"), ("spool.live", "TRUE")] {
+            sent.options_mut().set(name, value).unwrap();
+        }
+        let mut came = config();
+        for entry in sent.options().entries().into_iter().filter(|entry| entry.key.starts_with("spool")) {
+            came.options_mut().set(&entry.key, &entry.value.unwrap()).unwrap();
+        }
+        let options = |config: &SessionConfig| config.options().extensions.get::<SpoolOptions>().cloned().unwrap();
+        assert_eq!(options(&came), SpoolOptions { threads: 3, strict: true, live: true });
+        assert_eq!(options(&came), options(&sent));
+    }
+
+    #[test]
+    fn what_cannot_be_set_is_said() {
+        let mut options = SpoolOptions::default();
+        assert!(options.set("thraeds", "2").unwrap_err().to_string().contains("there are spool.threads, spool.strict"));
+        assert!(options.set("threads", "two").unwrap_err().to_string().contains("whole number"));
+        assert!(options.set("strict", "maybe").unwrap_err().to_string().contains("true or false"));
+    }
 }

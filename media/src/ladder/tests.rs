@@ -9,6 +9,7 @@ fn video(width: u32, height: u32) -> VideoTrack {
         height,
         sample_aspect: Rational::new(1, 1).unwrap(),
         rotation: 0,
+        mirrored: false,
         declared_fps: None,
         pixel_format: "yuv420p".into(),
         bit_depth: 8,
@@ -176,7 +177,7 @@ fn what_an_encoder_does_not_take_drops_out() {
 fn sound_is_stereo_or_mono_at_a_rate_that_plays_everywhere_and_surround_beside_it() {
     let audio = |ladder: &str, sample_rate, channels| {
         let (language, title, role, default) = (None, None, None, false);
-        let track = AudioTrack { stream: 1, codec: "aac".into(), sample_rate, channels, language, title, role, default };
+        let track = AudioTrack { stream: 1, codec: "aac".into(), sample_rate, channels, discrete: false, language, title, role, default };
         let renditions = Ladder::parse(ladder).unwrap().audio(&track, 3);
         let told = |r: AudioRendition| (r.name, r.sample_rate, r.channels, r.bitrate_bps / 1000);
         renditions.into_iter().map(told).collect::<Vec<_>>()

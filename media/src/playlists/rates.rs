@@ -23,7 +23,7 @@ pub fn peak_bps(track: &RenditionTrack) -> Result<u64, Error> {
             if 2 * ticks > 3 * target {
                 break;
             }
-            if 2 * ticks >= target && peak.is_none_or(|(most, during)| bytes * during > most * ticks) {
+            if 2 * ticks >= target && peak.is_none_or(|(most, during)| bytes.saturating_mul(during) > most.saturating_mul(ticks)) {
                 peak = Some((bytes, ticks));
             }
         }
@@ -68,5 +68,6 @@ pub(super) fn target_seconds(micros: &[u128]) -> u64 {
 }
 
 fn bits_per_second(bytes: u128, ticks: u128, timescale: u32) -> u64 {
-    u64::try_from((bytes * 8 * u128::from(timescale)).div_ceil(ticks.max(1))).unwrap_or(u64::MAX)
+    let bits = bytes.saturating_mul(8).saturating_mul(timescale.into());
+    u64::try_from(bits.div_ceil(ticks.max(1))).unwrap_or(u64::MAX)
 }

@@ -28,9 +28,12 @@ const HANDLERS: [&str; 8] = [
 /// What is declared to be longer than a hundred years is not believed.
 const DECLARED_S_MAX: f64 = 3.2e9;
 
+/// So many channels have usual places, which FFmpeg takes them to be in where nothing else is said.
+const USUAL_CHANNELS: [u16; 10] = [1, 2, 3, 4, 5, 6, 7, 8, 16, 24];
+
 /// Arguments of ffprobe for a local file.
 pub(super) fn args(path: &Path, demuxer: Option<&str>) -> Vec<OsString> {
-    let mut args: Vec<OsString> = ["-v", "error", "-of", "json", "-show_streams", "-show_format"].map(OsString::from).into();
+    let mut args: Vec<OsString> = ["-v", "error", "-of", "json", "-show_streams", "-show_format", "-show_programs"].map(OsString::from).into();
     // Local files only, whatever a playlist or a reference inside the file says.
     args.extend(["-protocol_whitelist", "file,pipe"].map(OsString::from));
     match demuxer {
@@ -57,7 +60,27 @@ fn whitelist() -> String {
 struct Answer {
     #[serde(default)]
     streams: Vec<Stream>,
+    #[serde(default)]
+    programs: Vec<Program>,
     format: Option<Format>,
+}
+
+/// A program of a transport stream: what is watched together.
+#[derive(Deserialize)]
+struct Program {
+    #[serde(default)]
+    streams: Vec<Member>,
+}
+
+#[derive(Deserialize)]
+struct Member {
+    index: u32,
+}
+
+impl Program {
+    fn has(&self, stream: u32) -> bool {
+        self.streams.iter().any(|member| member.index == stream)
+    }
 }
 
 #[derive(Deserialize)]
@@ -90,6 +113,7 @@ struct Stream {
     sample_rate: Option<String>,
     #[serde(default)]
     channels: u16,
+    channel_layout: Option<String>,
     #[serde(default)]
     disposition: HashMap<String, i32>,
     #[serde(default)]
@@ -101,6 +125,21 @@ struct Stream {
 #[derive(Deserialize)]
 struct SideData {
     rotation: Option<f64>,
+    #[serde(default)]
+    displaymatrix: String,
+}
+
+impl SideData {
+    /// Does the matrix turn the picture over? Its first two rows are `a b u` and `c d v`, each behind its number: a mirror has a negative
+    /// determinant.
+    fn is_mirror(&self) -> bool {
+        let mut rows = self.displaymatrix.lines().filter_map(|line| line.split_once(':')).map(|(_, row)| {
+            let mut numbers = row.split_whitespace().map(|number| number.parse::<f64>().unwrap_or(0.0));
+            (numbers.next().unwrap_or(0.0), numbers.next().unwrap_or(0.0))
+        });
+        let ((a, b), (c, d)) = (rows.next().unwrap_or_default(), rows.next().unwrap_or_default());
+        a * d < b * c
+    }
 }
 
 /// Reads ffprobe's answer and holds it against the limits.
@@ -123,6 +162,11 @@ pub(super) fn parse(json: &[u8], limits: &Limits) -> Result<Probe, Error> {
             "audio" => probe.audio.extend(audio(stream, limits)?),
             _ => {}
         }
+    }
+    // The sound of another program is of other pictures.
+    let first = probe.video.as_ref().map(|video| video.stream).or(probe.audio.first().map(|audio| audio.stream));
+    if let Some(program) = answer.programs.iter().find(|program| first.is_some_and(|first| program.has(first))) {
+        probe.audio.retain(|audio| program.has(audio.stream));
     }
     if probe.video.is_none() && probe.audio.is_empty() {
         return Err(Error::NoTracks);
@@ -156,6 +200,7 @@ fn video(stream: &Stream, limits: &Limits) -> Result<Option<VideoTrack>, Error> 
         height: stream.height,
         sample_aspect,
         rotation: stream.rotation(),
+        mirrored: stream.is_mirrored(),
         declared_fps,
         bit_depth: bit_depth(stream.bits_per_raw_sample.as_deref(), &pixel_format),
         pixel_format,
@@ -184,6 +229,7 @@ fn audio(stream: &Stream, limits: &Limits) -> Result<Option<AudioTrack>, Error> 
         codec,
         sample_rate,
         channels: stream.channels,
+        discrete: known(&stream.channel_layout).is_none() && !USUAL_CHANNELS.contains(&stream.channels),
         language: tag("language").and_then(is_language),
         title: title.and_then(is_title),
         role: if stream.is("comment") {
@@ -202,9 +248,15 @@ impl Stream {
         self.disposition.get(disposition).is_some_and(|value| *value != 0)
     }
 
+    fn is_mirrored(&self) -> bool {
+        self.side_data_list.iter().any(SideData::is_mirror)
+    }
+
     /// Clockwise quarter turns: the display matrix, which ffprobe gives anticlockwise, or else the older clockwise tag.
     fn rotation(&self) -> u16 {
-        let matrix = self.side_data_list.iter().find_map(|data| data.rotation).map(|degrees| -degrees);
+        // Of a mirror ffprobe tells the turn by where the left side went: half a turn too much.
+        let mirror = if self.is_mirrored() { 180.0 } else { 0.0 };
+        let matrix = self.side_data_list.iter().find_map(|data| data.rotation).map(|degrees| mirror - degrees);
         let tag = || self.tags.get("rotate").and_then(|degrees| degrees.parse().ok());
         let degrees = matrix.or_else(tag).filter(|degrees: &f64| degrees.is_finite()).unwrap_or(0.0);
         match (degrees / 90.0).round().rem_euclid(4.0) {
@@ -281,6 +333,22 @@ mod tests {
         };
         assert_eq!(["-90", "90", "180", "-180", "0", "-89", "270", "1e300"].map(by_matrix), [90, 270, 180, 180, 0, 90, 90, 0]);
         assert_eq!(picture(r#""pix_fmt": "yuv420p", "tags": {"rotate": "270"}"#).rotation, 270);
+    }
+
+    #[test]
+    fn mirrors_are_told_from_turns() {
+        let shown = |[a, b, c, d]: [i32; 4], rotation: i32| {
+            let matrix = format!("\\n00000000: {a} {b} 0\\n00000001: {c} {d} 0\\n00000002: 0 0 1073741824\\n");
+            let side = format!(r#""pix_fmt": "yuv420p", "side_data_list": [{{"displaymatrix": "{matrix}", "rotation": {rotation}}}]"#);
+            let track = picture(&side);
+            (track.rotation, track.mirrored)
+        };
+        assert_eq!(shown([1, 0, 0, 1], 0), (0, false));
+        assert_eq!(shown([0, 1, -1, 0], -90), (90, false));
+        assert_eq!(shown([-1, 0, 0, -1], -180), (180, false));
+        assert_eq!(shown([-1, 0, 0, 1], -180), (0, true));
+        assert_eq!(shown([1, 0, 0, -1], 0), (180, true));
+        assert_eq!(shown([0, -1, -1, 0], 90), (90, true));
     }
 
     #[test]

@@ -26,8 +26,8 @@ pub fn pictures(ladder: &Ladder, clip: &Clip) -> Result<(), Flaw> {
     let check = Check::Pictures;
     let seen = clip.seen();
     for rendition in &ladder.videos {
-        let (name, size) = (&rendition.name, size(rendition)?);
-        let frames = grey_frames(rendition, size)?;
+        let (name, size) = (&rendition.name, size(rendition, clip)?);
+        let frames = grey_frames(rendition, clip.coding.made, size)?;
         for (number, (frame, due)) in frames.iter().zip(&seen).enumerate() {
             let found = read_number(frame, size.0);
             check
@@ -44,13 +44,13 @@ pub fn pictures(ladder: &Ladder, clip: &Clip) -> Result<(), Flaw> {
 /// The rendition that has worse ones.
 pub fn joins(ladder: &Ladder, clip: &Clip, source: &Path) -> Result<(), Flaw> {
     let check = Check::Joins;
-    let decoded = source_frames(source, WIDTH * HEIGHT * 3 / 2);
+    let decoded = source_frames(source, clip.coding.shown, WIDTH * HEIGHT * 3 / 2);
     let kept: Vec<u16> = clip.seen().into_iter().collect::<std::collections::BTreeSet<_>>().into_iter().collect();
     assert_eq!(decoded.len(), kept.len(), "the clip itself is not what it should be");
     let due: Vec<&[u8]> = clip.seen().iter().map(|number| decoded[kept.binary_search(number).unwrap()].as_slice()).collect();
     for rendition in &ladder.videos {
         let name = &rendition.name;
-        let similarity = similarity(rendition, size(rendition)?, &due);
+        let similarity = similarity(rendition, clip.coding.made, size(rendition, clip)?, &due);
         check.expect(similarity.len() == due.len(), || format!("{name}: {} frames to compare", similarity.len()))?;
         let starts: Vec<u64> = ladder.parts_of(rendition).map(|part| part.first_frame).filter(|first| *first > 0).collect();
         let beside = |frame: u64| starts.iter().any(|start| (start.saturating_sub(BESIDE)..start + BESIDE).contains(&frame));
@@ -83,7 +83,9 @@ fn mean(frames: &[(u64, f64)]) -> f64 {
     frames.iter().map(|(_, found)| *found).sum::<f64>() / frames.len() as f64
 }
 
-fn size(rendition: &Rendition) -> Result<(usize, usize), Flaw> {
-    let known = rendition.size.filter(|(width, _)| *width == WIDTH || *width == WIDTH / 2);
+/// The size that its pictures were made at, or half of that.
+fn size(rendition: &Rendition, clip: &Clip) -> Result<(usize, usize), Flaw> {
+    let turn = |(width, height)| if clip.coding.made.contains("transpose") { (height, width) } else { (width, height) };
+    let known = rendition.size.map(turn).filter(|(width, height)| *width == WIDTH && *height == HEIGHT || *width == WIDTH / 2);
     known.ok_or_else(|| Check::Pictures.flaw(format!("{}: RESOLUTION {:?}", rendition.name, rendition.size)))
 }

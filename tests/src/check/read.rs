@@ -38,6 +38,8 @@ pub struct Rendition {
     pub target_seconds: u64,
     /// Initialisation segment and all media segments in one file.
     pub whole: PathBuf,
+    /// Is it sound in Opus?
+    pub is_opus: bool,
     /// Its coded frames.
     pub packets: Packets,
 }
@@ -74,14 +76,18 @@ impl Ladder {
         let text = read(&folder.join("master.m3u8"))?;
         let master = m3u8_rs::parse_master_playlist_res(&text).map_err(|e| Check::Playlists.flaw(format!("master: {e}")))?;
         let mut videos = Vec::new();
-        for variant in &master.variants {
+        let mut seen = std::collections::BTreeSet::new();
+        // A variant for each group of sound leads to the same pictures.
+        for variant in master.variants.iter().filter(|variant| seen.insert(variant.uri.clone())) {
             let mut rendition = Rendition::open(folder, &variant.uri, scratch.path())?;
             rendition.size = variant.resolution.map(|size| (size.width as usize, size.height as usize));
             rendition.frame_rate = variant.frame_rate;
             videos.push(rendition);
         }
-        let uris = master.alternatives.iter().filter_map(|media| media.uri.as_ref());
-        let sounds = uris.map(|uri| Rendition::open(folder, uri, scratch.path())).collect::<Result<_, _>>()?;
+        let mut uris: Vec<&String> = master.alternatives.iter().filter_map(|media| media.uri.as_ref()).collect();
+        // A track without surround stands in that group too.
+        uris.retain(|uri| seen.insert((*uri).clone()));
+        let sounds = uris.into_iter().map(|uri| Rendition::open(folder, uri, scratch.path())).collect::<Result<_, _>>()?;
         let mut parts = Vec::new();
         for entry in fs::read_dir(folder.join("parts")).map_err(|e| Check::Frames.flaw(format!("parts: {e}")))? {
             parts.push(Part::parse(&read(&entry.unwrap().path())?));
@@ -114,6 +120,7 @@ impl Rendition {
             whole.extend(read(&folder.join(&media_segment.uri))?);
             media_segments.push(MediaSegment { name: media_segment.uri, seconds: media_segment.duration.into(), position });
         }
+        let is_opus = whole.iter().take(4096).copied().collect::<Vec<u8>>().windows(4).any(|bytes| bytes == b"dOps");
         let joined = scratch.join(format!("{name}.mp4"));
         fs::write(&joined, whole).unwrap();
         let packets = Packets::of(&name, &joined)?;
@@ -126,6 +133,7 @@ impl Rendition {
             media_segments,
             target_seconds: playlist.target_duration,
             whole: joined,
+            is_opus,
             packets,
         })
     }

@@ -3,10 +3,14 @@
 use std::fs;
 
 use super::{Check, Flaw, Ladder, Packets, Rendition};
-use crate::clips::{AAC_FRAME, Clip};
+use crate::clips::{AAC_FRAME, Clip, Sound};
 
 /// Playlists count in microseconds, and m3u8-rs reads a duration as a 32-bit float.
 const EXTINF_TOLERANCE_S: f64 = 5e-6;
+
+/// Samples of a frame of Opus, of 20 ms, and what libopus puts before the first that is heard.
+const OPUS_FRAME: usize = 960;
+const OPUS_DELAY: usize = 312;
 
 /// Checks that each rendition has the frames of the clock, and that its parts cover them once.
 ///
@@ -47,11 +51,12 @@ pub fn times(ladder: &Ladder, clip: &Clip) -> Result<(), Flaw> {
     }
     for rendition in &ladder.sounds {
         let (name, packets) = (&rendition.name, &rendition.packets);
-        let rate = clip.sound.as_ref().map_or(0, |sound| sound.rate);
+        // What is neither 44.1 nor 48 kHz becomes 48.
+        let rate = clip.sound.as_ref().map_or(0, Sound::rate_heard);
+        let (rate, delay, frame) = if rendition.is_opus { (48_000, OPUS_DELAY, OPUS_FRAME) } else { (rate, AAC_FRAME, AAC_FRAME) };
         check.expect(packets.timescale == rate, || format!("{name}: {} ticks a second, not {rate}", packets.timescale))?;
-        // The encoder's delay is one frame; what is heard first is at 0 then.
-        let first = -i64::try_from(AAC_FRAME).unwrap();
-        evenly(name, packets, first, first.abs())?;
+        // Behind the encoder's delay, what is heard first is at 0.
+        evenly(name, packets, -i64::try_from(delay).unwrap(), i64::try_from(frame).unwrap())?;
     }
     Ok(())
 }
@@ -80,8 +85,9 @@ fn evenly(name: &str, packets: &Packets, first: i64, step: i64) -> Result<(), Fl
 /// What is wrong.
 pub fn playlists(ladder: &Ladder, clip: &Clip) -> Result<(), Flaw> {
     let check = Check::Playlists;
-    let due = usize::from(clip.sound.is_some());
-    check.expect(ladder.sounds.len() == due, || format!("{} sound renditions instead of {due}", ladder.sounds.len()))?;
+    let due = clip.sound.as_ref().map_or(0, |sound| sound.channels_heard().len());
+    let codecs = if ladder.sounds.iter().any(|sound| sound.is_opus) && ladder.sounds.iter().any(|sound| !sound.is_opus) { 2 } else { 1 };
+    check.expect(ladder.sounds.len() == due * codecs, || format!("{} sound renditions instead of {due}", ladder.sounds.len()))?;
     let mut all_starts: Option<Vec<f64>> = None;
     for rendition in &ladder.videos {
         let name = &rendition.name;
@@ -94,9 +100,10 @@ pub fn playlists(ladder: &Ladder, clip: &Clip) -> Result<(), Flaw> {
     }
     let all_starts = all_starts.unwrap_or_default();
     for rendition in &ladder.sounds {
-        let sound = clip.sound.as_ref().unwrap();
-        let frame_s = AAC_FRAME as f64 / f64::from(sound.rate);
-        let [end_s, filled_s] = [clip.samples(), clip.samples_with_filling()].map(|samples| samples as f64 / f64::from(sound.rate));
+        let frame = if rendition.is_opus { OPUS_FRAME } else { AAC_FRAME };
+        let frame_s = frame as f64 / f64::from(rendition.packets.timescale);
+        let rate = rendition.packets.timescale;
+        let [end_s, filled_s] = [clip.samples(rate), clip.samples_with_filling(rate)].map(|samples| samples as f64 / f64::from(rate));
         // Its own last frame is filled up too, and Matroska's milliseconds may need one more.
         let starts = starts(rendition, end_s, filled_s - end_s + 2.0 * frame_s)?;
         // A last media segment of pictures that is shorter than a frame of sound may have none beside it.

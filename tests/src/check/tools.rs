@@ -62,10 +62,10 @@ impl Packets {
     }
 }
 
-/// Every decoded frame in grey, in the order of showing.
-pub fn grey_frames(rendition: &Rendition, (width, height): (usize, usize)) -> Result<Vec<Vec<u8>>, Flaw> {
-    let raw =
-        decoded(rendition, Check::Pictures, &["-map", "0:v", "-fps_mode", "passthrough", "-pix_fmt", "gray", "-f", "rawvideo"])?;
+/// Every decoded frame in grey behind a filter, in the order of showing.
+pub fn grey_frames(rendition: &Rendition, filter: &str, (width, height): (usize, usize)) -> Result<Vec<Vec<u8>>, Flaw> {
+    let args = ["-map", "0:v", "-vf", filter, "-fps_mode", "passthrough", "-pix_fmt", "gray", "-f", "rawvideo"];
+    let raw = decoded(rendition, Check::Pictures, &args)?;
     Check::Pictures.expect(raw.len().is_multiple_of(width * height), || {
         format!("{}: the playlist says {width}x{height}, which {} bytes are no frames of", rendition.name, raw.len())
     })?;
@@ -89,18 +89,18 @@ fn decoded(rendition: &Rendition, check: Check, args: &[&str]) -> Result<Vec<u8>
     Ok(output.stdout)
 }
 
-/// How the source's frames look as its own decoder gives them: planar YUV 4:2:0, one after the other, in the order of showing.
-pub fn source_frames(source: &Path, bytes_per_frame: usize) -> Vec<Vec<u8>> {
+/// How the source's frames look as its own decoder gives them, behind a filter: planar YUV 4:2:0, one after the other, in the order of showing.
+pub fn source_frames(source: &Path, filter: &str, bytes_per_frame: usize) -> Vec<Vec<u8>> {
     let mut ffmpeg = Command::new("ffmpeg");
     ffmpeg.args(["-nostdin", "-v", "error", "-i"]).arg(source);
-    ffmpeg.args(["-map", "0:v", "-fps_mode", "passthrough", "-pix_fmt", "yuv420p", "-f", "rawvideo", "pipe:1"]);
+    ffmpeg.args(["-map", "0:V:0", "-vf", filter, "-fps_mode", "passthrough", "-pix_fmt", "yuv420p", "-f", "rawvideo", "pipe:1"]);
     let output = ffmpeg.output().unwrap();
     assert!(output.status.success());
     output.stdout.chunks_exact(bytes_per_frame).map(<[u8]>::to_vec).collect()
 }
 
 /// Similarity (SSIM of the luma, 1 is equal) of every frame of a rendition to the frame that it should show.
-pub fn similarity(rendition: &Rendition, size: (usize, usize), reference: &[&[u8]]) -> Vec<f64> {
+pub fn similarity(rendition: &Rendition, filter: &str, size: (usize, usize), reference: &[&[u8]]) -> Vec<f64> {
     let scratch = tempfile::tempdir().unwrap();
     let (width, height) = size;
     let mut ffmpeg = Command::new("ffmpeg");
@@ -109,7 +109,7 @@ pub fn similarity(rendition: &Rendition, size: (usize, usize), reference: &[&[u8
     ffmpeg.args(["-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", &source_size, "-i", "pipe:0", "-filter_complex"]);
     // Frames are paired by number: what their times say is for other checks.
     ffmpeg.arg(format!(
-        "[0:v]settb=1/25,setpts=N[shown];[1:v]scale={width}:{height}:flags=bicubic,settb=1/25,setpts=N[due];\
+        "[0:v]{filter},settb=1/25,setpts=N[shown];[1:v]scale={width}:{height}:flags=bicubic,settb=1/25,setpts=N[due];\
          [shown][due]ssim=stats_file=ssim.log"
     ));
     ffmpeg.args(["-fps_mode", "passthrough", "-f", "null", "-"]).current_dir(scratch.path());

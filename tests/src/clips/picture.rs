@@ -50,8 +50,13 @@ fn blurred(pixels: &[f32], step: usize) -> Vec<f32> {
 
 /// Frame `number` as planar YUV 4:2:0.
 pub fn picture(number: u16) -> Vec<u8> {
+    moved_picture(number, number)
+}
+
+/// What has moved as far as frame `moved`, and carries a number.
+pub fn moved_picture(number: u16, moved: u16) -> Vec<u8> {
     let mut pixels = vec![128; WIDTH * HEIGHT * 3 / 2];
-    let offset = usize::from(number) * SPEED;
+    let offset = usize::from(moved) * SPEED;
     for (y, row) in pixels[..WIDTH * HEIGHT].chunks_exact_mut(WIDTH).enumerate() {
         // The upper half moves to the left, the lower one upwards.
         let (x, y) = if y < HEIGHT / 2 { (offset % TEXTURE, y) } else { (0, (y + offset) % TEXTURE) };

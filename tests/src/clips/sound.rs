@@ -40,14 +40,23 @@ impl Sound {
         TONE_HZ + TONE_STEP_HZ * channel as f64
     }
 
-    /// Channels of a ladder: what is not mono becomes stereo.
-    pub fn channels_heard(&self) -> usize {
-        if self.channels == 1 { 1 } else { 2 }
+    /// Channels of a ladder's renditions: what is not mono becomes stereo, and 5.1 stays beside it.
+    pub fn channels_heard(&self) -> &'static [usize] {
+        match self.channels {
+            1 => &[1],
+            6 => &[2, 6],
+            _ => &[2],
+        }
     }
 
-    /// Samples of silence before it starts.
-    pub fn delay_samples(&self) -> usize {
-        (u64::from(self.delay_ms) * u64::from(self.rate) / 1000) as usize
+    /// Samples per second of a ladder's AAC.
+    pub fn rate_heard(&self) -> u32 {
+        if self.rate == 44_100 { 44_100 } else { 48_000 }
+    }
+
+    /// Samples of silence before it starts, at this rate.
+    pub fn delay_samples(&self, rate: u32) -> usize {
+        (u64::from(self.delay_ms) * u64::from(rate) / 1000) as usize
     }
 
     /// Enough that what the source's own coding loses is little beside what the ladder's does.
@@ -63,9 +72,9 @@ impl Sound {
         }
     }
 
-    /// Sample `number` of every channel.
-    fn samples(&self, number: usize) -> impl Iterator<Item = f64> {
-        let time = number as f64 / f64::from(self.rate);
+    /// Sample `number` of every channel at this rate.
+    fn samples(&self, number: usize, rate: u32) -> impl Iterator<Item = f64> {
+        let time = number as f64 / f64::from(rate);
         let sweep = (TAU * SWEEP_HZ * time - SWING_HZ / SWINGS_HZ * (TAU * SWINGS_HZ * time).cos()).sin();
         (0..usize::from(self.channels)).map(move |channel| LOUDNESS * ((TAU * Self::tone_hz(channel) * time).sin() + sweep))
     }
@@ -74,7 +83,7 @@ impl Sound {
     pub(super) fn write(&self, path: &Path, count: usize) {
         let mut file = std::io::BufWriter::new(std::fs::File::create(path).unwrap());
         for number in 0..count {
-            for sample in self.samples(number) {
+            for sample in self.samples(number, self.rate) {
                 file.write_all(&(sample as f32).to_le_bytes()).unwrap();
             }
         }
@@ -82,22 +91,22 @@ impl Sound {
     }
 }
 
-/// What a listener is to hear of `sounding` samples of the source: `total` samples per channel, silence where there is no sound.
+/// What a listener is to hear of `sounding` samples at this rate: `total` samples per channel, silence where there is no sound.
 ///
-/// 5.1 is mixed down as ITU-R BS.775 says: the centre and each surround at -3 dB, without the low-frequency effects.
-pub fn heard(sound: &Sound, sounding: usize, total: usize) -> Vec<Vec<f32>> {
-    let mut channels = vec![vec![0.0; total]; sound.channels_heard()];
+/// Into two channels 5.1 is mixed down as ITU-R BS.775 says: the centre and each surround at -3 dB, without the low-frequency effects.
+pub fn heard(sound: &Sound, count: usize, rate: u32, sounding: usize, total: usize) -> Vec<Vec<f32>> {
+    let mut channels = vec![vec![0.0; total]; count];
     for number in 0..sounding {
-        let source: Vec<f64> = sound.samples(number).collect();
+        let source: Vec<f64> = sound.samples(number, rate).collect();
         let mixed = match source[..] {
-            [left, right, centre, _, surround_left, surround_right] => {
+            [left, right, centre, _, surround_left, surround_right] if count == 2 => {
                 let half = std::f64::consts::FRAC_1_SQRT_2;
                 vec![left + half * (centre + surround_left), right + half * (centre + surround_right)]
             }
             _ => source,
         };
         for (channel, value) in channels.iter_mut().zip(mixed) {
-            channel[sound.delay_samples() + number] = value as f32;
+            channel[sound.delay_samples(rate) + number] = value as f32;
         }
     }
     channels

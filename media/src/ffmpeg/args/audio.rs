@@ -23,6 +23,8 @@ pub struct AudioEncode<'a> {
     pub demuxer: &'a str,
     /// FFmpeg's stream index in `input`.
     pub stream: u32,
+    /// How many channels it has, where nothing says where their speakers stand.
+    pub discrete_channels: Option<u16>,
     /// The title's clock: its origin is where the sound begins too, its length the least that the sound lasts.
     pub grid: &'a Grid,
     /// What it becomes, each with the local MP4 file it goes to.
@@ -61,6 +63,7 @@ fn graph(job: &AudioEncode<'_>) -> String {
     let Grid { source_timebase, origin, .. } = *job.grid;
     // Ticks from the title's start, which the video track's clock counts: to the nearest sample, once for the whole track.
     let mut graph = format!("[0:{}]asetpts=PTS-({})", job.stream, in_seconds(origin, source_timebase));
+    graph.extend(job.discrete_channels.map(|channels| format!(",{}", alternating(channels))));
     graph.push_str(&format!(",asplit={}", job.outputs.len()));
     for number in 0..job.outputs.len() {
         graph.push_str(&format!("[s{number}]"));
@@ -69,6 +72,15 @@ fn graph(job: &AudioEncode<'_>) -> String {
         graph.push_str(&format!(";[s{number}]{}[a{number}]", laid_out(job, rendition)));
     }
     graph
+}
+
+/// A mix of channels without places: every other one to the left, the rest to the right, none louder than it was.
+fn alternating(channels: u16) -> String {
+    let side = |first: u16| {
+        let mixed: Vec<String> = (first..channels).step_by(2).map(|channel| format!("c{channel}")).collect();
+        format!("c{first}<{}", mixed.join("+"))
+    };
+    format!("pan=stereo|{}|{}", side(0), side(1))
 }
 
 /// Filters that lay the sound out from the title's start to its end, at one rendition's rate and in its channels.

@@ -13,10 +13,27 @@ pub(super) fn is_hdr(source: &VideoTrack) -> bool {
     matches!(source.color.transfer.as_deref(), Some("smpte2084" | "arib-std-b67"))
 }
 
-/// Is the picture coded as red, green and blue?
+/// Does the picture come as red, green and blue, coded so or flattened?
 fn is_rgb(source: &VideoTrack) -> bool {
+    if has_alpha(source) {
+        return true;
+    }
     let name = source.pixel_format.as_str();
     ["rgb", "bgr", "gbr", "argb", "abgr", "0rgb", "0bgr", "pal8", "x2rgb"].iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Does the picture say how far it can be seen through?
+fn has_alpha(source: &VideoTrack) -> bool {
+    let name = source.pixel_format.as_str();
+    ["yuva", "gbrap", "rgba", "bgra", "argb", "abgr", "ya8", "ya16", "pal8"].iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Filters that lay a picture that can be seen through on black; empty where it can't. What stays of it is red, green and blue.
+pub(super) fn flatten(source: &VideoTrack) -> Vec<String> {
+    if !has_alpha(source) {
+        return Vec::new();
+    }
+    ["format=gbrap", "premultiply=inplace=1", "format=gbrp"].map(str::to_owned).into()
 }
 
 /// Filters from high to standard dynamic range, before any scaling; empty for SDR.

@@ -84,6 +84,7 @@ fn track(width: u32, height: u32) -> VideoTrack {
         height,
         sample_aspect: rational(1, 1),
         rotation: 0,
+        mirrored: false,
         declared_fps: None,
         pixel_format: "yuv420p".to_owned(),
         bit_depth: 8,
@@ -510,6 +511,7 @@ fn the_words_themselves() {
         input: Path::new("/s/w.mp4"),
         demuxer: "mov",
         stream: 0,
+        discrete_channels: None,
         grid: &grid,
         outputs: &outputs,
     };

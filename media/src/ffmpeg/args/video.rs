@@ -94,12 +94,16 @@ fn graph(job: &VideoEncode<'_>) -> String {
         format!("trim=start_pts={first}:end_pts={end}"),
         format!("setpts=PTS-{first}"),
     ]);
+    if job.source.mirrored {
+        filters.push("hflip".to_owned());
+    }
     filters.extend(match job.source.rotation {
         90 => vec!["transpose=clock".to_owned()],
         180 => vec!["hflip".to_owned(), "vflip".to_owned()],
         270 => vec!["transpose=cclock".to_owned()],
         _ => Vec::new(),
     });
+    filters.extend(color::flatten(job.source));
     filters.extend(color::tone_map(job.source));
     filters.push(format!("split={}", job.outputs.len()));
     let mut graph = format!("[0:{}]{}", job.stream, filters.join(","));

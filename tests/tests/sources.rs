@@ -1,0 +1,64 @@
+//! Is a ladder exact whatever people upload? The table of `spool_tests::sources`: a dozen of it always, all of it with SPOOL_TEST_FULL=1.
+#![expect(clippy::unwrap_used, reason = "whatever goes wrong fails the test")]
+
+use std::{
+    panic::catch_unwind,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use spool_tests::{
+    check,
+    run::Spool,
+    sources::{self, Source},
+};
+
+/// Sources at a time: each has a transcode and FFmpegs of its own.
+const AT_A_TIME: usize = 2;
+
+/// Transcodes a source in rows of four seconds, and says what is wrong with its ladder.
+fn flaws(source: &Source) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = source.clip.make(folder.path(), source.name);
+    let destination = folder.path().join("ladder");
+    let args = ["--ladder", source.ladder, "--segment", "4", "--media-segment", "2", "--output", "json", "--progress", "none"];
+    let paths = ["transcode".as_ref(), path.as_os_str(), "-o".as_ref(), destination.as_os_str()];
+    let run = Spool::new(paths.into_iter().chain(args.map(AsRef::as_ref))).run();
+    if run.code != Some(0) {
+        return vec![format!("{}: {}", source.name, run.stderr)];
+    }
+    let mut flaws: Vec<String> = Vec::new();
+    if run.stderr.contains("warning") {
+        flaws.push(run.stderr);
+    }
+    flaws.extend(check::all(&destination, &source.clip, &path).iter().map(ToString::to_string));
+    flaws.into_iter().map(|flaw| format!("{}: {flaw}", source.name)).collect()
+}
+
+#[test]
+fn whatever_people_upload_becomes_an_exact_ladder() {
+    let full = std::env::var_os("SPOOL_TEST_FULL").is_some();
+    let only = std::env::var("SPOOL_TEST_SOURCES").ok();
+    let wanted = |source: &Source| match &only {
+        Some(names) => names.split(',').any(|name| name == source.name),
+        None => full || source.always,
+    };
+    let sources: Vec<Source> = sources::all().into_iter().filter(wanted).collect();
+    let (next, found) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..AT_A_TIME {
+            scope.spawn(|| {
+                while let Some(source) = sources.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    // What cannot be made or checked is a flaw too, and the others go on.
+                    let flaws = catch_unwind(|| flaws(source)).unwrap_or_else(|_| vec![format!("{}: see above", source.name)]);
+                    println!("{}: {}", source.name, if flaws.is_empty() { "exact" } else { "NOT EXACT" });
+                    found.lock().unwrap().extend(flaws);
+                }
+            });
+        }
+    });
+    let found = found.into_inner().unwrap();
+    assert!(found.is_empty(), "{} of {} sources:\n{}", found.len(), sources.len(), found.join("\n"));
+}
