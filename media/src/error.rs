@@ -1,7 +1,7 @@
 //! What can go wrong, and what the caller may do about it.
 
 use crate::{
-    catalog, cmaf, ffmpeg, grid, index, ladder, machine, merge, parts, playlists, probe, publish, segments, segments::SegmentTrack,
+    catalog, cmaf, ffmpeg, grid, index, ladder, machine, merge, parts, playlists, probe, publish, segments, segments::{Segment, SegmentTrack},
     store, sweep, window,
 };
 
@@ -64,18 +64,24 @@ pub enum Error {
     Catalog(#[from] catalog::Error),
     #[error("{uri}: {source}")]
     Source { uri: String, source: Box<Error> },
-    #[error("{} {index}: {source}", name(*.track))]
-    Row { track: SegmentTrack, index: u32, source: Box<Error> },
+    #[error("{}{} {index}: {source}", uri.as_ref().map_or_else(String::new, |uri| format!("{uri}: ")), name(*.track))]
+    Row { uri: Option<String>, track: SegmentTrack, index: u32, source: Box<Error> },
 }
 
 impl Error {
     /// The same, with the source that it is about.
     pub(crate) fn of(self, uri: &str) -> Self {
-        match self {
-            // These name it already.
-            Self::Store(_) | Self::Parts(_) | Self::Source { .. } | Self::Index(index::Error::Store(_)) => self,
-            _ => Self::Source { uri: uri.to_owned(), source: Box::new(self) },
-        }
+        if self.names_its_source() { self } else { Self::Source { uri: uri.to_owned(), source: Box::new(self) } }
+    }
+
+    /// The same, with the row that it is about.
+    pub(crate) fn of_row(self, segment: &Segment) -> Self {
+        let uri = (!self.names_its_source()).then(|| store::shown(&segment.source));
+        Self::Row { uri, track: segment.track, index: segment.index, source: Box::new(self) }
+    }
+
+    fn names_its_source(&self) -> bool {
+        matches!(self, Self::Store(_) | Self::Parts(_) | Self::Source { .. } | Self::Index(index::Error::Store(_)))
     }
 
     /// What the failure means to whoever asked.

@@ -120,7 +120,7 @@ pub async fn run(machine: &Machine, request: Request) -> Result<Part> {
     };
     work.await.map_err(|source| match source.kind() {
         ErrorKind::Canceled => source,
-        _ => Error::Row { track: segment.track, index: segment.index, source: Box::new(source) },
+        _ => source.of_row(&segment),
     })
 }
 

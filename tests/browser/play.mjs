@@ -3,6 +3,7 @@
 //   node play.mjs FOLDER through   from start to end at the lowest rung
 //   node play.mjs FOLDER switch    through a change of rung and a seek, then to the end
 //   node play.mjs FOLDER sound     from start to end, of a ladder without pictures
+//   node play.mjs FOLDER shaka     from start to end, with shaka-player
 //   node play.mjs FOLDER live      from start to end, of one that still grows; says "playing" on stderr once it has begun
 //
 // It judges nothing but its own deadline: the test that calls it does.
@@ -29,7 +30,9 @@ const TYPES = {
 
 const OWN = {
   '/': join(HERE, 'page.html'),
+  '/shaka': join(HERE, 'shaka.html'),
   '/hls.min.js': join(HERE, 'node_modules/hls.js/dist/hls.min.js'),
+  '/shaka-player.compiled.js': join(HERE, 'node_modules/shaka-player/dist/shaka-player.compiled.js'),
 };
 
 // Serves the page, hls.js and the ladder on loopback; gives its address and the requests that it could not answer.
@@ -119,10 +122,10 @@ async function change(page, steps) {
 }
 
 const [folder, scenario] = process.argv.slice(2);
-const scenarios = { through, switch: change, sound: through, live: growing };
+const scenarios = { through, switch: change, sound: through, shaka: through, live: growing };
 const playlist = scenario === 'live' ? 'live.m3u8' : 'master.m3u8';
 if (!folder || !scenarios[scenario]) {
-  console.error('usage: node play.mjs FOLDER through|switch|sound|live');
+  console.error('usage: node play.mjs FOLDER through|switch|sound|shaka|live');
   process.exit(2);
 }
 await readFile(join(folder, playlist));
@@ -139,7 +142,7 @@ let page;
 try {
   page = await browser.newPage();
   page.on('pageerror', (error) => consoleErrors.push(String(error)));
-  await page.goto(`${root}/`);
+  await page.goto(`${root}/${scenario === 'shaka' ? 'shaka' : ''}`);
   const heights = await page.evaluate(async (master) => {
     const heights = await open(master, 0);
     // hls.js sorts its levels, worst first.

@@ -12,7 +12,7 @@ use std::{
 
 use serde_json::Value;
 use spool_tests::{
-    folder, footage,
+    check, folder, footage,
     run::{Spool, until},
     wrapper::Wrapper,
 };
@@ -158,6 +158,53 @@ fn a_ladder_of_sound_alone_plays() {
     let told = play(&out, "sound");
     ended(step(&told, "end"));
     assert_eq!(told["steps"][0]["height"], 0);
+}
+
+/// Codecs that Debian's Chromium decodes, by two players each; it has no HEVC.
+#[test]
+fn ladders_of_newer_codecs_play_in_two_players() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = footage::bunny(folder.path(), "bunny.mp4", SECONDS, 360);
+    for rungs in ["240p-vp9,opus", "240p-av1,aac", "240p,opus"] {
+        let out = folder.path().join(rungs);
+        ladder(&source, &out, rungs);
+        for scenario in ["through", "shaka"] {
+            let told = play(&out, scenario);
+            let end = step(&told, "end");
+            ended(end);
+            assert_eq!((&end["frames"], &end["height"]), (&Value::from(FRAMES), &Value::from(240)), "{rungs} {scenario}: {end}");
+            for (track, buffered) in end["tracks"].as_object().unwrap() {
+                let (start, end) = ranges(buffered)[0];
+                assert!(start < FRAME && (end - f64::from(SECONDS)).abs() < 2.0 * FRAME, "{rungs} {scenario}: {track} {start} to {end}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_ladder_of_hevc_is_read_by_another_parser() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = footage::bunny(folder.path(), "bunny.mp4", SECONDS, 360);
+    let out = folder.path().join("out");
+    ladder(&source, &out, "360p-hevc");
+    let ladder = check::Ladder::open(&out).unwrap();
+    let browser = Path::new(env!("CARGO_MANIFEST_DIR")).join("browser");
+    let output = Command::new("node").arg(browser.join("parse.mjs")).arg(&ladder.videos[0].whole).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let master = std::fs::read_to_string(out.join("master.m3u8")).unwrap();
+    let codec = told["codec"].as_str().unwrap();
+    assert!(codec.starts_with("hvc1.1.6.L") && master.contains(codec), "{codec} in {master}");
+    assert_eq!((&told["width"], &told["height"]), (&Value::from(640), &Value::from(360)));
+    let numbers = |name: &str| told[name].as_array().unwrap().iter().map(|number| number.as_i64().unwrap()).collect::<Vec<_>>();
+    let (dts, mut cts) = (numbers("dts"), numbers("cts"));
+    let step = told["timescale"].as_i64().unwrap() / i64::from(footage::FPS);
+    assert_eq!(dts, (0..FRAMES as i64).map(|frame| frame * step).collect::<Vec<_>>());
+    // Two frames of reordering, which the edit list takes off.
+    cts.sort_unstable();
+    assert_eq!(cts, (2..FRAMES as i64 + 2).map(|frame| frame * step).collect::<Vec<_>>());
+    let keys = told["sync"].as_array().unwrap().iter().step_by(2 * footage::FPS as usize).all(|sync| sync == true);
+    assert!(keys, "media segments begin with keyframes");
 }
 
 /// The media segments that a media playlist names.
