@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use spool_media::{
     grid::MAX_TITLE_SECONDS,
     limits::{Limits, PIXELS_MAX, STREAMS_MAX},
+    titles::Deinterlace,
 };
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 job failed, 2 usage, 3 not found, 4 not allowed, \
@@ -149,6 +150,9 @@ pub struct Cut {
     /// How long an HLS media segment is.
     #[arg(long, env = "SPOOL_MEDIA_SEGMENT", value_name = "SECONDS", default_value_t = 4.0, allow_negative_numbers = true)]
     pub media_segment: f64,
+    /// What becomes of an interlaced frame: one picture (frame), or one of each field at twice the rate (field).
+    #[arg(long, env = "SPOOL_DEINTERLACE", value_name = "frame|field", default_value = "frame")]
+    pub deinterlace: Deinterlace,
 }
 
 impl Cut {
@@ -157,9 +161,14 @@ impl Cut {
         self.segment.or(live.then_some(self.media_segment))
     }
 
-    /// The same as an argument of SQL.
-    pub fn segment_sql(&self, live: bool) -> String {
-        self.segment(live).map_or_else(|| "NULL".to_owned(), |seconds| seconds.to_string())
+    /// The same as arguments of SQL, behind the source.
+    pub fn sql(&self, live: bool) -> String {
+        let segment = self.segment(live).map_or_else(|| "NULL".to_owned(), |seconds| seconds.to_string());
+        let deinterlace = match self.deinterlace {
+            Deinterlace::Frame => "frame",
+            Deinterlace::Field => "field",
+        };
+        format!("{segment}, {}, '{deinterlace}'", self.media_segment)
     }
 }
 

@@ -326,6 +326,7 @@ mod tests {
             media_segment_frames: 1,
             title_frames: 1,
             lost_ms: 0,
+            deinterlace: Default::default(),
         };
         let spans = vec![
             Span { step: Step::Start, from_us: 0, took_us: start_us },

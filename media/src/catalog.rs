@@ -6,7 +6,7 @@ use crate::{
     ErrorKind, Result,
     machine::Machine,
     probe::AudioTrack,
-    titles::{self, Title},
+    titles::{self, Deinterlace, Title},
 };
 
 /// FFmpeg's names of the transfer functions of high dynamic range: PQ (SMPTE ST 2084) and HLG (ARIB STD-B67).
@@ -72,7 +72,7 @@ impl Error {
 /// # Errors
 /// Where it cannot be read, or is not a video.
 pub async fn file(machine: &Machine, uri: &str) -> Result<FileInfo> {
-    Ok(info(&*titles::open(machine, uri).await?))
+    Ok(info(&*titles::open(machine, uri, Deinterlace::default()).await?))
 }
 
 fn info(title: &Title) -> FileInfo {

@@ -89,6 +89,13 @@ impl Grid {
         Ok(grid)
     }
 
+    /// The clock of fields: twice as many, twice as fast. `None` where that cannot be counted.
+    #[must_use]
+    pub fn of_fields(self) -> Option<Self> {
+        let rate = Rational::new(self.rate.num().checked_mul(2)?, self.rate.den())?;
+        Some(Self { rate, frames: self.frames.checked_mul(2)?, ..self })
+    }
+
     /// The grid frame that a source frame belongs to; negative before the origin, [`Grid::frames`] and more after the end.
     ///
     /// Source: `av_rescale_q_rnd` with `AV_ROUND_NEAR_INF`, as `libavfilter/vf_fps.c` calls it.

@@ -324,6 +324,7 @@ mod tests {
             media_segment_frames: 100,
             title_frames,
             lost_ms: 0,
+            deinterlace: Default::default(),
         }
     }
 

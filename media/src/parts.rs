@@ -265,6 +265,7 @@ mod tests {
             media_segment_frames: 100,
             title_frames: 100_000,
             lost_ms: 0,
+            deinterlace: Default::default(),
         }
     }
 

@@ -4,7 +4,7 @@ use crate::{
     Result,
     index::TrackKind,
     segments::{self, Lengths, Segment},
-    titles::Title,
+    titles::{Deinterlace, Title},
 };
 
 /// The rows of a title: a row per sound track, then contiguous rows of pictures.
@@ -17,7 +17,11 @@ pub fn rows(title: &Title, lengths: Lengths) -> Result<Vec<Segment>> {
         None => Vec::new(),
     };
     let audio_ends: Vec<u64> = title.probe.audio.iter().map(|audio| audio_end(title, audio.stream)).collect();
-    Ok(segments::rows(&title.source, &title.grid, &cuts, lengths, &audio_ends, title.lost_ms()))
+    let mut rows = segments::rows(&title.source, &title.grid, &cuts, lengths, &audio_ends, title.lost_ms());
+    if title.fields {
+        rows.iter_mut().for_each(|row| row.deinterlace = Deinterlace::Field);
+    }
+    Ok(rows)
 }
 
 /// Where a sound track ends, in grid frames.

@@ -23,7 +23,7 @@ use crate::{
     machine::Machine,
     probe::VideoTrack,
     segments::{Segment, SegmentTrack},
-    titles::Title,
+    titles::{Deinterlace, Title},
     transcode,
 };
 
@@ -184,6 +184,7 @@ async fn sample(
         media_segment_frames: u32::try_from(frames).unwrap_or(u32::MAX),
         title_frames: grid.frames,
         lost_ms: 0,
+        deinterlace: if title.fields { Deinterlace::Field } else { Deinterlace::Frame },
     };
     let size = u64::from(source.width) * u64::from(source.height);
     let frames = (PIXELS as f64 * part / size.max(1) as f64) as u64;
@@ -210,6 +211,7 @@ async fn sample(
         frames,
         media_segment_frames: segment.media_segment_frames,
         source,
+        fields: title.fields,
         outputs: &outputs,
         max_pixels: machine.limits.pixels,
         threads: 1,

@@ -6,6 +6,7 @@ use crate::{
     index::Sample,
     store::{Source, shown},
     time::Rational,
+    titles::Deinterlace,
 };
 
 /// Length of a segment unless asked otherwise: long, because each costs a start and up to a GOP of preroll; short enough to lose.
@@ -58,6 +59,9 @@ pub struct Segment {
     /// How much longer its file says that the title is, in milliseconds: more than 0 of a file that was cut off.
     #[serde(default)]
     pub lost_ms: i64,
+    /// What becomes of interlaced frames.
+    #[serde(default)]
+    pub deinterlace: Deinterlace,
 }
 
 impl Segment {
@@ -241,6 +245,7 @@ pub fn rows(source: &Source, grid: &Grid, cuts: &[Cut], lengths: Lengths, audio_
             media_segment_frames: lengths.media_segment_frames(grid),
             title_frames: grid.frames,
             lost_ms,
+            deinterlace: Deinterlace::default(),
         }
     };
     let audio = audio_ends.iter().map(|&end| Cut { first_frame: 0, frames: end.max(grid.frames) });

@@ -34,6 +34,29 @@ const HEAD_BYTES: u64 = 64 << 10;
 const LOST_MS_LEAST: i64 = 1000;
 const LOST_SHARE_LEAST: i64 = 100;
 
+/// What becomes of a frame that was recorded as two fields, one after the other?
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Deinterlace {
+    /// One picture, at the time of its first field.
+    #[default]
+    Frame,
+    /// Two, so that motion is as smooth as it was: 50 a second of 25 frames.
+    Field,
+}
+
+impl std::str::FromStr for Deinterlace {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text {
+            "frame" => Ok(Self::Frame),
+            "field" => Ok(Self::Field),
+            _ => Err(format!("no way to deinterlace {text:?}: there are 'frame', a picture of each frame, and 'field', one of each field")),
+        }
+    }
+}
+
 /// A source that is opened: what is in it, where its frames are, and the clock of its output.
 #[derive(Debug)]
 pub struct Title {
@@ -45,6 +68,8 @@ pub struct Title {
     pub index: Index,
     /// The output frame clock.
     pub grid: Grid,
+    /// Is each frame of that clock a field of the source?
+    pub fields: bool,
     /// Reads its bytes.
     pub reader: SourceReader,
     /// The whole file, where rows cannot read windows of it.
@@ -91,12 +116,16 @@ impl Title {
     /// The ticks of the source that a row of pictures reads: from the source's frame that its first frame shows.
     ///
     /// A frame of the source in the first frame's own slot is that frame, so that a row that begins with a keyframe decodes nothing before
-    /// it. Without one, what came before is held: [`window::plan`] finds it. Deinterlacing looks at the frame before, and so reads it.
+    /// it. Without one, what came before is held: [`window::plan`] finds it. Deinterlacing looks at the frames beside it, and so reads them.
     pub(crate) fn reads(&self, segment: &Segment) -> Range<i64> {
         let all = self.grid.span_of(segment.first_frame, segment.frames);
         let slot = self.grid.span_of(segment.first_frame, 1);
         if self.probe.video.as_ref().is_some_and(|video| video.interlaced) {
-            return all;
+            // A frame of the source to either side: a join must not show what the deinterlacer could not see.
+            let frame = if self.fields { 2 } else { 1 };
+            let first = segment.first_frame.saturating_sub(frame);
+            let end = segment.first_frame.saturating_add(segment.frames).saturating_add(frame);
+            return self.grid.span_of(first, end - first);
         }
         let samples = self.video_track().map_or(&[][..], |track| &track.samples);
         let shown = samples.iter().map(|sample| sample.pts).filter(|pts| slot.contains(pts)).max();
@@ -110,24 +139,25 @@ type Slot = Arc<OnceCell<Arc<Title>>>;
 #[derive(Debug, Default)]
 pub struct Titles {
     /// Most recently used last.
-    slots: Mutex<VecDeque<(Source, Slot)>>,
+    slots: Mutex<VecDeque<(Source, Deinterlace, Slot)>>,
 }
 
 impl Titles {
-    fn slot(&self, source: &Source) -> Slot {
+    fn slot(&self, source: &Source, deinterlace: Deinterlace) -> Slot {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = slots.iter().position(|(known, _)| known == source).and_then(|at| slots.remove(at));
-        let (source, slot) = found.unwrap_or_else(|| (source.clone(), Slot::default()));
+        let found = slots.iter().position(|(known, how, _)| known == source && *how == deinterlace).and_then(|at| slots.remove(at));
+        let (source, deinterlace, slot) = found.unwrap_or_else(|| (source.clone(), deinterlace, Slot::default()));
         if slots.len() >= OPEN_TITLES {
             slots.pop_front();
         }
-        slots.push_back((source, slot.clone()));
+        slots.push_back((source, deinterlace, slot.clone()));
         slot
     }
 
-    fn find(&self, uri: &str, etag: &str) -> Option<Arc<Title>> {
+    fn find(&self, uri: &str, etag: &str, deinterlace: Deinterlace) -> Option<Arc<Title>> {
         let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        slots.iter().find(|(source, _)| source.uri == uri && source.etag == etag).and_then(|(_, slot)| slot.get().cloned())
+        let is_it = |source: &Source, how: Deinterlace| source.uri == uri && source.etag == etag && how == deinterlace;
+        slots.iter().find(|(source, how, _)| is_it(source, *how)).and_then(|(_, _, slot)| slot.get().cloned())
     }
 }
 
@@ -135,9 +165,9 @@ impl Titles {
 ///
 /// # Errors
 /// Where it is missing, not readable, or not a video.
-pub async fn open(machine: &Machine, uri: &str) -> Result<Arc<Title>> {
+pub async fn open(machine: &Machine, uri: &str, deinterlace: Deinterlace) -> Result<Arc<Title>> {
     let reader = machine.stores.locate(uri)?.open().await?;
-    open_reader(machine, reader).await
+    open_reader(machine, reader, deinterlace).await
 }
 
 /// Opens the source of a row: exactly the version that was planned.
@@ -145,7 +175,7 @@ pub async fn open(machine: &Machine, uri: &str) -> Result<Arc<Title>> {
 /// # Errors
 /// As [`open`], and where the source is another by now.
 pub async fn open_planned(machine: &Machine, segment: &Segment) -> Result<Arc<Title>> {
-    if let Some(title) = machine.titles.find(&segment.source, &segment.etag) {
+    if let Some(title) = machine.titles.find(&segment.source, &segment.etag, segment.deinterlace) {
         return Ok(title);
     }
     let reader = machine.stores.locate(&segment.source)?.open().await?;
@@ -154,21 +184,21 @@ pub async fn open_planned(machine: &Machine, segment: &Segment) -> Result<Arc<Ti
         let (uri, planned, found) = (segment.source.clone(), segment.etag.clone(), found.clone());
         return Err(parts::Error::SourceChanged { uri, planned, found }.into());
     }
-    open_reader(machine, reader).await
+    open_reader(machine, reader, segment.deinterlace).await
 }
 
-async fn open_reader(machine: &Machine, reader: SourceReader) -> Result<Arc<Title>> {
-    let slot = machine.titles.slot(reader.source());
-    slot.get_or_try_init(|| async { read(machine, reader).await.map(Arc::new) }).await.cloned()
+async fn open_reader(machine: &Machine, reader: SourceReader, deinterlace: Deinterlace) -> Result<Arc<Title>> {
+    let slot = machine.titles.slot(reader.source(), deinterlace);
+    slot.get_or_try_init(|| async { read(machine, reader, deinterlace).await.map(Arc::new) }).await.cloned()
 }
 
-async fn read(machine: &Machine, reader: SourceReader) -> Result<Title> {
+async fn read(machine: &Machine, reader: SourceReader, deinterlace: Deinterlace) -> Result<Title> {
     let shown = reader.location().to_string();
-    look(machine, reader).await.map_err(|e| e.of(&shown))
+    look(machine, reader, deinterlace).await.map_err(|e| e.of(&shown))
 }
 
 /// Finds out all there is to know: from the index and a few samples where the container has an index, from the whole file elsewhere.
-async fn look(machine: &Machine, reader: SourceReader) -> Result<Title> {
+async fn look(machine: &Machine, reader: SourceReader, deinterlace: Deinterlace) -> Result<Title> {
     let source = reader.source().clone();
     // A server without ranges gives all or nothing.
     let mut whole = if reader.must_download() { Some(download(machine, &reader).await?) } else { None };
@@ -200,9 +230,12 @@ async fn look(machine: &Machine, reader: SourceReader) -> Result<Title> {
         }
     };
     let grid = grid(&index, &probe, &source.uri)?;
+    let interlaced = probe.video.as_ref().is_some_and(|video| video.interlaced);
+    let of_fields = grid.of_fields().filter(|_| interlaced && deinterlace == Deinterlace::Field);
+    let (grid, fields) = of_fields.map_or((grid, false), |grid| (grid, true));
     probe::check_duration(grid.seconds(), &limits)?;
     let cut_off_ms = cut_off_ms(&index, &probe);
-    Ok(Title { source, probe, index, grid, reader, whole, cut_off_ms, samples: OnceCell::new() })
+    Ok(Title { source, probe, index, grid, fields, reader, whole, cut_off_ms, samples: OnceCell::new() })
 }
 
 /// How much longer a container that is scanned says that it is, beyond what its packets show. Only of those whose header has the length of

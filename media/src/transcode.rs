@@ -273,6 +273,7 @@ async fn encode(
                 frames: segment.frames,
                 media_segment_frames: segment.media_segment_frames,
                 source: title.probe.video.as_ref().ok_or_else(none)?,
+                fields: title.fields,
                 outputs: &outputs,
                 max_pixels: machine.limits.pixels,
                 threads: request.threads,

@@ -87,8 +87,10 @@ pub struct Clip {
     pub container: Container,
     /// How it is coded.
     pub coding: Coding,
-    /// Is each frame two fields of two pictures, of which a ladder shows the first?
+    /// Is each frame two fields of two pictures?
     pub interlaced: bool,
+    /// Does a ladder show both, and not the first alone? Rate and frames are a ladder's then.
+    pub both_fields: bool,
     /// Its sound, if it has any.
     pub sound: Option<Sound>,
 }
@@ -105,6 +107,7 @@ impl Default for Clip {
             container: Container::Mp4,
             coding: Coding::default(),
             interlaced: false,
+            both_fields: false,
             sound: Some(Sound::default()),
         }
     }
@@ -121,16 +124,27 @@ impl Clip {
         f64::from(self.rate.0) / f64::from(self.rate.1)
     }
 
-    /// The number of the frame that is to be seen at every tick of the frame clock.
-    pub fn seen(&self) -> Vec<u16> {
+    /// Which frame is to be seen at every tick of the frame clock.
+    pub fn shown(&self) -> Vec<u32> {
         let mut shown = 0;
         let frames = (0..self.frames).map(|frame| {
             if !self.is_dropped(frame) {
                 shown = frame;
             }
-            u16::try_from(shown * self.pictures_per_frame()).unwrap()
+            shown
         });
         frames.collect()
+    }
+
+    /// The number that is to be seen at every tick.
+    pub fn seen(&self) -> Vec<u16> {
+        let number = |frame: u32| self.number(frame * self.pictures_per_frame());
+        self.shown().into_iter().map(number).collect()
+    }
+
+    /// The number that a picture carries: both fields of a frame that of the first. What is between them is for the deinterlacer to make up.
+    fn number(&self, picture: u32) -> u16 {
+        u16::try_from(if self.interlaced { picture / 2 * 2 } else { picture }).unwrap()
     }
 
     /// Samples per channel that the sound of a ladder is to have at this rate: to the end of the pictures, or of the sound where it is longer.
@@ -161,7 +175,7 @@ impl Clip {
     }
 
     fn pictures_per_frame(&self) -> u32 {
-        if self.interlaced { 2 } else { 1 }
+        if self.interlaced && !self.both_fields { 2 } else { 1 }
     }
 
     /// Makes the clip in a folder and returns its path.
@@ -208,14 +222,16 @@ impl Clip {
             sound.write(&raw, self.sounding(sound, sound.rate));
             let delay = format!("{}ms", sound.delay_ms);
             command.args(["-itsoffset", &delay, "-f", "f32le", "-ar", &sound.rate.to_string(), "-ac", &sound.channels.to_string()]);
-            command.args(["-channel_layout", sound.layout()]).arg("-i").arg(raw).args(["-map", "1:a"]);
+            command.args(["-channel_layout", sound.layout()]).arg("-i").arg(raw);
+            // Some containers want pictures first.
+            command.args(if coding.file.is_empty() { ["-map", "1:a"] } else { ["-map", "0:v"] });
             if coding.audio.is_empty() {
                 command.args(["-c:a", "aac", "-aac_coder", "fast", "-b:a", &sound.bitrate_bps().to_string()]);
             } else {
                 command.args(coding.audio.split_whitespace());
             }
         }
-        command.args(["-map", "0:v"]);
+        command.args(["-map", if self.sound.is_some() && !coding.file.is_empty() { "1:a" } else { "0:v" }]);
         if coding.video.is_empty() {
             let params = match self.gop {
                 Gop::Plain => "bframes=0",
@@ -247,10 +263,8 @@ impl Clip {
         // SVT-AV1 tells its settings otherwise.
         let mut child = command.env("SVT_LOG", "1").arg(file).stdin(Stdio::piped()).spawn().expect("FFmpeg is installed");
         let mut stdin = std::io::BufWriter::with_capacity(1 << 20, child.stdin.take().unwrap());
-        for moved in 0..self.frames * self.pictures_per_frame() {
-            // Both fields of a frame carry its number: what is between them is for the deinterlacer to make up.
-            let number = moved - moved % self.pictures_per_frame();
-            stdin.write_all(&moved_picture(u16::try_from(number).unwrap(), u16::try_from(moved).unwrap())).unwrap();
+        for picture in 0..self.frames * self.pictures_per_frame() {
+            stdin.write_all(&moved_picture(self.number(picture), u16::try_from(picture).unwrap())).unwrap();
         }
         drop(stdin);
         assert!(child.wait().unwrap().success());

@@ -13,6 +13,8 @@ pub struct Source {
     pub always: bool,
     /// The rungs that it is transcoded to.
     pub ladder: &'static str,
+    /// What else `spool transcode` is told.
+    pub more: &'static [&'static str],
     /// How it is made.
     pub clip: Clip,
 }
@@ -62,7 +64,7 @@ pub fn all() -> Vec<Source> {
 }
 
 fn source(name: &'static str, what: &'static str, clip: Clip) -> Source {
-    Source { name, what, always: false, ladder: LADDER, clip }
+    Source { name, what, always: false, ladder: LADDER, more: &[], clip }
 }
 
 fn always(source: Source) -> Source {
@@ -160,6 +162,20 @@ fn pictures() -> Vec<Source> {
             "-c:v libx264 -preset ultrafast -crf 14 -flags +ildct+ilme -x264-params tff=1",
             "mp4",
         )),
+        Source { more: &["--deinterlace", "field"], ..source("interlaced-fields", "the same, a picture of each field", Clip {
+            interlaced: true,
+            both_fields: true,
+            frames: 2 * FRAMES,
+            rate: (50, 1),
+            coding: Coding {
+                filter: "interlace=scan=tff:lowpass=off",
+                video: "-c:v libx264 -preset ultrafast -crf 14 -flags +ildct+ilme -x264-params tff=1",
+                file: "mp4",
+                shown: "bwdif=mode=send_field",
+                ..Coding::default()
+            },
+            ..clip()
+        }) },
         source("full-range-422", "4:2:2 of 10 bits in full range", Clip {
             coding: Coding {
                 filter: "scale=out_range=pc,format=yuv422p10le",
@@ -239,7 +255,7 @@ fn ladders() -> Vec<Source> {
                 ..clip()
             })
         },
-        of("to-two-threads", "a ladder of H.264", "180p,90p:300k,opus"),
+        Source { more: &["--threads", "2"], ..of("to-two-threads", "two threads each", "180p,180p-hevc,90p-vp9:300k") },
     ]
 }
 

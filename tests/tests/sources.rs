@@ -25,7 +25,7 @@ fn flaws(source: &Source) -> Vec<String> {
     let destination = folder.path().join("ladder");
     let args = ["--ladder", source.ladder, "--segment", "4", "--media-segment", "2", "--output", "json", "--progress", "none"];
     let paths = ["transcode".as_ref(), path.as_os_str(), "-o".as_ref(), destination.as_os_str()];
-    let run = Spool::new(paths.into_iter().chain(args.map(AsRef::as_ref))).run();
+    let run = Spool::new(paths.into_iter().chain(args.iter().chain(source.more).map(AsRef::as_ref))).run();
     if run.code != Some(0) {
         return vec![format!("{}: {}", source.name, run.stderr)];
     }

@@ -43,6 +43,7 @@ pub(crate) static SEGMENT: LazyLock<Fields> = LazyLock::new(|| {
         field("media_segment_frames", UInt32),
         field("title_frames", UInt64),
         field("lost_ms", Int64),
+        field("deinterlace", Utf8),
     ])
 });
 

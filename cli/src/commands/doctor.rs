@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use spool_media::{
-    ffmpeg::{self, Confinement, Program, sandbox},
+    ffmpeg::{self, Confinement, Encoder, Program, sandbox},
     machine::Machine,
 };
 
@@ -50,6 +50,7 @@ pub async fn run(global: &Global) -> Result<(), CliError> {
             scratch(&mut checks, &machine);
             checks.say("ffmpeg", ffmpeg::version(&machine.tools, Program::Ffmpeg, machine.scratch()).await);
             checks.say("encoders", machine.encoder().await.map(|_| "libx264 and aac encode"));
+            more_encoders(&machine).await;
             checks.say("ffprobe", ffmpeg::version(&machine.tools, Program::Ffprobe, machine.scratch()).await);
             sandbox(&mut checks, &machine).await;
             checks.say("engine", start_engine(&machine, share).await);
@@ -57,6 +58,16 @@ pub async fn run(global: &Global) -> Result<(), CliError> {
     }
     credentials();
     if checks.failed == 0 { Ok(()) } else { Err(CliError::Unfit(checks.failed)) }
+}
+
+/// Encoders that only some ladders ask for: a machine without them is able for all others.
+async fn more_encoders(machine: &Machine) {
+    for encoder in Encoder::ALL.into_iter().filter(|encoder| *encoder != Encoder::Usual) {
+        match machine.build(encoder).await {
+            Ok(_) => println!("ok    encoders: {} encodes", encoder.names()),
+            Err(error) => println!("note  encoders: {} does not, and ladders that need it fail here: {error}", encoder.names()),
+        }
+    }
 }
 
 fn scratch(checks: &mut Checks, machine: &Machine) {

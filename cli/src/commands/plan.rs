@@ -39,7 +39,7 @@ pub async fn run(global: &Global, args: Plan) -> Result<(), CliError> {
     let lengths = Lengths::new(args.cut.segment(false), args.cut.media_segment).map_err(|e| CliError::Usage(e.to_string()))?;
     let cancel = local::interrupt();
     let machine = local::machine(global)?;
-    let title = titles::open(&machine, &args.source).await?;
+    let title = titles::open(&machine, &args.source, args.cut.deinterlace).await?;
     let renditions = match &title.probe.video {
         Some(video) => ladder.fit(video, &title.grid).map_err(spool_media::Error::from)?,
         None => Vec::new(),

@@ -10,7 +10,7 @@ use spool_media::{
     plan,
     publish::{self, Published},
     segments::{Lengths, Segment, SegmentTrack},
-    titles,
+    titles::{self, Deinterlace},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -54,7 +54,7 @@ pub async fn run(global: &Global, args: Transcode) -> Result<(), CliError> {
         let open = async {
             let mut jobs = Vec::new();
             for (source, destination) in args.sources.iter().zip(destinations) {
-                jobs.push(job(&machine, source, destination, &ladder, lengths).await?);
+                jobs.push(job(&machine, source, destination, &ladder, lengths, args.cut.deinterlace).await?);
             }
             Ok(jobs)
         };
@@ -166,10 +166,9 @@ async fn planned_elsewhere(
     for (source, destination) in args.sources.iter().zip(destinations) {
         let (source, destination) = (absolute(source)?, absolute(&destination)?);
         let sql = format!(
-            "SELECT segment FROM segments({}, {}, {})",
+            "SELECT segment FROM segments({}, {})",
             quoted(&source),
-            args.cut.segment_sql(args.live),
-            args.cut.media_segment
+            args.cut.sql(args.live)
         );
         let segments: Vec<Segment> = cluster.run(&sql, cancel, &|_| {}).await?.structs("segment")?;
         jobs.push(Job { source, destination, segments });
@@ -189,12 +188,11 @@ fn absolute(place: &str) -> Result<String, CliError> {
 /// The statement at the top of the README, for one video.
 fn statement(job: &Job, args: &Transcode) -> String {
     format!(
-        "SELECT publish(hls_ladder(part)) AS published FROM (SELECT transcode(segment, {}, {}) AS part FROM segments({}, {}, {}))",
+        "SELECT publish(hls_ladder(part)) AS published FROM (SELECT transcode(segment, {}, {}) AS part FROM segments({}, {}))",
         quoted(&args.ladder),
         quoted(&job.destination),
         quoted(&job.source),
-        args.cut.segment_sql(args.live),
-        args.cut.media_segment,
+        args.cut.sql(args.live),
     )
 }
 
@@ -209,8 +207,9 @@ async fn job(
     destination: String,
     ladder: &Ladder,
     lengths: Lengths,
+    deinterlace: Deinterlace,
 ) -> Result<Job, CliError> {
-    let title = titles::open(machine, source).await?;
+    let title = titles::open(machine, source, deinterlace).await?;
     let segments = plan::rows(&title, lengths)?;
     if let Some(video) = &title.probe.video {
         ladder.fit(video, &title.grid).map_err(spool_media::Error::from)?;

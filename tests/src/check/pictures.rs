@@ -45,9 +45,11 @@ pub fn pictures(ladder: &Ladder, clip: &Clip) -> Result<(), Flaw> {
 pub fn joins(ladder: &Ladder, clip: &Clip, source: &Path) -> Result<(), Flaw> {
     let check = Check::Joins;
     let decoded = source_frames(source, clip.coding.shown, WIDTH * HEIGHT * 3 / 2);
-    let kept: Vec<u16> = clip.seen().into_iter().collect::<std::collections::BTreeSet<_>>().into_iter().collect();
+    // Pictures that a ladder shows, each once: what is held is shown again.
+    let shown = clip.shown();
+    let kept: Vec<u32> = shown.iter().copied().collect::<std::collections::BTreeSet<_>>().into_iter().collect();
     assert_eq!(decoded.len(), kept.len(), "the clip itself is not what it should be");
-    let due: Vec<&[u8]> = clip.seen().iter().map(|number| decoded[kept.binary_search(number).unwrap()].as_slice()).collect();
+    let due: Vec<&[u8]> = shown.iter().map(|picture| decoded[kept.binary_search(picture).unwrap()].as_slice()).collect();
     for rendition in &ladder.videos {
         let name = &rendition.name;
         let similarity = similarity(rendition, clip.coding.made, size(rendition, clip)?, &due);

@@ -27,6 +27,12 @@ impl Literals<'_> {
         }
     }
 
+    /// The text at this position; `None` where the call ends before it, or where it is NULL.
+    pub(crate) fn optional_text(&self, position: usize, name: &str) -> Result<Option<String>> {
+        let given = self.literal(position, name)?.is_some_and(|value| !value.is_null());
+        given.then(|| self.text(position, name)).transpose()
+    }
+
     /// The number at this position; `None` where the call ends before it, or where it is NULL.
     pub(crate) fn number(&self, position: usize, name: &str) -> Result<Option<f64>> {
         let Some(value) = self.literal(position, name)?.filter(|value| !value.is_null()) else { return Ok(None) };

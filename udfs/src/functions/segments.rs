@@ -15,7 +15,7 @@ use datafusion_macros::user_doc;
 use spool_media::{
     plan,
     segments::{DEFAULT_MEDIA_SEGMENT_SECONDS, Lengths},
-    titles,
+    titles::{self, Deinterlace},
 };
 
 use super::{
@@ -24,12 +24,12 @@ use super::{
     rows::{Rows, one_row_each},
 };
 use crate::{
-    error::engine_error,
+    error::{engine_error, refusal},
     value::{self, SEGMENT},
 };
 
 pub(crate) const NAME: &str = "segments";
-const USAGE: &str = "segments('source' [, seconds [, media_segment_seconds]])";
+const USAGE: &str = "segments('source' [, seconds [, media_segment_seconds [, deinterlace]]])";
 
 /// The columns of a segment, and the struct of them all that `transcode` takes.
 static COLUMNS: LazyLock<Fields> = LazyLock::new(|| {
@@ -41,7 +41,7 @@ static COLUMNS: LazyLock<Fields> = LazyLock::new(|| {
 #[user_doc(
     doc_section(label = "Video Functions"),
     description = "A video as a table of segments: first a row per audio track, then contiguous rows of pictures that cover the output frame grid exactly once. Rows depend on the source and the arguments only. The column `segment` holds all the others as a struct, for `transcode`.",
-    syntax_example = "segments(source [, seconds [, media_segment_seconds]])",
+    syntax_example = "segments(source [, seconds [, media_segment_seconds [, deinterlace]]])",
     sql_example = "```sql\nSELECT index, track, first_frame, frames, start_ms FROM segments('talk.mp4', 30);\n```",
     argument(name = "source", description = "Path or URI of the video: a literal."),
     argument(
@@ -51,6 +51,10 @@ static COLUMNS: LazyLock<Fields> = LazyLock::new(|| {
     argument(
         name = "media_segment_seconds",
         description = "Length of an HLS media segment: 4 unless given (or NULL), rounded to whole frames."
+    ),
+    argument(
+        name = "deinterlace",
+        description = "What becomes of interlaced frames: `'frame'`, a picture of each unless given (or NULL), or `'field'`, one of each field, at twice the rate."
     )
 )]
 #[derive(Debug)]
@@ -71,15 +75,19 @@ impl Segments {
 impl TableFunctionImpl for Segments {
     fn call_with_args(&self, args: TableFunctionArgs) -> Result<Arc<dyn TableProvider>> {
         let literals = Literals { usage: USAGE, args: args.exprs() };
-        literals.at_most(3)?;
+        literals.at_most(4)?;
         let source = literals.text(0, "source")?;
         let media_seconds = literals.number(2, "media_segment_seconds")?.unwrap_or(DEFAULT_MEDIA_SEGMENT_SECONDS);
         let lengths = Lengths::new(literals.number(1, "seconds")?, media_seconds).map_err(engine_error)?;
+        let deinterlace = match literals.optional_text(3, "deinterlace")? {
+            Some(how) => how.parse::<Deinterlace>().map_err(refusal)?,
+            None => Deinterlace::default(),
+        };
         let machine = self.host.0.clone();
         let fetch = move || {
             let (machine, source) = (machine.clone(), source.clone());
             Box::pin(async move {
-                let title = titles::open(&machine, &source).await.map_err(engine_error)?;
+                let title = titles::open(&machine, &source, deinterlace).await.map_err(engine_error)?;
                 let segments = plan::rows(&title, lengths).map_err(engine_error)?;
                 let plain = value::batch(&SEGMENT, &segments)?;
                 let whole = Arc::new(StructArray::from(plain.clone()));

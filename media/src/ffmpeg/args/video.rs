@@ -36,6 +36,8 @@ pub struct VideoEncode<'a> {
     pub media_segment_frames: u32,
     /// What the pictures are like.
     pub source: &'a VideoTrack,
+    /// Does each field become a frame of the grid?
+    pub fields: bool,
     /// Renditions, each with the local MP4 file it goes to.
     pub outputs: &'a [(VideoRendition, PathBuf)],
     /// The most pixels of a decoded frame: a source may change its size after it was probed.
@@ -82,8 +84,9 @@ fn graph(job: &VideoEncode<'_>) -> String {
         format!("setpts=PTS-({origin})"),
     ];
     if job.source.interlaced {
-        // Only frames that say so; one picture per frame, so that the grid keeps the source's rate.
-        filters.push("bwdif=mode=send_frame:parity=auto:deint=interlaced".to_owned());
+        // Of frames that say so; others count as two fields too, where fields are counted.
+        let (mode, which) = if job.fields { ("send_field", "all") } else { ("send_frame", "interlaced") };
+        filters.push(format!("bwdif=mode={mode}:parity=auto:deint={which}"));
     }
     filters.extend([
         // Grid frame n is the last source frame with round(pts * rate) <= n, in absolute time. The title's first picture is shown from its
