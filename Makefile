@@ -32,7 +32,8 @@ test: setup ## everything: unit, SQL, whole-system and browser tests
 test-media: ## the video domain alone: seconds, without the engine
 	$(CARGO) $(TEST) --package spool-media
 
-test-full: test chaos ## and what takes long: a source of 2 GB, fifty rounds of chaos
+test-full: test chaos ## and what takes long: every source of docs/sources.md, a source of 2 GB, fifty rounds of chaos
+	SPOOL_TEST_FULL=1 $(CARGO) test --workspace --test sources --test player
 	scripts/big-source
 
 chaos: setup ## do N bad things to clusters at work, drain N executors, keep a scheduler away for a minute
@@ -65,8 +66,9 @@ verify: ## formatting, lints, documentation, licences, spelling
 	$(CARGO) deny check bans licenses sources
 	typos
 
-docs: ## write docs/functions.md from the functions' own documentation
+docs: ## write docs/functions.md from the functions' own documentation, and docs/sources.md from the table of sources
 	SPOOL_WRITE_DOCS=1 $(CARGO) test --workspace --test reference
+	SPOOL_WRITE_DOCS=1 $(CARGO) test --workspace --test sources the_docs
 
 fmt: ## format the code
 	$(CARGO) fmt --all

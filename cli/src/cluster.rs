@@ -75,8 +75,7 @@ impl Cluster {
         tell: &(dyn Fn(Event) + Send + Sync),
     ) -> Result<Outcome, CliError> {
         let (live, strict) = (self.live.to_string(), self.strict.to_string());
-        let settings =
-            [("spool.threads", self.threads.as_str()), ("spool.live", live.as_str()), ("spool.strict", strict.as_str())];
+        let settings = [("spool.threads", self.threads.as_str()), ("spool.live", live.as_str()), ("spool.strict", strict.as_str())];
         match &self.place {
             Place::Here { service, executor } => tokio::select! {
                 outcome = service.scheduler().run(sql, &settings, cancel, tell) => Ok(outcome?),

@@ -30,7 +30,8 @@ fuzz_target!(|input: Input<'_>| {
     assert_eq!(Ladder::try_from(Vec::<Line>::from(ladder.clone())).as_ref(), Ok(&ladder));
     let json = serde_json::to_string(&ladder).expect("numbers and strings");
     assert_eq!(serde_json::from_str::<Ladder>(&json).expect("what was written"), ladder);
-    let (Some(sample_aspect), Some(rate)) = (Rational::new(input.aspect.0, input.aspect.1), Rational::new(input.rate.0, input.rate.1))
+    let (Some(sample_aspect), Some(rate)) =
+        (Rational::new(input.aspect.0, input.aspect.1), Rational::new(input.rate.0, input.rate.1))
     else {
         return;
     };
@@ -50,7 +51,10 @@ fuzz_target!(|input: Input<'_>| {
     };
     let grid = Grid { rate, source_timebase: rate.inverse(), origin: 0, frames: 1 };
     if let Ok(renditions) = ladder.fit(&video, &grid) {
-        assert!(!renditions.is_empty() && renditions.iter().all(|r| r.width % 2 == 0 && r.height % 2 == 0 && r.width > 0 && r.height > 0));
+        assert!(
+            !renditions.is_empty()
+                && renditions.iter().all(|r| r.width % 2 == 0 && r.height % 2 == 0 && r.width > 0 && r.height > 0)
+        );
         let mut names: Vec<_> = renditions.iter().map(|r| &r.name).collect();
         names.sort();
         assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "two renditions of one name");

@@ -27,7 +27,10 @@ fuzz_target!(|bytes: &[u8]| {
     let _ = window::plan_probe(&index);
     for (stream, track) in index.tracks.iter().enumerate() {
         for sample in &track.samples {
-            assert!(sample.offset.checked_add(u64::from(sample.size)).is_some_and(|end| end <= file.len()), "a sample beyond the file");
+            assert!(
+                sample.offset.checked_add(u64::from(sample.size)).is_some_and(|end| end <= file.len()),
+                "a sample beyond the file"
+            );
         }
         let (first, end) = (track.first_pts().unwrap_or(0), track.end_pts().unwrap_or(0));
         let middle = first.midpoint(end);

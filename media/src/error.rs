@@ -1,7 +1,8 @@
 //! What can go wrong, and what the caller may do about it.
 
 use crate::{
-    catalog, cmaf, ffmpeg, grid, index, ladder, machine, merge, parts, playlists, probe, publish, segments, segments::{Segment, SegmentTrack},
+    catalog, cmaf, ffmpeg, grid, index, ladder, machine, merge, parts, playlists, probe, publish, segments,
+    segments::{Segment, SegmentTrack},
     store, sweep, window,
 };
 

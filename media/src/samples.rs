@@ -218,7 +218,16 @@ async fn sample(
     });
     let cancel = CancellationToken::new();
     let (tools, scratch, limits) = (&machine.tools, scratch.path(), Limits::within(PATIENCE, 1 << 20, machine.limits.memory_bytes));
-    let job = Job { tools, program: Program::Ffmpeg, args: &args, scratch, input: Some(&input.path), limits, cancel: &cancel, report: true };
+    let job = Job {
+        tools,
+        program: Program::Ffmpeg,
+        args: &args,
+        scratch,
+        input: Some(&input.path),
+        limits,
+        cancel: &cancel,
+        report: true,
+    };
     let Finished { report, cpu, .. } = job.run(|_| Heard::Nothing).await?;
     let coded = report.of(renditions).into_iter().map(|encoded| encoded.and_then(Encoded::coded));
     let coded: Vec<_> = std::iter::zip(renditions.iter().cloned(), coded).collect();

@@ -52,7 +52,9 @@ impl std::str::FromStr for Deinterlace {
         match text {
             "frame" => Ok(Self::Frame),
             "field" => Ok(Self::Field),
-            _ => Err(format!("no way to deinterlace {text:?}: there are 'frame', a picture of each frame, and 'field', one of each field")),
+            _ => Err(format!(
+                "no way to deinterlace {text:?}: there are 'frame', a picture of each frame, and 'field', one of each field"
+            )),
         }
     }
 }

@@ -15,7 +15,7 @@ use std::{fmt, path::Path};
 
 use crate::clips::Clip;
 
-pub use pictures::{joins, pictures};
+pub use pictures::{joins, numbers, pictures};
 pub use read::{Ladder, MediaSegment, Part, Rendition};
 pub use sound::sound;
 pub use times::{frames, playlists, times};

@@ -11,7 +11,7 @@ pub mod folder;
 pub mod footage;
 pub mod run;
 pub mod s3;
-pub mod sources;
 pub mod slt;
+pub mod sources;
 pub mod web;
 pub mod wrapper;

@@ -73,35 +73,82 @@ fn always(source: Source) -> Source {
 
 fn containers() -> Vec<Source> {
     vec![
-        source("mov-prores", "MOV, ProRes 4:2:2 of 10 bits, PCM of 24 bits: a camera's original", coded("-c:v prores_ks -profile:v 2", "-c:a pcm_s24le", "mov")),
+        source(
+            "mov-prores",
+            "MOV, ProRes 4:2:2 of 10 bits, PCM of 24 bits: a camera's original",
+            coded("-c:v prores_ks -profile:v 2", "-c:a pcm_s24le", "mov"),
+        ),
         always(source("webm-vp9", "WebM, VP9 and Opus", opus("-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -b:v 0 -crf 15"))),
         source("webm-av1", "WebM, AV1 and Opus", opus("-c:v libsvtav1 -preset 10 -crf 15")),
         source("mkv-hevc-flac", "Matroska, HEVC of 10 bits and FLAC", coded(X265_10, "-c:a flac", "-tag:v 0 mkv")),
         source("mkv-mpeg4-pcm", "Matroska, MPEG-4 part 2 and PCM", coded("-c:v mpeg4 -q:v 2 -bf 2", "-c:a pcm_s16le", "mkv")),
-        source("ts-late", "MPEG-TS that begins after a quarter of an hour", coded(X264, "", "-output_ts_offset 1000 -muxrate 4M ts")),
-        always(source("ts-wrap", "MPEG-TS whose clock of 33 bits begins again in the middle", coded(X264, "", "-output_ts_offset 95438 ts"))),
-        source("ts-programs", "MPEG-TS of two programs, the second of them the same again", Clip {
-            coding: Coding { video: X264, file: "ts", remux: "-map 0:v -map 0:a -program st=0:st=1 -program st=2:st=3 ts", ticks: 90_000, ..Coding::default() },
-            ..clip()
-        }),
+        source(
+            "ts-late",
+            "MPEG-TS that begins after a quarter of an hour",
+            coded(X264, "", "-output_ts_offset 1000 -muxrate 4M ts"),
+        ),
+        always(source(
+            "ts-wrap",
+            "MPEG-TS whose clock of 33 bits begins again in the middle",
+            coded(X264, "", "-output_ts_offset 95438 ts"),
+        )),
+        source(
+            "ts-programs",
+            "MPEG-TS of two programs, the second of them the same again",
+            Clip {
+                coding: Coding {
+                    video: X264,
+                    file: "ts",
+                    remux: "-map 0:v -map 0:a -program st=0:st=1 -program st=2:st=3 ts",
+                    ticks: 90_000,
+                    ..Coding::default()
+                },
+                ..clip()
+            },
+        ),
         source("m2ts", "M2TS, as cameras and discs have it", coded(X264, "-c:a ac3 -b:a 448k", "-mpegts_m2ts_mode 1 m2ts")),
         source("avi", "AVI, MPEG-4 part 2 and PCM", coded("-c:v mpeg4 -q:v 2", "-c:a pcm_s16le", "avi")),
-        source("mjpeg-avi", "AVI of JPEGs in full range, as old cameras write", coded("-c:v mjpeg -q:v 2 -pix_fmt yuvj420p", "-c:a pcm_s16le", "avi")),
-        source("mpeg-ps", "MPEG-PS, MPEG-2, sound in AC-3", coded("-c:v mpeg2video -q:v 2 -bf 2", "-c:a ac3 -b:a 448k", "-f vob mpg")),
+        source(
+            "mjpeg-avi",
+            "AVI of JPEGs in full range, as old cameras write",
+            coded("-c:v mjpeg -q:v 2 -pix_fmt yuvj420p", "-c:a pcm_s16le", "avi"),
+        ),
+        source(
+            "mpeg-ps",
+            "MPEG-PS, MPEG-2, sound in AC-3",
+            coded("-c:v mpeg2video -q:v 2 -bf 2", "-c:a ac3 -b:a 448k", "-f vob mpg"),
+        ),
         source("flv", "FLV", coded(X264, "", "flv")),
-        source("mxf", "MXF, MPEG-2 4:2:2 and PCM: a broadcaster's", Clip {
-            sound: Some(Sound { channels: 1, ..Sound::default() }),
-            ..coded("-c:v mpeg2video -pix_fmt yuv422p -q:v 2 -bf 2", "-c:a pcm_s16le", "mxf")
-        }),
+        source(
+            "mxf",
+            "MXF, MPEG-2 4:2:2 and PCM: a broadcaster's",
+            Clip {
+                sound: Some(Sound { channels: 1, ..Sound::default() }),
+                ..coded("-c:v mpeg2video -pix_fmt yuv422p -q:v 2 -bf 2", "-c:a pcm_s16le", "mxf")
+            },
+        ),
         source("ogg", "Ogg, Theora and FLAC", coded("-c:v libtheora -q:v 10", "-c:a flac", "ogv")),
         source("asf", "ASF, WMV 8, without sound", Clip { sound: None, ..coded("-c:v wmv2 -q:v 2", "", "wmv") }),
         source("nut", "NUT, FFV1 and PCM", coded("-c:v ffv1", "-c:a pcm_s16le", "nut")),
-        source("fragmented-hevc", "MP4 in fragments, HEVC of 10 bits", coded(X265_10, "", "-movflags +frag_keyframe+empty_moov+default_base_moof+delay_moov mp4")),
-        source("edit-lists", "MP4 whose edit list leaves out the begin, frames before it are decoded only", Clip {
-            coding: Coding { filter: "null", video: X264, file: "-movie_timescale 48000 -video_track_timescale 12800 mp4", ..Coding::default() },
-            sound: Some(Sound { delay_ms: 500, ..Sound::default() }),
-            ..clip()
-        }),
+        source(
+            "fragmented-hevc",
+            "MP4 in fragments, HEVC of 10 bits",
+            coded(X265_10, "", "-movflags +frag_keyframe+empty_moov+default_base_moof+delay_moov mp4"),
+        ),
+        source(
+            "edit-lists",
+            "MP4 whose edit list leaves out the begin, frames before it are decoded only",
+            Clip {
+                coding: Coding {
+                    filter: "null",
+                    video: X264,
+                    file: "-movie_timescale 48000 -video_track_timescale 12800 mp4",
+                    ..Coding::default()
+                },
+                sound: Some(Sound { delay_ms: 500, ..Sound::default() }),
+                ..clip()
+            },
+        ),
     ]
 }
 
@@ -120,7 +167,14 @@ fn pictures() -> Vec<Source> {
             Clip {
                 dropped: held.clone(),
                 sound: Some(Sound { rate: 44_100, ..Sound::default() }),
-                coding: Coding { filter: "transpose=clock", video: X265_10, file: "mp4", remux: "-metadata:s:v rotate=90 mp4", ticks: 44_100, ..Coding::default() },
+                coding: Coding {
+                    filter: "transpose=clock",
+                    video: X265_10,
+                    file: "mp4",
+                    remux: "-metadata:s:v rotate=90 mp4",
+                    ticks: 44_100,
+                    ..Coding::default()
+                },
                 ..clip()
             },
         )),
@@ -137,84 +191,182 @@ fn pictures() -> Vec<Source> {
         source(
             "portrait",
             "a portrait: the short side names the rung",
-            Clip { coding: Coding { filter: "transpose=clock", video: X264, file: "mp4", shown: "transpose=cclock", made: "transpose=cclock", ..Coding::default() }, ..clip() },
+            Clip {
+                coding: Coding {
+                    filter: "transpose=clock",
+                    video: X264,
+                    file: "mp4",
+                    shown: "transpose=cclock",
+                    made: "transpose=cclock",
+                    ..Coding::default()
+                },
+                ..clip()
+            },
         ),
-        always(source("anamorphic", "pixels that are not square", Clip {
-            coding: Coding { filter: "scale=240:180,setsar=4/3", video: X264, file: "mp4", shown: "scale=320:180", ..Coding::default() },
-            ..clip()
-        })),
-        source("odd-size", "an odd width and height", Clip {
-            coding: Coding { filter: "format=yuv444p,pad=321:181", video: "-c:v ffv1", audio: "-c:a flac", file: "mkv", shown: "scale=320:180", ..Coding::default() },
-            ..clip()
-        }),
-        always(source("interlaced", "fields of an old camera, the upper first, in MPEG-TS", interlaced(
-            "interlace=scan=tff:lowpass=off",
-            "-c:v mpeg2video -q:v 2 -flags +ildct+ilme -bf 2",
-            "ts",
-        ))),
-        source("interlaced-bff", "fields, the lower first", interlaced(
-            "interlace=scan=bff:lowpass=off",
-            "-c:v mpeg2video -q:v 2 -flags +ildct+ilme -top 0 -bf 2",
-            "mkv",
-        )),
-        source("interlaced-h264", "fields in H.264 in MP4, read in windows", interlaced(
-            "interlace=scan=tff:lowpass=off",
-            "-c:v libx264 -preset ultrafast -crf 14 -flags +ildct+ilme -x264-params tff=1",
-            "mp4",
-        )),
-        Source { more: &["--deinterlace", "field"], ..source("interlaced-fields", "the same, a picture of each field", Clip {
-            interlaced: true,
-            both_fields: true,
-            frames: 2 * FRAMES,
-            rate: (50, 1),
-            coding: Coding {
-                filter: "interlace=scan=tff:lowpass=off",
-                video: "-c:v libx264 -preset ultrafast -crf 14 -flags +ildct+ilme -x264-params tff=1",
-                file: "mp4",
-                shown: "bwdif=mode=send_field",
-                ..Coding::default()
+        always(source(
+            "anamorphic",
+            "pixels that are not square",
+            Clip {
+                coding: Coding {
+                    filter: "scale=240:180,setsar=4/3",
+                    video: X264,
+                    file: "mp4",
+                    shown: "scale=320:180",
+                    ..Coding::default()
+                },
+                ..clip()
             },
-            ..clip()
-        }) },
-        source("full-range-422", "4:2:2 of 10 bits in full range", Clip {
-            coding: Coding {
-                filter: "scale=out_range=pc,format=yuv422p10le",
-                video: "-c:v libx264 -preset ultrafast -crf 14 -color_range pc",
-                file: "mov",
-                shown: "scale=in_range=pc:out_range=tv",
-                ..Coding::default()
+        )),
+        source(
+            "odd-size",
+            "an odd width and height",
+            Clip {
+                coding: Coding {
+                    filter: "format=yuv444p,pad=321:181",
+                    video: "-c:v ffv1",
+                    audio: "-c:a flac",
+                    file: "mkv",
+                    shown: "scale=320:180",
+                    ..Coding::default()
+                },
+                ..clip()
             },
-            ..clip()
-        }),
-        source("bt601", "a standard definition's colours", filtered("null", "-c:v libx264 -preset ultrafast -crf 14 -colorspace smpte170m -color_primaries smpte170m -color_trc smpte170m", "mp4")),
-        source("rgb", "red, green and blue", Clip {
-            coding: Coding { filter: "format=gbrp", video: "-c:v ffv1", audio: "-c:a flac", file: "mkv", shown: "scale=out_color_matrix=bt709:out_range=tv", ..Coding::default() },
-            ..clip()
-        }),
+        ),
+        always(source(
+            "interlaced",
+            "fields of an old camera, the upper first, in MPEG-TS",
+            interlaced("interlace=scan=tff:lowpass=off", "-c:v mpeg2video -q:v 2 -flags +ildct+ilme -bf 2", "ts"),
+        )),
+        source(
+            "interlaced-bff",
+            "fields, the lower first",
+            interlaced("interlace=scan=bff:lowpass=off", "-c:v mpeg2video -q:v 2 -flags +ildct+ilme -top 0 -bf 2", "mkv"),
+        ),
+        source(
+            "interlaced-h264",
+            "fields in H.264 in MP4, read in windows",
+            interlaced(
+                "interlace=scan=tff:lowpass=off",
+                "-c:v libx264 -preset ultrafast -crf 14 -flags +ildct+ilme -x264-params tff=1",
+                "mp4",
+            ),
+        ),
+        Source {
+            more: &["--deinterlace", "field"],
+            ..source(
+                "interlaced-fields",
+                "the same, a picture of each field",
+                Clip {
+                    interlaced: true,
+                    both_fields: true,
+                    frames: 2 * FRAMES,
+                    rate: (50, 1),
+                    coding: Coding {
+                        filter: "interlace=scan=tff:lowpass=off",
+                        video: "-c:v libx264 -preset ultrafast -crf 14 -flags +ildct+ilme -x264-params tff=1",
+                        file: "mp4",
+                        shown: "bwdif=mode=send_field",
+                        ..Coding::default()
+                    },
+                    ..clip()
+                },
+            )
+        },
+        source(
+            "full-range-422",
+            "4:2:2 of 10 bits in full range",
+            Clip {
+                coding: Coding {
+                    filter: "scale=out_range=pc,format=yuv422p10le",
+                    video: "-c:v libx264 -preset ultrafast -crf 14 -color_range pc",
+                    file: "mov",
+                    shown: "scale=in_range=pc:out_range=tv",
+                    ..Coding::default()
+                },
+                ..clip()
+            },
+        ),
+        source(
+            "bt601",
+            "a standard definition's colours",
+            filtered(
+                "null",
+                "-c:v libx264 -preset ultrafast -crf 14 -colorspace smpte170m -color_primaries smpte170m -color_trc smpte170m",
+                "mp4",
+            ),
+        ),
+        source(
+            "rgb",
+            "red, green and blue",
+            Clip {
+                coding: Coding {
+                    filter: "format=gbrp",
+                    video: "-c:v ffv1",
+                    audio: "-c:a flac",
+                    file: "mkv",
+                    shown: "scale=out_color_matrix=bt709:out_range=tv",
+                    ..Coding::default()
+                },
+                ..clip()
+            },
+        ),
         source("grey", "grey alone", filtered("format=gray", "-c:v ffv1", "mkv")),
-        always(source("hdr10", "HDR10: HEVC of 10 bits in SMPTE ST 2084", Clip {
-            coding: Coding { filter: "format=yuv420p10le", video: "-c:v libx265 -preset ultrafast -crf 12 -x265-params log-level=error -color_range tv -color_primaries bt2020 -color_trc smpte2084 -colorspace bt2020nc -tag:v hvc1", file: "mp4", shown: PQ_SHOWN, ..Coding::default() },
-            ..clip()
-        })),
-        source("hlg", "HLG of 10 bits", Clip {
-            coding: Coding { filter: "format=yuv420p10le", video: "-c:v libx265 -preset ultrafast -crf 12 -x265-params log-level=error -color_range tv -color_primaries bt2020 -color_trc arib-std-b67 -colorspace bt2020nc -tag:v hvc1", file: "mp4", shown: HLG_SHOWN, ..Coding::default() },
-            ..clip()
-        }),
-        source("alpha", "a picture that can be seen through, half of it, in ProRes 4444", Clip {
-            coding: Coding {
-                filter: "format=gbrap,geq=r='r(X,Y)':g='g(X,Y)':b='b(X,Y)':a='if(lt(Y,H*0.35),128,255)',format=yuva444p10le",
-                video: "-c:v prores_ks -profile:v 4444",
-                audio: "-c:a pcm_s16le",
-                file: "mov",
-                shown: "format=gbrap,premultiply=inplace=1,format=gbrp,scale=out_color_matrix=bt709:out_range=tv",
-                ..Coding::default()
+        always(source(
+            "hdr10",
+            "HDR10: HEVC of 10 bits in SMPTE ST 2084",
+            Clip {
+                coding: Coding {
+                    filter: "format=yuv420p10le",
+                    video: "-c:v libx265 -preset ultrafast -crf 12 -x265-params log-level=error -color_range tv -color_primaries bt2020 -color_trc smpte2084 -colorspace bt2020nc -tag:v hvc1",
+                    file: "mp4",
+                    shown: PQ_SHOWN,
+                    ..Coding::default()
+                },
+                ..clip()
             },
-            ..clip()
-        }),
-        source("cover", "MP4 with cover art beside the pictures", Clip {
-            coding: Coding { video: X264, file: "mp4", remux: "-map 0:v -c:v:1 mjpeg -frames:v:1 1 -disposition:v:1 attached_pic mp4", ..Coding::default() },
-            ..clip()
-        }),
+        )),
+        source(
+            "hlg",
+            "HLG of 10 bits",
+            Clip {
+                coding: Coding {
+                    filter: "format=yuv420p10le",
+                    video: "-c:v libx265 -preset ultrafast -crf 12 -x265-params log-level=error -color_range tv -color_primaries bt2020 -color_trc arib-std-b67 -colorspace bt2020nc -tag:v hvc1",
+                    file: "mp4",
+                    shown: HLG_SHOWN,
+                    ..Coding::default()
+                },
+                ..clip()
+            },
+        ),
+        source(
+            "alpha",
+            "a picture that can be seen through, half of it, in ProRes 4444",
+            Clip {
+                coding: Coding {
+                    filter: "format=gbrap,geq=r='r(X,Y)':g='g(X,Y)':b='b(X,Y)':a='if(lt(Y,H*0.35),128,255)',format=yuva444p10le",
+                    video: "-c:v prores_ks -profile:v 4444",
+                    audio: "-c:a pcm_s16le",
+                    file: "mov",
+                    shown: "format=gbrap,premultiply=inplace=1,format=gbrp,scale=out_color_matrix=bt709:out_range=tv",
+                    ..Coding::default()
+                },
+                ..clip()
+            },
+        ),
+        source(
+            "cover",
+            "MP4 with cover art beside the pictures",
+            Clip {
+                coding: Coding {
+                    video: X264,
+                    file: "mp4",
+                    remux: "-map 0:v -c:v:1 mjpeg -frames:v:1 1 -disposition:v:1 attached_pic mp4",
+                    ..Coding::default()
+                },
+                ..clip()
+            },
+        ),
         source("one-frame", "a single frame", Clip { frames: 1, sound: None, ..clip() }),
         source("open-gop", "open GOPs, long, at 29.97", Clip { gop: Gop::Open, keyframe_every: 150, ..of_rate(30_000, 1001) }),
     ]
@@ -244,19 +396,55 @@ fn ladders() -> Vec<Source> {
         always(of("to-vp9", "a ladder of VP9", "180p-vp9,90p-vp9:300k")),
         always(Source {
             ladder: "180p,180p-hevc,90p-av1:300k,90p-vp9:300k,aac,opus",
-            ..source("to-all", "a ladder of all codecs, sound in both, 5.1 beside stereo", Clip { sound: Some(Sound { channels: 6, ..Sound::default() }), ..clip() })
+            ..source(
+                "to-all",
+                "a ladder of all codecs, sound in both, 5.1 beside stereo",
+                Clip { sound: Some(Sound { channels: 6, ..Sound::default() }), ..clip() },
+            )
         }),
         Source {
             ladder: "180p-hevc,90p-av1:300k,aac,opus",
-            ..source("phone-to-new", "a phone's clip to new codecs", Clip {
-                dropped: vec![3..17, 99..130, 240..256],
-                sound: Some(Sound { rate: 44_100, ..Sound::default() }),
-                coding: Coding { filter: "transpose=clock", video: X265_10, file: "mp4", remux: "-metadata:s:v rotate=90 mp4", ticks: 44_100, ..Coding::default() },
-                ..clip()
-            })
+            ..source(
+                "phone-to-new",
+                "a phone's clip to new codecs",
+                Clip {
+                    dropped: vec![3..17, 99..130, 240..256],
+                    sound: Some(Sound { rate: 44_100, ..Sound::default() }),
+                    coding: Coding {
+                        filter: "transpose=clock",
+                        video: X265_10,
+                        file: "mp4",
+                        remux: "-metadata:s:v rotate=90 mp4",
+                        ticks: 44_100,
+                        ..Coding::default()
+                    },
+                    ..clip()
+                },
+            )
         },
         Source { more: &["--threads", "2"], ..of("to-two-threads", "two threads each", "180p,180p-hevc,90p-vp9:300k") },
     ]
+}
+
+/// The table as it stands in the docs.
+pub fn table() -> String {
+    let mut text = "# Sources that are tried\n\n\
+        What `spool transcode` makes of each of these is checked frame by frame and sample by sample (`tests/tests/sources.rs`): every frame once and\n\
+        in its place, times that rise evenly, joins that are no worse than what is beside them, sound that is the source's without a seam, one\n\
+        decoder configuration, playlists that say so. Those marked are in every `make test`, all are in `make test-full`.\n\n\
+        | source | what is special about it | ladder | always |\n| --- | --- | --- | --- |\n"
+        .to_owned();
+    for source in all() {
+        let Source { name, what, ladder, more, always, .. } = source;
+        let told = [&[ladder], more].concat().join(" ");
+        text.push_str(&format!("| {name} | {what} | `{told}` | {} |\n", if always { "yes" } else { "" }));
+    }
+    text.push_str(
+        "\nBeside them: 28 clips of `tests/tests/exact.rs`, cut in two ways each; files that were cut off or damaged, sound of several tracks, with\n\
+        gaps, a clock that drifts or channels without places, sound alone in seven containers, a mirrored picture, an edit list of several edits\n\
+        (`tests/tests/odd_sources.rs`); and some 170 files that were made to do harm (`tests/tests/hostile.rs`).\n",
+    );
+    text
 }
 
 #[cfg(test)]

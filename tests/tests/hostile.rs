@@ -147,7 +147,10 @@ fn texts(trap: &Trap) -> Vec<(String, Vec<u8>)> {
         ("asx", format!("<asx version=\"3.0\"><entry><ref href=\"{url}\"/></entry></asx>")),
         ("pls", format!("[playlist]\nFile1={url}\nNumberOfEntries=1\n")),
         ("webvtt", format!("WEBVTT\n\n00:00.000 --> 00:01.000\n<img src=\"{url}\">\n")),
-        ("ass", format!("[Script Info]\nScriptType: v4.00+\n[Events]\nDialogue: 0,0:00:00.00,0:00:01.00,,,0,0,0,,{{\\fn{url}}}x\n")),
+        (
+            "ass",
+            format!("[Script Info]\nScriptType: v4.00+\n[Events]\nDialogue: 0,0:00:00.00,0:00:01.00,,,0,0,0,,{{\\fn{url}}}x\n"),
+        ),
         ("srt", format!("1\n00:00:00,000 --> 00:00:02,000\n<font face=\"{url}\">x</font>\n")),
         ("avisynth", format!("DirectShowSource(\"{secret}\")\n")),
         ("vapoursynth", format!("import os\nprint(open('{secret}').read())\n")),
@@ -240,7 +243,13 @@ fn headers(trap: &Trap, mp4: &[u8], fast: &[u8]) -> Vec<(String, Vec<u8>)> {
 fn noises() -> Vec<(String, Vec<u8>)> {
     let heads: [(&str, &[u8]); 12] = [
         ("mp4", b"\0\0\0\x18ftypisom\0\0\0\0isommp42"),
-        ("mkv", &[0x1a, 0x45, 0xdf, 0xa3, 0x84, 0x42, 0x86, 0x81, 0x01, 0x18, 0x53, 0x80, 0x67, 0x01, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]),
+        (
+            "mkv",
+            &[
+                0x1a, 0x45, 0xdf, 0xa3, 0x84, 0x42, 0x86, 0x81, 0x01, 0x18, 0x53, 0x80, 0x67, 0x01, 0xff, 0xff, 0xff, 0xff, 0xff,
+                0xff, 0xff,
+            ],
+        ),
         ("flv", b"FLV\x01\x05\0\0\0\x09\0\0\0\0\x09\xff\xff\xff"),
         ("avi", b"RIFF\xff\xff\xff\xffAVI LIST\xff\xff\xff\xffhdrl"),
         ("wav", b"RIFF\xff\xff\xff\xffWAVEfmt \x10\0\0\0\x01\0\xff\xff\xff\xff\xff\xff"),
@@ -252,10 +261,8 @@ fn noises() -> Vec<(String, Vec<u8>)> {
         ("asf", &[0x30, 0x26, 0xb2, 0x75, 0x8e, 0x66, 0xcf, 0x11, 0xa6, 0xd9]),
         ("y4m", b"YUV4MPEG2 W99999 H99999 F25:1 C420\nFRAME\n"),
     ];
-    let mut found: Vec<(String, Vec<u8>)> = (1..)
-        .zip(heads)
-        .map(|(seed, (ending, head))| (format!("noise.{ending}"), [head, &noise(60_000, seed)].concat()))
-        .collect();
+    let mut found: Vec<(String, Vec<u8>)> =
+        (1..).zip(heads).map(|(seed, (ending, head))| (format!("noise.{ending}"), [head, &noise(60_000, seed)].concat())).collect();
     found.push(("noise.bin".to_owned(), noise(100_000, 99)));
     let packets = noise(188 * 400, 100).chunks_exact(188).flat_map(|packet| [&[0x47], &packet[1..]].concat()).collect();
     found.push(("noise.ts".to_owned(), packets));

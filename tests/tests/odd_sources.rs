@@ -9,7 +9,7 @@ use std::{
 
 use spool_tests::{
     check,
-    clips::{Clip, Coding, Container, Sound},
+    clips::{Clip, Coding, Container, Gop, Sound},
     folder,
     footage::ffmpeg,
     run::{Ran, Spool},
@@ -78,7 +78,10 @@ fn of_a_file_that_was_cut_off_there_is_what_is_there() {
         // The first frames, each in its place; at the end some may wait for others that are gone.
         let begin = Clip { frames: frames - 5, ..clip };
         let shown = check::pictures(&ladder, &Clip { frames, ..begin.clone() });
-        assert!(shown.as_ref().is_ok_and(|()| true) || shown.as_ref().is_err_and(|flaw| beyond(&flaw.what, frames - 5)), "{name}: {shown:?}");
+        assert!(
+            shown.as_ref().is_ok_and(|()| true) || shown.as_ref().is_err_and(|flaw| beyond(&flaw.what, frames - 5)),
+            "{name}: {shown:?}"
+        );
 
         let refused = transcode(&source, &folder.path().join("strict"), &["--strict"]);
         assert_eq!(refused.code, Some(1), "{name}: {}", refused.stderr);
@@ -204,8 +207,12 @@ fn sound_alone_becomes_a_ladder_of_sound() {
 #[test]
 fn gaps_in_the_sound_are_silence_and_what_follows_is_in_its_place() {
     let folder = tempfile::tempdir().unwrap();
-    let coding =
-        Coding { audio: "-af aselect='not(between(t,3,5))' -c:a pcm_s16le", video: "-c:v libx264 -preset ultrafast", file: "mkv", ..Coding::default() };
+    let coding = Coding {
+        audio: "-af aselect='not(between(t,3,5))' -c:a pcm_s16le",
+        video: "-c:v libx264 -preset ultrafast",
+        file: "mkv",
+        ..Coding::default()
+    };
     let clip = Clip { frames: 250, coding, ..Clip::default() };
     let source = clip.make(folder.path(), "gap");
     let destination = folder.path().join("ladder");
@@ -225,7 +232,12 @@ fn gaps_in_the_sound_are_silence_and_what_follows_is_in_its_place() {
 fn sound_whose_clock_drifts_stays_with_the_pictures_for_three_minutes() {
     let folder = tempfile::tempdir().unwrap();
     // By its time stamps each sample lasts a thousandth longer: after three minutes that is 0.18 s.
-    let coding = Coding { audio: "-af asetpts=PTS*1.001 -c:a pcm_s16le", video: "-c:v libx264 -preset ultrafast", file: "mkv", ..Coding::default() };
+    let coding = Coding {
+        audio: "-af asetpts=PTS*1.001 -c:a pcm_s16le",
+        video: "-c:v libx264 -preset ultrafast",
+        file: "mkv",
+        ..Coding::default()
+    };
     let clip = Clip { frames: 180 * 25, keyframe_every: 100, coding, ..Clip::default() };
     let source = clip.make(folder.path(), "drift");
     let destination = folder.path().join("ladder");
@@ -270,7 +282,12 @@ fn channels_without_places_are_mixed_to_both_sides() {
     for channel in 0..10_u32 {
         let hz = 300.0 + 100.0 * f64::from(channel);
         let (mine, other) = (channel as usize % 2, 1 - channel as usize % 2);
-        assert!(level(mine, hz) > 0.03 && level(other, hz) < 0.003, "channel {channel}: {} and {}", level(mine, hz), level(other, hz));
+        assert!(
+            level(mine, hz) > 0.03 && level(other, hz) < 0.003,
+            "channel {channel}: {} and {}",
+            level(mine, hz),
+            level(other, hz)
+        );
     }
 }
 
@@ -286,7 +303,8 @@ fn a_mirrored_picture_is_shown_as_players_show_it() {
     let tracks: Vec<usize> = (0..bytes.len() - 4).filter(|at| &bytes[*at..at + 4] == b"tkhd").collect();
     assert_eq!(tracks.len(), 2, "{header}");
     for track in tracks {
-        let matrix: Vec<u8> = [-65_536_i32, 0, 0, 0, 65_536, 0, 320 << 16, 0, 1 << 30].into_iter().flat_map(i32::to_be_bytes).collect();
+        let matrix: Vec<u8> =
+            [-65_536_i32, 0, 0, 0, 65_536, 0, 320 << 16, 0, 1 << 30].into_iter().flat_map(i32::to_be_bytes).collect();
         bytes[track + 44..track + 80].copy_from_slice(&matrix);
     }
     fs::write(&source, &bytes).unwrap();
@@ -294,4 +312,35 @@ fn a_mirrored_picture_is_shown_as_players_show_it() {
     let ran = transcode(&source, &destination, &[]);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     check::pictures(&check::Ladder::open(&destination).unwrap(), &clip).unwrap();
+}
+
+#[test]
+fn an_edit_list_of_several_edits_shows_what_it_lists() {
+    let folder = tempfile::tempdir().unwrap();
+    let clip = Clip { frames: 250, gop: Gop::Plain, sound: None, ..Clip::default() };
+    let source = clip.make(folder.path(), "edited");
+    let mut bytes = fs::read(&source).unwrap();
+    // 0 to 4 s and 6 to 10 s of the media, in the movie's milliseconds and the media's 12,800 ticks a second.
+    let entry = |ms: u32, start: u32| [&ms.to_be_bytes()[..], &start.to_be_bytes(), &[0, 1, 0, 0]].concat();
+    let body = [&[0, 0, 0, 0, 0, 0, 0, 2][..], &entry(4000, 0), &entry(4000, 6 * 12_800)].concat();
+    let boxed = |kind: &[u8], body: &[u8]| [&u32::try_from(body.len() + 8).unwrap().to_be_bytes()[..], kind, body].concat();
+    let edits = boxed(b"edts", &boxed(b"elst", &body));
+    let find = |bytes: &[u8], kind: &[u8]| bytes.windows(4).position(|window| window == kind).unwrap() - 4;
+    let size = |bytes: &[u8], at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
+    // The header lies behind the media: nothing that it refers to moves.
+    let old = find(&bytes, b"edts");
+    let old_size = size(&bytes, old);
+    for kind in [b"moov", b"trak"] {
+        let at = find(&bytes, kind);
+        let grown = size(&bytes, at) - old_size + u32::try_from(edits.len()).unwrap();
+        bytes[at..at + 4].copy_from_slice(&grown.to_be_bytes());
+    }
+    bytes.splice(old..old + old_size as usize, edits);
+    fs::write(&source, &bytes).unwrap();
+    let destination = folder.path().join("ladder");
+    let ran = transcode(&source, &destination, &[]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let ladder = check::Ladder::open(&destination).unwrap();
+    let numbers = check::numbers(&ladder.videos[0]).unwrap();
+    assert_eq!(numbers, (0..100).chain(150..250).map(Some).collect::<Vec<_>>());
 }

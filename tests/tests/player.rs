@@ -14,6 +14,7 @@ use serde_json::Value;
 use spool_tests::{
     check, folder, footage,
     run::{Spool, until},
+    sources,
     wrapper::Wrapper,
 };
 
@@ -175,9 +176,34 @@ fn ladders_of_newer_codecs_play_in_two_players() {
             assert_eq!((&end["frames"], &end["height"]), (&Value::from(FRAMES), &Value::from(240)), "{rungs} {scenario}: {end}");
             for (track, buffered) in end["tracks"].as_object().unwrap() {
                 let (start, end) = ranges(buffered)[0];
-                assert!(start < FRAME && (end - f64::from(SECONDS)).abs() < 2.0 * FRAME, "{rungs} {scenario}: {track} {start} to {end}");
+                assert!(
+                    start < FRAME && (end - f64::from(SECONDS)).abs() < 2.0 * FRAME,
+                    "{rungs} {scenario}: {track} {start} to {end}"
+                );
             }
         }
+    }
+}
+
+/// Of what people upload, six sources with SPOOL_TEST_FULL=1, one otherwise; each through a change of rung and a seek.
+#[test]
+fn ladders_of_odd_sources_play() {
+    let full = std::env::var_os("SPOOL_TEST_FULL").is_some();
+    let names = ["phone", "screen", "ts-wrap", "anamorphic", "interlaced", "hdr10"];
+    for source in sources::all().into_iter().filter(|source| names.contains(&source.name)).take(if full { names.len() } else { 1 })
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let path = source.clip.make(folder.path(), source.name);
+        let out = folder.path().join("out");
+        ladder(&path, &out, source.ladder);
+        let told = play(&out, "through");
+        let end = step(&told, "end");
+        assert_eq!(
+            (&end["ended"], &end["frames"]),
+            (&Value::from(true), &Value::from(source.clip.frames)),
+            "{}: {end}",
+            source.name
+        );
     }
 }
 

@@ -7,11 +7,13 @@ use std::{
         Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
+use nix::sys::signal::Signal;
 use spool_tests::{
-    check,
-    run::Spool,
+    check, folder,
+    run::{Spool, until},
     sources::{self, Source},
 };
 
@@ -61,4 +63,42 @@ fn whatever_people_upload_becomes_an_exact_ladder() {
     });
     let found = found.into_inner().unwrap();
     assert!(found.is_empty(), "{} of {} sources:\n{}", found.len(), sources.len(), found.join("\n"));
+}
+
+#[test]
+fn the_docs_have_the_table() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/sources.md");
+    if std::env::var_os("SPOOL_WRITE_DOCS").is_some() {
+        std::fs::write(&path, sources::table()).unwrap();
+    }
+    assert!(std::fs::read_to_string(&path).is_ok_and(|text| text == sources::table()), "docs/sources.md is old: run make docs");
+}
+
+/// Six of the table, of all kinds.
+const SIX: [&str; 6] = ["phone", "ts-wrap", "interlaced", "hdr10", "surround", "to-all"];
+
+#[test]
+fn a_job_that_was_killed_and_run_again_has_the_same_bytes() {
+    let full = std::env::var_os("SPOOL_TEST_FULL").is_some();
+    let sources = sources::all().into_iter().filter(|source| SIX.contains(&source.name));
+    for source in sources.take(if full { SIX.len() } else { 1 }) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = source.clip.make(folder.path(), source.name);
+        let spool = |destination: &std::path::Path| {
+            let args = ["--ladder", source.ladder, "--segment", "4", "--media-segment", "2", "--progress", "none", "--slots", "1"];
+            let paths = ["transcode".as_ref(), path.as_os_str(), "-o".as_ref(), destination.as_os_str()];
+            Spool::new(paths.into_iter().chain(args.iter().chain(source.more).map(AsRef::as_ref)))
+        };
+        let (whole, killed) = (folder.path().join("whole"), folder.path().join("killed"));
+        spool(&whole).ok();
+        let running = spool(&killed).start();
+        let records = || std::fs::read_dir(killed.join("parts")).map_or(0, Iterator::count);
+        until("a part that is done", Duration::from_secs(60), || (records() > 0).then_some(()));
+        running.signal(Signal::SIGKILL);
+        running.wait();
+        spool(&killed).ok();
+        let (whole, killed) = (folder::media(&whole), folder::media(&killed));
+        let differing: Vec<_> = whole.keys().chain(killed.keys()).filter(|name| whole.get(*name) != killed.get(*name)).collect();
+        assert!(differing.is_empty(), "{}: {differing:?}", source.name);
+    }
 }

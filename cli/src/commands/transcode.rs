@@ -165,11 +165,7 @@ async fn planned_elsewhere(
     let mut jobs = Vec::new();
     for (source, destination) in args.sources.iter().zip(destinations) {
         let (source, destination) = (absolute(source)?, absolute(&destination)?);
-        let sql = format!(
-            "SELECT segment FROM segments({}, {})",
-            quoted(&source),
-            args.cut.sql(args.live)
-        );
+        let sql = format!("SELECT segment FROM segments({}, {})", quoted(&source), args.cut.sql(args.live));
         let segments: Vec<Segment> = cluster.run(&sql, cancel, &|_| {}).await?.structs("segment")?;
         jobs.push(Job { source, destination, segments });
     }

@@ -17,7 +17,8 @@ const LIMITS: Limits = Limits::within(Duration::from_secs(30), 1 << 20, MEMORY_M
 /// What is encoded to know an encoder by: three tiny frames, or a moment of sound; the output is a hash per packet.
 ///
 /// `ffmpeg -version` hides which x264 it was built with, and the same FFmpeg with another x264 gives other bytes.
-const FRAMES: &str = "-nostdin -hide_banner -loglevel error -f lavfi -i testsrc2=size=64x64:rate=25 -frames:v 3 -pix_fmt yuv420p -threads 1";
+const FRAMES: &str =
+    "-nostdin -hide_banner -loglevel error -f lavfi -i testsrc2=size=64x64:rate=25 -frames:v 3 -pix_fmt yuv420p -threads 1";
 const SOUND: &str = "-nostdin -hide_banner -loglevel error -f lavfi -i sine=sample_rate=48000 -t 0.12";
 const HASHES: &str = "-fflags +bitexact -flags +bitexact -f framehash pipe:1";
 

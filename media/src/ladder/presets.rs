@@ -45,7 +45,13 @@ const PRESETS: [Preset; 4] = [
         encoder_preset: DEFAULT_PRESET,
         audio_bitrate_bps: DEFAULT_AUDIO_BITRATE_BPS,
     },
-    Preset { name: "preview", purpose: "a look at it, soon", heights: &[360], encoder_preset: "ultrafast", audio_bitrate_bps: 96_000 },
+    Preset {
+        name: "preview",
+        purpose: "a look at it, soon",
+        heights: &[360],
+        encoder_preset: "ultrafast",
+        audio_bitrate_bps: 96_000,
+    },
 ];
 
 impl Preset {

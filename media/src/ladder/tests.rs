@@ -177,7 +177,8 @@ fn what_an_encoder_does_not_take_drops_out() {
 fn sound_is_stereo_or_mono_at_a_rate_that_plays_everywhere_and_surround_beside_it() {
     let audio = |ladder: &str, sample_rate, channels| {
         let (language, title, role, default) = (None, None, None, false);
-        let track = AudioTrack { stream: 1, codec: "aac".into(), sample_rate, channels, discrete: false, language, title, role, default };
+        let track =
+            AudioTrack { stream: 1, codec: "aac".into(), sample_rate, channels, discrete: false, language, title, role, default };
         let renditions = Ladder::parse(ladder).unwrap().audio(&track, 3);
         let told = |r: AudioRendition| (r.name, r.sample_rate, r.channels, r.bitrate_bps / 1000);
         renditions.into_iter().map(told).collect::<Vec<_>>()

@@ -33,7 +33,8 @@ const USUAL_CHANNELS: [u16; 10] = [1, 2, 3, 4, 5, 6, 7, 8, 16, 24];
 
 /// Arguments of ffprobe for a local file.
 pub(super) fn args(path: &Path, demuxer: Option<&str>) -> Vec<OsString> {
-    let mut args: Vec<OsString> = ["-v", "error", "-of", "json", "-show_streams", "-show_format", "-show_programs"].map(OsString::from).into();
+    let mut args: Vec<OsString> =
+        ["-v", "error", "-of", "json", "-show_streams", "-show_format", "-show_programs"].map(OsString::from).into();
     // Local files only, whatever a playlist or a reference inside the file says.
     args.extend(["-protocol_whitelist", "file,pipe"].map(OsString::from));
     match demuxer {
@@ -339,7 +340,8 @@ mod tests {
     fn mirrors_are_told_from_turns() {
         let shown = |[a, b, c, d]: [i32; 4], rotation: i32| {
             let matrix = format!("\\n00000000: {a} {b} 0\\n00000001: {c} {d} 0\\n00000002: 0 0 1073741824\\n");
-            let side = format!(r#""pix_fmt": "yuv420p", "side_data_list": [{{"displaymatrix": "{matrix}", "rotation": {rotation}}}]"#);
+            let side =
+                format!(r#""pix_fmt": "yuv420p", "side_data_list": [{{"displaymatrix": "{matrix}", "rotation": {rotation}}}]"#);
             let track = picture(&side);
             (track.rotation, track.mirrored)
         };

@@ -38,6 +38,15 @@ pub fn pictures(ladder: &Ladder, clip: &Clip) -> Result<(), Flaw> {
     Ok(())
 }
 
+/// The numbers that the frames of a rendition of the clip's own size carry.
+///
+/// # Errors
+/// Where it cannot be decoded.
+pub fn numbers(rendition: &Rendition) -> Result<Vec<Option<u16>>, Flaw> {
+    let frames = grey_frames(rendition, "null", (WIDTH, HEIGHT))?;
+    Ok(frames.iter().map(|frame| read_number(frame, WIDTH)).collect())
+}
+
 /// Checks that frames beside a join are as much like the source as the others are.
 ///
 /// # Errors

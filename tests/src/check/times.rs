@@ -86,7 +86,8 @@ fn evenly(name: &str, packets: &Packets, first: i64, step: i64) -> Result<(), Fl
 pub fn playlists(ladder: &Ladder, clip: &Clip) -> Result<(), Flaw> {
     let check = Check::Playlists;
     let due = clip.sound.as_ref().map_or(0, |sound| sound.channels_heard().len());
-    let codecs = if ladder.sounds.iter().any(|sound| sound.is_opus) && ladder.sounds.iter().any(|sound| !sound.is_opus) { 2 } else { 1 };
+    let codecs =
+        if ladder.sounds.iter().any(|sound| sound.is_opus) && ladder.sounds.iter().any(|sound| !sound.is_opus) { 2 } else { 1 };
     check.expect(ladder.sounds.len() == due * codecs, || format!("{} sound renditions instead of {due}", ladder.sounds.len()))?;
     let mut all_starts: Option<Vec<f64>> = None;
     for rendition in &ladder.videos {
@@ -103,7 +104,8 @@ pub fn playlists(ladder: &Ladder, clip: &Clip) -> Result<(), Flaw> {
         let frame = if rendition.is_opus { OPUS_FRAME } else { AAC_FRAME };
         let frame_s = frame as f64 / f64::from(rendition.packets.timescale);
         let rate = rendition.packets.timescale;
-        let [end_s, filled_s] = [clip.samples(rate), clip.samples_with_filling(rate)].map(|samples| samples as f64 / f64::from(rate));
+        let [end_s, filled_s] =
+            [clip.samples(rate), clip.samples_with_filling(rate)].map(|samples| samples as f64 / f64::from(rate));
         // Its own last frame is filled up too, and Matroska's milliseconds may need one more.
         let starts = starts(rendition, end_s, filled_s - end_s + 2.0 * frame_s)?;
         // A last media segment of pictures that is shorter than a frame of sound may have none beside it.

@@ -23,7 +23,10 @@ pub(crate) const NAME: &str = "ladder";
     description = "The lines of a preset or a short form as a list of structs (codec, height, max_bitrate_bps, crf, preset), the highest first, and then those of sound, which have no height: to read with `unnest`, or to edit and hand to `transcode`. What is NULL follows from the source.",
     syntax_example = "ladder(name)",
     sql_example = "```sql\nSELECT unnest(ladder('web'));\n```",
-    argument(name = "name", description = "A preset such as `'web'`, or the short form such as `'1080p-av1,720p:2800k,480p,aac,opus:96k'`.")
+    argument(
+        name = "name",
+        description = "A preset such as `'web'`, or the short form such as `'1080p-av1,720p:2800k,480p,aac,opus:96k'`."
+    )
 )]
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Ladder {

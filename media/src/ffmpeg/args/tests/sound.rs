@@ -21,7 +21,10 @@ fn encode_beside(path: &Path, demuxer: &str, stream: u32, origin_ms: i64, frames
     let grid = Grid { rate: rational(25, 1), source_timebase: rational(1, 1000), origin: origin_ms, frames };
     let output = path.with_extension(format!("{origin_ms}.out.mp4"));
     let outputs = [(rendition.clone(), output)];
-    run("ffmpeg", encode_audio(&AudioEncode { input: path, demuxer, stream, discrete_channels: None, grid: &grid, outputs: &outputs }));
+    run(
+        "ffmpeg",
+        encode_audio(&AudioEncode { input: path, demuxer, stream, discrete_channels: None, grid: &grid, outputs: &outputs }),
+    );
     let [(_, output)] = outputs;
     output
 }
