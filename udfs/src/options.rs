@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn what_cannot_be_set_is_said() {
         let mut options = SpoolOptions::default();
-        assert!(options.set("thraeds", "2").unwrap_err().to_string().contains("there are spool.threads, spool.strict"));
+        assert!(options.set("speed", "2").unwrap_err().to_string().contains("there are spool.threads, spool.strict"));
         assert!(options.set("threads", "two").unwrap_err().to_string().contains("whole number"));
         assert!(options.set("strict", "maybe").unwrap_err().to_string().contains("true or false"));
     }
