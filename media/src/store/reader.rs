@@ -192,6 +192,10 @@ impl SourceReader {
                     let Some(chunk) = next.map_err(|e| self.location.remote(&e))? else { break };
                     self.count(chunk.len() as u64);
                     let length = chunk.len() as u64;
+                    // A server that sends more than it announced must not fill the disk.
+                    if at + length > self.source.bytes {
+                        return Err(self.changed());
+                    }
                     write(at, chunk).await?;
                     at += length;
                 }
