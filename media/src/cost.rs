@@ -64,7 +64,7 @@ const EFFORTS: [(VideoCodec, [f64; ENCODER_PRESETS.len()]); 4] = [
 ];
 
 /// How many times what x264's `veryfast` takes for as many pixels.
-fn effort(rendition: &VideoRendition) -> f64 {
+pub(crate) fn effort(rendition: &VideoRendition) -> f64 {
     let preset = ENCODER_PRESETS.iter().position(|preset| *preset == rendition.preset).unwrap_or(0);
     EFFORTS.iter().find(|(codec, _)| *codec == rendition.codec).map_or(1.0, |(_, efforts)| efforts[preset])
 }

@@ -333,6 +333,14 @@ pub enum Error {
         /// Frames per second.
         fps: Rational,
     },
+    /// No level holds its rate.
+    #[error("a peak rate of {max_bitrate_bps} bits per second is more than {codec} can hold: ask for less, such as 720p:2800k")]
+    TooFast {
+        /// The codec.
+        codec: VideoCodec,
+        /// The rate.
+        max_bitrate_bps: u32,
+    },
     /// Its encoder does not take it.
     #[error("{width}x{height} is too small for {codec}, which takes {least}x{least} and more: ask for h264 or vp9 beside it")]
     TooSmall {

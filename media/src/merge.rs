@@ -22,7 +22,7 @@ pub struct HlsLadder {
     /// How much longer its file says that the title is, in milliseconds.
     #[serde(default)]
     pub lost_ms: i64,
-    /// Frames of the source that were decoded with errors, or not at all.
+    /// Frames of the source that were decoded with errors, or not at all: what is decoded for two rows counts twice.
     #[serde(default)]
     pub damaged_frames: u64,
     /// Video renditions in the ladder's order, then audio renditions in track order.
@@ -182,7 +182,7 @@ fn covers(title: &Segment, video: &[&Part]) -> Result<(), Error> {
 /// Joins what the parts give for each rung; every part must give the same rungs with the same decoder configuration.
 fn join(title: &Segment, parts: &[&Part]) -> Result<Vec<Rendition>, Error> {
     let Some(first) = parts.first() else { return Ok(Vec::new()) };
-    let mut joined: Vec<Rendition> = first.renditions.iter().map(|r| empty(first.segment.track, title.timebase, r)).collect();
+    let mut joined: Vec<Rendition> = first.renditions.iter().map(|r| empty(&first.segment, title.timebase, r)).collect();
     for part in parts {
         if part.renditions.len() != joined.len() {
             return Err(Error::Rungs { source_uri: title.source.clone(), index: part.segment.index });
@@ -194,7 +194,11 @@ fn join(title: &Segment, parts: &[&Part]) -> Result<Vec<Rendition>, Error> {
     Ok(joined)
 }
 
-fn empty(track: SegmentTrack, timebase: Rational, piece: &PartRendition) -> Rendition {
+fn empty(segment: &Segment, timebase: Rational, piece: &PartRendition) -> Rendition {
+    let track = segment.track;
+    // Parts of other versions may tell no more than that it is sound.
+    let unlabelled = || Label { track: segment.index, language: None, title: None, role: None, default: false };
+    let label = piece.label.clone().or_else(|| (track == SegmentTrack::Audio).then(unlabelled));
     Rendition {
         track,
         name: piece.name.clone(),
@@ -205,7 +209,7 @@ fn empty(track: SegmentTrack, timebase: Rational, piece: &PartRendition) -> Rend
         max_bitrate_bps: piece.max_bitrate_bps,
         frame_rate: (track == SegmentTrack::Video).then(|| timebase.inverse()),
         channels: piece.channels,
-        label: piece.label.clone(),
+        label,
         init: piece.init.clone(),
         init_bytes: piece.init_bytes,
         media_segments: Vec::new(),

@@ -303,17 +303,20 @@ fn groups(audios: &[AudioEntry]) -> Result<Vec<Group<'_>>, Error> {
 
 impl Group<'_> {
     fn write(&self, text: &mut String) -> Result<(), Error> {
-        let mut languages = Vec::new();
+        let language_of = |audio: &AudioEntry| audio.language.clone().filter(|language| is_language(language));
+        // The default may be chosen by itself wherever it stands.
+        let mut languages: Vec<_> =
+            self.members.iter().filter(|audio| audio.default).map(|audio| (language_of(audio), audio.role)).collect();
         for audio in &self.members {
             let mut tag = format!("#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"{}\"", quoted("audio group", self.id)?);
             append(&mut tag, format_args!(",NAME=\"{}\"", quoted("rendition name", &audio.track.name)?));
-            let language = audio.language.as_deref().filter(|language| is_language(language));
-            if let Some(language) = language {
+            let language = language_of(audio);
+            if let Some(language) = &language {
                 append(&mut tag, format_args!(",LANGUAGE=\"{language}\""));
             }
             // What may be chosen by itself must differ from all others that may, in language or in whom it is for; a commentary is for
             // nobody who did not ask.
-            let is_new = language.is_some() && !languages.contains(&(language, audio.role));
+            let is_new = language.is_some() && !languages.contains(&(language.clone(), audio.role));
             let auto = audio.default || (is_new && audio.role != Some(Role::Commentary));
             languages.push((language, audio.role));
             let yes = |condition| if condition { "YES" } else { "NO" };

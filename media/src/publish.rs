@@ -233,7 +233,8 @@ pub(crate) fn multivariant(ladder: &HlsLadder, tracks: &[RenditionTrack]) -> Res
     let sounds: Vec<Sound<'_>> = pairs().filter_map(|(rendition, track)| Sound::of(rendition, track)).collect();
     let mut labels: Vec<&Label> = sounds.iter().map(|sound| sound.label).collect();
     labels.dedup_by_key(|label| label.track);
-    let default = labels.iter().find(|label| label.default).or(labels.first()).map(|label| label.track);
+    let of_pictures = || labels.iter().find(|label| label.role.is_none());
+    let default = labels.iter().find(|label| label.default).or_else(of_pictures).or(labels.first()).map(|label| label.track);
     let names = names(&labels);
     let mut groups: Vec<&str> = Vec::new();
     for sound in &sounds {

@@ -109,9 +109,9 @@ impl Title {
 
     /// How much longer its file says that the title is, in milliseconds.
     pub fn lost_ms(&self) -> i64 {
-        let sound = || self.probe.audio.first().and_then(|audio| self.index.tracks.get(audio.stream as usize));
-        let clock = self.video_track().or_else(sound);
-        let announced = clock.map_or(0, |track| track.timebase.to_ms(track.lost_ticks));
+        let streams = self.probe.video.iter().map(|video| video.stream).chain(self.probe.audio.iter().map(|audio| audio.stream));
+        let tracks = streams.filter_map(|stream| self.index.tracks.get(stream as usize));
+        let announced = tracks.map(|track| track.timebase.to_ms(track.lost_ticks)).max().unwrap_or(0);
         announced.max(self.cut_off_ms)
     }
 
@@ -168,8 +168,14 @@ impl Titles {
 /// # Errors
 /// Where it is missing, not readable, or not a video.
 pub async fn open(machine: &Machine, uri: &str, deinterlace: Deinterlace) -> Result<Arc<Title>> {
-    let reader = machine.stores.locate(uri)?.open().await?;
-    open_reader(machine, reader, deinterlace).await
+    let location = machine.stores.locate(uri)?;
+    let title = open_reader(machine, location.open().await?, Deinterlace::Frame).await?;
+    // What is not interlaced is the same in both ways, and opened once.
+    let interlaced = title.probe.video.as_ref().is_some_and(|video| video.interlaced);
+    if deinterlace == Deinterlace::Frame || !interlaced {
+        return Ok(title);
+    }
+    open_reader(machine, location.open().await?, deinterlace).await
 }
 
 /// Opens the source of a row: exactly the version that was planned.

@@ -13,7 +13,7 @@ use tracing::info;
 use crate::{
     Error, ErrorKind, Result,
     cmaf::{self, AudioSpec, MediaSegment, VideoSpec},
-    cost::Work,
+    cost::{self, Work},
     ffmpeg::{
         self, Encode, Encoded, Job, Limits, Program,
         args::{self, AudioEncode, VideoEncode},
@@ -304,7 +304,7 @@ async fn encode(
             args: &args,
             scratch,
             input: Some(&input.path),
-            limits: Limits::for_encode(media, peak_bps(missing), &machine.limits),
+            limits: Limits::for_encode(media, peak_bps(missing), effort(missing), &machine.limits),
             cancel: &request.cancel,
             report: true,
         },
@@ -351,6 +351,15 @@ fn peak_bps(missing: &[Missing]) -> u64 {
         Wanted::Audio(rendition, _) => rendition.bitrate_bps,
     };
     missing.iter().map(peak).max().unwrap_or_default().into()
+}
+
+/// How many times as long as x264's `veryfast` the slowest encoder of these takes.
+fn effort(missing: &[Missing]) -> u32 {
+    let effort = |missing: &Missing| match &missing.wanted {
+        Wanted::Video(rendition) => cost::effort(rendition).ceil() as u32,
+        Wanted::Audio(..) => 1,
+    };
+    missing.iter().map(effort).max().unwrap_or(1)
 }
 
 /// What FFmpeg reads for a row.

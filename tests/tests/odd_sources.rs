@@ -90,6 +90,29 @@ fn of_a_file_that_was_cut_off_there_is_what_is_there() {
     }
 }
 
+#[test]
+fn sound_that_was_cut_off_behind_whole_pictures_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let (pictures, sound) = (folder.path().join("pictures.mp4"), folder.path().join("sound.mp4"));
+    let clip = Clip { frames: 250, ..Clip::default() }.make(folder.path(), "clip");
+    let path = |path: &Path| path.to_str().unwrap().to_owned();
+    ffmpeg(["-i", &path(&clip), "-map", "0:v", "-c", "copy", &path(&pictures)]);
+    ffmpeg(["-i", &path(&clip), "-map", "0:a", "-c", "copy", &path(&sound)]);
+    // All pictures lie before all sound.
+    let both = folder.path().join("both.mov");
+    let options = ["-map", "0:v", "-map", "1:a", "-c", "copy", "-max_interleave_delta", "0", "-movflags", "+faststart"];
+    let inputs = ["-i", &path(&pictures), "-itsoffset", "20", "-i", &path(&sound)];
+    ffmpeg(inputs.into_iter().chain(options).chain([path(&both).as_str()]));
+    let whole = fs::read(&both).unwrap();
+    let size = fs::metadata(&sound).unwrap().len() as usize;
+    fs::write(&both, &whole[..whole.len() - size / 2]).unwrap();
+    let ran = transcode(&both, &folder.path().join("ladder"), &[]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(ran.stderr.contains("was cut off"), "{}", ran.stderr);
+    let refused = transcode(&both, &folder.path().join("strict"), &["--strict"]);
+    assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+}
+
 /// Does a flaw speak of a frame behind this one?
 fn beyond(what: &str, frame: u32) -> bool {
     let number = what.split_once("frame ").and_then(|(_, rest)| rest.split(' ').next()?.parse::<u32>().ok());

@@ -7,6 +7,9 @@ use datafusion::{
     error::{DataFusionError, Result},
 };
 
+/// Threads that an encode may have: none would be as many as a machine has, and other bytes on each.
+const THREADS: std::ops::RangeInclusive<u32> = 1..=64;
+
 /// A job's settings, which the session that it is submitted in carries as `spool.*`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpoolOptions {
@@ -45,7 +48,15 @@ impl ExtensionOptions for SpoolOptions {
 
     fn set(&mut self, key: &str, value: &str) -> Result<()> {
         match key {
-            "threads" => self.threads = parsed(key, value)?,
+            "threads" => {
+                let threads = parsed(key, value)?;
+                if !THREADS.contains(&threads) {
+                    let (least, most) = THREADS.into_inner();
+                    let message = format!("spool.threads is {threads}: it must be from {least} to {most}");
+                    return Err(DataFusionError::Configuration(message));
+                }
+                self.threads = threads;
+            }
             "strict" => self.strict = parsed(key, value)?,
             "live" => self.live = parsed(key, value)?,
             _ => {
@@ -105,6 +116,9 @@ mod tests {
         let mut options = SpoolOptions::default();
         assert!(options.set("speed", "2").unwrap_err().to_string().contains("there are spool.threads, spool.strict"));
         assert!(options.set("threads", "two").unwrap_err().to_string().contains("whole number"));
+        assert!(
+            ["0", "65"].iter().all(|threads| options.set("threads", threads).unwrap_err().to_string().contains("from 1 to 64"))
+        );
         assert!(options.set("strict", "maybe").unwrap_err().to_string().contains("true or false"));
     }
 }

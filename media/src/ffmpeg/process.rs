@@ -39,6 +39,8 @@ const DEADLINE_BASE: Duration = Duration::from_secs(300);
 const FILE_BYTES: u64 = 512 << 20;
 /// An encode without a frame for so long is stuck. Long, because it decodes from a keyframe and fills x264's lookahead first.
 const STALL: Duration = Duration::from_secs(180);
+/// The same of encoders that take many times as long.
+const STALL_MAX: Duration = Duration::from_secs(1800);
 
 static ENCODES_STARTED: AtomicU64 = AtomicU64::new(0);
 
@@ -69,13 +71,14 @@ impl Limits {
     }
 
     /// What encoding so much media may take, where the largest rendition has so many bits per second at most.
-    pub fn for_encode(media: Duration, max_bitrate_bps: u64, limits: &limits::Limits) -> Self {
-        let deadline = DEADLINE_BASE.saturating_add(media.saturating_mul(limits.work));
+    pub fn for_encode(media: Duration, max_bitrate_bps: u64, effort: u32, limits: &limits::Limits) -> Self {
+        let deadline = DEADLINE_BASE.saturating_add(media.saturating_mul(limits.work.saturating_mul(effort.max(1))));
+        let stall = STALL.saturating_mul(effort.max(1)).min(STALL_MAX);
         // Twice what its rate and its buffer allow: x264 overshoots where it must.
         let encoded = max_bitrate_bps.saturating_mul(media.as_secs().saturating_add(2)) / 8 * 2;
         let file_bytes = encoded.saturating_add(FILE_BYTES).min(limits.written_bytes);
         // A progress report is 250 bytes, two a second: a month of them.
-        Self { stall: STALL, file_bytes, ..Self::within(deadline, 1 << 30, limits.memory_bytes) }
+        Self { stall, file_bytes, ..Self::within(deadline, 1 << 30, limits.memory_bytes) }
     }
 }
 

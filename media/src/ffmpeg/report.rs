@@ -21,8 +21,12 @@ pub(super) const REPORT_BYTES_MAX: usize = 256 << 20;
 /// The most of a line that is looked at: what is searched for stands at its end, after a path.
 const LINE_BYTES_MAX: u64 = 64 << 10;
 
-/// What ffmpeg.c of versions 4 to 6 says of a frame that was decoded with errors, and of one that was not decoded at all.
-const DAMAGED: [&str; 2] = ["corrupt decoded frame in stream ", "Error while decoding stream #"];
+/// What FFmpeg says of a frame that was decoded with errors, and of one that was not decoded at all: up to version 6.0, and since.
+const DAMAGED: [&str; 4] =
+    ["corrupt decoded frame", "Error while decoding stream #", "Error submitting packet to decoder", "Decoding error: "];
+
+/// How lines begin in which it repeats what a source says of itself: its name and its texts.
+const QUOTES: [&str; 3] = [" ", "Input #", "Output #"];
 
 /// What a run wrote down.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -113,7 +117,8 @@ fn parse(file: File) -> Report {
             Ok(_) => {}
         }
         let text = String::from_utf8_lossy(&line);
-        damaged_frames += u64::from(DAMAGED.iter().any(|words| text.contains(words)));
+        let is_quote = QUOTES.iter().any(|begin| text.starts_with(begin));
+        damaged_frames += u64::from(!is_quote && DAMAGED.iter().any(|words| text.contains(words)));
         hear(&text, &mut encoders);
     }
     Report { encoded: encoders.into_iter().map(|(_, encoded)| encoded).collect(), damaged_frames }
@@ -206,8 +211,10 @@ kb/s:802.29";
     #[test]
     fn damaged_frames_are_counted() {
         let text = "a.mp4: corrupt decoded frame in stream 0\n[h264 @ 0x5] concealing 3 errors\n[x] y a.mp4: corrupt decoded frame in stream 0\n\
-            Error while decoding stream #0:1: Invalid data found when processing input\n";
-        assert_eq!(parsed(text), Report { encoded: Vec::new(), damaged_frames: 3 });
+            Error while decoding stream #0:1: Invalid data found when processing input\n\
+            Input #0, matroska, from 'corrupt decoded frame':\n    title           : corrupt decoded frame in stream 0\n\
+            [vist#0:0/h264 @ 0x7] Error submitting packet to decoder: Invalid data found when processing input\n";
+        assert_eq!(parsed(text), Report { encoded: Vec::new(), damaged_frames: 4 });
     }
 
     #[test]

@@ -118,7 +118,11 @@ fn rendition(rung: &Rung, name: String, (width, height): (u64, u64), fps: Ration
         None => default_rate(codec, width, height, fps).ok_or_else(too_large)?,
     };
     let buffer_bits = max_bitrate_bps.saturating_mul(BUFFER_SECONDS);
-    let level = match level::level(codec, Needs { width, height, fps, max_bitrate_bps, buffer_bits }).ok_or_else(too_large)? {
+    let needs = Needs { width, height, fps, max_bitrate_bps, buffer_bits };
+    // Is it the pictures that no level holds, or the rate?
+    let least = Needs { max_bitrate_bps: 1, buffer_bits: 1, ..needs };
+    let none = || level::level(codec, least).map_or_else(too_large, |_| Error::TooFast { codec, max_bitrate_bps });
+    let level = match level::level(codec, needs).ok_or_else(none)? {
         Level::Told(level) => Some(level),
         Level::OwnChoice => None,
     };

@@ -171,6 +171,8 @@ fn what_an_encoder_does_not_take_drops_out() {
     assert_eq!(error.to_string(), "80x48 is too small for AV1, which takes 64x64 and more: ask for h264 or vp9 beside it");
     let error = Ladder::parse("360p-hevc").unwrap().fit(&video(40_000, 400), &at(25, 1)).unwrap_err();
     assert!(error.to_string().contains("more than HEVC can hold"), "{error}");
+    let error = Ladder::parse("360p-hevc:150M").unwrap().fit(&video(640, 360), &at(25, 1)).unwrap_err();
+    assert!(error.to_string().starts_with("a peak rate of 150000000 bits per second is more than HEVC"), "{error}");
 }
 
 #[test]

@@ -230,7 +230,11 @@ fn audio(stream: &Stream, limits: &Limits) -> Result<Option<AudioTrack>, Error> 
         codec,
         sample_rate,
         channels: stream.channels,
-        discrete: known(&stream.channel_layout).is_none() && !USUAL_CHANNELS.contains(&stream.channels),
+        discrete: match known(&stream.channel_layout) {
+            // Not speakers but parts of a sphere, which FFmpeg mixes to nothing.
+            Some(layout) => layout.starts_with("ambisonic"),
+            None => !USUAL_CHANNELS.contains(&stream.channels),
+        },
         language: tag("language").and_then(is_language),
         title: title.and_then(is_title),
         role: if stream.is("comment") {

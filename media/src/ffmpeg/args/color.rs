@@ -8,6 +8,9 @@ const NOMINAL_PEAK_NITS: u32 = 100;
 /// metadata that not every piece of a source carries, and pieces would differ.
 const TONE_MAP_PEAK: u32 = 10;
 
+/// From this height on, pictures without a tag are taken for BT.709.
+const HD_HEIGHT: u32 = 720;
+
 /// Is the picture coded for high dynamic range (SMPTE ST 2084 or ARIB STD-B67)?
 pub(super) fn is_hdr(source: &VideoTrack) -> bool {
     matches!(source.color.transfer.as_deref(), Some("smpte2084" | "arib-std-b67"))
@@ -23,7 +26,12 @@ fn is_rgb(source: &VideoTrack) -> bool {
 }
 
 /// Does the picture say how far it can be seen through?
+///
+/// Of HDR it does not matter: nobody records it so, and its tone map needs the coded values.
 fn has_alpha(source: &VideoTrack) -> bool {
+    if is_hdr(source) {
+        return false;
+    }
     let name = source.pixel_format.as_str();
     ["yuva", "gbrap", "rgba", "bgra", "argb", "abgr", "ya8", "ya16", "pal8"].iter().any(|prefix| name.starts_with(prefix))
 }
@@ -33,7 +41,14 @@ pub(super) fn flatten(source: &VideoTrack) -> Vec<String> {
     if !has_alpha(source) {
         return Vec::new();
     }
-    ["format=gbrap", "premultiply=inplace=1", "format=gbrp"].map(str::to_owned).into()
+    // What is not tagged is what players take it for: by its size.
+    let matrix = match (&source.color.space, source.height) {
+        (Some(_), _) => "auto",
+        (None, HD_HEIGHT..) => "bt709",
+        (None, _) => "smpte170m",
+    };
+    let to_rgb = format!("scale=in_color_matrix={matrix}:flags=bicubic+accurate_rnd+full_chroma_int+bitexact");
+    [&to_rgb, "format=gbrap", "premultiply=inplace=1", "format=gbrp"].map(str::to_owned).into()
 }
 
 /// Filters from high to standard dynamic range, before any scaling; empty for SDR.
