@@ -1,6 +1,6 @@
 //! What do people upload? The table of made sources that a ladder of each must be exact for.
 
-use crate::clips::{Clip, Coding, Container, Gop, Sound};
+use crate::clips::{Clip, Coding, Gop, Sound};
 
 /// One line of the table.
 #[derive(Debug, Clone)]

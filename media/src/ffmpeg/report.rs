@@ -213,7 +213,7 @@ kb/s:802.29";
         let text = "a.mp4: corrupt decoded frame in stream 0\n[h264 @ 0x5] concealing 3 errors\n[x] y a.mp4: corrupt decoded frame in stream 0\n\
             Error while decoding stream #0:1: Invalid data found when processing input\n\
             Input #0, matroska, from 'corrupt decoded frame':\n    title           : corrupt decoded frame in stream 0\n\
-            [vist#0:0/h264 @ 0x7] Error submitting packet to decoder: Invalid data found when processing input\n";
+            [dec:h264 @ 0x7] Error submitting packet to decoder: Invalid data found when processing input\n";
         assert_eq!(parsed(text), Report { encoded: Vec::new(), damaged_frames: 4 });
     }
 
