@@ -1,5 +1,7 @@
 //! What happens to one row? Its missing rungs are encoded in one FFmpeg run, packaged, stored, and recorded, in this order.
 
+mod package;
+
 use std::{
     path::PathBuf,
     time::{Duration, Instant},
@@ -12,15 +14,14 @@ use tracing::info;
 
 use crate::{
     Error, ErrorKind, Result,
-    cmaf::{self, AudioSpec, MediaSegment, VideoSpec},
+    cmaf::{self, MediaSegment},
     cost::{self, Work},
     ffmpeg::{
         self, Encode, Encoded, Job, Limits, Program,
         args::{self, AudioEncode, VideoEncode},
-        sandbox::open_written,
     },
     index::Container,
-    label::{Label, language},
+    label::Label,
     ladder::{AudioRendition, Ladder, VideoRendition},
     machine::{Event, Machine, What},
     parts::{self, MediaSegmentRef, Output, Part, PartRecord, PartRendition, init_path, media_segment_path},
@@ -31,6 +32,8 @@ use crate::{
     titles::{self, Title, WholeFile},
     window,
 };
+
+use package::{Spec, package, tokio_stream};
 
 /// Part records looked up at a time.
 const LOOK_UPS: usize = 8;
@@ -480,58 +483,4 @@ async fn store(
         encoded: true,
     };
     watch.time(Step::Commit, records::commit(destination, PartRecord { segment: segment.without_secrets(), rendition })).await
-}
-
-/// What the packager has to know of a row.
-enum Spec {
-    Video(VideoSpec),
-    Audio(AudioSpec),
-}
-
-impl Spec {
-    fn of(title: &Title, segment: &Segment, wanted: &Wanted) -> Self {
-        match wanted {
-            Wanted::Video(rendition) => Self::Video(VideoSpec {
-                rate: title.grid.rate,
-                first_frame: segment.first_frame,
-                frames: segment.frames,
-                media_segment_frames: segment.media_segment_frames,
-                reorder_frames: args::reorder_frames(rendition.codec),
-            }),
-            Wanted::Audio(_, label) => Self::Audio(AudioSpec {
-                grid_timebase: segment.timebase,
-                media_segment_frames: segment.media_segment_frames,
-                language: label.language.as_deref().and_then(language::three_letters),
-            }),
-        }
-    }
-}
-
-/// Cuts FFmpeg's output into media segments, and tells how long that took; runs where blocking is fine, and stops when nobody takes them
-/// any more.
-fn package(
-    file: &std::path::Path,
-    spec: &Spec,
-    sink: &mpsc::Sender<MediaSegment>,
-) -> std::result::Result<(cmaf::Init, Duration), cmaf::Error> {
-    let (mut begun, mut took) = (Instant::now(), Duration::ZERO);
-    let input = std::io::BufReader::new(open_written(file).map_err(cmaf::Error::Read)?);
-    let mut packager = match spec {
-        Spec::Video(spec) => cmaf::Packager::video(input, spec)?,
-        Spec::Audio(spec) => cmaf::Packager::audio(input, spec)?,
-    };
-    for media_segment in packager.by_ref() {
-        took += begun.elapsed();
-        // Nobody takes them any more: an upload failed, and its error is what is told.
-        if sink.blocking_send(media_segment?).is_err() {
-            break;
-        }
-        begun = Instant::now();
-    }
-    Ok((packager.init().clone(), took + begun.elapsed()))
-}
-
-/// A channel as a stream.
-fn tokio_stream<T>(receiver: mpsc::Receiver<T>) -> impl futures::Stream<Item = T> {
-    futures::stream::unfold(receiver, |mut receiver| async move { receiver.recv().await.map(|item| (item, receiver)) })
 }
