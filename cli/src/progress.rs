@@ -101,6 +101,8 @@ impl Board {
         }
         let segment = &event.segment;
         let done_ms = match &event.what {
+            // Of what is shown here the rows are known.
+            What::Planned => return,
             What::Started { .. } => 0,
             What::Advanced { done_ms } => *done_ms,
             What::Finished { encoded, reused, .. } => {
@@ -231,6 +233,7 @@ fn print_json(event: &Event) {
     #[derive(Serialize)]
     #[serde(rename_all = "snake_case", tag = "event")]
     enum Happened<'a> {
+        Planned,
         Started { rungs: &'a [String] },
         Advanced { done_ms: i64, duration_ms: i64 },
         Finished { encoded: usize, reused: usize },
@@ -246,6 +249,7 @@ fn print_json(event: &Event) {
     }
     let Segment { source, track, index, duration_ms, .. } = &event.segment;
     let happened = match &event.what {
+        What::Planned => Happened::Planned,
         What::Started { rungs } => Happened::Started { rungs },
         What::Advanced { done_ms } => Happened::Advanced { done_ms: *done_ms, duration_ms: *duration_ms },
         What::Finished { encoded, reused, .. } => Happened::Finished { encoded: *encoded, reused: *reused },

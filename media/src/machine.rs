@@ -80,6 +80,8 @@ pub struct Event {
 /// What happened to a row.
 #[derive(Debug, Clone, PartialEq)]
 pub enum What {
+    /// It is known, and nobody has begun it.
+    Planned,
     /// FFmpeg starts on it.
     Started {
         /// Rungs that are encoded; the others are there already.

@@ -29,18 +29,18 @@ use futures::{
 use object_store::{UpdateVersion, path::PathPart};
 use url::Url;
 
+use self::{
+    address::{file_uri, key_uri},
+    clients::Client,
+    remote::{Payload, open_payload},
+};
 pub use self::{
-    address::shown,
+    address::{shown, shown_in},
     clients::Stores,
     content::Content,
     error::{AddressProblem, Denial, Error},
     reader::{Source, SourceReader, bytes_read},
     wire::Answer,
-};
-use self::{
-    address::{file_uri, key_uri},
-    clients::Client,
-    remote::{Payload, open_payload},
 };
 
 /// Largest object that [`Location::read`] takes into memory: records and playlists have some kilobytes, of a day's video some megabytes.

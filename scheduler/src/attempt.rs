@@ -174,7 +174,7 @@ impl Attempt<'_> {
         match &event.what {
             What::Started { .. } => standing.started = Some(Instant::now()),
             What::Advanced { done_ms } => standing.done_ms = *done_ms,
-            What::Finished { .. } | What::Again { .. } => {}
+            What::Planned | What::Finished { .. } | What::Again { .. } => {}
         }
         drop(standing);
         let last = matches!(event.what, What::Finished { .. });

@@ -13,6 +13,7 @@ mod turnstile;
 
 mod explain;
 mod gate;
+mod jobs;
 mod live;
 mod members;
 mod membership;

@@ -12,7 +12,11 @@ use datafusion::{
     physical_plan::ExecutionPlanProperties,
     prelude::{SQLOptions, SessionContext},
 };
-use spool_media::{ErrorKind, machine::Event, segments::Segment};
+use spool_media::{
+    ErrorKind,
+    machine::{Event, What},
+    segments::Segment,
+};
 use spool_udfs::options::SpoolOptions;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -224,6 +228,9 @@ impl Scheduler {
             self.machine.learn(&event);
             tell(event);
         };
+        for segment in segments.iter().flatten() {
+            tell(Event { job: String::new(), segment: segment.clone(), what: What::Planned });
+        }
         let schema = Arc::new(encode.schema().as_arrow().clone());
         let options = session.state().config().options().extensions.get::<SpoolOptions>().cloned().unwrap_or_default();
         if options.live {

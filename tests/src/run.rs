@@ -193,6 +193,16 @@ impl Spool {
         ran
     }
 
+    /// Starts what runs for long: what it logs is added to a file.
+    ///
+    /// # Panics
+    /// Where it cannot be started.
+    pub fn start_logged(mut self, log: &Path) -> Running {
+        let log = std::fs::File::options().create(true).append(true).open(log).unwrap();
+        let child = self.command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        Running { child, scratch: self.scratch, started: Instant::now() }
+    }
+
     /// Starts it; the scratch folder lives as long as what is returned.
     ///
     /// # Panics

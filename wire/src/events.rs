@@ -2,7 +2,7 @@
 
 use spool_media::machine::{Event, What};
 
-use crate::v1::{Advanced, Again, Finished, RowEvent, Started, row_event};
+use crate::v1::{Advanced, Again, Finished, Planned, RowEvent, Started, row_event};
 
 /// An event that makes no sense: whoever sent it is of another version.
 #[derive(Debug)]
@@ -11,6 +11,7 @@ pub struct BadEvent;
 impl From<&Event> for RowEvent {
     fn from(event: &Event) -> Self {
         let what = match &event.what {
+            What::Planned => row_event::What::Planned(Planned {}),
             What::Started { rungs } => row_event::What::Started(Started { rungs: rungs.clone() }),
             What::Advanced { done_ms } => row_event::What::Advanced(Advanced { done_ms: *done_ms }),
             What::Finished { encoded, reused, timing } => row_event::What::Finished(Finished {
@@ -32,6 +33,7 @@ impl TryFrom<RowEvent> for Event {
     fn try_from(event: RowEvent) -> Result<Self, BadEvent> {
         let count = |n: u64| usize::try_from(n).map_err(|_| BadEvent);
         let what = match event.what.ok_or(BadEvent)? {
+            row_event::What::Planned(Planned {}) => What::Planned,
             row_event::What::Started(Started { rungs }) => What::Started { rungs },
             row_event::What::Advanced(Advanced { done_ms }) => What::Advanced { done_ms },
             row_event::What::Finished(Finished { encoded, reused, timing }) => What::Finished {

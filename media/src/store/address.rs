@@ -112,6 +112,16 @@ pub fn shown(uri: &str) -> String {
     format!("{scheme}://{host}{path}")
 }
 
+/// A text, such as a statement, as it may be shown: URIs wherever they stand in it without their secrets.
+pub fn shown_in(text: &str) -> String {
+    let ends = |c: char| c.is_whitespace() || "'\"`$();,".contains(c);
+    let pieces = text.split_inclusive(ends).map(|piece| {
+        let (word, end) = piece.strip_suffix(ends).map_or((piece, ""), |word| (word, &piece[word.len()..]));
+        if word.contains("://") { format!("{}{end}", shown(word)) } else { piece.to_owned() }
+    });
+    pieces.collect()
+}
+
 /// The scheme in lower case, and what follows `://`; nothing for a plain path.
 fn split_scheme(uri: &str) -> Option<(String, &str)> {
     let (scheme, rest) = uri.split_once("://")?;
@@ -170,6 +180,15 @@ mod tests {
         assert!(error.contains("ftp://") && error.contains("s3://") && !error.contains("hunter2"), "{error}");
         assert_eq!(shown("https://u:p@host/a.mp4?X-Amz-Signature=abc#t"), "https://host/a.mp4");
         assert_eq!(shown("https://host?sig=abc"), "https://host");
+    }
+
+    #[test]
+    fn a_secret_in_a_statement_is_shown_to_nobody() {
+        let shown = shown_in("SELECT * FROM segments('https://host/talk.mp4?X-Amz-Signature=secret', 30) WHERE track = 'video'");
+        assert!(!shown.contains("secret") && shown.contains("https://host/talk.mp4"), "{shown}");
+        assert!(shown.starts_with("SELECT * FROM segments('") && shown.ends_with(", 30) WHERE track = 'video'"), "{shown}");
+        let commented = shown_in("-- what's new\nSELECT * FROM segments($$https://host/talk.mp4?X-Amz-Signature=secret$$)");
+        assert!(!commented.contains("secret") && commented.contains("what's new\nSELECT"), "{commented}");
     }
 
     proptest! {

@@ -1,0 +1,36 @@
+//! What does a dispatcher need of whatever encodes? A statement run to its end, and word of its rows.
+
+use async_trait::async_trait;
+use serde_json::Value;
+use spool_media::{ErrorKind, machine::Event};
+use tokio_util::sync::CancellationToken;
+
+use crate::Request;
+
+/// What runs jobs. Running one twice, also at once, must change nothing: a dispatcher that lost its job may not know it yet.
+#[async_trait]
+pub trait Cluster: Send + Sync + 'static {
+    /// Runs what a request asks for; `tell` hears of every row first that it is planned, and then what happens to it. Returns what
+    /// publishing returned, or the rows of a statement that publishes nothing.
+    ///
+    /// # Errors
+    /// What went wrong, once `cancel` fires or nothing more can be done.
+    async fn run(
+        &self,
+        request: &Request,
+        cancel: &CancellationToken,
+        tell: &(dyn Fn(Event) + Send + Sync),
+    ) -> Result<Value, Failure>;
+}
+
+/// Why a job was not done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// What it means.
+    pub kind: ErrorKind,
+    /// What happened, and what to do.
+    pub message: String,
+    /// Is it worth another try?
+    pub passes: bool,
+}

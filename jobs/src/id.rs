@@ -1,0 +1,45 @@
+//! How are jobs and videos called? By a word for what they are, and a number that grows with time.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The name of a job or a video, such as `job_01936b2f9c7e7d3aa5c1e2f4b6d8a0c2`. Newer ones sort behind older ones.
+///
+/// Source: RFC 9562, UUID version 7.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Id(String);
+
+impl Id {
+    /// A new job's.
+    pub fn job() -> Self {
+        Self::new("job")
+    }
+
+    /// A new video's.
+    pub fn video() -> Self {
+        Self::new("video")
+    }
+
+    /// One that came from elsewhere; whether there is such a thing is the store's to say.
+    pub fn from_text(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn new(of: &str) -> Self {
+        Self(format!("{of}_{}", Uuid::now_v7().simple()))
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

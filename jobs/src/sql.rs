@@ -1,0 +1,239 @@
+//! The store in SQLite, for one machine, or in PostgreSQL, for many: the same statements in both.
+
+mod claims;
+mod jobs;
+mod read;
+
+use std::{path::Path, time::Duration};
+
+use async_trait::async_trait;
+use sqlx::{Any, AnyConnection, AnyPool, Transaction, any::AnyPoolOptions, migrate::Migrator, pool::PoolOptions};
+use tokio::time::timeout;
+
+use crate::{
+    Attempt, Claim, Created, Ending, Error, Event, Filter, Id, Job, NewJob, Page, Report, Result, Row, Standing, Store, Video,
+};
+
+static MIGRATIONS: Migrator = sqlx::migrate!();
+
+/// Connections of a process: what it does at a time is short.
+const CONNECTIONS: u32 = 16;
+
+/// How long a call may take in all, and a connection may be waited for.
+const CALL_DEADLINE: Duration = Duration::from_secs(20);
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A store in a database that speaks SQL.
+#[derive(Debug, Clone)]
+pub struct SqlStore {
+    /// SQLite has one writer at a time: here they queue, where they would otherwise poll for their turn.
+    writer: AnyPool,
+    reader: AnyPool,
+    dialect: Dialect,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dialect {
+    Sqlite,
+    Postgres,
+}
+
+impl Dialect {
+    /// The statements that a new connection begins with.
+    fn begin(self) -> &'static [&'static str] {
+        match self {
+            // FULL: what was acknowledged is on the disk, also where the machine loses power.
+            Self::Sqlite => &[
+                "PRAGMA busy_timeout = 10000",
+                "PRAGMA journal_mode = WAL",
+                "PRAGMA synchronous = FULL",
+                "PRAGMA foreign_keys = ON",
+            ],
+            Self::Postgres => &[
+                "SET lock_timeout = '10s'",
+                "SET statement_timeout = '15s'",
+                // A process that froze holds no lock for longer.
+                "SET idle_in_transaction_session_timeout = '15s'",
+            ],
+        }
+    }
+}
+
+impl SqlStore {
+    /// Opens a database and brings its tables to this version: `postgres://…`, `sqlite:PATH`, or a path, which is made if it is not
+    /// there.
+    ///
+    /// # Errors
+    /// [`Error::Open`] where it cannot be used, with what to do.
+    pub async fn open(url: &str) -> Result<Self> {
+        sqlx::any::install_default_drivers();
+        let fault = |message: String| Error::Open { url: shown(url), message };
+        let failed = |error: sqlx::Error| fault(error.to_string());
+        let (dialect, url) = if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            (Dialect::Postgres, url.to_owned())
+        } else {
+            let path = url.strip_prefix("sqlite:").unwrap_or(url);
+            let path = path.strip_prefix("//").unwrap_or(path);
+            if path.contains("://") || path.is_empty() {
+                return Err(fault("name a file, or postgres://USER@HOST/DATABASE".to_owned()));
+            }
+            if let Some(folder) = Path::new(path).parent().filter(|folder| !folder.as_os_str().is_empty()) {
+                std::fs::create_dir_all(folder).map_err(|e| fault(format!("its folder cannot be made: {e}")))?;
+            }
+            (Dialect::Sqlite, format!("sqlite:{}?mode=rwc", path.replace('%', "%25").replace('?', "%3f").replace('#', "%23")))
+        };
+        let writers = if dialect == Dialect::Sqlite { 1 } else { CONNECTIONS };
+        let writer = pool(dialect, writers).connect(&url).await.map_err(failed)?;
+        let migrated = MIGRATIONS.run(&writer).await;
+        // Two that start at once may meet here; by now one of them is done.
+        let migrated = match migrated {
+            Ok(()) => Ok(()),
+            Err(_) => MIGRATIONS.run(&writer).await,
+        };
+        migrated.map_err(|e| fault(format!("its tables are not those of this version of Spool: {e}")))?;
+        let reader = match dialect {
+            Dialect::Sqlite => pool(dialect, CONNECTIONS).connect(&url).await.map_err(failed)?,
+            Dialect::Postgres => writer.clone(),
+        };
+        Ok(Self { writer, reader, dialect })
+    }
+
+    /// Closes its connections, once what they do is done.
+    pub async fn close(&self) {
+        self.reader.close().await;
+        self.writer.close().await;
+    }
+
+    /// Begins a change.
+    async fn change(&self) -> Result<Change> {
+        let mut transaction = match self.dialect {
+            // One that begins by reading may find that it must not write any more, and then at once.
+            Dialect::Sqlite => self.writer.begin_with("BEGIN IMMEDIATE").await?,
+            Dialect::Postgres => self.writer.begin().await?,
+        };
+        let now_ms = self.now(&mut transaction).await?;
+        Ok(Change { transaction, now_ms })
+    }
+
+    /// The time by the database's clock, in milliseconds since 1970.
+    async fn now(&self, connection: &mut AnyConnection) -> Result<i64> {
+        let now = match self.dialect {
+            Dialect::Sqlite => "SELECT CAST(unixepoch('subsec') * 1000 AS BIGINT)",
+            Dialect::Postgres => "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
+        };
+        Ok(sqlx::query_scalar(now).fetch_one(connection).await?)
+    }
+}
+
+/// A change that is made whole or not at all.
+struct Change {
+    transaction: Transaction<'static, Any>,
+    /// When it began, by the database's clock.
+    now_ms: i64,
+}
+
+impl Change {
+    fn connection(&mut self) -> &mut AnyConnection {
+        &mut self.transaction
+    }
+
+    async fn keep(self) -> Result<()> {
+        Ok(self.transaction.commit().await?)
+    }
+}
+
+fn pool(dialect: Dialect, connections: u32) -> AnyPoolOptions {
+    PoolOptions::new().max_connections(connections).acquire_timeout(CONNECT_DEADLINE).after_connect(move |connection, _| {
+        Box::pin(async move {
+            for statement in dialect.begin() {
+                sqlx::query(*statement).execute(&mut *connection).await?;
+            }
+            Ok(())
+        })
+    })
+}
+
+/// An address without its password.
+fn shown(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    match rest.rsplit_once('@') {
+        Some((who, place)) => format!("{scheme}://{}@{place}", who.split(':').next().unwrap_or_default()),
+        None => url.to_owned(),
+    }
+}
+
+/// The same within a deadline: a database that is away must not keep anybody waiting.
+async fn within<T>(call: impl Future<Output = Result<T>>) -> Result<T> {
+    timeout(CALL_DEADLINE, call).await.unwrap_or(Err(Error::Database { source: sqlx::Error::PoolTimedOut }))
+}
+
+#[async_trait]
+impl Store for SqlStore {
+    async fn create(&self, new: &NewJob) -> Result<Created> {
+        within(jobs::create(self, new)).await
+    }
+
+    async fn job(&self, tenant: &str, id: &Id) -> Result<Job> {
+        within(read::job(self, tenant, id)).await
+    }
+
+    async fn jobs(&self, tenant: &str, filter: &Filter, behind: Option<&Id>, limit: u32) -> Result<Page<Job>> {
+        within(read::jobs(self, tenant, filter, behind, limit)).await
+    }
+
+    async fn video(&self, tenant: &str, id: &Id) -> Result<Video> {
+        within(read::video(self, tenant, id)).await
+    }
+
+    async fn videos(&self, tenant: &str, behind: Option<&Id>, limit: u32) -> Result<Page<Video>> {
+        within(read::videos(self, tenant, behind, limit)).await
+    }
+
+    async fn cancel(&self, tenant: &str, id: &Id) -> Result<Job> {
+        within(jobs::cancel(self, tenant, id)).await
+    }
+
+    async fn retry(&self, tenant: &str, id: &Id) -> Result<Job> {
+        within(jobs::retry(self, tenant, id)).await
+    }
+
+    async fn rows(&self, tenant: &str, id: &Id, from: i64, limit: u32) -> Result<Vec<Row>> {
+        within(read::rows(self, tenant, id, from, limit)).await
+    }
+
+    async fn attempts(&self, tenant: &str, id: &Id, limit: u32) -> Result<Vec<Attempt>> {
+        within(read::attempts(self, tenant, id, limit)).await
+    }
+
+    async fn events(&self, tenant: &str, id: &Id, behind: i64, limit: u32) -> Result<Vec<Event>> {
+        within(read::events(self, tenant, id, behind, limit)).await
+    }
+
+    async fn claim(&self, dispatcher: &str, lease: Duration) -> Result<Option<Claim>> {
+        within(claims::claim(self, dispatcher, lease)).await
+    }
+
+    async fn standing(&self, claim: &Claim) -> Result<Standing> {
+        within(claims::standing(self, claim)).await
+    }
+
+    async fn report(&self, claim: &Claim, lease: Duration, report: &Report) -> Result<Standing> {
+        within(claims::report(self, claim, lease, report)).await
+    }
+
+    async fn end(&self, claim: &Claim, report: &Report, ending: &Ending) -> Result<Job> {
+        within(claims::end(self, claim, report, ending)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_shown_to_nobody() {
+        assert_eq!(shown("postgres://spool:p@ss:word@db/jobs"), "postgres://spool@db/jobs");
+        assert_eq!(shown("postgres://db/jobs"), "postgres://db/jobs");
+        assert_eq!(shown("/var/lib/spool/jobs.db"), "/var/lib/spool/jobs.db");
+    }
+}

@@ -1,0 +1,526 @@
+//! What every store promises, tried on each: SQLite, and a real PostgreSQL.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use serde_json::json;
+use spool_jobs::{
+    Attempt, Claim, Ending, Error, Filter, Id, Job, Kind, NewJob, Phase, Progress, Report, Request, Row, RowState, SqlStore, State,
+    Store,
+};
+use spool_media::{ErrorKind, segments::SegmentTrack};
+use spool_tests::postgres::Postgres;
+use tokio::{task::JoinSet, time::Instant};
+
+/// A lease that does not end within a test, and one that does.
+const LONG: Duration = Duration::from_secs(600);
+const SHORT: Duration = Duration::from_millis(300);
+
+/// How long something that has to happen may take.
+const SOON: Duration = Duration::from_secs(30);
+
+/// A store, and what it lives in.
+struct Backend {
+    store: Arc<SqlStore>,
+    url: String,
+    _folder: Option<tempfile::TempDir>,
+    _server: Option<Postgres>,
+}
+
+impl Backend {
+    async fn sqlite() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let url = folder.path().join("a folder/jobs?.db").to_str().unwrap().to_owned();
+        let store = Arc::new(SqlStore::open(&url).await.unwrap());
+        Self { store, url, _folder: Some(folder), _server: None }
+    }
+
+    async fn postgres() -> Self {
+        let server = Postgres::start();
+        let url = server.url();
+        let store = Arc::new(SqlStore::open(&url).await.unwrap());
+        Self { store, url, _folder: None, _server: Some(server) }
+    }
+
+    /// The same store, as another process has it.
+    async fn again(&self) -> Arc<SqlStore> {
+        Arc::new(SqlStore::open(&self.url).await.unwrap())
+    }
+}
+
+/// Runs each law on each backend.
+macro_rules! laws {
+    ($($law:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread")] async fn $law() { super::$law(super::Backend::sqlite().await).await; })*
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread")] async fn $law() { super::$law(super::Backend::postgres().await).await; })*
+        }
+    };
+}
+
+laws!(
+    what_was_made_is_there_for_everybody,
+    a_request_that_is_sent_twice_makes_one_job,
+    a_tenant_reaches_nothing_of_another,
+    lists_go_on_where_they_ended,
+    a_job_is_in_one_hand_until_its_lease_ends,
+    many_hands_never_hold_one_job,
+    progress_never_goes_back_and_events_have_no_gap,
+    each_ending_means_what_it_says,
+    what_is_tried_again_waits_for_its_time,
+    what_is_canceled_stays_canceled,
+    what_failed_can_be_tried_again,
+    a_big_tenant_does_not_starve_a_small_one,
+    a_tenants_urgent_jobs_go_first,
+    a_thousand_rows_are_one_report,
+    a_bad_request_makes_no_job,
+);
+
+fn new(tenant: &str, source: &str) -> NewJob {
+    let request = Request::transcode(format!("s3://uploads/{source}"), format!("s3://media/{source}/"));
+    NewJob { tenant: tenant.to_owned(), request, priority: 0, key: None }
+}
+
+async fn made(store: &SqlStore, tenant: &str, source: &str) -> Job {
+    let created = store.create(&new(tenant, source)).await.unwrap();
+    assert!(!created.existed);
+    created.job
+}
+
+async fn claimed(store: &SqlStore, lease: Duration) -> Claim {
+    store.claim("a", lease).await.unwrap().unwrap_or_else(|| panic!("there is nothing to claim"))
+}
+
+/// Waits until there is something to claim.
+async fn claimed_soon(store: &SqlStore, dispatcher: &str) -> Claim {
+    let started = Instant::now();
+    loop {
+        if let Some(claim) = store.claim(dispatcher, LONG).await.unwrap() {
+            return claim;
+        }
+        assert!(started.elapsed() < SOON, "nothing came to be claimed");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The kinds of a job's events, after it was seen that they are numbered without a gap.
+async fn kinds(store: &SqlStore, job: &Job) -> Vec<Kind> {
+    let events = store.events(&job.tenant, &job.id, 0, 10_000).await.unwrap();
+    let numbers: Vec<i64> = events.iter().map(|event| event.sequence).collect();
+    assert_eq!(numbers, (1..=events.len() as i64).collect::<Vec<_>>());
+    assert!(events.windows(2).all(|pair| pair[0].at_ms <= pair[1].at_ms));
+    assert_eq!(store.job(&job.tenant, &job.id).await.unwrap().events, events.len() as i64);
+    events.into_iter().map(|event| event.kind).collect()
+}
+
+fn lost<T: std::fmt::Debug>(result: Result<T, Error>) -> bool {
+    matches!(result, Err(Error::Lost { .. }))
+}
+
+fn failed() -> Ending {
+    Ending::Failed { kind: ErrorKind::BadInput, message: "no such file".to_owned() }
+}
+
+fn again(after: Duration) -> Ending {
+    Ending::Again { kind: ErrorKind::Transient, message: "the store was away".to_owned(), after }
+}
+
+fn row(number: i64, state: RowState) -> Row {
+    Row {
+        number,
+        track: SegmentTrack::Video,
+        track_index: number,
+        first_frame: number * 250,
+        frames: 250,
+        start_ms: number * 10_000,
+        duration_ms: 10_000,
+        state,
+        done_ms: if state == RowState::Done { 10_000 } else { 0 },
+        attempts: 1,
+        encoded: 3,
+        reused: 0,
+    }
+}
+
+async fn what_was_made_is_there_for_everybody(backend: Backend) {
+    let job = made(&backend.store, "acme", "talk.mp4").await;
+    let other = backend.again().await;
+    assert_eq!(other.job("acme", &job.id).await.unwrap(), job);
+    assert_eq!((job.state, job.phase, job.percent(), job.tries), (State::Pending, Phase::Waiting, 0, 0));
+    let video = other.video("acme", job.video.as_ref().unwrap()).await.unwrap();
+    assert_eq!((video.name.as_str(), video.destination.as_str()), ("talk.mp4", "s3://media/talk.mp4/"));
+    assert!(video.published.is_none() && video.created_ms == job.created_ms);
+    assert_eq!(kinds(&other, &job).await, [Kind::Created]);
+    let sql = NewJob { request: Request::Sql { sql: "SELECT 1".to_owned(), threads: 1 }, ..new("acme", "") };
+    let created = backend.store.create(&sql).await.unwrap().job;
+    assert!(created.video.is_none() && created.request == sql.request);
+    let secret = Request::transcode("https://host/talk.mp4?X-Amz-Signature=secret", "out/");
+    let created = backend.store.create(&NewJob { request: secret.clone(), ..new("acme", "") }).await.unwrap().job;
+    assert_eq!(created.request, secret, "it is needed to read the source");
+    let video = other.video("acme", created.video.as_ref().unwrap()).await.unwrap();
+    assert!(!format!("{video:?}").contains("secret") && video.name == "talk.mp4", "{video:?}");
+}
+
+async fn a_request_that_is_sent_twice_makes_one_job(backend: Backend) {
+    let keyed = NewJob { key: Some("upload-7".to_owned()), ..new("acme", "talk.mp4") };
+    let mut tries = JoinSet::new();
+    for _ in 0..12 {
+        let (store, keyed) = (backend.store.clone(), keyed.clone());
+        tries.spawn(async move { store.create(&keyed).await.unwrap() });
+    }
+    let created = tries.join_all().await;
+    let ids: BTreeSet<&Id> = created.iter().map(|created| &created.job.id).collect();
+    assert_eq!((ids.len(), created.iter().filter(|created| !created.existed).count()), (1, 1));
+    assert_eq!(backend.store.jobs("acme", &Filter::default(), None, 10).await.unwrap().items.len(), 1);
+    assert_eq!(backend.store.videos("acme", None, 10).await.unwrap().items.len(), 1);
+    let other = NewJob { key: keyed.key.clone(), ..new("acme", "other.mp4") };
+    let error = backend.store.create(&other).await.unwrap_err();
+    assert!(matches!(&error, Error::KeyUsed { job, .. } if ids.contains(job)), "{error}");
+    let elsewhere = NewJob { tenant: "globex".to_owned(), ..other };
+    assert!(!backend.store.create(&elsewhere).await.unwrap().existed, "a key is its tenant's");
+}
+
+async fn a_tenant_reaches_nothing_of_another(backend: Backend) {
+    let store = &backend.store;
+    let job = made(store, "acme", "talk.mp4").await;
+    let video = job.video.clone().unwrap();
+    let none = |error: Error| matches!(error, Error::NotFound { .. });
+    assert!(none(store.job("globex", &job.id).await.unwrap_err()));
+    assert!(none(store.video("globex", &video).await.unwrap_err()));
+    assert!(none(store.cancel("globex", &job.id).await.unwrap_err()));
+    assert!(none(store.retry("globex", &job.id).await.unwrap_err()));
+    assert!(none(store.rows("globex", &job.id, 0, 10).await.unwrap_err()));
+    assert!(none(store.attempts("globex", &job.id, 10).await.unwrap_err()));
+    assert!(none(store.events("globex", &job.id, 0, 10).await.unwrap_err()));
+    assert!(store.jobs("globex", &Filter::default(), None, 10).await.unwrap().items.is_empty());
+    assert!(store.videos("globex", None, 10).await.unwrap().items.is_empty());
+    assert_eq!(store.job("acme", &job.id).await.unwrap(), job, "nothing was touched");
+}
+
+async fn lists_go_on_where_they_ended(backend: Backend) {
+    let store = &backend.store;
+    let mut made_ids = Vec::new();
+    for number in 0..7 {
+        made_ids.push(made(store, "acme", &format!("{number}.mp4")).await.id);
+    }
+    made_ids.reverse();
+    let (mut seen, mut behind) = (Vec::new(), None);
+    loop {
+        let page = store.jobs("acme", &Filter::default(), behind.as_ref(), 3).await.unwrap();
+        assert!(page.items.len() <= 3);
+        seen.extend(page.items.into_iter().map(|job| job.id));
+        behind = page.next;
+        if behind.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen, made_ids);
+    store.cancel("acme", &made_ids[2]).await.unwrap();
+    let canceled = Filter { state: Some(State::Canceled), video: None };
+    let page = store.jobs("acme", &canceled, None, 3).await.unwrap();
+    assert!(page.items.len() == 1 && page.items[0].id == made_ids[2] && page.next.is_none());
+    let video = page.items[0].video.clone();
+    let page = store.jobs("acme", &Filter { state: None, video }, None, 3).await.unwrap();
+    assert!(page.items.len() == 1 && page.items[0].id == made_ids[2]);
+}
+
+async fn a_job_is_in_one_hand_until_its_lease_ends(backend: Backend) {
+    let (store, other) = (&backend.store, backend.again().await);
+    let job = made(store, "acme", "talk.mp4").await;
+    let first = claimed(store, SHORT).await;
+    assert_eq!(
+        (&first.job.id, first.job.state, first.job.phase, first.job.tries),
+        (&job.id, State::Processing, Phase::Planning, 1)
+    );
+    let begun = Instant::now();
+    // A report makes the lease as long as it was.
+    while begun.elapsed() < 3 * SHORT {
+        assert!(other.claim("b", SHORT).await.unwrap().is_none());
+        assert!(!store.report(&first, SHORT, &Report::default()).await.unwrap().cancel_requested);
+        tokio::time::sleep(SHORT / 10).await;
+    }
+    let second = claimed_soon(&other, "b").await;
+    assert!(second.fence > first.fence && second.job.id == job.id && second.job.tries == 2);
+    assert_eq!(second.job.started_ms, first.job.started_ms);
+    let before = other.job("acme", &job.id).await.unwrap();
+    let late = Report {
+        progress: Some(Progress { rows: 9, ..Progress::default() }),
+        rows: vec![row(0, RowState::Done)],
+        ..Report::default()
+    };
+    assert!(lost(store.standing(&first).await));
+    assert!(lost(store.report(&first, LONG, &late).await));
+    assert!(lost(store.end(&first, &late, &Ending::Published(json!({}))).await));
+    assert_eq!(other.job("acme", &job.id).await.unwrap(), before, "whoever was late wrote nothing");
+    assert!(other.rows("acme", &job.id, 0, 10).await.unwrap().is_empty());
+    let ended = other.end(&second, &Report::default(), &Ending::Published(json!({}))).await.unwrap();
+    assert_eq!(ended.state, State::Published);
+    assert!(lost(other.standing(&second).await), "what has ended is in nobody's hand");
+    assert!(lost(other.report(&second, LONG, &late).await));
+}
+
+async fn many_hands_never_hold_one_job(backend: Backend) {
+    for number in 0..40 {
+        made(&backend.store, "acme", &format!("{number}.mp4")).await;
+    }
+    let mut hands = JoinSet::new();
+    for hand in 0..8 {
+        let store = if hand % 2 == 0 { backend.store.clone() } else { backend.again().await };
+        hands.spawn(async move {
+            let mut mine = Vec::new();
+            let mut idle = 0;
+            // Where all race for the same job some come away without one.
+            while idle < 5 {
+                match store.claim(&format!("hand {hand}"), LONG).await.unwrap() {
+                    Some(claim) => mine.push(claim.job.id),
+                    None => idle += 1,
+                }
+            }
+            mine
+        });
+    }
+    let held: Vec<Id> = hands.join_all().await.into_iter().flatten().collect();
+    assert_eq!(held.len(), 40);
+    assert_eq!(held.into_iter().collect::<BTreeSet<_>>().len(), 40);
+}
+
+async fn progress_never_goes_back_and_events_have_no_gap(backend: Backend) {
+    let store = &backend.store;
+    let job = made(store, "acme", "talk.mp4").await;
+    let claim = claimed(store, LONG).await;
+    let progress = |rows_done, media_done_ms| Some(Progress { rows: 2, rows_done, media_ms: 20_000, media_done_ms });
+    let report = Report {
+        phase: Some(Phase::Encoding),
+        progress: progress(1, 12_000),
+        rows: vec![row(0, RowState::Done), row(1, RowState::Running)],
+        attempts: vec![Attempt { row: 1, claim: 0, attempt: 1, at_ms: 0, reason: "x264: killed".to_owned() }],
+        events: vec![(Kind::Planned, json!({ "rows": 2 })), (Kind::Progress, json!({ "percent": 60 }))],
+    };
+    // The second time as where an answer was lost.
+    for _ in 0..2 {
+        store.report(&claim, LONG, &report).await.unwrap();
+    }
+    store.report(&claim, LONG, &Report { progress: progress(0, 3_000), ..Report::default() }).await.unwrap();
+    let now = store.job("acme", &job.id).await.unwrap();
+    assert_eq!((now.rows, now.rows_done, now.media_done_ms, now.percent(), now.phase), (2, 1, 12_000, 60, Phase::Encoding));
+    assert_eq!(store.rows("acme", &job.id, 0, 10).await.unwrap(), report.rows);
+    assert_eq!(store.rows("acme", &job.id, 1, 10).await.unwrap(), report.rows[1..]);
+    let attempts = store.attempts("acme", &job.id, 10).await.unwrap();
+    assert!(attempts.len() == 1 && attempts[0].claim == claim.fence && attempts[0].reason == "x264: killed", "{attempts:?}");
+    // Several at once, and somebody who cancels.
+    let mut all = JoinSet::new();
+    for _ in 0..6 {
+        let (store, claim) = (backend.store.clone(), claim.clone());
+        let report = Report { events: vec![(Kind::Progress, json!({})); 3], ..Report::default() };
+        all.spawn(async move { store.report(&claim, LONG, &report).await.map(drop) });
+        let (store, id) = (backend.store.clone(), job.id.clone());
+        all.spawn(async move { store.cancel("acme", &id).await.map(drop) });
+    }
+    all.join_all().await.into_iter().collect::<Result<(), _>>().unwrap();
+    let kinds = kinds(store, &job).await;
+    assert_eq!(kinds.len(), 2 + 4 + 18 + 1);
+    assert_eq!(kinds.iter().filter(|kind| **kind == Kind::CancelRequested).count(), 1);
+    assert!(store.standing(&claim).await.unwrap().cancel_requested);
+}
+
+async fn each_ending_means_what_it_says(backend: Backend) {
+    let store = &backend.store;
+    let result = json!({ "master": "s3://media/talk.mp4/master.m3u8", "renditions": [] });
+    let endings = [
+        (Ending::Published(result.clone()), State::Published, Kind::Published),
+        (failed(), State::Failed, Kind::Failed),
+        (Ending::Canceled, State::Canceled, Kind::Canceled),
+    ];
+    for (ending, state, kind) in endings {
+        let job = made(store, "acme", "talk.mp4").await;
+        let claim = claimed(store, LONG).await;
+        let report = Report { rows: vec![row(0, RowState::Done)], ..Report::default() };
+        let ended = store.end(&claim, &report, &ending).await.unwrap();
+        assert_eq!((ended.state, ended.phase), (state, Phase::Ended));
+        assert!(ended.ended_ms.unwrap() >= ended.started_ms.unwrap());
+        assert_eq!(kinds(store, &job).await, [Kind::Created, Kind::Started, kind]);
+        assert_eq!(store.rows("acme", &job.id, 0, 10).await.unwrap(), report.rows);
+        let video = store.video("acme", &job.video.unwrap()).await.unwrap();
+        let published = state == State::Published;
+        assert_eq!((video.published.is_some(), ended.result.is_some(), ended.percent() == 100), (published, published, published));
+        assert_eq!(ended.error.is_some(), state == State::Failed);
+        assert!(!published || video.published.unwrap() == result);
+    }
+    assert!(store.claim("a", LONG).await.unwrap().is_none(), "nothing of it is left");
+}
+
+async fn what_is_tried_again_waits_for_its_time(backend: Backend) {
+    let store = &backend.store;
+    let job = made(store, "acme", "talk.mp4").await;
+    let claim = claimed(store, LONG).await;
+    let waits = store.end(&claim, &Report::default(), &again(LONG)).await.unwrap();
+    assert_eq!((waits.state, waits.tries, waits.ended_ms), (State::Pending, 1, None));
+    assert_eq!(waits.error.unwrap().message, "the store was away");
+    assert!(store.claim("a", LONG).await.unwrap().is_none(), "its time has not come");
+    let other = made(store, "acme", "other.mp4").await;
+    let claim = claimed(store, LONG).await;
+    assert_eq!(claim.job.id, other.id, "one that waits keeps nobody waiting");
+    store.end(&claim, &Report::default(), &again(SHORT)).await.unwrap();
+    let claim = claimed_soon(store, "b").await;
+    assert_eq!((&claim.job.id, claim.job.tries), (&other.id, 2));
+    let released = store.end(&claim, &Report::default(), &Ending::Released).await.unwrap();
+    assert_eq!((released.state, released.tries), (State::Pending, 1), "whoever leaves did not try it");
+    let claim = claimed(store, LONG).await;
+    assert_eq!((&claim.job.id, claim.job.tries), (&other.id, 2));
+    assert_eq!(kinds(store, &job).await, [Kind::Created, Kind::Started, Kind::Again]);
+}
+
+async fn what_is_canceled_stays_canceled(backend: Backend) {
+    let store = &backend.store;
+    let waits = made(store, "acme", "waits.mp4").await;
+    let canceled = store.cancel("acme", &waits.id).await.unwrap();
+    assert_eq!((canceled.state, canceled.phase, canceled.ended_ms.is_some()), (State::Canceled, Phase::Ended, true));
+    assert_eq!(store.cancel("acme", &waits.id).await.unwrap(), canceled, "twice is once");
+    assert!(store.claim("a", LONG).await.unwrap().is_none());
+    assert_eq!(kinds(store, &waits).await, [Kind::Created, Kind::Canceled]);
+    for (ending, end) in
+        [(again(SHORT), State::Canceled), (Ending::Released, State::Canceled), (Ending::Published(json!({})), State::Published)]
+    {
+        let runs = made(store, "acme", "runs.mp4").await;
+        let claim = claimed(store, LONG).await;
+        let asked = store.cancel("acme", &runs.id).await.unwrap();
+        assert!(asked.state == State::Processing && asked.cancel_requested);
+        assert!(store.standing(&claim).await.unwrap().cancel_requested);
+        assert_eq!(store.end(&claim, &Report::default(), &ending).await.unwrap().state, end);
+        assert!(store.claim("a", LONG).await.unwrap().is_none());
+    }
+    let failing = made(store, "acme", "fails.mp4").await;
+    let claim = claimed(store, LONG).await;
+    store.end(&claim, &Report::default(), &failed()).await.unwrap();
+    let error = store.cancel("acme", &failing.id).await.unwrap_err();
+    assert!(matches!(error, Error::State { state: State::Failed, .. }), "{error}");
+}
+
+async fn what_failed_can_be_tried_again(backend: Backend) {
+    let store = &backend.store;
+    let job = made(store, "acme", "talk.mp4").await;
+    let claim = claimed(store, LONG).await;
+    assert_eq!(store.retry("acme", &job.id).await.unwrap().state, State::Processing, "it is at it");
+    store.end(&claim, &Report::default(), &failed()).await.unwrap();
+    let again = store.retry("acme", &job.id).await.unwrap();
+    assert_eq!((again.state, again.tries, again.error, again.ended_ms), (State::Pending, 0, None, None));
+    assert!(lost(store.standing(&claim).await));
+    let second = claimed(store, LONG).await;
+    assert!(second.fence > claim.fence);
+    store.end(&second, &Report::default(), &Ending::Published(json!({}))).await.unwrap();
+    assert!(matches!(store.retry("acme", &job.id).await.unwrap_err(), Error::State { state: State::Published, .. }));
+    let canceled = made(store, "acme", "other.mp4").await;
+    store.cancel("acme", &canceled.id).await.unwrap();
+    let again = store.retry("acme", &canceled.id).await.unwrap();
+    assert!(again.state == State::Pending && !again.cancel_requested);
+    use Kind::{Created, Failed, Published, Retried, Started};
+    assert_eq!(kinds(store, &job).await, [Created, Started, Failed, Retried, Started, Published]);
+}
+
+async fn a_big_tenant_does_not_starve_a_small_one(backend: Backend) {
+    let store = &backend.store;
+    for number in 0..30 {
+        made(store, "big", &format!("{number}.mp4")).await;
+    }
+    for number in 0..3 {
+        made(store, "small", &format!("{number}.mp4")).await;
+    }
+    // Four in hand at a time, the oldest of which ends when the next is taken.
+    let (mut held, mut order) = (Vec::new(), Vec::new());
+    for _ in 0..12 {
+        let claim = claimed(store, LONG).await;
+        order.push(claim.job.tenant.clone());
+        held.push(claim);
+        if held.len() == 4 {
+            store.end(&held.remove(0), &Report::default(), &Ending::Published(json!({}))).await.unwrap();
+        }
+    }
+    let small = order.iter().take(7).filter(|tenant| *tenant == "small").count();
+    assert_eq!(small, 3, "{order:?}");
+    assert!(order.iter().skip(7).all(|tenant| tenant == "big"), "a share that nobody wants is everybody's: {order:?}");
+}
+
+async fn a_tenants_urgent_jobs_go_first(backend: Backend) {
+    let store = &backend.store;
+    for (source, priority) in [("first", 0), ("second", 0), ("urgent", 5), ("idle", -5)] {
+        store.create(&NewJob { priority, ..new("acme", source) }).await.unwrap();
+    }
+    let mut order = BTreeMap::new();
+    for place in 0..4 {
+        let claim = claimed(store, LONG).await;
+        let Request::Transcode { source, .. } = claim.job.request else { panic!("not what was asked for") };
+        order.insert(place, source.trim_start_matches("s3://uploads/").to_owned());
+    }
+    assert_eq!(order.into_values().collect::<Vec<_>>(), ["urgent", "first", "second", "idle"]);
+}
+
+async fn a_thousand_rows_are_one_report(backend: Backend) {
+    let store = &backend.store;
+    let job = made(store, "acme", "film.mp4").await;
+    let claim = claimed(store, LONG).await;
+    let report = Report { rows: (0..1000).map(|number| row(number, RowState::Waiting)).collect(), ..Report::default() };
+    store.report(&claim, LONG, &report).await.unwrap();
+    assert_eq!(store.rows("acme", &job.id, 0, 2_000).await.unwrap(), report.rows);
+}
+
+async fn a_bad_request_makes_no_job(backend: Backend) {
+    let bad = NewJob { request: Request::transcode("", "out/"), ..new("acme", "") };
+    let error = backend.store.create(&bad).await.unwrap_err();
+    assert!(matches!(error, Error::Request { field: "source", .. }) && error.kind() == ErrorKind::BadInput, "{error}");
+    assert!(backend.store.jobs("acme", &Filter::default(), None, 10).await.unwrap().items.is_empty());
+}
+
+/// Of the two only SQLite's file is made by whoever comes first.
+#[tokio::test(flavor = "multi_thread")]
+async fn several_that_start_at_once_make_one_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Postgres::start();
+    for url in [folder.path().join("jobs.db").to_str().unwrap().to_owned(), server.url()] {
+        let mut all = JoinSet::new();
+        for _ in 0..6 {
+            let url = url.clone();
+            all.spawn(async move { SqlStore::open(&url).await });
+        }
+        let stores = all.join_all().await.into_iter().collect::<Result<Vec<_>, _>>().unwrap();
+        let job = made(&stores[0], "acme", "talk.mp4").await;
+        assert_eq!(stores[5].job("acme", &job.id).await.unwrap(), job);
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_database_is_said_to_be_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = folder.path().join("notes.txt");
+    std::fs::write(&text, "these are notes, and no database at all\n".repeat(100)).unwrap();
+    for url in [text.to_str().unwrap(), "mysql://host/jobs", "", "postgres://spool:secret@127.0.0.1:1/jobs"] {
+        let error = SqlStore::open(url).await.unwrap_err();
+        assert!(matches!(error, Error::Open { .. }), "{error:?}");
+        assert!(!error.to_string().contains("secret"), "{error}");
+    }
+    assert!(std::fs::read_to_string(&text).unwrap().starts_with("these are notes"), "nothing that was there is lost");
+}
+
+/// What a server has said yes to is there after it was killed; while it is away calls fail, and soon.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_goes_away_comes_back_with_all_of_it() {
+    let mut server = Postgres::start();
+    let store = SqlStore::open(&server.url()).await.unwrap();
+    let job = made(&store, "acme", "talk.mp4").await;
+    let claim = claimed(&store, LONG).await;
+    server.kill();
+    let away = Instant::now();
+    let error = store.standing(&claim).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Transient && away.elapsed() < SOON, "{error}");
+    assert!(store.create(&new("acme", "other.mp4")).await.is_err());
+    server.start_again();
+    assert!(!store.standing(&claim).await.unwrap().cancel_requested);
+    let ended = store.end(&claim, &Report::default(), &Ending::Published(json!({}))).await.unwrap();
+    assert_eq!((ended.id, ended.state), (job.id, State::Published));
+    assert_eq!(store.jobs("acme", &Filter::default(), None, 10).await.unwrap().items.len(), 1, "what was refused is not there");
+}

@@ -1,0 +1,154 @@
+//! A PostgreSQL of a test's own: real, in a scratch folder, on a free port, and gone with the value.
+
+use std::{
+    fs::File,
+    net::TcpListener,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::run::until;
+
+/// How long a server may take to start, and to stop, on a busy machine.
+const STARTS: Duration = Duration::from_secs(60);
+const STOPS: Duration = Duration::from_secs(30);
+
+/// The user that a server runs as where the test runs as root, as whom it refuses to run.
+const USER: &str = "postgres";
+
+/// A running server.
+#[derive(Debug)]
+pub struct Postgres {
+    folder: tempfile::TempDir,
+    port: u16,
+    server: Option<Child>,
+}
+
+impl Postgres {
+    /// Starts a new one.
+    ///
+    /// # Panics
+    /// Where PostgreSQL is missing (`make setup` comes first) or does not start.
+    pub fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        if is_root() {
+            let given = Command::new("chown").arg(USER).arg(folder.path()).status().unwrap();
+            assert!(given.success(), "there is no user {USER}: run `make setup` first");
+        }
+        let data = folder.path().join("data");
+        let output = program("initdb")
+            .arg("--pgdata")
+            .arg(&data)
+            .args(["--username=spool", "--auth=trust", "--encoding=UTF8", "--no-sync"])
+            // As most databases are: text is sorted for people, where `_` hardly counts.
+            .args(["--locale=C.UTF-8", "--locale-provider=icu", "--icu-locale=en-US"])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut server = Self { folder, port, server: None };
+        server.start_again();
+        server
+    }
+
+    /// Where it is, for whoever opens a database in it.
+    pub fn url(&self) -> String {
+        format!("postgres://spool@127.0.0.1:{}/postgres", self.port)
+    }
+
+    /// A new database in it.
+    ///
+    /// # Panics
+    /// Where it cannot be made.
+    pub fn database(&self, name: &str) -> String {
+        let output = Command::new(tool("psql")).arg(self.url()).args(["-qc", &format!("CREATE DATABASE {name}")]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        format!("postgres://spool@127.0.0.1:{}/{name}", self.port)
+    }
+
+    /// Kills it as a power cut would: nothing is told to anybody, nothing is written any more.
+    ///
+    /// # Panics
+    /// Where it does not run.
+    pub fn kill(&mut self) {
+        let mut server = self.server.take().unwrap();
+        // Its children go by themselves once it is gone.
+        kill(Pid::from_raw(server.id() as i32), Signal::SIGKILL).unwrap();
+        server.wait().unwrap();
+    }
+
+    /// Starts it over what the last one left.
+    ///
+    /// # Panics
+    /// Where it does not come up.
+    pub fn start_again(&mut self) {
+        let log = File::options().create(true).append(true).open(self.folder.path().join("log")).unwrap();
+        until("PostgreSQL", STARTS, || {
+            let running = self.server.as_mut().is_some_and(|server| server.try_wait().unwrap().is_none());
+            if !running {
+                // The lock of one that was killed goes with the last of its children.
+                self.server = Some(self.serve(&log));
+            }
+            let ready = Command::new(tool("pg_isready")).args(["-q", "-d", &self.url()]).status().unwrap();
+            ready.success().then_some(())
+        });
+    }
+
+    fn serve(&self, log: &File) -> Child {
+        program("postgres")
+            .arg("-D")
+            .arg(self.folder.path().join("data"))
+            .args(["-p", &self.port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "max_connections=200"])
+            .arg("-k")
+            .arg(self.folder.path())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log.try_clone().unwrap())
+            .spawn()
+            .unwrap()
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            // "Immediate": it tells its children, and waits for nobody.
+            let _ = kill(Pid::from_raw(server.id() as i32), Signal::SIGQUIT);
+            until("PostgreSQL to stop", STOPS, || server.try_wait().ok().flatten());
+        }
+    }
+}
+
+fn is_root() -> bool {
+    // Who owns a process is who owns its folder here.
+    std::fs::metadata("/proc/self").unwrap().uid() == 0
+}
+
+/// A program of the server's, as a user that it takes.
+fn program(name: &str) -> Command {
+    let path = tool(name);
+    let mut command = if is_root() {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", USER, "--regid", USER, "--init-groups", "--"]).arg(path);
+        command
+    } else {
+        Command::new(path)
+    };
+    command.current_dir("/").env_remove("PGDATA");
+    command
+}
+
+fn tool(name: &str) -> PathBuf {
+    let mut versions: Vec<PathBuf> =
+        std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    versions.sort();
+    let found = versions.iter().rev().map(|version| version.join("bin").join(name)).find(|path| path.exists());
+    found.unwrap_or_else(|| Path::new(name).to_owned())
+}

@@ -1,0 +1,195 @@
+//! A `spool serve` with its data in a folder, and what a client with curl says to it.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::run::{Running, Spool, until};
+
+/// How long a job may take on a busy machine.
+const DONE: Duration = Duration::from_secs(180);
+
+/// A server that runs.
+#[derive(Debug)]
+pub struct Serve {
+    running: Option<Running>,
+    /// `http://127.0.0.1:PORT`.
+    pub address: String,
+    log: PathBuf,
+}
+
+/// An answer.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The headers, in lower case, a line each.
+    pub headers: String,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// The body as JSON.
+    ///
+    /// # Panics
+    /// Where it is none.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
+    }
+
+    /// A header's value.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    }
+}
+
+impl Serve {
+    /// Starts one over the data in a folder, with these arguments and this FFmpeg.
+    ///
+    /// # Panics
+    /// Where it does not start.
+    pub fn start(data: &Path, ffmpeg: &Path, args: &[&str]) -> Self {
+        let log = data.with_extension("log");
+        let all = ["serve", "--listen", "127.0.0.1:0", "--data", data.to_str().unwrap()].into_iter().chain(args.iter().copied());
+        let mut running = Spool::new(all).env("SPOOL_FFMPEG", ffmpeg).start_logged(&log);
+        let mut line = String::new();
+        BufReader::new(running.child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("listening on ").map(str::to_owned);
+        let address = address.unwrap_or_else(|| panic!("it did not start: {}", std::fs::read_to_string(&log).unwrap_or_default()));
+        Self { running: Some(running), address, log }
+    }
+
+    /// Asks, with these arguments of curl.
+    ///
+    /// # Panics
+    /// Where there is no answer.
+    pub fn ask(&self, path: &str, args: &[&str]) -> Answer {
+        let folder = tempfile::tempdir().unwrap();
+        let (headers, body) = (folder.path().join("headers"), folder.path().join("body"));
+        let output = Command::new("curl")
+            .args(["-sS", "--path-as-is", "--max-time", "120", "-w", "%{http_code}", "-D"])
+            .arg(&headers)
+            .arg("-o")
+            .arg(&body)
+            .args(args)
+            .arg(format!("{}{path}", self.address))
+            .output()
+            .unwrap();
+        let status = String::from_utf8_lossy(&output.stdout).parse().unwrap_or_default();
+        assert!(status > 0, "{path}: {}\n{}", String::from_utf8_lossy(&output.stderr), self.log());
+        let headers = std::fs::read_to_string(headers).unwrap();
+        let headers = headers.lines().map(|line| match line.split_once(':') {
+            Some((name, value)) => format!("{}:{value}\n", name.to_ascii_lowercase()),
+            None => String::new(),
+        });
+        Answer { status, headers: headers.collect(), body: std::fs::read(body).unwrap_or_default() }
+    }
+
+    /// Sends a document.
+    ///
+    /// # Panics
+    /// Where there is no answer.
+    pub fn post(&self, path: &str, document: &Value, args: &[&str]) -> Answer {
+        let document = document.to_string();
+        let mut all = vec!["-H", "Content-Type: application/json", "--data-binary", &document];
+        all.extend(args);
+        self.ask(path, &all)
+    }
+
+    /// Asks for a job, and gives its name.
+    ///
+    /// # Panics
+    /// Where it is refused.
+    pub fn job(&self, document: &Value) -> String {
+        let answer = self.post("/v1/jobs", document, &[]);
+        assert_eq!(answer.status, 201, "{answer:?}");
+        answer.json()["id"].as_str().unwrap().to_owned()
+    }
+
+    /// A job as it is now.
+    ///
+    /// # Panics
+    /// Where there is none.
+    pub fn show(&self, job: &str) -> Value {
+        let answer = self.ask(&format!("/v1/jobs/{job}"), &[]);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    }
+
+    /// Waits until a job is as it should be.
+    ///
+    /// # Panics
+    /// Where that does not happen.
+    pub fn until(&self, what: &str, job: &str, is: impl Fn(&Value) -> bool) -> Value {
+        until(what, DONE, || {
+            Some(self.show(job)).filter(|job| {
+                is(job) || {
+                    assert!(job["state"] != "failed", "{job}");
+                    false
+                }
+            })
+        })
+    }
+
+    /// Waits until it is published.
+    ///
+    /// # Panics
+    /// Where it fails.
+    pub fn published(&self, job: &str) -> Value {
+        self.until("a job to be published", job, |job| job["state"] == "published")
+    }
+
+    /// Every event of a job.
+    ///
+    /// # Panics
+    /// Where their numbers have a gap.
+    pub fn events(&self, job: &str) -> Vec<Value> {
+        let answer = self.ask(&format!("/v1/jobs/{job}/events?limit=1000"), &[]);
+        let events = answer.json()["events"].as_array().unwrap().clone();
+        assert!(events.iter().map(|event| event["sequence"].as_u64().unwrap()).eq(1..=events.len() as u64), "{events:?}");
+        events
+    }
+
+    /// What it logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Kills it: nothing is told to anybody.
+    ///
+    /// # Panics
+    /// Where it is gone.
+    pub fn kill(mut self) {
+        let running = self.running.take().unwrap();
+        running.signal(Signal::SIGKILL);
+        running.wait().leaves_no_process();
+    }
+
+    /// Asks it to leave, and expects that it does as it should.
+    ///
+    /// # Panics
+    /// Where it does not.
+    pub fn stop(mut self) {
+        let running = self.running.take().unwrap();
+        running.signal(Signal::SIGTERM);
+        let ran = running.wait();
+        assert_eq!(ran.code, Some(0), "{}", self.log());
+        ran.leaves_nothing();
+    }
+}
+
+impl Drop for Serve {
+    fn drop(&mut self) {
+        if let Some(mut running) = self.running.take() {
+            let _ = running.child.kill();
+            let _ = running.child.wait();
+        }
+    }
+}
