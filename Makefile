@@ -66,9 +66,10 @@ verify: ## formatting, lints, documentation, licences, spelling
 	$(CARGO) deny check bans licenses sources
 	typos
 
-docs: ## write docs/functions.md from the functions' own documentation, and docs/sources.md from the table of sources
+docs: ## write docs/functions.md, docs/sources.md and docs/openapi.json from what they document
 	SPOOL_WRITE_DOCS=1 $(CARGO) test --workspace --test reference
 	SPOOL_WRITE_DOCS=1 $(CARGO) test --workspace --test sources the_docs
+	SPOOL_WRITE_DOCS=1 $(CARGO) test --workspace --test openapi
 
 fmt: ## format the code
 	$(CARGO) fmt --all

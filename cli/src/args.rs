@@ -127,6 +127,11 @@ pub enum Command {
     Plan(Plan),
     /// Delete what nothing refers to any more.
     Sweep(Sweep),
+    /// Run everything on this machine: an HTTP API to ask for jobs, and what works them off.
+    Serve(Serve),
+    /// Ask a server for jobs, and see what becomes of them.
+    #[command(subcommand)]
+    Jobs(Jobs),
     /// Run statements for clients, on the executors that join.
     Scheduler(Scheduler),
     /// Encode rows for a scheduler.
@@ -161,14 +166,9 @@ impl Cut {
         self.segment.or(live.then_some(self.media_segment))
     }
 
-    /// The same as arguments of SQL, behind the source.
-    pub fn sql(&self, live: bool) -> String {
-        let segment = self.segment(live).map_or_else(|| "NULL".to_owned(), |seconds| seconds.to_string());
-        let deinterlace = match self.deinterlace {
-            Deinterlace::Frame => "frame",
-            Deinterlace::Field => "field",
-        };
-        format!("{segment}, {}, '{deinterlace}'", self.media_segment)
+    /// The same, as a request has it.
+    pub fn request(&self) -> spool_jobs::Cut {
+        spool_jobs::Cut { segment_seconds: self.segment, media_segment_seconds: self.media_segment, deinterlace: self.deinterlace }
     }
 }
 
@@ -330,6 +330,108 @@ pub struct Sweep {
 }
 
 #[derive(Debug, Args)]
+pub struct Serve {
+    /// Address to listen on. Whoever is on this machine may ask for anything, and nobody else can.
+    #[arg(long, env = "SPOOL_SERVE_LISTEN", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
+    pub listen: std::net::SocketAddr,
+    /// Folder for what is kept: the jobs, and videos that come without a destination.
+    #[arg(long, env = "SPOOL_DATA", value_name = "FOLDER", default_value = "spool-data")]
+    pub data: String,
+    /// Where jobs are kept: a file of SQLite, on a disk of this machine, or postgres://USER@HOST/DATABASE. In the folder unless given.
+    #[arg(long, env = "SPOOL_STORE", value_name = "STORE", hide_env_values = true)]
+    pub store: Option<String>,
+    /// Folder or URI prefix for videos that come without a destination. In the folder unless given.
+    #[arg(long, env = "SPOOL_MEDIA", value_name = "DESTINATION")]
+    pub media: Option<String>,
+    #[command(flatten)]
+    pub share: Share,
+    #[command(flatten)]
+    pub dispatch: Dispatch,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Jobs {
+    /// Ask for a job, and print its name.
+    Submit(Submit),
+    /// List jobs, the newest first.
+    Ls(JobList),
+    /// Show a job.
+    Get(OneJob),
+    /// Follow a job until it ends; the exit code is the job's.
+    Watch(OneJob),
+    /// Ask to stop a job.
+    Cancel(OneJob),
+    /// Have a job that failed or was canceled tried again.
+    Retry(OneJob),
+}
+
+/// The server that is asked, and how it is shown.
+#[derive(Debug, Args)]
+pub struct Api {
+    /// The server.
+    #[arg(long, env = "SPOOL_SERVER", value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    pub server: url::Url,
+    /// How the result is printed on stdout.
+    #[arg(long, env = "SPOOL_OUTPUT", value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct Submit {
+    /// Video: a path or URI as the server has it.
+    #[arg(value_name = "SOURCE", required_unless_present = "sql", conflicts_with = "sql")]
+    pub source: Option<String>,
+    /// Folder or URI prefix to publish to; `{video}` in it stands for the video's name. Where the server keeps its videos unless given.
+    #[arg(short = 'o', long, env = "SPOOL_DESTINATION", value_name = "DESTINATION")]
+    pub destination: Option<String>,
+    /// A preset (`web`) or the short form (`1080p-av1,720p:2800k@crf25,480p,aac,opus:96k`).
+    #[arg(long, env = "SPOOL_LADDER", value_name = "LADDER")]
+    pub ladder: Option<String>,
+    /// A statement, instead of a source.
+    #[arg(long, value_name = "SQL")]
+    pub sql: Option<String>,
+    /// Jobs of a higher one go first.
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-100..=100))]
+    pub priority: i64,
+    /// Stands for this request: sent again, it makes no second job.
+    #[arg(long, value_name = "KEY")]
+    pub key: Option<String>,
+    #[command(flatten)]
+    pub api: Api,
+}
+
+#[derive(Debug, Args)]
+pub struct JobList {
+    /// Only those in this state: pending, processing, published, failed or canceled.
+    #[arg(long, value_name = "STATE")]
+    pub state: Option<String>,
+    /// How many at most.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub limit: u32,
+    #[command(flatten)]
+    pub api: Api,
+}
+
+#[derive(Debug, Args)]
+pub struct OneJob {
+    /// The job.
+    pub id: String,
+    #[command(flatten)]
+    pub api: Api,
+}
+
+/// How jobs are worked off.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Dispatch {
+    /// Jobs that are worked on at a time; the others wait in the store.
+    #[arg(long, env = "SPOOL_ACTIVE", value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub active: u16,
+    /// How long a job waits for its scheduler's word before another takes it over.
+    #[arg(long, env = "SPOOL_LEASE", value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(2..=3600))]
+    pub lease: u64,
+}
+
+#[derive(Debug, Args)]
 pub struct Scheduler {
     /// Address to listen on, for executors, clients, Flight SQL, KEDA and HTTP. There is no TLS: bind to a private address.
     #[arg(long, env = "SPOOL_LISTEN", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:50050")]
@@ -343,6 +445,12 @@ pub struct Scheduler {
     /// How long a statement waits where there is no executor at all.
     #[arg(long, env = "SPOOL_PATIENCE", value_name = "SECONDS", default_value_t = 600)]
     pub patience: u64,
+    /// Work off the jobs that are kept here: postgres://USER@HOST/DATABASE, or a file of SQLite on a disk of this machine. Several
+    /// schedulers may work off one store.
+    #[arg(long, env = "SPOOL_STORE", value_name = "STORE", hide_env_values = true)]
+    pub store: Option<String>,
+    #[command(flatten)]
+    pub dispatch: Dispatch,
     /// Take in executors of another version, or with another build of FFmpeg: then equal rows may have other bytes.
     #[arg(long, env = "SPOOL_ALLOW_OTHERS")]
     pub allow_others: bool,

@@ -19,6 +19,29 @@ use crate::{
 /// How long FFmpegs that were told to stop may take to be gone.
 const CHILDREN_GONE: Duration = Duration::from_secs(5);
 
+/// A scheduler and an executor of this process.
+pub async fn roles(machine: &Arc<Machine>, share: Share) -> Result<(Service, Executor), CliError> {
+    let service = Scheduler::start(spool_scheduler::Settings::embedded(), machine.clone()).await?;
+    let settings = spool_executor::Settings {
+        scheduler: service.address().to_string(),
+        slots: slots(share),
+        work_dir: machine.scratch().join("engine"),
+        address: None,
+        token: None,
+        grace: Duration::ZERO,
+        leave_idle: None,
+    };
+    let executor = Executor::start(settings, machine.clone());
+    Ok((service, executor))
+}
+
+/// Stops them, and returns once nothing runs for them any more: no task, no FFmpeg.
+pub async fn stop(service: Service, executor: Executor) {
+    executor.stop().await;
+    drop(service);
+    ffmpeg::all_gone(CHILDREN_GONE).await;
+}
+
 /// Whatever runs statements.
 pub struct Cluster {
     place: Place,
@@ -51,17 +74,8 @@ impl Cluster {
 
     /// Starts a scheduler and an executor in this process.
     pub async fn here(machine: &Arc<Machine>, share: Share) -> Result<Self, CliError> {
-        let service = Scheduler::start(spool_scheduler::Settings::embedded(), machine.clone()).await?;
-        let settings = spool_executor::Settings {
-            scheduler: service.address().to_string(),
-            slots: slots(share),
-            work_dir: machine.scratch().join("engine"),
-            address: None,
-            token: None,
-            grace: Duration::ZERO,
-            leave_idle: None,
-        };
-        let executor = tokio::sync::Mutex::new(Executor::start(settings, machine.clone()));
+        let (service, executor) = roles(machine, share).await?;
+        let executor = tokio::sync::Mutex::new(executor);
         Ok(Self { place: Place::Here { service, executor }, threads: share.threads.to_string(), live: false, strict: false })
     }
 
@@ -88,9 +102,7 @@ impl Cluster {
     /// Stops what runs in this process, and returns once nothing runs for it any more: no task, no FFmpeg.
     pub async fn stop(self) {
         if let Place::Here { service, executor } = self.place {
-            executor.into_inner().stop().await;
-            drop(service);
-            ffmpeg::all_gone(CHILDREN_GONE).await;
+            stop(service, executor.into_inner()).await;
         }
     }
 }

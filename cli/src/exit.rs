@@ -30,6 +30,25 @@ pub enum CliError {
     /// The embedded executor failed.
     #[error(transparent)]
     Executor(#[from] spool_executor::Error),
+    /// The store of jobs failed.
+    #[error(transparent)]
+    Jobs(#[from] spool_jobs::Error),
+    /// The HTTP server failed.
+    #[error(transparent)]
+    Server(#[from] spool_server::Error),
+    /// The server that was asked refused, or is not there.
+    #[error(transparent)]
+    Api(#[from] crate::api::Error),
+    /// A job that was followed did not end well.
+    #[error("job {id} {state}{why}")]
+    Job {
+        /// The job.
+        id: String,
+        /// How it ended.
+        state: String,
+        /// Why, where that is known.
+        why: String,
+    },
     /// A result could not be printed.
     #[error("cannot print the result: {0}")]
     Print(String),
@@ -68,9 +87,18 @@ impl CliError {
             Self::Statement(spool_scheduler::Error::Sql { .. } | spool_scheduler::Error::Refused(_)) => USAGE,
             Self::Statement(spool_scheduler::Error::Unreachable { .. } | spool_scheduler::Error::NoExecutors { .. }) => UNREACHABLE,
             Self::Statement(error) => of_kind(error.kind()),
+            Self::Jobs(error) => of_kind(error.kind()),
+            Self::Api(error) => error.code(),
+            Self::Server(spool_server::Error::Open { .. }) => USAGE,
             Self::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => NOT_FOUND,
             Self::Read { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => NOT_ALLOWED,
-            Self::Executor(_) | Self::Print(_) | Self::Read { .. } | Self::Write { .. } | Self::Unfit(_) => FAILED,
+            Self::Job { .. }
+            | Self::Server(_)
+            | Self::Executor(_)
+            | Self::Print(_)
+            | Self::Read { .. }
+            | Self::Write { .. }
+            | Self::Unfit(_) => FAILED,
         }
     }
 

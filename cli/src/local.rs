@@ -67,6 +67,15 @@ fn state_folder() -> Option<PathBuf> {
     Some(state.join("spool"))
 }
 
+/// A path as it is called elsewhere, on a file system that both see. What has a scheme is the same everywhere.
+pub fn absolute(place: &str) -> Result<String, CliError> {
+    if place.is_empty() || place.contains("://") {
+        return Ok(place.to_owned());
+    }
+    let path = std::path::absolute(place).map_err(|source| CliError::Read { path: place.to_owned(), source })?;
+    Ok(path.to_string_lossy().into_owned())
+}
+
 /// Segments that are encoded at a time: as many as cores allow. One more would fill the gaps while a row is fetched or stored, but was no
 /// faster (docs/decisions/0009).
 pub fn slots(share: Share) -> usize {

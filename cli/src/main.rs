@@ -1,5 +1,6 @@
 //! `spool`: distributed video transcoding from the command line.
 
+mod api;
 mod args;
 mod cluster;
 mod commands;
@@ -36,7 +37,7 @@ fn main() -> ExitCode {
         }
     };
     // What runs for long tells more.
-    let quiet = !matches!(cli.command, Command::Scheduler(_) | Command::Executor(_));
+    let quiet = !matches!(cli.command, Command::Serve(_) | Command::Scheduler(_) | Command::Executor(_));
     init_logging(&cli.global, quiet);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -67,6 +68,8 @@ async fn run(cli: Cli) -> Result<(), exit::CliError> {
         Command::Probe(args) => commands::probe::run(&cli.global, args).await,
         Command::Plan(args) => commands::plan::run(&cli.global, args).await,
         Command::Sweep(args) => commands::sweep::run(&cli.global, args).await,
+        Command::Serve(args) => commands::serve::run(&cli.global, args).await,
+        Command::Jobs(args) => commands::jobs::run(args).await,
         Command::Scheduler(args) => commands::scheduler::run(&cli.global, args).await,
         Command::Executor(args) => commands::executor::run(&cli.global, args).await,
         Command::Doctor => commands::doctor::run(&cli.global).await,
@@ -78,7 +81,8 @@ async fn run(cli: Cli) -> Result<(), exit::CliError> {
 }
 
 /// Our own crates, as log filters name them.
-const OURS: [&str; 6] = ["spool", "spool_media", "spool_udfs", "spool_wire", "spool_scheduler", "spool_executor"];
+const OURS: [&str; 8] =
+    ["spool", "spool_media", "spool_udfs", "spool_wire", "spool_jobs", "spool_server", "spool_scheduler", "spool_executor"];
 
 fn init_logging(global: &args::Global, quiet: bool) {
     use tracing_subscriber::EnvFilter;

@@ -65,7 +65,7 @@ pub fn table(header: &[&str]) -> Table {
     table
 }
 
-fn shortened(mut text: String) -> String {
+pub fn shortened(mut text: String) -> String {
     if let Some((end, _)) = text.char_indices().nth(NESTED_CHARS) {
         text.truncate(end);
         text.push('…');

@@ -100,7 +100,8 @@ fn a_job_that_was_killed_and_run_again_has_the_same_bytes() {
         let (whole, killed) = (folder::media(&whole), folder::media(&killed));
         // What a killed process was writing is no object, and stays until a sweep.
         let object = |name: &&String| !name.ends_with(".tmp");
-        let differing: Vec<_> = whole.keys().chain(killed.keys()).filter(object).filter(|name| whole.get(*name) != killed.get(*name)).collect();
+        let differing: Vec<_> =
+            whole.keys().chain(killed.keys()).filter(object).filter(|name| whole.get(*name) != killed.get(*name)).collect();
         assert!(differing.is_empty(), "{}: {differing:?}", source.name);
     }
 }

@@ -3,6 +3,7 @@
 use std::{collections::HashSet, sync::Arc, time::Instant};
 
 use futures::{StreamExt, TryStreamExt};
+use spool_jobs::Request;
 use spool_media::{
     ladder::Ladder,
     live::LIVE,
@@ -141,7 +142,7 @@ async fn transcode_all(
     profile: &Profile,
 ) -> Result<Vec<Published>, CliError> {
     let runs = jobs.iter().map(|job| async move {
-        let sql = statement(job, args);
+        let sql = request(&job.source, &job.destination, args).statement();
         let sent = Instant::now();
         let tell = |event: Event| {
             profile.hear(&event);
@@ -164,36 +165,25 @@ async fn planned_elsewhere(
 ) -> Result<Vec<Job>, CliError> {
     let mut jobs = Vec::new();
     for (source, destination) in args.sources.iter().zip(destinations) {
-        let (source, destination) = (absolute(source)?, absolute(&destination)?);
-        let sql = format!("SELECT segment FROM segments({}, {})", quoted(&source), args.cut.sql(args.live));
-        let segments: Vec<Segment> = cluster.run(&sql, cancel, &|_| {}).await?.structs("segment")?;
+        let (source, destination) = (local::absolute(source)?, local::absolute(&destination)?);
+        let rows = format!("SELECT segment FROM {}", args.cut.request().segments(&source, args.live));
+        let segments: Vec<Segment> = cluster.run(&rows, cancel, &|_| {}).await?.structs("segment")?;
         jobs.push(Job { source, destination, segments });
     }
     Ok(jobs)
 }
 
-/// A path as it is called elsewhere, on a file system that both see. What has a scheme is the same everywhere.
-fn absolute(place: &str) -> Result<String, CliError> {
-    if place.contains("://") {
-        return Ok(place.to_owned());
+/// What one video is to become.
+fn request(source: &str, destination: &str, args: &Transcode) -> Request {
+    Request::Transcode {
+        source: source.to_owned(),
+        destination: destination.to_owned(),
+        ladder: args.ladder.clone(),
+        cut: args.cut.request(),
+        threads: args.engine.share.threads,
+        strict: args.strict,
+        live: args.live,
     }
-    let path = std::path::absolute(place).map_err(|source| CliError::Read { path: place.to_owned(), source })?;
-    Ok(path.to_string_lossy().into_owned())
-}
-
-/// The statement at the top of the README, for one video.
-fn statement(job: &Job, args: &Transcode) -> String {
-    format!(
-        "SELECT publish(hls_ladder(part)) AS published FROM (SELECT transcode(segment, {}, {}) AS part FROM segments({}, {}))",
-        quoted(&args.ladder),
-        quoted(&job.destination),
-        quoted(&job.source),
-        args.cut.sql(args.live),
-    )
-}
-
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }
 
 /// Opens a source, cuts it, and makes sure that there is a rung for it.
@@ -233,14 +223,4 @@ fn destinations(args: &Transcode) -> Result<Vec<String>, CliError> {
             }
         })
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn quotes_in_names_stay_within_the_literal() {
-        assert_eq!(quoted("it's.mp4"), "'it''s.mp4'");
-    }
 }

@@ -1,0 +1,59 @@
+//! `spool serve`: everything on one machine. The HTTP API, the store of jobs, and what works them off.
+
+use std::sync::Arc;
+
+use spool_jobs::{Dispatcher, SqlStore, Store};
+use spool_server::{Server, Settings};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    args::{Global, Serve as Args},
+    cluster,
+    commands::scheduler::dispatch,
+    exit::CliError,
+    local,
+};
+
+/// The file in the data folder that holds the jobs.
+const JOBS: &str = "jobs.db";
+
+/// The folder in it for videos that come without a destination.
+const MEDIA: &str = "media";
+
+pub async fn run(global: &Global, args: Args) -> Result<(), CliError> {
+    let machine = local::machine_with_slots(global, args.share)?;
+    // What is missing is told now, and not by the first job.
+    machine.encoder().await?;
+    let store = match &args.store {
+        Some(store) => store.clone(),
+        None => local::absolute(&format!("{}/{JOBS}", args.data))?,
+    };
+    let store: Arc<dyn Store> = Arc::new(SqlStore::open(&store).await?);
+    let media = match args.media {
+        Some(media) => media,
+        None => local::absolute(&format!("{}/{MEDIA}", args.data))?,
+    };
+    let settings = Settings { listen: args.listen, media: Some(media) };
+    let mut server = Server::start(&settings, store.clone(), machine.stores.clone()).await?;
+    let (service, mut executor) = cluster::roles(&machine, args.share).await?;
+    let (leave, jobs) = (CancellationToken::new(), TaskTracker::new());
+    let scheduler = Arc::new(service.scheduler().clone());
+    jobs.spawn(Dispatcher::new(store, scheduler, dispatch(args.dispatch, &machine.host)).run(leave.clone()));
+    jobs.close();
+    let address = server.address();
+    // On stdout: the result of this command, for scripts that let the system choose the port.
+    println!("listening on http://{address}");
+    eprintln!("whoever is on this machine may ask for jobs; nobody else can reach it");
+    eprintln!("try: curl -d '{{\"source\": \"/path/to/video.mp4\"}}' -H 'Content-Type: application/json' http://{address}/v1/jobs");
+    let ended = tokio::select! {
+        error = server.stopped() => Err(error.into()),
+        Err(error) = executor.stopped() => Err(error.into()),
+        () = local::signal() => Ok(()),
+    };
+    // First nobody asks any more, then what is in hand goes back to the store, and then nothing runs for it any more.
+    server.stop().await;
+    leave.cancel();
+    jobs.wait().await;
+    cluster::stop(service, executor).await;
+    ended
+}

@@ -1,0 +1,14 @@
+//! The HTTP door: what is asked for goes into the store, what is in the store is shown, and what was published is played. It holds
+//! nothing of its own: any of several servers answers any request.
+
+mod problem;
+mod service;
+
+mod body;
+mod guard;
+mod shown;
+
+mod routes;
+
+pub use routes::openapi;
+pub use service::{Error, Server, Settings};

@@ -1,0 +1,134 @@
+//! What can be asked? The routes, and the document that lists them.
+
+mod events;
+mod health;
+mod jobs;
+mod play;
+mod videos;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, MatchedPath, Request},
+    http::Uri,
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use spool_jobs::Store;
+use spool_media::store::Stores;
+use tokio::{sync::Semaphore, time::timeout};
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+use tracing::{debug, info};
+use utoipa::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    guard,
+    problem::{Kind, Problem},
+};
+
+/// The largest body of a request that is a document.
+const MAX_BODY: usize = 1 << 20;
+
+/// How long an answer may take to begin: a store that is away says so before.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+/// Streams of events at a time; each looks into the store now and then.
+const MAX_STREAMS: usize = 256;
+
+/// What every route has at hand.
+#[derive(Clone)]
+pub(crate) struct House {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) stores: Stores,
+    /// Where videos go that come without a destination.
+    pub(crate) media: Option<Arc<str>>,
+    pub(crate) streams: Arc<Semaphore>,
+    /// Fires when the server leaves.
+    pub(crate) leave: CancellationToken,
+}
+
+impl House {
+    pub(crate) fn new(store: Arc<dyn Store>, stores: Stores, media: Option<&str>, leave: CancellationToken) -> Self {
+        Self { store, stores, media: media.map(Arc::from), streams: Arc::new(Semaphore::new(MAX_STREAMS)), leave }
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Spool", description = "Transcodes videos into HLS ladders."),
+    tags(
+        (name = "jobs", description = "What is to be done, how far it is, and what came of it"),
+        (name = "videos", description = "What was published"),
+        (name = "health", description = "For probes"),
+    ),
+    // A path of several segments has another name in the router.
+    paths(play::play)
+)]
+struct Document;
+
+fn documented() -> OpenApiRouter<House> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(jobs::list, jobs::create))
+        .routes(routes!(jobs::get))
+        .routes(routes!(jobs::cancel))
+        .routes(routes!(jobs::retry))
+        .routes(routes!(jobs::rows))
+        .routes(routes!(jobs::attempts))
+        .routes(routes!(events::events))
+        .routes(routes!(videos::list))
+        .routes(routes!(videos::get))
+        .route("/v1/videos/{id}/play/{*path}", get(play::play))
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+}
+
+/// The OpenAPI document, as JSON.
+///
+/// Source: OpenAPI Specification 3.1.
+pub fn openapi() -> String {
+    let (_, document) = documented().split_for_parts();
+    // It is made of texts.
+    document.to_pretty_json().unwrap_or_default() + "\n"
+}
+
+pub(crate) fn router(house: House) -> Router {
+    let (router, document) = documented().split_for_parts();
+    router
+        .route("/openapi.json", get(|| async move { Json(document) }))
+        .fallback(|uri: Uri| async move { Problem::new(Kind::NotFound, format!("there is nothing at {}", uri.path())) })
+        .method_not_allowed_fallback(|request: Request| async move {
+            Problem::new(Kind::NoMethod, format!("{} is not for {}", request.uri().path(), request.method()))
+        })
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn(in_time))
+        .layer(CatchPanicLayer::custom(|_| Problem::new(Kind::Bug, "a request broke off: see the server's log").into_response()))
+        .layer(middleware::from_fn(guard::loopback_only))
+        .layer(middleware::from_fn(note))
+        .with_state(house)
+}
+
+async fn in_time(request: Request, next: Next) -> Response {
+    let late =
+        || Problem::new(Kind::Away, format!("there was no answer within {} s: try again", ANSWER_WITHIN.as_secs())).into_response();
+    timeout(ANSWER_WITHIN, next.run(request)).await.unwrap_or_else(|_| late())
+}
+
+/// A line for each request, without what stands behind the question mark.
+async fn note(request: Request, next: Next) -> Response {
+    let method = request.method().clone();
+    let path =
+        request.extensions().get::<MatchedPath>().map_or_else(|| request.uri().path().to_owned(), |path| path.as_str().to_owned());
+    let started = std::time::Instant::now();
+    let response = next.run(request).await;
+    let (status, ms) = (response.status(), started.elapsed().as_millis() as u64);
+    if method.is_safe() && !status.is_server_error() {
+        debug!(%method, path, status = status.as_u16(), ms, "answered");
+    } else {
+        info!(%method, path, status = status.as_u16(), ms, "answered");
+    }
+    response
+}

@@ -1,0 +1,98 @@
+//! How is the server started and stopped?
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use spool_jobs::Store;
+use spool_media::store::Stores;
+use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::routes::{self, House};
+
+/// How long answers under way may take once the server leaves.
+const LEAVE: Duration = Duration::from_secs(10);
+
+/// How the server is reached, and what it serves.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Address to listen on; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Folder or URI prefix for videos that come without a destination.
+    pub media: Option<String>,
+}
+
+/// Why there is no server.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is nobody yet who could tell who may ask.
+    #[error("{address} can be reached by others, and this server does not ask who they are: listen on 127.0.0.1 or [::1]")]
+    Open {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The port could not be bound, or was lost.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}
+
+/// A running server. It stops when dropped.
+pub struct Server {
+    address: SocketAddr,
+    leave: CancellationToken,
+    task: JoinHandle<std::io::Result<()>>,
+}
+
+impl Server {
+    /// Starts a server of what is in `store`; it reads what was published through `stores`.
+    ///
+    /// # Errors
+    /// Where it must not or cannot listen.
+    pub async fn start(settings: &Settings, store: Arc<dyn Store>, stores: Stores) -> Result<Self, Error> {
+        let address = settings.listen;
+        if !address.ip().is_loopback() {
+            return Err(Error::Open { address });
+        }
+        let fault = |source| Error::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(fault)?;
+        let address = listener.local_addr().map_err(fault)?;
+        let leave = CancellationToken::new();
+        let router = routes::router(House::new(store, stores, settings.media.as_deref(), leave.clone()));
+        let serve = axum::serve(listener, router).with_graceful_shutdown(leave.clone().cancelled_owned());
+        Ok(Self { address, leave, task: tokio::spawn(async move { serve.await }) })
+    }
+
+    /// Where it is reached.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits until it stops by itself, which it does only when something is wrong.
+    pub async fn stopped(&mut self) -> Error {
+        let source = match (&mut self.task).await {
+            Ok(Err(source)) => source,
+            Ok(Ok(())) => std::io::ErrorKind::NotConnected.into(),
+            Err(error) => std::io::Error::other(error),
+        };
+        Error::Listen { address: self.address, source }
+    }
+
+    /// Takes no more requests, and ends once those under way are answered.
+    pub async fn stop(mut self) {
+        self.leave.cancel();
+        if timeout(LEAVE, &mut self.task).await.is_err() {
+            warn!("left with requests under way");
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

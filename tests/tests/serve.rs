@@ -1,0 +1,229 @@
+//! Everything on one machine: jobs that are asked for by HTTP are worked off, survive, and play.
+#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests start what they test")]
+
+use std::{
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use spool_tests::{
+    check,
+    clips::{Clip, Sound},
+    folder,
+    run::{Spool, until},
+    serve::Serve,
+    wrapper::Wrapper,
+};
+
+/// The clip that every test here takes.
+fn clip() -> Clip {
+    Clip { sound: Some(Sound::default()), frames: 200, ..Clip::default() }
+}
+
+/// It, and a folder for a server's data.
+fn prepared() -> (tempfile::TempDir, PathBuf, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let source = clip().make(folder.path(), "it's a talk");
+    let data = folder.path().join("data");
+    (folder, source, data)
+}
+
+fn request(source: &Path) -> Value {
+    json!({ "source": source.to_str().unwrap(), "ladder": "180p,90p:300k", "segment_seconds": 2, "media_segment_seconds": 1 })
+}
+
+fn exact(source: &Path, out: &Path) {
+    let flaws: Vec<String> = check::all(out, &clip(), source).iter().map(ToString::to_string).collect();
+    assert!(flaws.is_empty(), "{}", flaws.join("\n"));
+}
+
+#[test]
+fn one_request_gives_a_ladder_that_plays() {
+    let (_folder, source, data) = prepared();
+    let serve = Serve::start(&data, Path::new("ffmpeg"), &[]);
+    let job = serve.job(&request(&source));
+    let job = serve.published(&job);
+    assert_eq!((&job["percent"], &job["phase"], &job["tries"]), (&json!(100), &json!("ended"), &json!(1)));
+    assert_eq!(job["rows"], job["rows_done"]);
+    let id = job["video"].as_str().unwrap();
+    let video = serve.ask(&format!("/v1/videos/{id}"), &[]).json();
+    assert_eq!((&video["name"], &video["play"]), (&json!("it's a talk.mp4"), &json!(format!("/v1/videos/{id}/play/master.m3u8"))));
+    assert_eq!(serve.ask("/v1/videos", &[]).json()["videos"][0], video);
+    // What lies there is exact, and every file of it comes by HTTP as it lies there.
+    let out = data.join("media").join(id);
+    exact(&source, &out);
+    let (playlists, segments): (Vec<_>, Vec<_>) = folder::media(&out).into_iter().partition(|(name, _)| name.ends_with(".m3u8"));
+    assert!(playlists.len() == 4 && segments.len() > 16, "{} and {}", playlists.len(), segments.len());
+    for (name, bytes) in playlists.iter().chain(&segments) {
+        let answer = serve.ask(&format!("/v1/videos/{id}/play/{name}"), &[]);
+        assert!(answer.status == 200 && answer.body == *bytes, "{name}");
+        let expected = if name.ends_with(".m3u8") { "application/vnd.apple.mpegurl" } else { "video/mp4" };
+        assert_eq!(answer.header("content-type"), Some(expected));
+        assert_eq!(answer.header("cache-control").unwrap().contains("immutable"), name != "master.m3u8");
+    }
+    let (name, bytes) = &segments[0];
+    let segment = format!("/v1/videos/{id}/play/{name}");
+    let piece = serve.ask(&segment, &["-H", "Range: bytes=100-299"]);
+    assert!(piece.status == 206 && piece.body == bytes[100..300]);
+    assert_eq!(piece.header("content-range"), Some(format!("bytes 100-299/{}", bytes.len()).as_str()));
+    assert_eq!(serve.ask(&segment, &["-H", "Range: bytes=99999999-"]).status, 416);
+    let known = format!("If-None-Match: {}", piece.header("etag").unwrap());
+    assert_eq!(serve.ask(&segment, &["-H", &known]).status, 304);
+    let head = serve.ask(&segment, &["-I"]);
+    assert!(head.status == 200 && head.header("content-length") == Some(bytes.len().to_string().as_str()));
+    let record = folder::files(&out).into_keys().find(|name| name.starts_with("parts/")).unwrap();
+    for path in [record.as_str(), "../../jobs.db", "%2e%2e/%2e%2e/jobs.db", "..%2f..%2fjobs.db", "nothing.m4s"] {
+        assert_eq!(serve.ask(&format!("/v1/videos/{id}/play/{path}"), &[]).status, 404, "{path}");
+    }
+    serve.stop();
+}
+
+#[test]
+fn a_job_survives_the_death_of_all_that_works_on_it() {
+    let (_folder, source, data) = prepared();
+    let wrapper = Wrapper::new();
+    wrapper.slow_after(2);
+    let serve = Serve::start(&data, &wrapper.path(), &["--slots", "1", "--lease", "2"]);
+    let keyed = ["-H", "Idempotency-Key: talk-1"];
+    let made = serve.post("/v1/jobs", &request(&source), &keyed);
+    let job = made.json()["id"].as_str().unwrap().to_owned();
+    serve.until("rows to be done", &job, |job| job["rows_done"].as_u64().unwrap() >= 2);
+    serve.kill();
+    wrapper.hurry();
+    let serve = Serve::start(&data, &wrapper.path(), &["--slots", "1", "--lease", "2"]);
+    let again = serve.post("/v1/jobs", &request(&source), &keyed);
+    assert!(again.status == 200 && again.json()["id"] == job.as_str(), "{again:?}");
+    let job_now = serve.published(&job);
+    assert_eq!(job_now["tries"], 2);
+    let rows = serve.ask(&format!("/v1/jobs/{job}/rows"), &[]).json();
+    let reused = rows["rows"].as_array().unwrap().iter().filter(|row| row["reused"] != 0).count();
+    assert!(reused >= 2, "what was done was not done again: {rows}");
+    let events = serve.events(&job);
+    let kinds: Vec<&str> = events.iter().map(|event| event["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds.iter().filter(|kind| **kind == "job.published").count(), 1);
+    let percents: Vec<i64> = events.iter().filter_map(|event| event["data"]["percent"].as_i64()).collect();
+    assert!(percents.is_sorted(), "progress went back: {percents:?}");
+    exact(&source, &data.join("media").join(job_now["video"].as_str().unwrap()));
+}
+
+#[test]
+fn a_job_is_followed_from_where_it_was_lost() {
+    let (_folder, source, data) = prepared();
+    let serve = Serve::start(&data, Path::new("ffmpeg"), &[]);
+    let job = serve.job(&request(&source));
+    let follow = |last: u64| {
+        let mut curl = Command::new("curl")
+            .args(["-sSN", "--max-time", "120", "-H", "Accept: text/event-stream", "-H", &format!("Last-Event-ID: {last}")])
+            .arg(format!("{}/v1/jobs/{job}/events", serve.address))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        (BufReader::new(curl.stdout.take().unwrap()), curl)
+    };
+    let number = |line: &str| line.strip_prefix("id: ").and_then(|id| id.trim().parse::<u64>().ok());
+    let (stream, mut curl) = follow(0);
+    let first: Vec<u64> = stream.lines().map_while(Result::ok).filter_map(|line| number(&line)).take(3).collect();
+    curl.kill().unwrap();
+    curl.wait().unwrap();
+    assert_eq!(first, [1, 2, 3]);
+    let (stream, mut curl) = follow(3);
+    let lines: Vec<String> = stream.lines().map_while(Result::ok).collect();
+    assert!(curl.wait().unwrap().success(), "it ends with the job");
+    let rest: Vec<u64> = lines.iter().filter_map(|line| number(line)).collect();
+    let events = serve.events(&job);
+    assert!(rest.iter().copied().eq(4..=events.len() as u64), "{rest:?}");
+    assert!(lines.iter().rev().any(|line| line == "event: job.published"), "{lines:?}");
+    // All of it was seen: a browser does not come back after this.
+    let last = format!("Last-Event-ID: {}", events.len());
+    assert_eq!(serve.ask(&format!("/v1/jobs/{job}/events"), &["-H", "Accept: text/event-stream", "-H", &last]).status, 204);
+    let page = serve.ask(&format!("/v1/jobs/{job}/events?behind=2&limit=2"), &[]).json();
+    assert!(page["events"][0] == events[2] && page["more"] == true, "{page}");
+}
+
+#[test]
+fn what_is_canceled_stops_and_what_is_retried_goes_on() {
+    let (_folder, source, data) = prepared();
+    let wrapper = Wrapper::new();
+    wrapper.slow_after(1);
+    let serve = Serve::start(&data, &wrapper.path(), &["--slots", "1"]);
+    let job = serve.job(&request(&source));
+    serve.until("a row to be done", &job, |job| job["rows_done"].as_u64().unwrap() >= 1);
+    let asked = Instant::now();
+    assert_eq!(serve.post(&format!("/v1/jobs/{job}/cancel"), &json!({}), &[]).status, 200);
+    serve.until("it to be canceled", &job, |job| job["state"] == "canceled");
+    assert!(asked.elapsed() < Duration::from_secs(20));
+    wrapper.hurry();
+    assert_eq!(serve.post(&format!("/v1/jobs/{job}/retry"), &json!({}), &[]).status, 200);
+    let published = serve.published(&job);
+    assert_eq!(serve.post(&format!("/v1/jobs/{job}/cancel"), &json!({}), &[]).status, 409);
+    exact(&source, &data.join("media").join(published["video"].as_str().unwrap()));
+}
+
+#[test]
+fn a_statement_is_a_job_as_well_and_its_rows_are_its_result() {
+    let (_folder, source, data) = prepared();
+    let serve = Serve::start(&data, Path::new("ffmpeg"), &[]);
+    let sql =
+        format!("SELECT frames FROM segments('{}', 2, 1) WHERE track = 'video'", source.to_str().unwrap().replace('\'', "''"));
+    let job = serve.published(&serve.job(&json!({ "sql": sql })));
+    let frames: u64 = job["result"]["rows"].as_array().unwrap().iter().map(|row| row["frames"].as_u64().unwrap()).sum();
+    assert_eq!(frames, u64::from(clip().frames));
+}
+
+#[test]
+fn what_is_wrong_is_said_and_makes_no_job() {
+    let (folder, _source, data) = prepared();
+    let serve = Serve::start(&data, Path::new("ffmpeg"), &[]);
+    let large = folder.path().join("large.json");
+    std::fs::write(&large, " ".repeat(2 << 20)).unwrap();
+    let none = "/v1/jobs/job_0";
+    let large = format!("@{}", large.display());
+    let document = "Content-Type: application/json";
+    let cases: &[(&str, &[&str], u16, &str, &str)] = &[
+        ("/v1/jobs", &["-H", document, "-d", "{"], 400, "malformed", "EOF"),
+        ("/v1/jobs", &["-H", document, "-d", "{}"], 422, "invalid", "source"),
+        ("/v1/jobs", &["-H", document, "-d", r#"{"source": 7}"#], 422, "invalid", "source"),
+        ("/v1/jobs", &["-H", document, "-d", r#"{"source": "a.mp4", "speed": 2}"#], 422, "invalid", "speed"),
+        ("/v1/jobs", &["-H", document, "-d", r#"{"source": "a.mp4", "ladder": "8000x"}"#], 422, "invalid", "ladder"),
+        ("/v1/jobs", &["-H", document, "-d", r#"{"source": "a.mp4", "threads": 0}"#], 422, "invalid", "threads"),
+        ("/v1/jobs", &["-d", r#"{"source": "a.mp4"}"#], 415, "media-type", "application/json"),
+        ("/v1/jobs", &["-H", document, "--data-binary", &large], 413, "too-large", ""),
+        ("/v1/jobs?limit=0", &[], 422, "invalid", "limit"),
+        ("/v1/jobs?limit=many", &[], 400, "malformed", "limit"),
+        ("/v1/jobs?state=done", &[], 422, "invalid", "pending"),
+        (none, &[], 404, "not-found", "job_0"),
+        ("/v1/jobs/job_0/cancel", &["-X", "POST"], 404, "not-found", "job_0"),
+        ("/v1/jobs/job_0/events?behind=-1", &[], 400, "malformed", "behind"),
+        ("/v1/videos/video_0", &[], 404, "not-found", "video_0"),
+        ("/v1/nothing", &[], 404, "not-found", "/v1/nothing"),
+        (none, &["-X", "DELETE"], 405, "no-such-method", "DELETE"),
+        ("/v1/jobs", &["-H", "Host: rebound.example"], 403, "not-allowed", "localhost"),
+        ("/v1/jobs", &["-H", "Origin: http://evil.example"], 403, "not-allowed", "other pages"),
+    ];
+    for (path, args, status, kind, says) in cases {
+        let answer = serve.ask(path, args);
+        assert_eq!(answer.status, *status, "{path} {args:?}: {answer:?}");
+        assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{path} {args:?}");
+        let problem = answer.json();
+        assert_eq!((&problem["type"], &problem["status"]), (&json!(format!("urn:spool:problem:{kind}")), &json!(status)));
+        assert!(problem["detail"].as_str().unwrap().contains(says), "{path} {args:?}: {problem}");
+    }
+    assert_eq!(serve.ask("/v1/jobs", &[]).json(), json!({ "jobs": [], "next": null }));
+    let gone = serve.job(&json!({ "source": "/nowhere/talk.mp4" }));
+    let failed = until("it to fail", Duration::from_secs(60), || Some(serve.show(&gone)).filter(|job| job["state"] == "failed"));
+    assert!(
+        failed["error"]["kind"] == "not_found" && failed["error"]["message"].as_str().unwrap().contains("/nowhere/talk.mp4"),
+        "{failed}"
+    );
+    assert_eq!(failed["tries"], 1, "what is not there is not looked for again");
+}
+
+#[test]
+fn nobody_else_can_reach_it() {
+    let data = tempfile::tempdir().unwrap();
+    let serve = Spool::new(["serve", "--listen", "0.0.0.0:0", "--data", data.path().join("d").to_str().unwrap()]).run();
+    assert!(serve.code == Some(2) && serve.stderr.contains("127.0.0.1"), "{serve:?}");
+}
