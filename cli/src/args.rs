@@ -129,6 +129,8 @@ pub enum Command {
     Sweep(Sweep),
     /// Run everything on this machine: an HTTP API to ask for jobs, and what works them off.
     Serve(Serve),
+    /// Run the HTTP API alone: several answer for one store, whose jobs schedulers work off.
+    Server(Server),
     /// Ask a server for jobs, and see what becomes of them.
     #[command(subcommand)]
     Jobs(Jobs),
@@ -343,10 +345,29 @@ pub struct Serve {
     /// Folder or URI prefix for videos that come without a destination. In the folder unless given.
     #[arg(long, env = "SPOOL_MEDIA", value_name = "DESTINATION")]
     pub media: Option<String>,
+    /// Folder or URI prefix for what is uploaded. In the folder unless given.
+    #[arg(long, env = "SPOOL_UPLOADS", value_name = "DESTINATION")]
+    pub uploads: Option<String>,
     #[command(flatten)]
     pub share: Share,
     #[command(flatten)]
     pub dispatch: Dispatch,
+}
+
+#[derive(Debug, Args)]
+pub struct Server {
+    /// Address to listen on. Whoever is on this machine may ask for anything, and nobody else can.
+    #[arg(long, env = "SPOOL_SERVE_LISTEN", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
+    pub listen: std::net::SocketAddr,
+    /// Where jobs are kept: postgres://USER@HOST/DATABASE, or a file of SQLite on a disk of this machine.
+    #[arg(long, env = "SPOOL_STORE", value_name = "STORE", hide_env_values = true)]
+    pub store: String,
+    /// Folder or URI prefix for videos that come without a destination; such are refused unless given.
+    #[arg(long, env = "SPOOL_MEDIA", value_name = "DESTINATION")]
+    pub media: Option<String>,
+    /// Folder or URI prefix for what is uploaded.
+    #[arg(long, env = "SPOOL_UPLOADS", value_name = "DESTINATION")]
+    pub uploads: String,
 }
 
 #[derive(Debug, Subcommand)]

@@ -7,6 +7,7 @@ pub mod plan;
 pub mod probe;
 pub mod scheduler;
 pub mod serve;
+pub mod server;
 pub mod sql;
 pub mod sweep;
 pub mod transcode;

@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         }
     };
     // What runs for long tells more.
-    let quiet = !matches!(cli.command, Command::Serve(_) | Command::Scheduler(_) | Command::Executor(_));
+    let quiet = !matches!(cli.command, Command::Serve(_) | Command::Server(_) | Command::Scheduler(_) | Command::Executor(_));
     init_logging(&cli.global, quiet);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -69,6 +69,7 @@ async fn run(cli: Cli) -> Result<(), exit::CliError> {
         Command::Plan(args) => commands::plan::run(&cli.global, args).await,
         Command::Sweep(args) => commands::sweep::run(&cli.global, args).await,
         Command::Serve(args) => commands::serve::run(&cli.global, args).await,
+        Command::Server(args) => commands::server::run(args).await,
         Command::Jobs(args) => commands::jobs::run(args).await,
         Command::Scheduler(args) => commands::scheduler::run(&cli.global, args).await,
         Command::Executor(args) => commands::executor::run(&cli.global, args).await,

@@ -45,10 +45,12 @@ pub enum Error {
         remedy: &'static str,
     },
     /// The lease went to somebody else, or the job ended: whoever held it has to stop, and must not write.
-    #[error("job {job} is not held by claim {fence} any more")]
+    #[error("{what} {id} is not held by {fence} any more")]
     Lost {
-        /// The job.
-        job: Id,
+        /// A job or an upload.
+        what: &'static str,
+        /// Its name.
+        id: Id,
         /// The number of the claim that was refused.
         fence: i64,
     },

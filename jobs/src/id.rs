@@ -1,11 +1,11 @@
-//! How are jobs and videos called? By a word for what they are, and a number that grows with time.
+//! How are jobs, videos and uploads called? By a word for what they are, and a number that grows with time.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// The name of a job or a video, such as `job_01936b2f9c7e7d3aa5c1e2f4b6d8a0c2`. Newer ones sort behind older ones.
+/// The name of a job, a video or an upload, such as `job_01936b2f9c7e7d3aa5c1e2f4b6d8a0c2`. Newer ones sort behind older ones.
 ///
 /// Source: RFC 9562, UUID version 7.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -21,6 +21,11 @@ impl Id {
     /// A new video's.
     pub fn video() -> Self {
         Self::new("video")
+    }
+
+    /// A new upload's.
+    pub fn upload() -> Self {
+        Self::new("upload")
     }
 
     /// One that came from elsewhere; whether there is such a thing is the store's to say.

@@ -7,6 +7,7 @@ mod request;
 mod event;
 mod job;
 mod row;
+mod upload;
 mod video;
 
 mod store;
@@ -26,4 +27,5 @@ pub use request::{Cut, Request, VIDEO};
 pub use row::{Attempt, Row, RowState};
 pub use sql::SqlStore;
 pub use store::{Claim, Created, Ending, Filter, NewJob, Page, Progress, Report, Standing, Store};
+pub use upload::{NewUpload, Upload, UploadHold, UploadState, Uploads};
 pub use video::Video;

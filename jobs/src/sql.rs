@@ -3,6 +3,7 @@
 mod claims;
 mod jobs;
 mod read;
+mod uploads;
 
 use std::{path::Path, time::Duration};
 
@@ -11,7 +12,8 @@ use sqlx::{Any, AnyConnection, AnyPool, Transaction, any::AnyPoolOptions, migrat
 use tokio::time::timeout;
 
 use crate::{
-    Attempt, Claim, Created, Ending, Error, Event, Filter, Id, Job, NewJob, Page, Report, Result, Row, Standing, Store, Video,
+    Attempt, Claim, Created, Ending, Error, Event, Filter, Id, Job, NewJob, NewUpload, Page, Report, Result, Row, Standing, Store,
+    Upload, UploadHold, Uploads, Video,
 };
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
@@ -223,6 +225,37 @@ impl Store for SqlStore {
 
     async fn end(&self, claim: &Claim, report: &Report, ending: &Ending) -> Result<Job> {
         within(claims::end(self, claim, report, ending)).await
+    }
+}
+
+#[async_trait]
+impl Uploads for SqlStore {
+    async fn begin_upload(&self, new: &NewUpload, done: bool) -> Result<Upload> {
+        within(uploads::begin(self, new, done)).await
+    }
+
+    async fn upload(&self, tenant: &str, id: &Id) -> Result<Upload> {
+        within(uploads::upload(self, tenant, id)).await
+    }
+
+    async fn hold_upload(&self, tenant: &str, id: &Id) -> Result<UploadHold> {
+        within(uploads::hold(self, tenant, id)).await
+    }
+
+    async fn hold_left_upload(&self) -> Result<Option<UploadHold>> {
+        within(uploads::hold_left(self)).await
+    }
+
+    async fn advance_upload(&self, hold: &UploadHold, received: u64, pieces: &[String], kept_for: Duration) -> Result<()> {
+        within(uploads::advance(self, hold, received, pieces, kept_for)).await
+    }
+
+    async fn finish_upload(&self, hold: &UploadHold) -> Result<Upload> {
+        within(uploads::finished(self, hold)).await
+    }
+
+    async fn give_up_upload(&self, hold: &UploadHold) -> Result<()> {
+        within(uploads::give_up(self, hold)).await
     }
 }
 

@@ -12,6 +12,7 @@ mod local;
 mod profile;
 mod reader;
 mod remote;
+mod upload;
 mod wire;
 
 use std::{
@@ -35,11 +36,12 @@ use self::{
     remote::{Payload, open_payload},
 };
 pub use self::{
-    address::{shown, shown_in},
+    address::{name, shown, shown_in},
     clients::Stores,
     content::Content,
     error::{AddressProblem, Denial, Error},
     reader::{Source, SourceReader, bytes_read},
+    upload::piece_bytes,
     wire::Answer,
 };
 
@@ -118,18 +120,7 @@ impl Location {
 
     /// The last segment, decoded: the file's name. Empty for a whole bucket.
     pub fn name(&self) -> String {
-        match &self.place {
-            Place::Local(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-            Place::Bucket { key, .. } => key.filename().unwrap_or_default().to_owned(),
-            Place::Web { url, .. } => {
-                let last = url.path_segments().and_then(|mut segments| segments.next_back()).unwrap_or_default();
-                let decoded = Url::parse("file:///").ok().and_then(|mut file| {
-                    file.set_path(last);
-                    file.to_file_path().ok()
-                });
-                decoded.and_then(|path| Some(path.file_name()?.to_str()?.to_owned())).unwrap_or_else(|| last.to_owned())
-            }
-        }
+        address::name(&self.uri)
     }
 
     /// The path, if it is one of this machine.

@@ -8,6 +8,9 @@ mod body;
 mod guard;
 mod shown;
 
+mod checksum;
+mod intake;
+
 mod routes;
 
 pub use routes::openapi;

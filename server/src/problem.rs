@@ -42,6 +42,11 @@ pub(crate) enum Kind {
     TooLarge,
     Media,
     Range,
+    /// Nothing came for too long.
+    Late,
+    Length,
+    Version,
+    Checksum,
     Busy,
     Away,
     Bug,
@@ -64,11 +69,20 @@ impl Kind {
                 ("urn:spool:problem:media-type", "the request is of a type that is not taken", StatusCode::UNSUPPORTED_MEDIA_TYPE)
             }
             Self::Range => ("urn:spool:problem:range", "the range is outside of the object", StatusCode::RANGE_NOT_SATISFIABLE),
+            Self::Late => ("urn:spool:problem:late", "nothing came for too long", StatusCode::REQUEST_TIMEOUT),
+            Self::Length => ("urn:spool:problem:length", "its length is not said", StatusCode::LENGTH_REQUIRED),
+            Self::Version => ("urn:spool:problem:version", "another version of tus is spoken", StatusCode::PRECONDITION_FAILED),
+            Self::Checksum => ("urn:spool:problem:checksum", "it is not what its checksum says", checksum_mismatch()),
             Self::Busy => ("urn:spool:problem:busy", "there are too many of these", StatusCode::TOO_MANY_REQUESTS),
             Self::Away => ("urn:spool:problem:away", "something that is needed is away", StatusCode::SERVICE_UNAVAILABLE),
             Self::Bug => ("urn:spool:problem:bug", "this is a defect of Spool", StatusCode::INTERNAL_SERVER_ERROR),
         }
     }
+}
+
+/// What tus calls this: a status of its own.
+fn checksum_mismatch() -> StatusCode {
+    StatusCode::from_u16(460).unwrap_or(StatusCode::BAD_REQUEST)
 }
 
 impl Problem {
@@ -99,7 +113,9 @@ impl From<spool_jobs::Error> for Problem {
             Error::KeyUsed { .. } => Kind::KeyUsed,
             Error::State { .. } => Kind::Conflict,
             Error::Database { .. } | Error::Open { .. } => Kind::Away,
-            Error::Lost { .. } | Error::Unknown { .. } => Kind::Bug,
+            // Another request of the same client has it now.
+            Error::Lost { .. } => Kind::Conflict,
+            Error::Unknown { .. } => Kind::Bug,
         };
         if matches!(kind, Kind::Away | Kind::Bug) {
             // What a database says may hold what is nobody's business.

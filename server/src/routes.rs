@@ -4,6 +4,7 @@ mod events;
 mod health;
 mod jobs;
 mod play;
+mod uploads;
 mod videos;
 
 use std::{sync::Arc, time::Duration};
@@ -27,6 +28,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     guard,
+    intake::Intake,
     problem::{Kind, Problem},
 };
 
@@ -37,13 +39,14 @@ const MAX_BODY: usize = 1 << 20;
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// Streams of events at a time; each looks into the store now and then.
-const MAX_STREAMS: usize = 256;
+pub(crate) const MAX_STREAMS: usize = 256;
 
 /// What every route has at hand.
 #[derive(Clone)]
 pub(crate) struct House {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) stores: Stores,
+    pub(crate) intake: Intake,
     /// Where videos go that come without a destination.
     pub(crate) media: Option<Arc<str>>,
     pub(crate) streams: Arc<Semaphore>,
@@ -51,17 +54,12 @@ pub(crate) struct House {
     pub(crate) leave: CancellationToken,
 }
 
-impl House {
-    pub(crate) fn new(store: Arc<dyn Store>, stores: Stores, media: Option<&str>, leave: CancellationToken) -> Self {
-        Self { store, stores, media: media.map(Arc::from), streams: Arc::new(Semaphore::new(MAX_STREAMS)), leave }
-    }
-}
-
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Spool", description = "Transcodes videos into HLS ladders."),
     tags(
         (name = "jobs", description = "What is to be done, how far it is, and what came of it"),
+        (name = "uploads", description = "Files that come here, at once or in pieces"),
         (name = "videos", description = "What was published"),
         (name = "health", description = "For probes"),
     ),
@@ -70,7 +68,8 @@ impl House {
 )]
 struct Document;
 
-fn documented() -> OpenApiRouter<House> {
+/// Routes that answer soon, of documents that are small.
+fn documents() -> OpenApiRouter<House> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(jobs::list, jobs::create))
         .routes(routes!(jobs::get))
@@ -86,25 +85,33 @@ fn documented() -> OpenApiRouter<House> {
         .routes(routes!(health::ready))
 }
 
+/// Routes that files come by, which takes as long as it takes.
+fn files() -> OpenApiRouter<House> {
+    OpenApiRouter::new().routes(routes!(uploads::create, uploads::options)).routes(routes!(
+        uploads::get,
+        uploads::patch,
+        uploads::delete
+    ))
+}
+
 /// The OpenAPI document, as JSON.
 ///
 /// Source: OpenAPI Specification 3.1.
 pub fn openapi() -> String {
-    let (_, document) = documented().split_for_parts();
+    let (_, document) = documents().merge(files()).split_for_parts();
     // It is made of texts.
     document.to_pretty_json().unwrap_or_default() + "\n"
 }
 
 pub(crate) fn router(house: House) -> Router {
-    let (router, document) = documented().split_for_parts();
+    let soon = |router: OpenApiRouter<House>| router.layer(DefaultBodyLimit::max(MAX_BODY)).layer(middleware::from_fn(in_time));
+    let (router, document) = soon(documents()).merge(files().layer(DefaultBodyLimit::disable())).split_for_parts();
     router
         .route("/openapi.json", get(|| async move { Json(document) }))
         .fallback(|uri: Uri| async move { Problem::new(Kind::NotFound, format!("there is nothing at {}", uri.path())) })
         .method_not_allowed_fallback(|request: Request| async move {
             Problem::new(Kind::NoMethod, format!("{} is not for {}", request.uri().path(), request.method()))
         })
-        .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(middleware::from_fn(in_time))
         .layer(CatchPanicLayer::custom(|_| Problem::new(Kind::Bug, "a request broke off: see the server's log").into_response()))
         .layer(middleware::from_fn(guard::loopback_only))
         .layer(middleware::from_fn(note))

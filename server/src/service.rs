@@ -2,13 +2,16 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use spool_jobs::Store;
+use spool_jobs::{Store, Uploads};
 use spool_media::store::Stores;
-use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
+use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::routes::{self, House};
+use crate::{
+    intake::Intake,
+    routes::{self, House, MAX_STREAMS},
+};
 
 /// How long answers under way may take once the server leaves.
 const LEAVE: Duration = Duration::from_secs(10);
@@ -20,6 +23,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Folder or URI prefix for videos that come without a destination.
     pub media: Option<String>,
+    /// Folder or URI prefix for what is uploaded.
+    pub uploads: String,
 }
 
 /// Why there is no server.
@@ -53,7 +58,7 @@ impl Server {
     ///
     /// # Errors
     /// Where it must not or cannot listen.
-    pub async fn start(settings: &Settings, store: Arc<dyn Store>, stores: Stores) -> Result<Self, Error> {
+    pub async fn start<S: Store + Uploads>(settings: &Settings, store: Arc<S>, stores: Stores) -> Result<Self, Error> {
         let address = settings.listen;
         if !address.ip().is_loopback() {
             return Err(Error::Open { address });
@@ -62,7 +67,16 @@ impl Server {
         let listener = TcpListener::bind(address).await.map_err(fault)?;
         let address = listener.local_addr().map_err(fault)?;
         let leave = CancellationToken::new();
-        let router = routes::router(House::new(store, stores, settings.media.as_deref(), leave.clone()));
+        let intake = Intake::new(store.clone(), stores.clone(), &settings.uploads);
+        tokio::spawn(intake.clone().clean(leave.clone()));
+        let router = routes::router(House {
+            store,
+            stores,
+            intake,
+            media: settings.media.as_deref().map(Arc::from),
+            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+            leave: leave.clone(),
+        });
         let serve = axum::serve(listener, router).with_graceful_shutdown(leave.clone().cancelled_owned());
         Ok(Self { address, leave, task: tokio::spawn(async move { serve.await }) })
     }
@@ -93,6 +107,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        self.leave.cancel();
         self.task.abort();
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use spool_jobs::{Attempt, Cut, Event, Job, Page, Request, Row, State, VIDEO, Video};
+use spool_jobs::{Attempt, Cut, Event, Job, Page, Request, Row, State, Upload, VIDEO, Video};
 use spool_media::titles::Deinterlace;
 use utoipa::ToSchema;
 
@@ -99,6 +99,16 @@ impl JobRequest {
             (None, None) => return wrong("source: it is missing: give a source or sql".to_owned()),
         };
         Ok((request, self.priority))
+    }
+}
+
+impl JobRequest {
+    /// The same for a source that is known already.
+    pub(crate) fn of_source(self, source: &str) -> Result<Self, Problem> {
+        if self.source.is_some() || self.sql.is_some() {
+            return Err(Problem::new(Kind::Invalid, "job: its source is the upload: leave out source and sql"));
+        }
+        Ok(Self { source: Some(source.to_owned()), ..self })
     }
 }
 
@@ -240,6 +250,40 @@ pub(crate) struct VideosShown {
 impl From<Page<Video>> for VideosShown {
     fn from(page: Page<Video>) -> Self {
         Self { videos: page.items.into_iter().map(VideoShown::from).collect(), next: page.next.map(|id| id.to_string()) }
+    }
+}
+
+/// An upload.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct UploadShown {
+    #[schema(example = "upload_019aa1b2c3d47e5f8a9b0c1d2e3f4a5b")]
+    id: String,
+    /// `open`, `finished` or `gone`.
+    state: &'static str,
+    name: String,
+    /// Its length.
+    bytes: u64,
+    /// Bytes of it that are there.
+    received: u64,
+    /// The job that was made of it.
+    job: Option<String>,
+    created_ms: i64,
+    /// When it is given up unless more comes.
+    expires_ms: i64,
+}
+
+impl From<Upload> for UploadShown {
+    fn from(upload: Upload) -> Self {
+        Self {
+            id: upload.id.to_string(),
+            state: upload.state.word(),
+            name: upload.name,
+            bytes: upload.bytes,
+            received: upload.received,
+            job: upload.job.map(|job| job.to_string()),
+            created_ms: upload.created_ms,
+            expires_ms: upload.expires_ms,
+        }
     }
 }
 

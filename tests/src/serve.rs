@@ -56,9 +56,30 @@ impl Serve {
     /// # Panics
     /// Where it does not start.
     pub fn start(data: &Path, ffmpeg: &Path, args: &[&str]) -> Self {
-        let log = data.with_extension("log");
         let all = ["serve", "--listen", "127.0.0.1:0", "--data", data.to_str().unwrap()].into_iter().chain(args.iter().copied());
-        let mut running = Spool::new(all).env("SPOOL_FFMPEG", ffmpeg).start_logged(&log);
+        Self::of(Spool::new(all).env("SPOOL_FFMPEG", ffmpeg), data.with_extension("log"))
+    }
+
+    /// Starts the HTTP API alone, over the same data.
+    ///
+    /// # Panics
+    /// Where it does not start.
+    pub fn door(data: &Path) -> Self {
+        Self::door_to(data, data.join("uploads").to_str().unwrap(), [])
+    }
+
+    /// The same, with uploads elsewhere, and these environment variables.
+    ///
+    /// # Panics
+    /// Where it does not start.
+    pub fn door_to(data: &Path, uploads: &str, env: impl IntoIterator<Item = (String, String)>) -> Self {
+        let [store, media] = ["jobs.db", "media"].map(|name| data.join(name).to_str().unwrap().to_owned());
+        let args = ["server", "--listen", "127.0.0.1:0", "--store", &store, "--media", &media, "--uploads", uploads];
+        Self::of(Spool::new(args).envs(env), data.with_extension("log"))
+    }
+
+    fn of(spool: Spool, log: PathBuf) -> Self {
+        let mut running = spool.start_logged(&log);
         let mut line = String::new();
         BufReader::new(running.child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().strip_prefix("listening on ").map(str::to_owned);
@@ -155,6 +176,17 @@ impl Serve {
         let events = answer.json()["events"].as_array().unwrap().clone();
         assert!(events.iter().map(|event| event["sequence"].as_u64().unwrap()).eq(1..=events.len() as u64), "{events:?}");
         events
+    }
+
+    /// The most memory that it ever had, in bytes.
+    ///
+    /// # Panics
+    /// Where the system does not tell.
+    pub fn peak_bytes(&self) -> u64 {
+        let pid = self.running.as_ref().unwrap().child.id();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
     }
 
     /// What it logged.

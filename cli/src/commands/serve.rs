@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use spool_jobs::{Dispatcher, SqlStore, Store};
+use spool_jobs::{Dispatcher, SqlStore};
 use spool_server::{Server, Settings};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -17,8 +17,9 @@ use crate::{
 /// The file in the data folder that holds the jobs.
 const JOBS: &str = "jobs.db";
 
-/// The folder in it for videos that come without a destination.
+/// The folders in it for videos that come without a destination, and for what is uploaded.
 const MEDIA: &str = "media";
+const UPLOADS: &str = "uploads";
 
 pub async fn run(global: &Global, args: Args) -> Result<(), CliError> {
     let machine = local::machine_with_slots(global, args.share)?;
@@ -28,12 +29,16 @@ pub async fn run(global: &Global, args: Args) -> Result<(), CliError> {
         Some(store) => store.clone(),
         None => local::absolute(&format!("{}/{JOBS}", args.data))?,
     };
-    let store: Arc<dyn Store> = Arc::new(SqlStore::open(&store).await?);
+    let store = Arc::new(SqlStore::open(&store).await?);
     let media = match args.media {
         Some(media) => media,
         None => local::absolute(&format!("{}/{MEDIA}", args.data))?,
     };
-    let settings = Settings { listen: args.listen, media: Some(media) };
+    let uploads = match args.uploads {
+        Some(uploads) => uploads,
+        None => local::absolute(&format!("{}/{UPLOADS}", args.data))?,
+    };
+    let settings = Settings { listen: args.listen, media: Some(media), uploads };
     let mut server = Server::start(&settings, store.clone(), machine.stores.clone()).await?;
     let (service, mut executor) = cluster::roles(&machine, args.share).await?;
     let (leave, jobs) = (CancellationToken::new(), TaskTracker::new());
@@ -44,7 +49,7 @@ pub async fn run(global: &Global, args: Args) -> Result<(), CliError> {
     // On stdout: the result of this command, for scripts that let the system choose the port.
     println!("listening on http://{address}");
     eprintln!("whoever is on this machine may ask for jobs; nobody else can reach it");
-    eprintln!("try: curl -d '{{\"source\": \"/path/to/video.mp4\"}}' -H 'Content-Type: application/json' http://{address}/v1/jobs");
+    eprintln!("try: curl --data-binary @video.mp4 'http://{address}/v1/uploads?name=video.mp4'");
     let ended = tokio::select! {
         error = server.stopped() => Err(error.into()),
         Err(error) = executor.stopped() => Err(error.into()),

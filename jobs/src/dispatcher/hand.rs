@@ -176,7 +176,7 @@ impl Hand {
 
     /// A store that does not answer does not keep anybody beyond the lease.
     async fn until_lost<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        let lost = Error::Lost { job: self.claim.job.id.clone(), fence: self.claim.fence };
+        let lost = Error::Lost { what: "job", id: self.claim.job.id.clone(), fence: self.claim.fence };
         timeout_at(self.held_until, call).await.unwrap_or(Err(lost))
     }
 

@@ -291,13 +291,13 @@ async fn close(change: &mut Change, job: &Id, outcome: &str) -> Result<()> {
 }
 
 fn lost(claim: &Claim) -> Error {
-    Error::Lost { job: claim.job.id.clone(), fence: claim.fence }
+    Error::Lost { what: "job", id: claim.job.id.clone(), fence: claim.fence }
 }
 
 fn word(kind: ErrorKind) -> Option<String> {
     serde_json::to_value(kind).ok().and_then(|kind| Some(kind.as_str()?.to_owned()))
 }
 
-fn milliseconds(time: Duration) -> i64 {
+pub(super) fn milliseconds(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }

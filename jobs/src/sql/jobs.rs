@@ -1,7 +1,8 @@
 //! How are jobs made, stopped and tried again, by those whose they are?
 
+use serde::Serialize;
 use serde_json::{Value, json};
-use spool_media::store::shown;
+use spool_media::store::{self, shown};
 use sqlx::Row as _;
 
 use super::{Change, SqlStore, read};
@@ -10,37 +11,50 @@ use crate::{Created, Error, Id, Job, Kind, NewJob, Request, Result, State};
 pub(super) async fn create(store: &SqlStore, new: &NewJob) -> Result<Created> {
     new.request.check()?;
     let mut change = store.change().await?;
-    let now = change.now_ms;
-    sqlx::query("INSERT INTO tenants (id, served_ms) VALUES ($1, 0) ON CONFLICT (id) DO NOTHING")
-        .bind(&new.tenant)
-        .execute(change.connection())
-        .await?;
+    make_tenant(&mut change, &new.tenant).await?;
     let id = Id::job();
     if let Some(key) = &new.key
         && let Some(job) = use_key(&mut change, new, key, &id).await?
     {
+        // Given back first: whoever holds one connection and waits for another may wait for others that do the same.
+        drop(change);
         return Ok(Created { job: read::job(store, &new.tenant, &job).await?, existed: true });
     }
+    let job = make_job(&mut change, &new.tenant, &new.request, new.priority, id).await?;
+    change.keep().await?;
+    Ok(Created { job, existed: false })
+}
+
+pub(super) async fn make_tenant(change: &mut Change, tenant: &str) -> Result<()> {
+    sqlx::query("INSERT INTO tenants (id, served_ms) VALUES ($1, 0) ON CONFLICT (id) DO NOTHING")
+        .bind(tenant)
+        .execute(change.connection())
+        .await?;
+    Ok(())
+}
+
+/// Makes a job, and the video that it makes.
+pub(super) async fn make_job(change: &mut Change, tenant: &str, request: &Request, priority: i64, id: Id) -> Result<Job> {
+    let now = change.now_ms;
     let video = Id::video();
-    let request = new.request.of_video(&video);
-    let video = make_video(&mut change, &new.tenant, &request, video).await?;
+    let request = request.of_video(&video);
+    let video = make_video(change, tenant, &request, video).await?;
     let row = sqlx::query(
         "INSERT INTO jobs (id, tenant, video, request, priority, state, phase, created_ms, due_ms, tries, fence, cancel_requested, \
          rows_total, rows_done, media_ms, media_done_ms, events) \
          VALUES ($1, $2, $3, $4, $5, 'pending', 'waiting', $6, $6, 0, 0, 0, 0, 0, 0, 0, 1) RETURNING *",
     )
     .bind(id.as_str())
-    .bind(&new.tenant)
+    .bind(tenant)
     .bind(video.as_ref().map(|video| video.as_str().to_owned()))
     .bind(as_json(&request))
-    .bind(new.priority)
+    .bind(priority)
     .bind(now)
     .fetch_one(change.connection())
     .await?;
     let job = read::job_of(&row)?;
-    happened(&mut change, &job, Kind::Created, &json!({ "video": video })).await?;
-    change.keep().await?;
-    Ok(Created { job, existed: false })
+    happened(change, &job, Kind::Created, &json!({ "video": video })).await?;
+    Ok(job)
 }
 
 /// Has a key stand for a job; gives the job that it stands for already.
@@ -70,7 +84,7 @@ async fn use_key(change: &mut Change, new: &NewJob, key: &str, id: &Id) -> Resul
 async fn make_video(change: &mut Change, tenant: &str, request: &Request, id: Id) -> Result<Option<Id>> {
     let Request::Transcode { source, destination, .. } = request else { return Ok(None) };
     let (source, now) = (shown(source), change.now_ms);
-    let name = source.trim_end_matches('/').rsplit('/').next().unwrap_or(&source);
+    let name = store::name(&source);
     sqlx::query("INSERT INTO videos (id, tenant, name, source, destination, created_ms) VALUES ($1, $2, $3, $4, $5, $6)")
         .bind(id.as_str())
         .bind(tenant)
@@ -173,6 +187,6 @@ pub(super) async fn note(change: &mut Change, job: &Id, sequence: i64, kind: Kin
 }
 
 /// Texts and numbers always serialise.
-fn as_json(request: &Request) -> String {
-    serde_json::to_string(request).unwrap_or_default()
+pub(super) fn as_json<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).unwrap_or_default()
 }

@@ -171,11 +171,11 @@ fn page<T>(rows: &[AnyRow], limit: u32, item: fn(&AnyRow) -> Result<T>, id: fn(&
     Ok(Page { items, next })
 }
 
-fn text(row: &AnyRow, column: &str) -> Result<String> {
+pub(super) fn text(row: &AnyRow, column: &str) -> Result<String> {
     Ok(row.try_get(column)?)
 }
 
-fn json<T: DeserializeOwned>(what: &'static str, text: &str) -> Result<T> {
+pub(super) fn json<T: DeserializeOwned>(what: &'static str, text: &str) -> Result<T> {
     serde_json::from_str(text).map_err(|_| Error::Unknown { what, value: text.to_owned() })
 }
 

@@ -97,6 +97,23 @@ pub(super) fn key_uri(root: &str, key: &object_store::path::Path) -> String {
     if key.is_root() { root.to_owned() } else { format!("{root}/{key}") }
 }
 
+/// The last segment of a path or a URI, decoded: the file's name. Empty for a whole bucket, and for what names nothing.
+pub fn name(uri: &str) -> String {
+    match Address::parse(uri) {
+        Ok(Address::Local(path)) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        Ok(Address::Bucket { key, .. }) => key.filename().unwrap_or_default().to_owned(),
+        Ok(Address::Web(url)) => {
+            let last = url.path_segments().and_then(|mut segments| segments.next_back()).unwrap_or_default();
+            let decoded = Url::parse("file:///").ok().and_then(|mut file| {
+                file.set_path(last);
+                file.to_file_path().ok()
+            });
+            decoded.and_then(|path| Some(path.file_name()?.to_str()?.to_owned())).unwrap_or_else(|| last.to_owned())
+        }
+        Err(_) => String::new(),
+    }
+}
+
 /// A URI as it may be shown: presigned queries and anything like a password left out.
 pub fn shown(uri: &str) -> String {
     let Some((scheme, rest)) = split_scheme(uri) else {

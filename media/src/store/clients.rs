@@ -12,6 +12,7 @@ use object_store::{
     azure::MicrosoftAzureBuilder,
     gcp::GoogleCloudStorageBuilder,
     http::HttpBuilder,
+    multipart::MultipartStore,
 };
 use url::Url;
 
@@ -62,10 +63,25 @@ struct Inner {
 /// A store, and what is known of it.
 pub(super) struct Client {
     pub store: Arc<dyn ObjectStore>,
+    /// The same, where objects may come in pieces.
+    pub pieces: Option<Arc<dyn MultipartStore>>,
     /// `s3://bucket`; for the web the whole link, without its secrets.
     pub root: String,
     /// Has it been said that this store cannot write on a condition?
     pub warned: AtomicBool,
+}
+
+/// A bucket's store, by both of the ways that it is used in.
+struct Both {
+    store: Arc<dyn ObjectStore>,
+    pieces: Arc<dyn MultipartStore>,
+}
+
+impl Both {
+    fn of<S: ObjectStore + MultipartStore>(store: S) -> Self {
+        let store = Arc::new(store);
+        Self { store: store.clone(), pieces: store }
+    }
 }
 
 impl std::fmt::Debug for Client {
@@ -132,12 +148,13 @@ impl Stores {
             Service::Gcs => self.gcs(authority).map_err(|e| misconfigured(root, &e)),
             Service::Azure => self.azure(root).map_err(|e| misconfigured(root, &e)),
         }?;
-        let client = Arc::new(Client { store, root: root.to_owned(), warned: AtomicBool::new(false) });
+        let Both { store, pieces } = store;
+        let client = Arc::new(Client { store, pieces: Some(pieces), root: root.to_owned(), warned: AtomicBool::new(false) });
         buckets.insert(root.to_owned(), Arc::clone(&client));
         Ok(client)
     }
 
-    fn s3(&self, root: &str, bucket: &str) -> Result<Arc<dyn ObjectStore>, Error> {
+    fn s3(&self, root: &str, bucket: &str) -> Result<Both, Error> {
         let mut options = self.inner.options.clone();
         profile::complete(&mut options).map_err(|e| Error::Configuration { uri: root.to_owned(), detail: e.to_string() })?;
         let endpoint = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"].into_iter().find_map(|key| options.get(key));
@@ -157,10 +174,10 @@ impl Stores {
             builder = builder.with_config(AmazonS3ConfigKey::S3Endpoint, endpoint);
         }
         let store = builder.with_bucket_name(bucket).build().map_err(|e| misconfigured(root, &e))?;
-        Ok(Arc::new(store))
+        Ok(Both::of(store))
     }
 
-    fn gcs(&self, bucket: &str) -> object_store::Result<Arc<dyn ObjectStore>> {
+    fn gcs(&self, bucket: &str) -> object_store::Result<Both> {
         let mut builder = GoogleCloudStorageBuilder::new()
             .with_client_options(limits())
             .with_retry(retries())
@@ -170,10 +187,10 @@ impl Stores {
                 builder = builder.with_config(key, value);
             }
         }
-        Ok(Arc::new(builder.with_bucket_name(bucket).build()?))
+        Ok(Both::of(builder.with_bucket_name(bucket).build()?))
     }
 
-    fn azure(&self, root: &str) -> object_store::Result<Arc<dyn ObjectStore>> {
+    fn azure(&self, root: &str) -> object_store::Result<Both> {
         let mut builder = MicrosoftAzureBuilder::new()
             .with_client_options(limits())
             .with_retry(retries())
@@ -183,7 +200,7 @@ impl Stores {
                 builder = builder.with_config(key, value);
             }
         }
-        Ok(Arc::new(builder.with_url(root).build()?))
+        Ok(Both::of(builder.with_url(root).build()?))
     }
 
     /// A client for one page. Cheap: connections are shared.
@@ -202,7 +219,7 @@ fn web_client(url: &Url, options: ClientOptions, connector: &Connector) -> Resul
     let root = shown(url.as_str());
     let builder = HttpBuilder::new().with_url(url.as_str()).with_retry(retries()).with_client_options(options);
     let store = builder.with_http_connector(connector.clone()).build().map_err(|e| misconfigured(&root, &e))?;
-    Ok(Arc::new(Client { store: Arc::new(store), root, warned: AtomicBool::new(false) }))
+    Ok(Arc::new(Client { store: Arc::new(store), pieces: None, root, warned: AtomicBool::new(false) }))
 }
 
 /// `https://bucket.host` for `https://host`: in this style `object_store` wants the bucket in the endpoint, which is one for all

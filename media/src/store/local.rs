@@ -234,14 +234,7 @@ pub(super) fn walk(root: &Path, kind: Kind, each: &mut dyn FnMut(Found) -> bool)
 
 /// Writes and syncs a temporary file next to `path`. Dropped without being persisted, it is removed.
 fn stage(path: &Path, from: From<'_>) -> io::Result<tempfile::NamedTempFile> {
-    let directory = parent(path);
-    make_directory(directory)?;
-    let mut staged = tempfile::Builder::new()
-        .prefix(HIDDEN_PREFIX)
-        .suffix(TEMPORARY_SUFFIX)
-        // As any new file (the process's umask applies): web servers read these. The crate's default is for the owner alone.
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(directory)?;
+    let mut staged = empty(path)?;
     match from {
         From::Bytes(bytes) => staged.write_all(bytes)?,
         From::File(mut file) => {
@@ -251,6 +244,50 @@ fn stage(path: &Path, from: From<'_>) -> io::Result<tempfile::NamedTempFile> {
     }
     staged.as_file().sync_all()?;
     Ok(staged)
+}
+
+/// A temporary file next to `path`.
+fn empty(path: &Path) -> io::Result<tempfile::NamedTempFile> {
+    let directory = parent(path);
+    make_directory(directory)?;
+    tempfile::Builder::new()
+        .prefix(HIDDEN_PREFIX)
+        .suffix(TEMPORARY_SUFFIX)
+        // As any new file (the process's umask applies): web servers read these. The crate's default is for the owner alone.
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(directory)
+}
+
+/// Begins a file that comes in pieces, beside where it will be; gives its name.
+pub(super) fn begin(path: &Path) -> io::Result<String> {
+    let staged = empty(path)?;
+    sync_directory(parent(path))?;
+    let (_, kept) = staged.keep().map_err(|e| e.error)?;
+    Ok(kept.file_name().unwrap_or_default().to_string_lossy().into_owned())
+}
+
+/// Writes a piece of one.
+pub(super) fn keep_piece(path: &Path, upload: &str, start: u64, bytes: &[u8]) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).open(begun(path, upload)?)?;
+    file.write_all_at(bytes, start)?;
+    file.sync_data()
+}
+
+/// Puts one into its place.
+pub(super) fn complete(path: &Path, upload: &str) -> io::Result<()> {
+    fs::rename(begun(path, upload)?, path)?;
+    sync_directory(parent(path))
+}
+
+/// Removes one; a missing one is fine.
+pub(super) fn abandon(path: &Path, upload: &str) -> io::Result<()> {
+    delete(&begun(path, upload)?)
+}
+
+/// Where a file that comes in pieces is meanwhile. The name is one of ours.
+fn begun(path: &Path, upload: &str) -> io::Result<PathBuf> {
+    let ours = upload.starts_with(HIDDEN_PREFIX) && upload.ends_with(TEMPORARY_SUFFIX) && !upload.contains('/');
+    if ours { Ok(parent(path).join(upload)) } else { Err(io::ErrorKind::InvalidInput.into()) }
 }
 
 /// Makes a directory and its parents, each of them durable.

@@ -1,0 +1,24 @@
+//! `spool server`: the HTTP API alone.
+
+use std::sync::Arc;
+
+use spool_jobs::SqlStore;
+use spool_media::store::Stores;
+use spool_server::{Server, Settings};
+
+use crate::{args::Server as Args, exit::CliError, local};
+
+pub async fn run(args: Args) -> Result<(), CliError> {
+    let store = Arc::new(SqlStore::open(&args.store).await?);
+    let uploads = local::absolute(&args.uploads)?;
+    let media = args.media.map(|media| local::absolute(&media)).transpose()?;
+    let mut server = Server::start(&Settings { listen: args.listen, media, uploads }, store, Stores::from_env()).await?;
+    // On stdout: the result of this command, for scripts that let the system choose the port.
+    println!("listening on http://{}", server.address());
+    let ended = tokio::select! {
+        error = server.stopped() => Err(error.into()),
+        () = local::signal() => Ok(()),
+    };
+    server.stop().await;
+    ended
+}

@@ -1,0 +1,306 @@
+//! How do an upload's bytes get to where they are kept? In pieces of which each is written down when it is there, so that another request, to
+//! another server, goes on behind it. A server holds one piece of each upload in memory, and nothing on a disk of its own.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use axum::body::BodyDataStream;
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use spool_jobs::{Id, NewUpload, Request, Upload, UploadHold, Uploads};
+use spool_media::store::{Content, Location, Stores, piece_bytes};
+use tokio::{
+    sync::Semaphore,
+    time::{interval, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    checksum::Checksum,
+    problem::{Kind, Problem},
+};
+
+/// How long an upload is kept without more of it.
+pub(crate) const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
+
+/// The longest upload, in bytes.
+pub(crate) const MAX_BYTES: u64 = 500 << 30;
+
+/// How long a client may send nothing within a request.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// Requests that send bytes at a time, and how long others wait for their turn. Each holds a piece of 5 MiB, or of more where the upload is
+/// longer than 48 GiB.
+const TRANSFERS: usize = 8;
+const TURN_WITHIN: Duration = Duration::from_secs(60);
+
+/// How often it is looked for what was left.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// The name of what comes without one.
+const NAMELESS: &str = "source";
+
+/// Where uploads are kept, and what is known of them.
+#[derive(Clone)]
+pub(crate) struct Intake {
+    uploads: Arc<dyn Uploads>,
+    stores: Stores,
+    root: Arc<str>,
+    transfers: Arc<Semaphore>,
+}
+
+/// What a client announces.
+pub(crate) struct Announced {
+    tenant: String,
+    name: String,
+    metadata: BTreeMap<String, String>,
+    bytes: u64,
+}
+
+impl Announced {
+    /// What a client says of a file. Of its name only the last part counts, and what begins with a dot is ours or a folder's.
+    pub(crate) fn new(tenant: &str, name: &str, metadata: BTreeMap<String, String>, bytes: u64) -> Self {
+        let name: String = name.rsplit(['/', '\\']).next().unwrap_or_default().chars().filter(|c| !c.is_control()).collect();
+        let name = if name.is_empty() || name.starts_with('.') { NAMELESS.to_owned() } else { name };
+        Self { tenant: tenant.to_owned(), name, metadata, bytes }
+    }
+}
+
+impl Intake {
+    pub(crate) fn new(uploads: Arc<dyn Uploads>, stores: Stores, root: &str) -> Self {
+        Self { uploads, stores, root: Arc::from(root), transfers: Arc::new(Semaphore::new(TRANSFERS)) }
+    }
+
+    /// A tenant's upload.
+    pub(crate) async fn show(&self, tenant: &str, id: &Id) -> Result<Upload, Problem> {
+        Ok(self.uploads.upload(tenant, id).await?)
+    }
+
+    /// Begins an upload; `request` says what is asked for once it is where it will be.
+    pub(crate) async fn begin(
+        &self,
+        announced: Announced,
+        request: impl FnOnce(&str) -> Result<Option<(Request, i64)>, Problem>,
+    ) -> Result<Upload, Problem> {
+        if announced.bytes == 0 {
+            return self.whole(announced, Bytes::new(), request).await;
+        }
+        let (id, location) = self.place(&announced)?;
+        let request = checked(request(location.uri())?)?;
+        let token = location.begin().await.map_err(spool_media::Error::from)?;
+        let new = of(announced, id, &location, token, request);
+        Ok(self.uploads.begin_upload(&new, false).await?)
+    }
+
+    /// Keeps what came at once.
+    pub(crate) async fn whole(
+        &self,
+        announced: Announced,
+        bytes: Bytes,
+        request: impl FnOnce(&str) -> Result<Option<(Request, i64)>, Problem>,
+    ) -> Result<Upload, Problem> {
+        let (id, location) = self.place(&announced)?;
+        let request = checked(request(location.uri())?)?;
+        location.put(bytes, Content::Record).await.map_err(spool_media::Error::from)?;
+        let new = of(announced, id, &location, String::new(), request);
+        Ok(self.uploads.begin_upload(&new, true).await?)
+    }
+
+    /// Takes an upload in hand, whoever else has it.
+    pub(crate) async fn hold(&self, tenant: &str, id: &Id) -> Result<UploadHold, Problem> {
+        Ok(self.uploads.hold_upload(tenant, id).await?)
+    }
+
+    /// Takes in what a request sends. What is kept stays also where the client goes away: the work is a task of its own.
+    pub(crate) async fn take(&self, hold: UploadHold, body: BodyDataStream, checksum: Option<Checksum>) -> Result<Upload, Problem> {
+        let intake = self.clone();
+        let taken = tokio::spawn(async move {
+            let turn = timeout(TURN_WITHIN, intake.transfers.acquire()).await;
+            let Ok(Ok(_turn)) = turn else {
+                return Err(Problem::new(Kind::Busy, "as many uploads are under way as this server takes: try again"));
+            };
+            intake.transfer(&hold, body, checksum).await
+        });
+        taken.await.unwrap_or_else(|_| Err(Problem::new(Kind::Bug, "an upload broke off: see the server's log")))
+    }
+
+    async fn transfer(
+        &self,
+        hold: &UploadHold,
+        mut body: BodyDataStream,
+        mut checksum: Option<Checksum>,
+    ) -> Result<Upload, Problem> {
+        let upload = &hold.upload;
+        let piece = piece_bytes(upload.bytes);
+        let location = self.stores.locate(&upload.location).map_err(spool_media::Error::from)?;
+        let mut pieces = upload.pieces.clone();
+        let mut kept = pieces.len() as u64 * piece;
+        let mut buffer = self.rest(upload, kept).await?;
+        let mut received = upload.received;
+        let broken = loop {
+            let chunk = match timeout(IDLE, body.next()).await {
+                Ok(Some(Ok(chunk))) => chunk,
+                Ok(None) => break None,
+                Ok(Some(Err(_))) => break Some(Problem::new(Kind::Malformed, "the request ended before its end")),
+                Err(_) => break Some(Problem::new(Kind::Late, format!("nothing came for {} s", IDLE.as_secs()))),
+            };
+            if chunk.len() as u64 > upload.bytes - received {
+                let detail = format!("more comes than the {} bytes that were announced", upload.bytes);
+                return Err(Problem::new(Kind::TooLarge, detail));
+            }
+            received += chunk.len() as u64;
+            if let Some(checksum) = &mut checksum {
+                checksum.update(&chunk);
+            }
+            buffer.extend_from_slice(&chunk);
+            while buffer.len() as u64 >= piece {
+                let bytes = buffer.split_to(usize::try_from(piece).unwrap_or(usize::MAX)).freeze();
+                self.keep(&location, upload, &mut pieces, kept, bytes).await?;
+                kept += piece;
+                // What may be wrong is not written down: its pieces are replaced by those that come next.
+                if checksum.is_none() {
+                    self.uploads.advance_upload(hold, kept, &pieces, KEPT_FOR).await?;
+                }
+            }
+        };
+        if let Some(checksum) = checksum {
+            match broken {
+                Some(problem) => return Err(problem),
+                None => checksum.verify()?,
+            }
+        }
+        if received == upload.bytes && !buffer.is_empty() {
+            self.keep(&location, upload, &mut pieces, kept, buffer.freeze()).await?;
+        } else if !buffer.is_empty() {
+            let rest = self.rest_location(upload, received)?;
+            rest.put(buffer.freeze(), Content::Record).await.map_err(spool_media::Error::from)?;
+        }
+        self.uploads.advance_upload(hold, received, &pieces, KEPT_FOR).await?;
+        if upload.received > upload.pieces.len() as u64 * piece && received > upload.received {
+            self.forget_rest(upload).await;
+        }
+        let mut now = UploadHold { upload: Upload { received, pieces, ..upload.clone() }, fence: hold.fence };
+        if received == upload.bytes {
+            now.upload = self.settle(&now).await?;
+        }
+        match broken {
+            Some(problem) if received < upload.bytes => Err(problem),
+            _ => Ok(now.upload),
+        }
+    }
+
+    async fn keep(
+        &self,
+        location: &Location,
+        upload: &Upload,
+        pieces: &mut Vec<String>,
+        start: u64,
+        bytes: Bytes,
+    ) -> Result<(), Problem> {
+        let kept = location.keep_piece(&upload.token, pieces.len(), start, bytes).await;
+        pieces.push(kept.map_err(spool_media::Error::from)?);
+        Ok(())
+    }
+
+    /// Finishes an upload that all of is there. Whoever dies on the way is followed by another: each step can be done again.
+    pub(crate) async fn settle(&self, hold: &UploadHold) -> Result<Upload, Problem> {
+        let upload = &hold.upload;
+        let location = self.stores.locate(&upload.location).map_err(spool_media::Error::from)?;
+        location.complete(&upload.token, &upload.pieces, upload.bytes).await.map_err(spool_media::Error::from)?;
+        let finished = self.uploads.finish_upload(hold).await?;
+        info!(upload = %finished.id, bytes = finished.bytes, job = finished.job.as_ref().map(tracing::field::display), "upload finished");
+        Ok(finished)
+    }
+
+    /// Gives an upload up, and what is kept of it.
+    pub(crate) async fn give_up(&self, hold: &UploadHold) -> Result<(), Problem> {
+        let upload = &hold.upload;
+        let location = self.stores.locate(&upload.location).map_err(spool_media::Error::from)?;
+        location.abandon(&upload.token).await.map_err(spool_media::Error::from)?;
+        self.forget_rest(upload).await;
+        Ok(self.uploads.give_up_upload(hold).await?)
+    }
+
+    /// Finishes and gives up what was left, until the server leaves.
+    pub(crate) async fn clean(self, leave: CancellationToken) {
+        let mut look = interval(LOOK);
+        loop {
+            tokio::select! {
+                () = leave.cancelled() => return,
+                _ = look.tick() => {}
+            }
+            loop {
+                match self.uploads.hold_left_upload().await {
+                    Ok(Some(hold)) => self.clean_one(&hold).await,
+                    Ok(None) => break,
+                    Err(error) => {
+                        warn!(%error, "uploads that were left cannot be looked for");
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn clean_one(&self, hold: &UploadHold) {
+        let whole = hold.upload.received == hold.upload.bytes;
+        let cleaned = if whole { self.settle(hold).await.map(drop) } else { self.give_up(hold).await };
+        match cleaned {
+            Ok(()) => info!(upload = %hold.upload.id, whole, "an upload that was left is cleaned up"),
+            Err(problem) => {
+                warn!(upload = %hold.upload.id, problem = problem.detail, "an upload that was left cannot be cleaned up")
+            }
+        }
+    }
+
+    /// What is kept behind the last whole piece.
+    async fn rest(&self, upload: &Upload, kept: u64) -> Result<BytesMut, Problem> {
+        if upload.received == kept {
+            return Ok(BytesMut::new());
+        }
+        let location = self.rest_location(upload, upload.received)?;
+        let reader = location.open().await.map_err(spool_media::Error::from)?;
+        let bytes = reader.read(0..upload.received - kept).await.map_err(spool_media::Error::from)?;
+        Ok(BytesMut::from(&bytes[..]))
+    }
+
+    async fn forget_rest(&self, upload: &Upload) {
+        if let Ok(location) = self.rest_location(upload, upload.received)
+            && let Err(error) = location.delete().await
+        {
+            warn!(%location, %error, "a piece of an upload stays behind");
+        }
+    }
+
+    fn rest_location(&self, upload: &Upload, received: u64) -> Result<Location, Problem> {
+        Ok(self.root()?.child(&format!("{}/{}.rest/{received}", upload.tenant, upload.id)))
+    }
+
+    /// Where an upload will be.
+    fn place(&self, announced: &Announced) -> Result<(Id, Location), Problem> {
+        if announced.bytes > MAX_BYTES {
+            let detail = format!("it is {} bytes long: at most {MAX_BYTES} are taken", announced.bytes);
+            return Err(Problem::new(Kind::TooLarge, detail));
+        }
+        let id = Id::upload();
+        let location = self.root()?.child(&announced.tenant).child(id.as_str()).child(&announced.name);
+        Ok((id, location))
+    }
+
+    fn root(&self) -> Result<Location, Problem> {
+        Ok(self.stores.locate(&self.root).map_err(spool_media::Error::from)?)
+    }
+}
+
+/// What cannot be asked for is not waited for.
+fn checked(request: Option<(Request, i64)>) -> Result<Option<(Request, i64)>, Problem> {
+    if let Some((request, _)) = &request {
+        request.check()?;
+    }
+    Ok(request)
+}
+
+fn of(announced: Announced, id: Id, location: &Location, token: String, request: Option<(Request, i64)>) -> NewUpload {
+    let Announced { tenant, name, metadata, bytes } = announced;
+    NewUpload { id, tenant, name, metadata, location: location.uri().to_owned(), token, bytes, request, kept_for: KEPT_FOR }
+}

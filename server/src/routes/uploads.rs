@@ -1,0 +1,391 @@
+//! Uploads: a file at once with curl, or in pieces with tus, which any of several servers goes on with.
+//!
+//! Source: tus resumable upload protocol 1.0.0, with creation, creation-with-upload, expiration, checksum and termination.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
+
+use axum::{
+    Json,
+    body::Body,
+    extract::State,
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use futures::StreamExt;
+use serde::Deserialize;
+use spool_jobs::{Id, Request, Upload, UploadState};
+use utoipa::IntoParams;
+
+use super::House;
+use crate::{
+    body::{Asked, Named},
+    checksum::{self, Checksum},
+    guard::Tenant,
+    intake::{Announced, MAX_BYTES},
+    problem::{Kind, Problem},
+    shown::{JobRequest, UploadShown},
+};
+
+const RESUMABLE: HeaderName = HeaderName::from_static("tus-resumable");
+const VERSION: HeaderName = HeaderName::from_static("tus-version");
+const EXTENSION: HeaderName = HeaderName::from_static("tus-extension");
+const MAX_SIZE: HeaderName = HeaderName::from_static("tus-max-size");
+const CHECKSUMS: HeaderName = HeaderName::from_static("tus-checksum-algorithm");
+const OFFSET: HeaderName = HeaderName::from_static("upload-offset");
+const LENGTH: HeaderName = HeaderName::from_static("upload-length");
+const METADATA: HeaderName = HeaderName::from_static("upload-metadata");
+const EXPIRES: HeaderName = HeaderName::from_static("upload-expires");
+const CHECKSUM: HeaderName = HeaderName::from_static("upload-checksum");
+
+/// The version that is spoken.
+const TUS: &str = "1.0.0";
+const EXTENSIONS: &str = "creation,creation-with-upload,expiration,checksum,termination";
+const PIECES: &str = "application/offset+octet-stream";
+
+/// What is kept at once where it came at once, in bytes.
+const SMALL: u64 = 5 << 20;
+
+/// The longest metadata, in bytes.
+const MAX_METADATA: usize = 16 << 10;
+
+/// How long a small upload may take in all.
+const SMALL_WITHIN: Duration = Duration::from_secs(120);
+
+/// What is said of a file that comes at once.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Plain {
+    /// The file's name.
+    name: Option<String>,
+    /// What to make of it, as for `POST /v1/jobs` but without a source; `none` for nothing. Unless given, a job with every choice left to
+    /// Spool.
+    job: Option<String>,
+}
+
+/// Sends a file at once, or, with `Tus-Resumable`, begins an upload by tus, whose `Upload-Metadata` may hold `filename` and, for a job once all
+/// of it is there, `job`: a document as for `POST /v1/jobs` but without a source, or nothing for one with every choice left to Spool.
+#[utoipa::path(
+    post,
+    path = "/v1/uploads",
+    tag = "uploads",
+    params(
+        Plain,
+        ("Tus-Resumable" = Option<String>, Header, description = "`1.0.0`, for an upload by tus"),
+        ("Upload-Length" = Option<u64>, Header, description = "Length of what will come, by tus"),
+        ("Upload-Metadata" = Option<String>, Header, description = "By tus: names and base64, with commas between"),
+    ),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses(
+        (status = 201, description = "It is kept, or begun; `Location` says where.", body = UploadShown),
+        (status = 400, description = "It cannot be read.", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "Nothing came for too long.", body = Problem, content_type = "application/problem+json"),
+        (status = 411, description = "Its length is not said.", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "Another version of tus is spoken.", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "It is too long.", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "It is of a type that is not taken.", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "It asks for what cannot be done.", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "There are too many uploads under way.", body = Problem, content_type = "application/problem+json"),
+        (status = 460, description = "It is not what its checksum says.", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn create(
+    State(house): State<House>,
+    Tenant(tenant): Tenant,
+    Asked(plain): Asked<Plain>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let upload = if headers.contains_key(RESUMABLE) {
+        begin(&house, tenant, &headers, body).await?
+    } else {
+        at_once(&house, tenant, plain, &headers, body).await?
+    };
+    let place = [(header::LOCATION, format!("/v1/uploads/{}", upload.id))];
+    let shown = Json(UploadShown::from(upload.clone()));
+    Ok((StatusCode::CREATED, place, tus_headers(&upload), shown).into_response())
+}
+
+async fn begin(house: &House, tenant: String, headers: &HeaderMap, body: Body) -> Result<Upload, Problem> {
+    spoken(headers)?;
+    let bytes = number(headers, &LENGTH)?.ok_or_else(|| {
+        Problem::new(Kind::Malformed, "Upload-Length: it is missing, and an upload whose length is not known is not taken")
+    })?;
+    let metadata = metadata(headers)?;
+    let name = ["filename", "name"].iter().find_map(|key| metadata.get(*key)).cloned().unwrap_or_default();
+    let job = metadata.get("job").map(|text| asked(text)).transpose()?;
+    let announced = Announced::new(&tenant, &name, metadata, bytes);
+    let with_bytes = headers.contains_key(header::CONTENT_TYPE);
+    if with_bytes {
+        of_pieces(headers)?;
+    }
+    let upload = house.intake.begin(announced, |source| read(house, job, source)).await?;
+    if !with_bytes || upload.state != UploadState::Open {
+        return Ok(upload);
+    }
+    let checksum = checksum(headers)?;
+    let hold = house.intake.hold(&tenant, &upload.id).await?;
+    house.intake.take(hold, body.into_data_stream(), checksum).await
+}
+
+async fn at_once(house: &House, tenant: String, plain: Plain, headers: &HeaderMap, body: Body) -> Result<Upload, Problem> {
+    let missing = || Problem::new(Kind::Length, "Content-Length: it is missing: send a file, or use tus");
+    let bytes = number(headers, &header::CONTENT_LENGTH)?.ok_or_else(missing)?;
+    let job = match plain.job.as_deref() {
+        Some("none") => None,
+        Some(text) => Some(asked(text)?),
+        None => Some(JobRequest::default()),
+    };
+    let announced = Announced::new(&tenant, &plain.name.unwrap_or_default(), BTreeMap::new(), bytes);
+    if bytes > SMALL {
+        let upload = house.intake.begin(announced, |source| read(house, job, source)).await?;
+        let hold = house.intake.hold(&tenant, &upload.id).await?;
+        let taken = house.intake.take(hold, body.into_data_stream(), None).await;
+        if taken.is_err() {
+            // Nobody comes back for what came without tus.
+            if let Ok(hold) = house.intake.hold(&tenant, &upload.id).await {
+                let _ = house.intake.give_up(&hold).await;
+            }
+        }
+        return taken;
+    }
+    let mut kept = bytes::BytesMut::with_capacity(usize::try_from(bytes).unwrap_or_default());
+    let mut stream = body.into_data_stream();
+    let all = async {
+        while let Some(chunk) = stream.next().await {
+            // The length is that of the header: what is longer is cut off before it gets here.
+            kept.extend_from_slice(&chunk.map_err(|_| Problem::new(Kind::Malformed, "the request ended before its end"))?);
+        }
+        Ok::<_, Problem>(())
+    };
+    let late = || Problem::new(Kind::Late, format!("it did not come within {} s", SMALL_WITHIN.as_secs()));
+    tokio::time::timeout(SMALL_WITHIN, all).await.map_err(|_| late())??;
+    house.intake.whole(announced, kept.freeze(), |source| read(house, job, source)).await
+}
+
+/// What tus can do here.
+#[utoipa::path(options, path = "/v1/uploads", tag = "uploads", responses((status = 204, description = "The headers say.")))]
+pub(super) async fn options() -> Response {
+    let headers = [
+        (RESUMABLE, TUS.to_owned()),
+        (VERSION, TUS.to_owned()),
+        (EXTENSION, EXTENSIONS.to_owned()),
+        (MAX_SIZE, MAX_BYTES.to_string()),
+        (CHECKSUMS, checksum::KNOWN.to_owned()),
+    ];
+    (StatusCode::NO_CONTENT, headers).into_response()
+}
+
+/// An upload. With `HEAD` and tus: where to go on.
+#[utoipa::path(
+    get,
+    path = "/v1/uploads/{id}",
+    tag = "uploads",
+    params(("id" = String, Path, description = "The upload")),
+    responses(
+        (status = 200, description = "It.", body = UploadShown),
+        (status = 404, description = "There is none.", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn get(State(house): State<House>, Tenant(tenant): Tenant, Named(id): Named<String>) -> Result<Response, Problem> {
+    let id = Id::from_text(id);
+    let mut upload = house.intake.show(&tenant, &id).await?;
+    if upload.state == UploadState::Open && upload.received == upload.bytes {
+        // Whoever was about to finish it died.
+        let hold = house.intake.hold(&tenant, &id).await?;
+        upload = house.intake.settle(&hold).await?;
+    }
+    let length = [(LENGTH, upload.bytes.to_string()), (header::CACHE_CONTROL, "no-store".to_owned())];
+    Ok((length, tus_headers(&upload), Json(UploadShown::from(upload))).into_response())
+}
+
+/// Sends more of an upload, by tus.
+#[utoipa::path(
+    patch,
+    path = "/v1/uploads/{id}",
+    tag = "uploads",
+    params(
+        ("id" = String, Path, description = "The upload"),
+        ("Tus-Resumable" = String, Header, description = "`1.0.0`"),
+        ("Upload-Offset" = u64, Header, description = "Where it goes on"),
+        ("Upload-Checksum" = Option<String>, Header, description = "What the bytes of this request come to: `sha1`, `sha256` or `md5`, and base64"),
+    ),
+    request_body(content = Vec<u8>, content_type = "application/offset+octet-stream"),
+    responses(
+        (status = 204, description = "It is kept; `Upload-Offset` says how much there is."),
+        (status = 400, description = "It cannot be read.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such upload.", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "Nothing came for too long.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It goes on elsewhere.", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "Another version of tus is spoken.", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "More comes than was announced.", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "It is of a type that is not taken.", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "There are too many uploads under way.", body = Problem, content_type = "application/problem+json"),
+        (status = 460, description = "It is not what its checksum says.", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn patch(
+    State(house): State<House>,
+    Tenant(tenant): Tenant,
+    Named(id): Named<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    spoken(&headers)?;
+    of_pieces(&headers)?;
+    let offset = number(&headers, &OFFSET)?.ok_or_else(|| Problem::new(Kind::Malformed, "Upload-Offset: it is missing"))?;
+    let checksum = checksum(&headers)?;
+    let id = Id::from_text(id);
+    let upload = house.intake.show(&tenant, &id).await?;
+    let upload = if upload.state == UploadState::Open {
+        // From here on nobody else adds to it.
+        let hold = house.intake.hold(&tenant, &id).await?;
+        at(&hold.upload, offset)?;
+        if hold.upload.received == hold.upload.bytes {
+            house.intake.settle(&hold).await?
+        } else {
+            house.intake.take(hold, body.into_data_stream(), checksum).await?
+        }
+    } else {
+        at(&upload, offset)?;
+        upload
+    };
+    Ok((StatusCode::NO_CONTENT, tus_headers(&upload)).into_response())
+}
+
+fn at(upload: &Upload, offset: u64) -> Result<(), Problem> {
+    if upload.state == UploadState::Gone {
+        return Err(Problem::new(Kind::NotFound, format!("upload {} was given up: begin another", upload.id)));
+    }
+    if upload.received == offset {
+        return Ok(());
+    }
+    Err(Problem::new(
+        Kind::Conflict,
+        format!("Upload-Offset: it is {offset}, and {} bytes are there: go on behind those", upload.received),
+    ))
+}
+
+/// Gives an upload up, by tus.
+#[utoipa::path(
+    delete,
+    path = "/v1/uploads/{id}",
+    tag = "uploads",
+    params(("id" = String, Path, description = "The upload"), ("Tus-Resumable" = String, Header, description = "`1.0.0`")),
+    responses(
+        (status = 204, description = "It is gone."),
+        (status = 404, description = "There is none that is open.", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "Another version of tus is spoken.", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn delete(
+    State(house): State<House>,
+    Tenant(tenant): Tenant,
+    Named(id): Named<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    spoken(&headers)?;
+    let hold = house.intake.hold(&tenant, &Id::from_text(id)).await?;
+    house.intake.give_up(&hold).await?;
+    Ok((StatusCode::NO_CONTENT, [(RESUMABLE, TUS)]).into_response())
+}
+
+/// What a client asks to be made of an upload.
+fn asked(text: &str) -> Result<JobRequest, Problem> {
+    let text = if text.trim().is_empty() { "{}" } else { text };
+    serde_json::from_str(text).map_err(|e| Problem::new(Kind::Invalid, format!("job: {e}")))
+}
+
+fn read(house: &House, job: Option<JobRequest>, source: &str) -> Result<Option<(Request, i64)>, Problem> {
+    job.map(|job| job.of_source(source)?.read(house.media.as_deref())).transpose()
+}
+
+/// Refuses who speaks another version.
+fn spoken(headers: &HeaderMap) -> Result<(), Problem> {
+    if headers.get(RESUMABLE).is_some_and(|version| version == TUS) {
+        return Ok(());
+    }
+    Err(Problem::new(Kind::Version, format!("Tus-Resumable: it must be {TUS}")))
+}
+
+fn of_pieces(headers: &HeaderMap) -> Result<(), Problem> {
+    if headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == PIECES) {
+        return Ok(());
+    }
+    Err(Problem::new(Kind::Media, format!("Content-Type: it must be {PIECES}")))
+}
+
+fn number(headers: &HeaderMap, name: &HeaderName) -> Result<Option<u64>, Problem> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    let number =
+        value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit())).and_then(|text| text.parse().ok());
+    number.map(Some).ok_or_else(|| Problem::new(Kind::Malformed, format!("{name}: it must be a number of bytes")))
+}
+
+fn checksum(headers: &HeaderMap) -> Result<Option<Checksum>, Problem> {
+    headers.get(CHECKSUM).map(|value| Checksum::parse(value.to_str().unwrap_or_default())).transpose()
+}
+
+/// Reads names and base64, with commas between.
+fn metadata(headers: &HeaderMap) -> Result<BTreeMap<String, String>, Problem> {
+    let wrong = || {
+        Problem::new(
+            Kind::Malformed,
+            "Upload-Metadata: it must be names, each with a blank and base64 of text, with commas between",
+        )
+    };
+    let text = headers.get(METADATA).map(HeaderValue::to_str).transpose().map_err(|_| wrong())?.unwrap_or_default();
+    if text.len() > MAX_METADATA {
+        return Err(Problem::new(Kind::TooLarge, format!("Upload-Metadata: it is longer than {MAX_METADATA} bytes")));
+    }
+    let pairs = text.split(',').map(str::trim).filter(|pair| !pair.is_empty()).map(|pair| {
+        let (name, value) = pair.split_once(' ').unwrap_or((pair, ""));
+        let value = BASE64_STANDARD.decode(value.trim()).ok().and_then(|value| String::from_utf8(value).ok());
+        value.filter(|value| !value.contains('\0')).map(|value| (name.to_owned(), value)).ok_or_else(wrong)
+    });
+    pairs.collect()
+}
+
+/// What tus wants to know of an upload.
+fn tus_headers(upload: &Upload) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(RESUMABLE, HeaderValue::from_static(TUS));
+    headers.insert(OFFSET, upload.received.into());
+    if upload.state == UploadState::Open {
+        let expires = SystemTime::UNIX_EPOCH + Duration::from_millis(upload.expires_ms.unsigned_abs());
+        headers.extend(httpdate::fmt_http_date(expires).parse().ok().map(|date| (EXPIRES, date)));
+    }
+    headers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(name: HeaderName, value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(name, value.parse().unwrap())])
+    }
+
+    #[test]
+    fn metadata_is_names_and_base64() {
+        let read = |text: &str| metadata(&with(METADATA, text));
+        let found = read("filename dGFsay5tcDQ=, job,empty ").unwrap();
+        let expected =
+            [("filename", "talk.mp4"), ("job", ""), ("empty", "")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(found, BTreeMap::from(expected));
+        assert!(metadata(&HeaderMap::new()).unwrap().is_empty());
+        assert!(["filename !", "filename /w==", "a AAA="].iter().all(|text| read(text).is_err()));
+    }
+
+    #[test]
+    fn numbers_are_numbers() {
+        assert_eq!(number(&with(OFFSET, "12"), &OFFSET).unwrap(), Some(12));
+        assert!(
+            ["-1", "+1", "1.5", "0x1", "", "99999999999999999999"].iter().all(|text| number(&with(OFFSET, text), &OFFSET).is_err())
+        );
+    }
+}

@@ -1,0 +1,237 @@
+//! Files that come here: at once or in pieces, through servers that die, and never with a byte that is not the client's.
+#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests start what they test")]
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use serde_json::{Value, json};
+use spool_tests::{
+    balancer::Balancer,
+    check,
+    clips::{Clip, Sound},
+    folder,
+    s3::S3Server,
+    serve::{Answer, Serve},
+};
+
+/// The clip that is transcoded here.
+fn clip() -> Clip {
+    Clip { sound: Some(Sound::default()), frames: 100, ..Clip::default() }
+}
+
+/// Bytes that nobody guesses, in a file.
+fn noise(folder: &Path, bytes: u64) -> PathBuf {
+    let path = folder.join("noise.bin");
+    let mut random = std::fs::File::open("/dev/urandom").unwrap().take(bytes);
+    std::io::copy(&mut random, &mut std::fs::File::create(&path).unwrap()).unwrap();
+    path
+}
+
+/// Everything that is kept of uploads, without what their folders are called.
+fn kept(data: &Path) -> Vec<(String, Vec<u8>)> {
+    let files = folder::files(&data.join("uploads"));
+    files.into_iter().map(|(name, bytes)| (name.rsplit('/').next().unwrap().to_owned(), bytes)).collect()
+}
+
+const TUS: [&str; 2] = ["-H", "Tus-Resumable: 1.0.0"];
+
+/// Begins an upload by tus; gives its path.
+fn begin(serve: &Serve, bytes: usize, metadata: &str) -> String {
+    let (length, metadata) = (format!("Upload-Length: {bytes}"), format!("Upload-Metadata: {metadata}"));
+    let answer = serve.ask("/v1/uploads", &[&TUS[..], &["-X", "POST", "-H", &length, "-H", &metadata]].concat());
+    assert_eq!(answer.status, 201, "{answer:?}");
+    answer.header("location").unwrap().to_owned()
+}
+
+/// Sends a piece by tus.
+fn send(serve: &Serve, path: &str, offset: usize, bytes: &[u8], more: &[&str]) -> Answer {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("piece");
+    std::fs::write(&file, bytes).unwrap();
+    let (offset, file) = (format!("Upload-Offset: {offset}"), format!("@{}", file.display()));
+    let args = ["-X", "PATCH", "-H", &offset, "-H", "Content-Type: application/offset+octet-stream", "--data-binary", &file];
+    serve.ask(path, &[&TUS[..], &args, more].concat())
+}
+
+#[test]
+fn one_upload_with_curl_gives_a_ladder_that_plays() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = clip().make(folder.path(), "talk");
+    let data = folder.path().join("data");
+    let serve = Serve::start(&data, Path::new("ffmpeg"), &[]);
+    let file = format!("@{}", source.display());
+    let job = "%7B%22ladder%22:%22180p,90p:300k%22,%22segment_seconds%22:2,%22media_segment_seconds%22:1%7D";
+    let answer = serve.ask(&format!("/v1/uploads?name=it%27s%20a%20talk.mp4&job={job}"), &["--data-binary", &file]);
+    assert_eq!(answer.status, 201, "{answer:?}");
+    let upload = answer.json();
+    assert_eq!((&upload["state"], &upload["name"]), (&json!("finished"), &json!("it's a talk.mp4")));
+    assert_eq!(serve.ask(answer.header("location").unwrap(), &[]).json(), upload);
+    let job = serve.published(upload["job"].as_str().unwrap());
+    let video = job["video"].as_str().unwrap();
+    let flaws: Vec<String> =
+        check::all(&data.join("media").join(video), &clip(), &source).iter().map(ToString::to_string).collect();
+    assert!(flaws.is_empty(), "{}", flaws.join("\n"));
+    assert_eq!(serve.ask(&format!("/v1/videos/{video}"), &[]).json()["name"], "it's a talk.mp4");
+    assert_eq!(kept(&data), [("it's a talk.mp4".to_owned(), std::fs::read(&source).unwrap())]);
+    // The same by default, and nothing where nothing is wanted.
+    let answer = serve.ask("/v1/uploads?job=none", &["--data-binary", &file]).json();
+    assert!(answer["state"] == "finished" && answer["job"].is_null(), "{answer}");
+}
+
+#[test]
+fn pieces_of_any_length_make_the_file_that_was_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let bytes = std::fs::read(noise(folder.path(), 12 << 20)).unwrap();
+    let serve = Serve::start(&data, Path::new("ffmpeg"), &[]);
+    let path = begin(&serve, bytes.len(), "filename bm9pc2UuYmlu");
+    let mut at = 0;
+    // Shorter than what the store takes, longer, and one that ends where a piece does.
+    for length in [1, 100_000, 6 << 20, (5 << 20) * 2 - 100_001 - (6 << 20), 7, 1 << 20] {
+        let answer = send(&serve, &path, at, &bytes[at..at + length], &[]);
+        at += length;
+        assert!(answer.status == 204 && answer.header("upload-offset") == Some(at.to_string().as_str()), "{answer:?}");
+        assert_eq!(serve.ask(&path, &["-I"]).header("upload-offset"), Some(at.to_string().as_str()));
+    }
+    // What is sent for another place, or is not what it should be, is not kept.
+    assert_eq!(send(&serve, &path, at - 1, b"again", &[]).status, 409);
+    let wrong = ["-H", "Upload-Checksum: sha1 qZk+NkcGgWq6PiVxeFDCbJzQ2J0="];
+    assert_eq!(send(&serve, &path, at, b"not abc", &wrong).status, 460);
+    assert_eq!(send(&serve, &path, at, &[0; 4 << 20], &[]).status, 413, "more than was announced");
+    assert_eq!(serve.ask(&path, &["-X", "PATCH", "-H", "Tus-Resumable: 0.2.2"]).status, 412);
+    let shown = serve.ask(&path, &[]);
+    assert!(shown.json()["received"] == at && shown.header("upload-expires").is_some(), "{shown:?}");
+    // Another server goes on.
+    serve.stop();
+    let serve = Serve::start(&data, Path::new("ffmpeg"), &[]);
+    assert_eq!(send(&serve, &path, at, &bytes[at..], &[]).status, 204);
+    assert_eq!(serve.ask(&path, &[]).json()["state"], "finished");
+    let kept = kept(&data);
+    assert!(kept.len() == 1 && kept[0] == ("noise.bin".to_owned(), bytes), "{} files", kept.len());
+    assert_eq!(send(&serve, &path, 12 << 20, b"", &[]).status, 204, "what is finished is finished");
+}
+
+#[test]
+fn pieces_go_straight_into_a_bucket() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, s3) = (folder.path().join("data"), S3Server::start(&["uploads"]));
+    let bytes = std::fs::read(noise(folder.path(), 17 << 20)).unwrap();
+    let door = || Serve::door_to(&data, "s3://uploads/in", s3.env());
+    let serve = door();
+    let path = begin(&serve, bytes.len(), "filename dGFsayBvbmUubXA0");
+    let mut at = 0;
+    for length in [3, 7 << 20, 9 << 20] {
+        assert_eq!(send(&serve, &path, at, &bytes[at..at + length], &[]).status, 204);
+        at += length;
+    }
+    serve.kill();
+    let serve = door();
+    assert_eq!(send(&serve, &path, at, &bytes[at..], &[]).status, 204);
+    let id = path.rsplit('/').next().unwrap();
+    let stored = s3.get("uploads", &format!("in/default/{id}/talk one.mp4")).unwrap();
+    assert!(stored.bytes == bytes[..], "what is kept is not what was sent");
+    let given_up = begin(&serve, bytes.len(), "");
+    assert_eq!(send(&serve, &given_up, 0, &bytes[..6 << 20], &[]).status, 204);
+    assert_eq!(s3.unfinished_uploads(), 1);
+    assert_eq!(serve.ask(&given_up, &[&TUS[..], &["-X", "DELETE"]].concat()).status, 204);
+    assert_eq!(s3.unfinished_uploads(), 0);
+    let file = format!("@{}", folder.path().join("noise.bin").display());
+    let answer = serve.ask("/v1/uploads?job=none&name=whole.bin", &["--data-binary", &file]);
+    let id = answer.json()["id"].as_str().unwrap().to_owned();
+    assert!(s3.get("uploads", &format!("in/default/{id}/whole.bin")).unwrap().bytes == bytes[..]);
+}
+
+#[test]
+fn what_is_given_up_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let serve = Serve::start(&data, Path::new("ffmpeg"), &[]);
+    let path = begin(&serve, 1000, "");
+    assert_eq!(send(&serve, &path, 0, b"some of it", &[]).status, 204);
+    assert_eq!(serve.ask(&path, &[&TUS[..], &["-X", "DELETE"]].concat()).status, 204);
+    assert!(folder::files(&data.join("uploads")).is_empty());
+    assert_eq!(send(&serve, &path, 10, b"more", &[]).status, 404);
+    assert_eq!(serve.ask(&path, &[&TUS[..], &["-X", "DELETE"]].concat()).status, 404);
+    let options = serve.ask("/v1/uploads", &["-X", "OPTIONS"]);
+    assert!(options.status == 204 && options.header("tus-extension").unwrap().contains("checksum"), "{options:?}");
+}
+
+#[test]
+fn what_is_wrong_with_an_upload_is_said_before_it_comes() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let serve = Serve::start(&data, Path::new("ffmpeg"), &[]);
+    let tus = |more: &[&str]| serve.ask("/v1/uploads", &[&TUS[..], &["-X", "POST"], more].concat());
+    let bad_job = "Upload-Metadata: job eyJsYWRkZXIiOiAiODAwMHgifQ==";
+    let foreign = "Upload-Metadata: job eyJzb3VyY2UiOiAiL2V0Yy9wYXNzd2QifQ==";
+    let cases = [
+        (tus(&[]), 400, "Upload-Length"),
+        (tus(&["-H", "Upload-Length: -1"]), 400, "upload-length"),
+        (tus(&["-H", "Upload-Length: 999999999999999"]), 413, "at most"),
+        (tus(&["-H", "Upload-Length: 10", "-H", "Upload-Metadata: name !"]), 400, "Upload-Metadata"),
+        (tus(&["-H", "Upload-Length: 10", "-H", bad_job]), 422, "ladder"),
+        (tus(&["-H", "Upload-Length: 10", "-H", foreign]), 422, "job"),
+        (serve.ask("/v1/uploads?job=%7B%22sql%22:%22SELECT%201%22%7D", &["-d", "x"]), 422, "job"),
+        (serve.ask("/v1/uploads?speed=2", &["-d", "x"]), 400, "speed"),
+        (serve.ask("/v1/uploads", &["-H", "Transfer-Encoding: chunked", "-d", "x"]), 411, "Content-Length"),
+        (serve.ask("/v1/uploads/upload_0", &[]), 404, "upload_0"),
+    ];
+    for (answer, status, says) in cases {
+        assert_eq!(answer.status, status, "{answer:?}");
+        let problem: Value = answer.json();
+        assert!(problem["detail"].as_str().unwrap().contains(says), "{problem}");
+    }
+    assert!(folder::files(&data.join("uploads")).is_empty());
+    for name in ["../../../../etc/cron.d/x", "..", ".hidden", "a/b/c", "%00", ""] {
+        let name = name.replace('/', "%2F");
+        let answer = serve.ask(&format!("/v1/uploads?job=none&name={name}"), &["-d", "x"]);
+        assert!(answer.status == 201, "{name}: {answer:?}");
+    }
+    let below = folder::files(&data).into_keys().filter(|name| !name.starts_with("jobs.db")).collect::<Vec<_>>();
+    assert!(below.len() == 6 && below.iter().all(|name| name.starts_with("uploads/default/upload_")), "{below:?}");
+}
+
+/// A real client, and three servers of which each is killed while it takes in what is sent.
+#[test]
+fn a_client_that_resumes_loses_nothing_to_servers_that_die() {
+    let browser = Path::new(env!("CARGO_MANIFEST_DIR")).join("browser");
+    assert!(browser.join("node_modules/tus-js-client").exists(), "run scripts/browser-setup first");
+    let full = std::env::var_os("SPOOL_TEST_FULL").is_some();
+    let bytes: u64 = if full { 200 << 20 } else { 48 << 20 };
+    let folder = tempfile::tempdir().unwrap();
+    let (data, file) = (folder.path().join("data"), noise(folder.path(), bytes));
+    let mut serves: Vec<Serve> = (0..4).map(|_| Serve::door(&data)).collect();
+    let balancer = Balancer::start(&serves[0].address);
+    let mut client = Command::new("node")
+        .arg(browser.join("upload.mjs"))
+        .arg(format!("{}/v1/uploads", balancer.address))
+        .arg(&file)
+        .args(["3000001", r#"{"filename": "noise.bin"}"#])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(client.stdout.take().unwrap()).lines();
+    let (mut at, mut most) = (Vec::new(), 0);
+    for line in lines.map_while(Result::ok) {
+        let Some(accepted) = line.strip_prefix("at ") else { continue };
+        at.push(accepted.parse::<u64>().unwrap());
+        let dead = 4 - serves.len() as u64;
+        if serves.len() > 1 && at.last().unwrap() * 4 > bytes * (dead + 1) {
+            let victim = serves.remove(0);
+            most = most.max(victim.peak_bytes());
+            balancer.switch(&serves[0].address);
+            victim.kill();
+        }
+    }
+    assert!(client.wait().unwrap().success() && serves.len() == 1 && at.last() == Some(&bytes), "{at:?}");
+    most = most.max(serves[0].peak_bytes());
+    println!("servers held at most {} MB", most >> 20);
+    assert!(most < 150 << 20, "{most} bytes");
+    let kept = kept(&data);
+    assert!(kept.len() == 1 && kept[0].1 == std::fs::read(&file).unwrap(), "what is kept is not what was sent");
+    let uploads = serves[0].ask("/v1/jobs", &[]).json();
+    assert_eq!(uploads["jobs"], json!([]), "nothing was asked for");
+}
