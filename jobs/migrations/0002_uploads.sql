@@ -12,8 +12,9 @@ CREATE TABLE uploads (
     received BIGINT NOT NULL,
     -- What the store gave for the pieces that it has, as JSON.
     pieces TEXT NOT NULL,
-    -- Grows with each request that sends bytes: whoever holds an older number may not write.
+    -- Grows with each request that sends bytes: whoever holds an older number may not write. Until then nobody else takes it.
     fence BIGINT NOT NULL,
+    lease_until_ms BIGINT NOT NULL,
     -- What is asked for once it is there, as JSON, and the job that was made of it.
     request TEXT,
     priority BIGINT NOT NULL,

@@ -44,6 +44,12 @@ pub enum Error {
         /// What can be done.
         remedy: &'static str,
     },
+    /// Another request has it in hand.
+    #[error("upload {id} is in the hand of another request: it is free a few seconds after that one ends")]
+    Held {
+        /// The upload.
+        id: Id,
+    },
     /// The lease went to somebody else, or the job ended: whoever held it has to stop, and must not write.
     #[error("{what} {id} is not held by {fence} any more")]
     Lost {
@@ -86,7 +92,7 @@ impl Error {
             Self::Request { .. } | Self::KeyUsed { .. } | Self::State { .. } => ErrorKind::BadInput,
             Self::Lost { .. } => ErrorKind::Canceled,
             Self::Open { .. } => ErrorKind::NotAllowed,
-            Self::Database { .. } => ErrorKind::Transient,
+            Self::Held { .. } | Self::Database { .. } => ErrorKind::Transient,
             Self::Unknown { .. } => ErrorKind::Bug,
         }
     }

@@ -238,12 +238,16 @@ impl Uploads for SqlStore {
         within(uploads::upload(self, tenant, id)).await
     }
 
-    async fn hold_upload(&self, tenant: &str, id: &Id) -> Result<UploadHold> {
-        within(uploads::hold(self, tenant, id)).await
+    async fn hold_upload(&self, tenant: &str, id: &Id, lease: Duration) -> Result<UploadHold> {
+        within(uploads::hold(self, tenant, id, lease)).await
     }
 
-    async fn hold_left_upload(&self) -> Result<Option<UploadHold>> {
-        within(uploads::hold_left(self)).await
+    async fn hold_left_upload(&self, lease: Duration) -> Result<Option<UploadHold>> {
+        within(uploads::hold_left(self, lease)).await
+    }
+
+    async fn renew_upload(&self, hold: &UploadHold, lease: Duration) -> Result<()> {
+        within(uploads::renew(self, hold, lease)).await
     }
 
     async fn advance_upload(&self, hold: &UploadHold, received: u64, pieces: &[String], kept_for: Duration) -> Result<()> {
@@ -262,6 +266,25 @@ impl Uploads for SqlStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_job_of_a_newer_version_keeps_nobody_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqlStore::open(folder.path().join("jobs.db").to_str().unwrap()).await.unwrap();
+        let new = |source: &str| NewJob {
+            tenant: "acme".to_owned(),
+            request: crate::Request::transcode(source, "out/"),
+            priority: 0,
+            key: None,
+        };
+        let newer = store.create(&new("newer.mp4")).await.unwrap().job;
+        let ours = store.create(&new("ours.mp4")).await.unwrap().job;
+        let unknown = sqlx::query("UPDATE jobs SET request = '{\"hologram\": true}' WHERE id = $1").bind(newer.id.as_str());
+        unknown.execute(&store.writer).await.unwrap();
+        let lease = Duration::from_secs(60);
+        assert_eq!(store.claim("a", lease).await.unwrap().unwrap().job.id, ours.id);
+        assert!(store.claim("a", lease).await.unwrap().is_none());
+    }
 
     #[test]
     fn a_password_is_shown_to_nobody() {

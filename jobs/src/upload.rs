@@ -95,7 +95,7 @@ pub struct NewUpload {
     pub kept_for: Duration,
 }
 
-/// An upload in a request's hand. The next request that takes it ends this one's right to write.
+/// An upload in a request's hand: until its lease ends nobody else adds to it, and then its number is an older one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UploadHold {
     /// The upload, as it was when it was taken.
@@ -116,14 +116,20 @@ pub trait Uploads: Send + Sync + 'static {
     /// [`Error::NotFound`] also where it is another tenant's.
     async fn upload(&self, tenant: &str, id: &Id) -> Result<Upload>;
 
-    /// Takes an upload in hand, whoever else has it.
+    /// Takes an upload in hand for the time of a lease.
     ///
     /// # Errors
-    /// [`Error::NotFound`] where there is none that is open.
-    async fn hold_upload(&self, tenant: &str, id: &Id) -> Result<UploadHold>;
+    /// [`Error::NotFound`] where there is none that is open; [`Error::Held`] where it is in another's hand.
+    async fn hold_upload(&self, tenant: &str, id: &Id, lease: Duration) -> Result<UploadHold>;
 
     /// Takes one in hand that all of is there and that is not finished, or that nobody came back for.
-    async fn hold_left_upload(&self) -> Result<Option<UploadHold>>;
+    async fn hold_left_upload(&self, lease: Duration) -> Result<Option<UploadHold>>;
+
+    /// Keeps a hold for so long from now on; for no time at all, it is let go.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] where somebody else took it, or it is not open any more.
+    async fn renew_upload(&self, hold: &UploadHold, lease: Duration) -> Result<()>;
 
     /// Writes down what is kept of it, and keeps it for so long from now on.
     ///

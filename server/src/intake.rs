@@ -34,6 +34,10 @@ const IDLE: Duration = Duration::from_secs(60);
 const TRANSFERS: usize = 8;
 const TURN_WITHIN: Duration = Duration::from_secs(60);
 
+/// How long an upload is nobody else's without a word of whoever has it in hand, and how often there is one.
+const LEASE: Duration = Duration::from_secs(5);
+const RENEW: Duration = Duration::from_secs(1);
+
 /// How often it is looked for what was left.
 const LOOK: Duration = Duration::from_secs(10);
 
@@ -106,20 +110,47 @@ impl Intake {
         Ok(self.uploads.begin_upload(&new, true).await?)
     }
 
-    /// Takes an upload in hand, whoever else has it.
+    /// Takes an upload in hand.
     pub(crate) async fn hold(&self, tenant: &str, id: &Id) -> Result<UploadHold, Problem> {
-        Ok(self.uploads.hold_upload(tenant, id).await?)
+        Ok(self.uploads.hold_upload(tenant, id, LEASE).await?)
+    }
+
+    /// Does something with an upload as long as it is in this hand, and then lets go of it.
+    async fn holding<T>(&self, hold: &UploadHold, work: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
+        let kept = async {
+            let mut renew = interval(RENEW);
+            loop {
+                renew.tick().await;
+                match self.uploads.renew_upload(hold, LEASE).await {
+                    Ok(()) => {}
+                    Err(error @ spool_jobs::Error::Lost { .. }) => return error,
+                    // It may be back in time; what is written is checked anyway.
+                    Err(error) => warn!(upload = %hold.upload.id, %error, "an upload cannot be kept in hand"),
+                }
+            }
+        };
+        let done = tokio::select! {
+            biased;
+            done = work => done,
+            lost = kept => return Err(lost.into()),
+        };
+        // Of what is finished or given up there is nothing to let go of.
+        let _ = self.uploads.renew_upload(hold, Duration::ZERO).await;
+        done
     }
 
     /// Takes in what a request sends. What is kept stays also where the client goes away: the work is a task of its own.
     pub(crate) async fn take(&self, hold: UploadHold, body: BodyDataStream, checksum: Option<Checksum>) -> Result<Upload, Problem> {
         let intake = self.clone();
         let taken = tokio::spawn(async move {
-            let turn = timeout(TURN_WITHIN, intake.transfers.acquire()).await;
-            let Ok(Ok(_turn)) = turn else {
-                return Err(Problem::new(Kind::Busy, "as many uploads are under way as this server takes: try again"));
+            let work = async {
+                let turn = timeout(TURN_WITHIN, intake.transfers.acquire()).await;
+                let Ok(Ok(_turn)) = turn else {
+                    return Err(Problem::new(Kind::Busy, "as many uploads are under way as this server takes: try again"));
+                };
+                intake.transfer(&hold, body, checksum).await
             };
-            intake.transfer(&hold, body, checksum).await
+            intake.holding(&hold, work).await
         });
         taken.await.unwrap_or_else(|_| Err(Problem::new(Kind::Bug, "an upload broke off: see the server's log")))
     }
@@ -181,7 +212,7 @@ impl Intake {
         }
         let mut now = UploadHold { upload: Upload { received, pieces, ..upload.clone() }, fence: hold.fence };
         if received == upload.bytes {
-            now.upload = self.settle(&now).await?;
+            now.upload = self.finish(&now).await?;
         }
         match broken {
             Some(problem) if received < upload.bytes => Err(problem),
@@ -202,8 +233,13 @@ impl Intake {
         Ok(())
     }
 
-    /// Finishes an upload that all of is there. Whoever dies on the way is followed by another: each step can be done again.
+    /// Finishes an upload that all of is there.
     pub(crate) async fn settle(&self, hold: &UploadHold) -> Result<Upload, Problem> {
+        self.holding(hold, self.finish(hold)).await
+    }
+
+    /// Whoever dies on the way is followed by another: each step can be done again.
+    async fn finish(&self, hold: &UploadHold) -> Result<Upload, Problem> {
         let upload = &hold.upload;
         let location = self.stores.locate(&upload.location).map_err(spool_media::Error::from)?;
         location.complete(&upload.token, &upload.pieces, upload.bytes).await.map_err(spool_media::Error::from)?;
@@ -215,10 +251,12 @@ impl Intake {
     /// Gives an upload up, and what is kept of it.
     pub(crate) async fn give_up(&self, hold: &UploadHold) -> Result<(), Problem> {
         let upload = &hold.upload;
+        // First written down: what is gone is not added to, whoever dies next.
+        self.uploads.give_up_upload(hold).await?;
         let location = self.stores.locate(&upload.location).map_err(spool_media::Error::from)?;
         location.abandon(&upload.token).await.map_err(spool_media::Error::from)?;
         self.forget_rest(upload).await;
-        Ok(self.uploads.give_up_upload(hold).await?)
+        Ok(())
     }
 
     /// Finishes and gives up what was left, until the server leaves.
@@ -230,7 +268,7 @@ impl Intake {
                 _ = look.tick() => {}
             }
             loop {
-                match self.uploads.hold_left_upload().await {
+                match self.uploads.hold_left_upload(LEASE).await {
                     Ok(Some(hold)) => self.clean_one(&hold).await,
                     Ok(None) => break,
                     Err(error) => {

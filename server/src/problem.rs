@@ -47,6 +47,7 @@ pub(crate) enum Kind {
     Length,
     Version,
     Checksum,
+    Held,
     Busy,
     Away,
     Bug,
@@ -73,6 +74,7 @@ impl Kind {
             Self::Length => ("urn:spool:problem:length", "its length is not said", StatusCode::LENGTH_REQUIRED),
             Self::Version => ("urn:spool:problem:version", "another version of tus is spoken", StatusCode::PRECONDITION_FAILED),
             Self::Checksum => ("urn:spool:problem:checksum", "it is not what its checksum says", checksum_mismatch()),
+            Self::Held => ("urn:spool:problem:held", "another request has it in hand", StatusCode::LOCKED),
             Self::Busy => ("urn:spool:problem:busy", "there are too many of these", StatusCode::TOO_MANY_REQUESTS),
             Self::Away => ("urn:spool:problem:away", "something that is needed is away", StatusCode::SERVICE_UNAVAILABLE),
             Self::Bug => ("urn:spool:problem:bug", "this is a defect of Spool", StatusCode::INTERNAL_SERVER_ERROR),
@@ -97,7 +99,7 @@ impl IntoResponse for Problem {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, Json(self)).into_response();
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
+        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS | StatusCode::LOCKED) {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
@@ -113,6 +115,7 @@ impl From<spool_jobs::Error> for Problem {
             Error::KeyUsed { .. } => Kind::KeyUsed,
             Error::State { .. } => Kind::Conflict,
             Error::Database { .. } | Error::Open { .. } => Kind::Away,
+            Error::Held { .. } => Kind::Held,
             // Another request of the same client has it now.
             Error::Lost { .. } => Kind::Conflict,
             Error::Unknown { .. } => Kind::Bug,

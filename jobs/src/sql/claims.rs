@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use spool_media::ErrorKind;
 use sqlx::Row as _;
+use tracing::warn;
 
 use super::{
     Change, SqlStore,
@@ -16,6 +17,9 @@ use crate::{Attempt, Claim, Ending, Error, Id, Job, Kind, Phase, Report, Result,
 
 /// How often another job is looked for where somebody else was faster.
 const RACES: usize = 8;
+
+/// How long a job waits that this version cannot read.
+const SET_ASIDE: Duration = Duration::from_secs(60);
 
 /// Why a claim ended where its holder did not say.
 const LEASE_ENDED: &str = "lease ended";
@@ -35,11 +39,32 @@ const NEXT: &str = "SELECT id, fence FROM jobs WHERE id = ( \
 pub(super) async fn claim(store: &SqlStore, dispatcher: &str, lease: Duration) -> Result<Option<Claim>> {
     for _ in 0..RACES {
         let Some((id, fence)) = next(store).await? else { return Ok(None) };
-        if let Some(claim) = take(store, &id, fence, dispatcher, lease).await? {
-            return Ok(Some(claim));
+        match take(store, &id, fence, dispatcher, lease).await {
+            Ok(None) => {}
+            Err(Error::Unknown { what, value }) => {
+                warn!(job = %id, what, value, "a job is left to a version of Spool that can read it");
+                set_aside(store, &id, fence).await?;
+            }
+            claim => return claim,
         }
     }
     Ok(None)
+}
+
+/// Has a job that this version cannot read wait, so that it does not keep others waiting.
+async fn set_aside(store: &SqlStore, id: &Id, fence: i64) -> Result<()> {
+    let mut change = store.change().await?;
+    let until = change.now_ms.saturating_add(milliseconds(SET_ASIDE));
+    sqlx::query(
+        "UPDATE jobs SET due_ms = $1, lease_until_ms = CASE WHEN lease_until_ms IS NULL THEN NULL ELSE $1 END \
+         WHERE id = $2 AND fence = $3",
+    )
+    .bind(until)
+    .bind(id.as_str())
+    .bind(fence)
+    .execute(change.connection())
+    .await?;
+    change.keep().await
 }
 
 /// Looks without a lock: most of the time there is nothing to do.

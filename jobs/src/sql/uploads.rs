@@ -27,9 +27,9 @@ pub(super) async fn begin(store: &SqlStore, new: &NewUpload, done: bool) -> Resu
         None => (None, 0),
     };
     let row = sqlx::query(
-        "INSERT INTO uploads (id, tenant, state, name, metadata, location, token, bytes, received, pieces, fence, request, priority, \
-         created_ms, updated_ms, expires_ms) \
-         VALUES ($1, $2, 'open', $3, $4, $5, $6, $7, $8, '[]', 0, $9, $10, $11, $11, $12) RETURNING *",
+        "INSERT INTO uploads (id, tenant, state, name, metadata, location, token, bytes, received, pieces, fence, lease_until_ms, \
+         request, priority, created_ms, updated_ms, expires_ms) \
+         VALUES ($1, $2, 'open', $3, $4, $5, $6, $7, $8, '[]', 0, 0, $9, $10, $11, $11, $12) RETURNING *",
     )
     .bind(new.id.as_str())
     .bind(&new.tenant)
@@ -58,32 +58,58 @@ pub(super) async fn upload(store: &SqlStore, tenant: &str, id: &Id) -> Result<Up
     upload_of(&found.fetch_optional(&store.reader).await?.ok_or_else(|| no_upload(id))?)
 }
 
-pub(super) async fn hold(store: &SqlStore, tenant: &str, id: &Id) -> Result<UploadHold> {
+pub(super) async fn hold(store: &SqlStore, tenant: &str, id: &Id, lease: Duration) -> Result<UploadHold> {
     let mut change = store.change().await?;
-    let taken = sqlx::query("UPDATE uploads SET fence = fence + 1 WHERE id = $1 AND tenant = $2 AND state = 'open' RETURNING *")
-        .bind(id.as_str())
-        .bind(tenant);
-    let row = taken.fetch_optional(change.connection()).await?.ok_or_else(|| no_upload(id))?;
+    let now = change.now_ms;
+    let taken = sqlx::query(
+        "UPDATE uploads SET fence = fence + 1, lease_until_ms = $1 \
+         WHERE id = $2 AND tenant = $3 AND state = 'open' AND lease_until_ms <= $4 RETURNING *",
+    )
+    .bind(now.saturating_add(milliseconds(lease)))
+    .bind(id.as_str())
+    .bind(tenant)
+    .bind(now);
+    let Some(row) = taken.fetch_optional(change.connection()).await? else {
+        drop(change);
+        let open = upload(store, tenant, id).await?.state == UploadState::Open;
+        return Err(if open { Error::Held { id: id.clone() } } else { no_upload(id) });
+    };
     change.keep().await?;
     hold_of(&row)
 }
 
-pub(super) async fn hold_left(store: &SqlStore) -> Result<Option<UploadHold>> {
+pub(super) async fn hold_left(store: &SqlStore, lease: Duration) -> Result<Option<UploadHold>> {
     let mut change = store.change().await?;
     let now = change.now_ms;
     // Touched, so that another server that looks meanwhile finds the next one.
     let taken = sqlx::query(
-        "UPDATE uploads SET fence = fence + 1, updated_ms = $1, expires_ms = CASE WHEN expires_ms < $2 THEN $2 ELSE expires_ms END \
-         WHERE id = (SELECT id FROM uploads WHERE state = 'open' \
-                     AND (expires_ms <= $1 OR (received = bytes AND updated_ms <= $3)) ORDER BY expires_ms LIMIT 1) \
-         AND state = 'open' AND (expires_ms <= $1 OR (received = bytes AND updated_ms <= $3)) RETURNING *",
+        "UPDATE uploads SET fence = fence + 1, updated_ms = $1, lease_until_ms = $2 \
+         WHERE id = (SELECT id FROM uploads WHERE state = 'open' AND lease_until_ms <= $1 \
+                     AND (expires_ms <= $1 OR (received = bytes AND updated_ms <= $3)) ORDER BY updated_ms LIMIT 1) \
+         AND state = 'open' AND lease_until_ms <= $1 RETURNING *",
     )
     .bind(now)
-    .bind(now.saturating_add(LEFT_AFTER_MS))
+    .bind(now.saturating_add(milliseconds(lease)))
     .bind(now.saturating_sub(LEFT_AFTER_MS));
     let row = taken.fetch_optional(change.connection()).await?;
     change.keep().await?;
     row.as_ref().map(hold_of).transpose()
+}
+
+/// Keeps a hold for so long from now on; for no time, it is let go.
+pub(super) async fn renew(store: &SqlStore, hold: &UploadHold, lease: Duration) -> Result<()> {
+    let mut change = store.change().await?;
+    let now = change.now_ms;
+    let kept = sqlx::query("UPDATE uploads SET lease_until_ms = $1 WHERE id = $2 AND fence = $3 AND state = 'open'")
+        .bind(now.saturating_add(milliseconds(lease)))
+        .bind(hold.upload.id.as_str())
+        .bind(hold.fence)
+        .execute(change.connection())
+        .await?;
+    if kept.rows_affected() == 0 {
+        return Err(lost(hold));
+    }
+    change.keep().await
 }
 
 pub(super) async fn advance(

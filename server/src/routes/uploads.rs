@@ -11,7 +11,7 @@ use axum::{
     Json,
     body::Body,
     extract::State,
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -144,12 +144,10 @@ async fn at_once(house: &House, tenant: String, plain: Plain, headers: &HeaderMa
     if bytes > SMALL {
         let upload = house.intake.begin(announced, |source| read(house, job, source)).await?;
         let hold = house.intake.hold(&tenant, &upload.id).await?;
-        let taken = house.intake.take(hold, body.into_data_stream(), None).await;
+        let taken = house.intake.take(hold.clone(), body.into_data_stream(), None).await;
         if taken.is_err() {
-            // Nobody comes back for what came without tus.
-            if let Ok(hold) = house.intake.hold(&tenant, &upload.id).await {
-                let _ = house.intake.give_up(&hold).await;
-            }
+            // Nobody comes back for what came without tus. What somebody else finished meanwhile is finished.
+            let _ = house.intake.give_up(&hold).await;
         }
         return taken;
     }
@@ -191,13 +189,15 @@ pub(super) async fn options() -> Response {
         (status = 404, description = "There is none.", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn get(State(house): State<House>, Tenant(tenant): Tenant, Named(id): Named<String>) -> Result<Response, Problem> {
-    let id = Id::from_text(id);
-    let mut upload = house.intake.show(&tenant, &id).await?;
-    if upload.state == UploadState::Open && upload.received == upload.bytes {
-        // Whoever was about to finish it died.
-        let hold = house.intake.hold(&tenant, &id).await?;
-        upload = house.intake.settle(&hold).await?;
+pub(super) async fn get(
+    State(house): State<House>,
+    Tenant(tenant): Tenant,
+    Named(id): Named<String>,
+    method: Method,
+) -> Result<Response, Problem> {
+    let upload = house.intake.show(&tenant, &Id::from_text(id)).await?;
+    if method == Method::HEAD && upload.state == UploadState::Gone {
+        return Err(given_up(&upload));
     }
     let length = [(LENGTH, upload.bytes.to_string()), (header::CACHE_CONTROL, "no-store".to_owned())];
     Ok((length, tus_headers(&upload), Json(UploadShown::from(upload))).into_response())
@@ -222,6 +222,7 @@ pub(super) async fn get(State(house): State<House>, Tenant(tenant): Tenant, Name
         (status = 408, description = "Nothing came for too long.", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "It goes on elsewhere.", body = Problem, content_type = "application/problem+json"),
         (status = 412, description = "Another version of tus is spoken.", body = Problem, content_type = "application/problem+json"),
+        (status = 423, description = "Another request has it in hand: try again.", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "More comes than was announced.", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "It is of a type that is not taken.", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "There are too many uploads under way.", body = Problem, content_type = "application/problem+json"),
@@ -240,26 +241,28 @@ pub(super) async fn patch(
     let offset = number(&headers, &OFFSET)?.ok_or_else(|| Problem::new(Kind::Malformed, "Upload-Offset: it is missing"))?;
     let checksum = checksum(&headers)?;
     let id = Id::from_text(id);
-    let upload = house.intake.show(&tenant, &id).await?;
-    let upload = if upload.state == UploadState::Open {
-        // From here on nobody else adds to it.
+    let mut upload = house.intake.show(&tenant, &id).await?;
+    // Before it is taken in hand: what is sent for another place takes it from nobody.
+    at(&upload, offset)?;
+    if upload.state == UploadState::Open {
         let hold = house.intake.hold(&tenant, &id).await?;
         at(&hold.upload, offset)?;
-        if hold.upload.received == hold.upload.bytes {
+        upload = if hold.upload.received == hold.upload.bytes {
             house.intake.settle(&hold).await?
         } else {
             house.intake.take(hold, body.into_data_stream(), checksum).await?
-        }
-    } else {
-        at(&upload, offset)?;
-        upload
-    };
+        };
+    }
     Ok((StatusCode::NO_CONTENT, tus_headers(&upload)).into_response())
+}
+
+fn given_up(upload: &Upload) -> Problem {
+    Problem::new(Kind::NotFound, format!("upload {} was given up: begin another", upload.id))
 }
 
 fn at(upload: &Upload, offset: u64) -> Result<(), Problem> {
     if upload.state == UploadState::Gone {
-        return Err(Problem::new(Kind::NotFound, format!("upload {} was given up: begin another", upload.id)));
+        return Err(given_up(upload));
     }
     if upload.received == offset {
         return Ok(());
@@ -279,6 +282,7 @@ fn at(upload: &Upload, offset: u64) -> Result<(), Problem> {
     responses(
         (status = 204, description = "It is gone."),
         (status = 404, description = "There is none that is open.", body = Problem, content_type = "application/problem+json"),
+        (status = 423, description = "Another request has it in hand: try again.", body = Problem, content_type = "application/problem+json"),
         (status = 412, description = "Another version of tus is spoken.", body = Problem, content_type = "application/problem+json"),
     )
 )]
