@@ -105,7 +105,9 @@ pub fn openapi() -> String {
 
 pub(crate) fn router(house: House) -> Router {
     let soon = |router: OpenApiRouter<House>| router.layer(DefaultBodyLimit::max(MAX_BODY)).layer(middleware::from_fn(in_time));
-    let (router, document) = soon(documents()).merge(files().layer(DefaultBodyLimit::disable())).split_for_parts();
+    let (router, document) = soon(documents())
+        .merge(files().layer(DefaultBodyLimit::disable()).layer(middleware::map_response(uploads::speaks_tus)))
+        .split_for_parts();
     router
         .route("/openapi.json", get(|| async move { Json(document) }))
         .fallback(|uri: Uri| async move { Problem::new(Kind::NotFound, format!("there is nothing at {}", uri.path())) })

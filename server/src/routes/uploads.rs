@@ -168,13 +168,7 @@ async fn at_once(house: &House, tenant: String, plain: Plain, headers: &HeaderMa
 /// What tus can do here.
 #[utoipa::path(options, path = "/v1/uploads", tag = "uploads", responses((status = 204, description = "The headers say.")))]
 pub(super) async fn options() -> Response {
-    let headers = [
-        (RESUMABLE, TUS.to_owned()),
-        (VERSION, TUS.to_owned()),
-        (EXTENSION, EXTENSIONS.to_owned()),
-        (MAX_SIZE, MAX_BYTES.to_string()),
-        (CHECKSUMS, checksum::KNOWN.to_owned()),
-    ];
+    let headers = [(EXTENSION, EXTENSIONS.to_owned()), (MAX_SIZE, MAX_BYTES.to_string()), (CHECKSUMS, checksum::KNOWN.to_owned())];
     (StatusCode::NO_CONTENT, headers).into_response()
 }
 
@@ -295,7 +289,14 @@ pub(super) async fn delete(
     spoken(&headers)?;
     let hold = house.intake.hold(&tenant, &Id::from_text(id)).await?;
     house.intake.give_up(&hold).await?;
-    Ok((StatusCode::NO_CONTENT, [(RESUMABLE, TUS)]).into_response())
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Says in every answer, of a refusal too, which version of tus is spoken.
+pub(super) async fn speaks_tus(mut response: Response) -> Response {
+    let headers = [RESUMABLE, VERSION].map(|name| (name, HeaderValue::from_static(TUS)));
+    response.headers_mut().extend(headers);
+    response
 }
 
 /// What a client asks to be made of an upload.
@@ -357,7 +358,6 @@ fn metadata(headers: &HeaderMap) -> Result<BTreeMap<String, String>, Problem> {
 /// What tus wants to know of an upload.
 fn tus_headers(upload: &Upload) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    headers.insert(RESUMABLE, HeaderValue::from_static(TUS));
     headers.insert(OFFSET, upload.received.into());
     if upload.state == UploadState::Open {
         let expires = SystemTime::UNIX_EPOCH + Duration::from_millis(upload.expires_ms.unsigned_abs());
