@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use sqlx::{Row as _, any::AnyRow};
+use sqlx::{
+    Row as _,
+    any::{AnyQueryResult, AnyRow},
+};
 
 use super::{
     Change, SqlStore,
@@ -106,10 +109,7 @@ pub(super) async fn renew(store: &SqlStore, hold: &UploadHold, lease: Duration) 
         .bind(hold.fence)
         .execute(change.connection())
         .await?;
-    if kept.rows_affected() == 0 {
-        return Err(lost(hold));
-    }
-    change.keep().await
+    keep_if_held(change, hold, &kept).await
 }
 
 pub(super) async fn advance(
@@ -132,10 +132,7 @@ pub(super) async fn advance(
     .bind(hold.fence)
     .execute(change.connection())
     .await?;
-    if kept.rows_affected() == 0 {
-        return Err(lost(hold));
-    }
-    change.keep().await
+    keep_if_held(change, hold, &kept).await
 }
 
 pub(super) async fn finished(store: &SqlStore, hold: &UploadHold) -> Result<Upload> {
@@ -178,7 +175,12 @@ pub(super) async fn give_up(store: &SqlStore, hold: &UploadHold) -> Result<()> {
         .bind(hold.fence)
         .execute(change.connection())
         .await?;
-    if gone.rows_affected() == 0 {
+    keep_if_held(change, hold, &gone).await
+}
+
+/// Keeps a change that was made under the condition of a hold's number, if it was made.
+async fn keep_if_held(change: Change, hold: &UploadHold, made: &AnyQueryResult) -> Result<()> {
+    if made.rows_affected() == 0 {
         return Err(lost(hold));
     }
     change.keep().await

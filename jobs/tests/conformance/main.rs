@@ -1,6 +1,9 @@
 //! What every store promises, tried on each: SQLite, and a real PostgreSQL.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod opening;
+mod uploads;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -9,12 +12,16 @@ use std::{
 
 use serde_json::json;
 use spool_jobs::{
-    Attempt, Claim, Ending, Error, Filter, Id, Job, Kind, NewJob, NewUpload, Phase, Progress, Report, Request, Row, RowState,
-    SqlStore, State, Store, UploadState, Uploads,
+    Attempt, Claim, Ending, Error, Filter, Id, Job, Kind, NewJob, Phase, Progress, Report, Request, Row, RowState, SqlStore, State,
+    Store,
 };
 use spool_media::{ErrorKind, segments::SegmentTrack};
 use spool_tests::postgres::Postgres;
 use tokio::{task::JoinSet, time::Instant};
+
+use uploads::{
+    an_upload_grows_in_one_hand_at_a_time, an_upload_makes_one_job_when_all_of_it_is_there, what_nobody_came_back_for_is_found,
+};
 
 /// A lease that does not end within a test, and one that does.
 const LONG: Duration = Duration::from_secs(600);
@@ -477,136 +484,4 @@ async fn a_bad_request_makes_no_job(backend: Backend) {
     let error = backend.store.create(&bad).await.unwrap_err();
     assert!(matches!(error, Error::Request { field: "source", .. }) && error.kind() == ErrorKind::BadInput, "{error}");
     assert!(backend.store.jobs("acme", &Filter::default(), None, 10).await.unwrap().items.is_empty());
-}
-
-fn new_upload(bytes: u64, kept_for: Duration) -> NewUpload {
-    NewUpload {
-        id: Id::upload(),
-        tenant: "acme".to_owned(),
-        name: "talk.mp4".to_owned(),
-        metadata: BTreeMap::from([("filename".to_owned(), "talk.mp4".to_owned())]),
-        location: "s3://uploads/1/talk.mp4".to_owned(),
-        token: "multipart-1".to_owned(),
-        bytes,
-        request: Some((Request::transcode("s3://uploads/1/talk.mp4", "s3://media/{video}/"), 7)),
-        kept_for,
-    }
-}
-
-async fn an_upload_grows_in_one_hand_at_a_time(backend: Backend) {
-    let store = &backend.store;
-    let new = new_upload(20, LONG);
-    let upload = store.begin_upload(&new, false).await.unwrap();
-    assert_eq!((upload.state, upload.received, upload.bytes, &upload.metadata), (UploadState::Open, 0, 20, &new.metadata));
-    let first = store.hold_upload("acme", &upload.id, LONG).await.unwrap();
-    store.advance_upload(&first, 5, &["one".to_owned()], LONG).await.unwrap();
-    let other = backend.again().await;
-    assert!(matches!(other.hold_upload("acme", &upload.id, LONG).await, Err(Error::Held { .. })));
-    // Its client came back by another server, where the first does not know yet.
-    store.renew_upload(&first, Duration::ZERO).await.unwrap();
-    let second = other.hold_upload("acme", &upload.id, SHORT).await.unwrap();
-    assert_eq!((second.upload.received, second.upload.pieces.as_slice()), (5, ["one".to_owned()].as_slice()));
-    assert!(lost(store.advance_upload(&first, 15, &[], LONG).await) && lost(store.finish_upload(&first).await));
-    assert!(lost(store.give_up_upload(&first).await));
-    assert_eq!(store.upload("acme", &upload.id).await.unwrap().received, 5);
-    assert!(lost(store.renew_upload(&first, LONG).await));
-    let elsewhere = store.hold_upload("globex", &upload.id, LONG).await.unwrap_err();
-    assert!(matches!(elsewhere, Error::NotFound { .. }) && store.upload("globex", &upload.id).await.is_err());
-    store.give_up_upload(&second).await.unwrap();
-    assert!(store.hold_upload("acme", &upload.id, LONG).await.is_err(), "what is gone is not added to");
-    assert_eq!(store.upload("acme", &upload.id).await.unwrap().state, UploadState::Gone);
-}
-
-async fn an_upload_makes_one_job_when_all_of_it_is_there(backend: Backend) {
-    let store = &backend.store;
-    let upload = store.begin_upload(&new_upload(20, LONG), false).await.unwrap();
-    let hold = store.hold_upload("acme", &upload.id, LONG).await.unwrap();
-    let mut tries = JoinSet::new();
-    for _ in 0..6 {
-        let (store, hold) = (backend.store.clone(), hold.clone());
-        tries.spawn(async move { store.finish_upload(&hold).await });
-    }
-    let finished: Vec<_> = tries.join_all().await.into_iter().filter_map(Result::ok).collect();
-    assert_eq!(finished.len(), 1);
-    assert_eq!((finished[0].state, finished[0].received), (UploadState::Finished, 20));
-    let jobs = store.jobs("acme", &Filter::default(), None, 10).await.unwrap().items;
-    assert!(jobs.len() == 1 && Some(&jobs[0].id) == finished[0].job.as_ref() && jobs[0].priority == 7, "{jobs:?}");
-    assert_eq!(store.upload("acme", &upload.id).await.unwrap(), finished[0]);
-    let whole = store.begin_upload(&new_upload(20, LONG), true).await.unwrap();
-    assert!(whole.state == UploadState::Finished && whole.job.is_some());
-    let nothing = NewUpload { request: None, ..new_upload(20, LONG) };
-    assert!(store.begin_upload(&nothing, true).await.unwrap().job.is_none());
-    let bad = NewUpload { request: Some((Request::transcode("", ""), 0)), ..new_upload(20, LONG) };
-    assert!(matches!(store.begin_upload(&bad, false).await, Err(Error::Request { .. })));
-}
-
-async fn what_nobody_came_back_for_is_found(backend: Backend) {
-    let store = &backend.store;
-    let kept = store.begin_upload(&new_upload(20, LONG), false).await.unwrap();
-    let left = store.begin_upload(&new_upload(20, SHORT), false).await.unwrap();
-    let started = Instant::now();
-    let hold = loop {
-        if let Some(hold) = store.hold_left_upload(LONG).await.unwrap() {
-            break hold;
-        }
-        assert!(started.elapsed() < SOON);
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    };
-    assert_eq!(hold.upload.id, left.id);
-    assert!(backend.again().await.hold_left_upload(LONG).await.unwrap().is_none(), "one who cleans up is enough");
-    store.give_up_upload(&hold).await.unwrap();
-    let hold = store.hold_upload("acme", &kept.id, SHORT).await.unwrap();
-    store.advance_upload(&hold, 5, &[], SHORT).await.unwrap();
-    store.advance_upload(&hold, 6, &[], LONG).await.unwrap();
-    tokio::time::sleep(2 * SHORT).await;
-    assert!(store.hold_left_upload(LONG).await.unwrap().is_none(), "who comes back keeps it");
-}
-
-/// Of the two only SQLite's file is made by whoever comes first.
-#[tokio::test(flavor = "multi_thread")]
-async fn several_that_start_at_once_make_one_store() {
-    let folder = tempfile::tempdir().unwrap();
-    let server = Postgres::start();
-    for url in [folder.path().join("jobs.db").to_str().unwrap().to_owned(), server.url()] {
-        let mut all = JoinSet::new();
-        for _ in 0..6 {
-            let url = url.clone();
-            all.spawn(async move { SqlStore::open(&url).await });
-        }
-        let stores = all.join_all().await.into_iter().collect::<Result<Vec<_>, _>>().unwrap();
-        let job = made(&stores[0], "acme", "talk.mp4").await;
-        assert_eq!(stores[5].job("acme", &job.id).await.unwrap(), job);
-    }
-}
-
-#[tokio::test]
-async fn what_is_no_database_is_said_to_be_none() {
-    let folder = tempfile::tempdir().unwrap();
-    let text = folder.path().join("notes.txt");
-    std::fs::write(&text, "these are notes, and no database at all\n".repeat(100)).unwrap();
-    for url in [text.to_str().unwrap(), "mysql://host/jobs", "", "postgres://spool:secret@127.0.0.1:1/jobs"] {
-        let error = SqlStore::open(url).await.unwrap_err();
-        assert!(matches!(error, Error::Open { .. }), "{error:?}");
-        assert!(!error.to_string().contains("secret"), "{error}");
-    }
-    assert!(std::fs::read_to_string(&text).unwrap().starts_with("these are notes"), "nothing that was there is lost");
-}
-
-/// What a server has said yes to is there after it was killed; while it is away calls fail, and soon.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_goes_away_comes_back_with_all_of_it() {
-    let mut server = Postgres::start();
-    let store = SqlStore::open(&server.url()).await.unwrap();
-    let job = made(&store, "acme", "talk.mp4").await;
-    let claim = claimed(&store, LONG).await;
-    server.kill();
-    let away = Instant::now();
-    let error = store.standing(&claim).await.unwrap_err();
-    assert!(error.kind() == ErrorKind::Transient && away.elapsed() < SOON, "{error}");
-    assert!(store.create(&new("acme", "other.mp4")).await.is_err());
-    server.start_again();
-    assert!(!store.standing(&claim).await.unwrap().cancel_requested);
-    let ended = store.end(&claim, &Report::default(), &Ending::Published(json!({}))).await.unwrap();
-    assert_eq!((ended.id, ended.state), (job.id, State::Published));
-    assert_eq!(store.jobs("acme", &Filter::default(), None, 10).await.unwrap().items.len(), 1, "what was refused is not there");
 }
