@@ -86,13 +86,7 @@ impl SqlStore {
         };
         let writers = if dialect == Dialect::Sqlite { 1 } else { CONNECTIONS };
         let writer = pool(dialect, writers).connect(&url).await.map_err(failed)?;
-        let migrated = MIGRATIONS.run(&writer).await;
-        // Two that start at once may meet here; by now one of them is done.
-        let migrated = match migrated {
-            Ok(()) => Ok(()),
-            Err(_) => MIGRATIONS.run(&writer).await,
-        };
-        migrated.map_err(|e| fault(format!("its tables are not those of this version of Spool: {e}")))?;
+        migrate(dialect, &writer).await.map_err(|e| fault(format!("its tables are not those of this version of Spool: {e}")))?;
         let reader = match dialect {
             Dialect::Sqlite => pool(dialect, CONNECTIONS).connect(&url).await.map_err(failed)?,
             Dialect::Postgres => writer.clone(),
@@ -141,6 +135,20 @@ impl Change {
 
     async fn keep(self) -> Result<()> {
         Ok(self.transaction.commit().await?)
+    }
+}
+
+/// Brings the tables to this version. Of several that start at once one does it, while the others wait for it.
+async fn migrate(dialect: Dialect, writer: &AnyPool) -> sqlx::Result<()> {
+    match dialect {
+        // sqlx has no lock of SQLite: within a change that writes from the beginning there is nobody else.
+        Dialect::Sqlite => {
+            let mut change = writer.begin_with("BEGIN IMMEDIATE").await?;
+            // Not `run`: within a task the compiler takes a connection by itself for nothing that it could run on.
+            MIGRATIONS.run_direct(None, &mut *change, false).await?;
+            change.commit().await
+        }
+        Dialect::Postgres => Ok(MIGRATIONS.run(writer).await?),
     }
 }
 
