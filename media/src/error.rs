@@ -1,7 +1,7 @@
 //! What can go wrong, and what the caller may do about it.
 
 use crate::{
-    catalog, cmaf, ffmpeg, grid, index, ladder, machine, merge, parts, playlists, probe, publish, segments,
+    catalog, cmaf, confines, ffmpeg, grid, index, ladder, machine, merge, parts, playlists, probe, publish, segments,
     segments::{Segment, SegmentTrack},
     store, sweep, window,
 };
@@ -63,6 +63,8 @@ pub enum Error {
     Sweep(#[from] sweep::Error),
     #[error(transparent)]
     Catalog(#[from] catalog::Error),
+    #[error(transparent)]
+    Confines(#[from] confines::Error),
     #[error("{uri}: {source}")]
     Source { uri: String, source: Box<Error> },
     #[error("{}{} {index}: {source}", uri.as_ref().map_or_else(String::new, |uri| format!("{uri}: ")), name(*.track))]
@@ -82,7 +84,10 @@ impl Error {
     }
 
     fn names_its_source(&self) -> bool {
-        matches!(self, Self::Store(_) | Self::Parts(_) | Self::Source { .. } | Self::Index(index::Error::Store(_)))
+        matches!(
+            self,
+            Self::Store(_) | Self::Parts(_) | Self::Confines(_) | Self::Source { .. } | Self::Index(index::Error::Store(_))
+        )
     }
 
     /// What the failure means to whoever asked.
@@ -104,6 +109,7 @@ impl Error {
             Self::Publish(e) => e.kind(),
             Self::Sweep(e) => e.kind(),
             Self::Catalog(e) => e.kind(),
+            Self::Confines(e) => e.kind(),
             Self::Source { source, .. } | Self::Row { source, .. } => source.kind(),
         }
     }

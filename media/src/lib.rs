@@ -7,6 +7,8 @@ mod error;
 pub mod time;
 pub mod timing;
 
+pub mod confines;
+pub mod net;
 pub mod store;
 
 pub mod grid;

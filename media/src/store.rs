@@ -30,6 +30,7 @@ use futures::{
 use object_store::{UpdateVersion, path::PathPart};
 use url::Url;
 
+pub(crate) use self::address::lies_in;
 use self::{
     address::{file_uri, key_uri},
     clients::Client,

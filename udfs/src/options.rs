@@ -3,9 +3,10 @@
 use std::any::Any;
 
 use datafusion::{
-    common::config::{ConfigEntry, ConfigExtension, ExtensionOptions},
+    common::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions},
     error::{DataFusionError, Result},
 };
+use spool_media::confines::Confines;
 
 /// Threads that an encode may have: none would be as many as a machine has, and other bytes on each.
 const THREADS: std::ops::RangeInclusive<u32> = 1..=64;
@@ -19,11 +20,20 @@ pub struct SpoolOptions {
     pub strict: bool,
     /// Keep playlists of what is encoded so far, `live.m3u8`, at the destination; rows go in the order of the title then.
     pub live: bool,
+    /// The places that the job may touch; any unless given.
+    pub confines: Option<Confines>,
 }
 
 impl Default for SpoolOptions {
     fn default() -> Self {
-        Self { threads: 1, strict: false, live: false }
+        Self { threads: 1, strict: false, live: false, confines: None }
+    }
+}
+
+impl SpoolOptions {
+    /// The places that a statement may touch, by the settings that it runs with.
+    pub fn confines(options: &ConfigOptions) -> Option<Confines> {
+        options.extensions.get::<Self>()?.confines.clone()
     }
 }
 
@@ -59,6 +69,8 @@ impl ExtensionOptions for SpoolOptions {
             }
             "strict" => self.strict = parsed(key, value)?,
             "live" => self.live = parsed(key, value)?,
+            // Read back from what was written here, and never widened: a statement cannot set it, and what cannot be read is nothing.
+            "confines" => self.confines = if value.is_empty() { None } else { Some(places(value)?) },
             _ => {
                 let names: Vec<String> = self.entries().into_iter().map(|entry| entry.key).collect();
                 return Err(DataFusionError::Configuration(format!("there is no spool.{key}: there are {}", names.join(", "))));
@@ -77,6 +89,12 @@ impl ExtensionOptions for SpoolOptions {
             entry("threads", self.threads.to_string(), "Threads of each encode: the bytes depend on it."),
             entry("strict", self.strict.to_string(), "Refuse what is damaged or cut off, instead of making the best of it."),
             entry("live", self.live.to_string(), "Keep playlists of what is encoded so far, live.m3u8, at the destination."),
+            // Texts always serialise.
+            entry(
+                "confines",
+                self.confines.as_ref().map(|confines| serde_json::to_string(confines).unwrap_or_default()).unwrap_or_default(),
+                "The places that may be read from and published to, as JSON; any where it is empty.",
+            ),
         ]
     }
 }
@@ -89,6 +107,10 @@ fn parsed<T: std::str::FromStr>(key: &str, value: &str) -> Result<T> {
     })
 }
 
+fn places(value: &str) -> Result<Confines> {
+    serde_json::from_str(value).map_err(|e| DataFusionError::Configuration(format!("spool.confines cannot be read: {e}")))
+}
+
 #[cfg(test)]
 mod tests {
     use datafusion::prelude::SessionConfig;
@@ -99,7 +121,10 @@ mod tests {
     fn what_is_sent_by_name_is_what_comes() {
         let config = || SessionConfig::new().with_option_extension(SpoolOptions::default());
         let mut sent = config();
-        for (name, value) in [("spool.threads", "3"), ("spool.strict", "true"), ("spool.live", "TRUE")] {
+        let confines = r#"{"sources":["s3://in/it's/"],"destinations":[]}"#;
+        for (name, value) in
+            [("spool.threads", "3"), ("spool.strict", "true"), ("spool.live", "TRUE"), ("spool.confines", confines)]
+        {
             sent.options_mut().set(name, value).unwrap();
         }
         let mut came = config();
@@ -107,7 +132,8 @@ mod tests {
             came.options_mut().set(&entry.key, &entry.value.unwrap()).unwrap();
         }
         let options = |config: &SessionConfig| config.options().extensions.get::<SpoolOptions>().cloned().unwrap();
-        assert_eq!(options(&came), SpoolOptions { threads: 3, strict: true, live: true });
+        let confines = Some(Confines { sources: vec!["s3://in/it's/".to_owned()], destinations: Vec::new() });
+        assert_eq!(options(&came), SpoolOptions { threads: 3, strict: true, live: true, confines });
         assert_eq!(options(&came), options(&sent));
     }
 
@@ -119,6 +145,7 @@ mod tests {
         assert!(
             ["0", "65"].iter().all(|threads| options.set("threads", threads).unwrap_err().to_string().contains("from 1 to 64"))
         );
+        assert!(options.set("confines", "s3://in/").unwrap_err().to_string().contains("cannot be read"));
         assert!(options.set("strict", "maybe").unwrap_err().to_string().contains("true or false"));
     }
 }

@@ -1,6 +1,6 @@
 //! What does a URI name? Pure: no file is touched, no host is asked.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use url::Url;
 
@@ -83,6 +83,26 @@ impl Address {
             Self::Bucket { root, key, .. } => key_uri(root, key),
             Self::Web(url) => url.to_string(),
         }
+    }
+}
+
+/// Does a path or URI lie in the folder, bucket or site that a prefix names? `https://` names all of the web. Of two ways to write a place
+/// either will do; a path that leads up again lies nowhere.
+pub(crate) fn lies_in(uri: &str, prefix: &str) -> bool {
+    let (address, folder) = (Address::parse(uri), Address::parse(prefix));
+    match (address, folder) {
+        (Ok(Address::Web(url)), _) if prefix.ends_with("://") => prefix.strip_suffix("://") == Some(url.scheme()),
+        (Ok(Address::Local(path)), Ok(Address::Local(folder))) => {
+            path.starts_with(folder) && !path.components().any(|part| part == Component::ParentDir)
+        }
+        (Ok(Address::Bucket { root, key, .. }), Ok(Address::Bucket { root: bucket, key: folder, .. })) => {
+            root == bucket && key.prefix_matches(&folder)
+        }
+        (Ok(Address::Web(url)), Ok(Address::Web(site))) => {
+            let below = url.path().strip_prefix(site.path().trim_end_matches('/'));
+            url.origin() == site.origin() && below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        }
+        _ => false,
     }
 }
 

@@ -19,10 +19,11 @@ use url::Url;
 use super::{
     Location, Place,
     address::{Address, Service, shown},
-    error::{Error, innermost},
+    error::{Denial, Error, innermost},
     profile,
     wire::Connector,
 };
+use crate::net;
 
 /// How often a request is asked again after a transient failure: five tries in all.
 const RETRIES: usize = 4;
@@ -58,6 +59,7 @@ struct Inner {
     buckets: Mutex<HashMap<String, Arc<Client>>>,
     web: Connector,
     web_unlimited: Connector,
+    public_web: bool,
 }
 
 /// A store, and what is known of it.
@@ -115,7 +117,20 @@ impl Stores {
         // An empty variable is an unset one, as for AWS's own tools.
         let options = options.filter(|(key, value): &(String, String)| ours(key) && !value.is_empty()).collect();
         let (web, web_unlimited) = (Connector::shared(), Connector::shared());
-        Self { inner: Arc::new(Inner { options, buckets: Mutex::default(), web, web_unlimited }) }
+        Self { inner: Arc::new(Inner { options, buckets: Mutex::default(), web, web_unlimited, public_web: false }) }
+    }
+
+    /// The same stores; but of the web only what everybody can reach, for requests of strangers.
+    #[must_use]
+    pub fn with_public_web_only(&self) -> Self {
+        let inner = Inner {
+            options: self.inner.options.clone(),
+            buckets: Mutex::default(),
+            web: Connector::public(Some(REQUEST_MAX)),
+            web_unlimited: Connector::public(None),
+            public_web: true,
+        };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Finds out what a path or a URI names, and how to reach it. Asks nobody yet.
@@ -205,12 +220,21 @@ impl Stores {
 
     /// A client for one page. Cheap: connections are shared.
     pub(super) fn web(&self, url: &Url) -> Result<Arc<Client>, Error> {
+        self.check_web(url)?;
         web_client(url, limits().with_allow_http(true), &self.inner.web)
     }
 
     /// A client for one long download: its request as a whole has no time limit, so whoever reads limits each wait.
     pub(super) fn web_unlimited(&self, url: &Url) -> Result<Arc<Client>, Error> {
+        self.check_web(url)?;
         web_client(url, limits().with_allow_http(true).with_timeout_disabled(), &self.inner.web_unlimited)
+    }
+}
+
+impl Stores {
+    fn check_web(&self, url: &Url) -> Result<(), Error> {
+        let checked = if self.inner.public_web { net::check_url(url) } else { Ok(()) };
+        checked.map_err(|private| Error::NotAllowed { uri: shown(url.as_str()), cause: Denial::Private(private) })
     }
 }
 

@@ -5,7 +5,7 @@ use std::{error::Error as _, io, path::PathBuf};
 use object_store::client::{HttpError, HttpErrorKind};
 
 use super::wire::{Answer, NoCredentials};
-use crate::ErrorKind;
+use crate::{ErrorKind, net};
 
 /// The longest text of somebody else that goes into a message: a hostile server must not fill a log.
 const DETAIL_MAX_CHARS: usize = 200;
@@ -189,6 +189,9 @@ pub enum Denial {
     /// The file system.
     #[error("{0}")]
     System(io::ErrorKind),
+    /// We ourselves: it is a host of this network.
+    #[error("{0}")]
+    Private(net::Private),
 }
 
 impl Denial {
@@ -210,6 +213,7 @@ impl Denial {
                  GOOGLE_SERVICE_ACCOUNT, or AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY"
             }
             Self::System(_) => "check the permissions of the file and its directories",
+            Self::Private(_) => "upload the video, or put it where everybody can reach it",
         }
     }
 }
@@ -271,6 +275,9 @@ impl Error {
         }
         if find::<NoCredentials>(error).is_some() {
             return Self::NotAllowed { uri, cause: Denial::NoCredentials };
+        }
+        if let Some(private) = find::<net::Private>(error) {
+            return Self::NotAllowed { uri, cause: Denial::Private(private.clone()) };
         }
         match error {
             object_store::Error::NotFound { .. } => Self::NotFound { uri },

@@ -16,6 +16,8 @@ use object_store::{
     },
 };
 
+use crate::net;
+
 /// How long a read may wait for the first byte of its answer. Stores answer in well under a second; past this one the connection
 /// is dead, and asking again on a fresh one is faster than waiting for the whole request's time limit.
 const FIRST_BYTE_WAIT: Duration = Duration::from_secs(15);
@@ -71,6 +73,8 @@ pub(super) struct NoCredentials;
 pub(super) struct Connector {
     /// Set where every client may share one pool of connections: http(s) sources, which have no options of their own.
     shared: Option<Arc<OnceLock<HttpClient>>>,
+    /// Only those whom everybody can reach are spoken to, within so long.
+    public: Option<Limit>,
     /// Was it asked for that machines' old way to credentials is tried too, which begins with the new one's 403?
     metadata_v1: bool,
 }
@@ -78,12 +82,17 @@ pub(super) struct Connector {
 impl Connector {
     /// One pool of connections for all who ask.
     pub(super) fn shared() -> Self {
-        Self { shared: Some(Arc::default()), metadata_v1: false }
+        Self { shared: Some(Arc::default()), ..Self::default() }
+    }
+
+    /// The same, of clients that speak only to whom everybody can reach, for so long a request.
+    pub(super) fn public(limit: Limit) -> Self {
+        Self { public: Some(limit), ..Self::shared() }
     }
 
     /// For S3 with these options.
     pub(super) fn with_metadata_v1(metadata_v1: bool) -> Self {
-        Self { shared: None, metadata_v1 }
+        Self { metadata_v1, ..Self::default() }
     }
 }
 
@@ -92,12 +101,29 @@ impl HttpConnector for Connector {
         if let Some(client) = self.shared.as_deref().and_then(OnceLock::get) {
             return Ok(client.clone());
         }
-        let client = HttpClient::new(Wire { inner: ReqwestConnector::default().connect(options)?, metadata_v1: self.metadata_v1 });
+        let inner = match self.public {
+            None => ReqwestConnector::default().connect(options)?,
+            Some(limit) => HttpClient::new(public_client(limit)?),
+        };
+        let client = HttpClient::new(Wire { inner, metadata_v1: self.metadata_v1 });
         Ok(match &self.shared {
             Some(cell) => cell.get_or_init(|| client).clone(),
             None => client,
         })
     }
+}
+
+/// How long a request may take as a whole; nothing for a long download, whose reader limits each wait.
+pub(super) type Limit = Option<Duration>;
+
+/// `object_store` makes no client that chooses whom it connects to.
+fn public_client(limit: Limit) -> object_store::Result<reqwest::Client> {
+    let client = net::public_only(reqwest::Client::builder());
+    let client = match limit {
+        Some(limit) => client.timeout(limit),
+        None => client,
+    };
+    client.build().map_err(|source| object_store::Error::Generic { store: "HTTP", source: Box::new(source) })
 }
 
 #[derive(Debug)]

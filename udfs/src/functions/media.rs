@@ -13,6 +13,7 @@ use spool_media::catalog;
 use super::{Host, literals::Literals, rows::Rows};
 use crate::{
     error::engine_error,
+    options::SpoolOptions,
     value::{self, PROBE},
 };
 
@@ -50,6 +51,9 @@ impl TableFunctionImpl for Media {
         let literals = Literals { usage: USAGE, args: args.exprs() };
         literals.at_most(1)?;
         let glob = literals.text(0, "glob")?;
+        if let Some(confines) = SpoolOptions::confines(args.session().config_options()) {
+            confines.check_pattern(&glob).map_err(engine_error)?;
+        }
         let machine = self.host.0.clone();
         let fetch = move || {
             let (machine, glob) = (machine.clone(), glob.clone());

@@ -17,6 +17,7 @@ use spool_media::{records, segments::Segment};
 use super::{Host, literals::Literals, rows::Rows};
 use crate::{
     error::engine_error,
+    options::SpoolOptions,
     value::{self, PART_RENDITION, SEGMENT},
 };
 
@@ -56,6 +57,9 @@ impl TableFunctionImpl for Parts {
         let literals = Literals { usage: USAGE, args: args.exprs() };
         literals.at_most(1)?;
         let destination = literals.text(0, "destination")?;
+        if let Some(confines) = SpoolOptions::confines(args.session().config_options()) {
+            confines.check_destination(&destination).map_err(engine_error)?;
+        }
         let machine = self.host.0.clone();
         let fetch = move || {
             let (machine, destination) = (machine.clone(), destination.clone());

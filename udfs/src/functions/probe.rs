@@ -17,6 +17,7 @@ use spool_media::catalog;
 use super::Host;
 use crate::{
     error::{engine_error, refusal},
+    options::SpoolOptions,
     value::{self, PROBE},
 };
 
@@ -71,10 +72,14 @@ impl AsyncScalarUDFImpl for Probe {
         let [uris] = arrays.as_slice() else {
             return Err(refusal("probe takes one argument: write probe('talk.mp4')"));
         };
+        let confines = SpoolOptions::confines(&args.config_options);
         let uris = uris.as_string::<i32>();
         let mut files = Vec::with_capacity(uris.len());
         for uri in uris {
             let Some(uri) = uri else { return Err(refusal("probe was given NULL: write probe('talk.mp4')")) };
+            if let Some(confines) = &confines {
+                confines.check_source(uri).map_err(engine_error)?;
+            }
             files.push(catalog::file(&self.host.0, uri).await.map_err(engine_error)?);
         }
         Ok(ColumnarValue::Array(value::structs(&PROBE, &files)?))

@@ -14,6 +14,7 @@ use spool_media::{merge::HlsLadder, publish};
 use super::Host;
 use crate::{
     error::{engine_error, refusal},
+    options::SpoolOptions,
     value::{self, HLS_LADDER, PUBLISHED},
 };
 
@@ -78,11 +79,15 @@ impl AsyncScalarUDFImpl for Publish {
         let [ladders] = arrays.as_slice() else {
             return Err(refusal(format!("publish takes one argument: write {USAGE}")));
         };
+        let confines = SpoolOptions::confines(&args.config_options);
         let mut published = Vec::with_capacity(ladders.len());
         for ladder in value::values::<HlsLadder>(ladders)? {
             let Some(ladder) = ladder else {
                 return Err(refusal("there is nothing to publish: the statement selected no segments"));
             };
+            if let Some(confines) = &confines {
+                confines.check_destination(&ladder.destination).map_err(engine_error)?;
+            }
             published.push(publish::run(&self.host.0, &ladder).await.map_err(engine_error)?);
         }
         Ok(ColumnarValue::Array(value::structs(&PUBLISHED, &published)?))

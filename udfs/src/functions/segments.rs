@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     error::{engine_error, refusal},
+    options::SpoolOptions,
     value::{self, SEGMENT},
 };
 
@@ -77,6 +78,9 @@ impl TableFunctionImpl for Segments {
         let literals = Literals { usage: USAGE, args: args.exprs() };
         literals.at_most(4)?;
         let source = literals.text(0, "source")?;
+        if let Some(confines) = SpoolOptions::confines(args.session().config_options()) {
+            confines.check_source(&source).map_err(engine_error)?;
+        }
         let media_seconds = literals.number(2, "media_segment_seconds")?.unwrap_or(DEFAULT_MEDIA_SEGMENT_SECONDS);
         let lengths = Lengths::new(literals.number(1, "seconds")?, media_seconds).map_err(engine_error)?;
         let deinterlace = match literals.optional_text(3, "deinterlace")? {

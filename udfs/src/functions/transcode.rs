@@ -115,6 +115,7 @@ impl AsyncScalarUDFImpl for Transcode {
         };
         let options = args.config_options.extensions.get::<SpoolOptions>();
         let (threads, strict) = options.map_or((1, false), |options| (options.threads, options.strict));
+        let confines = SpoolOptions::confines(&args.config_options);
         let destinations = cast(destinations, &DataType::Utf8)?;
         let destination = destinations.as_string::<i32>();
         let mut parts = Vec::with_capacity(segments.len());
@@ -125,6 +126,11 @@ impl AsyncScalarUDFImpl for Transcode {
             let ladder = ladder_at(ladders, row)?;
             if destination.is_null(row) {
                 return Err(refusal(format!("the destination of row {row} is null: write {USAGE}")));
+            }
+            // Here, and not where the statement is planned: what a row says may come from anywhere.
+            if let Some(confines) = &confines {
+                confines.check_source(&segment.source).map_err(engine_error)?;
+                confines.check_destination(destination.value(row)).map_err(engine_error)?;
             }
             let TaskControl { token: cancel, job } = TaskControl::of(&args.config_options);
             let request = Request { segment, ladder, destination: destination.value(row).to_owned(), threads, strict, job, cancel };

@@ -1,0 +1,135 @@
+//! Which places may a job touch? Prefixes of paths and URIs. Pure: nothing is opened.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ErrorKind,
+    store::{lies_in, shown},
+};
+
+/// The places that a job is confined to, whatever its statement says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Confines {
+    /// Prefixes of what may be read: `s3://uploads/acme/`, a folder, `https://cdn.example.com/`, or `https://` for all of the web.
+    pub sources: Vec<String>,
+    /// Prefixes of where may be published.
+    pub destinations: Vec<String>,
+}
+
+/// A place that a job must not touch.
+#[derive(Debug, thiserror::Error)]
+#[error("{uri} is not for this job to {verb}: it may {verb} {allowed}")]
+pub struct Error {
+    uri: String,
+    verb: &'static str,
+    allowed: String,
+}
+
+impl Error {
+    /// What the failure means to whoever asked.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::NotAllowed
+    }
+}
+
+impl Confines {
+    /// May it be read?
+    ///
+    /// # Errors
+    /// Where it lies in no place of these.
+    pub fn check_source(&self, uri: &str) -> Result<(), Error> {
+        check(&self.sources, uri, "read")
+    }
+
+    /// May all that a pattern stands for be read?
+    ///
+    /// # Errors
+    /// Where it reaches out of these places.
+    pub fn check_pattern(&self, pattern: &str) -> Result<(), Error> {
+        let fixed = pattern.split(['*', '?', '[', '{']).next().unwrap_or_default();
+        let folder = if fixed == pattern { fixed } else { fixed.rsplit_once('/').map_or("", |(folder, _)| folder) };
+        let leaves = pattern.split('/').any(|segment| segment == "..");
+        if leaves { Err(refused(&self.sources, pattern, "read")) } else { check(&self.sources, folder, "read") }
+    }
+
+    /// May it be published to?
+    ///
+    /// # Errors
+    /// Where it lies in no place of these.
+    pub fn check_destination(&self, uri: &str) -> Result<(), Error> {
+        check(&self.destinations, uri, "publish to")
+    }
+}
+
+fn check(prefixes: &[String], uri: &str, verb: &'static str) -> Result<(), Error> {
+    if prefixes.iter().any(|prefix| lies_in(uri, prefix)) { Ok(()) } else { Err(refused(prefixes, uri, verb)) }
+}
+
+fn refused(prefixes: &[String], uri: &str, verb: &'static str) -> Error {
+    let allowed = if prefixes.is_empty() { "nothing".to_owned() } else { prefixes.join(", ") };
+    Error { uri: shown(uri), verb, allowed }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn confines(sources: &[&str]) -> Confines {
+        Confines { sources: sources.iter().map(ToString::to_string).collect(), destinations: vec!["s3://media/acme/".to_owned()] }
+    }
+
+    #[test]
+    fn what_lies_in_a_place_may_be_read() {
+        let some = confines(&["s3://in/acme", "/data/in/", "https://cdn.example.com/videos/"]);
+        for uri in [
+            "s3://in/acme/talk.mp4",
+            "s3://in/acme/2026/talk.mp4",
+            "/data/in/talk.mp4",
+            "file:///data/in/talk.mp4",
+            "https://cdn.example.com/videos/a.mp4?X-Amz-Signature=abc",
+            "HTTPS://CDN.example.com:443/videos/a.mp4",
+        ] {
+            some.check_source(uri).unwrap();
+        }
+        some.check_pattern("s3://in/acme/**/*.mp4").unwrap();
+        some.check_pattern("/data/in/*.mp4").unwrap();
+        some.check_destination("s3://media/acme/talk/").unwrap();
+        confines(&["https://"]).check_source("https://anywhere.example/a.mp4").unwrap();
+        confines(&["s3://in"]).check_source("s3://in/a.mp4").unwrap();
+    }
+
+    #[test]
+    fn what_only_looks_like_it_may_not() {
+        let some = confines(&["s3://in/acme", "/data/in/", "https://cdn.example.com/videos/"]);
+        for uri in [
+            "s3://in/acme-secret/talk.mp4",
+            "s3://in/other/talk.mp4",
+            "s3://in-acme/talk.mp4",
+            "gs://in/acme/talk.mp4",
+            "/data/in/../../etc/passwd",
+            "/data/other.mp4",
+            "file:///data/in/%2e%2e/x.mp4",
+            "https://cdn.example.com/videos/../private/a.mp4",
+            "https://cdn.example.com/videos/%2e%2e/private/a.mp4",
+            "https://cdn.example.com@evil.example/videos/a.mp4",
+            "https://cdn.example.com.evil.example/videos/a.mp4",
+            "https://cdn.example.com:8443/videos/a.mp4",
+            "http://cdn.example.com/videos/a.mp4",
+            "ftp://x",
+            "",
+        ] {
+            assert!(some.check_source(uri).is_err(), "{uri}");
+        }
+        for pattern in ["s3://in/*", "s3://in/acme*/x", "/data/in/*/../../etc/*", "/data/i*/x", "*", "s3://*/acme/x"] {
+            assert!(some.check_pattern(pattern).is_err(), "{pattern}");
+        }
+        let error = some.check_destination("s3://media/other/").unwrap_err();
+        assert!(
+            error.kind() == ErrorKind::NotAllowed && error.to_string().contains("it may publish to s3://media/acme/"),
+            "{error}"
+        );
+        let error = Confines::default().check_source("https://host/a.mp4?sig=secret").unwrap_err().to_string();
+        assert!(!error.contains("secret") && error.contains("nothing"), "{error}");
+    }
+}
