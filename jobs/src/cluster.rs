@@ -5,22 +5,17 @@ use serde_json::Value;
 use spool_media::{ErrorKind, machine::Event};
 use tokio_util::sync::CancellationToken;
 
-use crate::Request;
+use crate::Job;
 
 /// What runs jobs. Running one twice, also at once, must change nothing: a dispatcher that lost its job may not know it yet.
 #[async_trait]
 pub trait Cluster: Send + Sync + 'static {
-    /// Runs what a request asks for; `tell` hears of every row first that it is planned, and then what happens to it. Returns what
+    /// Runs what a job asks for, within the places that it may touch; `tell` hears of every row first that it is planned, and then what happens to it. Returns what
     /// publishing returned, or the rows of a statement that publishes nothing.
     ///
     /// # Errors
     /// What went wrong, once `cancel` fires or nothing more can be done.
-    async fn run(
-        &self,
-        request: &Request,
-        cancel: &CancellationToken,
-        tell: &(dyn Fn(Event) + Send + Sync),
-    ) -> Result<Value, Failure>;
+    async fn run(&self, job: &Job, cancel: &CancellationToken, tell: &(dyn Fn(Event) + Send + Sync)) -> Result<Value, Failure>;
 }
 
 /// Why a job was not done.

@@ -44,6 +44,28 @@ pub enum Error {
         /// What can be done.
         remedy: &'static str,
     },
+    /// It is not for whoever asks.
+    #[error("{field}: {message}")]
+    NotAllowed {
+        /// The part of the request.
+        field: &'static str,
+        /// What is not allowed, and what is.
+        message: String,
+    },
+    /// The tenant has as much as it may.
+    #[error("there are as many {what} as this tenant may have ({most}): wait for some to end, or have the limit raised")]
+    Quota {
+        /// What there is enough of.
+        what: &'static str,
+        /// How much there may be.
+        most: u64,
+    },
+    /// A token was used, or is too old.
+    #[error("token {token} was good for one upload, which was begun, or too late: get another")]
+    Spent {
+        /// The token's name.
+        token: Id,
+    },
     /// Another request has it in hand.
     #[error("upload {id} is in the hand of another request: it is free a few seconds after that one ends")]
     Held {
@@ -91,8 +113,8 @@ impl Error {
             Self::NotFound { .. } => ErrorKind::NotFound,
             Self::Request { .. } | Self::KeyUsed { .. } | Self::State { .. } => ErrorKind::BadInput,
             Self::Lost { .. } => ErrorKind::Canceled,
-            Self::Open { .. } => ErrorKind::NotAllowed,
-            Self::Held { .. } | Self::Database { .. } => ErrorKind::Transient,
+            Self::Open { .. } | Self::NotAllowed { .. } | Self::Spent { .. } => ErrorKind::NotAllowed,
+            Self::Held { .. } | Self::Quota { .. } | Self::Database { .. } => ErrorKind::Transient,
             Self::Unknown { .. } => ErrorKind::Bug,
         }
     }

@@ -59,10 +59,16 @@ pub enum Kind {
     /// Somebody asked to try it again.
     #[serde(rename = "job.retried")]
     Retried,
+    /// Its source is deleted, as was asked for.
+    #[serde(rename = "source.deleted")]
+    SourceDeleted,
+    /// Its source was to be deleted, and is kept.
+    #[serde(rename = "source.kept")]
+    SourceKept,
 }
 
 impl Kind {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 14] = [
         Self::Created,
         Self::Started,
         Self::Planned,
@@ -75,7 +81,14 @@ impl Kind {
         Self::Failed,
         Self::Canceled,
         Self::Retried,
+        Self::SourceDeleted,
+        Self::SourceKept,
     ];
+
+    /// Is it told to webhooks?
+    pub(crate) fn is_told(self) -> bool {
+        matches!(self, Self::Created | Self::Published | Self::Failed | Self::Canceled)
+    }
 
     /// Its word.
     pub fn word(self) -> &'static str {
@@ -92,6 +105,8 @@ impl Kind {
             Self::Failed => "job.failed",
             Self::Canceled => "job.canceled",
             Self::Retried => "job.retried",
+            Self::SourceDeleted => "source.deleted",
+            Self::SourceKept => "source.kept",
         }
     }
 }

@@ -1,11 +1,11 @@
-//! How are jobs, videos and uploads called? By a word for what they are, and a number that grows with time.
+//! How are jobs, videos, uploads and keys called? By a word for what they are, and a number that grows with time.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// The name of a job, a video or an upload, such as `job_01936b2f9c7e7d3aa5c1e2f4b6d8a0c2`. Newer ones sort behind older ones.
+/// The name of a job, a video, an upload or a key, such as `job_01936b2f9c7e7d3aa5c1e2f4b6d8a0c2`. Newer ones sort behind older ones.
 ///
 /// Source: RFC 9562, UUID version 7.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -26,6 +26,26 @@ impl Id {
     /// A new upload's.
     pub fn upload() -> Self {
         Self::new("upload")
+    }
+
+    /// A new key's.
+    pub fn key() -> Self {
+        Self::new("key")
+    }
+
+    /// A new webhook's.
+    pub fn webhook() -> Self {
+        Self::new("webhook")
+    }
+
+    /// A new message's.
+    pub fn message() -> Self {
+        Self::new("msg")
+    }
+
+    /// A new token's.
+    pub fn token() -> Self {
+        Self::new("once")
     }
 
     /// One that came from elsewhere; whether there is such a thing is the store's to say.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use spool_media::ErrorKind;
+use spool_media::{ErrorKind, confines::Confines};
 
 use crate::{Error, Id, Request};
 
@@ -113,6 +113,8 @@ pub struct Job {
     pub request: Request,
     /// Higher ones of a tenant go first.
     pub priority: i64,
+    /// The places that it may touch; any unless given.
+    pub confines: Option<Confines>,
     /// Where it stands.
     pub state: State,
     /// What is done with it.
@@ -157,6 +159,13 @@ pub struct Ended {
 }
 
 impl Job {
+    /// The settings that its statement runs with.
+    pub fn settings(&self) -> Vec<(&'static str, String)> {
+        // Texts always serialise.
+        let confines = self.confines.as_ref().map(|confines| serde_json::to_string(confines).unwrap_or_default());
+        self.request.settings().into_iter().chain(confines.map(|confines| ("spool.confines", confines))).collect()
+    }
+
     /// How far it is, in hundredths of its media: sound and pictures by their length.
     pub fn percent(&self) -> i64 {
         percent(self.state, self.media_done_ms, self.media_ms)

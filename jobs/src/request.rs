@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use spool_media::{
+    confines::Confines,
     ladder::Ladder,
     segments::{DEFAULT_MEDIA_SEGMENT_SECONDS, Lengths},
     store,
@@ -47,6 +48,9 @@ pub enum Request {
         /// Keep playlists of what is encoded so far.
         #[serde(default)]
         live: bool,
+        /// Delete the source once it is published.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        delete_source: bool,
     },
     /// A statement.
     Sql {
@@ -56,6 +60,52 @@ pub enum Request {
         #[serde(default = "one")]
         threads: u32,
     },
+}
+
+/// What is to be done, how urgently, and within which places.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Order {
+    /// What is to be done.
+    pub request: Request,
+    /// Higher ones of a tenant go first.
+    pub priority: i64,
+    /// The places that it may touch; any unless given. [`VIDEO`] in a destination stands for the video's name.
+    pub confines: Option<Confines>,
+}
+
+impl From<Request> for Order {
+    fn from(request: Request) -> Self {
+        Self { request, priority: 0, confines: None }
+    }
+}
+
+impl Order {
+    /// Says what is wrong with it, as far as that can be told without opening anything.
+    ///
+    /// # Errors
+    /// [`Error::Request`], which names the field; [`Error::NotAllowed`] where it lies outside of its confines.
+    pub fn check(&self) -> Result<()> {
+        self.request.check()?;
+        let (Some(confines), Request::Transcode { source, destination, .. }) = (&self.confines, &self.request) else {
+            return Ok(());
+        };
+        let refused = |field| move |e: spool_media::confines::Error| Error::NotAllowed { field, message: e.to_string() };
+        confines.check_source(source).map_err(refused("source"))?;
+        confines.check_destination(destination).map_err(refused("destination"))
+    }
+
+    /// The same for a video of this name.
+    #[must_use]
+    pub(crate) fn of_video(&self, id: &Id) -> Self {
+        let mut named = self.clone();
+        if let Request::Transcode { destination, .. } = &mut named.request {
+            *destination = destination.replace(VIDEO, id.as_str());
+        }
+        if let Some(confines) = &mut named.confines {
+            confines.destinations.iter_mut().for_each(|place| *place = place.replace(VIDEO, id.as_str()));
+        }
+        named
+    }
 }
 
 /// How a video is cut.
@@ -100,6 +150,7 @@ impl Request {
             threads: 1,
             strict: false,
             live: false,
+            delete_source: false,
         }
     }
 
@@ -129,7 +180,11 @@ impl Request {
         if !THREADS.contains(threads) {
             return wrong("threads", format!("it is {threads}: it must be from {} to {}", THREADS.start(), THREADS.end()));
         }
-        if let Self::Transcode { ladder, cut, .. } = self {
+        if let Self::Transcode { source, ladder, cut, delete_source, .. } = self {
+            let web = ["http:", "https:"].iter().any(|scheme| source.trim_start().to_ascii_lowercase().starts_with(scheme));
+            if *delete_source && web {
+                return wrong("delete_source", "a page of the web cannot be deleted: leave it out".to_owned());
+            }
             Ladder::parse(ladder).map(drop).or_else(|e| wrong("ladder", e.to_string()))?;
             Lengths::new(cut.segment_seconds, cut.media_segment_seconds).map(drop).or_else(|e| wrong("cut", e.to_string()))?;
         }
@@ -169,16 +224,6 @@ impl Request {
         shown
     }
 
-    /// The same for a video of this name, which stands where the destination says `{video}`.
-    #[must_use]
-    pub(crate) fn of_video(&self, id: &Id) -> Self {
-        let mut named = self.clone();
-        if let Self::Transcode { destination, .. } = &mut named {
-            *destination = destination.replace(VIDEO, id.as_str());
-        }
-        named
-    }
-
     /// What tells it from any other request.
     pub(crate) fn hash(&self) -> String {
         // Texts and numbers always serialise.
@@ -216,10 +261,29 @@ mod tests {
             "SELECT publish(hls_ladder(part)) AS published FROM (SELECT transcode(segment, 'web', 's3://media/it/') AS part \
              FROM segments('s3://uploads/it''s.mp4', NULL, 4, 'frame'))"
         );
+        let web = read(r#"{"source": "HTTPS://host/a.mp4", "destination": "b", "delete_source": true}"#).unwrap();
+        assert!(web.check().unwrap_err().to_string().starts_with("delete_source: "));
         let live = read(r#"{"source": "a", "destination": "b", "live": true, "cut": {"media_segment_seconds": 2}}"#).unwrap();
         assert!(
             live.statement().contains("segments('a', 2, 2, 'frame')") && live.settings().contains(&("spool.live", "true".into()))
         );
+    }
+
+    #[test]
+    fn an_order_stays_within_its_confines() {
+        let confines = Confines { sources: vec!["s3://in/".into()], destinations: vec!["s3://media/{video}/".into()] };
+        let order = |source: &str, destination: &str| Order {
+            confines: Some(confines.clone()),
+            ..Request::transcode(source, destination).into()
+        };
+        order("s3://in/a.mp4", "s3://media/{video}/").check().unwrap();
+        let id = Id::video();
+        let named = order("s3://in/a.mp4", "s3://media/{video}/").of_video(&id);
+        named.check().unwrap();
+        assert_eq!(named.confines.unwrap().destinations, [format!("s3://media/{id}/")]);
+        let fault = |order: Order| order.check().unwrap_err().to_string();
+        assert!(fault(order("s3://other/a.mp4", "s3://media/{video}/")).starts_with("source: s3://other/a.mp4"));
+        assert!(fault(order("s3://in/a.mp4", "s3://media/another/")).starts_with("destination: "));
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! The store in SQLite, for one machine, or in PostgreSQL, for many: the same statements in both.
 
+mod access;
 mod claims;
 mod jobs;
 mod read;
+mod sources;
 mod uploads;
+mod webhooks;
 
 use std::{path::Path, time::Duration};
 
@@ -12,9 +15,12 @@ use sqlx::{Any, AnyConnection, AnyPool, Transaction, any::AnyPoolOptions, migrat
 use tokio::time::timeout;
 
 use crate::{
-    Attempt, Claim, Created, Ending, Error, Event, Filter, Id, Job, NewJob, NewUpload, Page, Report, Result, Row, Standing, Store,
-    Upload, UploadHold, Uploads, Video,
+    Access, ApiKey, Attempt, Claim, Counts, Created, Delivery, DeliveryHold, Ending, Error, Event, Filter, Id, Job, NewJob, NewKey,
+    NewUpload, NewUploadToken, Page, Policy, Report, Result, Row, Sent, Shown, Sources, Standing, Store, Tenant, Upload,
+    UploadHold, UploadToken, Uploads, Video, Webhook, Webhooks,
 };
+
+pub use access::{check_tenant, drawn};
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
@@ -178,6 +184,45 @@ async fn within<T>(call: impl Future<Output = Result<T>>) -> Result<T> {
 }
 
 #[async_trait]
+impl Access for SqlStore {
+    async fn create_key(&self, new: &NewKey) -> Result<(ApiKey, String)> {
+        within(access::create_key(self, new)).await
+    }
+
+    async fn keys(&self, tenant: &str) -> Result<Vec<ApiKey>> {
+        within(access::keys(self, tenant)).await
+    }
+
+    async fn revoke_key(&self, tenant: &str, id: &Id) -> Result<ApiKey> {
+        within(access::revoke_key(self, tenant, id)).await
+    }
+
+    async fn create_upload_token(&self, new: &NewUploadToken) -> Result<(UploadToken, String)> {
+        within(access::create_upload_token(self, new)).await
+    }
+
+    async fn shown(&self, text: &str) -> Result<Option<Shown>> {
+        within(access::shown(self, text)).await
+    }
+
+    async fn policy(&self, tenant: &str) -> Result<Policy> {
+        within(access::policy(self, tenant)).await
+    }
+
+    async fn set_policy(&self, tenant: &str, policy: &Policy) -> Result<()> {
+        within(access::set_policy(self, tenant, policy)).await
+    }
+
+    async fn tenants(&self) -> Result<Vec<Tenant>> {
+        within(access::tenants(self)).await
+    }
+
+    async fn secret(&self, name: &str) -> Result<[u8; 32]> {
+        within(access::secret(self, name)).await
+    }
+}
+
+#[async_trait]
 impl Store for SqlStore {
     async fn create(&self, new: &NewJob) -> Result<Created> {
         within(jobs::create(self, new)).await
@@ -219,6 +264,10 @@ impl Store for SqlStore {
         within(read::events(self, tenant, id, behind, limit)).await
     }
 
+    async fn counts(&self) -> Result<Counts> {
+        within(read::counts(self)).await
+    }
+
     async fn claim(&self, dispatcher: &str, lease: Duration) -> Result<Option<Claim>> {
         within(claims::claim(self, dispatcher, lease)).await
     }
@@ -233,6 +282,48 @@ impl Store for SqlStore {
 
     async fn end(&self, claim: &Claim, report: &Report, ending: &Ending) -> Result<Job> {
         within(claims::end(self, claim, report, ending)).await
+    }
+}
+
+#[async_trait]
+impl Sources for SqlStore {
+    async fn hold_source(&self, lease: Duration) -> Result<Option<Job>> {
+        within(sources::hold(self, lease)).await
+    }
+
+    async fn settle_source(&self, job: &Job, source: &str, kept: Option<&str>) -> Result<()> {
+        within(sources::settle(self, job, source, kept)).await
+    }
+}
+
+#[async_trait]
+impl Webhooks for SqlStore {
+    async fn create_webhook(&self, tenant: &str, url: &str, secret: &str) -> Result<Webhook> {
+        within(webhooks::create(self, tenant, url, secret)).await
+    }
+
+    async fn webhooks(&self, tenant: &str) -> Result<Vec<Webhook>> {
+        within(webhooks::webhooks(self, tenant)).await
+    }
+
+    async fn disable_webhook(&self, tenant: &str, id: &Id) -> Result<Webhook> {
+        within(webhooks::disable(self, tenant, id)).await
+    }
+
+    async fn deliveries(&self, tenant: &str, id: &Id, limit: u32) -> Result<Vec<Delivery>> {
+        within(webhooks::deliveries(self, tenant, id, limit)).await
+    }
+
+    async fn replay(&self, tenant: &str, id: &Id, since_ms: i64) -> Result<u64> {
+        within(webhooks::replay(self, tenant, id, since_ms)).await
+    }
+
+    async fn hold_delivery(&self, lease: Duration) -> Result<Option<DeliveryHold>> {
+        within(webhooks::hold(self, lease)).await
+    }
+
+    async fn end_delivery(&self, hold: &DeliveryHold, sent: &Sent) -> Result<()> {
+        within(webhooks::end(self, hold, sent)).await
     }
 }
 
@@ -279,12 +370,8 @@ mod tests {
     async fn a_job_of_a_newer_version_keeps_nobody_waiting() {
         let folder = tempfile::tempdir().unwrap();
         let store = SqlStore::open(folder.path().join("jobs.db").to_str().unwrap()).await.unwrap();
-        let new = |source: &str| NewJob {
-            tenant: "acme".to_owned(),
-            request: crate::Request::transcode(source, "out/"),
-            priority: 0,
-            key: None,
-        };
+        let new =
+            |source: &str| NewJob { tenant: "acme".to_owned(), order: crate::Request::transcode(source, "out/").into(), key: None };
         let newer = store.create(&new("newer.mp4")).await.unwrap().job;
         let ours = store.create(&new("ours.mp4")).await.unwrap().job;
         let unknown = sqlx::query("UPDATE jobs SET request = '{\"hologram\": true}' WHERE id = $1").bind(newer.id.as_str());

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 use spool_media::ErrorKind;
 
-use crate::{Attempt, Event, Id, Job, Kind, Phase, Request, Result, Row, State, Video};
+use crate::{Attempt, Event, Id, Job, Kind, Order, Phase, Result, Row, State, Video};
 
 /// A job to be made.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,9 +17,7 @@ pub struct NewJob {
     /// Whose it is.
     pub tenant: String,
     /// What it is to do.
-    pub request: Request,
-    /// Higher ones of a tenant go first.
-    pub priority: i64,
+    pub order: Order,
     /// Stands for this request: sent again, it makes no second job.
     pub key: Option<String>,
 }
@@ -133,6 +131,17 @@ pub enum Ending {
     Released,
 }
 
+/// How the jobs of all tenants stand.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// How many are in each state.
+    pub jobs: Vec<(State, i64)>,
+    /// How long the one waits that is due for longest, in milliseconds.
+    pub longest_wait_ms: i64,
+    /// Uploads that more may come of.
+    pub uploads_open: i64,
+}
+
 /// A durable store of jobs.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
@@ -180,6 +189,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// What happened to a tenant's job behind an event, at most `limit`.
     async fn events(&self, tenant: &str, id: &Id, behind: i64, limit: u32) -> Result<Vec<Event>>;
+
+    /// How the jobs of all tenants stand.
+    async fn counts(&self) -> Result<Counts>;
 
     /// Takes a job in hand for the time of a lease: one whose lease ended, or else the next of the tenant that has the fewest in hand.
     async fn claim(&self, dispatcher: &str, lease: Duration) -> Result<Option<Claim>>;

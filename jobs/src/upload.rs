@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use async_trait::async_trait;
 use serde::Serialize;
 
-use crate::{Error, Id, Request, Result};
+use crate::{Error, Id, Job, Order, Result};
 
 /// Where an upload stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -89,8 +89,10 @@ pub struct NewUpload {
     pub token: String,
     /// Its length.
     pub bytes: u64,
-    /// What is asked for once it is there, and how urgently.
-    pub request: Option<(Request, i64)>,
+    /// What is asked for once it is there.
+    pub order: Option<Order>,
+    /// The token that it is begun with, which is good for no other.
+    pub once: Option<Id>,
     /// How long it is kept without more of it.
     pub kept_for: Duration,
 }
@@ -104,10 +106,24 @@ pub struct UploadHold {
     pub fence: i64,
 }
 
+/// What is to be done with sources once their videos are published.
+#[async_trait]
+pub trait Sources: Send + Sync + 'static {
+    /// A published job whose source is to be deleted, and that no other job that has not ended reads. For the time of a lease nobody else is
+    /// given it.
+    async fn hold_source(&self, lease: Duration) -> Result<Option<Job>>;
+
+    /// Writes down that a job's source is deleted, or why it is kept.
+    async fn settle_source(&self, job: &Job, source: &str, kept: Option<&str>) -> Result<()>;
+}
+
 /// A durable store of uploads.
 #[async_trait]
 pub trait Uploads: Send + Sync + 'static {
     /// Begins one. Where all of it is there already (`done`), it is finished at once, with its job.
+    ///
+    /// # Errors
+    /// [`Error::Quota`] where the tenant may keep no more; [`Error::Spent`] where the token is good no more.
     async fn begin_upload(&self, new: &NewUpload, done: bool) -> Result<Upload>;
 
     /// A tenant's upload.

@@ -111,14 +111,9 @@ impl Drop for Running<'_> {
 
 #[async_trait]
 impl Cluster for Fake {
-    async fn run(
-        &self,
-        request: &Request,
-        cancel: &CancellationToken,
-        tell: &(dyn Fn(Event) + Send + Sync),
-    ) -> Result<Value, Failure> {
+    async fn run(&self, job: &Job, cancel: &CancellationToken, tell: &(dyn Fn(Event) + Send + Sync)) -> Result<Value, Failure> {
         let _running = Running::new(self);
-        let Request::Transcode { source, .. } = request else { panic!("not what was asked for") };
+        let Request::Transcode { source, .. } = &job.request else { panic!("not what was asked for") };
         tokio::select! {
             result = self.work(source, tell) => result,
             () = cancel.cancelled() => {
@@ -181,7 +176,7 @@ impl House {
 
     async fn job(&self, source: &str) -> Job {
         let request = Request::transcode(source, "out/");
-        self.store.create(&NewJob { tenant: "acme".to_owned(), request, priority: 0, key: None }).await.unwrap().job
+        self.store.create(&NewJob { tenant: "acme".to_owned(), order: request.into(), key: None }).await.unwrap().job
     }
 
     /// Waits until a job is as it should be.

@@ -3,7 +3,7 @@
 use arrow_json::ArrayWriter;
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use spool_jobs::{Cluster, Failure, Request};
+use spool_jobs::{Cluster, Failure, Job, Request};
 use spool_media::{ErrorKind, machine::Event, publish::Published};
 use tokio_util::sync::CancellationToken;
 
@@ -20,14 +20,14 @@ const MAX_RESULT: usize = 1 << 20;
 impl Cluster for Scheduler {
     async fn run(
         &self,
-        request: &Request,
+        job: &Job,
         cancel: &CancellationToken,
         tell: &(dyn Fn(Event) + Send + Sync),
     ) -> std::result::Result<Value, Failure> {
-        let settings = request.settings();
+        let settings = job.settings();
         let settings: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let outcome = Self::run(self, &request.statement(), &settings, cancel, tell).await;
-        outcome.and_then(|outcome| result(request, &outcome)).map_err(failure)
+        let outcome = Self::run(self, &job.request.statement(), &settings, cancel, tell).await;
+        outcome.and_then(|outcome| result(&job.request, &outcome)).map_err(failure)
     }
 }
 

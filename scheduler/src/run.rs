@@ -180,7 +180,9 @@ impl Scheduler {
         let _planner = self.planners.acquire().await;
         let planning = async {
             // A statement that makes or changes a table would run at once, here, beside slots and cancellation; and the table would be gone.
-            let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false);
+            // And whoever is confined has no say in the settings.
+            let confined = SpoolOptions::confines(session.state().config().options()).is_some();
+            let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(!confined);
             session.sql_with_options(sql, options).await?.into_optimized_plan()
         };
         planning.await.map_err(|e| Error::from_planner(&e))

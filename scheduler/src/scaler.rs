@@ -1,7 +1,6 @@
 //! How many executors are wanted? What is waiting and running, for KEDA and for whatever else scales.
 //!
-//! Scaling down prefers idle executors by itself: one that is told to end drains, and Kubernetes is told by `spool executor`'s readiness
-//! which are idle. The number asked for never falls below what the rows that run need.
+//! Whichever executor is told to end when fewer are wanted drains first. The number asked for never falls below what the rows that run need.
 
 use std::{collections::HashMap, pin::Pin, time::Duration};
 

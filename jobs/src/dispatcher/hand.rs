@@ -122,10 +122,10 @@ impl Hand {
     }
 
     fn start(&self, ear: &Arc<Mutex<Ear>>) -> Run {
-        let (cluster, request, ear) = (self.cluster.clone(), self.claim.job.request.clone(), ear.clone());
+        let (cluster, job, ear) = (self.cluster.clone(), self.claim.job.clone(), ear.clone());
         let cancel = CancellationToken::new();
         let canceled = cancel.clone();
-        let task = tokio::spawn(async move { cluster.run(&request, &canceled, &|event| locked(&ear).hear(&event)).await });
+        let task = tokio::spawn(async move { cluster.run(&job, &canceled, &|event| locked(&ear).hear(&event)).await });
         Run { task, cancel }
     }
 

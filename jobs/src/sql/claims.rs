@@ -13,7 +13,7 @@ use super::{
     jobs::{happened, note},
     read,
 };
-use crate::{Attempt, Claim, Ending, Error, Id, Job, Kind, Phase, Report, Result, Row, Standing, State};
+use crate::{Attempt, Claim, Ending, Error, Id, Job, Kind, Phase, Report, Request, Result, Row, Standing, State};
 
 /// How often another job is looked for where somebody else was faster.
 const RACES: usize = 8;
@@ -135,7 +135,8 @@ pub(super) async fn end(store: &SqlStore, claim: &Claim, report: &Report, ending
     let End { state, due_ms, result, error, event, outcome } = End::of(ending, standing, now);
     let row = sqlx::query(
         "UPDATE jobs SET state = $1, phase = $2, due_ms = $3, lease_until_ms = NULL, ended_ms = $4, tries = tries - $5, \
-         result = COALESCE($6, result), error_kind = $7, error = $8, events = events + 1 WHERE id = $9 AND fence = $10 RETURNING *",
+         result = COALESCE($6, result), error_kind = $7, error = $8, source_due_ms = $9, events = events + 1 \
+         WHERE id = $10 AND fence = $11 RETURNING *",
     )
     .bind(state.word())
     .bind(if state.ended() { Phase::Ended } else { Phase::Waiting }.word())
@@ -145,6 +146,7 @@ pub(super) async fn end(store: &SqlStore, claim: &Claim, report: &Report, ending
     .bind(result.map(Value::to_string))
     .bind(error.and_then(|(kind, _)| word(kind)))
     .bind(error.map(|(_, message)| message.to_owned()))
+    .bind((state == State::Published && deletes_source(&claim.job)).then_some(now))
     .bind(claim.job.id.as_str())
     .bind(claim.fence)
     .fetch_one(change.connection())
@@ -162,6 +164,10 @@ pub(super) async fn end(store: &SqlStore, claim: &Claim, report: &Report, ending
     happened(&mut change, &job, event.0, &event.1).await?;
     change.keep().await?;
     Ok(job)
+}
+
+fn deletes_source(job: &Job) -> bool {
+    matches!(&job.request, Request::Transcode { delete_source: true, .. })
 }
 
 /// What an ending means for the job.

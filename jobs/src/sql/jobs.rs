@@ -5,11 +5,11 @@ use serde_json::{Value, json};
 use spool_media::store::{self, shown};
 use sqlx::Row as _;
 
-use super::{Change, SqlStore, read};
-use crate::{Created, Error, Id, Job, Kind, NewJob, Request, Result, State};
+use super::{Change, SqlStore, access, read, webhooks};
+use crate::{Created, Error, Id, Job, Kind, NewJob, Order, Request, Result, State};
 
 pub(super) async fn create(store: &SqlStore, new: &NewJob) -> Result<Created> {
-    new.request.check()?;
+    new.order.check()?;
     let mut change = store.change().await?;
     make_tenant(&mut change, &new.tenant).await?;
     let id = Id::job();
@@ -20,7 +20,8 @@ pub(super) async fn create(store: &SqlStore, new: &NewJob) -> Result<Created> {
         drop(change);
         return Ok(Created { job: read::job(store, &new.tenant, &job).await?, existed: true });
     }
-    let job = make_job(&mut change, &new.tenant, &new.request, new.priority, id).await?;
+    access::check_jobs(&mut change, &new.tenant).await?;
+    let job = make_job(&mut change, &new.tenant, &new.order, id).await?;
     change.keep().await?;
     Ok(Created { job, existed: false })
 }
@@ -34,21 +35,22 @@ pub(super) async fn make_tenant(change: &mut Change, tenant: &str) -> Result<()>
 }
 
 /// Makes a job, and the video that it makes.
-pub(super) async fn make_job(change: &mut Change, tenant: &str, request: &Request, priority: i64, id: Id) -> Result<Job> {
+pub(super) async fn make_job(change: &mut Change, tenant: &str, order: &Order, id: Id) -> Result<Job> {
     let now = change.now_ms;
     let video = Id::video();
-    let request = request.of_video(&video);
+    let Order { request, priority, confines } = order.of_video(&video);
     let video = make_video(change, tenant, &request, video).await?;
     let row = sqlx::query(
-        "INSERT INTO jobs (id, tenant, video, request, priority, state, phase, created_ms, due_ms, tries, fence, cancel_requested, \
+        "INSERT INTO jobs (id, tenant, video, request, priority, confines, state, phase, created_ms, due_ms, tries, fence, cancel_requested, \
          rows_total, rows_done, media_ms, media_done_ms, events) \
-         VALUES ($1, $2, $3, $4, $5, 'pending', 'waiting', $6, $6, 0, 0, 0, 0, 0, 0, 0, 1) RETURNING *",
+         VALUES ($1, $2, $3, $4, $5, $6, 'pending', 'waiting', $7, $7, 0, 0, 0, 0, 0, 0, 0, 1) RETURNING *",
     )
     .bind(id.as_str())
     .bind(tenant)
     .bind(video.as_ref().map(|video| video.as_str().to_owned()))
     .bind(as_json(&request))
     .bind(priority)
+    .bind(confines.map(|confines| as_json(&confines)))
     .bind(now)
     .fetch_one(change.connection())
     .await?;
@@ -59,7 +61,7 @@ pub(super) async fn make_job(change: &mut Change, tenant: &str, request: &Reques
 
 /// Has a key stand for a job; gives the job that it stands for already.
 async fn use_key(change: &mut Change, new: &NewJob, key: &str, id: &Id) -> Result<Option<Id>> {
-    let hash = new.request.hash();
+    let hash = new.order.request.hash();
     let now = change.now_ms;
     let inserted = sqlx::query(
         "INSERT INTO idempotency (tenant, key, hash, job, created_ms) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (tenant, key) DO NOTHING",
@@ -183,7 +185,7 @@ pub(super) async fn note(change: &mut Change, job: &Id, sequence: i64, kind: Kin
         .bind(data.to_string())
         .execute(change.connection())
         .await?;
-    Ok(())
+    webhooks::tell(change, job, sequence, kind, data).await
 }
 
 /// Texts and numbers always serialise.

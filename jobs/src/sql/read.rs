@@ -1,11 +1,10 @@
 //! What is in the database, as what it stands for.
 
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use sqlx::{Row as _, any::AnyRow};
 
 use super::SqlStore;
-use crate::{Attempt, Ended, Error, Event, Filter, Id, Job, Page, Result, Row, Video};
+use crate::{Attempt, Counts, Ended, Error, Event, Filter, Id, Job, Page, Result, Row, State, Video};
 
 pub(super) async fn job(store: &SqlStore, tenant: &str, id: &Id) -> Result<Job> {
     let found = sqlx::query("SELECT * FROM jobs WHERE id = $1 AND tenant = $2").bind(id.as_str()).bind(tenant);
@@ -76,6 +75,25 @@ pub(super) async fn events(store: &SqlStore, tenant: &str, id: &Id, behind: i64,
     rows.iter().map(event_of).collect()
 }
 
+pub(super) async fn counts(store: &SqlStore) -> Result<Counts> {
+    let mut connection = store.reader.acquire().await?;
+    let now = store.now(&mut connection).await?;
+    let rows = sqlx::query("SELECT state, count(*) AS jobs FROM jobs GROUP BY state").fetch_all(&mut *connection).await?;
+    let mut jobs = State::ALL.map(|state| (state, 0)).to_vec();
+    for row in &rows {
+        let state: State = text(row, "state")?.parse()?;
+        if let Some(counted) = jobs.iter_mut().find(|counted| counted.0 == state) {
+            counted.1 = row.try_get("jobs")?;
+        }
+    }
+    let due: Option<i64> = sqlx::query_scalar("SELECT min(due_ms) FROM jobs WHERE state = 'pending' AND due_ms <= $1")
+        .bind(now)
+        .fetch_one(&mut *connection)
+        .await?;
+    let uploads_open = sqlx::query_scalar("SELECT count(*) FROM uploads WHERE state = 'open'").fetch_one(&mut *connection).await?;
+    Ok(Counts { jobs, longest_wait_ms: due.map_or(0, |due| now - due), uploads_open })
+}
+
 pub(super) fn no_job(id: &Id) -> Error {
     Error::NotFound { what: "job", id: id.to_string() }
 }
@@ -95,6 +113,7 @@ pub(super) fn job_of(row: &AnyRow) -> Result<Job> {
         video: row.try_get::<Option<String>, _>("video")?.map(Id::from_text),
         request: json("request", &text(row, "request")?)?,
         priority: row.try_get("priority")?,
+        confines: optional_json(row, "confines")?,
         state: text(row, "state")?.parse()?,
         phase: text(row, "phase")?.parse()?,
         created_ms: row.try_get("created_ms")?,
@@ -179,6 +198,6 @@ pub(super) fn json<T: DeserializeOwned>(what: &'static str, text: &str) -> Resul
     serde_json::from_str(text).map_err(|_| Error::Unknown { what, value: text.to_owned() })
 }
 
-fn optional_json(row: &AnyRow, column: &'static str) -> Result<Option<Value>> {
+pub(super) fn optional_json<T: DeserializeOwned>(row: &AnyRow, column: &'static str) -> Result<Option<T>> {
     row.try_get::<Option<String>, _>(column)?.map(|text| json(column, &text)).transpose()
 }

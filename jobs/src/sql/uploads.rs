@@ -8,31 +8,32 @@ use sqlx::{
 };
 
 use super::{
-    Change, SqlStore,
+    Change, SqlStore, access,
     claims::milliseconds,
     jobs::{as_json, make_job, make_tenant},
-    read::{json, text},
+    read::{json, optional_json, text},
 };
-use crate::{Error, Id, NewUpload, Request, Result, Upload, UploadHold, UploadState};
+use crate::{Error, Id, NewUpload, Order, Result, Upload, UploadHold, UploadState};
 
 /// What is whole and not finished after so long was left by whoever was about to finish it.
 const LEFT_AFTER_MS: i64 = 10_000;
 
 pub(super) async fn begin(store: &SqlStore, new: &NewUpload, done: bool) -> Result<Upload> {
-    if let Some((request, _)) = &new.request {
-        request.check()?;
+    if let Some(order) = &new.order {
+        order.check()?;
     }
     let mut change = store.change().await?;
     let now = change.now_ms;
     make_tenant(&mut change, &new.tenant).await?;
-    let (request, priority) = match &new.request {
-        Some((request, priority)) => (Some(as_json(request)), *priority),
-        None => (None, 0),
-    };
+    access::check_bytes(&mut change, &new.tenant, new.bytes).await?;
+    if let Some(token) = &new.once {
+        access::spend(&mut change, token, &new.id).await?;
+    }
+    let order = new.order.as_ref();
     let row = sqlx::query(
         "INSERT INTO uploads (id, tenant, state, name, metadata, location, token, bytes, received, pieces, fence, lease_until_ms, \
-         request, priority, created_ms, updated_ms, expires_ms) \
-         VALUES ($1, $2, 'open', $3, $4, $5, $6, $7, $8, '[]', 0, 0, $9, $10, $11, $11, $12) RETURNING *",
+         request, priority, confines, created_ms, updated_ms, expires_ms) \
+         VALUES ($1, $2, 'open', $3, $4, $5, $6, $7, $8, '[]', 0, 0, $9, $10, $11, $12, $12, $13) RETURNING *",
     )
     .bind(new.id.as_str())
     .bind(&new.tenant)
@@ -42,8 +43,9 @@ pub(super) async fn begin(store: &SqlStore, new: &NewUpload, done: bool) -> Resu
     .bind(&new.token)
     .bind(count(new.bytes))
     .bind(if done { count(new.bytes) } else { 0 })
-    .bind(request)
-    .bind(priority)
+    .bind(order.map(|order| as_json(&order.request)))
+    .bind(order.map_or(0, |order| order.priority))
+    .bind(order.and_then(|order| order.confines.as_ref()).map(as_json))
     .bind(now)
     .bind(now.saturating_add(milliseconds(new.kept_for)))
     .fetch_one(change.connection())
@@ -154,8 +156,12 @@ async fn finish(change: &mut Change, hold: &UploadHold) -> Result<Upload> {
     let row = done.fetch_optional(change.connection()).await?.ok_or_else(|| lost(hold))?;
     let mut upload = upload_of(&row)?;
     if let Some(request) = row.try_get::<Option<String>, _>("request")? {
-        let request: Request = json("request", &request)?;
-        let job = make_job(change, &upload.tenant, &request, row.try_get("priority")?, Id::job()).await?;
+        let order = Order {
+            request: json("request", &request)?,
+            priority: row.try_get("priority")?,
+            confines: optional_json(&row, "confines")?,
+        };
+        let job = make_job(change, &upload.tenant, &order, Id::job()).await?;
         sqlx::query("UPDATE uploads SET job = $1 WHERE id = $2")
             .bind(job.id.as_str())
             .bind(upload.id.as_str())

@@ -1,8 +1,10 @@
 //! What every store promises, tried on each: SQLite, and a real PostgreSQL.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod access;
 mod opening;
 mod uploads;
+mod webhooks;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,12 +14,17 @@ use std::{
 
 use serde_json::json;
 use spool_jobs::{
-    Attempt, Claim, Ending, Error, Filter, Id, Job, Kind, NewJob, Phase, Progress, Report, Request, Row, RowState, SqlStore, State,
-    Store,
+    Attempt, Claim, Ending, Error, Filter, Id, Job, Kind, NewJob, Order, Phase, Progress, Report, Request, Row, RowState, SqlStore,
+    State, Store,
 };
 use spool_media::{ErrorKind, segments::SegmentTrack};
 use spool_tests::postgres::Postgres;
 use tokio::{task::JoinSet, time::Instant};
+
+use access::{
+    a_key_opens_until_it_ends, a_quota_holds_whoever_asks_at_once, a_token_is_good_for_one_upload, all_servers_sign_alike,
+};
+use webhooks::what_happened_is_told_until_it_arrived;
 
 use uploads::{
     an_upload_grows_in_one_hand_at_a_time, an_upload_makes_one_job_when_all_of_it_is_there, what_nobody_came_back_for_is_found,
@@ -90,11 +97,16 @@ laws!(
     an_upload_grows_in_one_hand_at_a_time,
     an_upload_makes_one_job_when_all_of_it_is_there,
     what_nobody_came_back_for_is_found,
+    a_key_opens_until_it_ends,
+    a_token_is_good_for_one_upload,
+    a_quota_holds_whoever_asks_at_once,
+    all_servers_sign_alike,
+    what_happened_is_told_until_it_arrived,
 );
 
 fn new(tenant: &str, source: &str) -> NewJob {
     let request = Request::transcode(format!("s3://uploads/{source}"), format!("s3://media/{source}/"));
-    NewJob { tenant: tenant.to_owned(), request, priority: 0, key: None }
+    NewJob { tenant: tenant.to_owned(), order: request.into(), key: None }
 }
 
 async fn made(store: &SqlStore, tenant: &str, source: &str) -> Job {
@@ -167,11 +179,11 @@ async fn what_was_made_is_there_for_everybody(backend: Backend) {
     assert_eq!((video.name.as_str(), video.destination.as_str()), ("talk.mp4", "s3://media/talk.mp4/"));
     assert!(video.published.is_none() && video.created_ms == job.created_ms);
     assert_eq!(kinds(&other, &job).await, [Kind::Created]);
-    let sql = NewJob { request: Request::Sql { sql: "SELECT 1".to_owned(), threads: 1 }, ..new("acme", "") };
+    let sql = NewJob { order: Request::Sql { sql: "SELECT 1".to_owned(), threads: 1 }.into(), ..new("acme", "") };
     let created = backend.store.create(&sql).await.unwrap().job;
-    assert!(created.video.is_none() && created.request == sql.request);
+    assert!(created.video.is_none() && created.request == sql.order.request);
     let secret = Request::transcode("https://host/talk.mp4?X-Amz-Signature=secret", "out/");
-    let created = backend.store.create(&NewJob { request: secret.clone(), ..new("acme", "") }).await.unwrap().job;
+    let created = backend.store.create(&NewJob { order: secret.clone().into(), ..new("acme", "") }).await.unwrap().job;
     assert_eq!(created.request, secret, "it is needed to read the source");
     let video = other.video("acme", created.video.as_ref().unwrap()).await.unwrap();
     assert!(!format!("{video:?}").contains("secret") && video.name == "talk.mp4", "{video:?}");
@@ -459,7 +471,7 @@ async fn a_big_tenant_does_not_starve_a_small_one(backend: Backend) {
 async fn a_tenants_urgent_jobs_go_first(backend: Backend) {
     let store = &backend.store;
     for (source, priority) in [("first", 0), ("second", 0), ("urgent", 5), ("idle", -5)] {
-        store.create(&NewJob { priority, ..new("acme", source) }).await.unwrap();
+        store.create(&NewJob { order: Order { priority, ..new("acme", source).order }, ..new("acme", source) }).await.unwrap();
     }
     let mut order = BTreeMap::new();
     for place in 0..4 {
@@ -480,7 +492,7 @@ async fn a_thousand_rows_are_one_report(backend: Backend) {
 }
 
 async fn a_bad_request_makes_no_job(backend: Backend) {
-    let bad = NewJob { request: Request::transcode("", "out/"), ..new("acme", "") };
+    let bad = NewJob { order: Request::transcode("", "out/").into(), ..new("acme", "") };
     let error = backend.store.create(&bad).await.unwrap_err();
     assert!(matches!(error, Error::Request { field: "source", .. }) && error.kind() == ErrorKind::BadInput, "{error}");
     assert!(backend.store.jobs("acme", &Filter::default(), None, 10).await.unwrap().items.is_empty());

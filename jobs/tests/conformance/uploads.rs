@@ -4,7 +4,7 @@ use spool_jobs::{NewUpload, UploadState, Uploads};
 
 use super::*;
 
-fn new_upload(bytes: u64, kept_for: Duration) -> NewUpload {
+pub(super) fn new_upload(bytes: u64, kept_for: Duration) -> NewUpload {
     NewUpload {
         id: Id::upload(),
         tenant: "acme".to_owned(),
@@ -13,7 +13,8 @@ fn new_upload(bytes: u64, kept_for: Duration) -> NewUpload {
         location: "s3://uploads/1/talk.mp4".to_owned(),
         token: "multipart-1".to_owned(),
         bytes,
-        request: Some((Request::transcode("s3://uploads/1/talk.mp4", "s3://media/{video}/"), 7)),
+        order: Some(Order { priority: 7, ..Request::transcode("s3://uploads/1/talk.mp4", "s3://media/{video}/").into() }),
+        once: None,
         kept_for,
     }
 }
@@ -59,9 +60,9 @@ pub(super) async fn an_upload_makes_one_job_when_all_of_it_is_there(backend: Bac
     assert_eq!(store.upload("acme", &upload.id).await.unwrap(), finished[0]);
     let whole = store.begin_upload(&new_upload(20, LONG), true).await.unwrap();
     assert!(whole.state == UploadState::Finished && whole.job.is_some());
-    let nothing = NewUpload { request: None, ..new_upload(20, LONG) };
+    let nothing = NewUpload { order: None, ..new_upload(20, LONG) };
     assert!(store.begin_upload(&nothing, true).await.unwrap().job.is_none());
-    let bad = NewUpload { request: Some((Request::transcode("", ""), 0)), ..new_upload(20, LONG) };
+    let bad = NewUpload { order: Some(Request::transcode("", "").into()), ..new_upload(20, LONG) };
     assert!(matches!(store.begin_upload(&bad, false).await, Err(Error::Request { .. })));
 }
 

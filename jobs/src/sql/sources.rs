@@ -1,0 +1,59 @@
+//! Which sources are to be deleted, once their videos are published?
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{SqlStore, claims::milliseconds, jobs::happened, read};
+use crate::{Job, Kind, Result};
+
+/// A job whose source is due, and that no other job waits for or reads.
+const DUE: &str = "SELECT j.id FROM jobs j JOIN videos v ON v.id = j.video WHERE j.source_due_ms <= $1 AND NOT EXISTS ( \
+     SELECT 1 FROM jobs other JOIN videos theirs ON theirs.id = other.video \
+     WHERE theirs.source = v.source AND other.id <> j.id AND other.state IN ('pending', 'processing')) \
+     ORDER BY j.source_due_ms LIMIT 1";
+
+pub(super) async fn hold(store: &SqlStore, lease: Duration) -> Result<Option<Job>> {
+    let mut connection = store.reader.acquire().await?;
+    let now = store.now(&mut connection).await?;
+    let due: Option<String> = sqlx::query_scalar(DUE).bind(now).fetch_optional(&mut *connection).await?;
+    drop(connection);
+    let Some(due) = due else { return Ok(None) };
+    let mut change = store.change().await?;
+    let now = change.now_ms;
+    let taken = sqlx::query("UPDATE jobs SET source_due_ms = $1 WHERE id = $2 AND source_due_ms <= $3 RETURNING *")
+        .bind(now.saturating_add(milliseconds(lease)))
+        .bind(due)
+        .bind(now);
+    let Some(row) = taken.fetch_optional(change.connection()).await? else { return Ok(None) };
+    let job = read::job_of(&row)?;
+    change.keep().await?;
+    Ok(Some(job))
+}
+
+pub(super) async fn settle(store: &SqlStore, job: &Job, source: &str, kept: Option<&str>) -> Result<()> {
+    let mut change = store.change().await?;
+    let now = change.now_ms;
+    let settled = sqlx::query(
+        "UPDATE jobs SET source_due_ms = NULL, events = events + 1 WHERE id = $1 AND source_due_ms IS NOT NULL RETURNING *",
+    )
+    .bind(job.id.as_str());
+    // Whoever had it before was slower than its lease, and did the same.
+    let Some(row) = settled.fetch_optional(change.connection()).await? else { return Ok(()) };
+    let job = read::job_of(&row)?;
+    match kept {
+        Some(why) => happened(&mut change, &job, Kind::SourceKept, &json!({ "reason": why })).await?,
+        None => {
+            happened(&mut change, &job, Kind::SourceDeleted, &json!({})).await?;
+            sqlx::query(
+                "UPDATE uploads SET state = 'gone', updated_ms = $1 WHERE tenant = $2 AND location = $3 AND state = 'finished'",
+            )
+            .bind(now)
+            .bind(&job.tenant)
+            .bind(source)
+            .execute(change.connection())
+            .await?;
+        }
+    }
+    change.keep().await
+}
