@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use url::Url;
 
-use crate::exit;
+use crate::{args::Api, exit};
 
 /// How long a server may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
@@ -83,11 +83,12 @@ pub struct Event {
 pub struct Server {
     client: Client,
     url: Url,
+    key: Option<String>,
 }
 
 impl Server {
-    pub fn new(url: &Url) -> Self {
-        Self { client: Client::new(), url: url.clone() }
+    pub fn new(api: &Api) -> Self {
+        Self { client: Client::new(), url: api.server.clone(), key: api.api_key.clone() }
     }
 
     /// What is at a path.
@@ -112,7 +113,8 @@ impl Server {
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(path.split('/'));
         }
-        self.client.request(method, url).timeout(ANSWER_WITHIN)
+        let request = self.client.request(method, url).timeout(ANSWER_WITHIN);
+        self.key.iter().fold(request, |request, key| request.bearer_auth(key))
     }
 
     async fn answer(&self, request: RequestBuilder) -> Result<Value, Error> {

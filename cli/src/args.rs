@@ -1,5 +1,6 @@
 //! Which commands and flags are there? The doc comments are the help.
 
+mod access;
 mod jobs;
 
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use spool_media::{
     titles::Deinterlace,
 };
 
+pub use access::{Access, Entry, Kept, KeyCreate, KeyList, KeyRevoke, Keys, TenantSet, Tenants};
 pub use jobs::{Api, JobList, Jobs, OneJob, Serve, Server, Submit};
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 job failed, 2 usage, 3 not found, 4 not allowed, \
@@ -45,6 +47,9 @@ pub struct Global {
         help_heading = "Global options"
     )]
     pub sandbox_libraries: Vec<PathBuf>,
+    /// Which http(s) sources are read: any, or only those that everybody can reach, where jobs come from strangers.
+    #[arg(long, global = true, env = "SPOOL_WEB", value_enum, default_value_t = Web::Any, help_heading = "Global options")]
+    pub web: Web,
     #[command(flatten)]
     pub limits: LimitArgs,
     /// Log more: -v what Spool does, -vv also what the engine does.
@@ -110,6 +115,15 @@ pub enum Sandbox {
     Off,
 }
 
+/// Which http(s) sources are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Web {
+    /// Any.
+    Any,
+    /// Those at public addresses: none of this machine, of this network, or of a cloud's own services.
+    Public,
+}
+
 /// How logs are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -142,8 +156,26 @@ pub enum Command {
     Scheduler(Scheduler),
     /// Encode rows for a scheduler.
     Executor(Executor),
+    /// Say who may ask a server: make, list and revoke keys.
+    #[command(subcommand)]
+    Keys(Keys),
+    /// Say what tenants may do: places, and limits.
+    #[command(subcommand)]
+    Tenants(Tenants),
     /// Check whether this machine is able to transcode.
     Doctor,
+    /// Ask a role that runs whether it is well: its /livez or /readyz. For probes of containers.
+    Health {
+        /// What to ask.
+        #[arg(value_name = "URL", env = "SPOOL_HEALTH_URL", default_value = "http://127.0.0.1:8080/readyz")]
+        url: url::Url,
+    },
+    /// Write the manual pages into a folder.
+    Man {
+        /// The folder.
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
+    },
     /// Print a completion script for a shell.
     Completions {
         /// The shell.

@@ -1,8 +1,11 @@
 //! One file per command.
 
+pub mod access;
 pub mod doctor;
 pub mod executor;
+pub mod health;
 pub mod jobs;
+pub mod man;
 pub mod plan;
 pub mod probe;
 pub mod scheduler;

@@ -10,7 +10,7 @@ use spool_media::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    args::{Global, Sandbox, Share},
+    args::{Global, Sandbox, Share, Web},
     exit::CliError,
 };
 
@@ -33,23 +33,25 @@ impl Drop for Local {
 
 /// The machine of this process: stores from the environment, FFmpeg from the path, scratch where it was asked for.
 pub fn machine(global: &Global) -> Result<Local, CliError> {
-    Ok(Local(Arc::new(new_machine(global)?)))
+    Ok(Local(Arc::new(new_machine(global, false)?)))
 }
 
-/// The same, with encodes limited to the slots that it gives.
-pub fn machine_with_slots(global: &Global, share: Share) -> Result<Local, CliError> {
-    Ok(Local(Arc::new(new_machine(global)?.with_slots(slots(share)))))
+/// The same, with encodes limited to the slots that it gives; for strangers' jobs it reads nothing of this network.
+pub fn machine_with_slots(global: &Global, share: Share, strangers: bool) -> Result<Local, CliError> {
+    Ok(Local(Arc::new(new_machine(global, strangers)?.with_slots(slots(share)))))
 }
 
-fn new_machine(global: &Global) -> Result<Machine, CliError> {
+fn new_machine(global: &Global, strangers: bool) -> Result<Machine, CliError> {
     let scratch: PathBuf = global.scratch.clone().unwrap_or_else(std::env::temp_dir);
     let confinement = match global.sandbox {
         Sandbox::On => Confinement::All,
         Sandbox::Off => Confinement::Limits,
     };
+    let stores = Stores::from_env();
+    let stores = if strangers || global.web == Web::Public { stores.with_public_web_only() } else { stores };
     let libraries = global.sandbox_libraries.clone();
     let tools = Tools { confinement, libraries, ..Tools::from_env().map_err(spool_media::Error::from)? };
-    let machine = Machine::new(Stores::from_env(), tools, &scratch)?.with_limits(global.limits.limits());
+    let machine = Machine::new(stores, tools, &scratch)?.with_limits(global.limits.limits());
     Ok(match state_folder() {
         Some(folder) => machine.with_costs_in(folder.join("costs.json")),
         None => machine,

@@ -73,10 +73,16 @@ async fn run(cli: Cli) -> Result<(), exit::CliError> {
         Command::Jobs(args) => commands::jobs::run(args).await,
         Command::Scheduler(args) => commands::scheduler::run(&cli.global, args).await,
         Command::Executor(args) => commands::executor::run(&cli.global, args).await,
+        Command::Keys(args) => commands::access::keys(args).await,
+        Command::Tenants(args) => commands::access::tenants(args).await,
+        Command::Health { url } => commands::health::run(url).await,
+        Command::Man { folder } => commands::man::run(&folder),
         Command::Doctor => commands::doctor::run(&cli.global).await,
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "spool", &mut std::io::stdout());
-            Ok(())
+            // At once: what is written by and by breaks off where the reader has enough.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "spool", &mut script);
+            output::print(String::from_utf8_lossy(&script).trim_end())
         }
     }
 }

@@ -1,18 +1,54 @@
-//! Who may ask? On loopback whoever is on this machine; and no page of the web in their browser.
+//! Who may ask? On loopback whoever is on this machine, and no page of the web in their browser; elsewhere whoever brings a key of a
+//! tenant, a token of an identity provider, or a token for one upload.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
-    extract::{FromRequestParts, Request},
-    http::{HeaderMap, Uri, header, request::Parts, uri::Authority},
+    extract::{FromRequestParts, Request, State},
+    http::{HeaderMap, HeaderValue, Method, Uri, header, request::Parts, uri::Authority},
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use spool_jobs::{Access, Id, Scope, Shown, UploadToken};
+use spool_media::confines::Confines;
 
-use crate::problem::{Kind, Problem};
+use crate::{
+    oidc::Provider,
+    problem::{Kind, Problem},
+    rates::Rates,
+};
 
 /// Whose jobs are meant where nobody has to say who they are.
 const ONLY: &str = "default";
+
+/// Who has to show what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// Whoever is on this machine may ask for anything; nobody else can reach it.
+    Local,
+    /// Whoever brings a key may ask for what it opens.
+    Keys,
+}
+
+/// Whoever asks.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Caller {
+    pub(crate) tenant: String,
+    pub(crate) scopes: Vec<Scope>,
+    /// The token for one upload that was shown, where it was no key.
+    pub(crate) once: Option<UploadToken>,
+    /// Is it a stranger, who may touch only what is the tenant's?
+    confined: bool,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        // Where nobody let it in, nobody knows who it is.
+        parts.extensions.get().cloned().ok_or_else(unknown)
+    }
+}
 
 /// Whose jobs a request is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,20 +57,177 @@ pub(crate) struct Tenant(pub(crate) String);
 impl<S: Send + Sync> FromRequestParts<S> for Tenant {
     type Rejection = Problem;
 
-    async fn from_request_parts(_: &mut Parts, _: &S) -> Result<Self, Problem> {
-        Ok(Self(ONLY.to_owned()))
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        Ok(Self(Caller::from_request_parts(parts, state).await?.tenant))
     }
 }
 
-/// Lets pass what was sent to this machine by this machine. A page of the web can have a browser send requests to loopback: under a name
-/// of its own that leads here, which shows in `Host`; or across origins, which shows in `Origin`.
-pub(crate) async fn loopback_only(request: Request, next: Next) -> Response {
-    match refusal(request.uri(), request.headers()) {
-        Some(problem) => problem.into_response(),
-        None => next.run(request).await,
+/// Lets in who may come in.
+#[derive(Clone)]
+pub(crate) struct Guard {
+    entry: Entry,
+    access: Arc<dyn Access>,
+    provider: Option<Arc<Provider>>,
+    rates: Arc<Rates>,
+    /// Where uploads are kept, and where videos go that come without a destination.
+    uploads: Arc<str>,
+    media: Option<Arc<str>>,
+}
+
+impl Guard {
+    pub(crate) fn new(
+        entry: Entry,
+        access: Arc<dyn Access>,
+        provider: Option<Provider>,
+        uploads: &str,
+        media: Option<&str>,
+    ) -> Self {
+        let provider = provider.map(Arc::new);
+        Self { entry, access, provider, rates: Arc::default(), uploads: Arc::from(uploads), media: media.map(Arc::from) }
+    }
+
+    pub(crate) fn entry(&self) -> Entry {
+        self.entry
+    }
+
+    /// The places that jobs of this caller may touch: its own uploads, what its policy says, and a folder of the video's own.
+    pub(crate) async fn confines(&self, caller: &Caller) -> Result<Option<Confines>, Problem> {
+        if !caller.confined {
+            return Ok(None);
+        }
+        let policy = self.access.policy(&caller.tenant).await?;
+        let own = format!("{}/{}/", self.uploads.trim_end_matches('/'), caller.tenant);
+        let kept = self.media.as_deref().map(|media| format!("{}/{}/", media.trim_end_matches('/'), spool_jobs::VIDEO));
+        Ok(Some(Confines {
+            sources: policy.sources.into_iter().chain([own]).collect(),
+            destinations: policy.destinations.into_iter().chain(kept).collect(),
+        }))
+    }
+
+    async fn caller(&self, method: &Method, path: &str, headers: &HeaderMap) -> Result<Caller, Problem> {
+        let shown = headers.get(header::AUTHORIZATION).ok_or_else(unknown)?;
+        let shown =
+            shown.to_str().ok().and_then(|text| text.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        let (_, token) = shown.ok_or_else(unknown)?;
+        let token = token.trim();
+        let caller = match (self.access.shown(token).await?, &self.provider) {
+            (Some(Shown::Key(key)), _) => Caller { tenant: key.tenant, scopes: key.scopes, once: None, confined: true },
+            (Some(Shown::Token(token)), _) => {
+                may_once(&token, method, path)?;
+                Caller { tenant: token.tenant.clone(), scopes: vec![Scope::Write], once: Some(token), confined: true }
+            }
+            (None, Some(provider)) => {
+                let (tenant, scopes) = provider.check(token).await?;
+                Caller { tenant, scopes, once: None, confined: true }
+            }
+            (None, None) => return Err(unknown()),
+        };
+        let needed = needed(method, path);
+        if needed.iter().any(|scope| caller.scopes.contains(scope)) {
+            return Ok(caller);
+        }
+        let words: Vec<&str> = needed.iter().map(|scope| scope.word()).collect();
+        Err(Problem::new(Kind::NotAllowed, format!("this needs a key with the scope {}", words.join(" or "))))
     }
 }
 
+/// Lets requests in, or refuses them.
+pub(crate) async fn admit(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
+    if guard.entry == Entry::Local {
+        if let Some(problem) = refusal(request.uri(), request.headers()) {
+            return problem.into_response();
+        }
+        request.extensions_mut().insert(Caller {
+            tenant: ONLY.to_owned(),
+            scopes: Scope::ALL.to_vec(),
+            once: None,
+            confined: false,
+        });
+        return next.run(request).await;
+    }
+    if is_open(request.method(), request.uri().path()) {
+        return next.run(request).await;
+    }
+    let caller = match guard.caller(request.method(), request.uri().path(), request.headers()).await {
+        Ok(caller) => caller,
+        Err(problem) => return with_challenge(problem),
+    };
+    let policy = match guard.access.policy(&caller.tenant).await {
+        Ok(policy) => policy,
+        Err(error) => return Problem::from(error).into_response(),
+    };
+    let rate = guard.rates.take(&caller.tenant, policy.requests_per_minute);
+    let mut response = if rate.allowed() {
+        request.extensions_mut().insert(caller);
+        next.run(request).await
+    } else {
+        Problem::new(Kind::Rate, format!("more than {} requests a minute came: go on in {} s", rate.limit, rate.reset))
+            .into_response()
+    };
+    rate.tell(response.headers_mut());
+    response
+}
+
+/// What everybody may see: is it alive, and how are things called? A link to a video says itself who may follow it.
+fn is_open(method: &Method, path: &str) -> bool {
+    method == Method::OPTIONS
+        || matches!(path, "/" | "/livez" | "/readyz" | "/metrics" | "/openapi.json")
+        || path.starts_with("/page/")
+        || path.starts_with("/v1/play/")
+        // Signed in its own way.
+        || path == "/v1/events/s3"
+}
+
+/// The scopes of which one is needed.
+fn needed(method: &Method, path: &str) -> &'static [Scope] {
+    let uploads = path == "/v1/uploads" || path.starts_with("/v1/uploads/");
+    // These ask, and change nothing.
+    let asks = path == "/v1/sql" || (path.starts_with("/v1/videos/") && path.ends_with("/links"));
+    match method {
+        _ if path == "/v1/keys" || path.starts_with("/v1/keys/") => &[Scope::Keys],
+        // Whoever sends must see how far it is.
+        &Method::GET | &Method::HEAD if uploads => &[Scope::Read, Scope::Write],
+        &Method::GET | &Method::HEAD => &[Scope::Read],
+        _ if asks => &[Scope::Read],
+        _ => &[Scope::Write],
+    }
+}
+
+/// A token for one upload begins one, and goes on with it.
+fn may_once(token: &UploadToken, method: &Method, path: &str) -> Result<(), Problem> {
+    let allowed = match (path.strip_prefix("/v1/uploads"), &token.upload) {
+        (Some(""), None) => method == Method::POST,
+        (Some(rest), Some(upload)) => rest.strip_prefix('/') == Some(upload.as_str()),
+        _ => false,
+    };
+    if allowed { Ok(()) } else { Err(Problem::new(Kind::NotAllowed, "this token is good for one upload and nothing else")) }
+}
+
+impl Caller {
+    /// The token that an upload is begun with.
+    pub(crate) fn once(&self) -> Option<Id> {
+        self.once.as_ref().map(|token| token.id.clone())
+    }
+}
+
+pub(crate) fn unknown() -> Problem {
+    Problem::new(
+        Kind::Unknown,
+        "show who you are: Authorization: Bearer KEY, with a key that is good now (`spool keys create` makes one)",
+    )
+}
+
+fn with_challenge(problem: Problem) -> Response {
+    let unknown = problem.status == 401;
+    let mut response = problem.into_response();
+    if unknown {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"spool\""));
+    }
+    response
+}
+
+/// A page of the web can have a browser send requests to loopback: under a name of its own that leads here, which shows in `Host`; or across
+/// origins, which shows in `Origin`.
 fn refusal(uri: &Uri, headers: &HeaderMap) -> Option<Problem> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let host: Option<Authority> = uri.authority().cloned().or_else(|| text(header::HOST)?.parse().ok());
@@ -77,5 +270,30 @@ mod tests {
                 .all(|origin| refused("localhost:8080", Some(origin)))
         );
         assert!(refusal(&Uri::from_static("/v1/jobs"), &HeaderMap::new()).is_some(), "who names nobody means nobody");
+    }
+
+    #[test]
+    fn what_changes_something_needs_more_than_to_read() {
+        assert_eq!(needed(&Method::GET, "/v1/jobs"), [Scope::Read]);
+        assert_eq!(needed(&Method::POST, "/v1/jobs"), [Scope::Write]);
+        assert_eq!(needed(&Method::POST, "/v1/sql"), [Scope::Read]);
+        assert_eq!(needed(&Method::POST, "/v1/videos/video_1/links"), [Scope::Read]);
+        assert_eq!(needed(&Method::HEAD, "/v1/uploads/upload_1"), [Scope::Read, Scope::Write]);
+        assert_eq!(needed(&Method::PATCH, "/v1/uploads/upload_1"), [Scope::Write]);
+        assert_eq!(needed(&Method::GET, "/v1/keys"), [Scope::Keys]);
+        assert!(!is_open(&Method::GET, "/v1/jobs") && !is_open(&Method::GET, "/v1/player") && is_open(&Method::GET, "/livez"));
+    }
+
+    #[test]
+    fn a_token_for_one_upload_opens_nothing_else() {
+        let id = Id::upload();
+        let mut token =
+            UploadToken { id: Id::token(), tenant: "acme".into(), most_bytes: 1, job: None, expires_ms: 0, upload: None };
+        let may = |token: &UploadToken, method: Method, path: &str| may_once(token, &method, path).is_ok();
+        assert!(may(&token, Method::POST, "/v1/uploads") && !may(&token, Method::GET, "/v1/uploads"));
+        assert!(!may(&token, Method::PATCH, &format!("/v1/uploads/{id}")) && !may(&token, Method::POST, "/v1/uploads/tokens"));
+        token.upload = Some(id.clone());
+        assert!(may(&token, Method::PATCH, &format!("/v1/uploads/{id}")) && !may(&token, Method::POST, "/v1/uploads"));
+        assert!(!may(&token, Method::PATCH, "/v1/uploads/upload_other") && !may(&token, Method::GET, "/v1/jobs"));
     }
 }

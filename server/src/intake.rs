@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use axum::body::BodyDataStream;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
-use spool_jobs::{Id, NewUpload, Request, Upload, UploadHold, Uploads};
+use spool_jobs::{Id, NewUpload, Order, Upload, UploadHold, Uploads};
 use spool_media::store::{Content, Location, Stores, piece_bytes};
 use tokio::{
     sync::Semaphore,
@@ -17,6 +17,7 @@ use tracing::{info, warn};
 
 use crate::{
     checksum::Checksum,
+    guard::Caller,
     problem::{Kind, Problem},
 };
 
@@ -59,14 +60,15 @@ pub(crate) struct Announced {
     name: String,
     metadata: BTreeMap<String, String>,
     bytes: u64,
+    once: Option<Id>,
 }
 
 impl Announced {
     /// What a client says of a file. Of its name only the last part counts, and what begins with a dot is ours or a folder's.
-    pub(crate) fn new(tenant: &str, name: &str, metadata: BTreeMap<String, String>, bytes: u64) -> Self {
+    pub(crate) fn new(caller: &Caller, name: &str, metadata: BTreeMap<String, String>, bytes: u64) -> Self {
         let name: String = name.rsplit(['/', '\\']).next().unwrap_or_default().chars().filter(|c| !c.is_control()).collect();
         let name = if name.is_empty() || name.starts_with('.') { NAMELESS.to_owned() } else { name };
-        Self { tenant: tenant.to_owned(), name, metadata, bytes }
+        Self { tenant: caller.tenant.clone(), name, metadata, bytes, once: caller.once() }
     }
 }
 
@@ -75,24 +77,29 @@ impl Intake {
         Self { uploads, stores, root: Arc::from(root), transfers: Arc::new(Semaphore::new(TRANSFERS)) }
     }
 
+    /// How many requests send bytes now.
+    pub(crate) fn transfers(&self) -> usize {
+        TRANSFERS - self.transfers.available_permits()
+    }
+
     /// A tenant's upload.
     pub(crate) async fn show(&self, tenant: &str, id: &Id) -> Result<Upload, Problem> {
         Ok(self.uploads.upload(tenant, id).await?)
     }
 
-    /// Begins an upload; `request` says what is asked for once it is where it will be.
+    /// Begins an upload; `order` says what is asked for once it is where it will be.
     pub(crate) async fn begin(
         &self,
         announced: Announced,
-        request: impl FnOnce(&str) -> Result<Option<(Request, i64)>, Problem>,
+        order: impl FnOnce(&str) -> Result<Option<Order>, Problem>,
     ) -> Result<Upload, Problem> {
         if announced.bytes == 0 {
-            return self.whole(announced, Bytes::new(), request).await;
+            return self.whole(announced, Bytes::new(), order).await;
         }
         let (id, location) = self.place(&announced)?;
-        let request = checked(request(location.uri())?)?;
+        let order = checked(order(location.uri())?)?;
         let token = location.begin().await.map_err(spool_media::Error::from)?;
-        let new = of(announced, id, &location, token, request);
+        let new = of(announced, id, &location, token, order);
         Ok(self.uploads.begin_upload(&new, false).await?)
     }
 
@@ -101,12 +108,12 @@ impl Intake {
         &self,
         announced: Announced,
         bytes: Bytes,
-        request: impl FnOnce(&str) -> Result<Option<(Request, i64)>, Problem>,
+        order: impl FnOnce(&str) -> Result<Option<Order>, Problem>,
     ) -> Result<Upload, Problem> {
         let (id, location) = self.place(&announced)?;
-        let request = checked(request(location.uri())?)?;
+        let order = checked(order(location.uri())?)?;
         location.put(bytes, Content::Record).await.map_err(spool_media::Error::from)?;
-        let new = of(announced, id, &location, String::new(), request);
+        let new = of(announced, id, &location, String::new(), order);
         Ok(self.uploads.begin_upload(&new, true).await?)
     }
 
@@ -331,14 +338,14 @@ impl Intake {
 }
 
 /// What cannot be asked for is not waited for.
-fn checked(request: Option<(Request, i64)>) -> Result<Option<(Request, i64)>, Problem> {
-    if let Some((request, _)) = &request {
-        request.check()?;
+fn checked(order: Option<Order>) -> Result<Option<Order>, Problem> {
+    if let Some(order) = &order {
+        order.check()?;
     }
-    Ok(request)
+    Ok(order)
 }
 
-fn of(announced: Announced, id: Id, location: &Location, token: String, request: Option<(Request, i64)>) -> NewUpload {
-    let Announced { tenant, name, metadata, bytes } = announced;
-    NewUpload { id, tenant, name, metadata, location: location.uri().to_owned(), token, bytes, request, kept_for: KEPT_FOR }
+fn of(announced: Announced, id: Id, location: &Location, token: String, order: Option<Order>) -> NewUpload {
+    let Announced { tenant, name, metadata, bytes, once } = announced;
+    NewUpload { id, tenant, name, metadata, location: location.uri().to_owned(), token, bytes, order, once, kept_for: KEPT_FOR }
 }

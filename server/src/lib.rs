@@ -6,12 +6,23 @@ mod service;
 
 mod body;
 mod guard;
+mod links;
+mod oidc;
+mod rates;
 mod shown;
 
 mod checksum;
 mod intake;
+mod outbox;
+mod sources;
+
+mod sql;
+mod tables;
 
 mod routes;
 
+pub use guard::Entry;
+pub use oidc::Oidc;
+pub use outbox::Reach;
 pub use routes::openapi;
 pub use service::{Error, Server, Settings};

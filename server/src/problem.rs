@@ -38,7 +38,11 @@ pub(crate) enum Kind {
     /// It is not so any more, or not yet.
     Conflict,
     KeyUsed,
+    /// Nobody knows who asks.
+    Unknown,
     NotAllowed,
+    Rate,
+    Quota,
     TooLarge,
     Media,
     Range,
@@ -64,6 +68,9 @@ impl Kind {
             Self::NoMethod => ("urn:spool:problem:no-such-method", "this cannot be done here", StatusCode::METHOD_NOT_ALLOWED),
             Self::Conflict => ("urn:spool:problem:conflict", "it is not in a state for this", StatusCode::CONFLICT),
             Self::KeyUsed => ("urn:spool:problem:key-used", "the idempotency key stands for another request", StatusCode::CONFLICT),
+            Self::Unknown => ("urn:spool:problem:unauthenticated", "it is not known who asks", StatusCode::UNAUTHORIZED),
+            Self::Rate => ("urn:spool:problem:rate", "requests come too often", StatusCode::TOO_MANY_REQUESTS),
+            Self::Quota => ("urn:spool:problem:quota", "the tenant has as much as it may", StatusCode::TOO_MANY_REQUESTS),
             Self::NotAllowed => ("urn:spool:problem:not-allowed", "this is not allowed", StatusCode::FORBIDDEN),
             Self::TooLarge => ("urn:spool:problem:too-large", "the request is too large", StatusCode::PAYLOAD_TOO_LARGE),
             Self::Media => {
@@ -111,6 +118,8 @@ impl From<spool_jobs::Error> for Problem {
         use spool_jobs::Error;
         let kind = match &error {
             Error::NotFound { .. } => Kind::NotFound,
+            Error::NotAllowed { .. } | Error::Spent { .. } => Kind::NotAllowed,
+            Error::Quota { .. } => Kind::Quota,
             Error::Request { .. } => Kind::Invalid,
             Error::KeyUsed { .. } => Kind::KeyUsed,
             Error::State { .. } => Kind::Conflict,

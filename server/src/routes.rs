@@ -3,33 +3,46 @@
 mod events;
 mod health;
 mod jobs;
+mod keys;
+mod page;
 mod play;
+mod sql;
 mod uploads;
 mod videos;
+mod webhooks;
 
 use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, MatchedPath, Request},
-    http::Uri,
+    http::{Method, Uri, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
 };
-use spool_jobs::Store;
+use spool_jobs::{Access, Store, Webhooks};
 use spool_media::store::Stores;
 use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::sync::CancellationToken;
-use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    cors::{AllowHeaders, Any, CorsLayer},
+};
 use tracing::{debug, info};
-use utoipa::OpenApi;
+use utoipa::{
+    Modify, OpenApi,
+    openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
+};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    guard,
+    guard::{self, Entry, Guard},
     intake::Intake,
+    links::Links,
+    outbox::Outbox,
     problem::{Kind, Problem},
+    sql::Desk,
 };
 
 /// The largest body of a request that is a document.
@@ -38,6 +51,9 @@ const MAX_BODY: usize = 1 << 20;
 /// How long an answer may take to begin: a store that is away says so before.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
+/// How long a browser believes what it was told of other origins.
+const PREFLIGHT: Duration = Duration::from_secs(600);
+
 /// Streams of events at a time; each looks into the store now and then.
 pub(crate) const MAX_STREAMS: usize = 256;
 
@@ -45,6 +61,12 @@ pub(crate) const MAX_STREAMS: usize = 256;
 #[derive(Clone)]
 pub(crate) struct House {
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) access: Arc<dyn Access>,
+    pub(crate) guard: Guard,
+    pub(crate) links: Links,
+    pub(crate) desk: Desk,
+    pub(crate) webhooks: Arc<dyn Webhooks>,
+    pub(crate) outbox: Outbox,
     pub(crate) stores: Stores,
     pub(crate) intake: Intake,
     /// Where videos go that come without a destination.
@@ -54,6 +76,13 @@ pub(crate) struct House {
     pub(crate) leave: CancellationToken,
 }
 
+impl House {
+    /// Streams of events that are open.
+    fn open_streams(&self) -> usize {
+        MAX_STREAMS - self.streams.available_permits()
+    }
+}
+
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Spool", description = "Transcodes videos into HLS ladders."),
@@ -61,12 +90,28 @@ pub(crate) struct House {
         (name = "jobs", description = "What is to be done, how far it is, and what came of it"),
         (name = "uploads", description = "Files that come here, at once or in pieces"),
         (name = "videos", description = "What was published"),
+        (name = "webhooks", description = "Who is told"),
+        (name = "keys", description = "Who may ask"),
         (name = "health", description = "For probes"),
     ),
     // A path of several segments has another name in the router.
-    paths(play::play)
+    paths(play::play, play::play_link),
+    modifiers(&Secured)
 )]
 struct Document;
+
+/// Says how a client shows who it is.
+struct Secured;
+
+impl Modify for Secured {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let bearer =
+            Http::builder().scheme(HttpAuthScheme::Bearer).description(Some("A key, unless the server is on loopback")).build();
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("key", SecurityScheme::Http(bearer));
+        document.security = Some(vec![SecurityRequirement::new("key", Vec::<String>::new()), SecurityRequirement::default()]);
+    }
+}
 
 /// Routes that answer soon, of documents that are small.
 fn documents() -> OpenApiRouter<House> {
@@ -80,8 +125,18 @@ fn documents() -> OpenApiRouter<House> {
         .routes(routes!(events::events))
         .routes(routes!(videos::list))
         .routes(routes!(videos::get))
+        .routes(routes!(videos::link))
+        .routes(routes!(sql::query))
+        .routes(routes!(webhooks::list, webhooks::create))
+        .routes(routes!(webhooks::disable))
+        .routes(routes!(webhooks::deliveries))
+        .routes(routes!(webhooks::replay))
+        .routes(routes!(uploads::create_token))
+        .routes(routes!(keys::list, keys::create))
+        .routes(routes!(keys::revoke))
         .route("/v1/videos/{id}/play/{*path}", get(play::play))
         .routes(routes!(health::live))
+        .routes(routes!(health::metrics))
         .routes(routes!(health::ready))
 }
 
@@ -103,19 +158,45 @@ pub fn openapi() -> String {
     document.to_pretty_json().unwrap_or_default() + "\n"
 }
 
+/// By links, for pages of any origin.
+fn links() -> Router<House> {
+    let reads = CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods([Method::GET, Method::HEAD])
+        .allow_headers([header::RANGE])
+        .expose_headers([header::CONTENT_LENGTH, header::CONTENT_RANGE, header::ETAG])
+        .max_age(PREFLIGHT);
+    Router::new().route("/v1/play/{link}/{*path}", get(play::play_link)).layer(reads)
+}
+
+/// Pages of any origin may ask where they have to show a key: nothing is known of whoever asks but what is shown.
+fn across_origins() -> CorsLayer {
+    CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PATCH, Method::DELETE])
+        .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers(uploads::ANSWERED.into_iter().chain([header::LOCATION, header::RETRY_AFTER]).collect::<Vec<_>>())
+        .max_age(PREFLIGHT)
+}
+
 pub(crate) fn router(house: House) -> Router {
+    let guard = house.guard.clone();
     let soon = |router: OpenApiRouter<House>| router.layer(DefaultBodyLimit::max(MAX_BODY)).layer(middleware::from_fn(in_time));
     let (router, document) = soon(documents())
         .merge(files().layer(DefaultBodyLimit::disable()).layer(middleware::map_response(uploads::speaks_tus)))
         .split_for_parts();
+    let router = if guard.entry() == Entry::Keys { router.layer(across_origins()) } else { router };
     router
+        .merge(links())
+        .route("/", get(page::index))
+        .route("/page/{name}", get(page::part))
         .route("/openapi.json", get(|| async move { Json(document) }))
         .fallback(|uri: Uri| async move { Problem::new(Kind::NotFound, format!("there is nothing at {}", uri.path())) })
         .method_not_allowed_fallback(|request: Request| async move {
             Problem::new(Kind::NoMethod, format!("{} is not for {}", request.uri().path(), request.method()))
         })
         .layer(CatchPanicLayer::custom(|_| Problem::new(Kind::Bug, "a request broke off: see the server's log").into_response()))
-        .layer(middleware::from_fn(guard::loopback_only))
+        .layer(middleware::from_fn_with_state(guard, guard::admit))
         .layer(middleware::from_fn(note))
         .with_state(house)
 }

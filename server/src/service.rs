@@ -2,15 +2,21 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use spool_jobs::{Store, Uploads};
+use spool_jobs::{Access, Sources, Store, Uploads, Webhooks};
 use spool_media::store::Stores;
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::{
+    guard::{Entry, Guard},
     intake::Intake,
+    links::Links,
+    oidc::{Oidc, Provider},
+    outbox::{Outbox, Reach},
     routes::{self, House, MAX_STREAMS},
+    sources::Tidy,
+    sql::Desk,
 };
 
 /// How long answers under way may take once the server leaves.
@@ -25,16 +31,31 @@ pub struct Settings {
     pub media: Option<String>,
     /// Folder or URI prefix for what is uploaded.
     pub uploads: String,
+    /// Who has to show what.
+    pub entry: Entry,
+    /// An identity provider whose tokens are taken beside keys.
+    pub oidc: Option<Oidc>,
+    /// Whom webhooks reach.
+    pub reach: Reach,
 }
 
 /// Why there is no server.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// There is nobody yet who could tell who may ask.
-    #[error("{address} can be reached by others, and this server does not ask who they are: listen on 127.0.0.1 or [::1]")]
+    /// Whoever reaches it could ask for anything.
+    #[error(
+        "{address} can be reached by others, and nobody is asked who they are: add --access keys (`spool keys create` makes one), or \
+         listen on 127.0.0.1 or [::1]"
+    )]
     Open {
         /// The address.
         address: SocketAddr,
+    },
+    /// Nobody can be asked, or told.
+    #[error("no HTTP client can be made: {source}")]
+    Client {
+        /// What is wrong.
+        source: reqwest::Error,
     },
     /// The port could not be bound, or was lost.
     #[error("cannot listen on {address}: {source}")]
@@ -58,18 +79,33 @@ impl Server {
     ///
     /// # Errors
     /// Where it must not or cannot listen.
-    pub async fn start<S: Store + Uploads>(settings: &Settings, store: Arc<S>, stores: Stores) -> Result<Self, Error> {
+    pub async fn start<S: Store + Uploads + Sources + Access + Webhooks>(
+        settings: &Settings,
+        store: Arc<S>,
+        stores: Stores,
+    ) -> Result<Self, Error> {
         let address = settings.listen;
-        if !address.ip().is_loopback() {
+        if settings.entry == Entry::Local && !address.ip().is_loopback() {
             return Err(Error::Open { address });
         }
         let fault = |source| Error::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(fault)?;
         let address = listener.local_addr().map_err(fault)?;
         let leave = CancellationToken::new();
+        let provider = settings.oidc.clone().map(Provider::new).transpose().map_err(|source| Error::Client { source })?;
+        let outbox = Outbox::new(store.clone(), settings.reach).map_err(|source| Error::Client { source })?;
+        let guard = Guard::new(settings.entry, store.clone(), provider, &settings.uploads, settings.media.as_deref());
         let intake = Intake::new(store.clone(), stores.clone(), &settings.uploads);
         tokio::spawn(intake.clone().clean(leave.clone()));
+        tokio::spawn(outbox.clone().run(leave.clone()));
+        tokio::spawn(Tidy { sources: store.clone(), stores: stores.clone() }.run(leave.clone()));
         let router = routes::router(House {
+            access: store.clone(),
+            guard,
+            links: Links::new(store.clone()),
+            desk: Desk::new(store.clone(), stores.clone()),
+            webhooks: store.clone(),
+            outbox,
             store,
             stores,
             intake,

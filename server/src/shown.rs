@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use spool_jobs::{Attempt, Cut, Event, Job, Page, Request, Row, State, Upload, VIDEO, Video};
+use spool_jobs::{ApiKey, Attempt, Cut, Event, Job, Page, Request, Row, Scope, State, Upload, VIDEO, Video};
 use spool_media::titles::Deinterlace;
 use utoipa::ToSchema;
 
@@ -41,6 +41,8 @@ pub(crate) struct JobRequest {
     strict: bool,
     /// Keep `live.m3u8` at the destination, which plays what is encoded so far.
     live: bool,
+    /// Delete the source once it is published, unless it has changed meanwhile.
+    delete_source: bool,
     /// A statement, instead of a source.
     #[schema(example = "SELECT * FROM media('s3://uploads/**')")]
     sql: Option<String>,
@@ -81,6 +83,7 @@ impl JobRequest {
                     threads,
                     strict: self.strict,
                     live: self.live,
+                    delete_source: self.delete_source,
                 }
             }
             (None, Some(sql)) => {
@@ -90,7 +93,7 @@ impl JobRequest {
                     self.segment_seconds.is_some(),
                     self.media_segment_seconds.is_some(),
                 ];
-                if others.contains(&true) || self.deinterlace.is_some() || self.strict || self.live {
+                if others.contains(&true) || self.deinterlace.is_some() || self.strict || self.live || self.delete_source {
                     return wrong("sql: a statement says all of it itself: only threads and priority go with it".to_owned());
                 }
                 Request::Sql { sql, threads }
@@ -285,6 +288,69 @@ impl From<Upload> for UploadShown {
             expires_ms: upload.expires_ms,
         }
     }
+}
+
+/// A token for one upload.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TokenShown {
+    /// What is shown as `Authorization: Bearer …`: it is never shown again.
+    pub(crate) token: String,
+    /// How long the upload may be.
+    pub(crate) most_bytes: u64,
+    /// When it ends, unless an upload was begun with it.
+    pub(crate) expires_ms: i64,
+}
+
+/// A key.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct KeyShown {
+    #[schema(example = "key_019aa1b2c3d47e5f8a9b0c1d2e3f4a5b")]
+    id: String,
+    name: String,
+    /// What it opens: `read`, `write`, `keys`.
+    scopes: Vec<&'static str>,
+    created_ms: i64,
+    expires_ms: Option<i64>,
+    revoked_ms: Option<i64>,
+    /// When it was used last, to the minute.
+    used_ms: Option<i64>,
+}
+
+impl From<ApiKey> for KeyShown {
+    fn from(key: ApiKey) -> Self {
+        Self {
+            id: key.id.to_string(),
+            name: key.name,
+            scopes: key.scopes.into_iter().map(Scope::word).collect(),
+            created_ms: key.created_ms,
+            expires_ms: key.expires_ms,
+            revoked_ms: key.revoked_ms,
+            used_ms: key.used_ms,
+        }
+    }
+}
+
+/// A key that was just made.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct NewKeyShown {
+    #[serde(flatten)]
+    pub(crate) key: KeyShown,
+    /// What is shown as `Authorization: Bearer …`: it is never shown again.
+    pub(crate) token: String,
+}
+
+/// A tenant's keys, the newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct KeysShown {
+    pub(crate) keys: Vec<KeyShown>,
+}
+
+/// A link that plays a video, for whoever has it, for a while.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct LinkShown {
+    /// Where the master playlist is. What it leads to lies below the same path.
+    pub(crate) play: String,
+    pub(crate) expires_ms: i64,
 }
 
 /// A row of a job: what one FFmpeg run encodes.

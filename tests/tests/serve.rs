@@ -174,6 +174,109 @@ fn a_statement_is_a_job_as_well_and_its_rows_are_its_result() {
 }
 
 #[test]
+fn a_source_that_is_to_go_goes_once_it_is_published_and_not_before() {
+    let (_folder, source, data) = prepared();
+    let serve = Serve::start(&data, Path::new("ffmpeg"), &[]);
+    let mut wish = request(&source);
+    wish["delete_source"] = json!(true);
+    let mut bad = wish.clone();
+    bad["destination"] = json!("/proc/nowhere");
+    let failed = serve.job(&bad);
+    serve.until("it to fail", &failed, |job| job["state"] == "failed");
+    assert!(source.exists(), "nothing was published");
+    let kept = std::fs::read(&source).unwrap();
+    let job = serve.published(&serve.job(&wish));
+    let told = until("the source to go", Duration::from_secs(60), || {
+        serve.events(job["id"].as_str().unwrap()).into_iter().find(|event| event["kind"].as_str().unwrap().starts_with("source."))
+    });
+    assert!(told["kind"] == "source.deleted" && !source.exists(), "{told}");
+    std::fs::write(&source, &kept).unwrap();
+    exact(&source, &data.join("media").join(job["video"].as_str().unwrap()));
+    serve.stop();
+}
+
+#[test]
+fn a_source_that_others_read_waits_and_one_that_changed_stays() {
+    let (_folder, source, data) = prepared();
+    let wrapper = Wrapper::new();
+    let serve = Serve::start(&data, &wrapper.path(), &["--slots", "3"]);
+    let mut wish = request(&source);
+    wish["destination"] = json!(data.join("out"));
+    serve.published(&serve.job(&wish));
+    // Another job reads it, for as long as it likes.
+    wrapper.slow_after(0);
+    let reader = serve.job(&json!({ "source": source, "ladder": "120p", "segment_seconds": 30 }));
+    serve.until("the other to read it", &reader, |job| job["phase"] == "encoding");
+    // What is encoded already needs no FFmpeg.
+    wish["delete_source"] = json!(true);
+    let job = serve.job(&wish);
+    serve.published(&job);
+    assert!(source.exists(), "another job reads it");
+    std::fs::write(&source, "another file").unwrap();
+    assert_eq!(serve.post(&format!("/v1/jobs/{reader}/cancel"), &json!({}), &[]).status, 200);
+    wrapper.hurry();
+    let told = until("the source to be settled", Duration::from_secs(60), || {
+        serve.events(&job).into_iter().find(|event| event["kind"].as_str().unwrap().starts_with("source."))
+    });
+    assert!(told["kind"] == "source.kept" && told["data"]["reason"].as_str().unwrap().contains("any more"), "{told}");
+    assert_eq!(std::fs::read_to_string(&source).unwrap(), "another file");
+}
+
+#[test]
+fn queries_see_what_was_done_and_change_nothing() {
+    let (_folder, source, data) = prepared();
+    let serve = Serve::start(&data, Path::new("ffmpeg"), &[]);
+    let job = serve.published(&serve.job(&request(&source)));
+    let (job, video) = (job["id"].as_str().unwrap(), job["video"].as_str().unwrap());
+    let ask = |sql: &str| serve.post("/v1/sql", &json!({ "sql": sql }), &[]);
+    let rows = |sql: &str| {
+        let answer = ask(sql);
+        assert_eq!(answer.status, 200, "{sql}: {answer:?}");
+        answer.json()["rows"].clone()
+    };
+    assert_eq!(rows("SELECT * FROM rows WHERE frames <> expected"), json!([]));
+    let frames = clip().frames;
+    assert_eq!(rows("SELECT sum(frames) AS frames FROM rows WHERE track = 'video'"), json!([{ "frames": frames }]));
+    assert_eq!(
+        rows(&format!("SELECT state, percent FROM jobs WHERE id = '{job}'")),
+        json!([{ "state": "published", "percent": 100 }])
+    );
+    assert_eq!(rows("SELECT count(*) AS jobs FROM jobs WHERE id = 'job_0'"), json!([{ "jobs": 0 }]));
+    let renditions = rows(&format!("SELECT name, height FROM renditions WHERE video = '{video}' AND height > 0 ORDER BY height"));
+    assert_eq!(renditions, json!([{ "name": "90p", "height": 90 }, { "name": "180p", "height": 180 }]));
+    let parts = format!("SELECT sum(frames) AS frames FROM parts WHERE video = '{video}' AND rendition = '90p'");
+    assert_eq!(rows(&parts), json!([{ "frames": frames }]));
+    let columns = rows("SELECT column_name FROM information_schema.columns WHERE table_name = 'jobs'");
+    assert!(columns.as_array().unwrap().iter().any(|column| column["column_name"] == "state"), "{columns}");
+    let many = ask("SELECT a.value FROM generate_series(1, 20000) AS a");
+    assert!(many.json()["more"] == true && many.json()["rows"].as_array().unwrap().len() == 10_000);
+    let asked = Instant::now();
+    for (sql, says) in [
+        ("DROP TABLE jobs", "DDL"),
+        ("CREATE TABLE t AS SELECT 1", "DDL"),
+        ("INSERT INTO jobs (id) VALUES ('job_1')", "DML"),
+        ("COPY jobs TO '/tmp/jobs.csv'", "DML"),
+        ("SET datafusion.execution.batch_size = 1", "SetVariable"),
+        ("SELECT * FROM nothing", "nothing"),
+        ("SELECT frmaes FROM rows", "frmaes"),
+        ("SELECT 1; SELECT 2", "single SQL"),
+        ("SELEKT 1", "SELEKT"),
+        ("", "bytes"),
+        (
+            "SELECT count(*) FROM generate_series(1, 10000000) a, generate_series(1, 10000000) b WHERE a.value % 7 = b.value % 11",
+            "longer than",
+        ),
+    ] {
+        let answer = ask(sql);
+        assert!(answer.status == 422 && answer.json()["detail"].as_str().unwrap().contains(says), "{sql}: {answer:?}");
+    }
+    assert!(asked.elapsed() < Duration::from_secs(60));
+    assert_eq!(serve.ask("/livez", &[]).status, 200);
+    let metrics = String::from_utf8(serve.ask("/metrics", &[]).body).unwrap();
+    assert!(metrics.contains("spool_jobs{state=\"published\"} 1\n") && metrics.contains("spool_uploads_open 0"), "{metrics}");
+}
+
+#[test]
 fn what_is_wrong_is_said_and_makes_no_job() {
     let (folder, _source, data) = prepared();
     let serve = Serve::start(&data, Path::new("ffmpeg"), &[]);

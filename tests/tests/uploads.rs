@@ -197,6 +197,26 @@ fn what_is_wrong_with_an_upload_is_said_before_it_comes() {
 
 /// A real client, and three servers of which each is killed while it takes in what is sent.
 #[test]
+fn another_client_of_tus_uploads_and_resumes() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let python = root.join(".cache/python");
+    assert!(python.join("tusclient").exists(), "run scripts/python-setup .cache/python tests/clients/requirements.txt first");
+    let folder = tempfile::tempdir().unwrap();
+    let (data, file) = (folder.path().join("data"), noise(folder.path(), 12_345_678));
+    let serve = Serve::door(&data);
+    let told = Command::new("python3")
+        .env("PYTHONPATH", python)
+        .arg(root.join("tests/clients/upload.py"))
+        .arg(format!("{}/v1/uploads", serve.address))
+        .arg(&file)
+        .args(["3000001", r#"{"filename": "noise.bin"}"#])
+        .output()
+        .unwrap();
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    assert_eq!(kept(&data), [("noise.bin".to_owned(), std::fs::read(&file).unwrap())]);
+}
+
+#[test]
 fn a_client_that_resumes_loses_nothing_to_servers_that_die() {
     let browser = Path::new(env!("CARGO_MANIFEST_DIR")).join("browser");
     assert!(browser.join("node_modules/tus-js-client").exists(), "run scripts/browser-setup first");

@@ -2,11 +2,11 @@
 
 use clap::{Args, Subcommand};
 
-use super::{Dispatch, Format, Share};
+use super::{Dispatch, Entry, Format, Share};
 
 #[derive(Debug, Args)]
 pub struct Serve {
-    /// Address to listen on. Whoever is on this machine may ask for anything, and nobody else can.
+    /// Address to listen on. Without --access keys it must be one of this machine alone.
     #[arg(long, env = "SPOOL_SERVE_LISTEN", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
     pub listen: std::net::SocketAddr,
     /// Folder for what is kept: the jobs, and videos that come without a destination.
@@ -22,6 +22,8 @@ pub struct Serve {
     #[arg(long, env = "SPOOL_UPLOADS", value_name = "DESTINATION")]
     pub uploads: Option<String>,
     #[command(flatten)]
+    pub entry: Entry,
+    #[command(flatten)]
     pub share: Share,
     #[command(flatten)]
     pub dispatch: Dispatch,
@@ -29,7 +31,7 @@ pub struct Serve {
 
 #[derive(Debug, Args)]
 pub struct Server {
-    /// Address to listen on. Whoever is on this machine may ask for anything, and nobody else can.
+    /// Address to listen on. Without --access keys it must be one of this machine alone.
     #[arg(long, env = "SPOOL_SERVE_LISTEN", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
     pub listen: std::net::SocketAddr,
     /// Where jobs are kept: postgres://USER@HOST/DATABASE, or a file of SQLite on a disk of this machine.
@@ -41,6 +43,8 @@ pub struct Server {
     /// Folder or URI prefix for what is uploaded.
     #[arg(long, env = "SPOOL_UPLOADS", value_name = "DESTINATION")]
     pub uploads: String,
+    #[command(flatten)]
+    pub entry: Entry,
 }
 
 #[derive(Debug, Subcommand)]
@@ -65,6 +69,9 @@ pub struct Api {
     /// The server.
     #[arg(long, env = "SPOOL_SERVER", value_name = "URL", default_value = "http://127.0.0.1:8080")]
     pub server: url::Url,
+    /// The key that it wants to be shown, where it wants one.
+    #[arg(long, env = "SPOOL_API_KEY", value_name = "KEY", hide_env_values = true)]
+    pub api_key: Option<String>,
     /// How the result is printed on stdout.
     #[arg(long, env = "SPOOL_OUTPUT", value_enum, default_value_t = Format::Table)]
     pub output: Format,
@@ -81,6 +88,9 @@ pub struct Submit {
     /// A preset (`web`) or the short form (`1080p-av1,720p:2800k@crf25,480p,aac,opus:96k`).
     #[arg(long, env = "SPOOL_LADDER", value_name = "LADDER")]
     pub ladder: Option<String>,
+    /// Delete the source once it is published, unless it has changed meanwhile.
+    #[arg(long, conflicts_with = "sql")]
+    pub delete_source: bool,
     /// A statement, instead of a source.
     #[arg(long, value_name = "SQL")]
     pub sql: Option<String>,

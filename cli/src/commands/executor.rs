@@ -15,7 +15,7 @@ use crate::{
 const CHILDREN_GONE: Duration = Duration::from_secs(5);
 
 pub async fn run(global: &Global, args: Args) -> Result<(), CliError> {
-    let machine = local::machine_with_slots(global, args.share)?;
+    let machine = local::machine_with_slots(global, args.share, false)?;
     let settings = Settings {
         scheduler: args.scheduler,
         slots: local::slots(args.share),

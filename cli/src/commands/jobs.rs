@@ -15,7 +15,7 @@ pub async fn run(command: Jobs) -> Result<(), CliError> {
         Jobs::Submit(args) => submit(args).await,
         Jobs::Ls(args) => list(args).await,
         Jobs::Get(OneJob { id, api }) => {
-            let job = Server::new(&api.server).get(&format!("v1/jobs/{id}"), &[]).await?;
+            let job = Server::new(&api).get(&format!("v1/jobs/{id}"), &[]).await?;
             show(&api, &job)
         }
         Jobs::Watch(args) => watch(args).await,
@@ -25,7 +25,7 @@ pub async fn run(command: Jobs) -> Result<(), CliError> {
 }
 
 async fn submit(args: Submit) -> Result<(), CliError> {
-    let Submit { source, destination, ladder, sql, priority, key, api } = args;
+    let Submit { source, destination, ladder, delete_source, sql, priority, key, api } = args;
     // A path is one of this machine's folder, where the server has another.
     let source = source.map(|source| local::absolute(&source)).transpose()?;
     let destination = destination.map(|destination| local::absolute(&destination)).transpose()?;
@@ -33,7 +33,10 @@ async fn submit(args: Submit) -> Result<(), CliError> {
     let mut document: Map<String, Value> =
         given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into()))).collect();
     document.insert("priority".to_owned(), priority.into());
-    let job = Server::new(&api.server).post("v1/jobs", &Value::Object(document), key.as_deref()).await?;
+    if delete_source {
+        document.insert("delete_source".to_owned(), true.into());
+    }
+    let job = Server::new(&api).post("v1/jobs", &Value::Object(document), key.as_deref()).await?;
     match api.output {
         Format::Json => output::print_json(&job),
         // For scripts: `spool jobs watch $(spool jobs submit talk.mp4)`.
@@ -44,7 +47,7 @@ async fn submit(args: Submit) -> Result<(), CliError> {
 async fn list(args: JobList) -> Result<(), CliError> {
     let mut query = vec![("limit", args.limit.to_string())];
     query.extend(args.state.map(|state| ("state", state)));
-    let page = Server::new(&args.api.server).get("v1/jobs", &query).await?;
+    let page = Server::new(&args.api).get("v1/jobs", &query).await?;
     if args.api.output == Format::Json {
         return output::print_json(&page);
     }
@@ -63,14 +66,14 @@ async fn list(args: JobList) -> Result<(), CliError> {
 
 /// Asks for something to be done with a job.
 async fn ask(id: &str, what: &str, api: &Api) -> Result<(), CliError> {
-    let job = Server::new(&api.server).post(&format!("v1/jobs/{id}/{what}"), &json!({}), None).await?;
+    let job = Server::new(api).post(&format!("v1/jobs/{id}/{what}"), &json!({}), None).await?;
     show(api, &job)
 }
 
 /// Follows a job to its end.
 async fn watch(args: OneJob) -> Result<(), CliError> {
     let OneJob { id, api } = args;
-    let server = Server::new(&api.server);
+    let server = Server::new(&api);
     let cancel = local::interrupt();
     let mut follow = server.follow(&id);
     loop {

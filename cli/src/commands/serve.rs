@@ -7,7 +7,7 @@ use spool_server::{Server, Settings};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    args::{Global, Serve as Args},
+    args::{Access, Global, Serve as Args},
     cluster,
     commands::scheduler::dispatch,
     exit::CliError,
@@ -22,14 +22,17 @@ const MEDIA: &str = "media";
 const UPLOADS: &str = "uploads";
 
 pub async fn run(global: &Global, args: Args) -> Result<(), CliError> {
-    let machine = local::machine_with_slots(global, args.share)?;
+    let strangers = args.entry.access == Access::Keys;
+    let machine = local::machine_with_slots(global, args.share, strangers)?;
     // What is missing is told now, and not by the first job.
     machine.encoder().await?;
-    let store = match &args.store {
+    let place = match &args.store {
         Some(store) => store.clone(),
         None => local::absolute(&format!("{}/{JOBS}", args.data))?,
     };
-    let store = Arc::new(SqlStore::open(&store).await?);
+    let store = Arc::new(SqlStore::open(&place).await?);
+    // It may hold a password.
+    let place = args.store.map_or(place, |_| "\"$SPOOL_STORE\"".to_owned());
     let media = match args.media {
         Some(media) => media,
         None => local::absolute(&format!("{}/{MEDIA}", args.data))?,
@@ -38,7 +41,8 @@ pub async fn run(global: &Global, args: Args) -> Result<(), CliError> {
         Some(uploads) => uploads,
         None => local::absolute(&format!("{}/{UPLOADS}", args.data))?,
     };
-    let settings = Settings { listen: args.listen, media: Some(media), uploads };
+    let (entry, oidc, reach) = (args.entry.entry(), args.entry.oidc(), args.entry.reach());
+    let settings = Settings { listen: args.listen, media: Some(media), uploads, entry, oidc, reach };
     let mut server = Server::start(&settings, store.clone(), machine.stores.clone()).await?;
     let (service, mut executor) = cluster::roles(&machine, args.share).await?;
     let (leave, jobs) = (CancellationToken::new(), TaskTracker::new());
@@ -48,8 +52,12 @@ pub async fn run(global: &Global, args: Args) -> Result<(), CliError> {
     let address = server.address();
     // On stdout: the result of this command, for scripts that let the system choose the port.
     println!("listening on http://{address}");
-    eprintln!("whoever is on this machine may ask for jobs; nobody else can reach it");
-    eprintln!("try: curl --data-binary @video.mp4 'http://{address}/v1/uploads?name=video.mp4'");
+    if strangers {
+        eprintln!("whoever brings a key may ask; make one with: spool keys create --store {place}");
+    } else {
+        eprintln!("whoever is on this machine may ask for jobs; nobody else can reach it");
+        eprintln!("open it in a browser, or try: curl --data-binary @video.mp4 'http://{address}/v1/uploads?name=video.mp4'");
+    }
     let ended = tokio::select! {
         error = server.stopped() => Err(error.into()),
         Err(error) = executor.stopped() => Err(error.into()),

@@ -12,7 +12,9 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     let store = Arc::new(SqlStore::open(&args.store).await?);
     let uploads = local::absolute(&args.uploads)?;
     let media = args.media.map(|media| local::absolute(&media)).transpose()?;
-    let mut server = Server::start(&Settings { listen: args.listen, media, uploads }, store, Stores::from_env()).await?;
+    let (entry, oidc, reach) = (args.entry.entry(), args.entry.oidc(), args.entry.reach());
+    let settings = Settings { listen: args.listen, media, uploads, entry, oidc, reach };
+    let mut server = Server::start(&settings, store, Stores::from_env()).await?;
     // On stdout: the result of this command, for scripts that let the system choose the port.
     println!("listening on http://{}", server.address());
     let ended = tokio::select! {

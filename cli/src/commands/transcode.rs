@@ -50,7 +50,7 @@ pub async fn run(global: &Global, args: Transcode) -> Result<(), CliError> {
         let jobs = profile.stage(CHECKING, planned_elsewhere(&cluster, &args, destinations, &cancel)).await?;
         return transcode(global, &args, cluster, &jobs, &cancel, &profile).await;
     }
-    let machine = local::machine_with_slots(global, args.engine.share)?;
+    let machine = local::machine_with_slots(global, args.engine.share, false)?;
     let prepare = async {
         let open = async {
             let mut jobs = Vec::new();
@@ -183,6 +183,7 @@ fn request(source: &str, destination: &str, args: &Transcode) -> Request {
         threads: args.engine.share.threads,
         strict: args.strict,
         live: args.live,
+        delete_source: false,
     }
 }
 

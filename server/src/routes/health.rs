@@ -1,6 +1,12 @@
-//! Is this server alive, and can it answer?
+//! Is this server alive, can it answer, and how do the jobs stand?
 
-use axum::extract::State;
+use std::fmt::Write;
+
+use axum::{
+    extract::State,
+    http::header,
+    response::{IntoResponse, Response},
+};
 use spool_jobs::Filter;
 
 use super::House;
@@ -22,4 +28,32 @@ pub(super) async fn live() -> &'static str {
 pub(super) async fn ready(State(house): State<House>) -> Result<&'static str, Problem> {
     house.store.jobs("", &Filter::default(), None, 1).await?;
     Ok("ok")
+}
+
+/// How the jobs stand, in Prometheus's text format, version 0.0.4.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "health",
+    responses(
+        (status = 200, description = "The figures.", body = String),
+        (status = 503, description = "The store is away.", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn metrics(State(house): State<House>) -> Result<Response, Problem> {
+    let counts = house.store.counts().await?;
+    let mut text = String::from("# HELP spool_jobs Jobs in the store, by state.\n# TYPE spool_jobs gauge\n");
+    for (state, count) in counts.jobs {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "spool_jobs{{state=\"{}\"}} {count}", state.word());
+    }
+    let mut say = |name: &str, kind: &str, help: &str, value: i128| {
+        let _ = writeln!(text, "# HELP spool_{name} {help}\n# TYPE spool_{name} {kind}\nspool_{name} {value}");
+    };
+    let waited = i128::from(counts.longest_wait_ms / 1000);
+    say("jobs_longest_wait_seconds", "gauge", "How long the job waits that is due for longest.", waited);
+    say("uploads_open", "gauge", "Uploads that more may come of.", counts.uploads_open.into());
+    say("transfers_running", "gauge", "Requests to this server that send bytes of uploads.", house.intake.transfers() as i128);
+    say("event_streams", "gauge", "Streams of events that this server keeps open.", house.open_streams() as i128);
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
 }

@@ -7,13 +7,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
-use spool_jobs::{Filter, Id, NewJob};
+use spool_jobs::{Filter, Id, NewJob, Order};
 use utoipa::IntoParams;
 
 use super::House;
 use crate::{
     body::{Asked, Body, Named},
-    guard::Tenant,
+    guard::{Caller, Tenant},
     problem::{Kind, Problem},
     shown::{AttemptsShown, JobRequest, JobShown, JobsShown, RowsShown, state},
 };
@@ -87,13 +87,14 @@ pub(super) fn limit(asked: Option<u32>) -> Result<u32, Problem> {
 )]
 pub(super) async fn create(
     State(house): State<House>,
-    Tenant(tenant): Tenant,
+    caller: Caller,
     headers: HeaderMap,
     Body(asked): Body<JobRequest>,
 ) -> Result<Response, Problem> {
     let key = key(&headers)?;
     let (request, priority) = asked.read(house.media.as_deref())?;
-    let created = house.store.create(&NewJob { tenant, request, priority, key }).await?;
+    let order = Order { request, priority, confines: house.guard.confines(&caller).await? };
+    let created = house.store.create(&NewJob { tenant: caller.tenant, order, key }).await?;
     let place = format!("/v1/jobs/{}", created.job.id);
     let status = if created.existed { StatusCode::OK } else { StatusCode::CREATED };
     Ok((status, [(header::LOCATION, place)], Json(JobShown::from(created.job))).into_response())

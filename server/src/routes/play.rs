@@ -53,15 +53,56 @@ pub(super) async fn play(
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    piece(&house, &tenant, &id, &path, &method, &headers).await
+}
+
+/// The same by a link that `POST /v1/videos/{id}/links` made: for whoever has it, and for pages of any origin.
+#[utoipa::path(
+    get,
+    path = "/v1/play/{link}/{path}",
+    tag = "videos",
+    params(
+        ("link" = String, Path, description = "What the link says"),
+        ("path" = String, Path, description = "What is wanted, as the playlists name it"),
+        ("Range" = Option<String>, Header, description = "One range of bytes"),
+        ("If-None-Match" = Option<String>, Header, description = "The ETag of what is there already"),
+    ),
+    responses(
+        (status = 200, description = "All of it.", content((String = "application/vnd.apple.mpegurl"), (Vec<u8> = "video/mp4"))),
+        (status = 206, description = "The range of it.", body = Vec<u8>, content_type = "video/mp4"),
+        (status = 304, description = "It is as it was."),
+        (status = 403, description = "The link is good no more, or never was.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is none.", body = Problem, content_type = "application/problem+json"),
+        (status = 416, description = "It has no such range.", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn play_link(
+    State(house): State<House>,
+    Named((link, path)): Named<(String, String)>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let link = house.links.check(&link).await?;
+    piece(&house, &link.tenant, &link.video, &path, &method, &headers).await
+}
+
+async fn piece(
+    house: &House,
+    tenant: &str,
+    id: &str,
+    path: &str,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
     let none = || Problem::new(Kind::NotFound, format!("there is no {path} of video {id}"));
-    let content = content(&path).ok_or_else(none)?;
-    let video = house.store.video(&tenant, &Id::from_text(id.as_str())).await?;
+    let content = content(path).ok_or_else(none)?;
+    let video = house.store.video(tenant, &Id::from_text(id)).await?;
     // A destination is whatever somebody asked for: what lies there is a video only once a job has published it, or grows there.
     let growing = path.contains(LIVE) || video.published.is_some();
     if video.destination.starts_with("http://") || video.destination.starts_with("https://") || !growing {
         return Err(none());
     }
-    let location = house.stores.locate(&video.destination).map_err(spool_media::Error::from)?.child(&path);
+    let location = house.stores.locate(&video.destination).map_err(spool_media::Error::from)?.child(path);
     let reader = match location.open().await {
         Ok(reader) => reader,
         // Where exactly it lies is nobody's business.
@@ -101,7 +142,7 @@ pub(super) async fn play(
         let told = format!("bytes {}-{}/{bytes}", range.start, range.end - 1);
         response.headers_mut().extend(told.parse().ok().map(|told| (header::CONTENT_RANGE, told)));
     }
-    if method != Method::HEAD {
+    if *method != Method::HEAD {
         *response.body_mut() = Body::from_stream(pieces(reader, range));
     }
     Ok(response)

@@ -17,17 +17,18 @@ use axum::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use futures::StreamExt;
 use serde::Deserialize;
-use spool_jobs::{Id, Request, Upload, UploadState};
-use utoipa::IntoParams;
+use spool_jobs::{Id, NewUploadToken, Order, Upload, UploadState};
+use spool_media::confines::Confines;
+use utoipa::{IntoParams, ToSchema};
 
 use super::House;
 use crate::{
-    body::{Asked, Named},
+    body::{Asked, Body as BodyOf, Named},
     checksum::{self, Checksum},
-    guard::Tenant,
+    guard::{Caller, Tenant},
     intake::{Announced, MAX_BYTES},
     problem::{Kind, Problem},
-    shown::{JobRequest, UploadShown},
+    shown::{JobRequest, TokenShown, UploadShown},
 };
 
 const RESUMABLE: HeaderName = HeaderName::from_static("tus-resumable");
@@ -41,6 +42,9 @@ const METADATA: HeaderName = HeaderName::from_static("upload-metadata");
 const EXPIRES: HeaderName = HeaderName::from_static("upload-expires");
 const CHECKSUM: HeaderName = HeaderName::from_static("upload-checksum");
 
+/// What pages of other origins have to read of an answer.
+pub(super) const ANSWERED: [HeaderName; 8] = [RESUMABLE, VERSION, EXTENSION, MAX_SIZE, CHECKSUMS, OFFSET, LENGTH, EXPIRES];
+
 /// The version that is spoken.
 const TUS: &str = "1.0.0";
 const EXTENSIONS: &str = "creation,creation-with-upload,expiration,checksum,termination";
@@ -51,6 +55,11 @@ const SMALL: u64 = 5 << 20;
 
 /// The longest metadata, in bytes.
 const MAX_METADATA: usize = 16 << 10;
+
+/// How long a token for one upload is good, in seconds, and how long the upload may be, in bytes, where nobody says otherwise.
+const TOKEN_SECONDS: u64 = 3600;
+const MAX_TOKEN_SECONDS: u64 = 7 * 24 * 3600;
+const TOKEN_BYTES: u64 = 10 << 30;
 
 /// How long a small upload may take in all.
 const SMALL_WITHIN: Duration = Duration::from_secs(120);
@@ -95,55 +104,53 @@ pub(super) struct Plain {
 )]
 pub(super) async fn create(
     State(house): State<House>,
-    Tenant(tenant): Tenant,
+    caller: Caller,
     Asked(plain): Asked<Plain>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     let upload = if headers.contains_key(RESUMABLE) {
-        begin(&house, tenant, &headers, body).await?
+        begin(&house, &caller, &headers, body).await?
     } else {
-        at_once(&house, tenant, plain, &headers, body).await?
+        at_once(&house, &caller, plain, &headers, body).await?
     };
     let place = [(header::LOCATION, format!("/v1/uploads/{}", upload.id))];
     let shown = Json(UploadShown::from(upload.clone()));
     Ok((StatusCode::CREATED, place, tus_headers(&upload), shown).into_response())
 }
 
-async fn begin(house: &House, tenant: String, headers: &HeaderMap, body: Body) -> Result<Upload, Problem> {
+async fn begin(house: &House, caller: &Caller, headers: &HeaderMap, body: Body) -> Result<Upload, Problem> {
     spoken(headers)?;
     let bytes = number(headers, &LENGTH)?.ok_or_else(|| {
         Problem::new(Kind::Malformed, "Upload-Length: it is missing, and an upload whose length is not known is not taken")
     })?;
     let metadata = metadata(headers)?;
     let name = ["filename", "name"].iter().find_map(|key| metadata.get(*key)).cloned().unwrap_or_default();
-    let job = metadata.get("job").map(|text| asked(text)).transpose()?;
-    let announced = Announced::new(&tenant, &name, metadata, bytes);
+    let job = wanted(caller, metadata.get("job").map(String::as_str), bytes)?;
+    let confines = house.guard.confines(caller).await?;
+    let announced = Announced::new(caller, &name, metadata, bytes);
     let with_bytes = headers.contains_key(header::CONTENT_TYPE);
     if with_bytes {
         of_pieces(headers)?;
     }
-    let upload = house.intake.begin(announced, |source| read(house, job, source)).await?;
+    let upload = house.intake.begin(announced, |source| order(house, job, confines, source)).await?;
     if !with_bytes || upload.state != UploadState::Open {
         return Ok(upload);
     }
     let checksum = checksum(headers)?;
-    let hold = house.intake.hold(&tenant, &upload.id).await?;
+    let hold = house.intake.hold(&caller.tenant, &upload.id).await?;
     house.intake.take(hold, body.into_data_stream(), checksum).await
 }
 
-async fn at_once(house: &House, tenant: String, plain: Plain, headers: &HeaderMap, body: Body) -> Result<Upload, Problem> {
+async fn at_once(house: &House, caller: &Caller, plain: Plain, headers: &HeaderMap, body: Body) -> Result<Upload, Problem> {
     let missing = || Problem::new(Kind::Length, "Content-Length: it is missing: send a file, or use tus");
     let bytes = number(headers, &header::CONTENT_LENGTH)?.ok_or_else(missing)?;
-    let job = match plain.job.as_deref() {
-        Some("none") => None,
-        Some(text) => Some(asked(text)?),
-        None => Some(JobRequest::default()),
-    };
-    let announced = Announced::new(&tenant, &plain.name.unwrap_or_default(), BTreeMap::new(), bytes);
+    let job = wanted(caller, plain.job.as_deref().or(Some("")).filter(|job| *job != "none"), bytes)?;
+    let confines = house.guard.confines(caller).await?;
+    let announced = Announced::new(caller, &plain.name.unwrap_or_default(), BTreeMap::new(), bytes);
     if bytes > SMALL {
-        let upload = house.intake.begin(announced, |source| read(house, job, source)).await?;
-        let hold = house.intake.hold(&tenant, &upload.id).await?;
+        let upload = house.intake.begin(announced, |source| order(house, job, confines, source)).await?;
+        let hold = house.intake.hold(&caller.tenant, &upload.id).await?;
         let taken = house.intake.take(hold.clone(), body.into_data_stream(), None).await;
         if taken.is_err() {
             // Nobody comes back for what came without tus. What somebody else finished meanwhile is finished.
@@ -162,7 +169,7 @@ async fn at_once(house: &House, tenant: String, plain: Plain, headers: &HeaderMa
     };
     let late = || Problem::new(Kind::Late, format!("it did not come within {} s", SMALL_WITHIN.as_secs()));
     tokio::time::timeout(SMALL_WITHIN, all).await.map_err(|_| late())??;
-    house.intake.whole(announced, kept.freeze(), |source| read(house, job, source)).await
+    house.intake.whole(announced, kept.freeze(), |source| order(house, job, confines, source)).await
 }
 
 /// What tus can do here.
@@ -305,8 +312,76 @@ fn asked(text: &str) -> Result<JobRequest, Problem> {
     serde_json::from_str(text).map_err(|e| Problem::new(Kind::Invalid, format!("job: {e}")))
 }
 
-fn read(house: &House, job: Option<JobRequest>, source: &str) -> Result<Option<(Request, i64)>, Problem> {
-    job.map(|job| job.of_source(source)?.read(house.media.as_deref())).transpose()
+/// The job that is made of an upload: a client's own wish, or what its token for one upload says.
+fn wanted(caller: &Caller, wish: Option<&str>, bytes: u64) -> Result<Option<JobRequest>, Problem> {
+    let Some(token) = &caller.once else { return wish.map(asked).transpose() };
+    if bytes > token.most_bytes {
+        let detail = format!("it is {bytes} bytes long: this token is good for at most {}", token.most_bytes);
+        return Err(Problem::new(Kind::TooLarge, detail));
+    }
+    token.job.as_deref().map(asked).transpose()
+}
+
+fn order(house: &House, job: Option<JobRequest>, confines: Option<Confines>, source: &str) -> Result<Option<Order>, Problem> {
+    let Some(job) = job else { return Ok(None) };
+    let (request, priority) = job.of_source(source)?.read(house.media.as_deref())?;
+    Ok(Some(Order { request, priority, confines }))
+}
+
+/// A token for one upload.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TokenRequest {
+    /// How long the upload may be: 10 GiB unless given.
+    #[schema(minimum = 1, example = 1073741824)]
+    most_bytes: Option<u64>,
+    /// The job that is made of it, as for `POST /v1/jobs` but without a source: one with every choice left to Spool unless given.
+    #[schema(value_type = Option<Object>)]
+    job: Option<serde_json::Value>,
+    /// How long it is good for: an hour unless given.
+    #[schema(minimum = 1, maximum = 604800)]
+    expires_seconds: Option<u64>,
+}
+
+/// Makes a token for somebody who has no key, such as a browser: it is good for one upload, by tus or at once, and for nothing else. What is
+/// made of the upload is settled here.
+#[utoipa::path(
+    post,
+    path = "/v1/uploads/tokens",
+    tag = "uploads",
+    request_body = TokenRequest,
+    responses(
+        (status = 201, description = "It, which is shown only once.", body = TokenShown),
+        (status = 400, description = "It cannot be read.", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "It is not JSON.", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "It asks for what cannot be done.", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn create_token(
+    State(house): State<House>,
+    caller: Caller,
+    BodyOf(wish): BodyOf<TokenRequest>,
+) -> Result<Response, Problem> {
+    let wrong = |detail: String| Problem::new(Kind::Invalid, detail);
+    let seconds = wish.expires_seconds.unwrap_or(TOKEN_SECONDS);
+    if !(1..=MAX_TOKEN_SECONDS).contains(&seconds) {
+        return Err(wrong(format!("expires_seconds: it is {seconds}: it must be from 1 to {MAX_TOKEN_SECONDS}")));
+    }
+    let most_bytes = wish.most_bytes.unwrap_or(TOKEN_BYTES);
+    if !(1..=MAX_BYTES).contains(&most_bytes) {
+        return Err(wrong(format!("most_bytes: it is {most_bytes}: it must be from 1 to {MAX_BYTES}")));
+    }
+    let job = wish.job.unwrap_or_else(|| serde_json::json!({})).to_string();
+    // What could not be made of an upload is said now, and not to whoever uploads.
+    let confines = house.guard.confines(&caller).await?;
+    let example = confines.as_ref().and_then(|confines| confines.sources.last()).map_or("upload", String::as_str);
+    if let Some(order) = order(&house, Some(asked(&job)?), confines.clone(), example)? {
+        order.check()?;
+    }
+    let new = NewUploadToken { tenant: caller.tenant, most_bytes, job: Some(job), valid_for: Duration::from_secs(seconds) };
+    let (token, shown) = house.access.create_upload_token(&new).await?;
+    let body = TokenShown { token: shown, most_bytes: token.most_bytes, expires_ms: token.expires_ms };
+    Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response())
 }
 
 /// Refuses who speaks another version.

@@ -1,0 +1,147 @@
+//! Queries over what the store knows: they read, they see one tenant's tables, and they end.
+
+use std::{sync::Arc, time::Duration};
+
+use arrow_json::ArrayWriter;
+use datafusion::{
+    arrow::array::RecordBatch,
+    error::DataFusionError,
+    execution::{memory_pool::GreedyMemoryPool, runtime_env::RuntimeEnvBuilder},
+    prelude::{SQLOptions, SessionConfig, SessionContext},
+};
+use futures::TryStreamExt;
+use serde_json::Value;
+use spool_jobs::Store;
+use spool_media::store::Stores;
+use tokio::{sync::Semaphore, time::timeout};
+
+use crate::{
+    problem::{Kind as Fault, Problem},
+    tables::{Kind, Table},
+};
+
+/// Queries at a time, and how long others wait for their turn.
+const QUERIES: usize = 4;
+const TURN_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long one may take, and the memory that it may have, in bytes.
+const DEADLINE: Duration = Duration::from_secs(20);
+const MEMORY: usize = 64 << 20;
+
+/// The longest statement, and the longest answer, in bytes; and its rows.
+const MAX_SQL: usize = 16 << 10;
+const MAX_ANSWER: usize = 8 << 20;
+const MAX_ROWS: usize = 10_000;
+
+/// Where queries are answered.
+#[derive(Clone)]
+pub(crate) struct Desk {
+    store: Arc<dyn Store>,
+    stores: Stores,
+    turns: Arc<Semaphore>,
+}
+
+/// What a query gives.
+pub(crate) struct Answer {
+    /// The columns' names, in order.
+    pub(crate) columns: Vec<String>,
+    /// A JSON object each.
+    pub(crate) rows: Vec<Value>,
+    /// Were there more rows than are given?
+    pub(crate) more: bool,
+}
+
+impl Desk {
+    pub(crate) fn new(store: Arc<dyn Store>, stores: Stores) -> Self {
+        Self { store, stores, turns: Arc::new(Semaphore::new(QUERIES)) }
+    }
+
+    /// Answers a tenant's query.
+    pub(crate) async fn ask(&self, tenant: &str, sql: String) -> Result<Answer, Problem> {
+        if sql.len() > MAX_SQL || sql.trim().is_empty() {
+            return Err(Problem::new(Fault::Invalid, format!("sql: it must be of 1 to {MAX_SQL} bytes")));
+        }
+        let busy = || Problem::new(Fault::Busy, "as many queries run as this server takes: try again");
+        let turn = timeout(TURN_WITHIN, self.turns.clone().acquire_owned()).await.map_err(|_| busy())?.map_err(|_| busy())?;
+        let context = self.context(tenant).map_err(|error| refused(&error))?;
+        // A task of its own, so that one that does nothing but compute keeps no other request waiting; dropped, it ends.
+        let mut run = tokio::task::JoinSet::new();
+        run.spawn(async move {
+            let _turn = turn;
+            answer(&context, &sql).await
+        });
+        let late = || Problem::new(Fault::Invalid, format!("sql: it takes longer than {} s: ask for less", DEADLINE.as_secs()));
+        match timeout(DEADLINE, run.join_next()).await {
+            Err(_) => Err(late()),
+            Ok(Some(Ok(answer))) => answer,
+            Ok(_) => Err(Problem::new(Fault::Bug, "a query broke off: see the server's log")),
+        }
+    }
+
+    fn context(&self, tenant: &str) -> datafusion::error::Result<SessionContext> {
+        let config = SessionConfig::new().with_target_partitions(1).with_information_schema(true);
+        let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(GreedyMemoryPool::new(MEMORY))).build_arc()?;
+        let context = SessionContext::new_with_config_rt(config, runtime);
+        for kind in Kind::ALL {
+            let table = Table { kind, tenant: Arc::from(tenant), store: self.store.clone(), stores: self.stores.clone() };
+            context.register_table(kind.name(), Arc::new(table))?;
+        }
+        Ok(context)
+    }
+}
+
+async fn answer(context: &SessionContext, sql: &str) -> Result<Answer, Problem> {
+    let reads = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+    let frame = context.sql_with_options(sql, reads).await.map_err(|error| refused(&error))?;
+    let columns = frame.schema().fields().iter().map(|field| field.name().clone()).collect();
+    let mut batches = frame.execute_stream().await.map_err(|error| refused(&error))?;
+    let (mut rows, mut bytes, mut more) = (Vec::new(), 0, false);
+    while let Some(batch) = batches.try_next().await.map_err(|error| refused(&error))? {
+        let room = MAX_ROWS - rows.len();
+        more = batch.num_rows() > room;
+        let written = written(&batch.slice(0, batch.num_rows().min(room)))?;
+        bytes += written.len();
+        if bytes > MAX_ANSWER {
+            return Err(Problem::new(Fault::Invalid, format!("sql: the answer is longer than {MAX_ANSWER} bytes: select less")));
+        }
+        let read: Vec<Value> = if written.is_empty() { Vec::new() } else { serde_json::from_slice(&written).map_err(bug)? };
+        rows.extend(read);
+        if more {
+            break;
+        }
+    }
+    Ok(Answer { columns, rows, more })
+}
+
+fn written(batch: &RecordBatch) -> Result<Vec<u8>, Problem> {
+    let mut bytes = Vec::new();
+    let mut writer = ArrayWriter::new(&mut bytes);
+    writer
+        .write(batch)
+        .map_err(|error| Problem::new(Fault::Invalid, format!("sql: its answer is not to be said in JSON: {error}")))?;
+    writer.finish().map_err(bug)?;
+    drop(writer);
+    Ok(bytes)
+}
+
+fn bug(error: impl std::fmt::Display) -> Problem {
+    tracing::error!(%error, "the answer to a query cannot be written");
+    Problem::new(Fault::Bug, "the answer cannot be written: see the server's log")
+}
+
+/// What is wrong is the query's, unless the store says so itself.
+fn refused(error: &DataFusionError) -> Problem {
+    let root = error.find_root();
+    if let DataFusionError::External(source) = root {
+        if source.downcast_ref::<spool_jobs::Error>().is_some() {
+            tracing::warn!(%error, "a query failed");
+            return Problem::new(Fault::Away, "the store of jobs did not answer as it should: try again, and see the server's log");
+        }
+        if let Some(error) = source.downcast_ref::<spool_media::Error>() {
+            return Problem::new(Fault::Invalid, format!("sql: {error}"));
+        }
+    }
+    let text = root.strip_backtrace();
+    let said: String = text.chars().take(500).collect();
+    Problem::new(Fault::Invalid, format!("sql: {said}"))
+}

@@ -1,0 +1,389 @@
+//! What a tenant's jobs look like as tables. Each is read a page at a time, as far as a query goes, and only of the tenant that asks.
+
+use std::sync::Arc;
+
+use arrow_json::ReaderBuilder;
+use async_trait::async_trait;
+use datafusion::{
+    arrow::{
+        array::RecordBatch,
+        datatypes::{DataType, Field, Schema, SchemaRef},
+    },
+    catalog::{Session, TableProvider, streaming::StreamingTable},
+    common::ScalarValue,
+    error::{DataFusionError, Result},
+    execution::{SendableRecordBatchStream, TaskContext},
+    logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType},
+    physical_plan::{ExecutionPlan, stream::RecordBatchStreamAdapter, streaming::PartitionStream},
+};
+use futures::{StreamExt, TryStreamExt, stream};
+use serde_json::{Value, json};
+use spool_jobs::{Id, Store};
+use spool_media::{parts::PartRecord, records, store::Stores};
+
+/// Items that are read at a time.
+const PAGE: u32 = 500;
+
+/// The tables that there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Jobs,
+    Rows,
+    Attempts,
+    Videos,
+    Renditions,
+    Parts,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 6] = [Self::Jobs, Self::Rows, Self::Attempts, Self::Videos, Self::Renditions, Self::Parts];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Jobs => "jobs",
+            Self::Rows => "rows",
+            Self::Attempts => "attempts",
+            Self::Videos => "videos",
+            Self::Renditions => "renditions",
+            Self::Parts => "parts",
+        }
+    }
+
+    /// The columns: first those that hold text, then those that hold whole numbers.
+    fn columns(self) -> (&'static [&'static str], &'static [&'static str]) {
+        match self {
+            Self::Jobs => (
+                &["id", "video", "state", "phase", "source", "destination", "sql", "error_kind", "error"],
+                &[
+                    "priority",
+                    "percent",
+                    "tries",
+                    "created_ms",
+                    "due_ms",
+                    "started_ms",
+                    "ended_ms",
+                    "rows",
+                    "rows_done",
+                    "media_ms",
+                    "media_done_ms",
+                ],
+            ),
+            Self::Rows => (
+                &["job", "track", "state"],
+                &[
+                    "number",
+                    "track_index",
+                    "first_frame",
+                    "frames",
+                    "expected",
+                    "start_ms",
+                    "duration_ms",
+                    "done_ms",
+                    "attempts",
+                    "encoded",
+                    "reused",
+                ],
+            ),
+            Self::Attempts => (&["job", "reason"], &["row", "claim", "attempt", "at_ms"]),
+            Self::Videos => {
+                (&["id", "name", "source", "destination", "master"], &["created_ms", "published_ms", "duration_ms", "bytes"])
+            }
+            Self::Renditions => (
+                &["video", "name", "playlist", "codecs"],
+                &["width", "height", "average_bps", "peak_bps", "media_segments", "bytes"],
+            ),
+            Self::Parts => (
+                &["video", "track", "rendition", "codecs", "key"],
+                &["index", "first_frame", "frames", "start_ms", "duration_ms", "media_segments", "bytes", "encode_ms"],
+            ),
+        }
+    }
+
+    /// The column that a table can be read by.
+    fn key(self) -> &'static str {
+        match self {
+            Self::Jobs | Self::Videos => "id",
+            Self::Rows | Self::Attempts => "job",
+            Self::Renditions | Self::Parts => "video",
+        }
+    }
+
+    fn schema(self) -> SchemaRef {
+        let (texts, numbers) = self.columns();
+        let texts = texts.iter().map(|name| Field::new(*name, DataType::Utf8, true));
+        let numbers = numbers.iter().map(|name| Field::new(*name, DataType::Int64, true));
+        Arc::new(Schema::new(texts.chain(numbers).collect::<Vec<_>>()))
+    }
+}
+
+/// A table of one tenant.
+#[derive(Clone)]
+pub(crate) struct Table {
+    pub(crate) kind: Kind,
+    pub(crate) tenant: Arc<str>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) stores: Stores,
+}
+
+impl std::fmt::Debug for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Table").field("kind", &self.kind).field("tenant", &self.tenant).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl TableProvider for Table {
+    fn schema(&self) -> SchemaRef {
+        self.kind.schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::View
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        // Read by it, and filtered once more.
+        Ok(filters.iter().map(|_| TableProviderFilterPushDown::Inexact).collect())
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let only = filters.iter().find_map(|filter| wanted(filter, self.kind.key()));
+        let pages = Pages { table: self.clone(), only: only.map(Id::from_text), schema: self.schema() };
+        StreamingTable::try_new(self.schema(), vec![Arc::new(pages)])?.scan(state, projection, &[], limit).await
+    }
+}
+
+/// What a condition wants a column to be.
+fn wanted(filter: &Expr, key: &str) -> Option<String> {
+    let Expr::BinaryExpr(BinaryExpr { left, op, right }) = filter else { return None };
+    match (&**left, op, &**right) {
+        (left, Operator::And, right) => wanted(left, key).or_else(|| wanted(right, key)),
+        (Expr::Column(column), Operator::Eq, Expr::Literal(value, _))
+        | (Expr::Literal(value, _), Operator::Eq, Expr::Column(column))
+            if column.name == key =>
+        {
+            match value {
+                ScalarValue::Utf8(text) | ScalarValue::Utf8View(text) | ScalarValue::LargeUtf8(text) => text.clone(),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+/// A table as far as it was read.
+#[derive(Debug)]
+struct Pages {
+    table: Table,
+    only: Option<Id>,
+    schema: SchemaRef,
+}
+
+impl PartitionStream for Pages {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let schema = self.schema.clone();
+        let (table, only) = (self.table.clone(), self.only.clone());
+        let batches = items(table, only).ready_chunks(PAGE as usize).map(move |items| {
+            let items: Vec<Value> = items.into_iter().collect::<Result<_>>()?;
+            batch(&schema, &items)
+        });
+        Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), batches))
+    }
+}
+
+fn batch(schema: &SchemaRef, items: &[Value]) -> Result<RecordBatch> {
+    let mut decoder = ReaderBuilder::new(schema.clone()).with_batch_size(items.len().max(1)).build_decoder()?;
+    decoder.serialize(items)?;
+    Ok(decoder.flush()?.unwrap_or_else(|| RecordBatch::new_empty(schema.clone())))
+}
+
+type Items = stream::BoxStream<'static, Result<Value>>;
+
+/// The items of a table, the newest first.
+fn items(table: Table, only: Option<Id>) -> Items {
+    let of_each = move |table: Table, parent: Items, key: &'static str| -> Items {
+        let children = move |parent: Value| {
+            let table = table.clone();
+            async move {
+                let id = Id::from_text(parent[key].as_str().unwrap_or_default());
+                Ok::<_, DataFusionError>(children(table, id, parent))
+            }
+        };
+        parent.and_then(children).try_flatten().boxed()
+    };
+    match table.kind {
+        Kind::Jobs => jobs(table, only),
+        Kind::Videos => videos(table, only),
+        Kind::Rows | Kind::Attempts => of_each(table.clone(), jobs(table, only), "id"),
+        Kind::Renditions | Kind::Parts => of_each(table.clone(), videos(table, only), "id"),
+    }
+}
+
+fn jobs(table: Table, only: Option<Id>) -> Items {
+    pages(only, move |one, behind| {
+        let table = table.clone();
+        async move {
+            let page = match one {
+                Some(id) => (found(table.store.job(&table.tenant, &id).await)?, None),
+                None => {
+                    let page = table.store.jobs(&table.tenant, &spool_jobs::Filter::default(), behind.as_ref(), PAGE).await;
+                    let page = page.map_err(failed)?;
+                    (page.items, page.next)
+                }
+            };
+            Ok((page.0.into_iter().map(job).collect(), page.1))
+        }
+    })
+}
+
+fn videos(table: Table, only: Option<Id>) -> Items {
+    pages(only, move |one, behind| {
+        let table = table.clone();
+        async move {
+            let page = match one {
+                Some(id) => (found(table.store.video(&table.tenant, &id).await)?, None),
+                None => {
+                    let page = table.store.videos(&table.tenant, behind.as_ref(), PAGE).await.map_err(failed)?;
+                    (page.items, page.next)
+                }
+            };
+            Ok((page.0.into_iter().map(video).collect(), page.1))
+        }
+    })
+}
+
+/// What pages hold, each read when the one before is used up.
+fn pages<F>(only: Option<Id>, read: impl Fn(Option<Id>, Option<Id>) -> F + Send + Sync + 'static) -> Items
+where
+    F: Future<Output = Result<(Vec<Value>, Option<Id>)>> + Send + 'static,
+{
+    let read = Arc::new(read);
+    let turn = move |place: Option<Option<Id>>| {
+        let (read, only) = (read.clone(), only.clone());
+        async move {
+            let Some(behind) = place else { return Ok::<_, DataFusionError>(None) };
+            let (items, next) = read(only, behind).await?;
+            Ok(Some((stream::iter(items.into_iter().map(Ok)), next.map(Some))))
+        }
+    };
+    stream::try_unfold(Some(None), turn).try_flatten().boxed()
+}
+
+/// What belongs to a job or a video.
+fn children(table: Table, id: Id, parent: Value) -> Items {
+    let read = async move {
+        match table.kind {
+            Kind::Rows => rows(&table, &id).await,
+            Kind::Attempts => {
+                let attempts = table.store.attempts(&table.tenant, &id, 1000).await.map_err(failed)?;
+                Ok(attempts.into_iter().map(|attempt| {
+                    json!({ "job": id, "row": attempt.row, "claim": attempt.claim, "attempt": attempt.attempt, "at_ms": attempt.at_ms, "reason": attempt.reason })
+                }).collect())
+            }
+            Kind::Renditions => Ok(renditions(&id, &parent)),
+            Kind::Parts => parts(&table, &id, &parent).await,
+            Kind::Jobs | Kind::Videos => Ok(Vec::new()),
+        }
+    };
+    stream::once(read).map_ok(|items: Vec<Value>| stream::iter(items.into_iter().map(Ok))).try_flatten().boxed()
+}
+
+async fn rows(table: &Table, id: &Id) -> Result<Vec<Value>> {
+    let (mut all, mut from) = (Vec::new(), 0);
+    loop {
+        let rows = table.store.rows(&table.tenant, id, from, PAGE).await.map_err(failed)?;
+        let Some(last) = rows.last() else { return Ok(all) };
+        from = last.number + 1;
+        all.extend(rows.into_iter().map(|row| {
+            let done = row.state == spool_jobs::RowState::Done;
+            json!({
+                "job": id, "number": row.number, "track": row.track, "track_index": row.track_index, "first_frame": row.first_frame,
+                // A part is kept only where it has as many frames as were planned.
+                "frames": if done { row.frames } else { 0 }, "expected": row.frames, "start_ms": row.start_ms,
+                "duration_ms": row.duration_ms, "state": row.state.word(), "done_ms": row.done_ms, "attempts": row.attempts,
+                "encoded": row.encoded, "reused": row.reused,
+            })
+        }));
+    }
+}
+
+fn job(job: spool_jobs::Job) -> Value {
+    let percent = job.percent();
+    let shown = serde_json::to_value(job.request.without_secrets()).unwrap_or_default();
+    let error = job.error.as_ref();
+    json!({
+        "id": job.id, "video": job.video, "state": job.state.word(), "phase": job.phase.word(), "source": shown["source"],
+        "destination": shown["destination"], "sql": shown["sql"], "priority": job.priority, "percent": percent, "tries": job.tries,
+        "created_ms": job.created_ms, "due_ms": job.due_ms, "started_ms": job.started_ms, "ended_ms": job.ended_ms, "rows": job.rows,
+        "rows_done": job.rows_done, "media_ms": job.media_ms, "media_done_ms": job.media_done_ms,
+        "error_kind": error.map(|error| error.kind), "error": error.map(|error| &error.message),
+    })
+}
+
+/// With what only its children need, which no column is called by.
+fn video(video: spool_jobs::Video) -> Value {
+    let published = video.published.unwrap_or_default();
+    json!({
+        "id": video.id, "name": video.name, "source": video.source, "destination": video.destination, "created_ms": video.created_ms,
+        "published_ms": video.published_ms, "master": published["master"], "duration_ms": published["duration_ms"],
+        "bytes": published["bytes"], "renditions": published["renditions"],
+    })
+}
+
+fn renditions(id: &Id, video: &Value) -> Vec<Value> {
+    let all = video["renditions"].as_array().into_iter().flatten();
+    let named = |rendition: &Value| {
+        let mut rendition = rendition.clone();
+        rendition["video"] = json!(id);
+        rendition
+    };
+    all.map(named).collect()
+}
+
+async fn parts(table: &Table, id: &Id, video: &Value) -> Result<Vec<Value>> {
+    if video["published_ms"].is_null() {
+        return Ok(Vec::new());
+    }
+    let destination = video["destination"].as_str().unwrap_or_default();
+    let location = table.stores.locate(destination).map_err(external)?;
+    let records = records::list(&location).await.map_err(external)?;
+    let part = |record: &PartRecord| {
+        let (segment, rendition) = (json!(record.segment), json!(record.rendition));
+        let media_segments = rendition["media_segments"].as_array();
+        let bytes = media_segments.map(|all| all.iter().filter_map(|one| one["bytes"].as_i64()).sum::<i64>());
+        json!({
+            "video": id, "track": segment["track"], "rendition": rendition["name"], "codecs": rendition["codecs"], "key": rendition["key"],
+            "index": segment["index"], "first_frame": segment["first_frame"], "frames": segment["frames"],
+            "start_ms": segment["start_ms"], "duration_ms": segment["duration_ms"],
+            "media_segments": media_segments.map(Vec::len), "bytes": bytes, "encode_ms": rendition["encode_ms"],
+        })
+    };
+    Ok(records.iter().map(part).collect())
+}
+
+/// What is not there is an empty table.
+fn found<T>(found: spool_jobs::Result<T>) -> Result<Vec<T>> {
+    match found {
+        Ok(item) => Ok(vec![item]),
+        Err(spool_jobs::Error::NotFound { .. }) => Ok(Vec::new()),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn failed(error: spool_jobs::Error) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
+
+fn external(error: impl Into<spool_media::Error>) -> DataFusionError {
+    DataFusionError::External(Box::new(error.into()))
+}

@@ -1,0 +1,70 @@
+//! The page, as somebody uses it: a real browser gives it a file, watches it, and plays what became of it.
+#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests start what they test")]
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::{Value, json};
+use spool_tests::{
+    clips::{Clip, Sound},
+    run::Spool,
+    serve::Serve,
+};
+
+/// What a browser saw on the page, which it does with this file. Screenshots stay in the target folder, to be looked at.
+fn used(serve: &Serve, file: &Path, name: &str, args: &[&str]) -> Value {
+    let browser = Path::new(env!("CARGO_MANIFEST_DIR")).join("browser");
+    assert!(browser.join("node_modules").exists(), "run scripts/browser-setup first");
+    let shot = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.png"));
+    let told = Command::new("node")
+        .arg(browser.join("page.mjs"))
+        .arg(format!("{}/", serve.address))
+        .arg(file)
+        .arg(&shot)
+        .args(args)
+        .output()
+        .unwrap();
+    assert!(told.status.success(), "{}\n{}", String::from_utf8_lossy(&told.stdout), String::from_utf8_lossy(&told.stderr));
+    assert!(std::fs::metadata(shot).unwrap().len() > 10_000, "the screenshot is empty");
+    serde_json::from_slice(&told.stdout).unwrap()
+}
+
+fn clip(folder: &Path) -> PathBuf {
+    Clip { sound: Some(Sound::default()), frames: 125, ..Clip::default() }.make(folder, "talk")
+}
+
+#[test]
+fn a_file_that_is_dropped_plays_and_one_that_is_none_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, notes) = (clip(folder.path()), folder.path().join("notes.txt"));
+    std::fs::write(&notes, "these are notes, and no video at all\n".repeat(100)).unwrap();
+    let data = folder.path().join("data");
+    let serve = Serve::start(&data, Path::new("ffmpeg"), &[]);
+    let seen = used(&serve, &source, "page", &["--bad", notes.to_str().unwrap(), "--cut"]);
+    assert_eq!((&seen["state"], &seen["bad"]["state"]), (&json!("published"), &json!("failed")), "{seen}");
+    assert!(seen["frames"].as_u64().unwrap() > 0 && (seen["duration"].as_f64().unwrap() - 5.0).abs() < 0.1, "{seen}");
+    assert!(seen["bad"]["reason"].as_str().unwrap().contains("notes.txt"), "{seen}");
+    assert!(!seen["broken"].as_array().unwrap().is_empty(), "nothing broke off: {seen}");
+    let job = serve.show(seen["job"].as_str().unwrap());
+    assert_eq!((&job["state"], &job["video"]), (&json!("published"), &seen["video"]));
+    let uploads = serve.ask("/v1/jobs", &[]).json()["jobs"].as_array().unwrap().len();
+    assert_eq!(uploads, 2, "each file makes one job, also where its upload broke off");
+}
+
+#[test]
+fn who_brings_a_key_uses_the_page_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, data) = (clip(folder.path()), folder.path().join("data"));
+    let serve = Serve::start(&data, Path::new("ffmpeg"), &["--access", "keys"]);
+    let store = data.join("jobs.db");
+    let key = Spool::new(["keys", "create", "--tenant", "acme", "--store", store.to_str().unwrap()]).ok().stdout;
+    let seen = used(&serve, &source, "page-with-key", &["--key", key.trim(), "--width", "390", "--scheme", "dark"]);
+    assert!(seen["state"] == "published" && seen["frames"].as_u64().unwrap() > 0, "{seen}");
+    let page = serve.ask("/", &[]);
+    assert!(page.status == 200 && page.header("content-security-policy").unwrap().contains("script-src 'self'"), "{page:?}");
+    let known = format!("If-None-Match: {}", page.header("etag").unwrap());
+    assert_eq!(serve.ask("/", &["-H", &known]).status, 304);
+    assert_eq!(serve.ask("/page/nothing.js", &[]).status, 404);
+}

@@ -1,0 +1,130 @@
+//! Others are told of jobs: signed, until it arrives, and never less than what happened.
+#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests start what they test")]
+
+use std::{
+    collections::BTreeSet,
+    io::{BufRead, BufReader, Lines, Write},
+    path::Path,
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+};
+
+use serde_json::{Value, json};
+use spool_tests::{clips::Clip, run::until, serve::Serve};
+
+/// Somebody who is told, and checks who tells it with the standard's own library.
+struct Told {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    lines: Lines<BufReader<ChildStdout>>,
+    address: String,
+}
+
+impl Told {
+    /// Answers with each of these in turn, and with the last from then on.
+    fn start(answers: &[&str]) -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let python = root.join(".cache/python");
+        assert!(
+            python.join("standardwebhooks").exists(),
+            "run scripts/python-setup .cache/python tests/clients/requirements.txt first"
+        );
+        let mut child = Command::new("python3")
+            .env("PYTHONPATH", python)
+            .arg(root.join("tests/clients/webhook.py"))
+            .arg("-")
+            .args(answers)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let address = lines.next().unwrap().unwrap();
+        Self { stdin: child.stdin.take(), child, lines, address }
+    }
+
+    /// Has it told of a server's jobs from now on; returns the webhook's name.
+    fn of(&mut self, serve: &Serve) -> String {
+        let made = serve.post("/v1/webhooks", &json!({ "url": self.address }), &[]);
+        assert_eq!(made.status, 201, "{made:?}");
+        let secret = made.json()["secret"].as_str().unwrap().to_owned();
+        writeln!(self.stdin.as_mut().unwrap(), "{secret}").unwrap();
+        assert!(!String::from_utf8_lossy(&serve.ask("/v1/webhooks", &[]).body).contains(&secret), "it is shown once");
+        made.json()["id"].as_str().unwrap().to_owned()
+    }
+
+    /// The next message; those that were not signed as they should are none.
+    fn next(&mut self) -> Value {
+        let line: Value = serde_json::from_str(&self.lines.next().unwrap().unwrap()).unwrap();
+        assert_eq!(line["genuine"], true, "{line}");
+        line
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        drop(self.stdin.take());
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn whoever_wants_to_is_told_until_it_arrives() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = Clip { frames: 50, ..Clip::default() }.make(folder.path(), "talk");
+    let data = folder.path().join("data");
+    let serve = Serve::start(&data, Path::new("ffmpeg"), &[]);
+    let mut told = Told::start(&["500", "204"]);
+    let webhook = told.of(&serve);
+    let job = serve.job(&json!({ "source": source.to_str().unwrap(), "ladder": "90p" }));
+    let first = told.next();
+    assert!(first["status"] == 500 && first["said"]["data"]["job"] == job.as_str(), "{first}");
+    // Killed before anything arrived: another goes on with what it had in hand.
+    serve.kill();
+    let serve = Serve::start(&data, Path::new("ffmpeg"), &["--lease", "2"]);
+    let (mut kinds, mut ids) = (BTreeSet::new(), BTreeSet::new());
+    while kinds.len() < 2 {
+        let message = told.next();
+        let said = &message["said"];
+        assert!(said["data"]["job"] == job.as_str() && said["timestamp"].as_str().unwrap().ends_with('Z'), "{message}");
+        if message["id"] == first["id"] {
+            assert_eq!(message["body"], first["body"], "the same message is the same however often it is sent");
+        }
+        kinds.insert(said["type"].as_str().unwrap().to_owned());
+        ids.insert(message["id"].as_str().unwrap().to_owned());
+    }
+    assert!(kinds.iter().eq(["job.created", "job.published"]) && ids.contains(first["id"].as_str().unwrap()), "{kinds:?}");
+    let deliveries =
+        || serve.ask(&format!("/v1/webhooks/{webhook}/deliveries"), &[]).json()["deliveries"].as_array().unwrap().clone();
+    until("all to have arrived", std::time::Duration::from_secs(60), || {
+        deliveries().iter().all(|delivery| delivery["state"] == "delivered").then_some(())
+    });
+    assert!(deliveries().iter().any(|delivery| delivery["tries"].as_i64().unwrap() > 1), "{:?}", deliveries());
+    // Whoever lost it asks for it again.
+    let again = serve.post(&format!("/v1/webhooks/{webhook}/replay"), &json!({}), &[]);
+    assert_eq!(again.json(), json!({ "messages": 2 }));
+    let again: BTreeSet<String> = (0..2).map(|_| told.next()["id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(again, ids);
+    serve.stop();
+}
+
+#[test]
+fn who_says_that_it_is_gone_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let serve = Serve::door(&folder.path().join("data"));
+    let mut told = Told::start(&["410"]);
+    let webhook = told.of(&serve);
+    serve.job(&json!({ "sql": "SELECT 1" }));
+    told.next();
+    let shown = until("it to be disabled", std::time::Duration::from_secs(30), || {
+        let shown = serve.ask("/v1/webhooks", &[]).json()["webhooks"][0].clone();
+        (!shown["disabled_ms"].is_null()).then_some(shown)
+    });
+    assert_eq!(shown["id"], webhook.as_str());
+    serve.job(&json!({ "sql": "SELECT 2" }));
+    let deliveries = serve.ask(&format!("/v1/webhooks/{webhook}/deliveries"), &[]).json();
+    assert_eq!(deliveries["deliveries"].as_array().unwrap().len(), 1, "{deliveries}");
+    assert_eq!(serve.post(&format!("/v1/webhooks/{webhook}/replay"), &json!({}), &[]).status, 404);
+    let wrong = serve.post("/v1/webhooks", &json!({ "url": "file:///etc/passwd" }), &[]);
+    assert!(wrong.status == 422 && wrong.json()["detail"].as_str().unwrap().starts_with("url: "), "{wrong:?}");
+}
