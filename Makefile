@@ -6,10 +6,12 @@ SHELL := bash
 
 CARGO ?= cargo
 FOOTAGE := .cache/footage
+# The debug build, where others than cargo's tests start it.
+SPOOL = $$(realpath $${CARGO_TARGET_DIR:-target}/debug/spool)
 # nextest where it is there: it runs each test in a process of its own, and stops those that hang.
 TEST := $(shell command -v cargo-nextest >/dev/null 2>&1 && echo "nextest run" || echo "test")
 
-.PHONY: help setup demo test test-media test-full chaos bench bench-scale fuzz verify docs fmt
+.PHONY: help setup demo test test-media test-full test-deploy chaos bench bench-scale fuzz verify docs fmt
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -32,7 +34,17 @@ test: setup ## everything: unit, SQL, whole-system and browser tests
 test-media: ## the video domain alone: seconds, without the engine
 	$(CARGO) $(TEST) --package spool-media
 
-test-full: test chaos ## and what takes long: every source of docs/sources.md, a source of 2 GB, fifty rounds of chaos
+test-deploy: setup ## the Helm chart, the cluster on Jetstream2, images and packages, as far as one machine can try them (half an hour)
+	$(CARGO) build --workspace --all-targets
+	@jetstream2/tests/setup
+	@scripts/python-setup .cache/python-helm helm/tests/requirements.txt
+	@scripts/python-setup .cache/python-jetstream2 jetstream2/tests/requirements.txt
+	SPOOL=$(SPOOL) PYTHONPATH=.cache/python-helm python3 -B -m pytest -p no:cacheprovider -q helm/tests
+	SPOOL=$(SPOOL) PYTHONPATH=.cache/python-jetstream2 python3 -B -m pytest -p no:cacheprovider -q jetstream2/tests
+	SPOOL=$(SPOOL) container/tests/run
+	SPOOL=$(SPOOL) packaging/tests/run
+
+test-full: test test-deploy chaos ## and what takes long: every source of docs/sources.md, a source of 2 GB, fifty rounds of chaos
 	SPOOL_TEST_FULL=1 $(CARGO) test --workspace --test sources --test player
 	scripts/big-source
 
