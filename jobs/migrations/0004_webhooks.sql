@@ -33,4 +33,5 @@ CREATE TABLE deliveries (
 );
 
 CREATE INDEX deliveries_due ON deliveries (state, due_ms);
+CREATE INDEX deliveries_held ON deliveries (lease_until_ms);
 CREATE INDEX deliveries_of_webhook ON deliveries (webhook, id);

@@ -86,11 +86,15 @@ impl Order {
     /// [`Error::Request`], which names the field; [`Error::NotAllowed`] where it lies outside of its confines.
     pub fn check(&self) -> Result<()> {
         self.request.check()?;
-        let (Some(confines), Request::Transcode { source, destination, .. }) = (&self.confines, &self.request) else {
+        let (Some(confines), Request::Transcode { source, destination, delete_source, .. }) = (&self.confines, &self.request)
+        else {
             return Ok(());
         };
         let refused = |field| move |e: spool_media::confines::Error| Error::NotAllowed { field, message: e.to_string() };
         confines.check_source(source).map_err(refused("source"))?;
+        if *delete_source {
+            confines.check_deletion(source).map_err(refused("delete_source"))?;
+        }
         confines.check_destination(destination).map_err(refused("destination"))
     }
 
@@ -271,7 +275,8 @@ mod tests {
 
     #[test]
     fn an_order_stays_within_its_confines() {
-        let confines = Confines { sources: vec!["s3://in/".into()], destinations: vec!["s3://media/{video}/".into()] };
+        let confines =
+            Confines { sources: vec!["s3://in/".into()], destinations: vec!["s3://media/{video}/".into()], own: Vec::new() };
         let order = |source: &str, destination: &str| Order {
             confines: Some(confines.clone()),
             ..Request::transcode(source, destination).into()

@@ -15,6 +15,9 @@ pub struct Confines {
     pub sources: Vec<String>,
     /// Prefixes of where may be published.
     pub destinations: Vec<String>,
+    /// Prefixes of what is the tenant's own, and may be deleted.
+    #[serde(default)]
+    pub own: Vec<String>,
 }
 
 /// A place that a job must not touch.
@@ -40,6 +43,14 @@ impl Confines {
     /// Where it lies in no place of these.
     pub fn check_source(&self, uri: &str) -> Result<(), Error> {
         check(&self.sources, uri, "read")
+    }
+
+    /// May it be deleted? What may be read is not one's own yet.
+    ///
+    /// # Errors
+    /// Where it lies in no place of these.
+    pub fn check_deletion(&self, uri: &str) -> Result<(), Error> {
+        check(&self.own, uri, "delete")
     }
 
     /// May all that a pattern stands for be read?
@@ -76,7 +87,11 @@ mod tests {
     use super::*;
 
     fn confines(sources: &[&str]) -> Confines {
-        Confines { sources: sources.iter().map(ToString::to_string).collect(), destinations: vec!["s3://media/acme/".to_owned()] }
+        Confines {
+            sources: sources.iter().map(ToString::to_string).collect(),
+            destinations: vec!["s3://media/acme/".to_owned()],
+            own: vec!["s3://in/acme/uploads/".to_owned()],
+        }
     }
 
     #[test]
@@ -95,6 +110,8 @@ mod tests {
         some.check_pattern("s3://in/acme/**/*.mp4").unwrap();
         some.check_pattern("/data/in/*.mp4").unwrap();
         some.check_destination("s3://media/acme/talk/").unwrap();
+        some.check_deletion("s3://in/acme/uploads/talk.mp4").unwrap();
+        assert!(some.check_deletion("s3://in/acme/talk.mp4").is_err(), "what may be read may not be deleted for that");
         confines(&["https://"]).check_source("https://anywhere.example/a.mp4").unwrap();
         confines(&["s3://in"]).check_source("s3://in/a.mp4").unwrap();
     }

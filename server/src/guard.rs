@@ -99,8 +99,9 @@ impl Guard {
         let own = format!("{}/{}/", self.uploads.trim_end_matches('/'), caller.tenant);
         let kept = self.media.as_deref().map(|media| format!("{}/{}/", media.trim_end_matches('/'), spool_jobs::VIDEO));
         Ok(Some(Confines {
-            sources: policy.sources.into_iter().chain([own]).collect(),
+            sources: policy.sources.into_iter().chain([own.clone()]).collect(),
             destinations: policy.destinations.into_iter().chain(kept).collect(),
+            own: vec![own],
         }))
     }
 
@@ -156,7 +157,11 @@ pub(crate) async fn admit(State(guard): State<Guard>, mut request: Request, next
         Ok(policy) => policy,
         Err(error) => return Problem::from(error).into_response(),
     };
-    let rate = guard.rates.take(&caller.tenant, policy.requests_per_minute);
+    // Whoever has a token for one upload is somebody else, and takes nothing of what the tenant may ask.
+    let rate = match &caller.once {
+        Some(token) => guard.rates.take(token.id.as_str(), None),
+        None => guard.rates.take(&caller.tenant, policy.requests_per_minute),
+    };
     let mut response = if rate.allowed() {
         request.extensions_mut().insert(caller);
         next.run(request).await

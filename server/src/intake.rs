@@ -100,7 +100,12 @@ impl Intake {
         let order = checked(order(location.uri())?)?;
         let token = location.begin().await.map_err(spool_media::Error::from)?;
         let new = of(announced, id, &location, token, order);
-        Ok(self.uploads.begin_upload(&new, false).await?)
+        let begun = self.uploads.begin_upload(&new, false).await;
+        if matches!(&begun, Err(error) if refuses(error)) {
+            // What nobody knows of would never go.
+            location.abandon(&new.token).await.map_err(spool_media::Error::from)?;
+        }
+        Ok(begun?)
     }
 
     /// Keeps what came at once.
@@ -114,7 +119,11 @@ impl Intake {
         let order = checked(order(location.uri())?)?;
         location.put(bytes, Content::Record).await.map_err(spool_media::Error::from)?;
         let new = of(announced, id, &location, String::new(), order);
-        Ok(self.uploads.begin_upload(&new, true).await?)
+        let begun = self.uploads.begin_upload(&new, true).await;
+        if matches!(&begun, Err(error) if refuses(error)) {
+            location.delete().await.map_err(spool_media::Error::from)?;
+        }
+        Ok(begun?)
     }
 
     /// Takes an upload in hand.
@@ -335,6 +344,11 @@ impl Intake {
     fn root(&self) -> Result<Location, Problem> {
         Ok(self.stores.locate(&self.root).map_err(spool_media::Error::from)?)
     }
+}
+
+/// Did the store say no? Where it said nothing, it may have said yes.
+fn refuses(error: &spool_jobs::Error) -> bool {
+    !matches!(error, spool_jobs::Error::Database { .. })
 }
 
 /// What cannot be asked for is not waited for.

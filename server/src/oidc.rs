@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    sync::{PoisonError, RwLock},
     time::Duration,
 };
 
@@ -55,7 +56,9 @@ pub struct Oidc {
 pub(crate) struct Provider {
     settings: Oidc,
     client: reqwest::Client,
-    keys: Mutex<Keys>,
+    keys: RwLock<Keys>,
+    /// One at a time asks for them.
+    asking: Mutex<()>,
 }
 
 /// A key, and the algorithm that it is for, where its publisher says so.
@@ -83,7 +86,7 @@ struct Claims {
 impl Provider {
     pub(crate) fn new(settings: Oidc) -> reqwest::Result<Self> {
         let client = reqwest::Client::builder().timeout(ANSWER_WITHIN).build()?;
-        Ok(Self { settings, client, keys: Mutex::default() })
+        Ok(Self { settings, client, keys: RwLock::default(), asking: Mutex::default() })
     }
 
     /// The tenant that a token is of, and what it opens.
@@ -127,29 +130,40 @@ impl Provider {
         Ok((tenant.to_owned(), scopes))
     }
 
-    /// A key by its name. One at a time asks for them: the others find what it got.
+    /// A key by its name. One that is known and fresh waits for nobody.
     async fn key(&self, name: &str) -> Result<Option<PublicKey>, Problem> {
-        let mut keys = self.keys.lock().await;
-        let age = keys.asked.map(|asked| asked.elapsed());
-        let known = keys.by_name.contains_key(name);
-        let stale = age.is_none_or(|age| age > FRESH || (!known && age > ASK_AGAIN));
-        if stale {
-            keys.asked = Some(Instant::now());
-            match self.fetch().await {
-                Ok(fresh) => keys.by_name = fresh,
-                Err(error) => {
-                    warn!(issuer = self.settings.issuer, error, "the keys of the identity provider cannot be read");
-                    if !known {
-                        keys.asked = None;
-                        return Err(Problem::new(
-                            Kind::Away,
-                            "the identity provider does not answer: try again, and see the server's log",
-                        ));
-                    }
+        if let Some(key) = self.known(name) {
+            return Ok(key);
+        }
+        let _asking = self.asking.lock().await;
+        // What the one before got may be what is wanted.
+        if let Some(key) = self.known(name) {
+            return Ok(key);
+        }
+        let fetched = self.fetch().await;
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        keys.asked = Some(Instant::now());
+        match fetched {
+            Ok(fresh) => keys.by_name = fresh,
+            Err(error) => {
+                warn!(issuer = self.settings.issuer, error, "the keys of the identity provider cannot be read");
+                if !keys.by_name.contains_key(name) {
+                    return Err(Problem::new(
+                        Kind::Away,
+                        "the identity provider does not answer: try again, and see the server's log",
+                    ));
                 }
             }
         }
         Ok(keys.by_name.get(name).cloned())
+    }
+
+    /// What is known of a name, as far as that is fresh enough: that there is no such key as well, for a while.
+    fn known(&self, name: &str) -> Option<Option<PublicKey>> {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let (age, key) = (keys.asked?.elapsed(), keys.by_name.get(name));
+        let fresh = if key.is_some() { FRESH } else { ASK_AGAIN };
+        (age < fresh).then(|| key.cloned())
     }
 
     async fn fetch(&self) -> Result<HashMap<String, PublicKey>, String> {

@@ -16,14 +16,17 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, MatchedPath, Request},
-    http::{Method, Uri, header},
+    http::{HeaderName, Method, Uri, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
 };
-use spool_jobs::{Access, Store, Webhooks};
+use spool_jobs::{Access, Counts, Store, Webhooks};
 use spool_media::store::Stores;
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::{Mutex, Semaphore},
+    time::{Instant, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tower_http::{
     catch_panic::CatchPanicLayer,
@@ -42,6 +45,7 @@ use crate::{
     links::Links,
     outbox::Outbox,
     problem::{Kind, Problem},
+    rates,
     sql::Desk,
 };
 
@@ -50,6 +54,13 @@ const MAX_BODY: usize = 1 << 20;
 
 /// How long an answer may take to begin: a store that is away says so before.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+/// What pages of other origins read of answers.
+const READ: [HeaderName; 6] =
+    [header::CONTENT_LENGTH, header::CONTENT_RANGE, header::ETAG, header::LOCATION, header::RETRY_AFTER, header::WWW_AUTHENTICATE];
+
+/// How long it is believed how the jobs stand.
+const COUNTED_FOR: Duration = Duration::from_secs(2);
 
 /// How long a browser believes what it was told of other origins.
 const PREFLIGHT: Duration = Duration::from_secs(600);
@@ -72,11 +83,25 @@ pub(crate) struct House {
     /// Where videos go that come without a destination.
     pub(crate) media: Option<Arc<str>>,
     pub(crate) streams: Arc<Semaphore>,
+    pub(crate) counted: Arc<Mutex<Option<(Instant, Counts)>>>,
     /// Fires when the server leaves.
     pub(crate) leave: CancellationToken,
 }
 
 impl House {
+    /// How the jobs stand, or stood some seconds ago: whoever asks often asks the store no more often for that.
+    async fn counts(&self) -> Result<Counts, Problem> {
+        let mut counted = self.counted.lock().await;
+        if let Some((when, counts)) = &*counted
+            && when.elapsed() < COUNTED_FOR
+        {
+            return Ok(counts.clone());
+        }
+        let counts = self.store.counts().await?;
+        *counted = Some((Instant::now(), counts.clone()));
+        Ok(counts)
+    }
+
     /// Streams of events that are open.
     fn open_streams(&self) -> usize {
         MAX_STREAMS - self.streams.available_permits()
@@ -164,7 +189,7 @@ fn links() -> Router<House> {
         .allow_origin(Any)
         .allow_methods([Method::GET, Method::HEAD])
         .allow_headers([header::RANGE])
-        .expose_headers([header::CONTENT_LENGTH, header::CONTENT_RANGE, header::ETAG])
+        .expose_headers(READ)
         .max_age(PREFLIGHT);
     Router::new().route("/v1/play/{link}/{*path}", get(play::play_link)).layer(reads)
 }
@@ -175,7 +200,7 @@ fn across_origins() -> CorsLayer {
         .allow_origin(Any)
         .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PATCH, Method::DELETE])
         .allow_headers(AllowHeaders::mirror_request())
-        .expose_headers(uploads::ANSWERED.into_iter().chain([header::LOCATION, header::RETRY_AFTER]).collect::<Vec<_>>())
+        .expose_headers(uploads::ANSWERED.into_iter().chain(rates::TOLD).chain(READ).collect::<Vec<_>>())
         .max_age(PREFLIGHT)
 }
 
@@ -185,8 +210,8 @@ pub(crate) fn router(house: House) -> Router {
     let (router, document) = soon(documents())
         .merge(files().layer(DefaultBodyLimit::disable()).layer(middleware::map_response(uploads::speaks_tus)))
         .split_for_parts();
-    let router = if guard.entry() == Entry::Keys { router.layer(across_origins()) } else { router };
-    router
+    let keys = guard.entry() == Entry::Keys;
+    let router = router
         .merge(links())
         .route("/", get(page::index))
         .route("/page/{name}", get(page::part))
@@ -196,9 +221,10 @@ pub(crate) fn router(house: House) -> Router {
             Problem::new(Kind::NoMethod, format!("{} is not for {}", request.uri().path(), request.method()))
         })
         .layer(CatchPanicLayer::custom(|_| Problem::new(Kind::Bug, "a request broke off: see the server's log").into_response()))
-        .layer(middleware::from_fn_with_state(guard, guard::admit))
-        .layer(middleware::from_fn(note))
-        .with_state(house)
+        .layer(middleware::from_fn_with_state(guard, guard::admit));
+    // Outside of the guard, so that its refusals can be read as well.
+    let router = if keys { router.layer(across_origins()) } else { router };
+    router.layer(middleware::from_fn(note)).with_state(house)
 }
 
 async fn in_time(request: Request, next: Next) -> Response {

@@ -111,6 +111,7 @@ impl Server {
             intake,
             media: settings.media.as_deref().map(Arc::from),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+            counted: Arc::default(),
             leave: leave.clone(),
         });
         let serve = axum::serve(listener, router).with_graceful_shutdown(leave.clone().cancelled_owned());

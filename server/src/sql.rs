@@ -1,12 +1,18 @@
 //! Queries over what the store knows: they read, they see one tenant's tables, and they end.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use arrow_json::ArrayWriter;
 use datafusion::{
     arrow::array::RecordBatch,
+    common::tree_node::{TreeNode, TreeNodeRecursion},
     error::DataFusionError,
     execution::{memory_pool::GreedyMemoryPool, runtime_env::RuntimeEnvBuilder},
+    logical_expr::{Expr, LogicalPlan, Operator},
     prelude::{SQLOptions, SessionConfig, SessionContext},
 };
 use futures::TryStreamExt;
@@ -22,11 +28,50 @@ use crate::{
 
 /// Queries at a time, and how long others wait for their turn.
 const QUERIES: usize = 4;
+const QUERIES_OF_TENANT: usize = 2;
 const TURN_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long one may take, and the memory that it may have, in bytes.
 const DEADLINE: Duration = Duration::from_secs(20);
 const MEMORY: usize = 64 << 20;
+
+/// Functions that a query may call: none that makes much of little, or takes long in one step, where nothing can stop it.
+const FUNCTIONS: [&str; 31] = [
+    "abs",
+    "bit_length",
+    "btrim",
+    "char_length",
+    "character_length",
+    "coalesce",
+    "contains",
+    "date_part",
+    "date_trunc",
+    "datepart",
+    "datetrunc",
+    "ends_with",
+    "from_unixtime",
+    "greatest",
+    "least",
+    "left",
+    "length",
+    "lower",
+    "ltrim",
+    "now",
+    "nullif",
+    "nvl",
+    "octet_length",
+    "right",
+    "rtrim",
+    "starts_with",
+    "strpos",
+    "substr",
+    "to_timestamp_millis",
+    "trim",
+    "upper",
+];
+
+/// How often a query may put texts together.
+const MAX_CONCATS: usize = 8;
 
 /// The longest statement, and the longest answer, in bytes; and its rows.
 const MAX_SQL: usize = 16 << 10;
@@ -39,6 +84,7 @@ pub(crate) struct Desk {
     store: Arc<dyn Store>,
     stores: Stores,
     turns: Arc<Semaphore>,
+    running: Arc<Mutex<HashMap<String, usize>>>,
 }
 
 /// What a query gives.
@@ -53,7 +99,7 @@ pub(crate) struct Answer {
 
 impl Desk {
     pub(crate) fn new(store: Arc<dyn Store>, stores: Stores) -> Self {
-        Self { store, stores, turns: Arc::new(Semaphore::new(QUERIES)) }
+        Self { store, stores, turns: Arc::new(Semaphore::new(QUERIES)), running: Arc::default() }
     }
 
     /// Answers a tenant's query.
@@ -61,13 +107,16 @@ impl Desk {
         if sql.len() > MAX_SQL || sql.trim().is_empty() {
             return Err(Problem::new(Fault::Invalid, format!("sql: it must be of 1 to {MAX_SQL} bytes")));
         }
+        let own = self.turn(tenant).ok_or_else(|| {
+            Problem::new(Fault::Busy, format!("{QUERIES_OF_TENANT} queries of yours run already: try again when one has ended"))
+        })?;
         let busy = || Problem::new(Fault::Busy, "as many queries run as this server takes: try again");
         let turn = timeout(TURN_WITHIN, self.turns.clone().acquire_owned()).await.map_err(|_| busy())?.map_err(|_| busy())?;
         let context = self.context(tenant).map_err(|error| refused(&error))?;
-        // A task of its own, so that one that does nothing but compute keeps no other request waiting; dropped, it ends.
+        // Dropped, it ends at its next batch.
         let mut run = tokio::task::JoinSet::new();
         run.spawn(async move {
-            let _turn = turn;
+            let _turns = (own, turn);
             answer(&context, &sql).await
         });
         let late = || Problem::new(Fault::Invalid, format!("sql: it takes longer than {} s: ask for less", DEADLINE.as_secs()));
@@ -78,6 +127,16 @@ impl Desk {
         }
     }
 
+    /// Takes one of a tenant's own turns, so that it leaves some to others.
+    fn turn(&self, tenant: &str) -> Option<Turn> {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = running.entry(tenant.to_owned()).or_default();
+        (*count < QUERIES_OF_TENANT).then(|| {
+            *count += 1;
+            Turn { running: self.running.clone(), tenant: tenant.to_owned() }
+        })
+    }
+
     fn context(&self, tenant: &str) -> datafusion::error::Result<SessionContext> {
         let config = SessionConfig::new().with_target_partitions(1).with_information_schema(true);
         let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(GreedyMemoryPool::new(MEMORY))).build_arc()?;
@@ -86,13 +145,56 @@ impl Desk {
             let table = Table { kind, tenant: Arc::from(tenant), store: self.store.clone(), stores: self.stores.clone() };
             context.register_table(kind.name(), Arc::new(table))?;
         }
+        for name in context.state().scalar_functions().keys().filter(|name| !FUNCTIONS.contains(&name.as_str())) {
+            context.deregister_udf(name);
+        }
+        for name in context.state().table_functions().keys() {
+            context.deregister_udtf(name);
+        }
         Ok(context)
     }
+}
+
+/// A tenant's turn, as long as this is there.
+struct Turn {
+    running: Arc<Mutex<HashMap<String, usize>>>,
+    tenant: String,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = running.get_mut(&self.tenant) {
+            *count -= 1;
+            if *count == 0 {
+                running.remove(&self.tenant);
+            }
+        }
+    }
+}
+
+/// Texts that are put together grow with each time: twice as long, and twice as long again.
+fn check_growth(plan: &LogicalPlan) -> Result<(), Problem> {
+    let mut concats = 0;
+    let counted = plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|inner| {
+                concats += usize::from(matches!(inner, Expr::BinaryExpr(binary) if binary.op == Operator::StringConcat));
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    });
+    counted.map_err(|error| refused(&error))?;
+    if concats <= MAX_CONCATS {
+        return Ok(());
+    }
+    Err(Problem::new(Fault::Invalid, format!("sql: it puts texts together {concats} times: at most {MAX_CONCATS} are taken")))
 }
 
 async fn answer(context: &SessionContext, sql: &str) -> Result<Answer, Problem> {
     let reads = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     let frame = context.sql_with_options(sql, reads).await.map_err(|error| refused(&error))?;
+    check_growth(frame.logical_plan())?;
     let columns = frame.schema().fields().iter().map(|field| field.name().clone()).collect();
     let mut batches = frame.execute_stream().await.map_err(|error| refused(&error))?;
     let (mut rows, mut bytes, mut more) = (Vec::new(), 0, false);

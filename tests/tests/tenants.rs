@@ -187,6 +187,12 @@ fn jobs_stay_within_what_their_tenant_may_touch() {
     let out = place.data.join("elsewhere");
     let refused = place.upload(&key, &format!("%7B%22destination%22%3A%22{}%22%7D", out.display()));
     assert!(refused.status == 403 && refused.json()["detail"].as_str().unwrap().starts_with("destination: "), "{refused:?}");
+    // What may be read is not one's own.
+    let folder = place.source.parent().unwrap().to_str().unwrap();
+    place.spool(["tenants", "set", "acme", "--source", folder]);
+    let refused = place.post("/v1/jobs", &key, &json!({ "source": source, "delete_source": true }));
+    assert!(refused.status == 403 && refused.json()["detail"].as_str().unwrap().starts_with("delete_source: "), "{refused:?}");
+    place.spool(["tenants", "set", "acme"]);
     // What a statement says is not known before it runs.
     let quoted = source.replace('\'', "''");
     for sql in [
@@ -213,7 +219,6 @@ fn jobs_stay_within_what_their_tenant_may_touch() {
     }
     assert!(web.log().is_empty(), "nobody asked");
     // What its policy says may be read is, but for hosts of this network.
-    let folder = place.source.parent().unwrap().to_str().unwrap();
     place.spool(["tenants", "set", "acme", "--source", folder, "--source", "http://"]);
     let job = place.post("/v1/jobs", &key, &json!({ "source": source, "ladder": "90p" })).json()["id"].as_str().unwrap().to_owned();
     assert_eq!(place.ended(&key, &job)["state"], "published");
@@ -230,7 +235,10 @@ fn limits_of_a_tenant_are_kept_and_told() {
     let bytes = std::fs::metadata(&place.source).unwrap().len();
     place.spool(["tenants", "set", "acme", "--upload-bytes", &bytes.to_string(), "--requests-per-minute", "4"]);
     assert_eq!(place.upload(&key, "none").status, 201);
+    let kept = || spool_tests::folder::files(&place.data.join("uploads")).len();
+    assert_eq!(kept(), 1);
     let full = place.upload(&key, "none");
+    assert_eq!(kept(), 1, "what is refused is not kept");
     assert!(full.status == 429 && full.json()["type"] == "urn:spool:problem:quota", "{full:?}");
     let third = place.ask("/v1/jobs", &key, &[]);
     assert_eq!((third.header("ratelimit-limit"), third.header("ratelimit-remaining")), (Some("4"), Some("1")), "{third:?}");

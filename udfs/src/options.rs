@@ -69,8 +69,12 @@ impl ExtensionOptions for SpoolOptions {
             }
             "strict" => self.strict = parsed(key, value)?,
             "live" => self.live = parsed(key, value)?,
-            // Read back from what was written here, and never widened: a statement cannot set it, and what cannot be read is nothing.
-            "confines" => self.confines = if value.is_empty() { None } else { Some(places(value)?) },
+            "confines" if value.is_empty() => self.confines = None,
+            "confines" => {
+                // What cannot be read, such as what a newer version wrote, is no place at all: Ballista goes on after an error.
+                self.confines = Some(Confines::default());
+                self.confines = Some(places(value)?);
+            }
             _ => {
                 let names: Vec<String> = self.entries().into_iter().map(|entry| entry.key).collect();
                 return Err(DataFusionError::Configuration(format!("there is no spool.{key}: there are {}", names.join(", "))));
@@ -132,7 +136,7 @@ mod tests {
             came.options_mut().set(&entry.key, &entry.value.unwrap()).unwrap();
         }
         let options = |config: &SessionConfig| config.options().extensions.get::<SpoolOptions>().cloned().unwrap();
-        let confines = Some(Confines { sources: vec!["s3://in/it's/".to_owned()], destinations: Vec::new() });
+        let confines = Some(Confines { sources: vec!["s3://in/it's/".to_owned()], ..Confines::default() });
         assert_eq!(options(&came), SpoolOptions { threads: 3, strict: true, live: true, confines });
         assert_eq!(options(&came), options(&sent));
     }
@@ -146,6 +150,7 @@ mod tests {
             ["0", "65"].iter().all(|threads| options.set("threads", threads).unwrap_err().to_string().contains("from 1 to 64"))
         );
         assert!(options.set("confines", "s3://in/").unwrap_err().to_string().contains("cannot be read"));
+        assert_eq!(options.confines, Some(Confines::default()), "what cannot be read opens nothing");
         assert!(options.set("strict", "maybe").unwrap_err().to_string().contains("true or false"));
     }
 }

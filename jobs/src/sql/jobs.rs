@@ -140,6 +140,7 @@ pub(super) async fn cancel(store: &SqlStore, tenant: &str, id: &Id) -> Result<Jo
 pub(super) async fn retry(store: &SqlStore, tenant: &str, id: &Id) -> Result<Job> {
     let mut change = store.change().await?;
     let now = change.now_ms;
+    access::check_jobs(&mut change, tenant).await?;
     let again = sqlx::query(
         "UPDATE jobs SET state = 'pending', phase = 'waiting', due_ms = $1, tries = 0, cancel_requested = 0, ended_ms = NULL, \
          error_kind = NULL, error = NULL, events = events + 1 \

@@ -20,6 +20,8 @@ pub(super) async fn create(store: &SqlStore, tenant: &str, url: &str, secret: &s
     let mut change = store.change().await?;
     let now = change.now_ms;
     make_tenant(&mut change, tenant).await?;
+    // Whoever makes another meanwhile waits for this one.
+    sqlx::query("UPDATE tenants SET served_ms = served_ms WHERE id = $1").bind(tenant).execute(change.connection()).await?;
     let count = "SELECT count(*) FROM webhooks WHERE tenant = $1 AND disabled_ms IS NULL";
     let there: i64 = sqlx::query_scalar(count).bind(tenant).fetch_one(change.connection()).await?;
     if there >= MOST {
@@ -131,9 +133,13 @@ async fn known(store: &SqlStore, tenant: &str, id: &Id) -> Result<Webhook> {
     webhook_of(&found.fetch_optional(&store.reader).await?.ok_or_else(|| none(id))?)
 }
 
-/// A message that is due and in nobody's hand, the one that waits for longest.
-const DUE: &str =
-    "SELECT id FROM deliveries WHERE state = 'waiting' AND due_ms <= $1 AND lease_until_ms <= $1 ORDER BY due_ms LIMIT 1";
+/// A message that is due and in nobody's hand, the one that waits for longest; but of a tenant that has few in hand, so that one whose webhooks
+/// do not answer keeps nobody else waiting.
+const DUE: &str = "SELECT d.id FROM deliveries d JOIN webhooks w ON w.id = d.webhook \
+     WHERE d.state = 'waiting' AND d.due_ms <= $1 AND d.lease_until_ms <= $1 AND w.tenant NOT IN ( \
+         SELECT busy.tenant FROM deliveries held JOIN webhooks busy ON busy.id = held.webhook \
+         WHERE held.lease_until_ms > $1 GROUP BY busy.tenant HAVING count(*) >= 4) \
+     ORDER BY d.due_ms LIMIT 1";
 
 pub(super) async fn hold(store: &SqlStore, lease: Duration) -> Result<Option<DeliveryHold>> {
     let mut connection = store.reader.acquire().await?;
@@ -153,8 +159,14 @@ pub(super) async fn hold(store: &SqlStore, lease: Duration) -> Result<Option<Del
     .bind(now);
     let Some(row) = taken.fetch_optional(change.connection()).await? else { return Ok(None) };
     let delivery = delivery_of(&row)?;
-    let webhook = sqlx::query("SELECT url, secret FROM webhooks WHERE id = $1").bind(delivery.webhook.as_str());
+    let webhook = sqlx::query("SELECT url, secret, disabled_ms FROM webhooks WHERE id = $1").bind(delivery.webhook.as_str());
     let webhook = webhook.fetch_one(change.connection()).await?;
+    if webhook.try_get::<Option<i64>, _>("disabled_ms")?.is_some() {
+        // Written by a change that began before it was disabled.
+        give_up_waiting(&mut change, &delivery.webhook).await?;
+        change.keep().await?;
+        return Ok(None);
+    }
     let hold =
         DeliveryHold { url: text(&webhook, "url")?, secret: text(&webhook, "secret")?, fence: row.try_get("fence")?, delivery };
     change.keep().await?;

@@ -41,7 +41,7 @@ pub(super) async fn ready(State(house): State<House>) -> Result<&'static str, Pr
     )
 )]
 pub(super) async fn metrics(State(house): State<House>) -> Result<Response, Problem> {
-    let counts = house.store.counts().await?;
+    let counts = house.counts().await?;
     let mut text = String::from("# HELP spool_jobs Jobs in the store, by state.\n# TYPE spool_jobs gauge\n");
     for (state, count) in counts.jobs {
         // Writing to a String cannot fail.
