@@ -11,7 +11,7 @@ SPOOL = $$(realpath $${CARGO_TARGET_DIR:-target}/debug/spool)
 # nextest where it is there: it runs each test in a process of its own, and stops those that hang.
 TEST := $(shell command -v cargo-nextest >/dev/null 2>&1 && echo "nextest run" || echo "test")
 
-.PHONY: help setup demo test test-media test-full test-deploy chaos bench bench-scale fuzz verify docs fmt
+.PHONY: help setup demo test test-media test-full test-deploy test-slurm chaos bench bench-scale fuzz verify docs fmt
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -44,7 +44,12 @@ test-deploy: setup ## the Helm chart, the cluster on Jetstream2, images and pack
 	SPOOL=$(SPOOL) container/tests/run
 	SPOOL=$(SPOOL) packaging/tests/run
 
-test-full: test test-deploy chaos ## and what takes long: every source of docs/sources.md, a source of 2 GB, fifty rounds of chaos
+test-slurm: setup ## a real Slurm of two nodes on this machine: a node that dies, a job that is preempted, batches (a quarter of an hour)
+	$(CARGO) build --workspace --all-targets
+	@jetstream2/slurm/tests/setup
+	SPOOL=$(SPOOL) python3 -B -m unittest discover --start-directory jetstream2/slurm/tests -v
+
+test-full: test test-deploy test-slurm chaos ## and what takes long: every source of docs/sources.md, a source of 2 GB, fifty rounds of chaos
 	SPOOL_TEST_FULL=1 $(CARGO) test --workspace --test sources --test player
 	scripts/big-source
 

@@ -2,6 +2,7 @@
 
 mod access;
 mod jobs;
+mod slurm;
 
 use std::path::PathBuf;
 
@@ -14,6 +15,7 @@ use spool_media::{
 
 pub use access::{Access, Entry, Kept, KeyCreate, KeyList, KeyRevoke, Keys, TenantSet, Tenants};
 pub use jobs::{Api, JobList, Jobs, OneJob, Serve, Server, Submit};
+pub use slurm::{Batch, Common, Slurm, SlurmExecutors, SlurmJob, SlurmScheduler};
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 job failed, 2 usage, 3 not found, 4 not allowed, \
 5 cluster unreachable, 130 interrupted.";
@@ -162,6 +164,9 @@ pub enum Command {
     /// Say what tenants may do: places, and limits.
     #[command(subcommand)]
     Tenants(Tenants),
+    /// Run on a cluster of Slurm: write jobs for it, and submit them.
+    #[command(subcommand)]
+    Slurm(Slurm),
     /// Check whether this machine is able to transcode.
     Doctor,
     /// Ask a role that runs whether it is well: its /livez or /readyz. For probes of containers.

@@ -11,6 +11,7 @@ pub mod probe;
 pub mod scheduler;
 pub mod serve;
 pub mod server;
+pub mod slurm;
 pub mod sql;
 pub mod sweep;
 pub mod transcode;
