@@ -144,6 +144,22 @@ fn it_takes_no_more_than_it_is_given() {
 }
 
 #[test]
+fn it_ends_when_spool_says_so_and_not_when_everybody_is_told() {
+    let setting = Setting::new();
+    let ends = "exec /usr/bin/python3 -c 'import os, signal; os.kill(os.getpid(), signal.SIGTERM)'";
+    let plain = Command::new("/bin/sh").args(["-c", ends]).output().unwrap();
+    assert_eq!(plain.status.signal(), Some(Signal::SIGTERM as i32), "{plain:?}");
+    for signal in ["SIGTERM", "SIGINT", "SIGHUP"] {
+        // As FFmpeg does, which has an ear for each: it hears nothing.
+        let call = format!(
+            "import os, signal; signal.signal(signal.{signal}, lambda *_: os._exit(9)); os.kill(os.getpid(), signal.{signal})"
+        );
+        let held = run(&setting.sandbox(false), "/usr/bin/python3", &["-c", &call], Path::new(&setting.path("scratch")));
+        assert!(held.status.success(), "{signal}: {held:?}");
+    }
+}
+
+#[test]
 fn it_dies_with_whoever_started_it() {
     let setting = Setting::new();
     // A parent of its own, which puts its own number in.

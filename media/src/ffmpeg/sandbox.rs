@@ -12,13 +12,14 @@
 use std::{
     collections::BTreeMap,
     env,
-    ffi::{OsStr, OsString},
+    ffi::{CString, OsStr, OsString},
     fs::{self, File, Permissions},
     io::{self, Read},
+    iter,
     net::UdpSocket,
     os::unix::{
+        ffi::OsStringExt,
         fs::{OpenOptionsExt, PermissionsExt},
-        process::CommandExt,
     },
     path::{Path, PathBuf},
     process::{Command, ExitCode},
@@ -30,9 +31,9 @@ use nix::{
     sys::{
         prctl,
         resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit},
-        signal::Signal,
+        signal::{SigSet, Signal},
     },
-    unistd::Pid,
+    unistd::{Pid, execvp},
 };
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
@@ -136,12 +137,14 @@ fn become_program(sandbox: &OsStr, mut args: impl Iterator<Item = OsString>) -> 
         return Error::Usage("what the program may do is not told");
     };
     let Some(program) = args.next() else { return Error::Usage("the program is not told") };
+    let words: Result<Vec<CString>, _> = iter::once(program.clone()).chain(args).map(|word| CString::new(word.into_vec())).collect();
+    let Ok(words) = words else { return Error::Usage("an argument holds a NUL") };
     if let Err(error) = enter(&sandbox, Path::new(&program)) {
         return error;
     }
-    #[expect(clippy::disallowed_methods, reason = "it starts no process, it becomes one")]
-    let mut command = Command::new(&program);
-    Error::Refused { what: "start the program", source: command.args(args).exec() }
+    // Not by the standard library, which would let through again the signals that are held back.
+    let Err(errno) = execvp(&words[0], &words);
+    Error::Refused { what: "start the program", source: errno.into() }
 }
 
 /// This process's own binary, even where it was replaced or removed since.
@@ -155,6 +158,7 @@ pub fn is_script(program: &Path) -> bool {
 
 fn enter(sandbox: &Sandbox, program: &Path) -> Result<(), Error> {
     let refused = |what| move |errno: nix::Error| Error::Refused { what, source: errno.into() };
+    hold_back().map_err(refused("hold signals back"))?;
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(refused("die with the parent"))?;
     // A parent that died before could not be told of.
     if Pid::parent().as_raw() != sandbox.parent {
@@ -169,6 +173,12 @@ fn enter(sandbox: &Sandbox, program: &Path) -> Result<(), Error> {
         confine_calls().map_err(refused("confine calls"))?;
     }
     Ok(())
+}
+
+/// Holds back what asks to end. Batch systems and service managers tell each process of a job that it is to end, and it is ours to say when
+/// a program does: we finish what is in hand, or kill it, and with us it dies.
+fn hold_back() -> nix::Result<()> {
+    SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]).thread_block()
 }
 
 /// Sets limits. One that was lower before stays.
