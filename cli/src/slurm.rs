@@ -47,6 +47,56 @@ pub enum Value {
 /// The values, by the names of their places.
 pub type Values = BTreeMap<&'static str, Value>;
 
+/// How the value of a flag stands in a script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Quoted for the shell.
+    Word,
+    /// As a line of bash.
+    Bash,
+    /// In double quotes, as a part of a log's path.
+    Path,
+    /// In double quotes, as a part of a log's name.
+    Name,
+    /// In an option of sbatch, without quotes.
+    Bare,
+    /// As an option of sbatch.
+    Line,
+}
+
+/// Does the value of a flag stay what it is in a script?
+///
+/// Where sbatch reads options in a script, a word ends at a space, `"` and `'` quote, `\` escapes even in quotes, and `#` begins a
+/// comment. In the path of a log, `%` begins a pattern.
+///
+/// # Errors
+/// Names the flag, and says what to give instead.
+///
+/// Source: `get_argument` in Slurm's `src/sbatch/opt.c`; sbatch(1), "filename pattern".
+pub fn check(flag: &str, value: &str, place: Place) -> Result<(), String> {
+    if value.is_empty() && place != Place::Bash {
+        return Err(format!("{flag} is empty: give it a value, or leave it out"));
+    }
+    if value.contains(['\n', '\r', '\0']) {
+        let remedy = if matches!(place, Place::Bash | Place::Line) { "give each a flag of its own" } else { "give one" };
+        return Err(format!("{flag} {value:?} is more than one line: {remedy}"));
+    }
+    if place == Place::Line && !value.starts_with('-') {
+        return Err(format!("{flag} {value:?} is no option: give one of sbatch's, such as {flag} --hint=nomultithread"));
+    }
+    let bad = |c: &char| match place {
+        Place::Word | Place::Bash | Place::Line => false,
+        Place::Path => "%\"\\".contains(*c),
+        // A slash would be a folder more.
+        Place::Name => "%\"\\/".contains(*c),
+        Place::Bare => c.is_whitespace() || "#\"'\\".contains(*c),
+    };
+    match value.chars().find(bad) {
+        Some(c) => Err(format!("{flag} {value:?} has {c:?} in it, which means something else to sbatch: give one without")),
+        None => Ok(()),
+    }
+}
+
 /// A template's script.
 ///
 /// # Errors
@@ -105,7 +155,7 @@ fn names(line: &str) -> impl Iterator<Item = &str> {
 }
 
 /// A word as the shell reads it back.
-fn quoted(word: &str) -> String {
+pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "@%+=:,./-_".contains(c);
     if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\"'\"'")) }
 }
@@ -166,9 +216,44 @@ mod tests {
             );
         }
         assert!(script(Template::Batch, &values).unwrap().contains("work=(transcode 'a b.mp4' -o '$HOME')"));
+        assert!(script(Template::Batch, &values).unwrap().contains("\n#SBATCH --job-name=\"7\"\n"));
         assert!(script(Template::Scheduler, &values).unwrap().contains("folder='/home/ann/it'\"'\"'s here'"));
         values.insert("NAME", Value::Plain("a\n#SBATCH --uid=root".to_owned()));
         assert!(script(Template::Batch, &values).unwrap_err().starts_with("name: "));
+    }
+
+    #[test]
+    fn values_that_sbatch_would_read_otherwise_are_refused_by_the_name_of_their_flag() {
+        for (flag, value, place) in [
+            ("--logs", "/scratch/it's a #1 folder", Place::Path),
+            ("--name", "talk #1, it's mine", Place::Name),
+            ("--constraint", "[rack1|rack2]&intel*2", Place::Bare),
+            ("--sbatch", "--comment=\"a b\"", Place::Line),
+            ("--setup", "", Place::Bash),
+            ("--setup", "export A='b c' # \"%\"", Place::Bash),
+        ] {
+            assert_eq!(check(flag, value, place), Ok(()), "{flag} {value}");
+        }
+        for (flag, value, place, part) in [
+            ("--logs", "/scratch/50%", Place::Path, "'%'"),
+            ("--logs", "/scratch/a\"b", Place::Path, "'\"'"),
+            ("--logs", "/scratch/a\\b", Place::Path, "'\\\\'"),
+            ("--logs", "", Place::Path, "empty"),
+            ("--name", "%j", Place::Name, "'%'"),
+            ("--name", "a\"b", Place::Name, "'\"'"),
+            ("--name", "a/b", Place::Name, "'/'"),
+            ("--name", "a\n#SBATCH --uid=root", Place::Name, "more than one line"),
+            ("--partition", "long short", Place::Bare, "' '"),
+            ("--account", "a#b", Place::Bare, "'#'"),
+            ("--qos", "'high'", Place::Bare, "'\\''"),
+            ("--constraint", "a\0b", Place::Bare, "more than one line"),
+            ("--sbatch", "--qos=a\n--uid=root", Place::Line, "more than one line"),
+            ("--sbatch", "qos=high", Place::Line, "such as --sbatch --hint"),
+            ("--setup", "a\rb", Place::Bash, "more than one line"),
+        ] {
+            let refused = check(flag, value, place).unwrap_err();
+            assert!(refused.starts_with(flag) && refused.contains(part), "{refused}");
+        }
     }
 
     #[test]

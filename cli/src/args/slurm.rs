@@ -30,8 +30,8 @@ pub struct Common {
     /// The job's name.
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
-    /// Seconds between SIGTERM and the time limit, in which rows in hand are finished.
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(60..=3600))]
+    /// Seconds between SIGTERM and the time limit, in which rows in hand are finished: 20 to 3600, and 40 at least for a batch.
+    #[arg(long, value_name = "SECONDS")]
     pub lead: Option<u64>,
     /// How often a job puts itself back into the queue at its time limit.
     #[arg(long, value_name = "N")]
@@ -39,7 +39,7 @@ pub struct Common {
     /// How long a scheduler is waited for.
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
     pub wait: u64,
-    /// Folder for the logs of jobs.
+    /// Folder for the logs of jobs; submit makes it where it is missing.
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     pub logs: String,
     /// The partition.
@@ -48,13 +48,22 @@ pub struct Common {
     /// The account that pays.
     #[arg(long, value_name = "ACCOUNT")]
     pub account: Option<String>,
-    /// Another option of sbatch, such as --qos=high.
+    /// The quality of service.
+    #[arg(long, value_name = "QOS")]
+    pub qos: Option<String>,
+    /// What nodes must have, such as 'rome|milan'.
+    #[arg(long, value_name = "FEATURES")]
+    pub constraint: Option<String>,
+    /// Memory for each CPU, such as 2G.
+    #[arg(long, value_name = "SIZE", value_parser = memory)]
+    pub mem_per_cpu: Option<String>,
+    /// Another option of sbatch, such as --hint=nomultithread.
     #[arg(long, value_name = "OPTION", allow_hyphen_values = true)]
     pub sbatch: Vec<String>,
     /// A line of bash for the beginning, such as 'module load ffmpeg'.
     #[arg(long, value_name = "LINE")]
     pub setup: Vec<String>,
-    /// The program, at the same place on all nodes; this one unless given.
+    /// The program, at the same place on all nodes; this one unless given. A name without a slash is looked up there.
     #[arg(long, value_name = "FILE")]
     pub spool: Option<String>,
 }
@@ -85,7 +94,8 @@ pub struct Batch {
 
 #[derive(Debug, Args)]
 pub struct SlurmScheduler {
-    /// Folder that all nodes see and nobody else writes into: the scheduler's address and token are kept there.
+    /// Folder that all nodes see and nobody else reads or writes: the scheduler's address and token are kept there. Submit makes it
+    /// where it is missing.
     #[arg(long, value_name = "FOLDER")]
     pub folder: PathBuf,
     /// How long the job may run, as sbatch has it.
@@ -103,7 +113,7 @@ pub struct SlurmScheduler {
 
 #[derive(Debug, Args)]
 pub struct SlurmExecutors {
-    /// Folder that the scheduler's job writes its address and token into.
+    /// Folder that the scheduler's job writes its address and token into. Submit makes it where it is missing.
     #[arg(long, value_name = "FOLDER")]
     pub folder: PathBuf,
     /// How many.
@@ -126,4 +136,15 @@ pub struct SlurmExecutors {
     pub scheduler: Option<String>,
     #[command(flatten)]
     pub common: Common,
+}
+
+/// Memory as sbatch has it: megabytes, unless a unit follows.
+///
+/// Source: sbatch(1), `--mem-per-cpu`.
+fn memory(text: &str) -> Result<String, String> {
+    let number = text.strip_suffix(['K', 'M', 'G', 'T', 'k', 'm', 'g', 't']).unwrap_or(text);
+    if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err("give a whole number of megabytes, or one with K, M, G or T, such as 1500M or 2G".to_owned());
+    }
+    Ok(text.to_owned())
 }

@@ -475,6 +475,36 @@ class BadInput(Case):
         self.assertIn(f"the scheduler at {address} does not take the token in {other}/token", self.log(f"{refused}_1", "executors"))
 
 
+class Commands(Case):
+    """What `spool slurm submit` does itself."""
+
+    def scheduler(self, *flags):
+        command = [SPOOL, "slurm", "submit", "scheduler", "--folder", self.folder / "new folder", "--time", "30"]
+        return self.slurm.run(*command, "--logs", self.folder / "logs/of today", "--name", "a #1 name", *flags).strip()
+
+    def test_folders_are_made_and_the_job_runs(self):
+        folder = self.folder / "new folder"
+        job = self.scheduler("--partition", "low", "--mem-per-cpu", "100M", "--lead", "20")
+        self.assertEqual(folder.stat().st_mode & 0o777, 0o700)
+        until("the scheduler says where it is", (folder / "scheduler").exists, JOB_STARTS)
+        self.assertTrue((self.folder / f"logs/of today/a #1 name-{job}.log").exists())
+        self.assertEqual(self.slurm.job(job)["Partition"], "low")
+
+    def test_what_it_refuses(self):
+        for flags, message in [
+            (["--partition", "nowhere"], "invalid partition"),
+            (["--constraint", "nothing"], "[Ii]nvalid feature"),
+            (["--qos", "a b"], "means something else to sbatch"),
+            (["--mem-per-cpu", "1.5G"], "such as 1500M or 2G"),
+            (["--lead", "19"], "give it 20 to 3600"),
+        ]:
+            with self.subTest(flags=flags), self.assertRaisesRegex(AssertionError, message):
+                self.scheduler(*flags)
+        (self.folder / "new folder").chmod(0o755)
+        with self.assertRaisesRegex(AssertionError, "chmod 700 '"):
+            self.scheduler()
+
+
 class Scripts(unittest.TestCase):
     """The scripts as texts."""
 
@@ -503,6 +533,7 @@ class Scripts(unittest.TestCase):
         self.assertEqual(sorted(path.stem for path in TEMPLATES.glob("*.sbatch")), sorted(DEFAULTS))
         filled = fill("executors", **self.values["executors"])
         self.assertIn("\n#SBATCH --partition=low\n#SBATCH --mem-per-cpu=2G\n", filled)
+        self.assertIn('\n#SBATCH --job-name="spool-executors"\n', filled)
         self.assertIn("\nfolder='/shared/my spool'\n", filled)
         self.assertIn("""work=(transcode 'it'"'"'s a talk.mp4' -o s3://media/talk/)""", fill("batch", **self.values["batch"]))
 
