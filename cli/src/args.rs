@@ -3,6 +3,7 @@
 mod access;
 mod jobs;
 mod slurm;
+mod watches;
 
 use std::path::PathBuf;
 
@@ -16,6 +17,7 @@ use spool_media::{
 pub use access::{Access, Entry, Kept, KeyCreate, KeyList, KeyRevoke, Keys, TenantSet, Tenants};
 pub use jobs::{Api, JobList, Jobs, OneJob, Serve, Server, Submit};
 pub use slurm::{Batch, Common, Slurm, SlurmExecutors, SlurmJob, SlurmScheduler};
+pub use watches::{WatchAdd, WatchList, WatchRemove, Watches};
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 job failed, 2 usage, 3 not found, 4 not allowed, \
 5 cluster unreachable, 130 interrupted.";
@@ -164,6 +166,9 @@ pub enum Command {
     /// Say what tenants may do: places, and limits.
     #[command(subcommand)]
     Tenants(Tenants),
+    /// Say where files arrive that jobs are made of.
+    #[command(subcommand)]
+    Watches(Watches),
     /// Run on a cluster of Slurm: write jobs for it, and submit them.
     #[command(subcommand)]
     Slurm(Slurm),

@@ -15,3 +15,4 @@ pub mod slurm;
 pub mod sql;
 pub mod sweep;
 pub mod transcode;
+pub mod watches;

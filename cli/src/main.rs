@@ -76,6 +76,7 @@ async fn run(cli: Cli) -> Result<(), exit::CliError> {
         Command::Executor(args) => commands::executor::run(&cli.global, args).await,
         Command::Keys(args) => commands::access::keys(args).await,
         Command::Tenants(args) => commands::access::tenants(args).await,
+        Command::Watches(args) => commands::watches::run(args).await,
         Command::Slurm(args) => commands::slurm::run(args),
         Command::Health { url } => commands::health::run(url).await,
         Command::Man { folder } => commands::man::run(&folder),

@@ -43,6 +43,11 @@ impl Id {
         Self::new("msg")
     }
 
+    /// A new watch's.
+    pub fn watch() -> Self {
+        Self::new("watch")
+    }
+
     /// A new token's.
     pub fn token() -> Self {
         Self::new("once")

@@ -11,6 +11,7 @@ mod job;
 mod row;
 mod upload;
 mod video;
+mod watch;
 mod webhook;
 
 mod store;
@@ -33,4 +34,5 @@ pub use sql::{SqlStore, check_tenant, drawn};
 pub use store::{Claim, Counts, Created, Ending, Filter, NewJob, Page, Progress, Report, Standing, Store};
 pub use upload::{NewUpload, Sources, Upload, UploadHold, UploadState, Uploads};
 pub use video::Video;
+pub use watch::{NewWatch, Watch, Watches};
 pub use webhook::{Delivery, DeliveryHold, DeliveryState, Sent, Webhook, Webhooks};

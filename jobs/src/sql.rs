@@ -6,6 +6,7 @@ mod jobs;
 mod read;
 mod sources;
 mod uploads;
+mod watches;
 mod webhooks;
 
 use std::{path::Path, time::Duration};
@@ -16,8 +17,8 @@ use tokio::time::timeout;
 
 use crate::{
     Access, ApiKey, Attempt, Claim, Counts, Created, Delivery, DeliveryHold, Ending, Error, Event, Filter, Id, Job, NewJob, NewKey,
-    NewUpload, NewUploadToken, Page, Policy, Report, Result, Row, Sent, Shown, Sources, Standing, Store, Tenant, Upload,
-    UploadHold, UploadToken, Uploads, Video, Webhook, Webhooks,
+    NewUpload, NewUploadToken, NewWatch, Page, Policy, Report, Result, Row, Sent, Shown, Sources, Standing, Store, Tenant, Upload,
+    UploadHold, UploadToken, Uploads, Video, Watch, Watches, Webhook, Webhooks,
 };
 
 pub use access::{check_tenant, drawn};
@@ -115,6 +116,13 @@ impl SqlStore {
         };
         let now_ms = self.now(&mut transaction).await?;
         Ok(Change { transaction, now_ms })
+    }
+
+    /// The name of what a statement finds due now, without a lock: most of the time there is nothing to do.
+    async fn due(&self, statement: &'static str) -> Result<Option<String>> {
+        let mut connection = self.reader.acquire().await?;
+        let now = self.now(&mut connection).await?;
+        Ok(sqlx::query_scalar(statement).bind(now).fetch_optional(&mut *connection).await?)
     }
 
     /// The time by the database's clock, in milliseconds since 1970.
@@ -324,6 +332,37 @@ impl Webhooks for SqlStore {
 
     async fn end_delivery(&self, hold: &DeliveryHold, sent: &Sent) -> Result<()> {
         within(webhooks::end(self, hold, sent)).await
+    }
+}
+
+#[async_trait]
+impl Watches for SqlStore {
+    async fn create_watch(&self, new: &NewWatch) -> Result<Watch> {
+        within(watches::create(self, new)).await
+    }
+
+    async fn watches(&self, tenant: Option<&str>) -> Result<Vec<Watch>> {
+        within(watches::watches(self, tenant)).await
+    }
+
+    async fn remove_watch(&self, id: &Id) -> Result<Watch> {
+        within(watches::remove(self, id)).await
+    }
+
+    async fn hold_watch(&self, lease: Duration) -> Result<Option<Watch>> {
+        within(watches::hold(self, lease)).await
+    }
+
+    async fn looked(&self, id: &Id, trouble: Option<&str>) -> Result<()> {
+        within(watches::looked(self, id, trouble)).await
+    }
+
+    async fn used_keys(&self, tenant: &str, keys: &[String]) -> Result<Vec<String>> {
+        within(watches::used_keys(self, tenant, keys)).await
+    }
+
+    async fn is_published_to(&self, places: &[String]) -> Result<bool> {
+        within(watches::is_published_to(self, places)).await
     }
 }
 

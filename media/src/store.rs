@@ -5,6 +5,7 @@
 //! was acknowledged survives, and [`Location::create`] and [`Location::replace`] have one winner.
 
 mod address;
+mod amazon;
 mod clients;
 mod content;
 mod error;
@@ -30,14 +31,14 @@ use futures::{
 use object_store::{UpdateVersion, path::PathPart};
 use url::Url;
 
-pub(crate) use self::address::lies_in;
 use self::{
     address::{file_uri, key_uri},
     clients::Client,
     remote::{Payload, open_payload},
 };
 pub use self::{
-    address::{name, shown, shown_in},
+    address::{lies_in, name, shown, shown_in},
+    amazon::{Amazon, PieceLink},
     clients::Stores,
     content::Content,
     error::{AddressProblem, Denial, Error},
@@ -98,6 +99,8 @@ pub struct Entry {
     pub bytes: u64,
     /// When it was written.
     pub modified: SystemTime,
+    /// What tells this state of it from another, as of a [`Source`].
+    pub etag: String,
 }
 
 impl std::fmt::Debug for Location {
@@ -308,7 +311,8 @@ impl Location {
                     let meta = meta.map_err(|e| client.error(&location.shown, &e))?;
                     let below = meta.location.prefix_match(&prefix).into_iter().flatten();
                     let relative = below.map(|part| part.as_ref().to_owned()).collect::<Vec<_>>().join("/");
-                    Ok(Entry { relative, bytes: meta.size, modified: meta.last_modified.into() })
+                    let etag = reader::tag(&meta).unwrap_or_default();
+                    Ok(Entry { relative, bytes: meta.size, modified: meta.last_modified.into(), etag })
                 });
                 entries.boxed()
             }
@@ -395,7 +399,8 @@ fn list_local(location: Location, root: PathBuf) -> BoxStream<'static, Result<En
     tokio::task::spawn_blocking(move || {
         let walked = local::walk(&root, local::Kind::Object, &mut |found| {
             let relative = found.path.strip_prefix(&root).unwrap_or(&found.path).to_string_lossy().into_owned();
-            sender.blocking_send(Ok(Entry { relative, bytes: found.bytes, modified: found.modified })).is_ok()
+            let local::Found { bytes, modified, tag: etag, .. } = found;
+            sender.blocking_send(Ok(Entry { relative, bytes, modified, etag })).is_ok()
         });
         if let Err(e) = walked {
             // Nobody listens: nobody is interested.

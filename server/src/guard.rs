@@ -9,7 +9,8 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use spool_jobs::{Access, Id, Scope, Shown, UploadToken};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use spool_jobs::{Access, Id, Scope, Shown, UploadToken, Watch};
 use spool_media::confines::Confines;
 
 use crate::{
@@ -20,6 +21,9 @@ use crate::{
 
 /// Whose jobs are meant where nobody has to say who they are.
 const ONLY: &str = "default";
+
+/// Where stores tell what has arrived.
+const EVENTS: &str = "/v1/events/s3";
 
 /// Who has to show what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,22 +99,34 @@ impl Guard {
         if !caller.confined {
             return Ok(None);
         }
-        let policy = self.access.policy(&caller.tenant).await?;
-        let own = format!("{}/{}/", self.uploads.trim_end_matches('/'), caller.tenant);
+        Ok(Some(self.places(&caller.tenant).await?))
+    }
+
+    /// The same for jobs of what arrives in a place that was given to a tenant: that place as well.
+    pub(crate) async fn confines_of(&self, watch: &Watch) -> Result<Option<Confines>, Problem> {
+        if self.entry == Entry::Local {
+            return Ok(None);
+        }
+        let mut places = self.places(&watch.tenant).await?;
+        places.sources.push(watch.prefix.clone());
+        places.own.push(watch.prefix.clone());
+        Ok(Some(places))
+    }
+
+    async fn places(&self, tenant: &str) -> Result<Confines, Problem> {
+        let policy = self.access.policy(tenant).await?;
+        let own = format!("{}/{tenant}/", self.uploads.trim_end_matches('/'));
         let kept = self.media.as_deref().map(|media| format!("{}/{}/", media.trim_end_matches('/'), spool_jobs::VIDEO));
-        Ok(Some(Confines {
+        Ok(Confines {
             sources: policy.sources.into_iter().chain([own.clone()]).collect(),
             destinations: policy.destinations.into_iter().chain(kept).collect(),
             own: vec![own],
-        }))
+        })
     }
 
     async fn caller(&self, method: &Method, path: &str, headers: &HeaderMap) -> Result<Caller, Problem> {
-        let shown = headers.get(header::AUTHORIZATION).ok_or_else(unknown)?;
-        let shown =
-            shown.to_str().ok().and_then(|text| text.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-        let (_, token) = shown.ok_or_else(unknown)?;
-        let token = token.trim();
+        let shown = headers.get(header::AUTHORIZATION).and_then(|shown| shown.to_str().ok()).ok_or_else(unknown)?;
+        let token = &token(shown, path).ok_or_else(unknown)?;
         let caller = match (self.access.shown(token).await?, &self.provider) {
             (Some(Shown::Key(key)), _) => Caller { tenant: key.tenant, scopes: key.scopes, once: None, confined: true },
             (Some(Shown::Token(token)), _) => {
@@ -179,8 +195,19 @@ fn is_open(method: &Method, path: &str) -> bool {
         || matches!(path, "/" | "/livez" | "/readyz" | "/metrics" | "/openapi.json")
         || path.starts_with("/page/")
         || path.starts_with("/v1/play/")
-        // Signed in its own way.
-        || path == "/v1/events/s3"
+}
+
+/// What is shown: `Bearer KEY`, or, of a store that can be told no more than an address, `https://any:KEY@…`.
+fn token(shown: &str, path: &str) -> Option<String> {
+    let (scheme, token) = shown.split_once(' ')?;
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Some(token.trim().to_owned());
+    }
+    if !scheme.eq_ignore_ascii_case("basic") || path != EVENTS {
+        return None;
+    }
+    let pair = String::from_utf8(BASE64_STANDARD.decode(token.trim()).ok()?).ok()?;
+    Some(pair.split_once(':')?.1.to_owned())
 }
 
 /// The scopes of which one is needed.
@@ -201,8 +228,11 @@ fn needed(method: &Method, path: &str) -> &'static [Scope] {
 /// A token for one upload begins one, and goes on with it.
 fn may_once(token: &UploadToken, method: &Method, path: &str) -> Result<(), Problem> {
     let allowed = match (path.strip_prefix("/v1/uploads"), &token.upload) {
-        (Some(""), None) => method == Method::POST,
-        (Some(rest), Some(upload)) => rest.strip_prefix('/') == Some(upload.as_str()),
+        (Some("" | "/multipart"), None) => method == Method::POST,
+        (Some(rest), Some(upload)) => {
+            let own = rest.strip_prefix('/').and_then(|rest| rest.strip_prefix(upload.as_str()));
+            own.is_some_and(|rest| matches!(rest, "" | "/links" | "/complete"))
+        }
         _ => false,
     };
     if allowed { Ok(()) } else { Err(Problem::new(Kind::NotAllowed, "this token is good for one upload and nothing else")) }
@@ -286,7 +316,22 @@ mod tests {
         assert_eq!(needed(&Method::HEAD, "/v1/uploads/upload_1"), [Scope::Read, Scope::Write]);
         assert_eq!(needed(&Method::PATCH, "/v1/uploads/upload_1"), [Scope::Write]);
         assert_eq!(needed(&Method::GET, "/v1/keys"), [Scope::Keys]);
-        assert!(!is_open(&Method::GET, "/v1/jobs") && !is_open(&Method::GET, "/v1/player") && is_open(&Method::GET, "/livez"));
+        assert_eq!(needed(&Method::POST, EVENTS), [Scope::Write]);
+        assert!(
+            !is_open(&Method::POST, EVENTS)
+                && !is_open(&Method::GET, "/v1/jobs")
+                && !is_open(&Method::GET, "/v1/player")
+                && is_open(&Method::GET, "/livez")
+        );
+    }
+
+    #[test]
+    fn a_store_shows_its_key_in_its_address() {
+        let basic = format!("Basic {}", BASE64_STANDARD.encode("any:spool_key_1_abc"));
+        assert_eq!(token(&basic, EVENTS).as_deref(), Some("spool_key_1_abc"));
+        assert_eq!(token(&basic, "/v1/jobs"), None, "a browser keeps such passwords, and sends them for whichever page");
+        assert_eq!(token("bearer  abc ", "/v1/jobs").as_deref(), Some("abc"));
+        assert!(["", "Basic", "Basic ?", "Basic YQ==", "Digest a:b"].iter().all(|shown| token(shown, EVENTS).is_none()));
     }
 
     #[test]
@@ -295,10 +340,15 @@ mod tests {
         let mut token =
             UploadToken { id: Id::token(), tenant: "acme".into(), most_bytes: 1, job: None, expires_ms: 0, upload: None };
         let may = |token: &UploadToken, method: Method, path: &str| may_once(token, &method, path).is_ok();
+        assert!(may(&token, Method::POST, "/v1/uploads/multipart"));
         assert!(may(&token, Method::POST, "/v1/uploads") && !may(&token, Method::GET, "/v1/uploads"));
         assert!(!may(&token, Method::PATCH, &format!("/v1/uploads/{id}")) && !may(&token, Method::POST, "/v1/uploads/tokens"));
         token.upload = Some(id.clone());
         assert!(may(&token, Method::PATCH, &format!("/v1/uploads/{id}")) && !may(&token, Method::POST, "/v1/uploads"));
+        assert!(
+            may(&token, Method::POST, &format!("/v1/uploads/{id}/complete"))
+                && !may(&token, Method::GET, &format!("/v1/uploads/{id}/x"))
+        );
         assert!(!may(&token, Method::PATCH, "/v1/uploads/upload_other") && !may(&token, Method::GET, "/v1/jobs"));
     }
 }

@@ -48,8 +48,8 @@ const NAMELESS: &str = "source";
 /// Where uploads are kept, and what is known of them.
 #[derive(Clone)]
 pub(crate) struct Intake {
-    uploads: Arc<dyn Uploads>,
-    stores: Stores,
+    pub(crate) uploads: Arc<dyn Uploads>,
+    pub(crate) stores: Stores,
     root: Arc<str>,
     transfers: Arc<Semaphore>,
 }
@@ -69,6 +69,11 @@ impl Announced {
         let name: String = name.rsplit(['/', '\\']).next().unwrap_or_default().chars().filter(|c| !c.is_control()).collect();
         let name = if name.is_empty() || name.starts_with('.') { NAMELESS.to_owned() } else { name };
         Self { tenant: caller.tenant.clone(), name, metadata, bytes, once: caller.once() }
+    }
+
+    /// How long it will be.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
     }
 }
 
@@ -132,7 +137,7 @@ impl Intake {
     }
 
     /// Does something with an upload as long as it is in this hand, and then lets go of it.
-    async fn holding<T>(&self, hold: &UploadHold, work: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
+    pub(crate) async fn holding<T>(&self, hold: &UploadHold, work: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
         let kept = async {
             let mut renew = interval(RENEW);
             loop {
@@ -255,7 +260,7 @@ impl Intake {
     }
 
     /// Whoever dies on the way is followed by another: each step can be done again.
-    async fn finish(&self, hold: &UploadHold) -> Result<Upload, Problem> {
+    pub(crate) async fn finish(&self, hold: &UploadHold) -> Result<Upload, Problem> {
         let upload = &hold.upload;
         let location = self.stores.locate(&upload.location).map_err(spool_media::Error::from)?;
         location.complete(&upload.token, &upload.pieces, upload.bytes).await.map_err(spool_media::Error::from)?;
@@ -341,7 +346,7 @@ impl Intake {
         Ok((id, location))
     }
 
-    fn root(&self) -> Result<Location, Problem> {
+    pub(crate) fn root(&self) -> Result<Location, Problem> {
         Ok(self.stores.locate(&self.root).map_err(spool_media::Error::from)?)
     }
 }

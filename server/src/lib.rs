@@ -13,6 +13,12 @@ mod shown;
 
 mod checksum;
 mod intake;
+mod multipart;
+
+mod arrivals;
+mod notice;
+mod queue;
+
 mod outbox;
 mod sources;
 
@@ -21,8 +27,11 @@ mod tables;
 
 mod routes;
 
+pub use arrivals::check_document;
 pub use guard::Entry;
 pub use oidc::Oidc;
 pub use outbox::Reach;
+pub use queue::check_queue;
+pub use rates::REQUESTS_A_MINUTE;
 pub use routes::openapi;
 pub use service::{Error, Server, Settings};

@@ -16,7 +16,7 @@ use governor::{
 };
 
 /// Requests a minute where nobody has said otherwise.
-const A_MINUTE: u32 = 1200;
+pub const REQUESTS_A_MINUTE: u32 = 1200;
 
 /// Tenants that are kept in mind.
 const TENANTS: usize = 10_000;
@@ -50,7 +50,7 @@ pub(crate) struct Rate {
 impl Rates {
     /// Counts a request.
     pub(crate) fn take(&self, tenant: &str, limit: Option<u32>) -> Rate {
-        let limit = limit.unwrap_or(A_MINUTE);
+        let limit = limit.unwrap_or(REQUESTS_A_MINUTE);
         let Some(quota) = NonZeroU32::new(limit).map(Quota::per_minute) else { return Rate { limit, remaining: None, reset: 60 } };
         let bucket = self.bucket(tenant, limit, quota);
         match bucket.check() {
@@ -120,6 +120,6 @@ mod tests {
         assert!(rates.take("globex", Some(3)).allowed(), "another's requests are not counted");
         assert!(rates.take("acme", Some(4)).allowed(), "a limit that was raised counts at once");
         assert!(!rates.take("nobody", Some(0)).allowed());
-        assert_eq!(rates.take("initech", None).limit, A_MINUTE);
+        assert_eq!(rates.take("initech", None).limit, REQUESTS_A_MINUTE);
     }
 }

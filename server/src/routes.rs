@@ -1,9 +1,11 @@
 //! What can be asked? The routes, and the document that lists them.
 
+mod arrivals;
 mod events;
 mod health;
 mod jobs;
 mod keys;
+mod multipart;
 mod page;
 mod play;
 mod sql;
@@ -40,6 +42,7 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
+    arrivals::Arrivals,
     guard::{self, Entry, Guard},
     intake::Intake,
     links::Links,
@@ -78,6 +81,7 @@ pub(crate) struct House {
     pub(crate) desk: Desk,
     pub(crate) webhooks: Arc<dyn Webhooks>,
     pub(crate) outbox: Outbox,
+    pub(crate) arrivals: Arrivals,
     pub(crate) stores: Stores,
     pub(crate) intake: Intake,
     /// Where videos go that come without a destination.
@@ -148,6 +152,7 @@ fn documents() -> OpenApiRouter<House> {
         .routes(routes!(jobs::rows))
         .routes(routes!(jobs::attempts))
         .routes(routes!(events::events))
+        .routes(routes!(arrivals::s3))
         .routes(routes!(videos::list))
         .routes(routes!(videos::get))
         .routes(routes!(videos::link))
@@ -157,6 +162,9 @@ fn documents() -> OpenApiRouter<House> {
         .routes(routes!(webhooks::deliveries))
         .routes(routes!(webhooks::replay))
         .routes(routes!(uploads::create_token))
+        .routes(routes!(multipart::create))
+        .routes(routes!(multipart::links))
+        .routes(routes!(multipart::complete))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))
         .route("/v1/videos/{id}/play/{*path}", get(play::play))

@@ -2,18 +2,20 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use spool_jobs::{Access, Sources, Store, Uploads, Webhooks};
+use spool_jobs::{Access, Sources, Store, Uploads, Watches, Webhooks};
 use spool_media::store::Stores;
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::{
+    arrivals::Arrivals,
     guard::{Entry, Guard},
     intake::Intake,
     links::Links,
     oidc::{Oidc, Provider},
     outbox::{Outbox, Reach},
+    queue,
     routes::{self, House, MAX_STREAMS},
     sources::Tidy,
     sql::Desk,
@@ -79,7 +81,7 @@ impl Server {
     ///
     /// # Errors
     /// Where it must not or cannot listen.
-    pub async fn start<S: Store + Uploads + Sources + Access + Webhooks>(
+    pub async fn start<S: Store + Uploads + Sources + Access + Webhooks + Watches>(
         settings: &Settings,
         store: Arc<S>,
         stores: Stores,
@@ -99,6 +101,17 @@ impl Server {
         tokio::spawn(intake.clone().clean(leave.clone()));
         tokio::spawn(outbox.clone().run(leave.clone()));
         tokio::spawn(Tidy { sources: store.clone(), stores: stores.clone() }.run(leave.clone()));
+        let media = settings.media.as_deref().map(Arc::from);
+        let arrivals = Arrivals {
+            store: store.clone(),
+            watches: store.clone(),
+            guard: guard.clone(),
+            stores: stores.clone(),
+            media: media.clone(),
+            uploads: Arc::from(settings.uploads.as_str()),
+        };
+        tokio::spawn(arrivals.clone().run(leave.clone()));
+        tokio::spawn(queue::run(arrivals.clone(), leave.clone()));
         let router = routes::router(House {
             access: store.clone(),
             guard,
@@ -106,10 +119,11 @@ impl Server {
             desk: Desk::new(store.clone(), stores.clone()),
             webhooks: store.clone(),
             outbox,
+            arrivals,
             store,
             stores,
             intake,
-            media: settings.media.as_deref().map(Arc::from),
+            media,
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             counted: Arc::default(),
             leave: leave.clone(),

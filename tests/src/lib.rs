@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's helper fails the test")]
 #![expect(clippy::disallowed_methods, reason = "whole-system tests start the processes that they test")]
 
+pub mod amazon;
 pub mod balancer;
 pub mod check;
 pub mod clips;

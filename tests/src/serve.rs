@@ -25,7 +25,7 @@ pub struct Serve {
 }
 
 /// An answer.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
@@ -33,6 +33,12 @@ pub struct Answer {
     pub headers: String,
     /// The body.
     pub body: Vec<u8>,
+}
+
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}\n{}\n{}", self.status, self.headers, String::from_utf8_lossy(&self.body))
+    }
 }
 
 impl Answer {
@@ -56,8 +62,16 @@ impl Serve {
     /// # Panics
     /// Where it does not start.
     pub fn start(data: &Path, ffmpeg: &Path, args: &[&str]) -> Self {
+        Self::start_with(data, ffmpeg, args, [])
+    }
+
+    /// The same, with these environment variables.
+    ///
+    /// # Panics
+    /// Where it does not start.
+    pub fn start_with(data: &Path, ffmpeg: &Path, args: &[&str], env: impl IntoIterator<Item = (String, String)>) -> Self {
         let all = ["serve", "--listen", "127.0.0.1:0", "--data", data.to_str().unwrap()].into_iter().chain(args.iter().copied());
-        Self::of(Spool::new(all).env("SPOOL_FFMPEG", ffmpeg), data.with_extension("log"))
+        Self::of(Spool::new(all).env("SPOOL_FFMPEG", ffmpeg).envs(env), data.with_extension("log"))
     }
 
     /// Starts the HTTP API alone, over the same data.
@@ -73,9 +87,17 @@ impl Serve {
     /// # Panics
     /// Where it does not start.
     pub fn door_to(data: &Path, uploads: &str, env: impl IntoIterator<Item = (String, String)>) -> Self {
+        Self::door_with(data, uploads, env, &[])
+    }
+
+    /// The same, with more arguments.
+    ///
+    /// # Panics
+    /// Where it does not start.
+    pub fn door_with(data: &Path, uploads: &str, env: impl IntoIterator<Item = (String, String)>, more: &[&str]) -> Self {
         let [store, media] = ["jobs.db", "media"].map(|name| data.join(name).to_str().unwrap().to_owned());
         let args = ["server", "--listen", "127.0.0.1:0", "--store", &store, "--media", &media, "--uploads", uploads];
-        Self::of(Spool::new(args).envs(env), data.with_extension("log"))
+        Self::of(Spool::new(args.iter().chain(more).copied()).envs(env), data.with_extension("log"))
     }
 
     fn of(spool: Spool, log: PathBuf) -> Self {

@@ -9,6 +9,7 @@ use std::{
 
 use serde_json::{Value, json};
 use spool_tests::{
+    amazon::Amazon,
     balancer::Balancer,
     check,
     clips::{Clip, Sound},
@@ -143,6 +144,98 @@ fn pieces_go_straight_into_a_bucket() {
     let answer = serve.ask("/v1/uploads?job=none&name=whole.bin", &["--data-binary", &file]);
     let id = answer.json()["id"].as_str().unwrap().to_owned();
     assert!(s3.get("uploads", &format!("in/default/{id}/whole.bin")).unwrap().bytes == bytes[..]);
+}
+
+#[test]
+fn parts_that_a_client_sends_by_links_make_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, s3) = (folder.path().join("data"), S3Server::start(&["uploads"]));
+    let bytes = std::fs::read(noise(folder.path(), 12 << 20)).unwrap();
+    let door = || Serve::door_to(&data, "s3://uploads/in", s3.env());
+    let serve = door();
+    let wish = json!({ "name": "a talk+1.mp4", "bytes": bytes.len(), "job": { "ladder": "180p" } });
+    let begun = serve.post("/v1/uploads/multipart", &wish, &[]);
+    assert_eq!(begun.status, 201, "{begun:?}");
+    assert_eq!((&begun.json()["parts"], &begun.json()["part_bytes"]), (&json!(3), &json!(5 << 20)));
+    let path = begun.header("location").unwrap().to_owned();
+    let links = |serve: &Serve, asked: Value| serve.post(&format!("{path}/links"), &asked, &[]);
+    let all = links(&serve, json!({})).json()["links"].as_array().unwrap().clone();
+    assert_eq!(all.iter().map(|link| link["bytes"].as_u64().unwrap()).collect::<Vec<_>>(), [5 << 20, 5 << 20, 2 << 20]);
+    let refused = links(&serve, json!({ "from": 4 }));
+    assert!(refused.status == 422 && refused.json()["detail"].as_str().unwrap().contains("from 1 to 3"), "{refused:?}");
+    // A client that knows nothing of Amazon's keys. In any order, and again.
+    let put = |url: &str, at: usize, length: usize| {
+        let file = folder.path().join("part");
+        std::fs::write(&file, &bytes[at..at + length]).unwrap();
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", "-o", "/dev/null", "-w", "%{http_code} %header{etag}", "-T"]).arg(&file).arg(url);
+        let said = String::from_utf8(curl.output().unwrap().stdout).unwrap();
+        let (status, etag) = said.split_once(' ').unwrap();
+        (status.to_owned(), etag.to_owned())
+    };
+    let url = |number: usize| all[number]["url"].as_str().unwrap();
+    let mut etags = [const { String::new() }; 3];
+    for number in [2, 0, 0] {
+        let (status, etag) = put(url(number), number * (5 << 20), if number == 2 { 2 << 20 } else { 5 << 20 });
+        assert_eq!(status, "200");
+        etags[number] = etag;
+    }
+    // A link is good for its own part of its own upload, and ends.
+    assert!(url(1).contains("X-Amz-Expires=3600"), "{}", url(1));
+    assert_eq!(put(&url(1).replace("partNumber=2", "partNumber=3"), 0, 100).0, "403");
+    let complete = |serve: &Serve, etags: &[String]| serve.post(&format!("{path}/complete"), &json!({ "etags": etags }), &[]);
+    assert_eq!(complete(&serve, &etags[..2]).status, 422);
+    // Another server goes on.
+    serve.kill();
+    let serve = door();
+    let again = links(&serve, json!({ "from": 2, "count": 1 })).json()["links"][0].clone();
+    assert_eq!((&again["part"], &again["bytes"]), (&json!(2), &json!(5 << 20)));
+    let (status, etag) = put(again["url"].as_str().unwrap(), 5 << 20, 5 << 20);
+    assert_eq!(status, "200");
+    etags[1] = etag;
+    let finished = complete(&serve, &etags);
+    assert!(finished.status == 200 && finished.json()["state"] == "finished", "{finished:?}");
+    assert_eq!(complete(&serve, &etags).json(), finished.json(), "what is done is done");
+    let id = path.rsplit('/').next().unwrap();
+    assert!(s3.get("uploads", &format!("in/default/{id}/a talk+1.mp4")).unwrap().bytes == bytes[..], "it is not what was sent");
+    let job = serve.show(finished.json()["job"].as_str().unwrap());
+    assert_eq!(job["request"]["source"], format!("s3://uploads/in/default/{id}/a talk+1.mp4"));
+    assert_eq!((s3.unfinished_uploads(), links(&serve, json!({})).status), (0, 404));
+    // One that is given up leaves no parts; and a folder has no links.
+    let other = serve.post("/v1/uploads/multipart", &json!({ "bytes": 100 }), &[]);
+    assert_eq!(s3.unfinished_uploads(), 1);
+    assert_eq!(serve.ask(other.header("location").unwrap(), &[&TUS[..], &["-X", "DELETE"]].concat()).status, 204);
+    assert_eq!(s3.unfinished_uploads(), 0);
+    let local = Serve::door(&data).post("/v1/uploads/multipart", &json!({ "bytes": 100 }), &[]);
+    assert!(local.status == 422 && local.json()["detail"].as_str().unwrap().contains("tus"), "{local:?}");
+}
+
+#[test]
+fn parts_that_are_not_what_was_sent_make_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let amazon = Amazon::start();
+    let serve = Serve::door_to(&folder.path().join("data"), "s3://inbox/uploads/", amazon.env());
+    let send = |bytes: usize, sent: usize| {
+        let begun = serve.post("/v1/uploads/multipart", &json!({ "bytes": bytes }), &[]);
+        let path = begun.header("location").unwrap().to_owned();
+        let link = serve.post(&format!("{path}/links"), &json!({}), &[]).json()["links"][0]["url"].as_str().unwrap().to_owned();
+        let file = folder.path().join("part");
+        std::fs::write(&file, vec![7; sent]).unwrap();
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", "-o", "/dev/null", "-w", "%header{etag}", "-T"]).arg(&file).arg(link);
+        (path, String::from_utf8(curl.output().unwrap().stdout).unwrap())
+    };
+    let complete = |path: &str, etag: &str| serve.post(&format!("{path}/complete"), &json!({ "etags": [etag] }), &[]);
+    let (path, etag) = send(1000, 1000);
+    let wrong = complete(&path, "\"0123456789abcdef0123456789abcdef\"");
+    assert_eq!(wrong.status, 422, "{wrong:?}");
+    assert_eq!(serve.ask(&path, &[]).json()["state"], "open", "what the store refused can be sent again");
+    assert_eq!(complete(&path, &etag).json()["state"], "finished");
+    // Shorter than was announced: it is no upload, and nothing of it stays.
+    let (path, etag) = send(1000, 999);
+    let short = complete(&path, &etag);
+    assert!(short.status == 409 && short.json()["detail"].as_str().unwrap().contains("999"), "{short:?}");
+    assert_eq!(serve.ask(&path, &[]).json()["state"], "gone");
 }
 
 #[test]

@@ -100,7 +100,7 @@ async fn show_tenants(kept: &Kept) -> Result<(), CliError> {
             Cell::new(destinations.join("\n")),
             limit(*jobs),
             limit(*upload_bytes),
-            limit(Some(requests_per_minute.unwrap_or(1200).into())),
+            limit(Some(requests_per_minute.unwrap_or(spool_server::REQUESTS_A_MINUTE).into())),
         ]);
     }
     output::print(&table.to_string())

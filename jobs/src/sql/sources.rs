@@ -14,11 +14,7 @@ const DUE: &str = "SELECT j.id FROM jobs j JOIN videos v ON v.id = j.video WHERE
      ORDER BY j.source_due_ms LIMIT 1";
 
 pub(super) async fn hold(store: &SqlStore, lease: Duration) -> Result<Option<Job>> {
-    let mut connection = store.reader.acquire().await?;
-    let now = store.now(&mut connection).await?;
-    let due: Option<String> = sqlx::query_scalar(DUE).bind(now).fetch_optional(&mut *connection).await?;
-    drop(connection);
-    let Some(due) = due else { return Ok(None) };
+    let Some(due) = store.due(DUE).await? else { return Ok(None) };
     let mut change = store.change().await?;
     let now = change.now_ms;
     let taken = sqlx::query("UPDATE jobs SET source_due_ms = $1 WHERE id = $2 AND source_due_ms <= $3 RETURNING *")

@@ -142,12 +142,7 @@ const DUE: &str = "SELECT d.id FROM deliveries d JOIN webhooks w ON w.id = d.web
      ORDER BY d.due_ms LIMIT 1";
 
 pub(super) async fn hold(store: &SqlStore, lease: Duration) -> Result<Option<DeliveryHold>> {
-    let mut connection = store.reader.acquire().await?;
-    let now = store.now(&mut connection).await?;
-    // Looked for without a lock: most of the time there is nothing to do.
-    let due: Option<String> = sqlx::query_scalar(DUE).bind(now).fetch_optional(&mut *connection).await?;
-    drop(connection);
-    let Some(due) = due else { return Ok(None) };
+    let Some(due) = store.due(DUE).await? else { return Ok(None) };
     let mut change = store.change().await?;
     let now = change.now_ms;
     let taken = sqlx::query(

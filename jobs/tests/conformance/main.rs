@@ -4,6 +4,7 @@
 mod access;
 mod opening;
 mod uploads;
+mod watches;
 mod webhooks;
 
 use std::{
@@ -24,6 +25,7 @@ use tokio::{task::JoinSet, time::Instant};
 use access::{
     a_key_opens_until_it_ends, a_quota_holds_whoever_asks_at_once, a_token_is_good_for_one_upload, all_servers_sign_alike,
 };
+use watches::{a_place_is_looked_at_by_one_when_its_time_comes, what_a_job_was_made_of_is_known};
 use webhooks::what_happened_is_told_until_it_arrived;
 
 use uploads::{
@@ -102,6 +104,8 @@ laws!(
     a_quota_holds_whoever_asks_at_once,
     all_servers_sign_alike,
     what_happened_is_told_until_it_arrived,
+    a_place_is_looked_at_by_one_when_its_time_comes,
+    what_a_job_was_made_of_is_known,
 );
 
 fn new(tenant: &str, source: &str) -> NewJob {

@@ -88,7 +88,7 @@ impl Address {
 
 /// Does a path or URI lie in the folder, bucket or site that a prefix names? `https://` names all of the web. Of two ways to write a place
 /// either will do; a path that leads up again lies nowhere.
-pub(crate) fn lies_in(uri: &str, prefix: &str) -> bool {
+pub fn lies_in(uri: &str, prefix: &str) -> bool {
     let (address, folder) = (Address::parse(uri), Address::parse(prefix));
     match (address, folder) {
         (Ok(Address::Web(url)), _) if prefix.ends_with("://") => prefix.strip_suffix("://") == Some(url.scheme()),

@@ -8,7 +8,7 @@ use std::{
 
 use object_store::{
     BackoffConfig, ClientOptions, ObjectStore, RetryConfig,
-    aws::{AmazonS3Builder, AmazonS3ConfigKey},
+    aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey},
     azure::MicrosoftAzureBuilder,
     gcp::GoogleCloudStorageBuilder,
     http::HttpBuilder,
@@ -43,7 +43,7 @@ const REQUEST_MAX: Duration = Duration::from_secs(60);
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 
 /// Options by their environment variables' names.
-type Options = BTreeMap<String, String>;
+pub(super) type Options = BTreeMap<String, String>;
 
 /// The stores that this process may use: one client per bucket, made when it is first asked for, kept for good.
 ///
@@ -67,22 +67,25 @@ pub(super) struct Client {
     pub store: Arc<dyn ObjectStore>,
     /// The same, where objects may come in pieces.
     pub pieces: Option<Arc<dyn MultipartStore>>,
+    /// The same, where it is Amazon's or like it.
+    pub amazon: Option<Arc<AmazonS3>>,
     /// `s3://bucket`; for the web the whole link, without its secrets.
     pub root: String,
     /// Has it been said that this store cannot write on a condition?
     pub warned: AtomicBool,
 }
 
-/// A bucket's store, by both of the ways that it is used in.
-struct Both {
+/// A bucket's store, by each of the ways that it is used in.
+struct Bucket {
     store: Arc<dyn ObjectStore>,
     pieces: Arc<dyn MultipartStore>,
+    amazon: Option<Arc<AmazonS3>>,
 }
 
-impl Both {
+impl Bucket {
     fn of<S: ObjectStore + MultipartStore>(store: S) -> Self {
         let store = Arc::new(store);
-        Self { store: store.clone(), pieces: store }
+        Self { store: store.clone(), pieces: store, amazon: None }
     }
 }
 
@@ -159,19 +162,28 @@ impl Stores {
             return Ok(Arc::clone(client));
         }
         let store = match service {
-            Service::S3 => self.s3(root, authority),
+            Service::S3 => {
+                self.s3(root, authority).map(|store| Bucket { store: store.clone(), pieces: store.clone(), amazon: Some(store) })
+            }
             Service::Gcs => self.gcs(authority).map_err(|e| misconfigured(root, &e)),
             Service::Azure => self.azure(root).map_err(|e| misconfigured(root, &e)),
         }?;
-        let Both { store, pieces } = store;
-        let client = Arc::new(Client { store, pieces: Some(pieces), root: root.to_owned(), warned: AtomicBool::new(false) });
+        let Bucket { store, pieces, amazon } = store;
+        let client =
+            Arc::new(Client { store, pieces: Some(pieces), amazon, root: root.to_owned(), warned: AtomicBool::new(false) });
         buckets.insert(root.to_owned(), Arc::clone(&client));
         Ok(client)
     }
 
-    fn s3(&self, root: &str, bucket: &str) -> Result<Both, Error> {
+    /// The options of Amazon's services: those of the environment, and of the chosen profile.
+    pub(super) fn amazon_options(&self, root: &str) -> Result<Options, Error> {
         let mut options = self.inner.options.clone();
         profile::complete(&mut options).map_err(|e| Error::Configuration { uri: root.to_owned(), detail: e.to_string() })?;
+        Ok(options)
+    }
+
+    pub(super) fn s3(&self, root: &str, bucket: &str) -> Result<Arc<AmazonS3>, Error> {
+        let options = self.amazon_options(root)?;
         let endpoint = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"].into_iter().find_map(|key| options.get(key));
         // Whoever names an http:// endpoint has allowed it.
         let allow_http = endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));
@@ -189,10 +201,10 @@ impl Stores {
             builder = builder.with_config(AmazonS3ConfigKey::S3Endpoint, endpoint);
         }
         let store = builder.with_bucket_name(bucket).build().map_err(|e| misconfigured(root, &e))?;
-        Ok(Both::of(store))
+        Ok(Arc::new(store))
     }
 
-    fn gcs(&self, bucket: &str) -> object_store::Result<Both> {
+    fn gcs(&self, bucket: &str) -> object_store::Result<Bucket> {
         let mut builder = GoogleCloudStorageBuilder::new()
             .with_client_options(limits())
             .with_retry(retries())
@@ -202,10 +214,10 @@ impl Stores {
                 builder = builder.with_config(key, value);
             }
         }
-        Ok(Both::of(builder.with_bucket_name(bucket).build()?))
+        Ok(Bucket::of(builder.with_bucket_name(bucket).build()?))
     }
 
-    fn azure(&self, root: &str) -> object_store::Result<Both> {
+    fn azure(&self, root: &str) -> object_store::Result<Bucket> {
         let mut builder = MicrosoftAzureBuilder::new()
             .with_client_options(limits())
             .with_retry(retries())
@@ -215,7 +227,7 @@ impl Stores {
                 builder = builder.with_config(key, value);
             }
         }
-        Ok(Both::of(builder.with_url(root).build()?))
+        Ok(Bucket::of(builder.with_url(root).build()?))
     }
 
     /// A client for one page. Cheap: connections are shared.
@@ -243,7 +255,7 @@ fn web_client(url: &Url, options: ClientOptions, connector: &Connector) -> Resul
     let root = shown(url.as_str());
     let builder = HttpBuilder::new().with_url(url.as_str()).with_retry(retries()).with_client_options(options);
     let store = builder.with_http_connector(connector.clone()).build().map_err(|e| misconfigured(&root, &e))?;
-    Ok(Arc::new(Client { store: Arc::new(store), pieces: None, root, warned: AtomicBool::new(false) }))
+    Ok(Arc::new(Client { store: Arc::new(store), pieces: None, amazon: None, root, warned: AtomicBool::new(false) }))
 }
 
 /// `https://bucket.host` for `https://host`: in this style `object_store` wants the bucket in the endpoint, which is one for all
@@ -270,7 +282,7 @@ fn retries() -> RetryConfig {
     RetryConfig { backoff: BACKOFF, max_retries: RETRIES, retry_timeout: RETRY_FOR }
 }
 
-fn misconfigured(root: &str, error: &object_store::Error) -> Error {
+pub(super) fn misconfigured(root: &str, error: &object_store::Error) -> Error {
     Error::Configuration { uri: root.to_owned(), detail: innermost(error) }
 }
 

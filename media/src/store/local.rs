@@ -42,8 +42,11 @@ impl Stat {
     }
 
     fn of(file: &File) -> io::Result<Self> {
-        let meta = file.metadata()?;
-        Ok(Self { bytes: meta.len(), modified_ns: i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec()) })
+        Ok(Self::from_metadata(&file.metadata()?))
+    }
+
+    fn from_metadata(meta: &fs::Metadata) -> Self {
+        Self { bytes: meta.len(), modified_ns: i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec()) }
     }
 }
 
@@ -172,6 +175,8 @@ pub(super) struct Found {
     pub path: PathBuf,
     pub bytes: u64,
     pub modified: SystemTime,
+    /// As of [`Stat::tag`].
+    pub tag: String,
 }
 
 /// What a walk is after.
@@ -224,7 +229,8 @@ pub(super) fn walk(root: &Path, kind: Kind, each: &mut dyn FnMut(Found) -> bool)
             }
             // Gone since the directory was read, or a link to nowhere.
             let Ok(meta) = fs::metadata(entry.path()) else { continue };
-            if meta.is_file() && !each(Found { path: entry.path(), bytes: meta.len(), modified: meta.modified()? }) {
+            let tag = Stat::from_metadata(&meta).tag();
+            if meta.is_file() && !each(Found { path: entry.path(), bytes: meta.len(), modified: meta.modified()?, tag }) {
                 return Ok(());
             }
         }

@@ -288,7 +288,7 @@ impl Location {
 }
 
 /// What tells one state of an object from another: its ETag, else size and date, else nothing.
-fn tag(meta: &ObjectMeta) -> Option<String> {
+pub(super) fn tag(meta: &ObjectMeta) -> Option<String> {
     let dated = || is_dated(meta).then(|| format!("{:x}-{:x}", meta.size, meta.last_modified.timestamp_millis()));
     meta.e_tag.clone().or_else(dated)
 }

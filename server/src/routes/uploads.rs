@@ -313,7 +313,7 @@ fn asked(text: &str) -> Result<JobRequest, Problem> {
 }
 
 /// The job that is made of an upload: a client's own wish, or what its token for one upload says.
-fn wanted(caller: &Caller, wish: Option<&str>, bytes: u64) -> Result<Option<JobRequest>, Problem> {
+pub(super) fn wanted(caller: &Caller, wish: Option<&str>, bytes: u64) -> Result<Option<JobRequest>, Problem> {
     let Some(token) = &caller.once else { return wish.map(asked).transpose() };
     if bytes > token.most_bytes {
         let detail = format!("it is {bytes} bytes long: this token is good for at most {}", token.most_bytes);
@@ -322,7 +322,12 @@ fn wanted(caller: &Caller, wish: Option<&str>, bytes: u64) -> Result<Option<JobR
     token.job.as_deref().map(asked).transpose()
 }
 
-fn order(house: &House, job: Option<JobRequest>, confines: Option<Confines>, source: &str) -> Result<Option<Order>, Problem> {
+pub(super) fn order(
+    house: &House,
+    job: Option<JobRequest>,
+    confines: Option<Confines>,
+    source: &str,
+) -> Result<Option<Order>, Problem> {
     let Some(job) = job else { return Ok(None) };
     let (request, priority) = job.of_source(source)?.read(house.media.as_deref())?;
     Ok(Some(Order { request, priority, confines }))

@@ -1,0 +1,152 @@
+//! What can be done with Amazon's keys beside reading and writing? Links that a piece of an upload is sent to, and calls to its queues.
+//!
+//! Source: Amazon S3 API Reference, UploadPart; "Authenticating Requests: Using Query Parameters (AWS Signature Version 4)".
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use aws_credential_types::Credentials;
+use aws_sigv4::{
+    http_request::{
+        PercentEncodingMode, SignableBody, SignableRequest, SignatureLocation, SigningParams, SigningSettings,
+        UriPathNormalizationMode, sign,
+    },
+    sign::v4,
+};
+use object_store::{CredentialProvider, aws::AwsCredential, signer::Signer};
+use reqwest::Method;
+use url::Url;
+
+use super::{
+    Location, Place,
+    clients::{Stores, misconfigured},
+    error::Error,
+};
+
+/// The service that pieces are kept by, in the words of signatures.
+const S3: &str = "s3";
+
+/// A bucket that is not asked for anything: a store has one.
+const ANY: &str = "s3://any";
+
+/// Where a piece of an upload is sent to, by whoever has the link.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PieceLink(pub String);
+
+impl std::fmt::Debug for PieceLink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PieceLink(a secret)")
+    }
+}
+
+/// Amazon's keys of this process, for services that are not stores.
+#[derive(Clone)]
+pub struct Amazon {
+    keys: Arc<dyn CredentialProvider<Credential = AwsCredential>>,
+    /// The region, where one was set.
+    pub region: Option<String>,
+}
+
+impl std::fmt::Debug for Amazon {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Amazon").field("region", &self.region).finish_non_exhaustive()
+    }
+}
+
+impl Amazon {
+    /// The keys that are good now.
+    ///
+    /// # Errors
+    /// What whoever gives them says.
+    pub async fn keys(&self) -> object_store::Result<Credentials> {
+        Ok(credentials(&*self.keys.get_credential().await?))
+    }
+}
+
+impl Stores {
+    /// Amazon's keys, from where they come for its stores.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] where the options make no client.
+    pub fn amazon(&self) -> Result<Amazon, Error> {
+        let region = ["AWS_REGION", "AWS_DEFAULT_REGION"];
+        let options = self.amazon_options(ANY)?;
+        let region = region.into_iter().find_map(|name| options.get(name).cloned());
+        Ok(Amazon { keys: Arc::clone(self.s3(ANY, "any")?.credentials()), region })
+    }
+}
+
+impl Location {
+    /// Can there be links to send pieces to?
+    pub fn has_piece_links(&self) -> bool {
+        matches!(&self.place, Place::Bucket { client, .. } if client.amazon.is_some())
+    }
+
+    /// Links to send pieces of `upload` to, by their numbers from 0, good for a while; nothing where the store has no such links.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] where there are no keys to sign with.
+    pub async fn piece_links(
+        &self,
+        upload: &str,
+        numbers: std::ops::Range<usize>,
+        valid_for: Duration,
+    ) -> Result<Option<Vec<PieceLink>>, Error> {
+        let Place::Bucket { client, key } = &self.place else { return Ok(None) };
+        let Some(s3) = &client.amazon else { return Ok(None) };
+        let failed = |e: object_store::Error| client.error(&self.shown, &e);
+        let signed = s3.signed_url(Method::PUT, key, valid_for).await.map_err(failed)?;
+        let keys = s3.credentials().get_credential().await.map_err(failed)?;
+        let unsigned = || {
+            misconfigured(
+                &client.root,
+                &object_store::Error::NotImplemented { operation: "links".to_owned(), implementer: "S3 without keys".to_owned() },
+            )
+        };
+        let region = region_of(&signed).ok_or_else(unsigned)?;
+        let keys = credentials(&keys);
+        let links = numbers.map(|number| link(&signed, upload, number, &keys, &region, valid_for).ok_or_else(unsigned));
+        Ok(Some(links.collect::<Result<_, _>>()?))
+    }
+}
+
+fn credentials(keys: &AwsCredential) -> Credentials {
+    Credentials::new(&keys.key_id, &keys.secret_key, keys.token.clone(), None, "spool")
+}
+
+/// The region that a link was signed for: `…&X-Amz-Credential=key/20260101/us-east-1/s3/aws4_request`.
+fn region_of(signed: &Url) -> Option<String> {
+    let (_, scope) = signed.query_pairs().find(|(name, _)| name == "X-Amz-Credential")?;
+    // From the end: a key may hold a slash.
+    scope.rsplit('/').nth(2).map(str::to_owned)
+}
+
+/// The link of a piece, made of that of the object.
+fn link(object: &Url, upload: &str, number: usize, keys: &Credentials, region: &str, valid_for: Duration) -> Option<PieceLink> {
+    let mut url = object.clone();
+    // S3 counts from one.
+    url.query_pairs_mut().clear().append_pair("partNumber", &(number + 1).to_string()).append_pair("uploadId", upload);
+    let mut settings = SigningSettings::default();
+    settings.signature_location = SignatureLocation::QueryParams;
+    settings.expires_in = Some(valid_for);
+    settings.percent_encoding_mode = PercentEncodingMode::Single;
+    settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
+    let identity = keys.clone().into();
+    let params = v4::SigningParams::builder()
+        .identity(&identity)
+        .region(region)
+        .name(S3)
+        .time(SystemTime::now())
+        .settings(settings)
+        .build()
+        .ok()?;
+    let request = SignableRequest::new("PUT", url.as_str(), std::iter::empty(), SignableBody::UnsignedPayload).ok()?;
+    let (instructions, _) = sign(request, &SigningParams::V4(params)).ok()?.into_parts();
+    let (_, query) = instructions.into_parts();
+    for (name, value) in &query {
+        url.query_pairs_mut().append_pair(name, value);
+    }
+    Some(PieceLink(url.into()))
+}

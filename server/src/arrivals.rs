@@ -1,0 +1,271 @@
+//! What becomes of a file that arrives where somebody watches? A job, once for each state of it, whoever tells of it, and however often.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use futures::TryStreamExt;
+use spool_jobs::{Id, NewJob, Order, Store, Watch, Watches};
+use spool_media::store::{Entry, Location, Stores, lies_in};
+use tokio::time::{interval, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    guard::Guard,
+    notice::Arrived,
+    problem::{Kind, Problem},
+    shown::JobRequest,
+};
+
+/// How often it is looked for places that are to be looked at.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// How long a look may take, and how long the place is nobody else's meanwhile.
+const LOOK_WITHIN: Duration = Duration::from_secs(600);
+const LEASE: Duration = Duration::from_secs(660);
+
+/// What was written so lately may be written still: a folder shows files that are not whole.
+const SETTLED: Duration = Duration::from_secs(5);
+
+/// Entries of a listing that are asked about at a time.
+const BATCH: usize = 200;
+
+/// Makes jobs of what arrives.
+#[derive(Clone)]
+pub(crate) struct Arrivals {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) watches: Arc<dyn Watches>,
+    pub(crate) guard: Guard,
+    pub(crate) stores: Stores,
+    /// Where videos go that come without a destination.
+    pub(crate) media: Option<Arc<str>>,
+    /// Where uploads are kept: of those jobs are made already.
+    pub(crate) uploads: Arc<str>,
+}
+
+/// What became of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// A job is made of it, or was before.
+    Job(Id),
+    /// Nothing, and why.
+    Ignored(&'static str),
+}
+
+impl Arrivals {
+    /// Takes what a store says has arrived, for the watches that may see it.
+    ///
+    /// # Errors
+    /// Where something that is needed is away, or the tenant has as much as it may: to be told again.
+    pub(crate) async fn told(&self, watches: &[Watch], arrived: &Arrived) -> Result<Taken, Problem> {
+        let mut taken = Taken::Ignored("nobody watches it");
+        for uri in arrived.uris() {
+            let Some(watch) = nearest(watches, &uri) else { continue };
+            taken = self.take(watch, &uri).await?;
+            if matches!(taken, Taken::Job(_)) {
+                break;
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Makes a job of a file, unless there is one.
+    async fn take(&self, watch: &Watch, uri: &str) -> Result<Taken, Problem> {
+        if let Some(why) = self.is_ours(uri).await? {
+            return Ok(Taken::Ignored(why));
+        }
+        let location = self.stores.locate(uri).map_err(spool_media::Error::from)?;
+        let source = match location.open().await {
+            Ok(reader) => reader.source().clone(),
+            Err(spool_media::store::Error::NotFound { .. }) => return Ok(Taken::Ignored("it is gone")),
+            Err(error) => return Err(spool_media::Error::from(error).into()),
+        };
+        self.make(watch, &source.uri, &source.etag, source.bytes).await
+    }
+
+    async fn make(&self, watch: &Watch, uri: &str, etag: &str, bytes: u64) -> Result<Taken, Problem> {
+        if bytes == 0 {
+            return Ok(Taken::Ignored("it is empty"));
+        }
+        let order = self.order(watch, uri).await?;
+        let new = NewJob { tenant: watch.tenant.clone(), order, key: Some(key(uri, etag)) };
+        match self.store.create(&new).await {
+            Ok(created) => {
+                if !created.existed {
+                    info!(job = %created.job.id, watch = %watch.id, "a job of what has arrived");
+                }
+                Ok(Taken::Job(created.job.id))
+            }
+            // Something else was wanted of it when it arrived.
+            Err(spool_jobs::Error::KeyUsed { job, .. }) => Ok(Taken::Job(job)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn order(&self, watch: &Watch, uri: &str) -> Result<Order, Problem> {
+        let (request, priority) = document(&watch.job)?.of_source(uri)?.read(self.media.as_deref())?;
+        Ok(Order { request, priority, confines: self.guard.confines_of(watch).await? })
+    }
+
+    /// Why a file is nothing that arrived, where it is ours.
+    async fn is_ours(&self, uri: &str) -> Result<Option<&'static str>, Problem> {
+        if uri.ends_with('/') {
+            return Ok(Some("it is a folder"));
+        }
+        if lies_in(uri, &self.uploads) {
+            return Ok(Some("it is an upload, which says itself what is made of it"));
+        }
+        let published = self.watches.is_published_to(&folders(uri)).await?;
+        Ok(published.then_some("it is published"))
+    }
+
+    /// Looks where nobody tells, until the server leaves.
+    pub(crate) async fn run(self, leave: CancellationToken) {
+        let mut look = interval(LOOK);
+        loop {
+            tokio::select! {
+                () = leave.cancelled() => return,
+                _ = look.tick() => {}
+            }
+            loop {
+                match self.watches.hold_watch(LEASE).await {
+                    Ok(Some(watch)) => tokio::select! {
+                        () = leave.cancelled() => return,
+                        () = self.look(&watch) => {}
+                    },
+                    Ok(None) => break,
+                    Err(error) => {
+                        warn!(%error, "places that are watched cannot be looked for");
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn look(&self, watch: &Watch) {
+        let late = || Err(Problem::new(Kind::Late, format!("it took longer than {} s", LOOK_WITHIN.as_secs())));
+        let trouble = timeout(LOOK_WITHIN, self.list(watch)).await.unwrap_or_else(|_| late()).err().map(|problem| problem.detail);
+        if let Some(trouble) = &trouble {
+            warn!(watch = %watch.id, trouble, "what has arrived cannot be listed");
+        }
+        if let Err(error) = self.watches.looked(&watch.id, trouble.as_deref()).await {
+            warn!(watch = %watch.id, %error, "that it was looked cannot be written down");
+        }
+    }
+
+    /// Takes what a listing shows, and no job was made of.
+    async fn list(&self, watch: &Watch) -> Result<(), Problem> {
+        let place = self.stores.locate(&watch.prefix).map_err(spool_media::Error::from)?;
+        let mut entries = place.list().try_chunks(BATCH);
+        loop {
+            let batch = match entries.try_next().await {
+                Ok(Some(batch)) => batch,
+                Ok(None) => return Ok(()),
+                Err(chunk) => return Err(spool_media::Error::from(chunk.1).into()),
+            };
+            self.take_listed(watch, &place, batch).await?;
+        }
+    }
+
+    async fn take_listed(&self, watch: &Watch, place: &Location, batch: Vec<Entry>) -> Result<(), Problem> {
+        let now = SystemTime::now();
+        let settled = batch.into_iter().filter(|entry| now.duration_since(entry.modified).is_ok_and(|since| since >= SETTLED));
+        let found = settled.map(|entry| (place.child(&entry.relative).uri().to_owned(), entry.etag));
+        let (found, keys): (Vec<_>, Vec<_>) = found.map(|(uri, etag)| (uri.clone(), key(&uri, &etag))).unzip();
+        let used = self.watches.used_keys(&watch.tenant, &keys).await?;
+        for (uri, key) in found.iter().zip(keys) {
+            // Asked by name: a few stores list other ETags than they answer with.
+            if !used.contains(&key) {
+                self.take(watch, uri).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The document of a job that a watch makes.
+fn document(text: &str) -> Result<JobRequest, Problem> {
+    serde_json::from_str(text).map_err(|e| Problem::new(Kind::Invalid, format!("job: {e}")))
+}
+
+/// Says what is wrong with what is to be made of files that arrive.
+///
+/// # Errors
+/// What is wrong, and with which field.
+pub fn check_document(text: &str, media: bool) -> Result<(), String> {
+    let source = "s3://any/file.mp4";
+    let read = document(text).and_then(|job| job.of_source(source)?.read(media.then_some("s3://any")));
+    let (request, _) = read.map_err(|problem| problem.detail)?;
+    request.check().map_err(|error| error.to_string())
+}
+
+/// The watch that a file lies in; of several the one that lies deepest.
+fn nearest<'a>(watches: &'a [Watch], uri: &str) -> Option<&'a Watch> {
+    watches.iter().filter(|watch| lies_in(uri, &watch.prefix)).max_by_key(|watch| watch.prefix.len())
+}
+
+/// Stands for a state of a file, whoever tells of it.
+fn key(uri: &str, etag: &str) -> String {
+    format!("arrived {uri} {etag}")
+}
+
+/// The folders that a file lies in, with and without the slash at their ends.
+fn folders(uri: &str) -> Vec<String> {
+    let ends = uri.match_indices('/').map(|(at, _)| at).filter(|at| !uri[..*at].ends_with([':', '/']));
+    ends.flat_map(|at| [uri[..at].to_owned(), uri[..=at].to_owned()]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watch(prefix: &str) -> Watch {
+        Watch {
+            id: Id::watch(),
+            tenant: "acme".to_owned(),
+            prefix: prefix.to_owned(),
+            job: "{}".to_owned(),
+            queue: None,
+            list_every: None,
+            created_ms: 0,
+            looked_ms: None,
+            trouble: None,
+        }
+    }
+
+    #[test]
+    fn the_deepest_watch_takes_it() {
+        let watches = ["s3://in/", "s3://in/talks/", "s3://other/"].map(watch);
+        let taken = |uri| nearest(&watches, uri).map(|watch| watch.prefix.as_str());
+        assert_eq!(taken("s3://in/a.mp4"), Some("s3://in/"));
+        assert_eq!(taken("s3://in/talks/a.mp4"), Some("s3://in/talks/"));
+        assert_eq!(taken("s3://in/talks-2/a.mp4"), Some("s3://in/"));
+        assert_eq!(taken("s3://elsewhere/a.mp4"), None);
+    }
+
+    #[test]
+    fn a_file_lies_in_each_folder_above_it() {
+        assert_eq!(folders("s3://in/a/b.mp4"), ["s3://in", "s3://in/", "s3://in/a", "s3://in/a/"]);
+        assert_eq!(folders("file:///a/b"), ["file:///a", "file:///a/"]);
+    }
+
+    #[test]
+    fn what_is_to_be_made_is_checked_before_anything_arrives() {
+        check_document("{}", true).unwrap();
+        check_document(r#"{"destination": "s3://media/{video}/", "ladder": "720p"}"#, false).unwrap();
+        for (text, says) in [
+            ("{}", "destination"),
+            (r#"{"destination": "s3://media/", "ladder": "9x"}"#, "ladder"),
+            (r#"{"destination": "s3://media/", "source": "a.mp4"}"#, "source"),
+            (r#"{"destination": "s3://media/", "sql": "SELECT 1"}"#, "sql"),
+            (r#"{"destnation": "s3://media/"}"#, "destnation"),
+            ("[", "job"),
+        ] {
+            let refused = check_document(text, false).unwrap_err();
+            assert!(refused.contains(says), "{text}: {refused}");
+        }
+    }
+}

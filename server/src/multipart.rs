@@ -1,0 +1,123 @@
+//! How does a client send an upload's parts straight to the store? By links that are signed for it; the bytes come past no server.
+
+use std::time::Duration;
+
+use spool_jobs::{Upload, UploadHold, UploadState};
+use spool_media::store::{Location, PieceLink, piece_bytes};
+
+use crate::{
+    intake::{Announced, Intake, KEPT_FOR},
+    problem::{Kind, Problem},
+};
+
+/// How long a link is good.
+pub(crate) const GOOD_FOR: Duration = Duration::from_secs(3600);
+
+/// Links that are made at a time.
+pub(crate) const MAX_LINKS: u64 = 1000;
+
+/// The longest ETag.
+const MAX_ETAG: usize = 200;
+
+/// Where a part is sent to.
+pub(crate) struct Part {
+    /// Its number, from 1.
+    pub(crate) number: u64,
+    /// Its length.
+    pub(crate) bytes: u64,
+    pub(crate) url: String,
+}
+
+/// How many parts an upload has; each but the last is as long as the first.
+pub(crate) fn parts(bytes: u64) -> u64 {
+    bytes.div_ceil(piece_bytes(bytes))
+}
+
+impl Intake {
+    /// Refuses an upload in parts where the store takes none but from a server.
+    pub(crate) fn takes_parts(&self, announced: &Announced) -> Result<(), Problem> {
+        if announced.bytes() == 0 {
+            return Err(Problem::new(Kind::Invalid, "bytes: an upload in parts has some"));
+        }
+        if self.root()?.has_piece_links() {
+            return Ok(());
+        }
+        let detail = "this server keeps uploads where nobody else can send them: send yours to POST /v1/uploads, at once or by tus";
+        Err(Problem::new(Kind::Invalid, detail))
+    }
+
+    /// Links for some parts of an upload, which is kept from then on as if something had come.
+    pub(crate) async fn links(&self, hold: &UploadHold, from: u64, count: u64) -> Result<Vec<Part>, Problem> {
+        let links = async {
+            let upload = open(&hold.upload)?;
+            let (length, all) = (piece_bytes(upload.bytes), parts(upload.bytes));
+            if !(1..=all).contains(&from) || !(1..=MAX_LINKS).contains(&count) {
+                let detail = format!("from: it must be from 1 to {all}, and count from 1 to {MAX_LINKS}");
+                return Err(Problem::new(Kind::Invalid, detail));
+            }
+            let end = all.min(from - 1 + count);
+            let numbers = usize::try_from(from - 1).unwrap_or(usize::MAX)..usize::try_from(end).unwrap_or(usize::MAX);
+            let links = self.location(upload)?.piece_links(&upload.token, numbers, GOOD_FOR).await;
+            let links = links.map_err(spool_media::Error::from)?;
+            let links = links.ok_or_else(|| Problem::new(Kind::Conflict, "this upload takes no parts: go on with it by tus"))?;
+            self.uploads.advance_upload(hold, upload.received, &upload.pieces, KEPT_FOR).await?;
+            let part = |(number, PieceLink(url))| {
+                let bytes = if number == all { upload.bytes - (all - 1) * length } else { length };
+                Part { number, bytes, url }
+            };
+            Ok((from..=end).zip(links).map(part).collect())
+        };
+        self.holding(hold, links).await
+    }
+
+    /// Makes the file of its parts, by what the store answered to each. Where that was done already, it is done.
+    pub(crate) async fn assemble(&self, hold: &UploadHold, etags: Vec<String>) -> Result<Upload, Problem> {
+        let assembled = async {
+            let upload = open(&hold.upload)?;
+            check(&etags, parts(upload.bytes))?;
+            let location = self.location(upload)?;
+            // Before it is written down that all is there: what the store refuses can be sent again.
+            location.complete(&upload.token, &etags, upload.bytes).await.map_err(spool_media::Error::from)?;
+            let bytes = location.size().await.map_err(spool_media::Error::from)?.unwrap_or_default();
+            if bytes != upload.bytes {
+                location.delete().await.map_err(spool_media::Error::from)?;
+                self.give_up(hold).await?;
+                let detail = format!("the parts are {bytes} bytes long, and {} were announced: begin another upload", upload.bytes);
+                return Err(Problem::new(Kind::Conflict, detail));
+            }
+            self.uploads.advance_upload(hold, upload.bytes, &etags, KEPT_FOR).await?;
+            let upload = Upload { received: upload.bytes, pieces: etags, ..upload.clone() };
+            self.finish(&UploadHold { upload, fence: hold.fence }).await
+        };
+        self.holding(hold, assembled).await
+    }
+
+    fn location(&self, upload: &Upload) -> Result<Location, Problem> {
+        Ok(self.stores.locate(&upload.location).map_err(spool_media::Error::from)?)
+    }
+}
+
+fn open(upload: &Upload) -> Result<&Upload, Problem> {
+    if upload.state == UploadState::Open && upload.received == 0 {
+        return Ok(upload);
+    }
+    Err(Problem::new(Kind::Conflict, format!("upload {} is {}, or came by tus: begin another", upload.id, upload.state.word())))
+}
+
+fn check(etags: &[String], parts: u64) -> Result<(), Problem> {
+    if etags.len() as u64 != parts {
+        return Err(Problem::new(Kind::Invalid, format!("etags: there are {}, and the upload has {parts} parts", etags.len())));
+    }
+    let wrong = etags.iter().find(|etag| etag.is_empty() || etag.len() > MAX_ETAG || etag.contains(char::is_control));
+    wrong.map_or(Ok(()), |wrong| Err(Problem::new(Kind::Invalid, format!("etags: {wrong:?} is none that a store gives"))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_as_many_parts_as_it_takes() {
+        assert_eq!([1, 5 << 20, (5 << 20) + 1, 500 << 30].map(parts), [1, 1, 2, 9847]);
+    }
+}

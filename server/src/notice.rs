@@ -1,0 +1,223 @@
+//! What does a store say has arrived? Pure: nothing is opened.
+//!
+//! Events of S3 come as they are, in the envelope of a topic (SNS), or as EventBridge puts them; those of MinIO and Ceph's gateway look like
+//! those of S3. They come more than once, in any order, and late: what they say is only a reason to look.
+//!
+//! Source: Amazon S3 User Guide, "Event message structure" and "Using EventBridge"; Amazon SNS Developer Guide, "Parsing message formats";
+//! MinIO, "Bucket Notifications"; Ceph Object Gateway, "Bucket Notifications".
+
+use serde::Deserialize;
+
+/// Events of a message that are read: stores send one, or a few.
+const MAX_EVENTS: usize = 1000;
+
+/// An object that is said to have arrived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Arrived {
+    /// Its bucket.
+    pub(crate) bucket: String,
+    /// Its key, in each way that it may be meant: some stores encode keys as forms do, some do not, and some say neither.
+    pub(crate) keys: Vec<String>,
+}
+
+impl Arrived {
+    /// Where it may be.
+    pub(crate) fn uris(&self) -> impl Iterator<Item = String> {
+        self.keys.iter().map(|key| format!("s3://{}/{key}", self.bucket))
+    }
+}
+
+/// A message that tells nothing that is known here.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("it is not JSON: {0}")]
+    Json(String),
+    #[error("it is no event of S3, MinIO, Ceph or EventBridge")]
+    Unknown,
+    #[error("it holds {0} events: at most {MAX_EVENTS} are read")]
+    TooMany(usize),
+}
+
+#[derive(Debug, Deserialize)]
+struct Records {
+    #[serde(rename = "Records")]
+    records: Vec<Record>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Record {
+    #[serde(rename = "eventSource", default)]
+    source: String,
+    #[serde(rename = "eventName")]
+    name: String,
+    s3: Entity,
+}
+
+#[derive(Debug, Deserialize)]
+struct Entity {
+    bucket: Bucket,
+    object: Object,
+}
+
+#[derive(Debug, Deserialize)]
+struct Bucket {
+    name: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Object {
+    key: String,
+}
+
+/// What S3 sends when notifications are set up.
+#[derive(Debug, Deserialize)]
+struct Trial {
+    #[serde(rename = "Event")]
+    event: String,
+}
+
+/// The envelope of a topic.
+#[derive(Debug, Deserialize)]
+struct Envelope {
+    #[serde(rename = "Type")]
+    kind: String,
+    #[serde(rename = "Message")]
+    message: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Bridged {
+    source: String,
+    #[serde(rename = "detail-type")]
+    kind: String,
+    detail: Entity,
+}
+
+/// What arrived, by a message. What was removed, and what is only tried out, is nothing.
+pub(crate) fn read(message: &str) -> Result<Vec<Arrived>, Error> {
+    let value: serde_json::Value = serde_json::from_str(message).map_err(|e| Error::Json(e.to_string()))?;
+    if let Ok(Envelope { kind, message }) = Envelope::deserialize(&value) {
+        // Within an envelope there is none.
+        return if kind == "Notification" {
+            plain(&serde_json::from_str(&message).map_err(|e| Error::Json(e.to_string()))?)
+        } else {
+            Ok(Vec::new())
+        };
+    }
+    plain(&value)
+}
+
+fn plain(value: &serde_json::Value) -> Result<Vec<Arrived>, Error> {
+    if let Ok(Records { records }) = Records::deserialize(value) {
+        if records.len() > MAX_EVENTS {
+            return Err(Error::TooMany(records.len()));
+        }
+        return Ok(records.into_iter().filter(|record| is_creation(&record.name)).map(arrived).collect());
+    }
+    if let Ok(Bridged { source, kind, detail: Entity { bucket, object } }) = Bridged::deserialize(value)
+        && source == "aws.s3"
+    {
+        // Its keys are as they are.
+        let arrived = Arrived { bucket: bucket.name, keys: vec![object.key] };
+        return Ok(if kind == "Object Created" { vec![arrived] } else { Vec::new() });
+    }
+    match Trial::deserialize(value) {
+        Ok(Trial { event }) if event == "s3:TestEvent" => Ok(Vec::new()),
+        _ => Err(Error::Unknown),
+    }
+}
+
+/// Amazon and newer Ceph leave out what others begin with.
+fn is_creation(name: &str) -> bool {
+    name.strip_prefix("s3:").unwrap_or(name).starts_with("ObjectCreated:")
+}
+
+fn arrived(record: Record) -> Arrived {
+    let Record { source, s3: Entity { bucket, object: Object { key } }, .. } = record;
+    let decoded = decoded(&key);
+    let mut keys = if source == "ceph:s3" { vec![key, decoded] } else { vec![decoded, key] };
+    keys.dedup();
+    Arrived { bucket: bucket.name, keys }
+}
+
+/// A key as forms encode it.
+fn decoded(key: &str) -> String {
+    let spaced = key.replace('+', " ");
+    percent_encoding::percent_decode_str(&spaced).decode_utf8().map_or_else(|_| key.to_owned(), std::borrow::Cow::into_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn record(source: &str, name: &str, key: &str) -> Value {
+        json!({
+            "eventVersion": "2.1", "eventSource": source, "awsRegion": "us-east-1", "eventTime": "2026-11-26T10:00:00.000Z",
+            "eventName": name, "userIdentity": { "principalId": "AWS:1" },
+            "s3": {
+                "s3SchemaVersion": "1.0", "configurationId": "spool",
+                "bucket": { "name": "in", "ownerIdentity": { "principalId": "1" }, "arn": "arn:aws:s3:::in" },
+                "object": { "key": key, "size": 1024, "eTag": "d41d8cd98f00b204e9800998ecf8427e", "sequencer": "0A1B2C3D4E5F678901" },
+            },
+        })
+    }
+
+    fn uris(message: &Value) -> Vec<String> {
+        read(&message.to_string()).unwrap().iter().flat_map(Arrived::uris).collect()
+    }
+
+    #[test]
+    fn a_creation_is_read_whoever_tells_of_it() {
+        let amazon = json!({ "Records": [record("aws:s3", "ObjectCreated:Put", "talks/Caf%C3%A9+1.mp4")] });
+        assert_eq!(uris(&amazon)[0], "s3://in/talks/Café 1.mp4");
+        let minio = json!({
+            "EventName": "s3:ObjectCreated:CompleteMultipartUpload", "Key": "in/talks/a b.mp4",
+            "Records": [record("minio:s3", "s3:ObjectCreated:CompleteMultipartUpload", "talks%2Fa+b.mp4")],
+        });
+        assert_eq!(uris(&minio)[0], "s3://in/talks/a b.mp4");
+        for name in ["ObjectCreated:Put", "s3:ObjectCreated:Put"] {
+            let ceph = json!({ "Records": [record("ceph:s3", name, "100% of+it.mp4")] });
+            assert_eq!(uris(&ceph)[0], "s3://in/100% of+it.mp4");
+        }
+        let topic = json!({ "Type": "Notification", "MessageId": "1", "TopicArn": "arn:aws:sns:us-east-1:1:in", "Message": amazon.to_string() });
+        assert_eq!(uris(&topic), uris(&amazon));
+        let bridge = json!({
+            "version": "0", "id": "1", "detail-type": "Object Created", "source": "aws.s3", "region": "us-east-1",
+            "detail": { "version": "0", "bucket": { "name": "in" }, "object": { "key": "a+b%20c.mp4", "size": 1 }, "reason": "PutObject" },
+        });
+        assert_eq!(uris(&bridge), ["s3://in/a+b%20c.mp4"]);
+    }
+
+    #[test]
+    fn a_key_that_is_the_same_either_way_is_looked_for_once() {
+        assert_eq!(uris(&json!({ "Records": [record("aws:s3", "ObjectCreated:Put", "a.mp4")] })), ["s3://in/a.mp4"]);
+        let torn = json!({ "Records": [record("aws:s3", "ObjectCreated:Put", "a%FF%.mp4")] });
+        assert_eq!(uris(&torn), ["s3://in/a%FF%.mp4"]);
+    }
+
+    #[test]
+    fn what_is_no_arrival_is_nothing() {
+        let trial = json!({ "Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "in", "Time": "2026-11-26T10:00:00.000Z" });
+        let removed = json!({ "Records": [record("aws:s3", "ObjectRemoved:Delete", "a.mp4"), record("ceph:s3", "s3:ObjectRemoved:Delete", "b")] });
+        let bridge = json!({
+            "detail-type": "Object Deleted", "source": "aws.s3", "detail": { "bucket": { "name": "in" }, "object": { "key": "a.mp4" } },
+        });
+        let confirmation = json!({ "Type": "SubscriptionConfirmation", "Message": "You have chosen to subscribe", "Token": "x" });
+        for message in [trial, removed, bridge, confirmation, json!({ "Records": [] })] {
+            assert!(uris(&message).is_empty(), "{message}");
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        for message in ["", "{", "[]", "{}", "null", "\"Records\"", r#"{"Records": [{}]}"#, r#"{"Event": "s3:Other"}"#] {
+            assert!(read(message).is_err(), "{message}");
+        }
+        let many = json!({ "Records": vec![record("aws:s3", "ObjectCreated:Put", "a"); 1001] });
+        assert_eq!(read(&many.to_string()), Err(Error::TooMany(1001)));
+        let deep = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
+        assert!(read(&deep).is_err(), "no message is so deep that it takes the stack");
+    }
+}

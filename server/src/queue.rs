@@ -1,0 +1,229 @@
+//! Queues of Amazon's that tell what has arrived: read with long polls, by every server, each message by one at a time. A message is deleted once
+//! all that it tells is taken; one that cannot be read stays, and goes to the queue's dead letters when it has come often enough.
+//!
+//! Source: Amazon SQS Developer Guide, "Visibility timeout", "Dead-letter queues".
+
+use std::{collections::HashMap, time::Duration};
+
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, error::CredentialsError, future};
+use aws_sdk_sqs::{
+    Client,
+    config::{BehaviorVersion, Region, timeout::TimeoutConfig},
+    error::DisplayErrorContext,
+    types::{Message, QueueAttributeName},
+};
+use aws_smithy_http_client::tls;
+use reqwest::Url;
+use spool_jobs::Watch;
+use spool_media::store::{Amazon, Stores};
+use tokio::time::{interval, sleep};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tracing::{debug, warn};
+
+use crate::{
+    arrivals::{Arrivals, Taken},
+    notice,
+    problem::Problem,
+};
+
+/// How long a poll waits for a message, in seconds, and how many it brings at most: as many as there may be.
+const POLL_SECONDS: i32 = 20;
+const MESSAGES: i32 = 10;
+
+/// How long a message is nobody else's, in seconds, and how often that is made longer while it is in hand.
+const HELD_SECONDS: i32 = 60;
+const RENEW: Duration = Duration::from_secs(20);
+
+/// How soon a message comes again that could not be taken, in seconds: what was away may be back.
+const AGAIN_SECONDS: i32 = 30;
+
+/// How soon a message comes again that cannot be read, in seconds: it never will be, and is the sooner among the dead letters.
+const UNREAD_SECONDS: i32 = 2;
+
+/// How often it is looked which queues there are, and how long one that cannot be read is left alone.
+const LOOK: Duration = Duration::from_secs(15);
+const REST: Duration = Duration::from_secs(15);
+
+/// How long a call may take: longer than a poll.
+const CALL_WITHIN: Duration = Duration::from_secs(40);
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+
+/// The region of a queue whose address tells none, where none is set.
+const REGION: &str = "us-east-1";
+
+/// Reads every queue that is watched, until the server leaves.
+pub(crate) async fn run(arrivals: Arrivals, leave: CancellationToken) {
+    let mut readers: HashMap<String, AbortOnDropHandle<()>> = HashMap::new();
+    let mut look = interval(LOOK);
+    loop {
+        tokio::select! {
+            () = leave.cancelled() => return,
+            _ = look.tick() => {}
+        }
+        let watches = match arrivals.watches.watches(None).await {
+            Ok(watches) => watches,
+            Err(error) => {
+                warn!(%error, "it cannot be read which queues are watched");
+                continue;
+            }
+        };
+        let queues: Vec<String> = watches.into_iter().filter_map(|watch| watch.queue).collect();
+        readers.retain(|queue, reader| queues.contains(queue) && !reader.is_finished());
+        for queue in queues {
+            readers.entry(queue.clone()).or_insert_with(|| AbortOnDropHandle::new(tokio::spawn(read(arrivals.clone(), queue))));
+        }
+    }
+}
+
+/// Reads a queue for as long as somebody watches it.
+async fn read(arrivals: Arrivals, queue: String) {
+    loop {
+        let watches = match arrivals.watches.watches(None).await {
+            Ok(watches) => watches.into_iter().filter(|watch| watch.queue.as_ref() == Some(&queue)).collect::<Vec<_>>(),
+            Err(error) => {
+                // What cannot be written down is not fetched.
+                warn!(%error, "it cannot be read who watches a queue");
+                sleep(REST).await;
+                continue;
+            }
+        };
+        if watches.is_empty() {
+            return;
+        }
+        let polled = poll(&arrivals, &queue, &watches).await;
+        note(&arrivals, &watches, polled.as_ref().err().map(String::as_str)).await;
+        if let Err(trouble) = polled {
+            warn!(queue, trouble, "a queue cannot be read");
+            sleep(REST).await;
+        }
+    }
+}
+
+/// Writes down what keeps from reading a queue, where that has changed.
+async fn note(arrivals: &Arrivals, watches: &[Watch], trouble: Option<&str>) {
+    for watch in watches.iter().filter(|watch| watch.list_every.is_none() && watch.trouble.as_deref() != trouble) {
+        if let Err(error) = arrivals.watches.looked(&watch.id, trouble).await {
+            warn!(watch = %watch.id, %error, "it cannot be written down how a queue stands");
+        }
+    }
+}
+
+async fn poll(arrivals: &Arrivals, queue: &str, watches: &[Watch]) -> Result<(), String> {
+    let client = client(&arrivals.stores, queue)?;
+    let messages = client
+        .receive_message()
+        .queue_url(queue)
+        .max_number_of_messages(MESSAGES)
+        .wait_time_seconds(POLL_SECONDS)
+        .visibility_timeout(HELD_SECONDS)
+        .send()
+        .await
+        .map_err(|e| DisplayErrorContext(&e).to_string())?;
+    // At the same time: while one is taken, none of the others comes back to somebody else.
+    futures::future::join_all(messages.messages().iter().map(|message| handle(arrivals, &client, queue, watches, message))).await;
+    Ok(())
+}
+
+async fn handle(arrivals: &Arrivals, client: &Client, queue: &str, watches: &[Watch], message: &Message) {
+    let (id, receipt) = (message.message_id().unwrap_or_default(), message.receipt_handle().unwrap_or_default());
+    let change = |seconds| async move {
+        let changed = client.change_message_visibility().queue_url(queue).receipt_handle(receipt).visibility_timeout(seconds);
+        changed.send().await.map(drop).map_err(|e| DisplayErrorContext(&e).to_string())
+    };
+    let arrived = match notice::read(message.body().unwrap_or_default()) {
+        Ok(arrived) => arrived,
+        Err(error) => {
+            warn!(queue, message = id, %error, "a message cannot be read: once it has come often enough, it goes to the dead letters");
+            // Where that fails, it comes again a little later.
+            let _ = change(UNREAD_SECONDS).await;
+            return;
+        }
+    };
+    let take = async {
+        for arrived in &arrived {
+            match arrivals.told(watches, arrived).await? {
+                Taken::Job(_) => {}
+                Taken::Ignored(why) => debug!(queue, message = id, why, "what is told is passed over"),
+            }
+        }
+        Ok::<_, Problem>(())
+    };
+    let renew = async {
+        let mut tick = interval(RENEW);
+        tick.tick().await;
+        loop {
+            tick.tick().await;
+            if let Err(trouble) = change(HELD_SECONDS).await {
+                debug!(queue, message = id, trouble, "a message cannot be kept in hand");
+            }
+        }
+    };
+    let taken: Result<(), Problem> = tokio::select! {
+        taken = take => taken,
+        () = renew => Ok(()),
+    };
+    let settled = match taken {
+        Ok(()) => {
+            let deleted = client.delete_message().queue_url(queue).receipt_handle(receipt).send().await;
+            deleted.map(drop).map_err(|e| DisplayErrorContext(&e).to_string())
+        }
+        Err(problem) => {
+            warn!(queue, message = id, problem = problem.detail, "what is told cannot be taken now: it comes again");
+            change(AGAIN_SECONDS).await
+        }
+    };
+    // It comes again by itself then, and makes no second job.
+    if let Err(trouble) = settled {
+        warn!(queue, message = id, trouble, "a message cannot be settled");
+    }
+}
+
+/// Says what is wrong with a queue: it is not there, may not be read, or keeps what cannot be read for ever.
+///
+/// # Errors
+/// What is wrong, and what to do.
+pub async fn check_queue(stores: &Stores, queue: &str) -> Result<(), String> {
+    let client = client(stores, queue)?;
+    let asked = client.get_queue_attributes().queue_url(queue).attribute_names(QueueAttributeName::RedrivePolicy).send().await;
+    let answer = asked.map_err(|e| DisplayErrorContext(&e).to_string())?;
+    let dead = answer.attributes().is_some_and(|attributes| attributes.contains_key(&QueueAttributeName::RedrivePolicy));
+    if dead {
+        return Ok(());
+    }
+    Err("it has no dead-letter queue, and a message that cannot be read would come back for ever: give it a RedrivePolicy"
+        .to_owned())
+}
+
+/// Calls a queue's service with the keys that stores are read with.
+fn client(stores: &Stores, queue: &str) -> Result<Client, String> {
+    let url = Url::parse(queue).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.host_str().is_some());
+    let url = url.ok_or("it is no address of a queue: https://sqs.REGION.amazonaws.com/ACCOUNT/NAME")?;
+    let amazon = stores.amazon().map_err(|e| e.to_string())?;
+    let host = url.host_str().unwrap_or_default();
+    // sqs.eu-central-1.amazonaws.com
+    let named = host.strip_prefix("sqs.").and_then(|rest| rest.split_once(".amazonaws.")).map(|(region, _)| region.to_owned());
+    let region = named.or_else(|| amazon.region.clone()).unwrap_or_else(|| REGION.to_owned());
+    let http = aws_smithy_http_client::Builder::new().tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring));
+    let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_WITHIN).operation_timeout(CALL_WITHIN).build();
+    let config = aws_sdk_sqs::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new(region))
+        .endpoint_url(url.origin().ascii_serialization())
+        .credentials_provider(SharedCredentialsProvider::new(Keys(amazon)))
+        .timeout_config(timeouts)
+        .http_client(http.build_https());
+    Ok(Client::from_conf(config.build()))
+}
+
+/// The keys of the stores, as the queue's client asks for them.
+#[derive(Debug)]
+struct Keys(Amazon);
+
+impl ProvideCredentials for Keys {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(async { self.0.keys().await.map_err(CredentialsError::provider_error) })
+    }
+}

@@ -1,0 +1,64 @@
+//! What stores tell: what has arrived in a bucket.
+
+use axum::{
+    Json,
+    extract::{State, rejection::StringRejection},
+    http::StatusCode,
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::House;
+use crate::{
+    arrivals::Taken,
+    guard::Tenant,
+    notice,
+    problem::{Kind, Problem},
+};
+
+/// What became of what was told.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ArrivalsShown {
+    /// The jobs that are made of it, or were before.
+    jobs: Vec<String>,
+    /// Objects of which nothing is made: nobody watches them, they are gone, or Spool wrote them itself.
+    ignored: u64,
+}
+
+/// Tells what has arrived in a bucket: an event of S3, MinIO or Ceph's gateway, plain, from a topic (SNS) or from EventBridge. Each object that
+/// somebody watches (`spool watches`) becomes a job, once, however often it is told. A store that can be told no more than an address shows its
+/// key as the password in it.
+#[utoipa::path(
+    post,
+    path = "/v1/events/s3",
+    tag = "jobs",
+    request_body(content = Object, content_type = "application/json"),
+    responses(
+        (status = 200, description = "It is taken, and need not be told again.", body = ArrivalsShown),
+        (status = 400, description = "It cannot be read.", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "It is too large.", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "It is no event that is known here.", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "The tenant has as many jobs as it may: tell it again.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Something that is needed is away: tell it again.", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn s3(
+    State(house): State<House>,
+    Tenant(tenant): Tenant,
+    message: Result<String, StringRejection>,
+) -> Result<Json<ArrivalsShown>, Problem> {
+    let message = message.map_err(|error| {
+        let kind = if error.status() == StatusCode::PAYLOAD_TOO_LARGE { Kind::TooLarge } else { Kind::Malformed };
+        Problem::new(kind, error.body_text())
+    })?;
+    let arrived = notice::read(&message).map_err(|error| Problem::new(Kind::Invalid, error.to_string()))?;
+    let watches = house.arrivals.watches.watches(Some(&tenant)).await?;
+    let (mut jobs, mut ignored) = (Vec::new(), 0);
+    for arrived in &arrived {
+        match house.arrivals.told(&watches, arrived).await? {
+            Taken::Job(job) => jobs.push(job.to_string()),
+            Taken::Ignored(_) => ignored += 1,
+        }
+    }
+    Ok(Json(ArrivalsShown { jobs, ignored }))
+}
