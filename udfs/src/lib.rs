@@ -5,6 +5,7 @@ pub mod error;
 pub mod options;
 pub mod value;
 
+mod confined;
 pub mod functions;
 pub mod guard;
 pub mod reference;

@@ -11,6 +11,7 @@ use datafusion::{
 use spool_media::machine::Machine;
 
 use crate::{
+    confined::Confined,
     control::TaskControl,
     functions::{
         Host, hls_ladder::HlsLadder, ladder::Ladder, media, media::Media, parts, parts::Parts, probe::Probe, publish::Publish,
@@ -53,6 +54,7 @@ pub fn state(machine: &Arc<Machine>, config: SessionConfig) -> Result<SessionSta
     context.register_udf(AsyncScalarUDF::new(Arc::new(Publish::new(host))).into_scalar_udf());
     context.register_udaf(AggregateUDF::from(HlsLadder::new()));
     context.register_relation_planner(Arc::new(Relations))?;
+    context.add_analyzer_rule(Arc::new(Confined));
     context.add_analyzer_rule(Arc::new(Guard));
     Ok(context.state())
 }
