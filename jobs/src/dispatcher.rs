@@ -118,6 +118,7 @@ impl Dispatcher {
             leave,
             held_until,
             unsaid: Vec::new(),
+            told: 0,
         }
     }
 }

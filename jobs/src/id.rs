@@ -55,7 +55,9 @@ impl Id {
 
     /// One that came from elsewhere; whether there is such a thing is the store's to say.
     pub fn from_text(text: impl Into<String>) -> Self {
-        Self(text.into())
+        let text = text.into();
+        // PostgreSQL takes no text with a NUL, and nothing is called so.
+        Self(if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text })
     }
 
     /// The name.

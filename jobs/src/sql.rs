@@ -12,6 +12,7 @@ mod webhooks;
 use std::{path::Path, time::Duration};
 
 use async_trait::async_trait;
+use spool_media::confines::Confines;
 use sqlx::{Any, AnyConnection, AnyPool, Transaction, any::AnyPoolOptions, migrate::Migrator, pool::PoolOptions};
 use tokio::time::timeout;
 
@@ -256,8 +257,8 @@ impl Store for SqlStore {
         within(jobs::cancel(self, tenant, id)).await
     }
 
-    async fn retry(&self, tenant: &str, id: &Id) -> Result<Job> {
-        within(jobs::retry(self, tenant, id)).await
+    async fn retry(&self, tenant: &str, id: &Id, confines: Option<&Confines>) -> Result<Job> {
+        within(jobs::retry(self, tenant, id, confines)).await
     }
 
     async fn rows(&self, tenant: &str, id: &Id, from: i64, limit: u32) -> Result<Vec<Row>> {

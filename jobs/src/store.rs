@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::Value;
-use spool_media::ErrorKind;
+use spool_media::{ErrorKind, confines::Confines};
 
 use crate::{Attempt, Event, Id, Job, Kind, Order, Phase, Result, Row, State, Video};
 
@@ -91,6 +91,8 @@ pub struct Report {
     pub attempts: Vec<Attempt>,
     /// What is worth an event.
     pub events: Vec<(Kind, Value)>,
+    /// How many events of this claim were told before these. Where that is said, what is sent again is written down once.
+    pub told: Option<i64>,
 }
 
 impl Report {
@@ -175,11 +177,13 @@ pub trait Store: Send + Sync + 'static {
     /// [`Error::State`](crate::Error::State) where it ended in another way.
     async fn cancel(&self, tenant: &str, id: &Id) -> Result<Job>;
 
-    /// Has a job that failed or was canceled tried again. One that waits or runs is no error.
+    /// Has a job that failed or was canceled tried again, within these places if any are given, and else those of before. One that waits or runs
+    /// is no error.
     ///
     /// # Errors
-    /// [`Error::State`](crate::Error::State) where it is published.
-    async fn retry(&self, tenant: &str, id: &Id) -> Result<Job>;
+    /// [`Error::State`](crate::Error::State) where it is published; [`Error::NotAllowed`](crate::Error::NotAllowed) where it lies outside of
+    /// the places.
+    async fn retry(&self, tenant: &str, id: &Id, confines: Option<&Confines>) -> Result<Job>;
 
     /// A tenant's job's rows, at most `limit`, from a number on.
     async fn rows(&self, tenant: &str, id: &Id, from: i64, limit: u32) -> Result<Vec<Row>>;

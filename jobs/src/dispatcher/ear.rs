@@ -125,6 +125,7 @@ impl Ear {
             rows: self.rows.iter_mut().filter_map(|heard| std::mem::take(&mut heard.changed).then(|| heard.row.clone())).collect(),
             attempts: std::mem::take(&mut self.attempts),
             events,
+            told: None,
         };
         self.told = Told { phase, progress, percent };
         report

@@ -36,6 +36,8 @@ pub(super) struct Hand {
     pub(super) held_until: Instant,
     /// What was heard and is not known to be written down.
     pub(super) unsaid: Vec<Report>,
+    /// How many events are known to be.
+    pub(super) told: i64,
 }
 
 /// Why a run is stopped before its end.
@@ -77,7 +79,7 @@ impl Hand {
             },
         };
         self.unsaid.push(locked(&ear).report());
-        let report = merged(&mut self.unsaid);
+        let report = self.merged_report();
         match self.end(&report, &ending).await {
             Ok(()) => info!(%job, fence, ending = word(&ending), "job let go"),
             Err(error) => warn!(%job, fence, %error, "how the job ended could not be written down: it is taken over"),
@@ -159,7 +161,7 @@ impl Hand {
 
     /// Writes down what was not yet, or looks how the claim stands where there is nothing to write and the lease is young.
     async fn tell(&mut self) -> Result<Standing, Error> {
-        let report = merged(&mut self.unsaid);
+        let report = self.merged_report();
         let young = Instant::now() + self.settings.lease - self.settings.lease / RENEW_SHARE < self.held_until;
         if report.is_empty() && young {
             return self.until_lost(self.store.standing(&self.claim)).await;
@@ -167,11 +169,19 @@ impl Hand {
         let asked = Instant::now();
         let standing = self.until_lost(self.store.report(&self.claim, self.settings.lease, &report)).await;
         match &standing {
-            Ok(_) => self.held_until = asked + self.settings.lease,
-            // Whether it was written is not known: an event may be told twice, and never not at all.
+            Ok(_) => {
+                self.held_until = asked + self.settings.lease;
+                self.told += i64::try_from(report.events.len()).unwrap_or_default();
+            }
+            // Whether it was written is not known: it is sent again, and written down once.
             Err(_) => self.unsaid.push(report),
         }
         standing
+    }
+
+    /// What is not known to be written down, as one report.
+    fn merged_report(&mut self) -> Report {
+        Report { told: Some(self.told), ..merged(&mut self.unsaid) }
     }
 
     /// A store that does not answer does not keep anybody beyond the lease.

@@ -230,20 +230,18 @@ impl<'a> End<'a> {
 /// Writes a report under the condition that the claim is the job's last. The first statement keeps everybody else from the job until
 /// the change is made.
 async fn write(change: &mut Change, claim: &Claim, lease: Option<Duration>, report: &Report) -> Result<Standing> {
-    let count = i64::try_from(report.events.len()).unwrap_or(i64::MAX);
     let progress = report.progress.unwrap_or_default();
     let until = lease.map(|lease| change.now_ms.saturating_add(milliseconds(lease)));
     let held = sqlx::query(
-        "UPDATE jobs SET lease_until_ms = COALESCE($1, lease_until_ms), phase = COALESCE($2, phase), events = events + $3, \
-         rows_total = CASE WHEN $4 > rows_total THEN $4 ELSE rows_total END, \
-         rows_done = CASE WHEN $5 > rows_done THEN $5 ELSE rows_done END, \
-         media_ms = CASE WHEN $6 > media_ms THEN $6 ELSE media_ms END, \
-         media_done_ms = CASE WHEN $7 > media_done_ms THEN $7 ELSE media_done_ms END \
-         WHERE id = $8 AND fence = $9 AND state = 'processing' RETURNING cancel_requested, events",
+        "UPDATE jobs SET lease_until_ms = COALESCE($1, lease_until_ms), phase = COALESCE($2, phase), \
+         rows_total = CASE WHEN $3 > rows_total THEN $3 ELSE rows_total END, \
+         rows_done = CASE WHEN $4 > rows_done THEN $4 ELSE rows_done END, \
+         media_ms = CASE WHEN $5 > media_ms THEN $5 ELSE media_ms END, \
+         media_done_ms = CASE WHEN $6 > media_done_ms THEN $6 ELSE media_done_ms END \
+         WHERE id = $7 AND fence = $8 AND state = 'processing' RETURNING cancel_requested",
     )
     .bind(until)
     .bind(report.phase.map(|phase| phase.word().to_owned()))
-    .bind(count)
     .bind(progress.rows)
     .bind(progress.rows_done)
     .bind(progress.media_ms)
@@ -251,17 +249,42 @@ async fn write(change: &mut Change, claim: &Claim, lease: Option<Duration>, repo
     .bind(claim.job.id.as_str())
     .bind(claim.fence);
     let row = held.fetch_optional(change.connection()).await?.ok_or_else(|| lost(claim))?;
-    let last: i64 = row.try_get("events")?;
     for row in &report.rows {
         write_row(change, &claim.job.id, row).await?;
     }
     for attempt in &report.attempts {
         write_attempt(change, claim, attempt).await?;
     }
-    for (sequence, (kind, data)) in (last - count + 1..).zip(&report.events) {
-        note(change, &claim.job.id, sequence, *kind, data).await?;
-    }
+    write_events(change, claim, report).await?;
     Ok(Standing { cancel_requested: row.try_get::<i64, _>("cancel_requested")? != 0 })
+}
+
+/// Writes down events, but for those that were by a report whose answer was lost.
+async fn write_events(change: &mut Change, claim: &Claim, report: &Report) -> Result<()> {
+    if report.events.is_empty() {
+        return Ok(());
+    }
+    let job = &claim.job.id;
+    let known = "SELECT told FROM claims WHERE job = $1 AND fence = $2";
+    let known: i64 = sqlx::query_scalar(known).bind(job.as_str()).bind(claim.fence).fetch_one(change.connection()).await?;
+    let written = usize::try_from(report.told.map_or(0, |told| known - told)).unwrap_or_default();
+    let events = report.events.get(written..).unwrap_or_default();
+    let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
+    let last: i64 = sqlx::query_scalar("UPDATE jobs SET events = events + $1 WHERE id = $2 RETURNING events")
+        .bind(count)
+        .bind(job.as_str())
+        .fetch_one(change.connection())
+        .await?;
+    sqlx::query("UPDATE claims SET told = told + $1 WHERE job = $2 AND fence = $3")
+        .bind(count)
+        .bind(job.as_str())
+        .bind(claim.fence)
+        .execute(change.connection())
+        .await?;
+    for (sequence, (kind, data)) in (last - count + 1..).zip(events) {
+        note(change, job, sequence, *kind, data).await?;
+    }
+    Ok(())
 }
 
 async fn write_row(change: &mut Change, job: &Id, row: &Row) -> Result<()> {

@@ -2,7 +2,10 @@
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use spool_media::store::{self, shown};
+use spool_media::{
+    confines::Confines,
+    store::{self, shown},
+};
 use sqlx::Row as _;
 
 use super::{Change, SqlStore, access, read, webhooks};
@@ -137,16 +140,21 @@ pub(super) async fn cancel(store: &SqlStore, tenant: &str, id: &Id) -> Result<Jo
     }
 }
 
-pub(super) async fn retry(store: &SqlStore, tenant: &str, id: &Id) -> Result<Job> {
+pub(super) async fn retry(store: &SqlStore, tenant: &str, id: &Id, confines: Option<&Confines>) -> Result<Job> {
+    let confines = match confines {
+        Some(confines) => Some(as_json(&places(store, tenant, id, confines).await?)),
+        None => None,
+    };
     let mut change = store.change().await?;
     let now = change.now_ms;
     access::check_jobs(&mut change, tenant).await?;
     let again = sqlx::query(
         "UPDATE jobs SET state = 'pending', phase = 'waiting', due_ms = $1, tries = 0, cancel_requested = 0, ended_ms = NULL, \
-         error_kind = NULL, error = NULL, events = events + 1 \
-         WHERE id = $2 AND tenant = $3 AND state IN ('failed', 'canceled') RETURNING *",
+         error_kind = NULL, error = NULL, confines = COALESCE($2, confines), events = events + 1 \
+         WHERE id = $3 AND tenant = $4 AND state IN ('failed', 'canceled') RETURNING *",
     )
     .bind(now)
+    .bind(confines)
     .bind(id.as_str())
     .bind(tenant);
     if let Some(row) = again.fetch_optional(change.connection()).await? {
@@ -163,6 +171,15 @@ pub(super) async fn retry(store: &SqlStore, tenant: &str, id: &Id) -> Result<Job
         }
         State::Pending | State::Processing | State::Failed | State::Canceled => Ok(job),
     }
+}
+
+/// The places that a job may touch now: what it was once allowed may be so no more.
+async fn places(store: &SqlStore, tenant: &str, id: &Id, confines: &Confines) -> Result<Confines> {
+    let job = read::job(store, tenant, id).await?;
+    let order = Order { request: job.request, priority: job.priority, confines: Some(confines.clone()) };
+    let order = job.video.as_ref().map_or_else(|| order.clone(), |video| order.of_video(video));
+    order.check()?;
+    Ok(order.confines.unwrap_or_default())
 }
 
 /// Notes the event that a job counts as its last.

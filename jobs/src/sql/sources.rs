@@ -7,10 +7,11 @@ use serde_json::json;
 use super::{SqlStore, claims::milliseconds, jobs::happened, read};
 use crate::{Job, Kind, Result};
 
-/// A job whose source is due, and that no other job waits for or reads.
+/// A job whose source is due, and that no other job waits for or reads. What a statement reads is not known before it runs.
 const DUE: &str = "SELECT j.id FROM jobs j JOIN videos v ON v.id = j.video WHERE j.source_due_ms <= $1 AND NOT EXISTS ( \
      SELECT 1 FROM jobs other JOIN videos theirs ON theirs.id = other.video \
      WHERE theirs.source = v.source AND other.id <> j.id AND other.state IN ('pending', 'processing')) \
+     AND NOT EXISTS (SELECT 1 FROM jobs s WHERE s.tenant = j.tenant AND s.video IS NULL AND s.state IN ('pending', 'processing')) \
      ORDER BY j.source_due_ms LIMIT 1";
 
 pub(super) async fn hold(store: &SqlStore, lease: Duration) -> Result<Option<Job>> {

@@ -18,7 +18,7 @@ use spool_jobs::{
     Attempt, Claim, Ending, Error, Filter, Id, Job, Kind, NewJob, Order, Phase, Progress, Report, Request, Row, RowState, SqlStore,
     State, Store,
 };
-use spool_media::{ErrorKind, segments::SegmentTrack};
+use spool_media::{ErrorKind, confines::Confines, segments::SegmentTrack};
 use spool_tests::postgres::Postgres;
 use tokio::{task::JoinSet, time::Instant};
 
@@ -88,10 +88,12 @@ laws!(
     a_job_is_in_one_hand_until_its_lease_ends,
     many_hands_never_hold_one_job,
     progress_never_goes_back_and_events_have_no_gap,
+    a_report_that_is_sent_again_is_written_down_once,
     each_ending_means_what_it_says,
     what_is_tried_again_waits_for_its_time,
     what_is_canceled_stays_canceled,
     what_failed_can_be_tried_again,
+    what_is_tried_again_touches_what_is_allowed_now,
     a_big_tenant_does_not_starve_a_small_one,
     a_tenants_urgent_jobs_go_first,
     a_thousand_rows_are_one_report,
@@ -220,7 +222,7 @@ async fn a_tenant_reaches_nothing_of_another(backend: Backend) {
     assert!(none(store.job("globex", &job.id).await.unwrap_err()));
     assert!(none(store.video("globex", &video).await.unwrap_err()));
     assert!(none(store.cancel("globex", &job.id).await.unwrap_err()));
-    assert!(none(store.retry("globex", &job.id).await.unwrap_err()));
+    assert!(none(store.retry("globex", &job.id, None).await.unwrap_err()));
     assert!(none(store.rows("globex", &job.id, 0, 10).await.unwrap_err()));
     assert!(none(store.attempts("globex", &job.id, 10).await.unwrap_err()));
     assert!(none(store.events("globex", &job.id, 0, 10).await.unwrap_err()));
@@ -327,6 +329,7 @@ async fn progress_never_goes_back_and_events_have_no_gap(backend: Backend) {
         rows: vec![row(0, RowState::Done), row(1, RowState::Running)],
         attempts: vec![Attempt { row: 1, claim: 0, attempt: 1, at_ms: 0, reason: "x264: killed".to_owned() }],
         events: vec![(Kind::Planned, json!({ "rows": 2 })), (Kind::Progress, json!({ "percent": 60 }))],
+        ..Report::default()
     };
     // The second time as where an answer was lost.
     for _ in 0..2 {
@@ -353,6 +356,27 @@ async fn progress_never_goes_back_and_events_have_no_gap(backend: Backend) {
     assert_eq!(kinds.len(), 2 + 4 + 18 + 1);
     assert_eq!(kinds.iter().filter(|kind| **kind == Kind::CancelRequested).count(), 1);
     assert!(store.standing(&claim).await.unwrap().cancel_requested);
+}
+
+async fn a_report_that_is_sent_again_is_written_down_once(backend: Backend) {
+    let store = &backend.store;
+    let job = made(store, "acme", "talk.mp4").await;
+    let claim = claimed(store, LONG).await;
+    let progress = |percents: &[i64]| percents.iter().map(|percent| (Kind::Progress, json!({ "percent": percent }))).collect();
+    let report = |told: i64, percents: &[i64]| Report { told: Some(told), events: progress(percents), ..Report::default() };
+    store.report(&claim, LONG, &report(0, &[10])).await.unwrap();
+    // The answer to the second was lost: it comes again, with what happened since.
+    store.report(&claim, LONG, &report(1, &[20, 30])).await.unwrap();
+    store.report(&claim, LONG, &report(1, &[20, 30, 40])).await.unwrap();
+    store.report(&claim, LONG, &report(1, &[20, 30, 40])).await.unwrap();
+    store.end(&claim, &report(1, &[20, 30, 40, 50]), &again(Duration::ZERO)).await.unwrap();
+    // Another claim counts from the beginning.
+    let claim = claimed_soon(store, "b").await;
+    store.report(&claim, LONG, &report(0, &[60])).await.unwrap();
+    let events = store.events("acme", &job.id, 0, 100).await.unwrap();
+    assert!(events.iter().map(|event| event.sequence).eq(1..=events.len() as i64), "{events:?}");
+    let percents: Vec<i64> = events.iter().filter_map(|event| event.data["percent"].as_i64()).collect();
+    assert_eq!(percents, [10, 20, 30, 40, 50, 60]);
 }
 
 async fn each_ending_means_what_it_says(backend: Backend) {
@@ -432,21 +456,45 @@ async fn what_failed_can_be_tried_again(backend: Backend) {
     let store = &backend.store;
     let job = made(store, "acme", "talk.mp4").await;
     let claim = claimed(store, LONG).await;
-    assert_eq!(store.retry("acme", &job.id).await.unwrap().state, State::Processing, "it is at it");
+    assert_eq!(store.retry("acme", &job.id, None).await.unwrap().state, State::Processing, "it is at it");
     store.end(&claim, &Report::default(), &failed()).await.unwrap();
-    let again = store.retry("acme", &job.id).await.unwrap();
+    let again = store.retry("acme", &job.id, None).await.unwrap();
     assert_eq!((again.state, again.tries, again.error, again.ended_ms), (State::Pending, 0, None, None));
     assert!(lost(store.standing(&claim).await));
     let second = claimed(store, LONG).await;
     assert!(second.fence > claim.fence);
     store.end(&second, &Report::default(), &Ending::Published(json!({}))).await.unwrap();
-    assert!(matches!(store.retry("acme", &job.id).await.unwrap_err(), Error::State { state: State::Published, .. }));
+    assert!(matches!(store.retry("acme", &job.id, None).await.unwrap_err(), Error::State { state: State::Published, .. }));
     let canceled = made(store, "acme", "other.mp4").await;
     store.cancel("acme", &canceled.id).await.unwrap();
-    let again = store.retry("acme", &canceled.id).await.unwrap();
+    let again = store.retry("acme", &canceled.id, None).await.unwrap();
     assert!(again.state == State::Pending && !again.cancel_requested);
     use Kind::{Created, Failed, Published, Retried, Started};
     assert_eq!(kinds(store, &job).await, [Created, Started, Failed, Retried, Started, Published]);
+}
+
+async fn what_is_tried_again_touches_what_is_allowed_now(backend: Backend) {
+    let store = &backend.store;
+    let places = |source: &str| Confines {
+        sources: vec![source.to_owned()],
+        destinations: vec!["s3://media/{video}/".to_owned()],
+        own: Vec::new(),
+    };
+    let request = Request::transcode("s3://uploads/talk.mp4", "s3://media/{video}/");
+    let order = Order { request, priority: 0, confines: Some(places("s3://uploads/")) };
+    let job = store.create(&NewJob { tenant: "acme".to_owned(), order, key: None }).await.unwrap().job;
+    store.cancel("acme", &job.id).await.unwrap();
+    let refused = store.retry("acme", &job.id, Some(&places("s3://elsewhere/"))).await.unwrap_err();
+    assert!(matches!(refused, Error::NotAllowed { field: "source", .. }), "{refused}");
+    assert_eq!(store.job("acme", &job.id).await.unwrap().state, State::Canceled);
+    let again = store.retry("acme", &job.id, Some(&places("s3://uploads/talk.mp4"))).await.unwrap();
+    let video = again.video.clone().unwrap();
+    let confines = again.confines.clone().unwrap();
+    assert_eq!((again.state, confines.sources), (State::Pending, vec!["s3://uploads/talk.mp4".to_owned()]));
+    assert_eq!(confines.destinations, [format!("s3://media/{video}/")]);
+    // Where nobody is confined, it stays as it was.
+    store.cancel("acme", &job.id).await.unwrap();
+    assert_eq!(store.retry("acme", &job.id, None).await.unwrap().confines, again.confines);
 }
 
 async fn a_big_tenant_does_not_starve_a_small_one(backend: Backend) {

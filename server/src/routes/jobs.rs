@@ -181,12 +181,9 @@ pub(super) async fn cancel(
         (status = 409, description = "It is published.", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn retry(
-    State(house): State<House>,
-    Tenant(tenant): Tenant,
-    Named(id): Named<String>,
-) -> Result<Json<JobShown>, Problem> {
-    Ok(Json(house.store.retry(&tenant, &Id::from_text(id)).await?.into()))
+pub(super) async fn retry(State(house): State<House>, caller: Caller, Named(id): Named<String>) -> Result<Json<JobShown>, Problem> {
+    let confines = house.guard.confines(&caller).await?;
+    Ok(Json(house.store.retry(&caller.tenant, &Id::from_text(id), confines.as_ref()).await?.into()))
 }
 
 /// A job's rows, by number.
@@ -209,7 +206,11 @@ pub(super) async fn rows(
     Asked(wanted): Asked<WantedRows>,
 ) -> Result<Json<RowsShown>, Problem> {
     let limit = limit(wanted.limit)?;
-    let mut rows = house.store.rows(&tenant, &Id::from_text(id), wanted.from.unwrap_or(0), limit + 1).await?;
+    let from = wanted.from.unwrap_or(0);
+    if from < 0 {
+        return Err(Problem::new(Kind::Malformed, "from: it must be the number of a row, or 0"));
+    }
+    let mut rows = house.store.rows(&tenant, &Id::from_text(id), from, limit + 1).await?;
     let next = rows.get(limit as usize).map(|row| row.number);
     rows.truncate(limit as usize);
     Ok(Json(RowsShown { rows: rows.into_iter().map(Into::into).collect(), next }))
