@@ -14,6 +14,8 @@ use picture::moved_picture;
 pub use picture::{HEIGHT, WIDTH, picture, read_number};
 pub use sound::{Sound, heard};
 
+use crate::random::Random;
+
 /// Samples per AAC frame; the encoder's delay is one frame too.
 pub const AAC_FRAME: usize = 1024;
 
@@ -281,6 +283,28 @@ impl Clip {
     }
 }
 
+/// The same MP4, of so many bytes in all and unlike that of any other number: behind it is a box with noise in it, which nobody reads.
+///
+/// Source: ISO/IEC 14496-12, section 8.1.2 (free space box).
+///
+/// # Panics
+/// Where there is no space for a box.
+pub fn padded(mp4: &[u8], bytes: usize, number: u64) -> Vec<u8> {
+    let size =
+        bytes.checked_sub(mp4.len()).filter(|size| *size >= 16).unwrap_or_else(|| panic!("{} bytes are too many", mp4.len()));
+    let mut padded = Vec::with_capacity(bytes + 8);
+    padded.extend_from_slice(mp4);
+    padded.extend_from_slice(&u32::try_from(size).unwrap().to_be_bytes());
+    padded.extend_from_slice(b"free");
+    padded.extend_from_slice(&number.to_be_bytes());
+    let mut random = Random::of(number);
+    while padded.len() < bytes {
+        padded.extend_from_slice(&random.below(u64::MAX).to_be_bytes());
+    }
+    padded.truncate(bytes);
+    padded
+}
+
 /// FFmpeg, quiet and without questions.
 fn ffmpeg() -> Command {
     let mut command = Command::new("ffmpeg");
@@ -296,6 +320,12 @@ mod tests {
     fn dropped_frames_are_covered_by_the_one_before() {
         let clip = Clip { frames: 8, dropped: vec![2..4, 6..7], ..Clip::default() };
         assert_eq!(clip.seen(), [0, 1, 1, 1, 4, 5, 5, 7]);
+    }
+
+    #[test]
+    fn padding_is_one_box_and_no_two_are_alike() {
+        let [one, other] = [1, 2].map(|number| padded(b"moov", 101, number));
+        assert!(one.len() == 101 && one.starts_with(b"moov\0\0\0\x61free") && one != other && one == padded(b"moov", 101, 1));
     }
 
     #[test]

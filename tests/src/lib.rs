@@ -7,11 +7,14 @@
 pub mod amazon;
 pub mod balancer;
 pub mod check;
+pub mod client;
 pub mod clips;
 pub mod cluster;
+pub mod fleet;
 pub mod folder;
 pub mod footage;
 pub mod postgres;
+pub mod random;
 pub mod run;
 pub mod s3;
 pub mod serve;

@@ -2,7 +2,6 @@
 
 use std::{
     fs::File,
-    net::TcpListener,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -13,8 +12,9 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use serde_json::Value;
 
-use crate::run::until;
+use crate::run::{port, until};
 
 /// How long a server may take to start, and to stop, on a busy machine.
 const STARTS: Duration = Duration::from_secs(60);
@@ -52,8 +52,7 @@ impl Postgres {
             .output()
             .unwrap();
         assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut server = Self { folder, port, server: None };
+        let mut server = Self { folder, port: port(), server: None };
         server.start_again();
         server
     }
@@ -71,6 +70,18 @@ impl Postgres {
         let output = Command::new(tool("psql")).arg(self.url()).args(["-qc", &format!("CREATE DATABASE {name}")]).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         format!("postgres://spool@127.0.0.1:{}/{name}", self.port)
+    }
+
+    /// What a query of a database in it gives, an object for each row.
+    ///
+    /// # Panics
+    /// Where it fails.
+    pub fn query(database: &str, sql: &str) -> Vec<Value> {
+        let sql = format!("SELECT coalesce(json_agg(found), '[]') FROM ({sql}) AS found");
+        let output =
+            Command::new(tool("psql")).arg(database).args(["-XqAt", "-v", "ON_ERROR_STOP=1", "-c", &sql]).output().unwrap();
+        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stdout)))
     }
 
     /// Kills it as a power cut would: nothing is told to anybody, nothing is written any more.

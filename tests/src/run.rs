@@ -2,10 +2,14 @@
 
 use std::{
     ffi::OsStr,
+    net::TcpListener,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    sync::mpsc,
+    sync::{
+        atomic::{AtomicU16, Ordering},
+        mpsc,
+    },
     time::{Duration, Instant},
 };
 
@@ -22,6 +26,25 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// How long processes of a `spool` that ended may take to be gone.
 const GONE_WITHIN: Duration = Duration::from_secs(2);
+
+/// Ports that no system gives to whoever connects: what is killed finds its own free when it is started again.
+const PORTS: std::ops::Range<u16> = 12_000..32_000;
+
+/// A port of loopback on which nobody listens.
+///
+/// # Panics
+/// Where all of them are taken.
+pub fn port() -> u16 {
+    static ASKED: AtomicU16 = AtomicU16::new(0);
+    let ports = PORTS.end - PORTS.start;
+    // Other tests begin elsewhere.
+    let first = (std::process::id().wrapping_mul(97) % u32::from(ports)) as u16;
+    let mut candidates = (0..ports).map(|_| {
+        let asked = ASKED.fetch_add(1, Ordering::Relaxed) % ports;
+        PORTS.start + ((u32::from(first) + u32::from(asked)) % u32::from(ports)) as u16
+    });
+    candidates.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
+}
 
 /// The binary that this workspace built: beside this program, or above the folder of tests and examples.
 ///

@@ -14,6 +14,7 @@ use nix::sys::signal::Signal;
 use spool_tests::{
     cluster::{Cluster, Network},
     folder, footage,
+    random::Random,
     run::Spool,
     wrapper::Wrapper,
 };
@@ -60,19 +61,6 @@ const DISTURBANCES: [Disturbance; 7] = [
     Disturbance::Join,
 ];
 
-/// Numbers that look random and are the same for the same seed (Steele, Lea and Flood 2014, SplitMix64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % limit
-    }
-}
-
 #[test]
 fn nothing_that_happens_to_a_cluster_changes_a_byte() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
@@ -102,7 +90,7 @@ fn transcode(source: &Path, out: &Path) -> Vec<String> {
 }
 
 fn run(seed: u64, source: &Path, out: &Path, expected: &BTreeMap<String, Vec<u8>>) {
-    let mut random = Random(seed);
+    let mut random = Random::of(seed);
     // Which comes round, so that a few rounds have several.
     let mut disturbance = DISTURBANCES[(seed % DISTURBANCES.len() as u64) as usize];
     let network = Network::new();

@@ -1,0 +1,239 @@
+//! Servers, schedulers that work off what is kept in PostgreSQL, and executors: each a process that can be killed, and is then started
+//! again as it was, at the same address.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::{
+    postgres::Postgres,
+    run::{Running, Spool, port, processes_in, until},
+};
+
+/// How long a role may take to be there again on a busy machine.
+const STARTS: Duration = Duration::from_secs(120);
+
+/// How long what a killed role started may take to be gone.
+const GONE: Duration = Duration::from_secs(10);
+
+/// Rows that an executor encodes at a time.
+const SLOTS: &str = "2";
+
+/// Lines of a role's log that are shown when a test fails.
+const LAST_LINES: usize = 60;
+
+/// What can be killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// A `spool server`.
+    Server,
+    /// A `spool scheduler`, which dispatches.
+    Scheduler,
+    /// A `spool executor`.
+    Executor,
+    /// The database.
+    Postgres,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Server, Self::Scheduler, Self::Executor, Self::Postgres];
+}
+
+/// All of them together, with their data in a folder that goes with the value.
+#[derive(Debug)]
+pub struct Fleet {
+    // In this order they go.
+    servers: Vec<Role>,
+    schedulers: Vec<Role>,
+    executors: Vec<Role>,
+    postgres: Postgres,
+    database: String,
+    folder: tempfile::TempDir,
+}
+
+/// A process that is started with the same words each time.
+#[derive(Debug)]
+struct Role {
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+    /// Its log and its scratch space.
+    folder: PathBuf,
+    /// Answers 200 where it can do what it is for.
+    ready: String,
+    running: Option<Running>,
+}
+
+impl Fleet {
+    /// So many servers, schedulers with leases of so many seconds, and executors that run this FFmpeg, one for each scheduler.
+    ///
+    /// # Panics
+    /// Where one does not start.
+    pub fn start(count: usize, lease: Duration, ffmpeg: &Path) -> Self {
+        let postgres = Postgres::start();
+        let database = postgres.database("spool");
+        let folder = tempfile::tempdir().unwrap();
+        let lease = lease.as_secs().to_string();
+        let [media, uploads] = ["media", "uploads"].map(|name| folder.path().join(name).to_str().unwrap().to_owned());
+        let ffmpeg = ("SPOOL_FFMPEG".to_owned(), ffmpeg.to_str().unwrap().to_owned());
+        let mut fleet = Self { servers: Vec::new(), schedulers: Vec::new(), executors: Vec::new(), postgres, database, folder };
+        for number in 0..count {
+            let [server, scheduler, executor] = [(); 3].map(|()| format!("127.0.0.1:{}", port()));
+            let role = |kind: &str, args: &[&str], env: &[(String, String)], ready: String| {
+                Role::start(fleet.folder.path().join(format!("{kind}-{number}")), args, env, ready)
+            };
+            let args = ["server", "--listen", &server, "--store", &fleet.database, "--media", &media, "--uploads", &uploads];
+            let new = role("server", &args, &[], format!("http://{server}/readyz"));
+            let args =
+                ["scheduler", "--listen", &scheduler, "--store", &fleet.database, "--lease", &lease, "--executor-timeout", "3"];
+            let scheduling = role("scheduler", &args, &[], format!("http://{scheduler}/livez"));
+            let args = ["executor", "--scheduler", &scheduler, "--slots", SLOTS, "--http", &executor];
+            let executing = role("executor", &args, std::slice::from_ref(&ffmpeg), format!("http://{executor}/readyz"));
+            fleet.servers.push(new);
+            fleet.schedulers.push(scheduling);
+            fleet.executors.push(executing);
+        }
+        fleet.wait_until_up();
+        fleet
+    }
+
+    /// Where the servers are: `http://127.0.0.1:PORT`.
+    pub fn addresses(&self) -> Vec<String> {
+        self.servers.iter().map(|role| role.ready.trim_end_matches("/readyz").to_owned()).collect()
+    }
+
+    /// Where uploads are kept of whoever needs no key.
+    pub fn uploads(&self) -> PathBuf {
+        self.folder.path().join("uploads/default")
+    }
+
+    /// Where videos are published.
+    pub fn media(&self) -> PathBuf {
+        self.folder.path().join("media")
+    }
+
+    /// What a query of the store gives, an object for each row.
+    pub fn query(&self, sql: &str) -> Vec<Value> {
+        Postgres::query(&self.database, sql)
+    }
+
+    /// How many there are of a kind.
+    pub fn count(&self, kind: Kind) -> usize {
+        match kind {
+            Kind::Server => self.servers.len(),
+            Kind::Scheduler => self.schedulers.len(),
+            Kind::Executor => self.executors.len(),
+            Kind::Postgres => 1,
+        }
+    }
+
+    /// Kills one of a kind, and starts it again at once.
+    ///
+    /// # Panics
+    /// Where it had ended by itself, or something of it runs on.
+    pub fn kill_and_start(&mut self, kind: Kind, number: usize) {
+        let roles = match kind {
+            Kind::Server => &mut self.servers,
+            Kind::Scheduler => &mut self.schedulers,
+            Kind::Executor => &mut self.executors,
+            Kind::Postgres => {
+                self.postgres.kill();
+                self.postgres.start_again();
+                return;
+            }
+        };
+        roles[number].kill();
+        roles[number].run();
+    }
+
+    /// Waits until all can do what they are for.
+    ///
+    /// # Panics
+    /// Where one cannot in time, or has ended by itself.
+    pub fn wait_until_up(&mut self) {
+        for role in self.servers.iter_mut().chain(&mut self.schedulers).chain(&mut self.executors) {
+            let what = format!("{} to be up", role.folder.display());
+            until(&what, STARTS, || {
+                role.expect_alive();
+                answers(&role.ready).then_some(())
+            });
+        }
+    }
+
+    /// Ends all by SIGTERM, and expects that each ends as it should.
+    ///
+    /// # Panics
+    /// Where one does not.
+    pub fn stop(mut self) {
+        let roles = [&mut self.executors, &mut self.schedulers, &mut self.servers];
+        for role in roles.into_iter().flatten() {
+            let running = role.running.take().unwrap();
+            running.signal(Signal::SIGTERM);
+            assert_eq!(running.wait().code, Some(0), "{}", role.last_lines());
+        }
+    }
+}
+
+impl Role {
+    fn start(folder: PathBuf, args: &[&str], env: &[(String, String)], ready: String) -> Self {
+        std::fs::create_dir_all(folder.join("scratch")).unwrap();
+        let mut env = env.to_vec();
+        // For whoever looks into a failure.
+        if let Ok(filter) = std::env::var("SPOOL_TEST_LOG") {
+            env.push(("SPOOL_LOG".to_owned(), filter));
+        }
+        let mut role = Self { args: args.iter().map(|arg| (*arg).to_owned()).collect(), env, folder, ready, running: None };
+        role.run();
+        role
+    }
+
+    fn run(&mut self) {
+        let spool = Spool::new(&self.args).envs(self.env.clone()).scratch(&self.scratch());
+        self.running = Some(spool.start_logged(&self.folder.join("log")));
+    }
+
+    fn kill(&mut self) {
+        self.expect_alive();
+        let mut running = self.running.take().unwrap();
+        running.signal(Signal::SIGKILL);
+        running.child.wait().unwrap();
+        let scratch = self.scratch();
+        until("the end of what a killed role started", GONE, || processes_in(&scratch).is_empty().then_some(()));
+    }
+
+    fn expect_alive(&mut self) {
+        let ended = self.running.as_mut().unwrap().child.try_wait().unwrap();
+        assert!(ended.is_none(), "{} ended by itself: {ended:?}\n{}", self.folder.display(), self.last_lines());
+    }
+
+    fn scratch(&self) -> PathBuf {
+        self.folder.join("scratch")
+    }
+
+    fn last_lines(&self) -> String {
+        let log = std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
+    }
+}
+
+impl Drop for Role {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- {}\n{}", self.folder.display(), self.last_lines());
+        }
+        if let Some(mut running) = self.running.take() {
+            let _ = running.child.kill();
+            let _ = running.child.wait();
+        }
+    }
+}
+
+fn answers(url: &str) -> bool {
+    Command::new("curl").args(["-sf", "--max-time", "5", "-o", "/dev/null", url]).status().unwrap().success()
+}

@@ -1,0 +1,422 @@
+//! Is what was acknowledged ever lost, or done twice? Clients upload and ask for jobs while servers, schedulers, executors and PostgreSQL
+//! are killed at random; in the end every job is published, once, and the store's own books say that nobody wrote for anybody else.
+//!
+//! `make chaos-jobs N=200` kills more often; SPOOL_CHAOS_KILLS and SPOOL_CHAOS_JOBS say how often and for how many jobs, and SPOOL_SEED
+//! repeats who is killed, and after which pauses.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread::{panicking, scope, sleep},
+    time::{Duration, Instant, SystemTime},
+};
+
+use serde_json::{Value, json};
+use spool_tests::{
+    check,
+    client::Client,
+    clips::{Clip, padded},
+    fleet::{Fleet, Kind},
+    folder,
+    random::Random,
+    run::until,
+    wrapper::Wrapper,
+};
+
+/// Kills and jobs of `make test`.
+const KILLS: usize = 10;
+const JOBS: usize = 12;
+
+/// Servers, schedulers and executors: so many of each.
+const EACH: usize = 2;
+
+/// How long a job stays with a scheduler that says nothing.
+const LEASE: Duration = Duration::from_secs(5);
+
+/// The longest pause before a kill, in milliseconds.
+const PAUSE_MS: u64 = 3000;
+
+/// Jobs that are in hand at a time.
+const IN_HAND: usize = 3;
+
+/// Schedulers begin a job five times, and then give it up as one that kills them. From this try on whatever takes it out of a scheduler's
+/// hand is spared: that a job is given up is no loss.
+const LAST_TRIES: u64 = 4;
+
+/// How long all of it may take, for each kill, and at least.
+const EACH_KILL: Duration = Duration::from_secs(60);
+
+/// An upload that comes in pieces: longer than a piece of the store's (5 MiB), in pieces of another length.
+const LARGE: usize = 6 << 20;
+const PIECE: usize = 2_500_000;
+
+/// What others are padded with.
+const PADDING: usize = 4096;
+
+/// Of so many ladders one is looked into frame by frame.
+const LOOK_INTO: usize = 4;
+
+/// The clip that is uploaded: two rows of pictures, and one of sound.
+fn clip() -> Clip {
+    Clip { frames: 100, ..Clip::default() }
+}
+
+/// What is asked for.
+fn wish() -> Value {
+    json!({ "ladder": "180p,90p:300k", "segment_seconds": 2, "media_segment_seconds": 1 })
+}
+
+/// What a client was told, and believes.
+#[derive(Debug)]
+struct Told {
+    number: usize,
+    /// The upload's name, and its path where it is kept.
+    upload: String,
+    path: PathBuf,
+    job: String,
+    /// The key that it was asked for with, and the request.
+    key: Option<(String, Value)>,
+    /// What it saw happen.
+    events: Vec<Value>,
+}
+
+/// How far all of it is: whose turn is it, and is it worth going on?
+#[derive(Debug)]
+struct Course {
+    jobs: usize,
+    kills: usize,
+    begun: AtomicUsize,
+    ended: AtomicUsize,
+    killed: AtomicUsize,
+    /// Nobody is killed any more.
+    over: AtomicBool,
+    failed: Arc<AtomicBool>,
+    until: Instant,
+}
+
+impl Course {
+    fn new(kills: usize, jobs: usize) -> Self {
+        let zero = AtomicUsize::default;
+        let within = EACH_KILL * u32::try_from(kills.max(KILLS)).unwrap();
+        let (begun, ended, killed) = (zero(), zero(), zero());
+        Self { jobs, kills, begun, ended, killed, over: false.into(), failed: Arc::default(), until: Instant::now() + within }
+    }
+
+    fn in_hand(&self) -> usize {
+        self.begun.load(Ordering::SeqCst).saturating_sub(self.ended.load(Ordering::SeqCst))
+    }
+
+    /// Is it this job's turn? They are spread over the kills so that there is always one in hand, and the last is kept for the end.
+    fn is_turn(&self, number: usize) -> bool {
+        assert!(!self.failed.load(Ordering::SeqCst), "job {number} is not begun any more, since something else failed");
+        let is_last = self.jobs > 1 && number + 1 == self.jobs;
+        if self.begun.load(Ordering::SeqCst) != number || (is_last && !self.over.load(Ordering::SeqCst)) {
+            return false;
+        }
+        let due = self.killed.load(Ordering::SeqCst) * self.jobs / self.kills.max(1);
+        self.in_hand() == 0 || (self.in_hand() < IN_HAND && number < due + IN_HAND)
+    }
+}
+
+/// Whoever works on it: its end is counted however it ends.
+struct Part<'a> {
+    course: &'a Course,
+    kills: bool,
+}
+
+impl Drop for Part<'_> {
+    fn drop(&mut self) {
+        if panicking() {
+            self.course.failed.store(true, Ordering::SeqCst);
+        }
+        if self.kills {
+            self.course.over.store(true, Ordering::SeqCst);
+        } else {
+            self.course.ended.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+#[test]
+fn nothing_that_is_acknowledged_is_lost_whoever_dies() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let count = |name: &str, unless: usize| number(name).map_or(unless, |number| usize::try_from(number).unwrap());
+    let clock = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as u64;
+    let (kills, jobs) = (count("SPOOL_CHAOS_KILLS", KILLS), count("SPOOL_CHAOS_JOBS", JOBS).max(1));
+    let seed = number("SPOOL_SEED").unwrap_or_else(clock);
+    println!("seed {seed}: {kills} kills, {jobs} jobs");
+    let started = Instant::now();
+    let made = tempfile::tempdir().unwrap();
+    let source = std::fs::read(clip().make(made.path(), "talk")).unwrap();
+    let ffmpeg = Wrapper::new();
+    // The more kills there are for each job, the longer it lasts, so that there is work in hand whenever somebody is killed.
+    ffmpeg.before_each(&format!("sleep {}", (kills / jobs).max(1)));
+    let mut fleet = Fleet::start(EACH, LEASE, &ffmpeg.path());
+    let (servers, uploads) = (&fleet.addresses(), &fleet.uploads());
+    let (course, source) = (&Course::new(kills, jobs), &source);
+    let (told, killed) = scope(|scope| {
+        let clients: Vec<_> = (0..jobs)
+            .map(|number| {
+                scope.spawn(move || {
+                    let _part = Part { course, kills: false };
+                    until("a job's turn", course.until - Instant::now(), || course.is_turn(number).then_some(()));
+                    course.begun.fetch_add(1, Ordering::SeqCst);
+                    deliver(number, source, uploads, Client::new(servers, number, course.until, &course.failed))
+                })
+            })
+            .collect();
+        let killed = kill_at_random(&mut fleet, course, &mut Random::of(seed));
+        let told: Vec<Told> = clients.into_iter().map(|client| client.join().unwrap()).collect();
+        (told, killed)
+    });
+    fleet.wait_until_up();
+    let worked_until = started.elapsed();
+    let mut client = Client::new(servers, 0, course.until, &course.failed);
+    let strangers = nobody_was_forgotten(&fleet, &told, course.until);
+    for told in &told {
+        is_as_it_was_told(&mut client, told, source);
+        is_whole(&fleet, &mut client, told);
+    }
+    let takeovers = nobody_held_what_was_anothers(&fleet, &told);
+    let by_kind: Vec<String> = killed.iter().map(|(kind, count)| format!("{count} {kind:?}").to_lowercase()).collect();
+    println!(
+        "{} kills ({}), {} jobs and {strangers} whose acknowledgement was lost, {takeovers} takeovers, {} s",
+        killed.values().sum::<usize>(),
+        by_kind.join(", "),
+        told.len(),
+        worked_until.as_secs()
+    );
+    fleet.stop();
+}
+
+/// Uploads a source and asks for its job in one of the ways there are, and follows it to its end.
+fn deliver(number: usize, source: &[u8], uploads: &Path, mut client: Client) -> Told {
+    let folder = tempfile::tempdir().unwrap();
+    let (name, file) = (format!("talk-{number}.mp4"), folder.path().join("source"));
+    let bytes = bytes_of(number, source);
+    std::fs::write(&file, &bytes).unwrap();
+    let wanted = wish().to_string();
+    let upload = match number % 3 {
+        0 => client.post(&file, &name, &wanted),
+        1 => client.tus(&bytes, PIECE, &name, &wanted),
+        _ => client.post(&file, &name, "none"),
+    };
+    assert_eq!((&upload["state"], &upload["name"]), (&json!("finished"), &json!(name)), "{upload}");
+    let id = upload["id"].as_str().unwrap().to_owned();
+    let path = uploads.join(&id).join(&name);
+    let (job, key) = match upload["job"].as_str() {
+        Some(job) => (job.to_owned(), None),
+        None => {
+            let (mut document, key) = (wish(), format!("job of {id}"));
+            document["source"] = json!(path);
+            let (job, _) = client.job(&document, &key);
+            let (again, existed) = client.job(&document, &key);
+            assert!(existed && again["id"] == job["id"], "one key, two jobs: {job} and {again}");
+            (job["id"].as_str().unwrap().to_owned(), Some((key, document)))
+        }
+    };
+    let events = if number.is_multiple_of(2) { client.stream(&job) } else { client.follow(&job) };
+    let shown = client.show(&job);
+    assert_eq!(shown["state"], "published", "{job} ended otherwise: {}\n{shown:#}\n{events:#?}", shown["error"]);
+    Told { number, upload: id, path, job, key, events }
+}
+
+/// What a job's source is: no two are alike.
+fn bytes_of(number: usize, source: &[u8]) -> Vec<u8> {
+    let bytes = if number % 3 == 1 { source.len().max(LARGE) } else { source.len() };
+    padded(source, bytes + PADDING, number as u64)
+}
+
+/// Kills one after the other; gives how many of each kind.
+fn kill_at_random(fleet: &mut Fleet, course: &Course, random: &mut Random) -> BTreeMap<Kind, usize> {
+    let _part = Part { course, kills: true };
+    let (mut killed, mut busy) = (BTreeMap::new(), 0);
+    for number in 1..=course.kills {
+        // The moment is what is random here: there is no condition to wait for.
+        sleep(Duration::from_millis(random.below(PAUSE_MS)));
+        let mut kind = Kind::ALL[random.below(Kind::ALL.len() as u64) as usize];
+        let which = random.below(EACH as u64) as usize;
+        let tries = "SELECT coalesce(max(tries), 0) AS most FROM jobs WHERE state IN ('pending', 'processing')";
+        if matches!(kind, Kind::Scheduler | Kind::Postgres) && fleet.query(tries)[0]["most"].as_u64().unwrap() >= LAST_TRIES {
+            kind = Kind::Executor;
+        }
+        if course.failed.load(Ordering::SeqCst) {
+            break;
+        }
+        let in_hand = course.in_hand();
+        busy += usize::from(in_hand > 0);
+        let begun = Instant::now();
+        fleet.kill_and_start(kind, which % fleet.count(kind));
+        fleet.wait_until_up();
+        println!("kill {number}: {kind:?} {which}, {in_hand} jobs in hand; all up after {} ms", begun.elapsed().as_millis());
+        *killed.entry(kind).or_default() += 1;
+        course.killed.store(number, Ordering::SeqCst);
+        let held = "SELECT job, count(*) AS claims FROM claims WHERE ended_ms IS NULL GROUP BY job HAVING count(*) > 1";
+        let held = fleet.query(held);
+        assert!(held.is_empty(), "jobs in several hands at once: {held:?}");
+        assert!(Instant::now() < course.until, "{number} kills took too long");
+    }
+    assert!(course.failed.load(Ordering::SeqCst) || busy * 2 >= course.kills, "only {busy} of {} kills met work", course.kills);
+    killed
+}
+
+/// Waits until no job is left, expects that none failed and that no upload has two; gives how many jobs there are that nobody was told of.
+fn nobody_was_forgotten(fleet: &Fleet, told: &[Told], deadline: Instant) -> usize {
+    let open = "SELECT id FROM jobs WHERE state IN ('pending', 'processing')";
+    until("the end of all jobs", deadline.saturating_duration_since(Instant::now()), || fleet.query(open).is_empty().then_some(()));
+    let failed = fleet.query("SELECT id, state, error_kind, error FROM jobs WHERE state <> 'published'");
+    assert!(failed.is_empty(), "jobs that were not published: {failed:#?}");
+    let found = fleet.query(
+        "SELECT u.id, u.state, u.job, count(j.id) AS jobs, min(j.id) AS made FROM uploads u \
+         LEFT JOIN videos v ON position(u.id IN v.source) > 0 LEFT JOIN jobs j ON j.video = v.id GROUP BY u.id, u.state, u.job",
+    );
+    let found: BTreeMap<&str, &Value> = found.iter().map(|upload| (upload["id"].as_str().unwrap(), upload)).collect();
+    for upload in found.values() {
+        assert!(upload["jobs"].as_u64().unwrap() <= 1, "one upload, several jobs: {upload}");
+    }
+    for told in told {
+        let Some(upload) = found.get(told.upload.as_str()) else { panic!("upload {} of job {} is lost", told.upload, told.job) };
+        assert!(upload["state"] == "finished" && upload["made"] == told.job.as_str(), "{} was acknowledged: {upload}", told.job);
+        assert!(told.key.is_some() || upload["job"] == told.job.as_str(), "{} was acknowledged: {upload}", told.job);
+    }
+    let all: BTreeSet<String> =
+        fleet.query("SELECT id FROM jobs").iter().map(|job| job["id"].as_str().unwrap().to_owned()).collect();
+    let lost: Vec<&String> = told.iter().map(|told| &told.job).filter(|job| !all.contains(*job)).collect();
+    assert!(lost.is_empty(), "acknowledged jobs are lost: {lost:?}");
+    let known: BTreeSet<&String> = told.iter().map(|told| &told.job).collect();
+    assert_eq!(known.len(), told.len(), "several clients were told of one job: {known:?}");
+    all.len() - known.len()
+}
+
+/// Is all of it there that a client was told of one job?
+fn is_as_it_was_told(client: &mut Client, told: &Told, source: &[u8]) {
+    let Told { number, upload, path, job, key, events } = told;
+    let shown = client.ask(&format!("/v1/uploads/{upload}"), &[]);
+    assert!(shown.status == 200 && shown.json()["state"] == "finished", "upload {upload} of {job} is lost: {shown:?}");
+    let sent = bytes_of(*number, source);
+    let kept = std::fs::read(path).unwrap_or_else(|e| panic!("{}, of {job}: {e}", path.display()));
+    assert_eq!(kept.len(), sent.len(), "what is kept of upload {upload} is not as long as what was sent");
+    assert!(kept == sent, "what is kept of upload {upload} is not what was sent");
+    if let Some((key, document)) = key {
+        let (again, existed) = client.job(document, key);
+        assert!(existed && again["id"] == job.as_str(), "the key of {job} stands for another now: {again}");
+    }
+    // Numbered without a gap or a repetition: whoever reads them checks that.
+    let now = client.follow(job);
+    assert!(now == *events, "what was seen of {job} is not what happened: {events:#?}\n{now:#?}");
+    let published = events.iter().filter(|event| event["kind"] == "job.published").count();
+    assert_eq!(published, 1, "{job} was published {published} times: {events:#?}");
+    let percents: Vec<i64> = events.iter().filter_map(|event| event["data"]["percent"].as_i64()).collect();
+    assert!(percents.is_sorted() && percents.last() == Some(&100), "progress of {job} went back: {percents:?}\n{events:#?}");
+}
+
+/// Is the ladder of a job whole?
+fn is_whole(fleet: &Fleet, client: &mut Client, told: &Told) {
+    let shown = client.show(&told.job);
+    assert_eq!(shown["state"], "published", "{} was published, and is not any more: {shown}", told.job);
+    let out = fleet.media().join(shown["video"].as_str().unwrap());
+    let files = folder::files(&out);
+    assert!(files.contains_key("master.m3u8"), "{} is published without a master in {}", told.job, out.display());
+    // A master, a playlist of each rendition, and of each what opens it and four media segments.
+    let reached = folder::reachable(&files);
+    assert!(reached.len() > 3 * (1 + 1 + 4), "the ladder of {} has only {reached:?}", told.job);
+    if !told.number.is_multiple_of(LOOK_INTO) {
+        return;
+    }
+    let flaws: Vec<String> = if told.number == 0 {
+        check::all(&out, &clip(), &told.path).iter().map(ToString::to_string).collect()
+    } else {
+        let frames = check::Ladder::open(&out).and_then(|ladder| check::frames(&ladder, &clip()));
+        frames.err().iter().map(ToString::to_string).collect()
+    };
+    assert!(flaws.is_empty(), "the ladder of {}: {}", told.job, flaws.join("\n"));
+}
+
+/// What the store wrote down of a job in a scheduler's hand.
+#[derive(Debug, Clone)]
+struct Claim {
+    fence: i64,
+    dispatcher: String,
+    claimed_ms: i64,
+    ended_ms: Option<i64>,
+    outcome: Option<String>,
+}
+
+/// Was every job in one hand at a time? Gives how often one was taken over.
+///
+/// The books do not keep a lease's end: it is known that each claim, and each report with an event in it, made one that begins then. And of
+/// what was written only attempts say by which claim.
+fn nobody_held_what_was_anothers(fleet: &Fleet, told: &[Told]) -> usize {
+    let mut claims: BTreeMap<String, Vec<Claim>> = BTreeMap::new();
+    for row in fleet.query("SELECT job, fence, dispatcher, claimed_ms, ended_ms, outcome FROM claims ORDER BY job, fence") {
+        let claim = Claim {
+            fence: row["fence"].as_i64().unwrap(),
+            dispatcher: row["dispatcher"].as_str().unwrap().to_owned(),
+            claimed_ms: row["claimed_ms"].as_i64().unwrap(),
+            ended_ms: row["ended_ms"].as_i64(),
+            outcome: row["outcome"].as_str().map(str::to_owned),
+        };
+        claims.entry(row["job"].as_str().unwrap().to_owned()).or_default().push(claim);
+    }
+    let mut takeovers = 0;
+    for (job, claims) in &claims {
+        let fences: Vec<i64> = claims.iter().map(|claim| claim.fence).collect();
+        assert!(fences.iter().copied().eq(1..=claims.len() as i64), "{job}: claims are numbered {fences:?}");
+        for pair in claims.windows(2) {
+            let ended = pair[0].ended_ms.unwrap_or_else(|| panic!("{job} is in two hands: {pair:#?}"));
+            assert!(ended <= pair[1].claimed_ms, "{job} was taken before it was let go: {pair:#?}");
+            takeovers += usize::from(was_taken_over(&pair[0]));
+        }
+        let (last, before) = claims.split_last().unwrap();
+        assert!(last.ended_ms.is_some() && last.outcome.as_deref() == Some("published"), "{job} ended otherwise: {last:#?}");
+        assert!(before.iter().all(|claim| claim.outcome.as_deref() != Some("published")), "{job} was published twice: {claims:#?}");
+    }
+    let wrong = fleet.query(
+        "SELECT j.id, j.fence, (SELECT max(c.fence) FROM claims c WHERE c.job = j.id) AS last FROM jobs j \
+         WHERE j.fence IS DISTINCT FROM (SELECT max(c.fence) FROM claims c WHERE c.job = j.id)",
+    );
+    assert!(wrong.is_empty(), "jobs whose last claim is not their own: {wrong:#?}");
+    let late = fleet.query(
+        "SELECT a.job, a.number, a.fence, a.at_ms, c.claimed_ms, c.ended_ms FROM attempts a \
+         LEFT JOIN claims c ON c.job = a.job AND c.fence = a.fence \
+         WHERE c.fence IS NULL OR a.at_ms < c.claimed_ms OR a.at_ms > c.ended_ms",
+    );
+    assert!(late.is_empty(), "written by whoever did not hold the job: {late:#?}");
+    for told in told {
+        let Some(claims) = claims.get(&told.job) else { panic!("{} is published, and nobody ever had it in hand", told.job) };
+        in_turn(&told.job, claims, &told.events);
+    }
+    takeovers
+}
+
+fn was_taken_over(claim: &Claim) -> bool {
+    claim.outcome.as_deref() == Some("lease ended")
+}
+
+/// Do a job's events fit its claims? Each claim has begun with an event, and was over only when the lease of the last event in it was.
+fn in_turn(job: &str, claims: &[Claim], events: &[Value]) {
+    let at = |event: &Value| event["at_ms"].as_i64().unwrap();
+    let begins: Vec<usize> = (0..events.len()).filter(|number| events[*number]["kind"] == "job.started").collect();
+    assert_eq!(begins.len(), claims.len(), "{job} was begun more or less often than it was claimed: {claims:#?}\n{events:#?}");
+    for (number, claim) in claims.iter().enumerate() {
+        let begin = begins[number];
+        assert_eq!(events[begin]["data"]["dispatcher"], claim.dispatcher.as_str(), "{job}: another began it: {claims:#?}");
+        let Some(next) = begins.get(number + 1) else { continue };
+        // Until another began.
+        let last = events[begin..*next].iter().map(at).max().unwrap();
+        let taken = claims[number + 1].claimed_ms;
+        assert!(last <= taken, "{job}: something was written for claim {} after it had been taken: {events:#?}", claim.fence);
+        let lease = LEASE.as_millis() as i64;
+        assert!(
+            !was_taken_over(claim) || taken - last >= lease,
+            "{job} was taken over {} ms after claim {} was heard of, within its lease of {lease} ms: {claims:#?}\n{events:#?}",
+            taken - last,
+            claim.fence
+        );
+    }
+}

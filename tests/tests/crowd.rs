@@ -1,0 +1,248 @@
+//! A crowd that comes at once: is everybody let in and served, and does whoever wants much keep those waiting who want little?
+//!
+//! SPOOL_CROWD=1000 has so many come. Encodes are remembered rather than run, so that what is seen is everything else; how long it took,
+//! and how much memory, is printed and not judged.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use spool_tests::{
+    clips::padded,
+    footage::ffmpeg,
+    run::{Spool, until},
+    serve::Serve,
+    wrapper::Wrapper,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinSet,
+};
+
+/// Uploads of `make test`.
+const CROWD: usize = 60;
+
+/// Length of each, in bytes.
+const BYTES: usize = 100_000;
+
+/// Whoever wants little, and for how many uploads of the crowd there is one of each's.
+const SMALL: [&str; 2] = ["small-one", "small-two"];
+const ONE_OF: usize = 20;
+
+/// Whoever wants all the others.
+const BIG: &str = "big";
+
+/// What is made of each: `{"ladder":"90p"}`.
+const JOB: &str = "%7B%22ladder%22%3A%2290p%22%7D";
+
+/// Jobs that are in hand at a time, and rows that are encoded.
+const ACTIVE: &str = "6";
+const SLOTS: &str = "2";
+
+/// How long a client waits that is sent away, and how long all of them may be.
+const AGAIN: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// How often it is looked how far the jobs are, and how long each may take, of those that come at once.
+const LOOK: Duration = Duration::from_millis(500);
+const EACH: Duration = Duration::from_secs(5);
+
+/// One of the crowd.
+#[derive(Debug, Clone)]
+struct Guest {
+    number: usize,
+    tenant: &'static str,
+    key: String,
+}
+
+/// When a job was asked for, begun and published, in milliseconds since 1970.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    created_ms: i64,
+    started_ms: i64,
+    ended_ms: i64,
+}
+
+#[test]
+fn whoever_wants_much_does_not_keep_those_waiting_who_want_little() {
+    let crowd = std::env::var("SPOOL_CROWD").ok().map_or(CROWD, |text| text.parse().unwrap());
+    let few = (crowd / ONE_OF).max(2);
+    let folder = tempfile::tempdir().unwrap();
+    let source = std::fs::read(clip(folder.path())).unwrap();
+    let remembering = Wrapper::remembering();
+    let data = folder.path().join("data");
+    let args = ["--access", "keys", "--active", ACTIVE, "--slots", SLOTS];
+    let serve = Serve::start(&data, &remembering.path(), &args);
+    let keys: BTreeMap<&str, String> = SMALL.iter().chain([&BIG]).map(|tenant| (*tenant, key(&data, tenant))).collect();
+    // Those who want little come last: they would be served last, if it went by that.
+    let tenants = (0..crowd).map(|number| match (crowd - 1 - number) / few {
+        0 => SMALL[0],
+        1 => SMALL[1],
+        _ => BIG,
+    });
+    let guests: Vec<Guest> =
+        tenants.enumerate().map(|(number, tenant)| Guest { number, tenant, key: keys[tenant].clone() }).collect();
+    let started = Instant::now();
+    let (jobs, refusals) = come(serve.address.trim_start_matches("http://"), &guests, &source);
+    let accepted = started.elapsed();
+    until("all jobs to be published", EACH * u32::try_from(crowd).unwrap(), || {
+        let failed = count(&serve, "failed");
+        assert_eq!(failed, 0, "{failed} jobs failed\n{}", serve.log());
+        let open = count(&serve, "pending") + count(&serve, "processing");
+        if open == 0 && count(&serve, "published") >= crowd {
+            return Some(());
+        }
+        sleep(LOOK);
+        None
+    });
+    let ended = started.elapsed();
+    let times: BTreeMap<&str, BTreeMap<String, Times>> =
+        keys.iter().map(|(tenant, key)| (*tenant, published(&serve, key))).collect();
+    for (guest, job) in guests.iter().zip(&jobs) {
+        assert!(times[guest.tenant].contains_key(job), "{job} of {} was acknowledged, and is not published", guest.tenant);
+    }
+    let all = || times.values().flat_map(BTreeMap::values);
+    let first_ms = all().map(|job| job.created_ms).min().unwrap();
+    let last = |tenant: &str| times[tenant].values().map(|job| job.ended_ms).max().unwrap();
+    println!(
+        "{crowd} uploads accepted after {:.1} s ({refusals} sent away for a moment), published after {:.1} s; the server took {} MB at most; \
+         {} encodes were run",
+        accepted.as_secs_f64(),
+        ended.as_secs_f64(),
+        serve.peak_bytes() >> 20,
+        remembering.remembered()
+    );
+    for (tenant, jobs) in &times {
+        println!("{tenant}: the last of {} published after {:.1} s", jobs.len(), (last(tenant) - first_ms) as f64 / 1e3);
+    }
+    is_fair(&times, last(SMALL[0]).max(last(SMALL[1])));
+    serve.stop();
+}
+
+/// Was the big one's next job begun only when it was its turn? What it had begun before all the others were asked for is its luck.
+fn is_fair(times: &BTreeMap<&str, BTreeMap<String, Times>>, small_until_ms: i64) {
+    let asked_ms = SMALL.iter().flat_map(|tenant| times[*tenant].values()).map(|job| job.created_ms).max().unwrap();
+    let big = &times[BIG];
+    let early = big.values().filter(|job| job.started_ms <= asked_ms).count();
+    let before = big.values().filter(|job| job.started_ms > asked_ms && job.ended_ms <= small_until_ms).count();
+    println!(
+        "of {} of the big one's, {early} were begun before all were asked for, and {before} done before the small ones'",
+        big.len()
+    );
+    assert!(before * 3 < big.len(), "{before} of {} jobs of the big one went before the last of the small ones'", big.len());
+}
+
+/// A second of pictures in hardly any bytes.
+fn clip(folder: &Path) -> PathBuf {
+    let path = folder.join("clip.mp4");
+    let picture = ["-f", "lavfi", "-i", "testsrc2=size=160x90:rate=25:duration=1"];
+    let coded = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", path.to_str().unwrap()];
+    ffmpeg(picture.iter().chain(&coded));
+    path
+}
+
+/// Makes a tenant who may ask as often as it likes, and its key.
+fn key(data: &Path, tenant: &str) -> String {
+    let store = data.join("jobs.db").to_str().unwrap().to_owned();
+    Spool::new(["tenants", "set", tenant, "--requests-per-minute", "1000000", "--store", &store]).ok();
+    let made = Spool::new(["keys", "create", "--tenant", tenant, "--scope", "read", "--scope", "write", "--store", &store]).ok();
+    made.stdout.trim().to_owned()
+}
+
+/// Has all of them upload at once; gives each one's job, and how often somebody was sent away.
+#[tokio::main]
+async fn come(address: &str, guests: &[Guest], source: &[u8]) -> (Vec<String>, usize) {
+    let mut uploads = JoinSet::new();
+    for guest in guests.iter().cloned() {
+        let (address, bytes) = (address.to_owned(), padded(source, BYTES, guest.number as u64));
+        uploads.spawn(async move {
+            let (job, refusals) = upload(&address, &guest, &bytes).await;
+            (guest.number, job, refusals)
+        });
+    }
+    let mut done = uploads.join_all().await;
+    done.sort();
+    let refusals = done.iter().map(|(_, _, refusals)| refusals).sum();
+    (done.into_iter().map(|(_, job, _)| job).collect(), refusals)
+}
+
+/// Uploads as a client does that is not put off; gives its job, and how often it was sent away.
+async fn upload(address: &str, guest: &Guest, bytes: &[u8]) -> (String, usize) {
+    let begun = Instant::now();
+    let mut refusals = 0;
+    loop {
+        let trouble = match post(address, guest, bytes).await {
+            Ok((201, body)) => {
+                let upload: Value = serde_json::from_slice(&body).unwrap();
+                return (upload["job"].as_str().unwrap().to_owned(), refusals);
+            }
+            Ok((status, body)) => {
+                let said = String::from_utf8_lossy(&body).into_owned();
+                assert!(status == 429 || status >= 500, "an upload is refused: {status} {said}");
+                said
+            }
+            Err(error) => error.to_string(),
+        };
+        assert!(begun.elapsed() < PATIENCE, "upload {} was sent away {refusals} times: {trouble}", guest.number);
+        refusals += 1;
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// Sends one request over a connection of its own; gives status and body. A thousand of curl would be a crowd of their own.
+async fn post(address: &str, guest: &Guest, bytes: &[u8]) -> io::Result<(u16, Vec<u8>)> {
+    let mut socket = TcpStream::connect(address).await?;
+    let head = format!(
+        "POST /v1/uploads?name=clip-{}.mp4&job={JOB} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {}\r\n\
+         Content-Type: application/octet-stream\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        guest.number,
+        guest.key,
+        bytes.len()
+    );
+    socket.write_all(head.as_bytes()).await?;
+    socket.write_all(bytes).await?;
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).await?;
+    let broken = || io::Error::new(io::ErrorKind::UnexpectedEof, "the answer broke off");
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").ok_or_else(broken)?;
+    let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(broken)?;
+    let length: Option<usize> = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.trim().parse().ok());
+    let body = answer[end + 4..].to_vec();
+    if length.is_none_or(|length| length == body.len()) { Ok((status, body)) } else { Err(broken()) }
+}
+
+/// How many jobs are in a state, of all tenants.
+fn count(serve: &Serve, state: &str) -> usize {
+    let metrics = serve.ask("/metrics", &[]);
+    let text = String::from_utf8_lossy(&metrics.body).into_owned();
+    let prefix = format!("spool_jobs{{state=\"{state}\"}} ");
+    text.lines().find_map(|line| line.strip_prefix(&prefix)?.parse().ok()).unwrap_or(0)
+}
+
+/// A tenant's jobs that are published, by name.
+fn published(serve: &Serve, key: &str) -> BTreeMap<String, Times> {
+    let bearer = format!("Authorization: Bearer {key}");
+    let (mut found, mut cursor) = (BTreeMap::new(), String::new());
+    loop {
+        let answer = serve.ask(&format!("/v1/jobs?state=published&limit=500{cursor}"), &["-H", &bearer]);
+        assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+        let page = answer.json();
+        for job in page["jobs"].as_array().unwrap() {
+            let [created_ms, started_ms, ended_ms] =
+                ["created_ms", "started_ms", "ended_ms"].map(|name| job[name].as_i64().unwrap());
+            found.insert(job["id"].as_str().unwrap().to_owned(), Times { created_ms, started_ms, ended_ms });
+        }
+        match page["next"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return found,
+        }
+    }
+}
