@@ -9,8 +9,8 @@ use futures::StreamExt;
 use spool_jobs::{Id, NewUpload, Order, Upload, UploadHold, Uploads};
 use spool_media::store::{Content, Location, Stores, piece_bytes};
 use tokio::{
-    sync::Semaphore,
-    time::{interval, timeout},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, interval, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -30,10 +30,17 @@ pub(crate) const MAX_BYTES: u64 = 500 << 30;
 /// How long a client may send nothing within a request.
 const IDLE: Duration = Duration::from_secs(60);
 
+/// What a client sends at least within this time, in bytes: whoever drips keeps others from their turn.
+const WINDOW: Duration = Duration::from_secs(60);
+const WINDOW_LEAST: u64 = 64 << 10;
+
 /// Requests that send bytes at a time, and how long others wait for their turn. Each holds a piece of 5 MiB, or of more where the upload is
 /// longer than 48 GiB.
 const TRANSFERS: usize = 8;
 const TURN_WITHIN: Duration = Duration::from_secs(60);
+
+/// Small uploads that are taken in at a time: each is whole in memory.
+const SMALL_ONES: usize = 32;
 
 /// How long an upload is nobody else's without a word of whoever has it in hand, and how often there is one.
 const LEASE: Duration = Duration::from_secs(5);
@@ -52,6 +59,7 @@ pub(crate) struct Intake {
     pub(crate) stores: Stores,
     root: Arc<str>,
     transfers: Arc<Semaphore>,
+    small: Arc<Semaphore>,
 }
 
 /// What a client announces.
@@ -79,12 +87,24 @@ impl Announced {
 
 impl Intake {
     pub(crate) fn new(uploads: Arc<dyn Uploads>, stores: Stores, root: &str) -> Self {
-        Self { uploads, stores, root: Arc::from(root), transfers: Arc::new(Semaphore::new(TRANSFERS)) }
+        Self {
+            uploads,
+            stores,
+            root: Arc::from(root),
+            transfers: Arc::new(Semaphore::new(TRANSFERS)),
+            small: Arc::new(Semaphore::new(SMALL_ONES)),
+        }
     }
 
     /// How many requests send bytes now.
     pub(crate) fn transfers(&self) -> usize {
         TRANSFERS - self.transfers.available_permits()
+    }
+
+    /// The turn of an upload that is small enough to be taken in at once; not a byte of it need be read before.
+    pub(crate) async fn turn_of_small(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        let turn = timeout(TURN_WITHIN, self.small.clone().acquire_owned()).await;
+        turn.ok().and_then(Result::ok).ok_or_else(busy)
     }
 
     /// A tenant's upload.
@@ -167,7 +187,7 @@ impl Intake {
             let work = async {
                 let turn = timeout(TURN_WITHIN, intake.transfers.acquire()).await;
                 let Ok(Ok(_turn)) = turn else {
-                    return Err(Problem::new(Kind::Busy, "as many uploads are under way as this server takes: try again"));
+                    return Err(busy());
                 };
                 intake.transfer(&hold, body, checksum).await
             };
@@ -189,6 +209,7 @@ impl Intake {
         let mut kept = pieces.len() as u64 * piece;
         let mut buffer = self.rest(upload, kept).await?;
         let mut received = upload.received;
+        let mut window = (Instant::now(), received);
         let broken = loop {
             let chunk = match timeout(IDLE, body.next()).await {
                 Ok(Some(Ok(chunk))) => chunk,
@@ -213,6 +234,13 @@ impl Intake {
                 if checksum.is_none() {
                     self.uploads.advance_upload(hold, kept, &pieces, KEPT_FOR).await?;
                 }
+            }
+            if window.0.elapsed() >= WINDOW {
+                if received - window.1 < WINDOW_LEAST {
+                    let detail = format!("less than {WINDOW_LEAST} bytes came within {} s: what came is kept", WINDOW.as_secs());
+                    break Some(Problem::new(Kind::Late, detail));
+                }
+                window = (Instant::now(), received);
             }
         };
         if let Some(checksum) = checksum {
@@ -349,6 +377,10 @@ impl Intake {
     pub(crate) fn root(&self) -> Result<Location, Problem> {
         Ok(self.stores.locate(&self.root).map_err(spool_media::Error::from)?)
     }
+}
+
+fn busy() -> Problem {
+    Problem::new(Kind::Busy, "as many uploads are under way as this server takes: try again")
 }
 
 /// Did the store say no? Where it said nothing, it may have said yes.

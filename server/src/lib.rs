@@ -1,6 +1,7 @@
 //! The HTTP door: what is asked for goes into the store, what is in the store is shown, and what was published is played. It holds
 //! nothing of its own: any of several servers answers any request.
 
+mod connections;
 mod problem;
 mod service;
 

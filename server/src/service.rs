@@ -4,12 +4,13 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use spool_jobs::{Access, Sources, Store, Uploads, Watches, Webhooks};
 use spool_media::store::Stores;
-use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle, time::timeout};
+use tokio::{sync::Semaphore, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::{
     arrivals::Arrivals,
+    connections,
     guard::{Entry, Guard},
     intake::Intake,
     links::Links,
@@ -73,7 +74,7 @@ pub enum Error {
 pub struct Server {
     address: SocketAddr,
     leave: CancellationToken,
-    task: JoinHandle<std::io::Result<()>>,
+    task: JoinHandle<()>,
 }
 
 impl Server {
@@ -91,7 +92,7 @@ impl Server {
             return Err(Error::Open { address });
         }
         let fault = |source| Error::Listen { address, source };
-        let listener = TcpListener::bind(address).await.map_err(fault)?;
+        let listener = connections::bind(address).map_err(fault)?;
         let address = listener.local_addr().map_err(fault)?;
         let leave = CancellationToken::new();
         let provider = settings.oidc.clone().map(Provider::new).transpose().map_err(|source| Error::Client { source })?;
@@ -128,8 +129,8 @@ impl Server {
             counted: Arc::default(),
             leave: leave.clone(),
         });
-        let serve = axum::serve(listener, router).with_graceful_shutdown(leave.clone().cancelled_owned());
-        Ok(Self { address, leave, task: tokio::spawn(async move { serve.await }) })
+        let task = tokio::spawn(connections::serve(listener, router, leave.clone()));
+        Ok(Self { address, leave, task })
     }
 
     /// Where it is reached.
@@ -140,8 +141,7 @@ impl Server {
     /// Waits until it stops by itself, which it does only when something is wrong.
     pub async fn stopped(&mut self) -> Error {
         let source = match (&mut self.task).await {
-            Ok(Err(source)) => source,
-            Ok(Ok(())) => std::io::ErrorKind::NotConnected.into(),
+            Ok(()) => std::io::ErrorKind::NotConnected.into(),
             Err(error) => std::io::Error::other(error),
         };
         Error::Listen { address: self.address, source }

@@ -28,7 +28,7 @@ use crate::{
     guard::{Caller, Tenant},
     intake::{Announced, MAX_BYTES},
     problem::{Kind, Problem},
-    shown::{JobRequest, TokenShown, UploadShown},
+    shown::{JobRequest, TokenShown, UploadShown, job_document},
 };
 
 const RESUMABLE: HeaderName = HeaderName::from_static("tus-resumable");
@@ -109,8 +109,9 @@ pub(super) async fn create(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    // In boxes: what waits for its turn holds no room for what comes after.
     let upload = if headers.contains_key(RESUMABLE) {
-        begin(&house, &caller, &headers, body).await?
+        Box::pin(begin(&house, &caller, &headers, body)).await?
     } else {
         at_once(&house, &caller, plain, &headers, body).await?
     };
@@ -145,6 +146,11 @@ async fn begin(house: &House, caller: &Caller, headers: &HeaderMap, body: Body) 
 async fn at_once(house: &House, caller: &Caller, plain: Plain, headers: &HeaderMap, body: Body) -> Result<Upload, Problem> {
     let missing = || Problem::new(Kind::Length, "Content-Length: it is missing: send a file, or use tus");
     let bytes = number(headers, &header::CONTENT_LENGTH)?.ok_or_else(missing)?;
+    let _turn = if bytes > SMALL { None } else { Some(house.intake.turn_of_small().await?) };
+    Box::pin(take_at_once(house, caller, plain, bytes, body)).await
+}
+
+async fn take_at_once(house: &House, caller: &Caller, plain: Plain, bytes: u64, body: Body) -> Result<Upload, Problem> {
     let job = wanted(caller, plain.job.as_deref().or(Some("")).filter(|job| *job != "none"), bytes)?;
     let confines = house.guard.confines(caller).await?;
     let announced = Announced::new(caller, &plain.name.unwrap_or_default(), BTreeMap::new(), bytes);
@@ -173,7 +179,10 @@ async fn at_once(house: &House, caller: &Caller, plain: Plain, headers: &HeaderM
 }
 
 /// What tus can do here.
-#[utoipa::path(options, path = "/v1/uploads", tag = "uploads", responses((status = 204, description = "The headers say.")))]
+#[utoipa::path(options, path = "/v1/uploads", tag = "uploads", responses(
+    (status = 204, description = "The headers say."),
+    (status = 200, description = "What pages of other origins may send."),
+))]
 pub(super) async fn options() -> Response {
     let headers = [(EXTENSION, EXTENSIONS.to_owned()), (MAX_SIZE, MAX_BYTES.to_string()), (CHECKSUMS, checksum::KNOWN.to_owned())];
     (StatusCode::NO_CONTENT, headers).into_response()
@@ -308,8 +317,7 @@ pub(super) async fn speaks_tus(mut response: Response) -> Response {
 
 /// What a client asks to be made of an upload.
 fn asked(text: &str) -> Result<JobRequest, Problem> {
-    let text = if text.trim().is_empty() { "{}" } else { text };
-    serde_json::from_str(text).map_err(|e| Problem::new(Kind::Invalid, format!("job: {e}")))
+    job_document(if text.trim().is_empty() { "{}" } else { text })
 }
 
 /// The job that is made of an upload: a client's own wish, or what its token for one upload says.
