@@ -11,7 +11,7 @@ SPOOL = $$(realpath $${CARGO_TARGET_DIR:-target}/debug/spool)
 # nextest where it is there: it runs each test in a process of its own, and stops those that hang.
 TEST := $(shell command -v cargo-nextest >/dev/null 2>&1 && echo "nextest run" || echo "test")
 
-.PHONY: help setup demo test test-media test-full test-deploy test-slurm chaos bench bench-scale fuzz verify docs fmt
+.PHONY: help setup demo test test-media test-full test-deploy test-slurm chaos chaos-jobs bench bench-scale fuzz fuzz-api verify docs fmt
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -49,7 +49,7 @@ test-slurm: setup ## a real Slurm of two nodes on this machine: a node that dies
 	@jetstream2/slurm/tests/setup
 	SPOOL=$(SPOOL) python3 -B -m unittest discover --start-directory jetstream2/slurm/tests -v
 
-test-full: test test-deploy test-slurm chaos ## and what takes long: every source of docs/sources.md, a source of 2 GB, fifty rounds of chaos
+test-full: test test-deploy test-slurm chaos chaos-jobs fuzz-api ## and what takes long: every source of docs/sources.md, a source of 2 GB, fifty rounds of chaos, two hundred kills
 	SPOOL_TEST_FULL=1 $(CARGO) test --workspace --test sources --test player
 	scripts/big-source
 
@@ -58,6 +58,11 @@ chaos: setup ## do N bad things to clusters at work, drain N executors, keep a s
 	SPOOL_CHAOS_ROUNDS=$(or $(N),50) $(CARGO) test --workspace --test chaos -- --nocapture
 	SPOOL_DRAINS=$(or $(N),100) $(CARGO) test --workspace --test cluster leave_one_after_the_other -- --nocapture
 	SPOOL_AWAY=60 $(CARGO) test --workspace --test cluster scheduler_that_restarts -- --nocapture
+
+chaos-jobs: setup ## kill servers, schedulers, executors and PostgreSQL N times while clients want fifty jobs; let a thousand uploads come at once
+	$(CARGO) build --workspace --all-targets
+	SPOOL_CHAOS_KILLS=$(or $(N),200) SPOOL_CHAOS_JOBS=50 $(CARGO) test --workspace --test chaos_jobs -- --nocapture
+	SPOOL_CROWD=1000 $(CARGO) test --workspace --test crowd -- --nocapture
 
 bench: setup ## measure Spool against one FFmpeg and Spark, into .cache/bench (an hour; ARGS="--sources ten-minutes" is more)
 	@scripts/bench-setup
@@ -74,6 +79,10 @@ bench-scale: setup ## measure the cluster without FFmpeg: cost per row, 1,000 jo
 fuzz: ## fuzz what reads strangers' bytes, each of four targets for S seconds (half an hour; two hours in all)
 	@scripts/fuzz-setup
 	scripts/fuzz $(or $(S),1800)
+
+fuzz-api: setup ## ask the HTTP API whatever its document allows, and what it does not, for S seconds (a quarter of an hour)
+	$(CARGO) build --workspace --all-targets
+	scripts/api-fuzz $(or $(S),900) $(SPOOL)
 
 verify: ## formatting, lints, documentation, licences, spelling
 	@scripts/verify-setup

@@ -16,7 +16,7 @@ use crate::{
     guard::Guard,
     notice::Arrived,
     problem::{Kind, Problem},
-    shown::JobRequest,
+    shown::job_document,
 };
 
 /// How often it is looked for places that are to be looked at.
@@ -105,7 +105,7 @@ impl Arrivals {
     }
 
     async fn order(&self, watch: &Watch, uri: &str) -> Result<Order, Problem> {
-        let (request, priority) = document(&watch.job)?.of_source(uri)?.read(self.media.as_deref())?;
+        let (request, priority) = job_document(&watch.job)?.of_source(uri)?.read(self.media.as_deref())?;
         Ok(Order { request, priority, confines: self.guard.confines_of(watch).await? })
     }
 
@@ -186,18 +186,13 @@ impl Arrivals {
     }
 }
 
-/// The document of a job that a watch makes.
-fn document(text: &str) -> Result<JobRequest, Problem> {
-    serde_json::from_str(text).map_err(|e| Problem::new(Kind::Invalid, format!("job: {e}")))
-}
-
 /// Says what is wrong with what is to be made of files that arrive.
 ///
 /// # Errors
 /// What is wrong, and with which field.
 pub fn check_document(text: &str, media: bool) -> Result<(), String> {
     let source = "s3://any/file.mp4";
-    let read = document(text).and_then(|job| job.of_source(source)?.read(media.then_some("s3://any")));
+    let read = job_document(text).and_then(|job| job.of_source(source)?.read(media.then_some("s3://any")));
     let (request, _) = read.map_err(|problem| problem.detail)?;
     request.check().map_err(|error| error.to_string())
 }

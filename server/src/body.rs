@@ -1,5 +1,7 @@
 //! How is what a client sends read? Whole or not at all, and what is wrong with it is said.
 
+use std::{fmt, marker::PhantomData};
+
 use axum::{
     Json,
     extract::{
@@ -8,7 +10,10 @@ use axum::{
     },
     http::request::Parts,
 };
-use serde::de::DeserializeOwned;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
+};
 
 use crate::problem::{Kind, Problem};
 
@@ -26,7 +31,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let read = Json::from_request(request, state).await;
-        read.map(|Json(body)| Self(body)).map_err(|error: JsonRejection| {
+        read.map(|Json(Object(body))| Self(body)).map_err(|error: JsonRejection| {
             let kind = match &error {
                 JsonRejection::JsonDataError(_) => Kind::Invalid,
                 JsonRejection::MissingJsonContentType(_) => Kind::Media,
@@ -37,6 +42,29 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
             };
             Problem::new(kind, error.body_text())
         })
+    }
+}
+
+/// A document of names and values, and not of values alone in a list, which would be taken by their order.
+pub(crate) struct Object<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Named<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Named<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object, with names and values")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(Named(PhantomData))
     }
 }
 

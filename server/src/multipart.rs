@@ -49,7 +49,7 @@ impl Intake {
     /// Links for some parts of an upload, which is kept from then on as if something had come.
     pub(crate) async fn links(&self, hold: &UploadHold, from: u64, count: u64) -> Result<Vec<Part>, Problem> {
         let links = async {
-            let upload = open(&hold.upload)?;
+            let upload = takes_more(&hold.upload)?;
             let (length, all) = (piece_bytes(upload.bytes), parts(upload.bytes));
             if !(1..=all).contains(&from) || !(1..=MAX_LINKS).contains(&count) {
                 let detail = format!("from: it must be from 1 to {all}, and count from 1 to {MAX_LINKS}");
@@ -73,7 +73,7 @@ impl Intake {
     /// Makes the file of its parts, by what the store answered to each. Where that was done already, it is done.
     pub(crate) async fn assemble(&self, hold: &UploadHold, etags: Vec<String>) -> Result<Upload, Problem> {
         let assembled = async {
-            let upload = open(&hold.upload)?;
+            let upload = takes_more(&hold.upload)?;
             check(&etags, parts(upload.bytes))?;
             let location = self.location(upload)?;
             // Before it is written down that all is there: what the store refuses can be sent again.
@@ -97,7 +97,8 @@ impl Intake {
     }
 }
 
-fn open(upload: &Upload) -> Result<&Upload, Problem> {
+/// Refuses parts for what is finished, given up, or comes another way.
+pub(crate) fn takes_more(upload: &Upload) -> Result<&Upload, Problem> {
     if upload.state == UploadState::Open && upload.received == 0 {
         return Ok(upload);
     }

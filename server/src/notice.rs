@@ -96,7 +96,9 @@ struct Bridged {
 /// What arrived, by a message. What was removed, and what is only tried out, is nothing.
 pub(crate) fn read(message: &str) -> Result<Vec<Arrived>, Error> {
     let value: serde_json::Value = serde_json::from_str(message).map_err(|e| Error::Json(e.to_string()))?;
-    if let Ok(Envelope { kind, message }) = Envelope::deserialize(&value) {
+    if value.is_object()
+        && let Ok(Envelope { kind, message }) = Envelope::deserialize(&value)
+    {
         // Within an envelope there is none.
         return if kind == "Notification" {
             plain(&serde_json::from_str(&message).map_err(|e| Error::Json(e.to_string()))?)
@@ -108,6 +110,10 @@ pub(crate) fn read(message: &str) -> Result<Vec<Arrived>, Error> {
 }
 
 fn plain(value: &serde_json::Value) -> Result<Vec<Arrived>, Error> {
+    // A list would be taken by the order of what is in it.
+    if !value.is_object() {
+        return Err(Error::Unknown);
+    }
     if let Ok(Records { records }) = Records::deserialize(value) {
         if records.len() > MAX_EVENTS {
             return Err(Error::TooMany(records.len()));
@@ -212,7 +218,18 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused() {
-        for message in ["", "{", "[]", "{}", "null", "\"Records\"", r#"{"Records": [{}]}"#, r#"{"Event": "s3:Other"}"#] {
+        for message in [
+            "",
+            "{",
+            "[]",
+            "[[]]",
+            r#"["Notification", "{}"]"#,
+            "{}",
+            "null",
+            "\"Records\"",
+            r#"{"Records": [{}]}"#,
+            r#"{"Event": "s3:Other"}"#,
+        ] {
             assert!(read(message).is_err(), "{message}");
         }
         let many = json!({ "Records": vec![record("aws:s3", "ObjectCreated:Put", "a"); 1001] });

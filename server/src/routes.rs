@@ -37,7 +37,10 @@ use tower_http::{
 use tracing::{debug, info};
 use utoipa::{
     Modify, OpenApi,
-    openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
+    openapi::{
+        ContentBuilder, Ref, ResponseBuilder,
+        security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
+    },
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -188,7 +191,30 @@ fn files() -> OpenApiRouter<House> {
 pub fn openapi() -> String {
     let (_, document) = documents().merge(files()).split_for_parts();
     // It is made of texts.
-    document.to_pretty_json().unwrap_or_default() + "\n"
+    complete(document).to_pretty_json().unwrap_or_default() + "\n"
+}
+
+/// How whoever asks may be refused, whatever is asked for.
+const REFUSALS: [(&str, &str); 4] = [
+    ("401", "It is not known who asks."),
+    ("403", "Whoever asks may not."),
+    ("429", "Requests come too often, or there is too much under way."),
+    ("503", "Something that is needed is away: try again."),
+];
+
+/// Says of each route how it may be refused, beside what it says itself.
+fn complete(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
+    let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+    let operations = document.paths.paths.values_mut().flat_map(|item| {
+        [&mut item.get, &mut item.post, &mut item.patch, &mut item.delete, &mut item.options].into_iter().flatten()
+    });
+    for operation in operations {
+        for (status, says) in REFUSALS {
+            let response = ResponseBuilder::new().description(says).content("application/problem+json", problem.clone()).build();
+            operation.responses.responses.entry(status.to_owned()).or_insert_with(|| response.into());
+        }
+    }
+    document
 }
 
 /// By links, for pages of any origin.
@@ -218,7 +244,7 @@ pub(crate) fn router(house: House) -> Router {
     let (router, document) = soon(documents())
         .merge(files().layer(DefaultBodyLimit::disable()).layer(middleware::map_response(uploads::speaks_tus)))
         .split_for_parts();
-    let keys = guard.entry() == Entry::Keys;
+    let (keys, document) = (guard.entry() == Entry::Keys, complete(document));
     let router = router
         .merge(links())
         .route("/", get(page::index))

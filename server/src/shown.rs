@@ -6,7 +6,10 @@ use spool_jobs::{ApiKey, Attempt, Cut, Event, Job, Page, Request, Row, Scope, St
 use spool_media::titles::Deinterlace;
 use utoipa::ToSchema;
 
-use crate::problem::{Kind, Problem};
+use crate::{
+    body::Object,
+    problem::{Kind, Problem},
+};
 
 /// Priorities that are taken.
 const PRIORITIES: std::ops::RangeInclusive<i64> = -100..=100;
@@ -113,6 +116,12 @@ impl JobRequest {
         }
         Ok(Self { source: Some(source.to_owned()), ..self })
     }
+}
+
+/// The document of a job that is a part of something else.
+pub(crate) fn job_document(text: &str) -> Result<JobRequest, Problem> {
+    let read: Result<Object<JobRequest>, _> = serde_json::from_str(text);
+    read.map(|Object(job)| job).map_err(|error| Problem::new(Kind::Invalid, format!("job: {error}")))
 }
 
 /// A job.

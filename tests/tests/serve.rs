@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use serde_json::{Value, json};
@@ -109,33 +109,62 @@ fn a_job_survives_the_death_of_all_that_works_on_it() {
     exact(&source, &data.join("media").join(job_now["video"].as_str().unwrap()));
 }
 
-#[test]
-fn a_job_is_followed_from_where_it_was_lost() {
-    let (_folder, source, data) = prepared();
-    let serve = Serve::start(&data, Path::new("ffmpeg"), &[]);
-    let job = serve.job(&request(&source));
-    let follow = |last: u64| {
+/// What a stream of events brings, each with how many milliseconds after it happened it came.
+struct Stream {
+    curl: std::process::Child,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+impl Stream {
+    /// Follows a job behind an event.
+    fn of(serve: &Serve, job: &str, last: u64) -> Self {
         let mut curl = Command::new("curl")
             .args(["-sSN", "--max-time", "120", "-H", "Accept: text/event-stream", "-H", &format!("Last-Event-ID: {last}")])
             .arg(format!("{}/v1/jobs/{job}/events", serve.address))
             .stdout(Stdio::piped())
+            .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        (BufReader::new(curl.stdout.take().unwrap()), curl)
-    };
-    let number = |line: &str| line.strip_prefix("id: ").and_then(|id| id.trim().parse::<u64>().ok());
-    let (stream, mut curl) = follow(0);
-    let first: Vec<u64> = stream.lines().map_while(Result::ok).filter_map(|line| number(&line)).take(3).collect();
-    curl.kill().unwrap();
-    curl.wait().unwrap();
-    assert_eq!(first, [1, 2, 3]);
-    let (stream, mut curl) = follow(3);
-    let lines: Vec<String> = stream.lines().map_while(Result::ok).collect();
-    assert!(curl.wait().unwrap().success(), "it ends with the job");
-    let rest: Vec<u64> = lines.iter().filter_map(|line| number(line)).collect();
+        Self { lines: BufReader::new(curl.stdout.take().unwrap()).lines(), curl }
+    }
+}
+
+impl Iterator for Stream {
+    type Item = (Value, i64);
+
+    fn next(&mut self) -> Option<(Value, i64)> {
+        let line = self.lines.by_ref().map_while(Result::ok).find_map(|line| line.strip_prefix("data: ").map(str::to_owned))?;
+        let event: Value = serde_json::from_str(&line).unwrap();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as i64;
+        let late = now - event["at_ms"].as_i64().unwrap();
+        Some((event, late))
+    }
+}
+
+#[test]
+fn a_job_is_followed_from_where_it_was_lost_through_any_server() {
+    let (_folder, source, data) = prepared();
+    let serve = Serve::start(&data, Path::new("ffmpeg"), &[]);
+    let door = Serve::door(&data);
+    let job = serve.job(&request(&source));
+    let mut first = Stream::of(&door, &job, 0);
+    let mut seen: Vec<(Value, i64)> = first.by_ref().take(3).collect();
+    // The server dies, and with it the stream; another goes on.
+    door.kill();
+    assert!(first.count() < 100, "the rest of it ends");
+    let door = Serve::door(&data);
+    let mut rest = Stream::of(&door, &job, 3);
+    seen.extend(rest.by_ref());
+    assert!(rest.curl.wait().unwrap().success(), "it ends with the job");
     let events = serve.events(&job);
-    assert!(rest.iter().copied().eq(4..=events.len() as u64), "{rest:?}");
-    assert!(lines.iter().rev().any(|line| line == "event: job.published"), "{lines:?}");
+    assert!(seen.iter().map(|(event, _)| event).eq(&events), "{seen:?}");
+    assert_eq!(seen.last().unwrap().0["kind"], "job.published");
+    let percents: Vec<i64> = seen.iter().filter_map(|(event, _)| event["data"]["percent"].as_i64()).collect();
+    assert!(percents.is_sorted() && percents.len() > 1, "progress went back: {percents:?}");
+    // Those that happened while it was followed: the first ones were there before.
+    let late: Vec<i64> = seen[4..].iter().map(|(_, late)| *late).collect();
+    println!("events came {late:?} ms after they happened");
+    assert!(late.iter().all(|late| *late < 10_000), "{late:?}");
     // All of it was seen: a browser does not come back after this.
     let last = format!("Last-Event-ID: {}", events.len());
     assert_eq!(serve.ask(&format!("/v1/jobs/{job}/events"), &["-H", "Accept: text/event-stream", "-H", &last]).status, 204);

@@ -200,7 +200,7 @@ fn parts_that_a_client_sends_by_links_make_the_file() {
     assert!(s3.get("uploads", &format!("in/default/{id}/a talk+1.mp4")).unwrap().bytes == bytes[..], "it is not what was sent");
     let job = serve.show(finished.json()["job"].as_str().unwrap());
     assert_eq!(job["request"]["source"], format!("s3://uploads/in/default/{id}/a talk+1.mp4"));
-    assert_eq!((s3.unfinished_uploads(), links(&serve, json!({})).status), (0, 404));
+    assert_eq!((s3.unfinished_uploads(), links(&serve, json!({})).status), (0, 409));
     // One that is given up leaves no parts; and a folder has no links.
     let other = serve.post("/v1/uploads/multipart", &json!({ "bytes": 100 }), &[]);
     assert_eq!(s3.unfinished_uploads(), 1);

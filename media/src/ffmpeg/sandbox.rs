@@ -137,7 +137,8 @@ fn become_program(sandbox: &OsStr, mut args: impl Iterator<Item = OsString>) -> 
         return Error::Usage("what the program may do is not told");
     };
     let Some(program) = args.next() else { return Error::Usage("the program is not told") };
-    let words: Result<Vec<CString>, _> = iter::once(program.clone()).chain(args).map(|word| CString::new(word.into_vec())).collect();
+    let words: Result<Vec<CString>, _> =
+        iter::once(program.clone()).chain(args).map(|word| CString::new(word.into_vec())).collect();
     let Ok(words) = words else { return Error::Usage("an argument holds a NUL") };
     if let Err(error) = enter(&sandbox, Path::new(&program)) {
         return error;

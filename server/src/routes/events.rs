@@ -113,11 +113,13 @@ pub(super) async fn events(
 
 fn behind(headers: &HeaderMap, seen: &Seen) -> Result<i64, Problem> {
     let wrong = |name: &str| Problem::new(Kind::Malformed, format!("{name}: it must be the number of an event, or 0"));
-    let behind = match headers.get(LAST_SEEN) {
-        Some(value) => value.to_str().ok().and_then(|text| text.trim().parse().ok()).ok_or_else(|| wrong("Last-Event-ID"))?,
-        None => seen.behind.unwrap_or(0),
-    };
-    if behind < 0 { Err(wrong("behind")) } else { Ok(behind) }
+    let asked = seen.behind.unwrap_or(0);
+    let last = headers.get(LAST_SEEN).map(|value| value.to_str().ok().and_then(|text| text.trim().parse().ok()));
+    match last {
+        _ if asked < 0 => Err(wrong("behind")),
+        None => Ok(asked),
+        Some(last) => last.filter(|last: &i64| *last >= 0).ok_or_else(|| wrong("Last-Event-ID")),
+    }
 }
 
 /// Is there nothing to come behind this event?

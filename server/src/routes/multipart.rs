@@ -69,14 +69,14 @@ pub(super) struct LinksRequest {
 /// Where parts are sent to, each by `PUT`.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct LinksShown {
-    links: Vec<LinkShown>,
+    links: Vec<PartLinkShown>,
     /// How long they are good for.
     expires_seconds: u64,
 }
 
 /// Where a part is sent to. Whoever has it can send the part.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct LinkShown {
+pub(super) struct PartLinkShown {
     /// The part's number.
     part: u64,
     /// Its length.
@@ -148,9 +148,11 @@ pub(super) async fn links(
     Named(id): Named<String>,
     Body(asked): Body<LinksRequest>,
 ) -> Result<Response, Problem> {
-    let hold = house.intake.hold(&tenant, &Id::from_text(id)).await?;
+    let id = Id::from_text(id);
+    multipart::takes_more(&house.intake.show(&tenant, &id).await?)?;
+    let hold = house.intake.hold(&tenant, &id).await?;
     let parts = house.intake.links(&hold, asked.from.unwrap_or(1), asked.count.unwrap_or(LINKS)).await?;
-    let links = parts.into_iter().map(|Part { number, bytes, url }| LinkShown { part: number, bytes, url }).collect();
+    let links = parts.into_iter().map(|Part { number, bytes, url }| PartLinkShown { part: number, bytes, url }).collect();
     let shown = LinksShown { links, expires_seconds: GOOD_FOR.as_secs() };
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(shown)).into_response())
 }
