@@ -1,6 +1,6 @@
 //! What does this process bring? Its machine, with scratch space that goes when the process does, and an ear for signals.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use spool_media::{
     ffmpeg::{Confinement, Tools},
@@ -76,6 +76,11 @@ pub fn absolute(place: &str) -> Result<String, CliError> {
     }
     let path = std::path::absolute(place).map_err(|source| CliError::Read { path: place.to_owned(), source })?;
     Ok(path.to_string_lossy().into_owned())
+}
+
+/// A length of time; nothing where it is none.
+pub fn hours(hours: f64) -> Option<Duration> {
+    Some(Duration::from_secs_f64(hours * 3600.0)).filter(|time| !time.is_zero())
 }
 
 /// Segments that are encoded at a time: as many as cores allow. One more would fill the gaps while a row is fetched or stored, but was no

@@ -303,6 +303,14 @@ impl Sources for SqlStore {
     async fn settle_source(&self, job: &Job, source: &str, kept: Option<&str>) -> Result<()> {
         within(sources::settle(self, job, source, kept)).await
     }
+
+    async fn hold_unswept(&self, since: Duration, lease: Duration) -> Result<Option<Video>> {
+        within(sources::hold_unswept(self, since, lease)).await
+    }
+
+    async fn swept(&self, id: &Id, again: bool) -> Result<()> {
+        within(sources::swept(self, id, again)).await
+    }
 }
 
 #[async_trait]

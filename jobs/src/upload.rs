@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use async_trait::async_trait;
 use serde::Serialize;
 
-use crate::{Error, Id, Job, Order, Result};
+use crate::{Error, Id, Job, Order, Result, Video};
 
 /// Where an upload stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -106,7 +106,7 @@ pub struct UploadHold {
     pub fence: i64,
 }
 
-/// What is to be done with sources once their videos are published.
+/// What is to be done once videos are published: with their sources, and with parts that nothing refers to.
 #[async_trait]
 pub trait Sources: Send + Sync + 'static {
     /// A published job whose source is to be deleted, and that no other job that has not ended reads. For the time of a lease nobody else is
@@ -115,6 +115,13 @@ pub trait Sources: Send + Sync + 'static {
 
     /// Writes down that a job's source is deleted, or why it is kept.
     async fn settle_source(&self, job: &Job, source: &str, kept: Option<&str>) -> Result<()>;
+
+    /// A video that was published or swept at least so long ago and may have parts that nothing refers to. For the time of a lease nobody else is
+    /// given it.
+    async fn hold_unswept(&self, since: Duration, lease: Duration) -> Result<Option<Video>>;
+
+    /// Writes down that a video was swept, and whether it is to be once more.
+    async fn swept(&self, id: &Id, again: bool) -> Result<()>;
 }
 
 /// A durable store of uploads.

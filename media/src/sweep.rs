@@ -11,12 +11,11 @@ use tracing::info;
 use crate::{
     ErrorKind, Result,
     live::LIVE,
-    machine::Machine,
     parts::{self, PartRecord, RECORDS, is_object, record_path},
     playlists::{self, References},
     publish::MASTER,
     records,
-    store::{Content, Entry, Location, Replaced},
+    store::{Content, Entry, Location, Replaced, Stores},
 };
 
 /// Ending of a retired record: what the objects of a part were that a sweep took out of use.
@@ -84,8 +83,8 @@ impl Error {
 ///
 /// # Errors
 /// Where another sweep runs, nothing is published, or the store cannot be read or written.
-pub async fn run(machine: &Machine, destination: &str, options: Options) -> Result<Swept> {
-    let destination = machine.stores.locate(destination)?;
+pub async fn run(stores: &Stores, destination: &str, options: Options) -> Result<Swept> {
+    let destination = stores.locate(destination)?;
     if destination.child(MASTER).read().await?.is_none() {
         return Err(Error::NoMaster { uri: destination.to_string() }.into());
     }

@@ -40,6 +40,8 @@ pub struct Settings {
     pub oidc: Option<Oidc>,
     /// Whom webhooks reach.
     pub reach: Reach,
+    /// After how long parts go that nothing refers to, where the server keeps videos; never unless given. Longer than the longest job.
+    pub sweep: Option<Duration>,
 }
 
 /// Why there is no server.
@@ -101,7 +103,13 @@ impl Server {
         let intake = Intake::new(store.clone(), stores.clone(), &settings.uploads);
         tokio::spawn(intake.clone().clean(leave.clone()));
         tokio::spawn(outbox.clone().run(leave.clone()));
-        tokio::spawn(Tidy { sources: store.clone(), stores: stores.clone() }.run(leave.clone()));
+        let tidy = Tidy {
+            sources: store.clone(),
+            stores: stores.clone(),
+            media: settings.media.as_deref().map(Arc::from),
+            sweep: settings.sweep,
+        };
+        tokio::spawn(tidy.run(leave.clone()));
         let media = settings.media.as_deref().map(Arc::from);
         let arrivals = Arrivals {
             store: store.clone(),

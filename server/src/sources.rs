@@ -1,9 +1,14 @@
-//! Sources that were to be deleted once they are published are: only then, and only as they were read.
+//! What is to go once a video is published goes: its source, where that was asked for, and only as it was read; and where the server keeps videos,
+//! parts that nothing refers to.
 
 use std::{sync::Arc, time::Duration};
 
 use spool_jobs::{Job, Request, Sources};
-use spool_media::{ErrorKind, records, store::Stores};
+use spool_media::{
+    ErrorKind, records,
+    store::{Stores, lies_in},
+    sweep,
+};
 use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -12,11 +17,18 @@ use tracing::{info, warn};
 const LOOK: Duration = Duration::from_secs(5);
 const LEASE: Duration = Duration::from_secs(60);
 
-/// Deletes sources.
+/// How long a sweep is nobody else's.
+const SWEEP_LEASE: Duration = Duration::from_secs(3600);
+
+/// Deletes what is to go.
 #[derive(Clone)]
 pub(crate) struct Tidy {
     pub(crate) sources: Arc<dyn Sources>,
     pub(crate) stores: Stores,
+    /// Where the server keeps videos.
+    pub(crate) media: Option<Arc<str>>,
+    /// After how long parts go that nothing refers to.
+    pub(crate) sweep: Option<Duration>,
 }
 
 impl Tidy {
@@ -38,6 +50,37 @@ impl Tidy {
                     }
                 }
             }
+            tokio::select! {
+                () = leave.cancelled() => return,
+                () = self.sweep() => {}
+            }
+        }
+    }
+
+    /// Sweeps a video that is due, if any is.
+    async fn sweep(&self) {
+        let (Some(grace), Some(media)) = (self.sweep, &self.media) else { return };
+        let video = match self.sources.hold_unswept(grace, SWEEP_LEASE).await {
+            Ok(Some(video)) => video,
+            Ok(None) => return,
+            Err(error) => return warn!(%error, "videos that are to be swept cannot be looked for"),
+        };
+        // Elsewhere others may publish, and know better.
+        let again = if lies_in(&video.destination, media) {
+            let swept = sweep::run(&self.stores, &video.destination, sweep::Options { grace, dry_run: false }).await;
+            match swept {
+                // Objects of what is retired now go after another grace.
+                Ok(swept) => swept.records > 0 || swept.waiting > 0,
+                Err(error) => {
+                    warn!(video = %video.id, %error, "a video cannot be swept");
+                    error.kind() == ErrorKind::Transient
+                }
+            }
+        } else {
+            false
+        };
+        if let Err(error) = self.sources.swept(&video.id, again).await {
+            warn!(video = %video.id, %error, "that a video was swept cannot be written down");
         }
     }
 

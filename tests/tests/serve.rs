@@ -225,6 +225,23 @@ fn a_source_that_is_to_go_goes_once_it_is_published_and_not_before() {
 }
 
 #[test]
+fn parts_that_nothing_refers_to_go_where_the_server_keeps_videos() {
+    let (_folder, source, data) = prepared();
+    let serve = Serve::start(&data, Path::new("ffmpeg"), &["--sweep-hours", "0.001"]);
+    let mut wish = request(&source);
+    wish.as_object_mut().unwrap().remove("destination");
+    let job = serve.published(&serve.job(&wish));
+    let place = data.join("media").join(job["video"].as_str().unwrap());
+    // As somebody left it who died: an object that no record and no playlist knows.
+    let segment = folder::files(&place).into_keys().find(|name| name.ends_with(".m4s")).unwrap();
+    let dead = place.join(&segment).with_file_name("00000-0123456789abcdef.m4s");
+    std::fs::copy(place.join(&segment), &dead).unwrap();
+    until("it to go", Duration::from_secs(60), || (!dead.exists()).then_some(()));
+    exact(&source, &place);
+    serve.stop();
+}
+
+#[test]
 fn a_source_that_others_read_waits_and_one_that_changed_stays() {
     let (_folder, source, data) = prepared();
     let wrapper = Wrapper::new();

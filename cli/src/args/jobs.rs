@@ -21,6 +21,9 @@ pub struct Serve {
     /// Folder or URI prefix for what is uploaded. In the folder unless given.
     #[arg(long, env = "SPOOL_UPLOADS", value_name = "DESTINATION")]
     pub uploads: Option<String>,
+    /// After how many hours parts go that nothing refers to, where the server keeps videos: longer than the longest job; 0 for never.
+    #[arg(long, env = "SPOOL_SWEEP_HOURS", value_name = "HOURS", default_value_t = 48.0, value_parser = hours)]
+    pub sweep_hours: f64,
     #[command(flatten)]
     pub entry: Entry,
     #[command(flatten)]
@@ -43,6 +46,9 @@ pub struct Server {
     /// Folder or URI prefix for what is uploaded.
     #[arg(long, env = "SPOOL_UPLOADS", value_name = "DESTINATION")]
     pub uploads: String,
+    /// After how many hours parts go that nothing refers to, where the server keeps videos: longer than the longest job; 0 for never.
+    #[arg(long, env = "SPOOL_SWEEP_HOURS", value_name = "HOURS", default_value_t = 48.0, value_parser = hours)]
+    pub sweep_hours: f64,
     #[command(flatten)]
     pub entry: Entry,
 }
@@ -122,4 +128,10 @@ pub struct OneJob {
     pub id: String,
     #[command(flatten)]
     pub api: Api,
+}
+
+/// A length of time in hours.
+fn hours(text: &str) -> Result<f64, String> {
+    let hours = text.parse::<f64>().ok().filter(|hours| (0.0..=8760.0).contains(hours));
+    hours.ok_or_else(|| "give hours, from 0 to 8760".to_owned())
 }

@@ -42,7 +42,8 @@ pub async fn run(global: &Global, args: Args) -> Result<(), CliError> {
         None => local::absolute(&format!("{}/{UPLOADS}", args.data))?,
     };
     let (entry, oidc, reach) = (args.entry.entry(), args.entry.oidc(), args.entry.reach());
-    let settings = Settings { listen: args.listen, media: Some(media), uploads, entry, oidc, reach };
+    let settings =
+        Settings { listen: args.listen, media: Some(media), uploads, entry, oidc, reach, sweep: local::hours(args.sweep_hours) };
     let mut server = Server::start(&settings, store.clone(), machine.stores.clone()).await?;
     let (service, mut executor) = cluster::roles(&machine, args.share).await?;
     let (leave, jobs) = (CancellationToken::new(), TaskTracker::new());

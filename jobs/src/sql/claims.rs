@@ -153,7 +153,7 @@ pub(super) async fn end(store: &SqlStore, claim: &Claim, report: &Report, ending
     .await?;
     let job = read::job_of(&row)?;
     if let (Some(published), Some(video)) = (result, &job.video) {
-        sqlx::query("UPDATE videos SET published = $1, published_ms = $2 WHERE id = $3")
+        sqlx::query("UPDATE videos SET published = $1, published_ms = $2, unswept_ms = $2 WHERE id = $3")
             .bind(published.to_string())
             .bind(now)
             .bind(video.as_str())

@@ -133,7 +133,7 @@ pub(super) fn job_of(row: &AnyRow) -> Result<Job> {
     })
 }
 
-fn video_of(row: &AnyRow) -> Result<Video> {
+pub(super) fn video_of(row: &AnyRow) -> Result<Video> {
     Ok(Video {
         id: Id::from_text(text(row, "id")?),
         tenant: text(row, "tenant")?,

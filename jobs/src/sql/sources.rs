@@ -1,11 +1,11 @@
-//! Which sources are to be deleted, once their videos are published?
+//! What is to go, once videos are published? Their sources, and parts that nothing refers to.
 
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::{SqlStore, claims::milliseconds, jobs::happened, read};
-use crate::{Job, Kind, Result};
+use crate::{Id, Job, Kind, Result, Video};
 
 /// A job whose source is due, and that no other job waits for or reads. What a statement reads is not known before it runs.
 const DUE: &str = "SELECT j.id FROM jobs j JOIN videos v ON v.id = j.video WHERE j.source_due_ms <= $1 AND NOT EXISTS ( \
@@ -52,5 +52,32 @@ pub(super) async fn settle(store: &SqlStore, job: &Job, source: &str, kept: Opti
             .await?;
         }
     }
+    change.keep().await
+}
+
+pub(super) async fn hold_unswept(store: &SqlStore, since: Duration, lease: Duration) -> Result<Option<Video>> {
+    let since = milliseconds(since);
+    let mut change = store.change().await?;
+    let now = change.now_ms;
+    let taken = sqlx::query(
+        "UPDATE videos SET unswept_ms = $1 WHERE id = (SELECT id FROM videos WHERE unswept_ms <= $2 ORDER BY unswept_ms LIMIT 1) \
+         AND unswept_ms <= $2 RETURNING *",
+    )
+    .bind(now.saturating_sub(since).saturating_add(milliseconds(lease)))
+    .bind(now.saturating_sub(since));
+    let Some(row) = taken.fetch_optional(change.connection()).await? else { return Ok(None) };
+    let video = read::video_of(&row)?;
+    change.keep().await?;
+    Ok(Some(video))
+}
+
+pub(super) async fn swept(store: &SqlStore, id: &Id, again: bool) -> Result<()> {
+    let mut change = store.change().await?;
+    let now = change.now_ms;
+    sqlx::query("UPDATE videos SET unswept_ms = $1 WHERE id = $2 AND unswept_ms IS NOT NULL")
+        .bind(again.then_some(now))
+        .bind(id.as_str())
+        .execute(change.connection())
+        .await?;
     change.keep().await
 }

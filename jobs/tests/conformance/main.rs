@@ -29,7 +29,8 @@ use watches::{a_place_is_looked_at_by_one_when_its_time_comes, what_a_job_was_ma
 use webhooks::what_happened_is_told_until_it_arrived;
 
 use uploads::{
-    an_upload_grows_in_one_hand_at_a_time, an_upload_makes_one_job_when_all_of_it_is_there, what_nobody_came_back_for_is_found,
+    a_video_is_swept_by_one_some_time_after_it_was_published, an_upload_grows_in_one_hand_at_a_time,
+    an_upload_makes_one_job_when_all_of_it_is_there, what_nobody_came_back_for_is_found,
 };
 
 /// A lease that does not end within a test, and one that does.
@@ -101,6 +102,7 @@ laws!(
     an_upload_grows_in_one_hand_at_a_time,
     an_upload_makes_one_job_when_all_of_it_is_there,
     what_nobody_came_back_for_is_found,
+    a_video_is_swept_by_one_some_time_after_it_was_published,
     a_key_opens_until_it_ends,
     a_token_is_good_for_one_upload,
     a_quota_holds_whoever_asks_at_once,

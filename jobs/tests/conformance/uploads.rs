@@ -1,6 +1,6 @@
 //! What every store of uploads promises.
 
-use spool_jobs::{NewUpload, UploadState, Uploads};
+use spool_jobs::{NewUpload, Sources, UploadState, Uploads};
 
 use super::*;
 
@@ -86,4 +86,20 @@ pub(super) async fn what_nobody_came_back_for_is_found(backend: Backend) {
     store.advance_upload(&hold, 6, &[], LONG).await.unwrap();
     tokio::time::sleep(2 * SHORT).await;
     assert!(store.hold_left_upload(LONG).await.unwrap().is_none(), "who comes back keeps it");
+}
+
+pub(super) async fn a_video_is_swept_by_one_some_time_after_it_was_published(backend: Backend) {
+    let store = &backend.store;
+    let job = made(store, "acme", "talk.mp4").await;
+    assert_eq!(store.hold_unswept(Duration::ZERO, LONG).await.unwrap(), None, "nothing is published");
+    let claim = claimed(store, LONG).await;
+    store.end(&claim, &Report::default(), &Ending::Published(json!({ "master": "m" }))).await.unwrap();
+    assert_eq!(store.hold_unswept(LONG, LONG).await.unwrap(), None, "it was published just now");
+    let video = store.hold_unswept(Duration::ZERO, LONG).await.unwrap().unwrap();
+    assert_eq!(Some(&video.id), job.video.as_ref());
+    assert_eq!(backend.again().await.hold_unswept(Duration::ZERO, LONG).await.unwrap(), None, "somebody has it in hand");
+    store.swept(&video.id, true).await.unwrap();
+    assert_eq!(store.hold_unswept(Duration::ZERO, LONG).await.unwrap().map(|video| video.id), Some(video.id.clone()));
+    store.swept(&video.id, false).await.unwrap();
+    assert_eq!(store.hold_unswept(Duration::ZERO, LONG).await.unwrap(), None);
 }
