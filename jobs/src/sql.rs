@@ -13,7 +13,7 @@ use std::{path::Path, time::Duration};
 
 use async_trait::async_trait;
 use spool_media::confines::Confines;
-use sqlx::{Any, AnyConnection, AnyPool, Transaction, any::AnyPoolOptions, migrate::Migrator, pool::PoolOptions};
+use sqlx::{Any, AnyConnection, AnyPool, Connection, Transaction, any::AnyPoolOptions, migrate::Migrator, pool::PoolOptions};
 use tokio::time::timeout;
 
 use crate::{
@@ -168,14 +168,19 @@ async fn migrate(dialect: Dialect, writer: &AnyPool) -> sqlx::Result<()> {
 }
 
 fn pool(dialect: Dialect, connections: u32) -> AnyPoolOptions {
-    PoolOptions::new().max_connections(connections).acquire_timeout(CONNECT_DEADLINE).after_connect(move |connection, _| {
-        Box::pin(async move {
-            for statement in dialect.begin() {
-                sqlx::query(*statement).execute(&mut *connection).await?;
-            }
-            Ok(())
+    PoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(CONNECT_DEADLINE)
+        .after_connect(move |connection, _| {
+            Box::pin(async move {
+                for statement in dialect.begin() {
+                    sqlx::query(*statement).execute(&mut *connection).await?;
+                }
+                Ok(())
+            })
         })
-    })
+        // Where the disk is full, SQLite itself gives a change up, and cannot be told to once more: the connection would take no other.
+        .after_release(|connection: &mut AnyConnection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
 }
 
 /// An address without its password.

@@ -3,13 +3,13 @@
 //!
 //! Source: Amazon SQS Developer Guide, "Visibility timeout", "Dead-letter queues".
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, error::Error, fmt, time::Duration};
 
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, error::CredentialsError, future};
 use aws_sdk_sqs::{
     Client,
     config::{BehaviorVersion, Region, timeout::TimeoutConfig},
-    error::DisplayErrorContext,
+    error::{ProvideErrorMetadata, SdkError},
     types::{Message, QueueAttributeName},
 };
 use aws_smithy_http_client::tls;
@@ -118,7 +118,7 @@ async fn poll(arrivals: &Arrivals, queue: &str, watches: &[Watch]) -> Result<(),
         .visibility_timeout(HELD_SECONDS)
         .send()
         .await
-        .map_err(|e| DisplayErrorContext(&e).to_string())?;
+        .map_err(|e| said(&e))?;
     // At the same time: while one is taken, none of the others comes back to somebody else.
     futures::future::join_all(messages.messages().iter().map(|message| handle(arrivals, &client, queue, watches, message))).await;
     Ok(())
@@ -128,7 +128,7 @@ async fn handle(arrivals: &Arrivals, client: &Client, queue: &str, watches: &[Wa
     let (id, receipt) = (message.message_id().unwrap_or_default(), message.receipt_handle().unwrap_or_default());
     let change = |seconds| async move {
         let changed = client.change_message_visibility().queue_url(queue).receipt_handle(receipt).visibility_timeout(seconds);
-        changed.send().await.map(drop).map_err(|e| DisplayErrorContext(&e).to_string())
+        changed.send().await.map(drop).map_err(|e| said(&e))
     };
     let arrived = match notice::read(message.body().unwrap_or_default()) {
         Ok(arrived) => arrived,
@@ -165,7 +165,7 @@ async fn handle(arrivals: &Arrivals, client: &Client, queue: &str, watches: &[Wa
     let settled = match taken {
         Ok(()) => {
             let deleted = client.delete_message().queue_url(queue).receipt_handle(receipt).send().await;
-            deleted.map(drop).map_err(|e| DisplayErrorContext(&e).to_string())
+            deleted.map(drop).map_err(|e| said(&e))
         }
         Err(problem) => {
             warn!(queue, message = id, problem = problem.detail, "what is told cannot be taken now: it comes again");
@@ -185,13 +185,25 @@ async fn handle(arrivals: &Arrivals, client: &Client, queue: &str, watches: &[Wa
 pub async fn check_queue(stores: &Stores, queue: &str) -> Result<(), String> {
     let client = client(stores, queue)?;
     let asked = client.get_queue_attributes().queue_url(queue).attribute_names(QueueAttributeName::RedrivePolicy).send().await;
-    let answer = asked.map_err(|e| DisplayErrorContext(&e).to_string())?;
+    let answer = asked.map_err(|e| said(&e))?;
     let dead = answer.attributes().is_some_and(|attributes| attributes.contains_key(&QueueAttributeName::RedrivePolicy));
     if dead {
         return Ok(());
     }
     Err("it has no dead-letter queue, and a message that cannot be read would come back for ever: give it a RedrivePolicy"
         .to_owned())
+}
+
+/// What a queue's service says, or what kept from asking it.
+fn said<E: ProvideErrorMetadata + Error + 'static, R: fmt::Debug + 'static>(error: &SdkError<E, R>) -> String {
+    if let Some(code) = error.code() {
+        return format!("{code}: {}", error.message().unwrap_or("it says no more"));
+    }
+    let mut last: &dyn Error = error;
+    while let Some(next) = last.source() {
+        last = next;
+    }
+    format!("it cannot be asked: {last}")
 }
 
 /// Calls a queue's service with the keys that stores are read with.

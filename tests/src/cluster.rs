@@ -18,7 +18,10 @@ use nix::{
 };
 
 pub use self::network::Network;
-use crate::run::{Spool, binary, processes_in, until};
+use crate::{
+    mount::Mount,
+    run::{Spool, binary, processes_in, until},
+};
 
 /// How long a role may take to start on a busy machine.
 const STARTS: Duration = Duration::from_secs(30);
@@ -204,7 +207,7 @@ impl Cluster {
         let folder = self.folder.path().join(name);
         std::fs::create_dir_all(folder.join("scratch")).unwrap();
         let scratch = self.scratch_bytes.filter(|_| name != "scheduler");
-        let scratch = scratch.map(|bytes| Mount::tmpfs(&folder.join("scratch"), bytes));
+        let scratch = scratch.map(|bytes| Mount::tmpfs(&folder.join("scratch"), &format!("size={bytes}")).unwrap());
         let log = || File::options().create(true).append(true).open(folder.join("log")).unwrap();
         let mut command = match inside {
             Some(namespace) => {
@@ -431,25 +434,5 @@ impl Role {
         until("the end of what a role started", GONE, || processes_in(&scratch).is_empty().then_some(()));
         let left: Vec<_> = std::fs::read_dir(&scratch).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert!(left.is_empty(), "left in scratch space: {left:?}");
-    }
-}
-
-/// A file system of its own, unmounted when dropped.
-#[derive(Debug)]
-struct Mount(PathBuf);
-
-impl Mount {
-    fn tmpfs(folder: &Path, bytes: u64) -> Self {
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"]).arg(folder).status().unwrap();
-        assert!(mounted.success(), "cannot mount {}", folder.display());
-        Self(folder.to_owned())
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        // Lazily: whatever still looks at it must not keep it for ever.
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
     }
 }

@@ -13,6 +13,7 @@ pub mod cluster;
 pub mod fleet;
 pub mod folder;
 pub mod footage;
+pub mod mount;
 pub mod postgres;
 pub mod random;
 pub mod run;

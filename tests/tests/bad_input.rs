@@ -1,18 +1,18 @@
 //! What is told to somebody who asks for what cannot be? One clear message that names the thing, the documented exit code, soon, and
 //! nothing is published or left behind.
-#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests mount what they need")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::{
     fs,
     net::TcpListener,
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
-    process::Command,
     time::Duration,
 };
 
 use spool_tests::{
     folder, footage,
+    mount::Mount,
     run::{Ran, Spool},
     wrapper::{Wrapper, which, write_program},
 };
@@ -197,44 +197,23 @@ fn destinations_that_cannot_be_written() {
     refused("nothing published", &Spool::new(["sweep", closed.to_str().unwrap()]).run(), NOT_FOUND, &["closed", "no master.m3u8"]);
 }
 
-/// A file system of its own, unmounted when dropped.
-struct Mount(tempfile::TempDir);
-
-impl Mount {
-    /// `None`, and a message, where mounting is not allowed.
-    fn tmpfs(options: &str) -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(folder.path()).output().unwrap();
-        if mounted.status.success() {
-            return Some(Self(folder));
-        }
-        eprintln!("skipped: mounting is not allowed here: {}", String::from_utf8_lossy(&mounted.stderr));
-        None
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        // Lazily: whatever still looks at it must not keep it for ever.
-        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
-    }
-}
-
 #[test]
 fn a_destination_that_is_mounted_read_only() {
-    let Some(mount) = Mount::tmpfs("ro") else { return };
+    let own = tempfile::tempdir().unwrap();
+    let Some(mount) = Mount::tmpfs(own.path(), "ro") else { return };
     let setting = Setting::new();
-    let out = mount.0.path().join("talk");
+    let out = mount.path().join("talk");
     let ran = Spool::new(["transcode", setting.source.to_str().unwrap(), "-o", out.to_str().unwrap(), "--ladder", "90p"]).run();
     refused("read-only", &ran, NOT_ALLOWED, &[out.to_str().unwrap(), "not allowed", "read-only"]);
 }
 
 #[test]
 fn a_destination_that_gets_full() {
-    let Some(mount) = Mount::tmpfs("size=128k") else { return };
+    let own = tempfile::tempdir().unwrap();
+    let Some(mount) = Mount::tmpfs(own.path(), "size=128k") else { return };
     let setting = Setting::new();
     let source = footage::bunny(setting.folder.path(), "long.mp4", 12, 90);
-    let out = mount.0.path().join("talk");
+    let out = mount.path().join("talk");
     let ran = Spool::new(["transcode", source.to_str().unwrap(), "-o", out.to_str().unwrap(), "--ladder", "90p"]).run();
     let words = [out.to_str().unwrap(), "no space left", "free some or choose another"];
     refused_within(AFTER_TRIES, "full", &ran, FAILED, &words);
@@ -245,13 +224,14 @@ fn a_destination_that_gets_full() {
 
 #[test]
 fn a_scratch_folder_that_gets_full() {
-    let Some(mount) = Mount::tmpfs("size=512k") else { return };
+    let own = tempfile::tempdir().unwrap();
+    let Some(mount) = Mount::tmpfs(own.path(), "size=512k") else { return };
     let setting = Setting::new();
     let source = footage::bunny(setting.folder.path(), "long.mp4", 12, 360);
     assert!(source.metadata().unwrap().len() > 1 << 20);
     // In one row, whose window is more than there is room for.
-    let ran = Spool::new(setting.args(&source)).env("SPOOL_SEGMENT", "30").scratch(mount.0.path()).run();
-    refused_within(AFTER_TRIES, "full", &ran, FAILED, &["no space left", mount.0.path().to_str().unwrap()]);
+    let ran = Spool::new(setting.args(&source)).env("SPOOL_SEGMENT", "30").scratch(mount.path()).run();
+    refused_within(AFTER_TRIES, "full", &ran, FAILED, &["no space left", mount.path().to_str().unwrap()]);
     setting.nothing_published("full scratch");
 }
 

@@ -13,6 +13,7 @@ use spool_tests::{
     check,
     clips::{Clip, Sound},
     folder,
+    mount::Mount,
     run::{Spool, until},
     serve::Serve,
     wrapper::Wrapper,
@@ -222,6 +223,33 @@ fn a_source_that_is_to_go_goes_once_it_is_published_and_not_before() {
     std::fs::write(&source, &kept).unwrap();
     exact(&source, &data.join("media").join(job["video"].as_str().unwrap()));
     serve.stop();
+}
+
+#[test]
+fn a_store_that_gets_full_says_so_and_keeps_what_it_acknowledged() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let Some(mount) = Mount::tmpfs(&data, "size=2m") else { return };
+    let uploads = folder.path().join("uploads");
+    let serve = Serve::door_to(&data, uploads.to_str().unwrap(), []);
+    let mut kept = 0;
+    let refused = loop {
+        let answer = serve.post("/v1/jobs", &json!({ "source": format!("/in/{kept}.mp4") }), &[]);
+        if answer.status != 201 {
+            break answer;
+        }
+        kept += 1;
+        assert!(kept < 5000, "it never gets full");
+    };
+    assert!(refused.status == 503 && refused.json()["type"] == "urn:spool:problem:away", "{refused:?}");
+    let jobs = |serve: &Serve| serve.ask("/v1/jobs?limit=1000", &[]).json()["jobs"].as_array().unwrap().len();
+    assert!(kept > 0 && jobs(&serve) == kept, "{kept} were acknowledged");
+    // There is room again: it goes on, and so does the next.
+    mount.change("size=64m");
+    serve.job(&json!({ "source": "/in/more.mp4" }));
+    serve.kill();
+    assert_eq!(jobs(&Serve::door(&data)), kept + 1);
 }
 
 #[test]
