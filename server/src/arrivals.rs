@@ -256,7 +256,7 @@ mod tests {
             (r#"{"destination": "s3://media/", "ladder": "9x"}"#, "ladder"),
             (r#"{"destination": "s3://media/", "source": "a.mp4"}"#, "source"),
             (r#"{"destination": "s3://media/", "sql": "SELECT 1"}"#, "sql"),
-            (r#"{"destnation": "s3://media/"}"#, "destnation"),
+            (r#"{"targets": "s3://media/"}"#, "targets"),
             ("[", "job"),
         ] {
             let refused = check_document(text, false).unwrap_err();

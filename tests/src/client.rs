@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
 
 use crate::serve::Answer;
@@ -82,7 +83,7 @@ impl Client {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("piece");
         let (length, body) = (format!("Upload-Length: {}", bytes.len()), format!("@{}", file.display()));
-        let metadata = format!("Upload-Metadata: filename {},job {}", base64(name), base64(job));
+        let metadata = format!("Upload-Metadata: filename {},job {}", BASE64_STANDARD.encode(name), BASE64_STANDARD.encode(job));
         let begun = self.ask("/v1/uploads", &[&TUS[..], &["-X", "POST", "-H", &length, "-H", &metadata]].concat());
         assert_eq!(begun.status, 201, "an upload is refused: {}", text(&begun));
         let path = begun.header("location").unwrap().to_owned();
@@ -270,29 +271,4 @@ fn append(events: &mut Vec<Value>, event: Value) {
     let due = events.len() as u64 + 1;
     assert_eq!(event["sequence"].as_u64(), Some(due), "after event {} comes {event}", due - 1);
     events.push(event);
-}
-
-/// Base64 with padding (RFC 4648, section 4), as `Upload-Metadata` has it.
-fn base64(text: &str) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut coded = String::new();
-    for three in text.as_bytes().chunks(3) {
-        let word = (0..3).fold(0, |word, at| (word << 8) | usize::from(three.get(at).copied().unwrap_or_default()));
-        for at in 0..4 {
-            let digit = DIGITS[(word >> (18 - 6 * at)) & 63];
-            coded.push(if at <= three.len() { char::from(digit) } else { '=' });
-        }
-    }
-    coded
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64_is_that_of_the_standard() {
-        let coded = ["", "f", "fo", "foo", "foob", "fooba", "foobar"].map(base64);
-        assert_eq!(coded, ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"]);
-    }
 }

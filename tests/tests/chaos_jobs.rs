@@ -182,7 +182,7 @@ fn nothing_that_is_acknowledged_is_lost_whoever_dies() {
         is_as_it_was_told(&mut client, told, source);
         is_whole(&fleet, &mut client, told);
     }
-    let takeovers = nobody_held_what_was_anothers(&fleet, &told);
+    let takeovers = no_job_was_held_by_two(&fleet, &told);
     let by_kind: Vec<String> = killed.iter().map(|(kind, count)| format!("{count} {kind:?}").to_lowercase()).collect();
     println!(
         "{} kills ({}), {} jobs and {strangers} whose acknowledgement was lost, {takeovers} takeovers, {} s",
@@ -351,7 +351,7 @@ struct Claim {
 ///
 /// The books do not keep a lease's end: it is known that each claim, and each report with an event in it, made one that begins then. And of
 /// what was written only attempts say by which claim.
-fn nobody_held_what_was_anothers(fleet: &Fleet, told: &[Told]) -> usize {
+fn no_job_was_held_by_two(fleet: &Fleet, told: &[Told]) -> usize {
     let mut claims: BTreeMap<String, Vec<Claim>> = BTreeMap::new();
     for row in fleet.query("SELECT job, fence, dispatcher, claimed_ms, ended_ms, outcome FROM claims ORDER BY job, fence") {
         let claim = Claim {
