@@ -19,6 +19,3 @@ CREATE TABLE watches (
 
 CREATE INDEX watches_of_tenant ON watches (tenant, id);
 CREATE INDEX watches_due ON watches (list_due_ms);
-
--- What lies where a video is published is no source.
-CREATE INDEX videos_by_destination ON videos (destination);

@@ -374,10 +374,6 @@ impl Watches for SqlStore {
     async fn used_keys(&self, tenant: &str, keys: &[String]) -> Result<Vec<String>> {
         within(watches::used_keys(self, tenant, keys)).await
     }
-
-    async fn is_published_to(&self, places: &[String]) -> Result<bool> {
-        within(watches::is_published_to(self, places)).await
-    }
 }
 
 #[async_trait]

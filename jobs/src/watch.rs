@@ -67,7 +67,4 @@ pub trait Watches: Send + Sync + 'static {
 
     /// Which of these keys stand for a job of the tenant's already?
     async fn used_keys(&self, tenant: &str, keys: &[String]) -> Result<Vec<String>>;
-
-    /// Is a video published to one of these places?
-    async fn is_published_to(&self, places: &[String]) -> Result<bool>;
 }

@@ -5,9 +5,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use futures::TryStreamExt;
+use futures::{TryStreamExt, stream::TryChunksError};
 use spool_jobs::{Id, NewJob, Order, Store, Watch, Watches};
-use spool_media::store::{Entry, Location, Stores, lies_in};
+use spool_media::{
+    parts::{RECORDS, is_object},
+    store::{Entry, Location, Stores, lies_in},
+};
 use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -73,7 +76,7 @@ impl Arrivals {
 
     /// Makes a job of a file, unless there is one.
     async fn take(&self, watch: &Watch, uri: &str) -> Result<Taken, Problem> {
-        if let Some(why) = self.is_ours(uri).await? {
+        if let Some(why) = self.is_ours(uri) {
             return Ok(Taken::Ignored(why));
         }
         let location = self.stores.locate(uri).map_err(spool_media::Error::from)?;
@@ -109,16 +112,15 @@ impl Arrivals {
         Ok(Order { request, priority, confines: self.guard.confines_of(watch).await? })
     }
 
-    /// Why a file is nothing that arrived, where it is ours.
-    async fn is_ours(&self, uri: &str) -> Result<Option<&'static str>, Problem> {
+    /// Why a file is nothing that arrived, where that can be told by its name.
+    fn is_ours(&self, uri: &str) -> Option<&'static str> {
         if uri.ends_with('/') {
-            return Ok(Some("it is a folder"));
+            return Some("it is a folder");
         }
         if lies_in(uri, &self.uploads) {
-            return Ok(Some("it is an upload, which says itself what is made of it"));
+            return Some("it is an upload, which says itself what is made of it");
         }
-        let published = self.watches.is_published_to(&folders(uri)).await?;
-        Ok(published.then_some("it is published"))
+        is_published(uri).then_some("it is published")
     }
 
     /// Looks where nobody tells, until the server leaves.
@@ -156,33 +158,48 @@ impl Arrivals {
         }
     }
 
-    /// Takes what a listing shows, and no job was made of.
+    /// Takes what a listing shows, and no job was made of; what is wrong with one file keeps from no other.
     async fn list(&self, watch: &Watch) -> Result<(), Problem> {
         let place = self.stores.locate(&watch.prefix).map_err(spool_media::Error::from)?;
         let mut entries = place.list().try_chunks(BATCH);
+        let mut wrong = None;
         loop {
-            let batch = match entries.try_next().await {
-                Ok(Some(batch)) => batch,
-                Ok(None) => return Ok(()),
-                Err(chunk) => return Err(spool_media::Error::from(chunk.1).into()),
+            let (batch, broken) = match entries.try_next().await {
+                Ok(Some(batch)) => (batch, None),
+                Ok(None) => return wrong.map_or(Ok(()), Err),
+                Err(TryChunksError(batch, error)) => (batch, Some(error)),
             };
-            self.take_listed(watch, &place, batch).await?;
+            let taken = self.take_listed(watch, &place, batch).await?;
+            wrong = wrong.or(taken);
+            if let Some(error) = broken {
+                return Err(spool_media::Error::from(error).into());
+            }
         }
     }
 
-    async fn take_listed(&self, watch: &Watch, place: &Location, batch: Vec<Entry>) -> Result<(), Problem> {
+    /// Gives the first thing that is wrong with a file.
+    async fn take_listed(&self, watch: &Watch, place: &Location, batch: Vec<Entry>) -> Result<Option<Problem>, Problem> {
         let now = SystemTime::now();
-        let settled = batch.into_iter().filter(|entry| now.duration_since(entry.modified).is_ok_and(|since| since >= SETTLED));
-        let found = settled.map(|entry| (place.child(&entry.relative).uri().to_owned(), entry.etag));
+        let is_settled = |entry: &Entry| now.duration_since(entry.modified).is_ok_and(|since| since >= SETTLED);
+        let found = batch.into_iter().filter(|entry| entry.bytes > 0 && is_settled(entry));
+        let found = found.map(|entry| (place.child(&entry.relative).uri().to_owned(), entry.etag));
+        let found = found.filter(|(uri, _)| self.is_ours(uri).is_none());
         let (found, keys): (Vec<_>, Vec<_>) = found.map(|(uri, etag)| (uri.clone(), key(&uri, &etag))).unzip();
         let used = self.watches.used_keys(&watch.tenant, &keys).await?;
+        let mut wrong = None;
         for (uri, key) in found.iter().zip(keys) {
             // Asked by name: a few stores list other ETags than they answer with.
-            if !used.contains(&key) {
-                self.take(watch, uri).await?;
+            if used.contains(&key) {
+                continue;
+            }
+            match self.take(watch, uri).await {
+                Ok(_) => {}
+                // Of the others it would be no better.
+                Err(problem) if problem.status == 429 || problem.status >= 500 => return Err(problem),
+                Err(problem) => wrong = wrong.or(Some(problem)),
             }
         }
-        Ok(())
+        Ok(wrong)
     }
 }
 
@@ -207,10 +224,13 @@ fn key(uri: &str, etag: &str) -> String {
     format!("arrived {uri} {etag}")
 }
 
-/// The folders that a file lies in, with and without the slash at their ends.
-fn folders(uri: &str) -> Vec<String> {
-    let ends = uri.match_indices('/').map(|(at, _)| at).filter(|at| !uri[..*at].ends_with([':', '/']));
-    ends.flat_map(|at| [uri[..at].to_owned(), uri[..=at].to_owned()]).collect()
+/// Is a file one of those that Spool publishes? By its name, wherever it lies: so a bucket may be source and destination at once, whoever
+/// published there. A playlist is no source in any case.
+fn is_published(uri: &str) -> bool {
+    let mut parts = uri.rsplit('/');
+    let (name, folder) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let is_record = folder == RECORDS && [".json", ".retired"].iter().any(|ending| name.ends_with(ending));
+    name.ends_with(".m3u8") || is_record || is_object(&format!("{folder}/{name}"))
 }
 
 #[cfg(test)]
@@ -242,9 +262,20 @@ mod tests {
     }
 
     #[test]
-    fn a_file_lies_in_each_folder_above_it() {
-        assert_eq!(folders("s3://in/a/b.mp4"), ["s3://in", "s3://in/", "s3://in/a", "s3://in/a/"]);
-        assert_eq!(folders("file:///a/b"), ["file:///a", "file:///a/"]);
+    fn what_was_published_is_told_by_its_name() {
+        let digits = "0123456789abcdef";
+        for name in ["master.m3u8", "live.m3u8", "1080p/live.m3u8"].map(str::to_owned).into_iter().chain([
+            format!("1080p/00000-{digits}.m4s"),
+            format!("audio-0/init-{digits}.mp4"),
+            format!("1080p/{digits}.m3u8"),
+            format!("parts/{digits}.json"),
+            format!("parts/{digits}.retired"),
+        ]) {
+            assert!(is_published(&format!("s3://in/out/{name}")) && is_published(&format!("file:///in/out/{name}")), "{name}");
+        }
+        for name in ["talk.mp4", "1080p/talk.mp4", "init-talk.mp4", "parts/talk.mp4", "1080p/00000-talk.m4s", "notes.json"] {
+            assert!(!is_published(&format!("s3://in/{name}")), "{name}");
+        }
     }
 
     #[test]

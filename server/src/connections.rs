@@ -8,6 +8,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -17,13 +18,16 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
 /// Connections at a time: each takes some memory, also where it asks for nothing.
-const CONNECTIONS: usize = 512;
+const CONNECTIONS: usize = 1024;
 
 /// Connections that wait in line. The system may allow fewer.
 const BACKLOG: u32 = 4096;
 
-/// How long a connection may take to say what it asks, or be silent between two requests.
-const HEAD_WITHIN: Duration = Duration::from_secs(60);
+/// How long a connection may take to say what it asks, or be silent between two requests: longer than load balancers leave one unused.
+const HEAD_WITHIN: Duration = Duration::from_secs(75);
+
+/// How long a client may read nothing of what is sent to it.
+const UNREAD: Duration = Duration::from_secs(60);
 
 /// Bytes of a connection that are read ahead.
 const READ_AHEAD: usize = 64 << 10;
@@ -72,6 +76,8 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, leave: Cancella
 async fn answer(stream: TcpStream, router: Router, leave: CancellationToken, _turn: OwnedSemaphorePermit) {
     // Answers are whole when they are written, and are not to wait for more.
     let _ = stream.set_nodelay(true);
+    // Who reads nothing of an answer is gone, or wants to keep the place.
+    let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD));
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(READ_AHEAD);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)));

@@ -304,6 +304,8 @@ impl Intake {
         self.uploads.give_up_upload(hold).await?;
         let location = self.stores.locate(&upload.location).map_err(spool_media::Error::from)?;
         location.abandon(&upload.token).await.map_err(spool_media::Error::from)?;
+        // Whoever put its parts together died before it could be written down: it lies where nothing else ever will.
+        location.delete().await.map_err(spool_media::Error::from)?;
         self.forget_rest(upload).await;
         Ok(())
     }

@@ -55,23 +55,28 @@ impl Intake {
                 let detail = format!("from: it must be from 1 to {all}, and count from 1 to {MAX_LINKS}");
                 return Err(Problem::new(Kind::Invalid, detail));
             }
-            let end = all.min(from - 1 + count);
-            let numbers = usize::try_from(from - 1).unwrap_or(usize::MAX)..usize::try_from(end).unwrap_or(usize::MAX);
-            let links = self.location(upload)?.piece_links(&upload.token, numbers, GOOD_FOR).await;
+            let bytes = |number| if number == all { upload.bytes - (all - 1) * length } else { length };
+            let numbers = from..=all.min(from - 1 + count);
+            let pieces = numbers.clone().map(|number| (usize::try_from(number - 1).unwrap_or(usize::MAX), bytes(number)));
+            let pieces: Vec<_> = pieces.collect();
+            let links = self.location(upload)?.piece_links(&upload.token, &pieces, GOOD_FOR).await;
             let links = links.map_err(spool_media::Error::from)?;
             let links = links.ok_or_else(|| Problem::new(Kind::Conflict, "this upload takes no parts: go on with it by tus"))?;
             self.uploads.advance_upload(hold, upload.received, &upload.pieces, KEPT_FOR).await?;
-            let part = |(number, PieceLink(url))| {
-                let bytes = if number == all { upload.bytes - (all - 1) * length } else { length };
-                Part { number, bytes, url }
-            };
-            Ok((from..=end).zip(links).map(part).collect())
+            Ok(numbers.zip(links).map(|(number, PieceLink(url))| Part { number, bytes: bytes(number), url }).collect())
         };
         self.holding(hold, links).await
     }
 
-    /// Makes the file of its parts, by what the store answered to each. Where that was done already, it is done.
-    pub(crate) async fn assemble(&self, hold: &UploadHold, etags: Vec<String>) -> Result<Upload, Problem> {
+    /// Makes the file of its parts, by what the store answered to each. Where that was done already, it is done. Once begun it is done also where
+    /// the client goes away: the work is a task of its own.
+    pub(crate) async fn assemble(&self, hold: UploadHold, etags: Vec<String>) -> Result<Upload, Problem> {
+        let intake = self.clone();
+        let assembled = tokio::spawn(async move { intake.put_together(&hold, etags).await });
+        assembled.await.unwrap_or_else(|_| Err(Problem::new(Kind::Bug, "an upload broke off: see the server's log")))
+    }
+
+    async fn put_together(&self, hold: &UploadHold, etags: Vec<String>) -> Result<Upload, Problem> {
         let assembled = async {
             let upload = takes_more(&hold.upload)?;
             check(&etags, parts(upload.bytes))?;
@@ -80,7 +85,6 @@ impl Intake {
             location.complete(&upload.token, &etags, upload.bytes).await.map_err(spool_media::Error::from)?;
             let bytes = location.size().await.map_err(spool_media::Error::from)?.unwrap_or_default();
             if bytes != upload.bytes {
-                location.delete().await.map_err(spool_media::Error::from)?;
                 self.give_up(hold).await?;
                 let detail = format!("the parts are {bytes} bytes long, and {} were announced: begin another upload", upload.bytes);
                 return Err(Problem::new(Kind::Conflict, detail));

@@ -10,7 +10,7 @@ use aws_sdk_sqs::{
     Client,
     config::{BehaviorVersion, Region, timeout::TimeoutConfig},
     error::{ProvideErrorMetadata, SdkError},
-    types::{Message, QueueAttributeName},
+    types::{Message, MessageSystemAttributeName, QueueAttributeName},
 };
 use aws_smithy_http_client::tls;
 use reqwest::Url;
@@ -34,8 +34,9 @@ const MESSAGES: i32 = 10;
 const HELD_SECONDS: i32 = 60;
 const RENEW: Duration = Duration::from_secs(20);
 
-/// How soon a message comes again that could not be taken, in seconds: what was away may be back.
+/// How soon a message comes again that could not be taken, in seconds, at first and at most: what was away may be back.
 const AGAIN_SECONDS: i32 = 30;
+const AGAIN_MOST_SECONDS: i32 = 6 * 3600;
 
 /// How soon a message comes again that cannot be read, in seconds: it never will be, and is the sooner among the dead letters.
 const UNREAD_SECONDS: i32 = 2;
@@ -78,37 +79,43 @@ pub(crate) async fn run(arrivals: Arrivals, leave: CancellationToken) {
 /// Reads a queue for as long as somebody watches it.
 async fn read(arrivals: Arrivals, queue: String) {
     loop {
-        let watches = match arrivals.watches.watches(None).await {
-            Ok(watches) => watches.into_iter().filter(|watch| watch.queue.as_ref() == Some(&queue)).collect::<Vec<_>>(),
-            Err(error) => {
+        let watches = match watches(&arrivals, &queue).await {
+            Ok(watches) if watches.is_empty() => return,
+            Ok(watches) => watches,
+            Err(trouble) => {
                 // What cannot be written down is not fetched.
-                warn!(%error, "it cannot be read who watches a queue");
+                warn!(queue, trouble, "it cannot be read who watches a queue");
                 sleep(REST).await;
                 continue;
             }
         };
-        if watches.is_empty() {
-            return;
-        }
-        let polled = poll(&arrivals, &queue, &watches).await;
-        note(&arrivals, &watches, polled.as_ref().err().map(String::as_str)).await;
-        if let Err(trouble) = polled {
+        let polled = poll(&arrivals, &queue).await;
+        let trouble = polled.as_ref().map_or_else(|trouble| Some(trouble.as_str()), Option::as_deref);
+        note(&arrivals, &watches, trouble).await;
+        if let Err(trouble) = &polled {
             warn!(queue, trouble, "a queue cannot be read");
             sleep(REST).await;
         }
     }
 }
 
-/// Writes down what keeps from reading a queue, where that has changed.
+/// Who watches a queue now.
+async fn watches(arrivals: &Arrivals, queue: &str) -> Result<Vec<Watch>, String> {
+    let watches = arrivals.watches.watches(None).await.map_err(|error| error.to_string())?;
+    Ok(watches.into_iter().filter(|watch| watch.queue.as_deref() == Some(queue)).collect())
+}
+
+/// Writes down what keeps from taking what a queue tells, where that has changed.
 async fn note(arrivals: &Arrivals, watches: &[Watch], trouble: Option<&str>) {
-    for watch in watches.iter().filter(|watch| watch.list_every.is_none() && watch.trouble.as_deref() != trouble) {
+    for watch in watches.iter().filter(|watch| watch.trouble.as_deref() != trouble) {
         if let Err(error) = arrivals.watches.looked(&watch.id, trouble).await {
             warn!(watch = %watch.id, %error, "it cannot be written down how a queue stands");
         }
     }
 }
 
-async fn poll(arrivals: &Arrivals, queue: &str, watches: &[Watch]) -> Result<(), String> {
+/// Takes what a queue tells; gives what is wrong with one of its messages.
+async fn poll(arrivals: &Arrivals, queue: &str) -> Result<Option<String>, String> {
     let client = client(&arrivals.stores, queue)?;
     let messages = client
         .receive_message()
@@ -116,15 +123,30 @@ async fn poll(arrivals: &Arrivals, queue: &str, watches: &[Watch]) -> Result<(),
         .max_number_of_messages(MESSAGES)
         .wait_time_seconds(POLL_SECONDS)
         .visibility_timeout(HELD_SECONDS)
+        .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
         .send()
         .await
         .map_err(|e| said(&e))?;
+    if messages.messages().is_empty() {
+        return Ok(None);
+    }
+    // Whoever watches since the poll began is to be told as well. Where that cannot be read, the messages come again.
+    let watches = &watches(arrivals, queue).await?;
     // At the same time: while one is taken, none of the others comes back to somebody else.
-    futures::future::join_all(messages.messages().iter().map(|message| handle(arrivals, &client, queue, watches, message))).await;
-    Ok(())
+    let handled = messages.messages().iter().map(|message| handle(arrivals, &client, queue, watches, message));
+    Ok(futures::future::join_all(handled).await.into_iter().flatten().next())
 }
 
-async fn handle(arrivals: &Arrivals, client: &Client, queue: &str, watches: &[Watch], message: &Message) {
+/// How soon a message comes again, in seconds: the later, the more often it came, so that what is away for hours has time.
+fn again(message: &Message) -> i32 {
+    let attributes = message.attributes();
+    let came = attributes.and_then(|all| all.get(&MessageSystemAttributeName::ApproximateReceiveCount)?.parse::<u32>().ok());
+    let doublings = came.unwrap_or(1).saturating_sub(1).min(16);
+    AGAIN_SECONDS.saturating_mul(1 << doublings).min(AGAIN_MOST_SECONDS)
+}
+
+/// Takes a message; gives what is wrong with it.
+async fn handle(arrivals: &Arrivals, client: &Client, queue: &str, watches: &[Watch], message: &Message) -> Option<String> {
     let (id, receipt) = (message.message_id().unwrap_or_default(), message.receipt_handle().unwrap_or_default());
     let change = |seconds| async move {
         let changed = client.change_message_visibility().queue_url(queue).receipt_handle(receipt).visibility_timeout(seconds);
@@ -136,17 +158,19 @@ async fn handle(arrivals: &Arrivals, client: &Client, queue: &str, watches: &[Wa
             warn!(queue, message = id, %error, "a message cannot be read: once it has come often enough, it goes to the dead letters");
             // Where that fails, it comes again a little later.
             let _ = change(UNREAD_SECONDS).await;
-            return;
+            return Some(format!("message {id} cannot be read: {error}"));
         }
     };
     let take = async {
+        let mut wrong = None;
         for arrived in &arrived {
-            match arrivals.told(watches, arrived).await? {
-                Taken::Job(_) => {}
-                Taken::Ignored(why) => debug!(queue, message = id, why, "what is told is passed over"),
+            match arrivals.told(watches, arrived).await {
+                Ok(Taken::Job(_)) => {}
+                Ok(Taken::Ignored(why)) => debug!(queue, message = id, why, "what is told is passed over"),
+                Err(problem) => wrong = wrong.or(Some(problem)),
             }
         }
-        Ok::<_, Problem>(())
+        wrong
     };
     let renew = async {
         let mut tick = interval(RENEW);
@@ -158,24 +182,25 @@ async fn handle(arrivals: &Arrivals, client: &Client, queue: &str, watches: &[Wa
             }
         }
     };
-    let taken: Result<(), Problem> = tokio::select! {
-        taken = take => taken,
-        () = renew => Ok(()),
+    let wrong: Option<Problem> = tokio::select! {
+        wrong = take => wrong,
+        () = renew => None,
     };
-    let settled = match taken {
-        Ok(()) => {
+    let settled = match &wrong {
+        None => {
             let deleted = client.delete_message().queue_url(queue).receipt_handle(receipt).send().await;
             deleted.map(drop).map_err(|e| said(&e))
         }
-        Err(problem) => {
+        Some(problem) => {
             warn!(queue, message = id, problem = problem.detail, "what is told cannot be taken now: it comes again");
-            change(AGAIN_SECONDS).await
+            change(again(message)).await
         }
     };
     // It comes again by itself then, and makes no second job.
     if let Err(trouble) = settled {
         warn!(queue, message = id, trouble, "a message cannot be settled");
     }
+    wrong.map(|problem| problem.detail)
 }
 
 /// Says what is wrong with a queue: it is not there, may not be read, or keeps what cannot be read for ever.
@@ -237,5 +262,20 @@ impl ProvideCredentials for Keys {
         Self: 'a,
     {
         future::ProvideCredentials::new(async { self.0.keys().await.map_err(CredentialsError::provider_error) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_taken_comes_again_ever_later() {
+        let came = |count: &str| {
+            let attribute = MessageSystemAttributeName::ApproximateReceiveCount;
+            again(&Message::builder().attributes(attribute, count).build())
+        };
+        assert_eq!(["1", "2", "5", "12", "4000000000"].map(came), [30, 60, 480, 21_600, 21_600]);
+        assert_eq!(again(&Message::builder().build()), 30);
     }
 }

@@ -40,7 +40,8 @@ pub struct Settings {
     pub oidc: Option<Oidc>,
     /// Whom webhooks reach.
     pub reach: Reach,
-    /// After how long parts go that nothing refers to, where the server keeps videos; never unless given. Longer than the longest job.
+    /// After how long parts that nothing refers to are retired, where the server keeps videos, and go after as long again; never unless given.
+    /// Longer than the longest job.
     pub sweep: Option<Duration>,
 }
 

@@ -9,7 +9,7 @@ use spool_media::{
     store::{Stores, lies_in},
     sweep,
 };
-use tokio::time::interval;
+use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -17,7 +17,8 @@ use tracing::{info, warn};
 const LOOK: Duration = Duration::from_secs(5);
 const LEASE: Duration = Duration::from_secs(60);
 
-/// How long a sweep is nobody else's.
+/// How long a sweep may take, and is nobody else's.
+const SWEEP_WITHIN: Duration = Duration::from_secs(600);
 const SWEEP_LEASE: Duration = Duration::from_secs(3600);
 
 /// Deletes what is to go.
@@ -67,11 +68,15 @@ impl Tidy {
         };
         // Elsewhere others may publish, and know better.
         let again = if lies_in(&video.destination, media) {
-            let swept = sweep::run(&self.stores, &video.destination, sweep::Options { grace, dry_run: false }).await;
-            match swept {
+            let options = sweep::Options { grace, dry_run: false };
+            match timeout(SWEEP_WITHIN, sweep::run(&self.stores, &video.destination, options)).await {
                 // Objects of what is retired now go after another grace.
-                Ok(swept) => swept.records > 0 || swept.waiting > 0,
-                Err(error) => {
+                Ok(Ok(swept)) => swept.records > 0 || swept.waiting > 0,
+                Err(_) => {
+                    warn!(video = %video.id, "a video was not swept in time");
+                    true
+                }
+                Ok(Err(error)) => {
                     warn!(video = %video.id, %error, "a video cannot be swept");
                     error.kind() == ErrorKind::Transient
                 }

@@ -96,8 +96,10 @@ fn one_upload_is_one_job_however_often_it_is_told() {
     assert_eq!(tell(&event("ceph:s3", "s3:ObjectCreated:Put", "talks/a+b.mp4"))["jobs"].as_array().unwrap().len(), 1);
     // What nobody watches, what is empty, what is gone, and what is there but published by us.
     let video = jobs(&serve).iter().find_map(|job| job["video"].as_str().map(str::to_owned)).unwrap();
-    s3.put("inbox", &format!("talks/out/{video}/180p/0-ab.mp4"), "ours");
-    for key in ["talks-2/other.mp4", "talks/empty.mp4", "talks/gone.mp4", &format!("talks/out/{video}/180p/0-ab.mp4")] {
+    s3.put("inbox", &format!("talks/out/{video}/180p/init-0123456789abcdef.mp4"), "ours");
+    for key in
+        ["talks-2/other.mp4", "talks/empty.mp4", "talks/gone.mp4", &format!("talks/out/{video}/180p/init-0123456789abcdef.mp4")]
+    {
         assert_eq!(tell(&event("aws:s3", "ObjectCreated:Put", key)), json!({ "jobs": [], "ignored": 1 }), "{key}");
     }
     assert_eq!(sources(&serve, 2), ["s3://inbox/talks/Café 1.mp4", "s3://inbox/talks/a+b.mp4"]);

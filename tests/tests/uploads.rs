@@ -182,7 +182,8 @@ fn parts_that_a_client_sends_by_links_make_the_file() {
     }
     // A link is good for its own part of its own upload, and ends.
     assert!(url(1).contains("X-Amz-Expires=3600"), "{}", url(1));
-    assert_eq!(put(&url(1).replace("partNumber=2", "partNumber=3"), 0, 100).0, "403");
+    assert_eq!(put(&url(1).replace("partNumber=2", "partNumber=3"), 0, 5 << 20).0, "403");
+    assert_eq!(put(url(1), 0, (5 << 20) + 1).0, "403", "nor for another length");
     let complete = |serve: &Serve, etags: &[String]| serve.post(&format!("{path}/complete"), &json!({ "etags": etags }), &[]);
     assert_eq!(complete(&serve, &etags[..2]).status, 422);
     // Another server goes on.

@@ -21,7 +21,8 @@ pub struct Serve {
     /// Folder or URI prefix for what is uploaded. In the folder unless given.
     #[arg(long, env = "SPOOL_UPLOADS", value_name = "DESTINATION")]
     pub uploads: Option<String>,
-    /// After how many hours parts go that nothing refers to, where the server keeps videos: longer than the longest job; 0 for never.
+    /// After how many hours parts that nothing refers to are retired, where the server keeps videos, and after as many more go: longer than the
+    /// longest job; 0 for never.
     #[arg(long, env = "SPOOL_SWEEP_HOURS", value_name = "HOURS", default_value_t = 48.0, value_parser = hours)]
     pub sweep_hours: f64,
     #[command(flatten)]
@@ -46,7 +47,8 @@ pub struct Server {
     /// Folder or URI prefix for what is uploaded.
     #[arg(long, env = "SPOOL_UPLOADS", value_name = "DESTINATION")]
     pub uploads: String,
-    /// After how many hours parts go that nothing refers to, where the server keeps videos: longer than the longest job; 0 for never.
+    /// After how many hours parts that nothing refers to are retired, where the server keeps videos, and after as many more go: longer than the
+    /// longest job; 0 for never.
     #[arg(long, env = "SPOOL_SWEEP_HOURS", value_name = "HOURS", default_value_t = 48.0, value_parser = hours)]
     pub sweep_hours: f64,
     #[command(flatten)]

@@ -98,18 +98,6 @@ pub(super) async fn used_keys(store: &SqlStore, tenant: &str, keys: &[String]) -
     Ok(used)
 }
 
-pub(super) async fn is_published_to(store: &SqlStore, places: &[String]) -> Result<bool> {
-    for places in places.chunks(VALUES) {
-        let statement = format!("SELECT id FROM videos WHERE destination IN ({}) LIMIT 1", values(1, places.len()));
-        let query =
-            places.iter().fold(sqlx::query_scalar::<_, String>(sqlx::AssertSqlSafe(statement)), |query, place| query.bind(place));
-        if query.fetch_optional(&store.reader).await?.is_some() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
 /// `$2, $3, $4`.
 fn values(first: usize, count: usize) -> String {
     (first..first + count).map(|number| format!("${number}")).collect::<Vec<_>>().join(", ")

@@ -84,14 +84,15 @@ impl Location {
         matches!(&self.place, Place::Bucket { client, .. } if client.amazon.is_some())
     }
 
-    /// Links to send pieces of `upload` to, by their numbers from 0, good for a while; nothing where the store has no such links.
+    /// Links to send pieces of `upload` to, by their numbers from 0 and lengths, good for a while and for no other length; nothing where the store
+    /// has no such links.
     ///
     /// # Errors
     /// [`Error::Configuration`] where there are no keys to sign with.
     pub async fn piece_links(
         &self,
         upload: &str,
-        numbers: std::ops::Range<usize>,
+        pieces: &[(usize, u64)],
         valid_for: Duration,
     ) -> Result<Option<Vec<PieceLink>>, Error> {
         let Place::Bucket { client, key } = &self.place else { return Ok(None) };
@@ -107,7 +108,7 @@ impl Location {
         };
         let region = region_of(&signed).ok_or_else(unsigned)?;
         let keys = credentials(&keys);
-        let links = numbers.map(|number| link(&signed, upload, number, &keys, &region, valid_for).ok_or_else(unsigned));
+        let links = pieces.iter().map(|piece| link(&signed, upload, *piece, &keys, &region, valid_for).ok_or_else(unsigned));
         Ok(Some(links.collect::<Result<_, _>>()?))
     }
 }
@@ -124,7 +125,14 @@ fn region_of(signed: &Url) -> Option<String> {
 }
 
 /// The link of a piece, made of that of the object.
-fn link(object: &Url, upload: &str, number: usize, keys: &Credentials, region: &str, valid_for: Duration) -> Option<PieceLink> {
+fn link(
+    object: &Url,
+    upload: &str,
+    (number, bytes): (usize, u64),
+    keys: &Credentials,
+    region: &str,
+    valid_for: Duration,
+) -> Option<PieceLink> {
     let mut url = object.clone();
     // S3 counts from one.
     url.query_pairs_mut().clear().append_pair("partNumber", &(number + 1).to_string()).append_pair("uploadId", upload);
@@ -142,7 +150,10 @@ fn link(object: &Url, upload: &str, number: usize, keys: &Credentials, region: &
         .settings(settings)
         .build()
         .ok()?;
-    let request = SignableRequest::new("PUT", url.as_str(), std::iter::empty(), SignableBody::UnsignedPayload).ok()?;
+    let length = bytes.to_string();
+    let request =
+        SignableRequest::new("PUT", url.as_str(), [("content-length", length.as_str())].into_iter(), SignableBody::UnsignedPayload)
+            .ok()?;
     let (instructions, _) = sign(request, &SigningParams::V4(params)).ok()?.into_parts();
     let (_, query) = instructions.into_parts();
     for (name, value) in &query {

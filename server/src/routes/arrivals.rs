@@ -25,7 +25,7 @@ pub(super) struct ArrivalsShown {
     ignored: u64,
 }
 
-/// Tells what has arrived in a bucket: an event of S3, MinIO or Ceph's gateway, plain, from a topic (SNS) or from EventBridge. Each object that
+/// Tells what has arrived in a bucket: an event of S3, MinIO or Ceph's gateway, plain, in the envelope of a topic (SNS), or from EventBridge. Each object that
 /// somebody watches (`spool watches`) becomes a job, once, however often it is told. A store that can be told no more than an address shows its
 /// key as the password in it.
 #[utoipa::path(
@@ -53,12 +53,14 @@ pub(super) async fn s3(
     })?;
     let arrived = notice::read(&message).map_err(|error| Problem::new(Kind::Invalid, error.to_string()))?;
     let watches = house.arrivals.watches.watches(Some(&tenant)).await?;
-    let (mut jobs, mut ignored) = (Vec::new(), 0);
+    let (mut jobs, mut ignored, mut wrong) = (Vec::new(), 0, None);
     for arrived in &arrived {
-        match house.arrivals.told(&watches, arrived).await? {
-            Taken::Job(job) => jobs.push(job.to_string()),
-            Taken::Ignored(_) => ignored += 1,
+        match house.arrivals.told(&watches, arrived).await {
+            Ok(Taken::Job(job)) => jobs.push(job.to_string()),
+            Ok(Taken::Ignored(_)) => ignored += 1,
+            // The others are taken all the same: told again, they are the same jobs.
+            Err(problem) => wrong = wrong.or(Some(problem)),
         }
     }
-    Ok(Json(ArrivalsShown { jobs, ignored }))
+    wrong.map_or(Ok(Json(ArrivalsShown { jobs, ignored })), Err)
 }

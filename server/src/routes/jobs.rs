@@ -182,7 +182,15 @@ pub(super) async fn cancel(
     )
 )]
 pub(super) async fn retry(State(house): State<House>, caller: Caller, Named(id): Named<String>) -> Result<Json<JobShown>, Problem> {
-    let confines = house.guard.confines(&caller).await?;
+    let mut confines = house.guard.confines(&caller).await?;
+    if let Some(confines) = &mut confines {
+        // As for a job of what arrived there.
+        let watched = house.arrivals.watches.watches(Some(&caller.tenant)).await?.into_iter().map(|watch| watch.prefix);
+        for prefix in watched {
+            confines.sources.push(prefix.clone());
+            confines.own.push(prefix);
+        }
+    }
     Ok(Json(house.store.retry(&caller.tenant, &Id::from_text(id), confines.as_ref()).await?.into()))
 }
 

@@ -186,5 +186,5 @@ pub(super) async fn complete(
         return Ok(Json(upload.into()));
     }
     let hold = house.intake.hold(&tenant, &id).await?;
-    Ok(Json(house.intake.assemble(&hold, asked.etags).await?.into()))
+    Ok(Json(house.intake.assemble(hold, asked.etags).await?.into()))
 }
