@@ -49,8 +49,8 @@ test-slurm: setup ## a real Slurm of two nodes on this machine: a node that dies
 	@jetstream2/slurm/tests/setup
 	SPOOL=$(SPOOL) python3 -B -m unittest discover --start-directory jetstream2/slurm/tests -v
 
-test-full: test test-deploy test-slurm chaos chaos-jobs fuzz-api ## and what takes long: every source of docs/sources.md, a source of 2 GB, fifty rounds of chaos, two hundred kills
-	SPOOL_TEST_FULL=1 $(CARGO) test --workspace --test sources --test player
+test-full: test test-deploy test-slurm chaos chaos-jobs fuzz-api ## and what takes long: every source of docs/sources.md, uploads of 200 MB, a source of 2 GB, fifty rounds of chaos, two hundred kills
+	SPOOL_TEST_FULL=1 $(CARGO) test --workspace --test sources --test player --test uploads
 	scripts/big-source
 
 chaos: setup ## do N bad things to clusters at work, drain N executors, keep a scheduler away for a minute
