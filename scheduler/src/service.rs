@@ -9,12 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ballista_core::{config::TaskSchedulingPolicy, extension::SessionConfigExt};
+use async_trait::async_trait;
+use ballista_core::{config::TaskSchedulingPolicy, extension::SessionConfigExt, ids::new_instance_id};
 use ballista_scheduler::{
     cluster::BallistaCluster,
     config::{SchedulerConfig, TaskDistributionPolicy},
     scheduler_process::create_scheduler,
-    scheduler_server::SchedulerServer,
+    scheduler_server::{JobIdGenerator, SchedulerServer},
 };
 use datafusion::prelude::SessionConfig;
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
@@ -267,6 +268,17 @@ fn config(address: SocketAddr, session_config: &SessionConfig, machine: Arc<Mach
         grpc_server_max_encoding_message_size: MESSAGE_BYTES,
         override_config_producer: Some(Arc::new(move || defaults.clone())),
         override_session_builder: Some(Arc::new(move |config| session::state(&machine, config))),
+        job_id_generator: Some(Arc::new(JobIds)),
         ..SchedulerConfig::default()
+    }
+}
+
+/// Names the engine's jobs. Its own generator keeps a thread that looks at the clock a thousand times a second.
+struct JobIds;
+
+#[async_trait]
+impl JobIdGenerator for JobIds {
+    async fn next_id(&self) -> String {
+        new_instance_id()
     }
 }
