@@ -1,6 +1,10 @@
 //! What does this process bring? Its machine, with scratch space that goes when the process does, and an ear for signals.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use spool_media::{
     ffmpeg::{Confinement, Tools},
@@ -14,31 +18,29 @@ use crate::{
     exit::CliError,
 };
 
-/// The machine of this process. When it goes, so does its scratch folder, even where a task of the engine still holds the machine.
-pub struct Local(Arc<Machine>);
-
-impl std::ops::Deref for Local {
-    type Target = Arc<Machine>;
-
-    fn deref(&self) -> &Arc<Machine> {
-        &self.0
-    }
-}
-
-impl Drop for Local {
-    fn drop(&mut self) {
-        self.0.leave();
-    }
-}
+/// What this process works with, for its end.
+static MACHINE: OnceLock<Arc<Machine>> = OnceLock::new();
 
 /// The machine of this process: stores from the environment, FFmpeg from the path, scratch where it was asked for.
-pub fn machine(global: &Global) -> Result<Local, CliError> {
-    Ok(Local(Arc::new(new_machine(global, false)?)))
+pub fn machine(global: &Global) -> Result<Arc<Machine>, CliError> {
+    new_machine(global, false).map(ours)
 }
 
 /// The same, with encodes limited to the slots that it gives; for strangers' jobs it reads nothing of this network.
-pub fn machine_with_slots(global: &Global, share: Share, strangers: bool) -> Result<Local, CliError> {
-    Ok(Local(Arc::new(new_machine(global, strangers)?.with_slots(slots(share)))))
+pub fn machine_with_slots(global: &Global, share: Share, strangers: bool) -> Result<Arc<Machine>, CliError> {
+    new_machine(global, strangers).map(|machine| ours(machine.with_slots(slots(share))))
+}
+
+/// Removes the scratch folder of this process, if it has one: at the very end, since what the engine still does in the background makes
+/// its folders again.
+pub fn leave() {
+    if let Some(machine) = MACHINE.get() {
+        machine.leave();
+    }
+}
+
+fn ours(machine: Machine) -> Arc<Machine> {
+    MACHINE.get_or_init(|| Arc::new(machine)).clone()
 }
 
 fn new_machine(global: &Global, strangers: bool) -> Result<Machine, CliError> {

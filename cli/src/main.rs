@@ -40,6 +40,7 @@ fn main() -> ExitCode {
     // What runs for long tells more.
     let quiet = !matches!(cli.command, Command::Serve(_) | Command::Server(_) | Command::Scheduler(_) | Command::Executor(_));
     init_logging(&cli.global, quiet);
+    leave_panics_of_the_engine_to_its_log();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
     let result = runtime.block_on(run(cli));
     // What still runs in the background is the engine's own; nothing waits for it.
     runtime.shutdown_timeout(SHUTDOWN);
+    local::leave();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -93,6 +95,18 @@ async fn run(cli: Cli) -> Result<(), exit::CliError> {
 /// Our own crates, as log filters name them.
 const OURS: [&str; 8] =
     ["spool", "spool_media", "spool_udfs", "spool_wire", "spool_jobs", "spool_server", "spool_scheduler", "spool_executor"];
+
+/// A panic of the engine is told like its errors: what hangs on it fails, and that is told anyway.
+fn leave_panics_of_the_engine_to_its_log() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if panic.location().is_some_and(|location| location.file().contains("/ballista-")) {
+            tracing::error!(target: "ballista_core::panic", "{panic}");
+        } else {
+            usual(panic);
+        }
+    }));
+}
 
 fn init_logging(global: &args::Global, quiet: bool) {
     use tracing_subscriber::EnvFilter;
