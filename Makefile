@@ -70,6 +70,8 @@ bench: setup ## measure Spool against one FFmpeg and Spark, into .cache/bench (a
 	$(CARGO) build --release --workspace --bins
 	mkdir -p .cache/bench
 	$${CARGO_TARGET_DIR:-target}/release/spool-bench encode --json .cache/bench/encode.json $(ARGS) | tee .cache/bench/encode.md
+	$${CARGO_TARGET_DIR:-target}/release/spool-bench overhead --json .cache/bench/overhead.json | tee .cache/bench/overhead.md
+	$${CARGO_TARGET_DIR:-target}/release/spool-bench scale engine --json .cache/bench/engine.json | tee .cache/bench/engine.md
 	$${CARGO_TARGET_DIR:-target}/release/spool-bench predict --json .cache/bench/predict.json | tee .cache/bench/predict.md
 
 bench-scale: setup ## measure the cluster without FFmpeg: cost per row, 1,000 jobs, 256 slots, a lost executor (three quarters of an hour)

@@ -24,7 +24,7 @@ pub struct Args {
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [inputs::Source::Minute, inputs::Source::FourK])]
     sources: Vec<inputs::Source>,
     /// Who encodes them; the first is what the others are compared with.
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Peer::Ffmpeg, Peer::Spool, Peer::Pieces, Peer::Spark])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Peer::Ffmpeg, Peer::Spool, Peer::SpoolLive, Peer::First, Peer::Pieces, Peer::Spark])]
     peers: Vec<Peer>,
     /// Turns of each.
     #[arg(long, default_value_t = 5)]
@@ -50,7 +50,7 @@ pub fn measure(args: &Args) -> Vec<Table> {
 fn encode(args: &Args, folder: &Path, source: inputs::Source) -> [Table; 2] {
     let path = source.make(folder);
     let scratch = tempfile::tempdir_in(folder).unwrap();
-    let setting = peers::Setting::prepare(scratch.path(), &path);
+    let setting = peers::Setting::prepare(scratch.path(), &path, &args.peers);
     let mut all: Vec<Turns> = args.peers.iter().map(|peer| Turns { peer: *peer, took: Vec::new() }).collect();
     let mut qualities = Vec::new();
     for round in 0..args.rounds {

@@ -5,6 +5,7 @@
 pub mod command;
 pub mod encode;
 pub mod inputs;
+pub mod overhead;
 pub mod predict;
 pub mod process;
 pub mod report;

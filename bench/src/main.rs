@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use spool_bench::{
-    encode, predict,
+    encode,
+    inputs::Source,
+    overhead, predict,
     scale::{self, Measurement},
 };
 
@@ -28,6 +30,15 @@ enum Command {
         #[arg(long, default_value = ".cache/bench")]
         folder: PathBuf,
     },
+    /// Bytes read from a store, and the time before the first FFmpeg.
+    Overhead {
+        /// Sources to transcode.
+        #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Source::Minute, Source::FourK])]
+        sources: Vec<Source>,
+        /// Folder for the sources, which are kept, and for what is made of them, which is not.
+        #[arg(long, default_value = ".cache/bench")]
+        folder: PathBuf,
+    },
     /// The cluster without FFmpeg: cost per row, many jobs, many slots, a lost executor.
     Scale {
         /// What to measure; everything unless named.
@@ -40,6 +51,7 @@ fn main() -> std::io::Result<()> {
     let args = Args::parse();
     let tables = match args.command {
         Command::Encode(args) => encode::measure(&args),
+        Command::Overhead { sources, folder } => overhead::measure(&folder, &sources),
         Command::Predict { folder } => predict::measure(&folder),
         Command::Scale { what } => scale::measure(&what),
     };

@@ -86,10 +86,22 @@ pub(super) struct Setting {
 }
 
 impl Setting {
-    /// Has Spool encode the source once, and keeps the commands that it runs.
-    pub(super) fn prepare(folder: &Path, source: &Path) -> Self {
+    /// Tries what the one FFmpeg may be told and, where somebody is to run the commands that Spool runs, has it run them.
+    pub(super) fn prepare(folder: &Path, source: &Path, peers: &[Peer]) -> Self {
         let pieces = folder.join("pieces");
         fs::create_dir_all(&pieces).unwrap();
+        let slots = std::thread::available_parallelism().unwrap().get();
+        let timed = Timed::in_folder(&folder.join("timed"));
+        let mut setting = Self { source: source.to_owned(), pieces, slots, timed, threads: THREADS[0] };
+        setting.threads = setting.fastest(folder);
+        if peers.iter().any(|peer| matches!(peer, Peer::Pieces | Peer::Spark)) {
+            setting.keep_pieces(folder);
+        }
+        setting
+    }
+
+    /// Has Spool encode the source once, and keeps the commands that it runs.
+    fn keep_pieces(&self, folder: &Path) {
         let wrapper = folder.join("ffmpeg");
         // Called in a row's own folder, which is gone afterwards: its window is kept, and the command as it is over that window.
         let script = format!(
@@ -99,18 +111,13 @@ impl Setting {
              {{ printf '%q ' nice -n 0 ffmpeg; for word in \"$@\"; do printf '%q ' \"${{word//$PWD/$keep}}\"; done; }} > $keep/command\n\
              exec {real} \"$@\"\n",
             real = which("ffmpeg").display(),
-            pieces = pieces.display(),
+            pieces = self.pieces.display(),
         );
         write_program(&wrapper, &script);
-        let slots = std::thread::available_parallelism().unwrap().get();
-        let timed = Timed::in_folder(&folder.join("timed"));
-        let mut setting = Self { source: source.to_owned(), pieces, slots, timed, threads: THREADS[0] };
-        setting.threads = setting.fastest(folder);
         let mut args: Vec<OsString> = words(&["env"]);
         args.push(format!("SPOOL_FFMPEG={}", wrapper.display()).into());
-        args.extend(setting.spool(&folder.join("first"), &[]));
-        command::run(folder, &args, &setting.timed, || false);
-        setting
+        args.extend(self.spool(&folder.join("first"), &[]));
+        command::run(folder, &args, &self.timed, || false);
     }
 
     /// What the one FFmpeg is told of its threads.

@@ -31,6 +31,7 @@ pub(super) fn of(out: &Path, source: &Path) -> BTreeMap<u32, Quality> {
         let playlist = out.join(lines.next().unwrap());
         let bytes = media_files(&playlist).iter().map(|path| path.metadata().unwrap().len()).sum();
         let (frames, ssim) = compare(&playlist, source, width, height);
+        eprintln!("{height}p: {frames} frames, SSIM {ssim:.4}, {bytes} bytes");
         found.insert(height.parse().unwrap(), Quality { frames, ssim, bytes });
     }
     found

@@ -1,0 +1,60 @@
+//! What does Spool do besides encoding? The bytes that it reads from a store, and the time before its first FFmpeg starts.
+
+use std::{fs, path::Path, time::SystemTime};
+
+use spool_tests::{run::Spool, s3::S3Server, wrapper::Wrapper};
+
+use crate::{encode::median, inputs::Source, report::Table};
+
+/// How often each source is transcoded.
+const TURNS: usize = 5;
+
+/// One rung: what is measured does not depend on what is encoded.
+const LADDER: &str = "360p";
+
+const BUCKET: &str = "media";
+
+/// Transcodes each source from an S3 server of this process that counts what it sends, and from a file.
+pub fn measure(folder: &Path, sources: &[Source]) -> Vec<Table> {
+    fs::create_dir_all(folder).unwrap();
+    let folder = folder.canonicalize().unwrap();
+    let columns =
+        ["source", "MB", "MB read from S3", "read next to the source", "first FFmpeg after s, from a file (least to most)"];
+    let mut table = Table::new("What Spool does besides encoding", &columns);
+    for source in sources {
+        let path = source.make(&folder);
+        let size = path.metadata().unwrap().len() as f64;
+        let read = read_from_s3(&path) as f64;
+        let mut starts: Vec<f64> = (0..TURNS).map(|_| until_first_ffmpeg(&folder, &path)).collect();
+        starts.sort_by(f64::total_cmp);
+        table.add(vec![
+            source.to_string(),
+            format!("{:.2}", size / 1e6),
+            format!("{:.2}", read / 1e6),
+            format!("{:.3}", read / size),
+            format!("{:.2} ({:.2} to {:.2})", median(starts.iter().copied()), starts[0], starts[TURNS - 1]),
+        ]);
+    }
+    vec![table]
+}
+
+/// Bytes that were sent while a source was transcoded.
+fn read_from_s3(path: &Path) -> u64 {
+    let server = S3Server::start(&[BUCKET]);
+    server.put(BUCKET, "in.mp4", fs::read(path).unwrap());
+    server.forget();
+    let (source, out) = (format!("s3://{BUCKET}/in.mp4"), format!("s3://{BUCKET}/out"));
+    Spool::new(["transcode", &source, "-o", &out, "--ladder", LADDER]).envs(server.env()).ok();
+    server.bytes_sent()
+}
+
+/// Seconds from the command to the first FFmpeg that encodes.
+fn until_first_ffmpeg(folder: &Path, path: &Path) -> f64 {
+    let scratch = tempfile::tempdir_in(folder).unwrap();
+    let (wrapper, out) = (Wrapper::new(), scratch.path().join("out"));
+    let begun = SystemTime::now();
+    let args = ["transcode", path.to_str().unwrap(), "-o", out.to_str().unwrap(), "--ladder", LADDER];
+    Spool::new(args).env("SPOOL_FFMPEG", wrapper.path()).ok();
+    let first = wrapper.started().into_iter().map(|(at, _)| at).min().unwrap();
+    first.duration_since(begun).unwrap().as_secs_f64()
+}
