@@ -1,5 +1,6 @@
 //! Where are a source's frames? Times, keyframes and byte positions of every track.
 
+pub mod kept;
 pub mod mp4;
 pub mod scan;
 

@@ -14,7 +14,7 @@ use tracing::info;
 use crate::{
     Result,
     grid::Grid,
-    index::{self, Container, Index, Sample, Track, TrackKind},
+    index::{self, Container, Index, ReadAt, Sample, Track, TrackKind, kept::Kept},
     machine::{self, Machine},
     parts,
     probe::{self, Probe},
@@ -72,8 +72,8 @@ pub struct Title {
     pub grid: Grid,
     /// Is each frame of that clock a field of the source?
     pub fields: bool,
-    /// Reads its bytes.
-    pub reader: SourceReader,
+    /// Reads its bytes; those that told what it is are kept.
+    pub reader: Kept<SourceReader>,
     /// The whole file, where rows cannot read windows of it.
     pub whole: Option<WholeFile>,
     /// How much longer a container that is scanned says that it is, in milliseconds.
@@ -208,11 +208,12 @@ async fn read(machine: &Machine, reader: SourceReader, deinterlace: Deinterlace)
 /// Finds out all there is to know: from the index and a few samples where the container has an index, from the whole file elsewhere.
 async fn look(machine: &Machine, reader: SourceReader, deinterlace: Deinterlace) -> Result<Title> {
     let source = reader.source().clone();
+    let reader = Kept::new(reader);
     // A server without ranges gives all or nothing.
-    let mut whole = if reader.must_download() { Some(download(machine, &reader).await?) } else { None };
+    let mut whole = if reader.inner().must_download() { Some(download(machine, reader.inner()).await?) } else { None };
     let head = match &whole {
         Some(file) => head_of(file.as_ref()).await?,
-        None => reader.read(0..source.bytes.min(HEAD_BYTES)).await?.to_vec(),
+        None => reader.read_at(0..source.bytes.min(HEAD_BYTES)).await?.to_vec(),
     };
     let demuxer = probe::sniff(&head)?.demuxer;
     let cancel = CancellationToken::new();
@@ -225,10 +226,10 @@ async fn look(machine: &Machine, reader: SourceReader, deinterlace: Deinterlace)
             (index, probe, None)
         }
         None => {
-            let whole = match (whole.take(), reader.local_path()) {
+            let whole = match (whole.take(), reader.inner().local_path()) {
                 (Some(copy), _) => copy,
                 (None, Some(path)) => WholeFile::Source(path.to_owned()),
-                (None, None) => download(machine, &reader).await?,
+                (None, None) => download(machine, reader.inner()).await?,
             };
             let probe = probe::file(&machine.tools, whole.as_ref(), Some(demuxer), &limits, &cancel).await?;
             let scan = index::scan::Limits { memory_bytes: limits.memory_bytes, ..index::scan::Limits::default() };
@@ -276,14 +277,14 @@ async fn head_of(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// The index of a source that rows can read in windows; `None` where they need all of it.
-async fn windows(reader: &SourceReader, demuxer: &str) -> Result<Option<Index>> {
-    if demuxer != "mov" || reader.must_download() {
+async fn windows(reader: &Kept<SourceReader>, demuxer: &str) -> Result<Option<Index>> {
+    if demuxer != "mov" || reader.inner().must_download() {
         return Ok(None);
     }
     match index::mp4::read(reader).await {
         Ok(index) => Ok(Some(index)),
         Err(index::Error::NeedsWholeFile { why }) => {
-            info!(source = %reader.location(), %why, "source is read whole");
+            info!(source = %reader.inner().location(), %why, "source is read whole");
             Ok(None)
         }
         Err(error) => Err(error.into()),

@@ -327,7 +327,7 @@ async fn encode(
         .await?;
     // Windows are read under a condition; a whole local file is read by FFmpeg, which knows of none.
     if matches!(title.whole, Some(WholeFile::Source(_))) {
-        title.reader.location().open_pinned(&title.source).await?;
+        title.reader.inner().location().open_pinned(&title.source).await?;
     }
     let first_report = first_report.unwrap_or(finished.wall);
     watch.note(Step::Start, started, first_report);
@@ -385,7 +385,7 @@ pub(crate) async fn input<'a>(title: &'a Title, segment: &Segment, window: &std:
     match (&title.index.container, &title.whole) {
         (Container::Whole { demuxer }, Some(whole)) => {
             if matches!(whole, WholeFile::Source(_)) {
-                title.reader.location().open_pinned(&title.source).await?;
+                title.reader.inner().location().open_pinned(&title.source).await?;
             }
             let seek = match segment.track {
                 SegmentTrack::Video => key_before(title, title.reads(segment).start),

@@ -63,13 +63,8 @@ pub fn plan(index: &Index, stream: usize, span: Span) -> Result<Plan, Error> {
     let (track, header) = index.tracks.get(stream).zip(movie.tracks.get(stream)).ok_or(Error::NoSuchStream { stream })?;
     let selected = select::window(stream, track, header, span)?;
     let timescale = selected.movie_timescale.unwrap_or(movie.timescale);
-    let wanted: u64 = sizes(track, &selected.samples);
-    let budget = match span {
-        Span::All => index.tracks.iter().map(|track| sizes(track, &(0..track.samples.len()))).sum(),
-        Span::Pts { .. } => wanted,
-    };
     let part = header::Part { header, track, selected, whole_times: false, references: false };
-    assemble(movie, timescale, &[part], budget)
+    assemble(movie, timescale, &[part])
 }
 
 /// Plans the file to probe: the first few samples of every audio and video track, tracks and stream numbers as in the source.
@@ -87,8 +82,7 @@ pub fn plan_probe(index: &Index) -> Result<Plan, Error> {
             header::Part { header, track, selected, whole_times: true, references: true }
         })
         .collect();
-    let wanted = parts.iter().map(|part| sizes(part.track, &part.selected.samples)).sum();
-    assemble(movie, movie.timescale, &parts, wanted)
+    assemble(movie, movie.timescale, &parts)
 }
 
 /// Writes a window to `path`, which is created or replaced; a failure leaves a part of it there.
@@ -113,12 +107,12 @@ fn sizes(track: &Track, samples: &Range<usize>) -> u64 {
     track.samples.get(samples.clone()).unwrap_or_default().iter().map(|sample| u64::from(sample.size)).sum()
 }
 
-/// Puts the header before the samples, part after part, and plans the reads; `budget` is what the allowance for gaps is a share of.
-fn assemble(movie: &Movie, timescale: u32, parts: &[header::Part<'_>], budget: u64) -> Result<Plan, Error> {
+/// Puts the header before the samples, part after part, and plans the reads.
+fn assemble(movie: &Movie, timescale: u32, parts: &[header::Part<'_>]) -> Result<Plan, Error> {
     let sample_bytes = parts.iter().map(|part| sizes(part.track, &part.selected.samples)).sum();
     let header = header::build(movie, timescale, parts, sample_bytes)?;
     let samples = parts.iter().flat_map(|part| part.track.samples.get(part.selected.samples.clone()).unwrap_or_default());
-    let fetches = fetch::plan(samples, header.len() as u64, budget);
+    let fetches = fetch::plan(samples, header.len() as u64);
     Ok(Plan { header, fetches, sample_bytes })
 }
 

@@ -46,7 +46,7 @@ pub async fn run(global: &Global, args: Plan) -> Result<(), CliError> {
     };
     let rows = plan::rows(&title, lengths)?;
     // What is encoded to look at it is not needed to plan.
-    let planning_bytes = title.reader.bytes_read();
+    let planning_bytes = title.reader.inner().bytes_read();
     let samples = tokio::select! {
         samples = samples::of(&machine, &title, &ladder) => samples,
         () = cancel.cancelled() => return Err(CliError::interrupted()),

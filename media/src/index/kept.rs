@@ -1,0 +1,105 @@
+//! Which bytes are asked for again? Those that told what a source is: the windows of its first rows hold them too.
+
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+
+use super::ReadAt;
+use crate::store;
+
+/// What is kept of one source: the front of the file, its index if that is small, and the first few pictures, of half a megabyte where each
+/// is coded by itself.
+const KEPT_BYTES_MAX: usize = 8 << 20;
+
+/// A source whose first reads are kept: what lies within one of them is not read again.
+#[derive(Debug, Clone)]
+pub struct Kept<R> {
+    reader: R,
+    kept: Arc<Mutex<Vec<(u64, Bytes)>>>,
+}
+
+impl<R> Kept<R> {
+    /// Nothing is kept yet.
+    pub fn new(reader: R) -> Self {
+        Self { reader, kept: Arc::default() }
+    }
+
+    /// What reads the rest.
+    pub fn inner(&self) -> &R {
+        &self.reader
+    }
+
+    fn find(&self, range: &Range<u64>) -> Option<Bytes> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.iter().find_map(|(start, bytes)| {
+            let from = usize::try_from(range.start.checked_sub(*start)?).ok()?;
+            let to = usize::try_from(range.end.checked_sub(*start)?).ok()?;
+            (from <= to && to <= bytes.len()).then(|| bytes.slice(from..to))
+        })
+    }
+
+    fn keep(&self, start: u64, bytes: &Bytes) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let held: usize = kept.iter().map(|(_, bytes)| bytes.len()).sum();
+        if held + bytes.len() <= KEPT_BYTES_MAX {
+            kept.push((start, bytes.clone()));
+        }
+    }
+}
+
+impl<R: ReadAt> ReadAt for Kept<R> {
+    fn len(&self) -> u64 {
+        self.reader.len()
+    }
+
+    async fn read_at(&self, range: Range<u64>) -> Result<Bytes, store::Error> {
+        if let Some(bytes) = self.find(&range) {
+            return Ok(bytes);
+        }
+        let bytes = self.reader.read_at(range.clone()).await?;
+        self.keep(range.start, &bytes);
+        Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+    use crate::index::mp4::clips::Memory;
+
+    /// Reads, and tells how many reads reached the source.
+    async fn read(source: &Kept<Memory>, range: Range<u64>) -> (Bytes, usize) {
+        let bytes = source.read_at(range).await.unwrap();
+        (bytes, source.inner().reads.load(Ordering::Relaxed))
+    }
+
+    #[tokio::test]
+    async fn what_was_read_is_not_read_again() {
+        let all: Vec<u8> = (0..=u8::MAX).collect();
+        let source = Kept::new(Memory::new(all.clone()));
+        assert_eq!(source.len(), 256);
+        assert_eq!(read(&source, 100..120).await, (Bytes::copy_from_slice(&all[100..120]), 1));
+        assert_eq!(read(&source, 100..120).await, (Bytes::copy_from_slice(&all[100..120]), 1));
+        assert_eq!(read(&source, 118..120).await, (Bytes::copy_from_slice(&all[118..120]), 1));
+        for (range, reads) in [(99..101, 2), (119..122, 3), (0..256, 4), (3..250, 4)] {
+            let (from, to) = (range.start as usize, range.end as usize);
+            assert_eq!(read(&source, range).await, (Bytes::copy_from_slice(&all[from..to]), reads));
+        }
+    }
+
+    #[tokio::test]
+    async fn no_more_is_kept_than_fits() {
+        let most = KEPT_BYTES_MAX as u64;
+        let source = Kept::new(Memory::new(vec![7; 3 * KEPT_BYTES_MAX]));
+        for (range, reads) in
+            [(0..most - 10, 1), (most..most + 11, 2), (most..most + 11, 3), (most..most + 10, 4), (most..most + 10, 4)]
+        {
+            assert_eq!(read(&source, range).await.1, reads);
+        }
+    }
+}
