@@ -14,7 +14,7 @@ use crate::store;
 /// is coded by itself.
 const KEPT_BYTES_MAX: usize = 8 << 20;
 
-/// A source whose first reads are kept: what lies within one of them is not read again.
+/// A source whose first reads are kept: what begins within one of them is read from its end on.
 #[derive(Debug, Clone)]
 pub struct Kept<R> {
     reader: R,
@@ -32,13 +32,15 @@ impl<R> Kept<R> {
         &self.reader
     }
 
-    fn find(&self, range: &Range<u64>) -> Option<Bytes> {
+    /// As much of the beginning of `range` as is kept.
+    fn beginning(&self, range: &Range<u64>) -> Bytes {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.iter().find_map(|(start, bytes)| {
+        let beginnings = kept.iter().filter_map(|(start, bytes)| {
             let from = usize::try_from(range.start.checked_sub(*start)?).ok()?;
-            let to = usize::try_from(range.end.checked_sub(*start)?).ok()?;
-            (from <= to && to <= bytes.len()).then(|| bytes.slice(from..to))
-        })
+            let to = usize::try_from(range.end.checked_sub(*start)?).ok()?.min(bytes.len());
+            (from <= to).then(|| bytes.slice(from..to))
+        });
+        beginnings.max_by_key(Bytes::len).unwrap_or_default()
     }
 
     fn keep(&self, start: u64, bytes: &Bytes) {
@@ -56,12 +58,20 @@ impl<R: ReadAt> ReadAt for Kept<R> {
     }
 
     async fn read_at(&self, range: Range<u64>) -> Result<Bytes, store::Error> {
-        if let Some(bytes) = self.find(&range) {
-            return Ok(bytes);
+        let mut at = range.start;
+        let mut parts = Vec::new();
+        while at < range.end {
+            let beginning = self.beginning(&(at..range.end));
+            if beginning.is_empty() {
+                let rest = self.reader.read_at(at..range.end).await?;
+                self.keep(at, &rest);
+                parts.push(rest);
+                break;
+            }
+            at += beginning.len() as u64;
+            parts.push(beginning);
         }
-        let bytes = self.reader.read_at(range.clone()).await?;
-        self.keep(range.start, &bytes);
-        Ok(bytes)
+        Ok(if let [only] = parts.as_slice() { only.clone() } else { parts.concat().into() })
     }
 }
 
@@ -86,9 +96,21 @@ mod tests {
         assert_eq!(read(&source, 100..120).await, (Bytes::copy_from_slice(&all[100..120]), 1));
         assert_eq!(read(&source, 100..120).await, (Bytes::copy_from_slice(&all[100..120]), 1));
         assert_eq!(read(&source, 118..120).await, (Bytes::copy_from_slice(&all[118..120]), 1));
-        for (range, reads) in [(99..101, 2), (119..122, 3), (0..256, 4), (3..250, 4)] {
+        for (range, reads) in [(99..101, 2), (119..122, 3), (120..122, 3), (0..256, 4), (3..250, 4)] {
             let (from, to) = (range.start as usize, range.end as usize);
             assert_eq!(read(&source, range).await, (Bytes::copy_from_slice(&all[from..to]), reads));
+        }
+    }
+
+    #[tokio::test]
+    async fn of_what_begins_as_before_only_the_rest_is_read() {
+        let source = Kept::new(Memory::new(vec![7; 100]));
+        for (range, bytes_read) in [(10..20, 10), (15..30, 20), (10..40, 30), (90..100, 40)] {
+            let (bytes, _) = read(&source, range.clone()).await;
+            assert_eq!(
+                (bytes.len() as u64, source.inner().bytes_read.load(Ordering::Relaxed)),
+                (range.end - range.start, bytes_read)
+            );
         }
     }
 
