@@ -2,7 +2,7 @@
 
 use std::{
     ops::Range,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
 };
 
 use bytes::Bytes;
@@ -15,16 +15,17 @@ use crate::store;
 const KEPT_BYTES_MAX: usize = 8 << 20;
 
 /// A source whose first reads are kept: what begins within one of them is read from its end on.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Kept<R> {
     reader: R,
-    kept: Arc<Mutex<Vec<(u64, Bytes)>>>,
+    /// Where each began, and its bytes.
+    kept: Mutex<Vec<(u64, Bytes)>>,
 }
 
 impl<R> Kept<R> {
     /// Nothing is kept yet.
     pub fn new(reader: R) -> Self {
-        Self { reader, kept: Arc::default() }
+        Self { reader, kept: Mutex::default() }
     }
 
     /// What reads the rest.
