@@ -4,5 +4,6 @@ fn main() -> std::io::Result<()> {
     for file in ["proto/spool.proto", "proto/externalscaler.proto"] {
         println!("cargo:rerun-if-changed={file}");
     }
-    tonic_prost_build::configure().compile_protos(&["proto/spool.proto", "proto/externalscaler.proto"], &["proto"])
+    tonic_prost_build::configure()
+        .compile_protos(&["proto/spool.proto", "proto/externalscaler.proto"], &["proto"])
 }

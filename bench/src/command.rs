@@ -70,7 +70,9 @@ impl Timed {
         // Not there before the first. What ended badly has a line that says so before its times.
         let text = fs::read_to_string(self.log()).unwrap_or_default();
         let _ = fs::remove_file(self.log());
-        text.lines().filter_map(times).fold((Duration::ZERO, 0.0), |(cpu, most), (more, mb)| (cpu + more, mb.max(most)))
+        text.lines()
+            .filter_map(times)
+            .fold((Duration::ZERO, 0.0), |(cpu, most), (more, mb)| (cpu + more, mb.max(most)))
     }
 }
 
@@ -129,7 +131,9 @@ fn resident_mb(root: u32) -> f64 {
             None => return false,
         }
     };
-    let counts = |(pid, stat): &(&u32, &Stat)| !["ffmpeg", "ffprobe", "time"].contains(&stat.name.as_str()) && below(**pid);
+    let counts = |(pid, stat): &(&u32, &Stat)| {
+        !["ffmpeg", "ffprobe", "time"].contains(&stat.name.as_str()) && below(**pid)
+    };
     stats.iter().filter(counts).map(|(_, stat)| stat.resident_mb).sum()
 }
 
@@ -174,10 +178,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let timed = Timed::in_folder(&folder.path().join("timed"));
         let ffmpeg = timed.program("ffmpeg");
-        let script = format!("{} -v error -f lavfi -i testsrc2=s=1280x720 -frames:v 60 -f null - && touch done", ffmpeg.display());
+        let script = format!(
+            "{} -v error -f lavfi -i testsrc2=s=1280x720 -frames:v 60 -f null - && touch done",
+            ffmpeg.display()
+        );
         let args: Vec<OsString> = words(&["sh", "-c", &script]);
         let took = run(folder.path(), &args, &timed, || folder.path().join("done").exists());
-        assert!(took.ffmpeg_cpu > Duration::ZERO && took.ffmpeg_cpu <= took.cpu + Duration::from_millis(20), "{took:?}");
+        assert!(
+            took.ffmpeg_cpu > Duration::ZERO && took.ffmpeg_cpu <= took.cpu + Duration::from_millis(20),
+            "{took:?}"
+        );
         assert!(took.ffmpeg_mb > 5.0 && took.playable.is_some(), "{took:?}");
     }
 }

@@ -58,7 +58,8 @@ fn encode(args: &Args, folder: &Path, source: inputs::Source) -> [Table; 2] {
             let work = tempfile::tempdir_in(scratch.path()).unwrap();
             let out = work.path().join("out");
             let playable = || setting.is_playable(turns.peer, &out);
-            let took = command::run(work.path(), &setting.command(turns.peer, &out), &setting.timed, playable);
+            let took =
+                command::run(work.path(), &setting.command(turns.peer, &out), &setting.timed, playable);
             eprintln!(
                 "{source:?} round {}: {:?} took {:.1} s, {:.1} s of processor",
                 round + 1,
@@ -93,13 +94,19 @@ fn compare(source: inputs::Source, threads: &str, all: &[Turns]) -> Table {
     );
     let first = &all[0].took;
     for Turns { peer, took } in all {
-        let seconds = |of: fn(&Took) -> Duration| format!("{:.1}", median(took.iter().map(|took| of(took).as_secs_f64())));
+        let seconds = |of: fn(&Took) -> Duration| {
+            format!("{:.1}", median(took.iter().map(|took| of(took).as_secs_f64())))
+        };
         // Of each turn to the turn of the first in the same round: what else the machine does changes slowly.
         let ratio = |of: fn(&Took) -> Duration| {
-            let ratios: Vec<f64> =
-                took.iter().zip(first).map(|(took, first)| of(took).as_secs_f64() / of(first).as_secs_f64()).collect();
-            let (least, most) =
-                ratios.iter().fold((f64::MAX, 0.0_f64), |(least, most), ratio| (least.min(*ratio), most.max(*ratio)));
+            let ratios: Vec<f64> = took
+                .iter()
+                .zip(first)
+                .map(|(took, first)| of(took).as_secs_f64() / of(first).as_secs_f64())
+                .collect();
+            let (least, most) = ratios
+                .iter()
+                .fold((f64::MAX, 0.0_f64), |(least, most), ratio| (least.min(*ratio), most.max(*ratio)));
             format!("{:.3} ({least:.3} to {most:.3})", median(ratios.into_iter()))
         };
         table.add(vec![
@@ -108,10 +115,17 @@ fn compare(source: inputs::Source, threads: &str, all: &[Turns]) -> Table {
             ratio(|took| took.wall),
             seconds(|took| took.cpu),
             ratio(|took| took.cpu),
-            format!("{:.1}", median(took.iter().map(|took| (took.cpu.saturating_sub(took.ffmpeg_cpu)).as_secs_f64()))),
+            format!(
+                "{:.1}",
+                median(took.iter().map(|took| (took.cpu.saturating_sub(took.ffmpeg_cpu)).as_secs_f64()))
+            ),
             format!("{:.0}", took.iter().map(|took| took.engine_mb).fold(0.0, f64::max)),
             format!("{:.0}", took.iter().map(|took| took.ffmpeg_mb).fold(0.0, f64::max)),
-            match took.iter().map(|took| took.playable.map(|after| after.as_secs_f64())).collect::<Option<Vec<f64>>>() {
+            match took
+                .iter()
+                .map(|took| took.playable.map(|after| after.as_secs_f64()))
+                .collect::<Option<Vec<f64>>>()
+            {
                 Some(after) => format!("{:.1}", median(after.into_iter())),
                 None => String::new(),
             },

@@ -18,7 +18,8 @@ pub fn many_rows(folder: &Path, name: &str, frames: u32, keyframes: &str) -> Pat
     let path = folder.join(name);
     let (bikes, filter, frames) = (clip("bikes.mp4"), format!("fps={FPS},scale=64:36"), frames.to_string());
     let encode = ["-c:v", "libx264", "-preset", "ultrafast", "-g", "9999", "-sc_threshold", "0", "-bf", "0"];
-    let input = ["-stream_loop", "-1", "-i", bikes.to_str().unwrap(), "-an", "-vf", &filter, "-frames:v", &frames];
+    let input =
+        ["-stream_loop", "-1", "-i", bikes.to_str().unwrap(), "-an", "-vf", &filter, "-frames:v", &frames];
     let forced = ["-force_key_frames", keyframes, "-movflags", "+faststart", path.to_str().unwrap()];
     ffmpeg(input.iter().chain(&encode).chain(&forced));
     path

@@ -18,8 +18,13 @@ const BUCKET: &str = "media";
 pub fn measure(folder: &Path, sources: &[Source]) -> Vec<Table> {
     fs::create_dir_all(folder).unwrap();
     let folder = folder.canonicalize().unwrap();
-    let columns =
-        ["source", "MB", "MB read from S3", "read next to the source", "first FFmpeg after s, from a file (least to most)"];
+    let columns = [
+        "source",
+        "MB",
+        "MB read from S3",
+        "read next to the source",
+        "first FFmpeg after s, from a file (least to most)",
+    ];
     let mut table = Table::new("What Spool does besides encoding", &columns);
     for source in sources {
         let path = source.make(&folder);

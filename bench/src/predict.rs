@@ -34,10 +34,14 @@ pub fn measure(folder: &Path) -> Vec<Table> {
         transcode(&learned, &scratch.path().join(number.to_string()), ladder, &state);
     }
     let title = "Processor time of FFmpeg, predicted after rows of the minute";
-    let mut table = Table::new(title, &["clip", "rows learned", "predicted s", "took s", "predicted next to taken"]);
+    let mut table =
+        Table::new(title, &["clip", "rows learned", "predicted s", "took s", "predicted next to taken"]);
     let bikes = looped(scratch.path(), "bikes.mp4", &clip("bikes.mp4"), "30");
-    let clips =
-        [("bicycles, 640x272", bikes), ("a phone's, 1080p, variable rate", first_in(PHONE)), ("a camera's scene", first_in(SCENE))];
+    let clips = [
+        ("bicycles, 640x272", bikes),
+        ("a phone's, 1080p, variable rate", first_in(PHONE)),
+        ("a camera's scene", first_in(SCENE)),
+    ];
     for (number, (name, path)) in clips.iter().enumerate() {
         let args = ["plan", path.to_str().unwrap(), "--ladder", LADDER, "--output", "json"];
         let prediction = Spool::new(args).env("XDG_STATE_HOME", &state).ok().json()["prediction"].clone();
@@ -62,7 +66,19 @@ pub fn measure(folder: &Path) -> Vec<Table> {
 /// Seconds of processor time that FFmpeg took.
 fn transcode(source: &Path, out: &Path, ladder: &str, state: &Path) -> f64 {
     let (source, out) = (source.to_str().unwrap(), out.to_str().unwrap());
-    let args = ["transcode", source, "-o", out, "--ladder", ladder, "--segment", SEGMENT, "--profile", "--output", "json"];
+    let args = [
+        "transcode",
+        source,
+        "-o",
+        out,
+        "--ladder",
+        ladder,
+        "--segment",
+        SEGMENT,
+        "--profile",
+        "--output",
+        "json",
+    ];
     let told: Value = Spool::new(args).env("XDG_STATE_HOME", state).ok().json();
     told["profile"]["ffmpeg_cpu_us"].as_f64().unwrap() / 1e6
 }
@@ -77,10 +93,12 @@ fn looped(folder: &Path, name: &str, clip: &Path, seconds: &str) -> PathBuf {
 
 /// The MP4 or MOV in a folder.
 fn first_in(folder: &str) -> PathBuf {
-    let files = std::fs::read_dir(folder).unwrap_or_else(|e| panic!("{folder}: {e}: run scripts/bench-setup first"));
+    let files =
+        std::fs::read_dir(folder).unwrap_or_else(|e| panic!("{folder}: {e}: run scripts/bench-setup first"));
     let mut paths: Vec<PathBuf> = files.map(|entry| entry.unwrap().path()).collect();
     paths.sort();
-    let video =
-        |path: &PathBuf| path.extension().is_some_and(|ext| ext.eq_ignore_ascii_case("mp4") || ext.eq_ignore_ascii_case("mov"));
+    let video = |path: &PathBuf| {
+        path.extension().is_some_and(|ext| ext.eq_ignore_ascii_case("mp4") || ext.eq_ignore_ascii_case("mov"))
+    };
     paths.into_iter().find(video).unwrap_or_else(|| panic!("no MP4 in {folder}"))
 }

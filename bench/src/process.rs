@@ -27,7 +27,11 @@ pub fn taken(pid: u32) -> Option<Taken> {
         let line = status.lines().find_map(|line| line.strip_prefix(name))?;
         Some(line.trim().strip_suffix(" kB")?.parse::<f64>().ok()? * 1024.0 / 1e6)
     };
-    Some(Taken { cpu: Duration::from_secs_f64(ticks as f64 / TICKS_PER_SECOND), rss_mb: mb("VmRSS:")?, peak_mb: mb("VmHWM:")? })
+    Some(Taken {
+        cpu: Duration::from_secs_f64(ticks as f64 / TICKS_PER_SECOND),
+        rss_mb: mb("VmRSS:")?,
+        peak_mb: mb("VmHWM:")?,
+    })
 }
 
 #[cfg(test)]

@@ -16,12 +16,17 @@ pub struct Table {
 impl Table {
     /// An empty table.
     pub fn new(title: &str, columns: &[&str]) -> Self {
-        Self { title: title.to_owned(), columns: columns.iter().map(|name| (*name).to_owned()).collect(), rows: Vec::new() }
+        Self {
+            title: title.to_owned(),
+            columns: columns.iter().map(|name| (*name).to_owned()).collect(),
+            rows: Vec::new(),
+        }
     }
 
     /// Adds a measurement, and tells on stderr that it was made.
     pub fn add(&mut self, row: Vec<String>) {
-        let told: Vec<String> = self.columns.iter().zip(&row).map(|(name, value)| format!("{name} {value}")).collect();
+        let told: Vec<String> =
+            self.columns.iter().zip(&row).map(|(name, value)| format!("{name} {value}")).collect();
         eprintln!("{}: {}", self.title, told.join(", "));
         self.rows.push(row);
     }

@@ -96,7 +96,8 @@ impl Simulation {
         let folder = tempfile::tempdir().unwrap();
         let ours = std::env::current_exe().unwrap().with_file_name(PROGRAM);
         let simulation = Self { folder };
-        fs::copy(&ours, simulation.path()).unwrap_or_else(|e| panic!("{}: {e}: build the workspace first", ours.display()));
+        fs::copy(&ours, simulation.path())
+            .unwrap_or_else(|e| panic!("{}: {e}: build the workspace first", ours.display()));
         fs::set_permissions(simulation.path(), fs::Permissions::from_mode(0o755)).unwrap();
         simulation.set(&Pace::default());
         simulation
@@ -135,7 +136,10 @@ mod tests {
     #[test]
     fn settings_and_runs_are_read_as_they_were_written() {
         let folder = tempfile::tempdir().unwrap();
-        let settings = Settings { ffmpeg: "/usr/bin/ffmpeg".into(), pace: Pace { seconds_per_media_second: 75.5, spread: 0.25 } };
+        let settings = Settings {
+            ffmpeg: "/usr/bin/ffmpeg".into(),
+            pace: Pace { seconds_per_media_second: 75.5, spread: 0.25 },
+        };
         settings.write(folder.path());
         assert_eq!(Settings::read(folder.path()), settings);
         let run = Run { key: "00ff".to_owned(), takes: Duration::from_micros(1_250_000) };
@@ -145,7 +149,8 @@ mod tests {
 
     #[test]
     fn a_spread_is_around_the_pace() {
-        let settings = Settings { ffmpeg: "ffmpeg".into(), pace: Pace { seconds_per_media_second: 10.0, spread: 0.25 } };
+        let settings =
+            Settings { ffmpeg: "ffmpeg".into(), pace: Pace { seconds_per_media_second: 10.0, spread: 0.25 } };
         let takes = |key| settings.takes(Duration::from_secs(1), key).as_secs_f64();
         assert!((takes("00000000") - 7.5).abs() < 1e-6 && (takes("ffffffff") - 12.5).abs() < 1e-6);
     }

@@ -23,7 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// It cannot be reached.
-    #[error("cannot reach the server at {server} (start one with `spool serve`, or name another with --server)")]
+    #[error(
+        "cannot reach the server at {server} (start one with `spool serve`, or name another with --server)"
+    )]
     Away {
         /// Where it should be.
         server: Url,
@@ -64,7 +66,8 @@ impl Error {
 
     /// Does it help to ask again?
     fn passes(&self) -> bool {
-        matches!(self, Self::Away { .. }) || matches!(self, Self::Refused { status, .. } if status.is_server_error())
+        matches!(self, Self::Away { .. })
+            || matches!(self, Self::Refused { status, .. } if status.is_server_error())
     }
 }
 
@@ -99,12 +102,19 @@ impl Server {
     /// Sends a document; with a key it may be sent twice.
     pub async fn post(&self, path: &str, document: &Value, key: Option<&str>) -> Result<Value, Error> {
         let request = self.request(Method::POST, path).json(document);
-        self.answer(key.into_iter().fold(request, |request, key| request.header("Idempotency-Key", key))).await
+        self.answer(key.into_iter().fold(request, |request, key| request.header("Idempotency-Key", key)))
+            .await
     }
 
     /// Follows a job from its first event on.
     pub fn follow(&self, job: &str) -> Follow {
-        Follow { server: self.clone(), path: format!("v1/jobs/{job}/events"), behind: 0, waiting: VecDeque::new(), more: true }
+        Follow {
+            server: self.clone(),
+            path: format!("v1/jobs/{job}/events"),
+            behind: 0,
+            waiting: VecDeque::new(),
+            more: true,
+        }
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
@@ -118,7 +128,8 @@ impl Server {
     }
 
     async fn answer(&self, request: RequestBuilder) -> Result<Value, Error> {
-        let away = |source: reqwest::Error| Error::Away { server: self.url.clone(), source: source.without_url() };
+        let away =
+            |source: reqwest::Error| Error::Away { server: self.url.clone(), source: source.without_url() };
         let response = request.send().await.map_err(away)?;
         if response.status().is_success() {
             return response.json().await.map_err(|_| Error::Strange { server: self.url.clone() });
@@ -183,7 +194,8 @@ impl Follow {
         }
         let query = [("behind", self.behind.to_string()), ("limit", PIECE.to_string())];
         let page = self.server.get(&self.path, &query).await?;
-        let page: Page = serde_json::from_value(page).map_err(|_| Error::Strange { server: self.server.url.clone() })?;
+        let page: Page =
+            serde_json::from_value(page).map_err(|_| Error::Strange { server: self.server.url.clone() })?;
         self.behind = page.events.last().map_or(self.behind, |event| event.sequence);
         self.waiting.extend(page.events);
         self.more = page.more;

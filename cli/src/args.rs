@@ -36,7 +36,13 @@ pub struct Cli {
 #[derive(Debug, Args)]
 pub struct Global {
     /// Folder for intermediate files; the system's temporary folder unless given.
-    #[arg(long, global = true, env = "SPOOL_SCRATCH", value_name = "FOLDER", help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        env = "SPOOL_SCRATCH",
+        value_name = "FOLDER",
+        help_heading = "Global options"
+    )]
     pub scratch: Option<PathBuf>,
     /// What FFmpeg is kept from, which reads strangers' files: other files, the network and other programs, or nothing but its limits.
     #[arg(long, global = true, env = "SPOOL_SANDBOX", value_enum, default_value_t = Sandbox::On, help_heading = "Global options")]
@@ -201,7 +207,13 @@ pub struct Cut {
     #[arg(long, env = "SPOOL_SEGMENT", value_name = "SECONDS", allow_negative_numbers = true)]
     pub segment: Option<f64>,
     /// How long an HLS media segment is.
-    #[arg(long, env = "SPOOL_MEDIA_SEGMENT", value_name = "SECONDS", default_value_t = 4.0, allow_negative_numbers = true)]
+    #[arg(
+        long,
+        env = "SPOOL_MEDIA_SEGMENT",
+        value_name = "SECONDS",
+        default_value_t = 4.0,
+        allow_negative_numbers = true
+    )]
     pub media_segment: f64,
     /// What becomes of an interlaced frame: one picture (frame), or one of each field at twice the rate (field).
     #[arg(long, env = "SPOOL_DEINTERLACE", value_name = "frame|field", default_value = "frame")]
@@ -216,7 +228,11 @@ impl Cut {
 
     /// The same, as a request has it.
     pub fn request(&self) -> spool_jobs::Cut {
-        spool_jobs::Cut { segment_seconds: self.segment, media_segment_seconds: self.media_segment, deinterlace: self.deinterlace }
+        spool_jobs::Cut {
+            segment_seconds: self.segment,
+            media_segment_seconds: self.media_segment,
+            deinterlace: self.deinterlace,
+        }
     }
 }
 
@@ -367,7 +383,13 @@ pub struct Sweep {
     pub destination: String,
     /// What is younger stays, since a job that still runs may have written it: longer than your longest job. Objects of a part that a
     /// sweep takes out of use stay as long again, and go with a later sweep; 0 deletes all at once.
-    #[arg(long, env = "SPOOL_GRACE_HOURS", value_name = "HOURS", default_value_t = 24.0, allow_negative_numbers = true)]
+    #[arg(
+        long,
+        env = "SPOOL_GRACE_HOURS",
+        value_name = "HOURS",
+        default_value_t = 24.0,
+        allow_negative_numbers = true
+    )]
     pub grace_hours: f64,
     /// Only say what would be deleted.
     #[arg(long)]
@@ -440,7 +462,9 @@ pub struct Executor {
 /// A name or an address, and a port.
 fn host_port(text: &str) -> Result<String, String> {
     match text.rsplit_once(':') {
-        Some((host, port)) if !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok_and(|port| port > 0) => {
+        Some((host, port))
+            if !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok_and(|port| port > 0) =>
+        {
             Ok(text.to_owned())
         }
         _ => Err("give a host and a port, such as scheduler.example:50050".to_owned()),

@@ -59,7 +59,12 @@ impl Cluster {
     /// A scheduler elsewhere.
     pub fn elsewhere(address: &str, engine: &Engine) -> Self {
         let remote = Remote::new(address, engine.token.clone());
-        Self { place: Place::Elsewhere(remote), threads: engine.share.threads.to_string(), live: false, strict: false }
+        Self {
+            place: Place::Elsewhere(remote),
+            threads: engine.share.threads.to_string(),
+            live: false,
+            strict: false,
+        }
     }
 
     /// The same, with playlists of what is encoded so far.
@@ -76,7 +81,12 @@ impl Cluster {
     pub async fn here(machine: &Arc<Machine>, share: Share) -> Result<Self, CliError> {
         let (service, executor) = roles(machine, share).await?;
         let executor = tokio::sync::Mutex::new(executor);
-        Ok(Self { place: Place::Here { service, executor }, threads: share.threads.to_string(), live: false, strict: false })
+        Ok(Self {
+            place: Place::Here { service, executor },
+            threads: share.threads.to_string(),
+            live: false,
+            strict: false,
+        })
     }
 
     /// Runs one statement; `tell` hears what happens to its rows.
@@ -89,7 +99,11 @@ impl Cluster {
         tell: &(dyn Fn(Event) + Send + Sync),
     ) -> Result<Outcome, CliError> {
         let (live, strict) = (self.live.to_string(), self.strict.to_string());
-        let settings = [("spool.threads", self.threads.as_str()), ("spool.live", live.as_str()), ("spool.strict", strict.as_str())];
+        let settings = [
+            ("spool.threads", self.threads.as_str()),
+            ("spool.live", live.as_str()),
+            ("spool.strict", strict.as_str()),
+        ];
         match &self.place {
             Place::Here { service, executor } => tokio::select! {
                 outcome = service.scheduler().run(sql, &settings, cancel, tell) => Ok(outcome?),

@@ -1,6 +1,7 @@
 //! With which code does `spool` exit, and what does it say before?
 
-use spool_media::{ErrorKind, ffmpeg};
+use spool_media::ffmpeg;
+use spool_storage::ErrorKind;
 
 /// A job failed, or anything else that has no code of its own.
 pub const FAILED: u8 = 1;
@@ -85,7 +86,9 @@ impl CliError {
             Self::Usage(_) => USAGE,
             Self::Media(error) => of_kind(error.kind()),
             Self::Statement(spool_scheduler::Error::Sql { .. } | spool_scheduler::Error::Refused(_)) => USAGE,
-            Self::Statement(spool_scheduler::Error::Unreachable { .. } | spool_scheduler::Error::NoExecutors { .. }) => UNREACHABLE,
+            Self::Statement(
+                spool_scheduler::Error::Unreachable { .. } | spool_scheduler::Error::NoExecutors { .. },
+            ) => UNREACHABLE,
             Self::Statement(error) => of_kind(error.kind()),
             Self::Jobs(error) => of_kind(error.kind()),
             Self::Api(error) => error.code(),

@@ -9,8 +9,8 @@ use std::{
 use spool_media::{
     ffmpeg::{Confinement, Tools},
     machine::Machine,
-    store::Stores,
 };
+use spool_storage::Stores;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -76,7 +76,8 @@ pub fn absolute(place: &str) -> Result<String, CliError> {
     if place.is_empty() || place.contains("://") {
         return Ok(place.to_owned());
     }
-    let path = std::path::absolute(place).map_err(|source| CliError::Read { path: place.to_owned(), source })?;
+    let path =
+        std::path::absolute(place).map_err(|source| CliError::Read { path: place.to_owned(), source })?;
     Ok(path.to_string_lossy().into_owned())
 }
 

@@ -38,7 +38,10 @@ fn main() -> ExitCode {
         }
     };
     // What runs for long tells more.
-    let quiet = !matches!(cli.command, Command::Serve(_) | Command::Server(_) | Command::Scheduler(_) | Command::Executor(_));
+    let quiet = !matches!(
+        cli.command,
+        Command::Serve(_) | Command::Server(_) | Command::Scheduler(_) | Command::Executor(_)
+    );
     init_logging(&cli.global, quiet);
     leave_panics_of_the_engine_to_its_log();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -93,8 +96,16 @@ async fn run(cli: Cli) -> Result<(), exit::CliError> {
 }
 
 /// Our own crates, as log filters name them.
-const OURS: [&str; 8] =
-    ["spool", "spool_media", "spool_udfs", "spool_wire", "spool_jobs", "spool_server", "spool_scheduler", "spool_executor"];
+const OURS: [&str; 8] = [
+    "spool",
+    "spool_media",
+    "spool_udfs",
+    "spool_wire",
+    "spool_jobs",
+    "spool_server",
+    "spool_scheduler",
+    "spool_executor",
+];
 
 /// A panic of the engine is told like its errors: what hangs on it fails, and that is told anyway.
 fn leave_panics_of_the_engine_to_its_log() {

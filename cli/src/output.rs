@@ -44,7 +44,9 @@ pub fn print_json(value: &impl Serialize) -> Result<(), CliError> {
 /// A reader that went away (`| head`) is not an error.
 pub fn print(text: &str) -> Result<(), CliError> {
     match writeln!(std::io::stdout().lock(), "{text}") {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(CliError::Print(error.to_string())),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(CliError::Print(error.to_string()))
+        }
         _ => Ok(()),
     }
 }
@@ -118,11 +120,15 @@ pub fn print_report(report: &Report<'_>) -> Result<(), CliError> {
 pub fn warn(source: &str, published: &Published) {
     if published.lost_ms > 0 {
         let (lost, there) = (published.lost_ms as f64 / 1000.0, published.duration_ms as f64 / 1000.0);
-        eprintln!("warning: {source} was cut off: {there:.1} s are there and {lost:.1} s are missing (--strict refuses it)");
+        eprintln!(
+            "warning: {source} was cut off: {there:.1} s are there and {lost:.1} s are missing (--strict refuses it)"
+        );
     }
     if published.damaged_frames > 0 {
         let frames = published.damaged_frames;
-        eprintln!("warning: {source} is damaged: {frames} frames could not be decoded whole (--strict refuses it)");
+        eprintln!(
+            "warning: {source} is damaged: {frames} frames could not be decoded whole (--strict refuses it)"
+        );
     }
 }
 
@@ -145,7 +151,7 @@ pub fn display_uri(uri: &str) -> String {
 
 /// The last part of a path or URI.
 pub fn short_name(source: &str) -> String {
-    let path = display_uri(&spool_media::store::shown(source));
+    let path = display_uri(&spool_storage::shown(source));
     path.trim_end_matches('/').rsplit('/').next().unwrap_or(&path).to_owned()
 }
 
@@ -161,16 +167,25 @@ pub fn print_file(file: &FileInfo) {
     row("uri", Some(display_uri(&file.uri)));
     row("bytes", Some(format!("{} ({})", file.bytes, bytes(file.bytes))));
     row("container", file.container.clone());
-    row("duration", file.duration_ms.and_then(|ms| u64::try_from(ms).ok()).map(|ms| clock_ms(Duration::from_millis(ms))));
+    row(
+        "duration",
+        file.duration_ms.and_then(|ms| u64::try_from(ms).ok()).map(|ms| clock_ms(Duration::from_millis(ms))),
+    );
     let size = file.width.zip(file.height).map(|(width, height)| format!("{width}x{height}"));
     row("picture", size);
     row("rotation", file.rotation.filter(|r| *r != 0).map(|r| format!("{r} degrees clockwise")));
     row("fps", file.fps.map(|fps| format!("{fps:.3}")));
-    row("video", file.video_codec.as_ref().map(|codec| format!("{codec} {}", file.pixel_format.as_deref().unwrap_or(""))));
+    row(
+        "video",
+        file.video_codec
+            .as_ref()
+            .map(|codec| format!("{codec} {}", file.pixel_format.as_deref().unwrap_or(""))),
+    );
     row("hdr", file.hdr.filter(|hdr| *hdr).map(|_| "yes".to_owned()));
     row("interlaced", file.interlaced.filter(|interlaced| *interlaced).map(|_| "yes".to_owned()));
     for (number, audio) in file.audio.iter().enumerate() {
-        let language = audio.language.as_deref().map_or_else(String::new, |language| format!(" ({language})"));
+        let language =
+            audio.language.as_deref().map_or_else(String::new, |language| format!(" ({language})"));
         let text = format!("{} {} Hz, {} channels{language}", audio.codec, audio.sample_rate, audio.channels);
         row(&format!("sound {number}"), Some(text));
     }
@@ -193,9 +208,13 @@ pub fn print_plan(planned: &Planned) {
     }
     println!("{rows}");
     for r in &planned.renditions {
-        let level = r.level.map_or_else(String::new, |level| format!(", level {}.{}", level / 10, level % 10));
+        let level =
+            r.level.map_or_else(String::new, |level| format!(", level {}.{}", level / 10, level % 10));
         let peak = bitrate(u64::from(r.max_bitrate_bps));
-        println!("rung    {}: {} {}x{}, crf {}, peak {peak}{level}", r.name, r.codec, r.width, r.height, r.crf);
+        println!(
+            "rung    {}: {} {}x{}, crf {}, peak {peak}{level}",
+            r.name, r.codec, r.width, r.height, r.crf
+        );
     }
     println!("source  {} ({})", display_uri(&planned.source), bytes(planned.bytes));
     println!("reading by {}; planning read {}", planned.reading, bytes(planned.planning_bytes));
@@ -254,10 +273,15 @@ fn rows_text(outcome: &Outcome) -> Result<String, CliError> {
     let mut table = table(&names);
     table.set_content_arrangement(ContentArrangement::Disabled);
     for row in &rows {
-        table.add_row(row.iter().zip(&numeric).map(|(text, number)| if *number { right(text) } else { Cell::new(text) }));
+        table.add_row(
+            row.iter()
+                .zip(&numeric)
+                .map(|(text, number)| if *number { right(text) } else { Cell::new(text) }),
+        );
     }
     let text = table.to_string();
-    let too_wide = table.width().is_some_and(|width| text.lines().any(|line| line.chars().count() > usize::from(width)));
+    let too_wide =
+        table.width().is_some_and(|width| text.lines().any(|line| line.chars().count() > usize::from(width)));
     Ok(if too_wide { records(&names, &rows) } else { text })
 }
 
@@ -282,7 +306,8 @@ fn flatten(batch: &RecordBatch) -> Result<RecordBatch, datafusion::arrow::error:
     for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
         if column.data_type().is_nested() {
             let formatter = ArrayFormatter::try_new(column, &options)?;
-            let texts = (0..column.len()).map(|row| (!column.is_null(row)).then(|| formatter.value(row).to_string()));
+            let texts =
+                (0..column.len()).map(|row| (!column.is_null(row)).then(|| formatter.value(row).to_string()));
             columns.push(std::sync::Arc::new(texts.collect::<StringArray>()));
             fields.push(Field::new(field.name(), DataType::Utf8, true));
         } else {
@@ -331,7 +356,10 @@ mod tests {
     fn figures_carry_their_units() {
         assert_eq!((bitrate(96_400).as_str(), bitrate(2_812_345).as_str()), ("96 kb/s", "2.81 Mb/s"));
         assert_eq!((bytes(999).as_str(), bytes(1_400_000).as_str()), ("999 B", "1.4 MB"));
-        assert_eq!((clock(Duration::from_secs(5)).as_str(), clock(Duration::from_secs(3723)).as_str()), ("0:05", "1:02:03"));
+        assert_eq!(
+            (clock(Duration::from_secs(5)).as_str(), clock(Duration::from_secs(3723)).as_str()),
+            ("0:05", "1:02:03")
+        );
         assert_eq!(clock_ms(Duration::from_millis(5280)), "0:05.280");
     }
 

@@ -109,7 +109,9 @@ impl Profile {
 
     /// Notes where the time of a statement went, that was sent at `from`.
     pub fn statement(&self, mut from: Instant, spent: Spent) {
-        for (name, took) in [("planning", spent.planning), ("rows", spent.rows), ("merging and publishing", spent.merging)] {
+        for (name, took) in
+            [("planning", spent.planning), ("rows", spent.rows), ("merging and publishing", spent.merging)]
+        {
             self.note(name, from, took);
             from += took;
         }
@@ -160,7 +162,12 @@ impl Profile {
         let noted = self.noted();
         let mut events = Vec::new();
         let name = |pid: usize, name: &str| json!({"ph": "M", "name": "process_name", "pid": pid, "args": {"name": name}});
-        let span = |name: &str, pid: usize, tid: usize, from_us: u64, took_us: u64, args: serde_json::Value| json!({"ph": "X", "name": name, "pid": pid, "tid": tid, "ts": from_us, "dur": took_us, "args": args});
+        let span = |name: &str,
+                    pid: usize,
+                    tid: usize,
+                    from_us: u64,
+                    took_us: u64,
+                    args: serde_json::Value| json!({"ph": "X", "name": name, "pid": pid, "tid": tid, "ts": from_us, "dur": took_us, "args": args});
         events.push(name(0, "spool transcode"));
         for (tid, stage) in noted.stages.iter().enumerate() {
             // A line for each: stages of several videos overlap.
@@ -174,9 +181,13 @@ impl Profile {
             for row in lane.iter().map(|at| &noted.rows[*at]) {
                 let Timing { host, begun_us, took_us, spans, encode } = &row.timing;
                 let pid = hosts.iter().position(|other| other == host).map_or(0, |number| number + 1);
-                let args = json!({"source": spool_media::store::shown(&row.segment.source), "encode": encode});
+                let args = json!({"source": spool_storage::shown(&row.segment.source), "encode": encode});
                 events.push(span(&row.name(), pid, tid, *begun_us, *took_us, args));
-                events.extend(spans.iter().map(|s| span(step_name(s.step), pid, tid, begun_us + s.from_us, s.took_us, json!({}))));
+                events.extend(
+                    spans.iter().map(|s| {
+                        span(step_name(s.step), pid, tid, begun_us + s.from_us, s.took_us, json!({}))
+                    }),
+                );
             }
         }
         json!({"traceEvents": events, "displayTimeUnit": "ms"})
@@ -274,10 +285,15 @@ fn steps(rows: &[Row], lanes: &[Vec<usize>]) -> Vec<Sum> {
 /// The steps of a row, one after the other. Rungs are stored side by side: their steps share the time that this took.
 fn shared(timing: &Timing) -> Vec<Span> {
     let is_beside = |span: &Span| matches!(span.step, Step::Package | Step::Upload | Step::Commit);
-    let sum = |beside: bool| timing.spans.iter().filter(|span| is_beside(span) == beside).map(|span| span.took_us).sum::<u64>();
+    let sum = |beside: bool| {
+        timing.spans.iter().filter(|span| is_beside(span) == beside).map(|span| span.took_us).sum::<u64>()
+    };
     let (room, wanted) = (timing.took_us.saturating_sub(sum(false)), sum(true));
     let fit = |span: &Span| match is_beside(span) && wanted > room {
-        true => Span { took_us: (u128::from(span.took_us) * u128::from(room) / u128::from(wanted)) as u64, ..*span },
+        true => Span {
+            took_us: (u128::from(span.took_us) * u128::from(room) / u128::from(wanted)) as u64,
+            ..*span
+        },
         false => *span,
     };
     timing.spans.iter().map(fit).collect()
@@ -285,7 +301,8 @@ fn shared(timing: &Timing) -> Vec<Span> {
 
 /// How long FFmpeg takes to start: the median of rows that need no frames before their first.
 fn bare_start(rows: &[Row]) -> u64 {
-    let of = |row: &Row| row.timing.spans.iter().find(|span| span.step == Step::Start).map(|span| span.took_us);
+    let of =
+        |row: &Row| row.timing.spans.iter().find(|span| span.step == Step::Start).map(|span| span.took_us);
     let bare = |row: &&Row| row.segment.track == SegmentTrack::Video && row.preroll_frames() == 0;
     let mut starts: Vec<u64> = rows.iter().filter(bare).filter_map(of).collect();
     starts.sort_unstable();
@@ -347,8 +364,12 @@ mod tests {
     #[test]
     fn rows_are_put_into_slots_and_what_is_between_them_is_told() {
         // Two slots on one host, one of them free for 5 before its second row and for 15 at the end; another host with one.
-        let rows =
-            [row(0, "a", 100, 50, 0, 10), row(1, "a", 100, 70, 25, 30), row(2, "a", 155, 30, 0, 10), row(3, "b", 100, 100, 0, 10)];
+        let rows = [
+            row(0, "a", 100, 50, 0, 10),
+            row(1, "a", 100, 70, 25, 30),
+            row(2, "a", 155, 30, 0, 10),
+            row(3, "b", 100, 100, 0, 10),
+        ];
         let lanes = lanes(&rows);
         assert_eq!(lanes, [vec![0, 2], vec![1], vec![3]]);
         let steps = steps(&rows, &lanes);
@@ -380,8 +401,11 @@ mod tests {
         profile.statement(Instant::now(), Spent { planning: Duration::from_millis(1), ..Spent::default() });
         let trace = profile.trace();
         let events = trace["traceEvents"].as_array().unwrap();
-        let spans: Vec<&str> =
-            events.iter().filter(|event| event["ph"] == "X").filter_map(|event| event["name"].as_str()).collect();
+        let spans: Vec<&str> = events
+            .iter()
+            .filter(|event| event["ph"] == "X")
+            .filter_map(|event| event["name"].as_str())
+            .collect();
         for wanted in ["planning", "segment 0", "segment 1", "encoding", "starting FFmpeg"] {
             assert!(spans.contains(&wanted), "{spans:?}");
         }

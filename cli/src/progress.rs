@@ -11,8 +11,8 @@ use serde::Serialize;
 use spool_media::{
     machine::{Event, What},
     segments::{Segment, SegmentTrack},
-    store::shown,
 };
+use spool_storage::shown;
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use crate::args::{Global, Progress};
@@ -59,8 +59,12 @@ impl Reporter {
             other => other,
         };
         let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
-        let videos =
-            work.map(|work| (work.segments.first().map_or_else(String::new, |s| s.source.clone()), Video::new(shape, &bars, work)));
+        let videos = work.map(|work| {
+            (
+                work.segments.first().map_or_else(String::new, |s| s.source.clone()),
+                Video::new(shape, &bars, work),
+            )
+        });
         let board = Board { shape, videos: videos.collect(), tally: Tally::default() };
         let (events, told) = mpsc::channel(QUEUE);
         Self { events, task: tokio::spawn(board.watch(told)) }
@@ -185,7 +189,8 @@ impl Video {
         let speed = if elapsed > 0.0 { encoded_seconds / elapsed } else { 0.0 };
         let mut text = format!("{}/{} rows", self.rows_done.len(), self.row_count);
         if speed > 0.0 {
-            let left = Duration::from_secs_f64(((self.total - done).max(0.0) / 1000.0 / speed).min(360_000.0));
+            let left =
+                Duration::from_secs_f64(((self.total - done).max(0.0) / 1000.0 / speed).min(360_000.0));
             text.push_str(&format!("  {speed:.1}x  {} left", crate::output::clock(left)));
         }
         text
@@ -223,7 +228,13 @@ impl Video {
             bar.finish_and_clear();
         }
         if shape == Progress::Plain {
-            eprintln!("{}: {}% {}/{} rows", self.name, self.permille() / 10, self.rows_done.len(), self.row_count);
+            eprintln!(
+                "{}: {}% {}/{} rows",
+                self.name,
+                self.permille() / 10,
+                self.rows_done.len(),
+                self.row_count
+            );
         }
     }
 }

@@ -78,11 +78,17 @@ pub fn check(flag: &str, value: &str, place: Place) -> Result<(), String> {
         return Err(format!("{flag} is empty: give it a value, or leave it out"));
     }
     if value.contains(['\n', '\r', '\0']) {
-        let remedy = if matches!(place, Place::Bash | Place::Line) { "give each a flag of its own" } else { "give one" };
+        let remedy = if matches!(place, Place::Bash | Place::Line) {
+            "give each a flag of its own"
+        } else {
+            "give one"
+        };
         return Err(format!("{flag} {value:?} is more than one line: {remedy}"));
     }
     if place == Place::Line && !value.starts_with('-') {
-        return Err(format!("{flag} {value:?} is no option: give one of sbatch's, such as {flag} --hint=nomultithread"));
+        return Err(format!(
+            "{flag} {value:?} is no option: give one of sbatch's, such as {flag} --hint=nomultithread"
+        ));
     }
     let bad = |c: &char| match place {
         Place::Word | Place::Bash | Place::Line => false,
@@ -92,7 +98,9 @@ pub fn check(flag: &str, value: &str, place: Place) -> Result<(), String> {
         Place::Bare => c.is_whitespace() || "#\"'\\".contains(*c),
     };
     match value.chars().find(bad) {
-        Some(c) => Err(format!("{flag} {value:?} has {c:?} in it, which means something else to sbatch: give one without")),
+        Some(c) => Err(format!(
+            "{flag} {value:?} has {c:?} in it, which means something else to sbatch: give one without"
+        )),
         None => Ok(()),
     }
 }
@@ -105,7 +113,9 @@ pub fn script(template: Template, values: &Values) -> Result<String, String> {
     for (name, value) in values {
         let (Value::Plain(text) | Value::Word(text)) = value else { continue };
         // A line more would be one of the script's own; and quotes end where text for Slurm is quoted.
-        if text.contains(['\n', '\r', '\0']) || (matches!(value, Value::Plain(_)) && text.contains(['"', '\\'])) {
+        if text.contains(['\n', '\r', '\0'])
+            || (matches!(value, Value::Plain(_)) && text.contains(['"', '\\']))
+        {
             return Err(format!("{}: {text:?} cannot be a part of a script", name.to_ascii_lowercase()));
         }
     }
@@ -151,13 +161,18 @@ fn place(name: &str) -> String {
 
 /// The names of a line's places.
 fn names(line: &str) -> impl Iterator<Item = &str> {
-    line.split('@').filter(|name| !name.is_empty() && name.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
+    line.split('@')
+        .filter(|name| !name.is_empty() && name.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
 }
 
 /// A word as the shell reads it back.
 pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "@%+=:,./-_".contains(c);
-    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\"'\"'")) }
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\"'\"'"))
+    }
 }
 
 /// Seconds of a time as Slurm writes it: minutes, `MM:SS`, `HH:MM:SS`, `D-HH`, `D-HH:MM`, `D-HH:MM:SS`.
@@ -202,12 +217,16 @@ mod tests {
         for name in ["NAME", "TIME", "LEAD", "LOGS", "CPUS", "NODES", "EXECUTORS"] {
             values.insert(name, Value::Plain("7".to_owned()));
         }
-        values.insert("WORK", Value::Words(["transcode", "a b.mp4", "-o", "$HOME"].map(str::to_owned).to_vec()));
+        values.insert(
+            "WORK",
+            Value::Words(["transcode", "a b.mp4", "-o", "$HOME"].map(str::to_owned).to_vec()),
+        );
         values.insert("SBATCH", Value::Lines(vec!["--partition=long".to_owned(), "--qos=@TIME@".to_owned()]));
         values.insert("SETUP", Value::Lines(vec!["module load ffmpeg".to_owned()]));
         for template in [Template::Batch, Template::Scheduler, Template::Executors] {
             let script = script(template, &values).unwrap();
-            let left: Vec<&str> = script.lines().filter(|line| names(line).any(|name| line.contains(&place(name)))).collect();
+            let left: Vec<&str> =
+                script.lines().filter(|line| names(line).any(|name| line.contains(&place(name)))).collect();
             assert_eq!(left, ["#SBATCH --qos=@TIME@"], "{template:?}");
             assert!(
                 script.starts_with("#!")
@@ -258,9 +277,14 @@ mod tests {
 
     #[test]
     fn times_are_read_as_slurm_reads_them() {
-        for (text, expected) in
-            [("90", 5400), ("10:30", 630), ("1:00:00", 3600), ("2-0", 172_800), ("1-12:30", 131_400), ("1-00:00:01", 86_401)]
-        {
+        for (text, expected) in [
+            ("90", 5400),
+            ("10:30", 630),
+            ("1:00:00", 3600),
+            ("2-0", 172_800),
+            ("1-12:30", 131_400),
+            ("1-00:00:01", 86_401),
+        ] {
             assert_eq!(seconds(text), Some(expected), "{text}");
         }
         assert!(["", "1h", "1-", "1:2:3:4", "-1", "UNLIMITED"].iter().all(|text| seconds(text).is_none()));

@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use ballista_core::{config::TaskSchedulingPolicy, extension::SessionConfigExt, registry::BallistaFunctionRegistry};
+use ballista_core::{
+    config::TaskSchedulingPolicy, extension::SessionConfigExt, registry::BallistaFunctionRegistry,
+};
 use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_process};
 use spool_media::machine::Machine;
 use spool_udfs::session;
@@ -77,11 +79,13 @@ pub(crate) fn start(
     tasks: &Tasks,
 ) -> Result<JoinHandle<Result<(), Error>>, Error> {
     let work_dir = settings.work_dir.join(id);
-    std::fs::create_dir_all(&work_dir).map_err(|source| Error::WorkFolder { path: work_dir.clone(), source })?;
+    std::fs::create_dir_all(&work_dir)
+        .map_err(|source| Error::WorkFolder { path: work_dir.clone(), source })?;
     let state = session::state(machine, session::config()).map_err(Error::Functions)?;
-    let scheduler: Uri = format!("http://{}", address.scheduler)
-        .parse()
-        .map_err(|_| Error::Unreachable { scheduler: settings.scheduler.clone(), why: "its address is none".to_owned() })?;
+    let scheduler: Uri = format!("http://{}", address.scheduler).parse().map_err(|_| Error::Unreachable {
+        scheduler: settings.scheduler.clone(),
+        why: "its address is none".to_owned(),
+    })?;
     let config = ExecutorProcessConfig {
         executor_id: id.to_owned(),
         bind_host: address.ours.to_string(),

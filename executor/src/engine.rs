@@ -116,8 +116,15 @@ impl ExecutionEngine for Engine {
         config: &SessionConfig,
     ) -> Result<Arc<dyn QueryStageExecutor>> {
         let job = job_id.as_str().to_owned();
-        let inner =
-            self.inner.create_query_stage_exec(job_id, stage_id, task_id, global_output_partition_ids, plan, work_dir, config)?;
+        let inner = self.inner.create_query_stage_exec(
+            job_id,
+            stage_id,
+            task_id,
+            global_output_partition_ids,
+            plan,
+            work_dir,
+            config,
+        )?;
         Ok(Arc::new(Task { inner, job, tasks: self.tasks.clone() }))
     }
 }
@@ -137,7 +144,11 @@ impl fmt::Display for Task {
 
 #[async_trait]
 impl QueryStageExecutor for Task {
-    async fn execute_query_stage(&self, task_id: usize, context: Arc<TaskContext>) -> Result<Vec<ShuffleWritePartition>> {
+    async fn execute_query_stage(
+        &self,
+        task_id: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<Vec<ShuffleWritePartition>> {
         // Before the look at `stop`: so whoever stops waits for this task, or this task sees that it must not begin.
         let _counted = self.tasks.tracker.token();
         let in_hand = self.tasks.take(self.job.clone());
@@ -145,7 +156,10 @@ impl QueryStageExecutor for Task {
         // Fires when this future ends or is dropped, so an abort reaches FFmpeg.
         let _ended = token.clone().drop_guard();
         let stopped = token.clone();
-        let config = context.session_config().clone().with_option_extension(TaskControl { token, job: self.job.clone() });
+        let config = context
+            .session_config()
+            .clone()
+            .with_option_extension(TaskControl { token, job: self.job.clone() });
         let context = TaskContext::new(
             context.task_id(),
             context.session_id(),

@@ -14,8 +14,8 @@ use spool_media::machine::Machine;
 use spool_wire::{
     Channel,
     v1::{
-        Draining, FromExecutor, FromScheduler, GiveUp, Hello, Pulse, from_executor, from_scheduler::Message as Heard,
-        members_client::MembersClient,
+        Draining, FromExecutor, FromScheduler, GiveUp, Hello, Pulse, from_executor,
+        from_scheduler::Message as Heard, members_client::MembersClient,
     },
 };
 use tokio::{
@@ -114,12 +114,16 @@ pub(crate) async fn run(
     let mut backoff = waits();
     loop {
         let joined = Instant::now();
-        let ended = Session { settings: &settings, machine: &machine, orders: &orders, standing: &standing }.run().await;
+        let ended = Session { settings: &settings, machine: &machine, orders: &orders, standing: &standing }
+            .run()
+            .await;
         standing.send_replace(Standing::Away);
         match ended {
             Ok(()) => return Ok(()),
             Err(error) if error.is_final() => return Err(error),
-            Err(error) => warn!(scheduler = settings.scheduler, %error, "not with the scheduler; trying again"),
+            Err(error) => {
+                warn!(scheduler = settings.scheduler, %error, "not with the scheduler; trying again")
+            }
         }
         if joined.elapsed() > RETRY_MOST * 2 {
             backoff = waits();
@@ -193,7 +197,8 @@ impl Session<'_> {
         let scheduler = &self.settings.scheduler;
         let admission = async {
             let channel = Channel::connect(scheduler, self.settings.token.as_deref()).await?;
-            let mut inbound = MembersClient::new(channel).join(ReceiverStream::new(messages)).await?.into_inner();
+            let mut inbound =
+                MembersClient::new(channel).join(ReceiverStream::new(messages)).await?.into_inner();
             match inbound.message().await? {
                 Some(FromScheduler { message: Some(Heard::Welcome(welcome)) }) => {
                     debug!(scheduler = welcome.scheduler_id, "taken in");
@@ -205,7 +210,10 @@ impl Session<'_> {
         match timeout(ADMISSION, admission).await {
             Ok(Ok(inbound)) => Ok((outbound, inbound)),
             Ok(Err(status)) => Err(refusal(scheduler, &status)),
-            Err(_) => Err(Error::Unreachable { scheduler: scheduler.clone(), why: "it did not answer in time".to_owned() }),
+            Err(_) => Err(Error::Unreachable {
+                scheduler: scheduler.clone(),
+                why: "it did not answer in time".to_owned(),
+            }),
         }
     }
 
@@ -218,7 +226,9 @@ impl Session<'_> {
         results: &Results,
         engine: &mut JoinHandle<Result<(), Error>>,
     ) -> Result<(), Error> {
-        let lost = |why: &str| Err(Error::Unreachable { scheduler: self.settings.scheduler.clone(), why: why.to_owned() });
+        let lost = |why: &str| {
+            Err(Error::Unreachable { scheduler: self.settings.scheduler.clone(), why: why.to_owned() })
+        };
         let mut events = self.machine.events();
         let mut pulse = interval(PULSE);
         let mut heard = Instant::now();
@@ -294,7 +304,9 @@ fn said(message: from_executor::Message) -> FromExecutor {
 fn refusal(scheduler: &str, status: &Status) -> Error {
     let (scheduler, why) = (scheduler.to_owned(), status.message().to_owned());
     match status.code() {
-        Code::FailedPrecondition | Code::Unauthenticated | Code::Unimplemented => Error::Refused { scheduler, why },
+        Code::FailedPrecondition | Code::Unauthenticated | Code::Unimplemented => {
+            Error::Refused { scheduler, why }
+        }
         _ => Error::Unreachable { scheduler, why },
     }
 }

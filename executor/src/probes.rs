@@ -36,7 +36,8 @@ async fn metrics(State(standing): State<watch::Receiver<Standing>>) -> impl Into
     let mut text = String::new();
     let mut say = |name: &str, kind: &str, help: &str, value: u64| {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "# HELP spool_{name} {help}\n# TYPE spool_{name} {kind}\nspool_{name} {value}");
+        let _ =
+            writeln!(text, "# HELP spool_{name} {help}\n# TYPE spool_{name} {kind}\nspool_{name} {value}");
     };
     let member = *standing.borrow() == Standing::Member;
     say("executor_member", "gauge", "1 while it takes rows for a scheduler.", u64::from(member));

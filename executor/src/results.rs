@@ -82,7 +82,8 @@ fn remove_old(folder: &Path, in_hand: &[String], keep: Duration) {
             continue;
         }
         // A clock that was set back makes everything new.
-        let age = last_written(&path).map(|written| SystemTime::now().duration_since(written).unwrap_or_default());
+        let age =
+            last_written(&path).map(|written| SystemTime::now().duration_since(written).unwrap_or_default());
         match age {
             Ok(age) if age <= keep => {}
             Ok(_) => match fs::remove_dir_all(&path) {
@@ -124,7 +125,8 @@ mod tests {
             }
         }
         remove_old(folder.path(), &["runs".to_owned()], KEEP);
-        let mut left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let mut left: Vec<_> =
+            fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
         assert_eq!(left, ["new", "runs"]);
         remove_old(&folder.path().join("missing"), &[], KEEP);
@@ -139,6 +141,10 @@ mod tests {
         }
         fs::write(folder.path().join("outside"), "").unwrap();
         remove_these(&inside, &["fetched", "../outside", "..", "", "/", "missing"].map(str::to_owned));
-        assert!(!inside.join("fetched").exists() && inside.join("other").exists() && folder.path().join("outside").exists());
+        assert!(
+            !inside.join("fetched").exists()
+                && inside.join("other").exists()
+                && folder.path().join("outside").exists()
+        );
     }
 }

@@ -73,7 +73,9 @@ impl Error {
         match self {
             Self::Refused { .. } | Self::Machine(_) | Self::Functions(_) | Self::Listen { .. } => true,
             // A full disk may have space again, and a port that was taken away is another one the next time.
-            Self::Unreachable { .. } | Self::Port(_) | Self::WorkFolder { .. } | Self::Stopped { .. } => false,
+            Self::Unreachable { .. } | Self::Port(_) | Self::WorkFolder { .. } | Self::Stopped { .. } => {
+                false
+            }
         }
     }
 }

@@ -53,7 +53,9 @@ fuzz_target!(|input: Input<'_>| {
     if let Ok(renditions) = ladder.fit(&video, &grid) {
         assert!(
             !renditions.is_empty()
-                && renditions.iter().all(|r| r.width % 2 == 0 && r.height % 2 == 0 && r.width > 0 && r.height > 0)
+                && renditions
+                    .iter()
+                    .all(|r| r.width % 2 == 0 && r.height % 2 == 0 && r.width > 0 && r.height > 0)
         );
         let mut names: Vec<_> = renditions.iter().map(|r| &r.name).collect();
         names.sort();

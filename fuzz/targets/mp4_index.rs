@@ -6,7 +6,7 @@ use futures::executor::block_on;
 use libfuzzer_sys::fuzz_target;
 use spool_media::{
     index::{ReadAt, mp4},
-    store, window,
+    window,
 };
 
 struct Memory(Bytes);
@@ -16,7 +16,7 @@ impl ReadAt for Memory {
         self.0.len() as u64
     }
 
-    async fn read_at(&self, range: std::ops::Range<u64>) -> Result<Bytes, store::Error> {
+    async fn read_at(&self, range: std::ops::Range<u64>) -> Result<Bytes, spool_storage::Error> {
         Ok(self.0.slice(range.start as usize..range.end as usize))
     }
 }

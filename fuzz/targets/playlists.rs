@@ -68,7 +68,9 @@ fuzz_target!(|input: Input<'_>| {
     };
     for track in videos.iter().chain(sounds.iter().map(|sound| &sound.track)) {
         let Ok(text) = playlists::media_playlist(&track.entry(), Extent::Whole) else { continue };
-        let Ok(References::Media(uris)) = playlists::references(&text) else { panic!("no media playlist: {text}") };
+        let Ok(References::Media(uris)) = playlists::references(&text) else {
+            panic!("no media playlist: {text}")
+        };
         assert!(uris.contains(&track.init.to_owned()), "{text}");
         assert!(track.entries.iter().all(|(uri, ..)| uris.iter().any(|found| found == uri)), "{text}");
         m3u8_rs::parse_media_playlist_res(text.as_bytes()).expect("a media playlist");
@@ -92,7 +94,9 @@ fuzz_target!(|input: Input<'_>| {
         })
         .collect();
     let Ok(text) = playlists::multivariant_playlist(&videos, &audios) else { return };
-    let Ok(References::Multivariant(uris)) = playlists::references(&text) else { panic!("no multivariant playlist: {text}") };
+    let Ok(References::Multivariant(uris)) = playlists::references(&text) else {
+        panic!("no multivariant playlist: {text}")
+    };
     assert!(videos.iter().all(|video| uris.contains(&video.track.uri)), "{text}");
     m3u8_rs::parse_master_playlist_res(text.as_bytes()).expect("a multivariant playlist");
 });

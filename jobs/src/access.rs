@@ -38,7 +38,8 @@ impl std::str::FromStr for Scope {
 
     fn from_str(text: &str) -> Result<Self> {
         let known = || Self::ALL.map(Self::word).join(", ");
-        let unknown = || Error::Request { field: "scope", message: format!("{text:?} is none: there are {}", known()) };
+        let unknown =
+            || Error::Request { field: "scope", message: format!("{text:?} is none: there are {}", known()) };
         Self::ALL.into_iter().find(|scope| scope.word() == text).ok_or_else(unknown)
     }
 }

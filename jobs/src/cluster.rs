@@ -2,7 +2,8 @@
 
 use async_trait::async_trait;
 use serde_json::Value;
-use spool_media::{ErrorKind, machine::Event};
+use spool_media::machine::Event;
+use spool_storage::ErrorKind;
 use tokio_util::sync::CancellationToken;
 
 use crate::Job;
@@ -15,7 +16,12 @@ pub trait Cluster: Send + Sync + 'static {
     ///
     /// # Errors
     /// What went wrong, once `cancel` fires or nothing more can be done.
-    async fn run(&self, job: &Job, cancel: &CancellationToken, tell: &(dyn Fn(Event) + Send + Sync)) -> Result<Value, Failure>;
+    async fn run(
+        &self,
+        job: &Job,
+        cancel: &CancellationToken,
+        tell: &(dyn Fn(Event) + Send + Sync),
+    ) -> Result<Value, Failure>;
 }
 
 /// Why a job was not done.

@@ -105,7 +105,10 @@ impl Dispatcher {
         info!(dispatcher = self.settings.name, jobs = hands.len(), "leaving");
         let all = async { while hands.join_next().await.is_some() {} };
         if timeout(LEAVE, all).await.is_err() {
-            warn!(dispatcher = self.settings.name, "left with jobs in hand: others take them over when their leases end");
+            warn!(
+                dispatcher = self.settings.name,
+                "left with jobs in hand: others take them over when their leases end"
+            );
         }
     }
 

@@ -1,6 +1,6 @@
 //! What can go wrong with the store, and what the caller may do about it.
 
-use spool_media::ErrorKind;
+use spool_storage::ErrorKind;
 
 use crate::{Id, State};
 
@@ -27,7 +27,9 @@ pub enum Error {
         message: String,
     },
     /// A key that stands for one request came with another.
-    #[error("idempotency key {key:?} was used for another request, which made job {job}: take a new key for a new request")]
+    #[error(
+        "idempotency key {key:?} was used for another request, which made job {job}: take a new key for a new request"
+    )]
     KeyUsed {
         /// The key.
         key: String,
@@ -53,7 +55,9 @@ pub enum Error {
         message: String,
     },
     /// The tenant has as much as it may.
-    #[error("there are as many {what} as this tenant may have ({most}): wait for some to end, or have the limit raised")]
+    #[error(
+        "there are as many {what} as this tenant may have ({most}): wait for some to end, or have the limit raised"
+    )]
     Quota {
         /// What there is enough of.
         what: &'static str,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use spool_media::{ErrorKind, confines::Confines};
+use spool_storage::{ErrorKind, path_policy::Confines};
 
 use crate::{Error, Id, Request};
 
@@ -26,7 +26,8 @@ pub enum State {
 
 impl State {
     /// All there are.
-    pub const ALL: [Self; 5] = [Self::Pending, Self::Processing, Self::Published, Self::Failed, Self::Canceled];
+    pub const ALL: [Self; 5] =
+        [Self::Pending, Self::Processing, Self::Published, Self::Failed, Self::Canceled];
 
     /// Its word.
     pub fn word(self) -> &'static str {
@@ -162,8 +163,13 @@ impl Job {
     /// The settings that its statement runs with.
     pub fn settings(&self) -> Vec<(&'static str, String)> {
         // Texts always serialise.
-        let confines = self.confines.as_ref().map(|confines| serde_json::to_string(confines).unwrap_or_default());
-        self.request.settings().into_iter().chain(confines.map(|confines| ("spool.confines", confines))).collect()
+        let confines =
+            self.confines.as_ref().map(|confines| serde_json::to_string(confines).unwrap_or_default());
+        self.request
+            .settings()
+            .into_iter()
+            .chain(confines.map(|confines| ("spool.confines", confines)))
+            .collect()
     }
 
     /// How far it is, in hundredths of its media: sound and pictures by their length.

@@ -2,12 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 use spool_media::{
-    confines::Confines,
     ladder::Ladder,
     segments::{DEFAULT_MEDIA_SEGMENT_SECONDS, Lengths},
-    store,
     titles::Deinterlace,
 };
+use spool_storage::path_policy::Confines;
 
 use crate::{Error, Id, Result};
 
@@ -86,11 +85,14 @@ impl Order {
     /// [`Error::Request`], which names the field; [`Error::NotAllowed`] where it lies outside of its confines.
     pub fn check(&self) -> Result<()> {
         self.request.check()?;
-        let (Some(confines), Request::Transcode { source, destination, delete_source, .. }) = (&self.confines, &self.request)
+        let (Some(confines), Request::Transcode { source, destination, delete_source, .. }) =
+            (&self.confines, &self.request)
         else {
             return Ok(());
         };
-        let refused = |field| move |e: spool_media::confines::Error| Error::NotAllowed { field, message: e.to_string() };
+        let refused = |field| {
+            move |e: spool_storage::path_policy::Error| Error::NotAllowed { field, message: e.to_string() }
+        };
         confines.check_source(source).map_err(refused("source"))?;
         if *delete_source {
             confines.check_deletion(source).map_err(refused("delete_source"))?;
@@ -126,7 +128,11 @@ pub struct Cut {
 
 impl Default for Cut {
     fn default() -> Self {
-        Self { segment_seconds: None, media_segment_seconds: DEFAULT_MEDIA_SEGMENT_SECONDS, deinterlace: Deinterlace::default() }
+        Self {
+            segment_seconds: None,
+            media_segment_seconds: DEFAULT_MEDIA_SEGMENT_SECONDS,
+            deinterlace: Deinterlace::default(),
+        }
     }
 }
 
@@ -165,7 +171,9 @@ impl Request {
     pub fn check(&self) -> Result<()> {
         let wrong = |field, message: String| Err(Error::Request { field, message });
         let texts: &[(&'static str, &str)] = match self {
-            Self::Transcode { source, destination, .. } => &[("source", source), ("destination", destination)],
+            Self::Transcode { source, destination, .. } => {
+                &[("source", source), ("destination", destination)]
+            }
             Self::Sql { sql, .. } => &[("sql", sql)],
         };
         for (field, text) in texts {
@@ -173,7 +181,10 @@ impl Request {
                 return wrong(field, "it must not be empty".to_owned());
             }
             if text.len() > MAX_TEXT {
-                return wrong(field, format!("it is {} bytes long: at most {MAX_TEXT} are taken", text.len()));
+                return wrong(
+                    field,
+                    format!("it is {} bytes long: at most {MAX_TEXT} are taken", text.len()),
+                );
             }
             // PostgreSQL keeps no text with one, and no file is called so.
             if text.contains('\0') {
@@ -182,15 +193,25 @@ impl Request {
         }
         let (Self::Transcode { threads, .. } | Self::Sql { threads, .. }) = self;
         if !THREADS.contains(threads) {
-            return wrong("threads", format!("it is {threads}: it must be from {} to {}", THREADS.start(), THREADS.end()));
+            return wrong(
+                "threads",
+                format!("it is {threads}: it must be from {} to {}", THREADS.start(), THREADS.end()),
+            );
         }
         if let Self::Transcode { source, ladder, cut, delete_source, .. } = self {
-            let web = ["http:", "https:"].iter().any(|scheme| source.trim_start().to_ascii_lowercase().starts_with(scheme));
+            let web = ["http:", "https:"]
+                .iter()
+                .any(|scheme| source.trim_start().to_ascii_lowercase().starts_with(scheme));
             if *delete_source && web {
-                return wrong("delete_source", "a page of the web cannot be deleted: leave it out".to_owned());
+                return wrong(
+                    "delete_source",
+                    "a page of the web cannot be deleted: leave it out".to_owned(),
+                );
             }
             Ladder::parse(ladder).map(drop).or_else(|e| wrong("ladder", e.to_string()))?;
-            Lengths::new(cut.segment_seconds, cut.media_segment_seconds).map(drop).or_else(|e| wrong("cut", e.to_string()))?;
+            Lengths::new(cut.segment_seconds, cut.media_segment_seconds)
+                .map(drop)
+                .or_else(|e| wrong("cut", e.to_string()))?;
         }
         Ok(())
     }
@@ -214,7 +235,11 @@ impl Request {
             Self::Transcode { threads, strict, live, .. } => (threads, *strict, *live),
             Self::Sql { threads, .. } => (threads, false, false),
         };
-        vec![("spool.threads", threads.to_string()), ("spool.strict", strict.to_string()), ("spool.live", live.to_string())]
+        vec![
+            ("spool.threads", threads.to_string()),
+            ("spool.strict", strict.to_string()),
+            ("spool.live", live.to_string()),
+        ]
     }
 
     /// The same as it may be shown: without the secrets of presigned links.
@@ -222,8 +247,8 @@ impl Request {
     pub fn without_secrets(&self) -> Self {
         let mut shown = self.clone();
         match &mut shown {
-            Self::Transcode { source, .. } => *source = store::shown(source),
-            Self::Sql { sql, .. } => *sql = store::shown_in(sql),
+            Self::Transcode { source, .. } => *source = spool_storage::shown(source),
+            Self::Sql { sql, .. } => *sql = spool_storage::shown_in(sql),
         }
         shown
     }
@@ -258,25 +283,33 @@ mod tests {
 
     #[test]
     fn a_document_is_the_statement_that_one_would_write() {
-        let request = read(r#"{"source": "s3://uploads/it's.mp4", "destination": "s3://media/it/"}"#).unwrap();
+        let request =
+            read(r#"{"source": "s3://uploads/it's.mp4", "destination": "s3://media/it/"}"#).unwrap();
         request.check().unwrap();
         assert_eq!(
             request.statement(),
             "SELECT publish(hls_ladder(part)) AS published FROM (SELECT transcode(segment, 'web', 's3://media/it/') AS part \
              FROM segments('s3://uploads/it''s.mp4', NULL, 4, 'frame'))"
         );
-        let web = read(r#"{"source": "HTTPS://host/a.mp4", "destination": "b", "delete_source": true}"#).unwrap();
+        let web =
+            read(r#"{"source": "HTTPS://host/a.mp4", "destination": "b", "delete_source": true}"#).unwrap();
         assert!(web.check().unwrap_err().to_string().starts_with("delete_source: "));
-        let live = read(r#"{"source": "a", "destination": "b", "live": true, "cut": {"media_segment_seconds": 2}}"#).unwrap();
+        let live =
+            read(r#"{"source": "a", "destination": "b", "live": true, "cut": {"media_segment_seconds": 2}}"#)
+                .unwrap();
         assert!(
-            live.statement().contains("segments('a', 2, 2, 'frame')") && live.settings().contains(&("spool.live", "true".into()))
+            live.statement().contains("segments('a', 2, 2, 'frame')")
+                && live.settings().contains(&("spool.live", "true".into()))
         );
     }
 
     #[test]
     fn an_order_stays_within_its_confines() {
-        let confines =
-            Confines { sources: vec!["s3://in/".into()], destinations: vec!["s3://media/{video}/".into()], own: Vec::new() };
+        let confines = Confines {
+            sources: vec!["s3://in/".into()],
+            destinations: vec!["s3://media/{video}/".into()],
+            own: Vec::new(),
+        };
         let order = |source: &str, destination: &str| Order {
             confines: Some(confines.clone()),
             ..Request::transcode(source, destination).into()
@@ -287,13 +320,17 @@ mod tests {
         named.check().unwrap();
         assert_eq!(named.confines.unwrap().destinations, [format!("s3://media/{id}/")]);
         let fault = |order: Order| order.check().unwrap_err().to_string();
-        assert!(fault(order("s3://other/a.mp4", "s3://media/{video}/")).starts_with("source: s3://other/a.mp4"));
+        assert!(
+            fault(order("s3://other/a.mp4", "s3://media/{video}/")).starts_with("source: s3://other/a.mp4")
+        );
         assert!(fault(order("s3://in/a.mp4", "s3://media/another/")).starts_with("destination: "));
     }
 
     #[test]
     fn what_is_kept_is_what_was_asked() {
-        for request in [Request::transcode("a.mp4", "out/"), read(r#"{"sql": "SELECT 1", "threads": 2}"#).unwrap()] {
+        for request in
+            [Request::transcode("a.mp4", "out/"), read(r#"{"sql": "SELECT 1", "threads": 2}"#).unwrap()]
+        {
             let kept = serde_json::to_string(&request).unwrap();
             assert_eq!(read(&kept).unwrap(), request);
             assert_eq!(read(&kept).unwrap().hash(), request.hash());
@@ -306,9 +343,15 @@ mod tests {
         let fault = |text: &str| read(text).unwrap().check().unwrap_err().to_string();
         assert!(fault(r#"{"source": " ", "destination": "b"}"#).starts_with("source: "));
         assert!(fault(r#"{"source": "a", "destination": "b", "ladder": "8000x"}"#).starts_with("ladder: "));
-        assert!(fault(r#"{"source": "a", "destination": "b", "cut": {"media_segment_seconds": 0}}"#).starts_with("cut: "));
+        assert!(
+            fault(r#"{"source": "a", "destination": "b", "cut": {"media_segment_seconds": 0}}"#)
+                .starts_with("cut: ")
+        );
         assert!(fault(r#"{"sql": "SELECT 1", "threads": 0}"#).contains("from 1 to 64"));
         assert!(fault(r#"{"sql": "SELECT '\u0000'"}"#).starts_with("sql: "));
-        assert!(read(r#"{"source": "a", "destination": "b", "ladders": "web"}"#).is_err(), "a field that is misspelt is no choice");
+        assert!(
+            read(r#"{"source": "a", "destination": "b", "ladders": "web"}"#).is_err(),
+            "a field that is misspelt is no choice"
+        );
     }
 }

@@ -12,14 +12,18 @@ mod webhooks;
 use std::{path::Path, time::Duration};
 
 use async_trait::async_trait;
-use spool_media::confines::Confines;
-use sqlx::{Any, AnyConnection, AnyPool, Connection, Transaction, any::AnyPoolOptions, migrate::Migrator, pool::PoolOptions};
+use spool_storage::path_policy::Confines;
+use sqlx::{
+    Any, AnyConnection, AnyPool, Connection, Transaction, any::AnyPoolOptions, migrate::Migrator,
+    pool::PoolOptions,
+};
 use tokio::time::timeout;
 
 use crate::{
-    Access, ApiKey, Attempt, Claim, Counts, Created, Delivery, DeliveryHold, Ending, Error, Event, Filter, Id, Job, NewJob, NewKey,
-    NewUpload, NewUploadToken, NewWatch, Page, Policy, Report, Result, Row, Sent, Shown, Sources, Standing, Store, Tenant, Upload,
-    UploadHold, UploadToken, Uploads, Video, Watch, Watches, Webhook, Webhooks,
+    Access, ApiKey, Attempt, Claim, Counts, Created, Delivery, DeliveryHold, Ending, Error, Event, Filter,
+    Id, Job, NewJob, NewKey, NewUpload, NewUploadToken, NewWatch, Page, Policy, Report, Result, Row, Sent,
+    Shown, Sources, Standing, Store, Tenant, Upload, UploadHold, UploadToken, Uploads, Video, Watch, Watches,
+    Webhook, Webhooks,
 };
 
 pub use access::{check_tenant, drawn};
@@ -88,13 +92,22 @@ impl SqlStore {
                 return Err(fault("name a file, or postgres://USER@HOST/DATABASE".to_owned()));
             }
             if let Some(folder) = Path::new(path).parent().filter(|folder| !folder.as_os_str().is_empty()) {
-                std::fs::create_dir_all(folder).map_err(|e| fault(format!("its folder cannot be made: {e}")))?;
+                std::fs::create_dir_all(folder)
+                    .map_err(|e| fault(format!("its folder cannot be made: {e}")))?;
             }
-            (Dialect::Sqlite, format!("sqlite:{}?mode=rwc", path.replace('%', "%25").replace('?', "%3f").replace('#', "%23")))
+            (
+                Dialect::Sqlite,
+                format!(
+                    "sqlite:{}?mode=rwc",
+                    path.replace('%', "%25").replace('?', "%3f").replace('#', "%23")
+                ),
+            )
         };
         let writers = if dialect == Dialect::Sqlite { 1 } else { CONNECTIONS };
         let writer = pool(dialect, writers).connect(&url).await.map_err(failed)?;
-        migrate(dialect, &writer).await.map_err(|e| fault(format!("its tables are not those of this version of Spool: {e}")))?;
+        migrate(dialect, &writer)
+            .await
+            .map_err(|e| fault(format!("its tables are not those of this version of Spool: {e}")))?;
         let reader = match dialect {
             Dialect::Sqlite => pool(dialect, CONNECTIONS).connect(&url).await.map_err(failed)?,
             Dialect::Postgres => writer.clone(),
@@ -180,7 +193,9 @@ fn pool(dialect: Dialect, connections: u32) -> AnyPoolOptions {
             })
         })
         // Where the disk is full, SQLite itself gives a change up, and cannot be told to once more: the connection would take no other.
-        .after_release(|connection: &mut AnyConnection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
+        .after_release(|connection: &mut AnyConnection, _| {
+            Box::pin(async move { Ok(!connection.is_in_transaction()) })
+        })
 }
 
 /// An address without its password.
@@ -246,7 +261,13 @@ impl Store for SqlStore {
         within(read::job(self, tenant, id)).await
     }
 
-    async fn jobs(&self, tenant: &str, filter: &Filter, behind: Option<&Id>, limit: u32) -> Result<Page<Job>> {
+    async fn jobs(
+        &self,
+        tenant: &str,
+        filter: &Filter,
+        behind: Option<&Id>,
+        limit: u32,
+    ) -> Result<Page<Job>> {
         within(read::jobs(self, tenant, filter, behind, limit)).await
     }
 
@@ -398,7 +419,13 @@ impl Uploads for SqlStore {
         within(uploads::renew(self, hold, lease)).await
     }
 
-    async fn advance_upload(&self, hold: &UploadHold, received: u64, pieces: &[String], kept_for: Duration) -> Result<()> {
+    async fn advance_upload(
+        &self,
+        hold: &UploadHold,
+        received: u64,
+        pieces: &[String],
+        kept_for: Duration,
+    ) -> Result<()> {
         within(uploads::advance(self, hold, received, pieces, kept_for)).await
     }
 
@@ -419,11 +446,15 @@ mod tests {
     async fn a_job_of_a_newer_version_keeps_nobody_waiting() {
         let folder = tempfile::tempdir().unwrap();
         let store = SqlStore::open(folder.path().join("jobs.db").to_str().unwrap()).await.unwrap();
-        let new =
-            |source: &str| NewJob { tenant: "acme".to_owned(), order: crate::Request::transcode(source, "out/").into(), key: None };
+        let new = |source: &str| NewJob {
+            tenant: "acme".to_owned(),
+            order: crate::Request::transcode(source, "out/").into(),
+            key: None,
+        };
         let newer = store.create(&new("newer.mp4")).await.unwrap().job;
         let ours = store.create(&new("ours.mp4")).await.unwrap().job;
-        let unknown = sqlx::query("UPDATE jobs SET request = '{\"hologram\": true}' WHERE id = $1").bind(newer.id.as_str());
+        let unknown = sqlx::query("UPDATE jobs SET request = '{\"hologram\": true}' WHERE id = $1")
+            .bind(newer.id.as_str());
         unknown.execute(&store.writer).await.unwrap();
         let lease = Duration::from_secs(60);
         assert_eq!(store.claim("a", lease).await.unwrap().unwrap().job.id, ours.id);

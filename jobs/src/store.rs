@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::Value;
-use spool_media::{ErrorKind, confines::Confines};
+use spool_storage::{ErrorKind, path_policy::Confines};
 
 use crate::{Attempt, Event, Id, Job, Kind, Order, Phase, Result, Row, State, Video};
 
@@ -160,7 +160,8 @@ pub trait Store: Send + Sync + 'static {
     async fn job(&self, tenant: &str, id: &Id) -> Result<Job>;
 
     /// A tenant's jobs, the newest first, at most `limit`, behind a job.
-    async fn jobs(&self, tenant: &str, filter: &Filter, behind: Option<&Id>, limit: u32) -> Result<Page<Job>>;
+    async fn jobs(&self, tenant: &str, filter: &Filter, behind: Option<&Id>, limit: u32)
+    -> Result<Page<Job>>;
 
     /// A tenant's video.
     ///

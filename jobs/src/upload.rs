@@ -158,7 +158,13 @@ pub trait Uploads: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`Error::Lost`] where somebody else took it, or it is not open any more: nothing is written then.
-    async fn advance_upload(&self, hold: &UploadHold, received: u64, pieces: &[String], kept_for: Duration) -> Result<()>;
+    async fn advance_upload(
+        &self,
+        hold: &UploadHold,
+        received: u64,
+        pieces: &[String],
+        kept_for: Duration,
+    ) -> Result<()>;
 
     /// Finishes it, and makes the job that it asks for: once, whoever asks and however often.
     ///

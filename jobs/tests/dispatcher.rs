@@ -12,15 +12,18 @@ use std::{
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use spool_jobs::{Cluster, Dispatcher, Failure, Job, Kind, NewJob, Phase, Request, RowState, Settings, SqlStore, State, Store};
+use spool_jobs::{
+    Cluster, Dispatcher, Failure, Job, Kind, NewJob, Phase, Request, RowState, Settings, SqlStore, State,
+    Store,
+};
 use spool_media::{
-    ErrorKind,
     machine::{Event, What},
     segments::{Segment, SegmentTrack},
     time::Rational,
     timing::Timing,
     titles::Deinterlace,
 };
+use spool_storage::ErrorKind;
 use spool_tests::postgres::Postgres;
 use tokio::{
     sync::Semaphore,
@@ -67,7 +70,10 @@ impl Fake {
             event(index, What::Started { rungs: vec!["720p".to_owned()] });
             event(index, What::Advanced { done_ms: ROW_MS / 2 });
             if index == 1 {
-                event(index, What::Again { reason: "ffmpeg exited with 187:\nx264: the last line".to_owned() });
+                event(
+                    index,
+                    What::Again { reason: "ffmpeg exited with 187:\nx264: the last line".to_owned() },
+                );
             }
             if index == 2 && source.contains("gate") {
                 self.gate.as_ref().unwrap().acquire().await.unwrap().forget();
@@ -111,7 +117,12 @@ impl Drop for Running<'_> {
 
 #[async_trait]
 impl Cluster for Fake {
-    async fn run(&self, job: &Job, cancel: &CancellationToken, tell: &(dyn Fn(Event) + Send + Sync)) -> Result<Value, Failure> {
+    async fn run(
+        &self,
+        job: &Job,
+        cancel: &CancellationToken,
+        tell: &(dyn Fn(Event) + Send + Sync),
+    ) -> Result<Value, Failure> {
         let _running = Running::new(self);
         let Request::Transcode { source, .. } = &job.request else { panic!("not what was asked for") };
         tokio::select! {
@@ -160,7 +171,11 @@ impl House {
         Self { store: Arc::new(store), fake: Arc::new(fake), _folder: folder }
     }
 
-    fn dispatcher(&self, name: &str, change: impl FnOnce(&mut Settings)) -> (JoinHandle<()>, CancellationToken) {
+    fn dispatcher(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut Settings),
+    ) -> (JoinHandle<()>, CancellationToken) {
         let mut settings = Settings {
             lease: Duration::from_secs(2),
             poll: Duration::from_millis(20),
@@ -176,7 +191,11 @@ impl House {
 
     async fn job(&self, source: &str) -> Job {
         let request = Request::transcode(source, "out/");
-        self.store.create(&NewJob { tenant: "acme".to_owned(), order: request.into(), key: None }).await.unwrap().job
+        self.store
+            .create(&NewJob { tenant: "acme".to_owned(), order: request.into(), key: None })
+            .await
+            .unwrap()
+            .job
     }
 
     /// Waits until a job is as it should be.
@@ -214,23 +233,39 @@ async fn a_job_is_worked_off_and_all_of_it_is_written_down() {
     let job = house.job("talk.mp4").await;
     let (_task, _leave) = house.dispatcher("a", |_| {});
     let ended = house.ended(&job).await;
-    assert_eq!((ended.state, ended.phase, ended.percent(), ended.tries), (State::Published, Phase::Ended, 100, 1));
+    assert_eq!(
+        (ended.state, ended.phase, ended.percent(), ended.tries),
+        (State::Published, Phase::Ended, 100, 1)
+    );
     assert_eq!((ended.rows, ended.rows_done, ended.media_ms, ended.media_done_ms), (4, 4, 4_000, 4_000));
     assert_eq!(ended.result.unwrap()["master"], "talk.mp4/master.m3u8");
     let rows = house.store.rows("acme", &job.id, 0, 10).await.unwrap();
-    assert!(rows.len() == 4 && rows.iter().all(|row| row.state == RowState::Done && row.encoded == 1), "{rows:?}");
+    assert!(
+        rows.len() == 4 && rows.iter().all(|row| row.state == RowState::Done && row.encoded == 1),
+        "{rows:?}"
+    );
     let attempts = house.store.attempts("acme", &job.id, 10).await.unwrap();
-    assert!(attempts.len() == 1 && attempts[0].row == 1 && attempts[0].reason.ends_with("x264: the last line"), "{attempts:?}");
+    assert!(
+        attempts.len() == 1 && attempts[0].row == 1 && attempts[0].reason.ends_with("x264: the last line"),
+        "{attempts:?}"
+    );
     let kinds = house.kinds(&job).await;
-    assert_eq!((kinds[..3].to_vec(), kinds.last()), (vec![Kind::Created, Kind::Started, Kind::Planned], Some(&Kind::Published)));
+    assert_eq!(
+        (kinds[..3].to_vec(), kinds.last()),
+        (vec![Kind::Created, Kind::Started, Kind::Planned], Some(&Kind::Published))
+    );
     assert_eq!(kinds.iter().filter(|kind| **kind == Kind::RowFinished).count(), 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_may_pass_is_tried_again_and_what_may_not_is_not() {
     let house = House::new().await;
-    let (bad, third, never, panics) =
-        (house.job("bad.mp4").await, house.job("third.mp4").await, house.job("never.mp4").await, house.job("panic.mp4").await);
+    let (bad, third, never, panics) = (
+        house.job("bad.mp4").await,
+        house.job("third.mp4").await,
+        house.job("never.mp4").await,
+        house.job("panic.mp4").await,
+    );
     let (_task, _leave) = house.dispatcher("a", |_| {});
     let bad = house.ended(&bad).await;
     assert_eq!((bad.state, bad.tries), (State::Failed, 1));
@@ -243,7 +278,11 @@ async fn what_may_pass_is_tried_again_and_what_may_not_is_not() {
     assert_eq!((never.state, never.tries, house.fake.begun("never.mp4")), (State::Failed, 5, 5));
     assert!(never.error.unwrap().message.contains("tried 5 times"));
     let panics = house.ended(&panics).await;
-    assert_eq!((panics.state, panics.tries), (State::Published, 2), "a defect in one run takes nothing else along");
+    assert_eq!(
+        (panics.state, panics.tries),
+        (State::Published, 2),
+        "a defect in one run takes nothing else along"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -275,7 +314,10 @@ async fn a_job_that_is_canceled_is_stopped_where_it_runs() {
     house.store.cancel("acme", &job.id).await.unwrap();
     let ended = house.ended(&job).await;
     assert_eq!(ended.state, State::Canceled);
-    assert_eq!((house.fake.stopped.load(Ordering::SeqCst), house.fake.running.load(Ordering::SeqCst)), (1, 0));
+    assert_eq!(
+        (house.fake.stopped.load(Ordering::SeqCst), house.fake.running.load(Ordering::SeqCst)),
+        (1, 0)
+    );
     assert_eq!(house.kinds(&job).await.last(), Some(&Kind::Canceled));
 }
 

@@ -3,11 +3,12 @@
 use futures::{StreamExt, TryStreamExt};
 
 use crate::{
-    ErrorKind, Result,
+    Result,
     machine::Machine,
     probe::AudioTrack,
     titles::{self, Deinterlace, Title},
 };
+use spool_storage::ErrorKind;
 
 /// FFmpeg's names of the transfer functions of high dynamic range: PQ (SMPTE ST 2084) and HLG (ARIB STD-B67).
 const HDR_TRANSFERS: [&str; 2] = ["smpte2084", "arib-std-b67"];
@@ -90,7 +91,8 @@ fn info(title: &Title) -> FileInfo {
         fps: video.map(|_| title.grid.rate.to_f64()),
         video_codec: video.map(|v| v.codec.clone()),
         pixel_format: video.map(|v| v.pixel_format.clone()),
-        hdr: video.map(|v| v.color.transfer.as_deref().is_some_and(|transfer| HDR_TRANSFERS.contains(&transfer))),
+        hdr: video
+            .map(|v| v.color.transfer.as_deref().is_some_and(|transfer| HDR_TRANSFERS.contains(&transfer))),
         interlaced: video.map(|v| v.interlaced),
         audio: title.probe.audio.clone(),
         error: None,
@@ -126,7 +128,9 @@ pub async fn glob(machine: &Machine, pattern: &str) -> Result<Vec<FileInfo>> {
         async move {
             match file(machine, location.uri()).await {
                 Ok(info) => Ok(info),
-                Err(error) if error.kind() == ErrorKind::BadInput => Ok(unreadable(location.uri(), &error.to_string())),
+                Err(error) if error.kind() == ErrorKind::BadInput => {
+                    Ok(unreadable(location.uri(), &error.to_string()))
+                }
                 Err(error) => Err(error),
             }
         }

@@ -16,7 +16,8 @@ use std::io::Read;
 
 use bytes::Bytes;
 
-use crate::{ErrorKind, time::Rational};
+use crate::time::Rational;
+use spool_storage::ErrorKind;
 
 /// Which part of a rendition a video file is, and on which clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,7 +96,8 @@ impl Clock {
     pub fn of(rate: Rational) -> Result<Self, Error> {
         let factor = Self::MIN_TIMESCALE.div_ceil(rate.num());
         let ticks = rate.num().checked_mul(factor).zip(rate.den().checked_mul(factor));
-        let (timescale, frame_ticks) = ticks.ok_or(Error::Spec("a frame of this rate is too long to be counted in ticks"))?;
+        let (timescale, frame_ticks) =
+            ticks.ok_or(Error::Spec("a frame of this rate is too long to be counted in ticks"))?;
         Ok(Self { timescale, frame_ticks })
     }
 }
@@ -142,7 +144,13 @@ impl<R: Read> Packager<R> {
         let timescale = reader.track().timescale;
         let priming = reader.track().media_time.unwrap_or_else(|| entry.priming());
         let cutter = cut::Audio::new(spec, timescale, priming, entry.frame_ticks())?;
-        let init = write::init(reader.track(), &entry, timescale, priming, spec.language.as_deref().unwrap_or("und"))?;
+        let init = write::init(
+            reader.track(),
+            &entry,
+            timescale,
+            priming,
+            spec.language.as_deref().unwrap_or("und"),
+        )?;
         Ok(Self { reader, init, cutter: cut::Cutter::Audio(cutter), ended: false })
     }
 
@@ -216,7 +224,9 @@ pub enum Error {
         found: u64,
     },
     /// The frames don't follow the grid.
-    #[error("frame {frame} of the encoder's output is not on the grid: shown {ticks}/{timescale} s after the first at {rate} Hz")]
+    #[error(
+        "frame {frame} of the encoder's output is not on the grid: shown {ticks}/{timescale} s after the first at {rate} Hz"
+    )]
     OffGrid {
         /// Number in display order, from 0.
         frame: u64,

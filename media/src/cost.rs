@@ -105,8 +105,11 @@ impl Work {
             None => Vec::new(),
         };
         let full = key_share(segment);
-        let coded = |rendition: &VideoRendition| samples?.changes(rendition).map(|changes| full + (1.0 - full) * changes);
-        let renditions: Vec<_> = renditions.iter().map(|rendition| (rendition.clone(), coded(rendition))).collect();
+        let coded = |rendition: &VideoRendition| {
+            samples?.changes(rendition).map(|changes| full + (1.0 - full) * changes)
+        };
+        let renditions: Vec<_> =
+            renditions.iter().map(|rendition| (rendition.clone(), coded(rendition))).collect();
         let sampled = samples.filter(|_| segment.track == SegmentTrack::Video).and_then(Samples::times);
         Ok(Self { sampled, ..Self::at(title, segment, &renditions, ladder.stereo_bps())? })
     }
@@ -116,7 +119,12 @@ impl Work {
     ///
     /// # Errors
     /// Where there is no such row.
-    pub fn at(title: &Title, segment: &Segment, renditions: &[(VideoRendition, Option<f64>)], audio_bps: u32) -> Result<Self> {
+    pub fn at(
+        title: &Title,
+        segment: &Segment,
+        renditions: &[(VideoRendition, Option<f64>)],
+        audio_bps: u32,
+    ) -> Result<Self> {
         let seconds = segment.duration_ms as f64 / 1000.0;
         let read_bytes = read_bytes(title, segment)?;
         let video = match (segment.track, &title.probe.video) {
@@ -130,11 +138,16 @@ impl Work {
         };
         let shown = title.reads(segment);
         let samples = title.video_track().map_or(&[][..], |track| &track.samples);
-        let key = samples.iter().filter(|sample| sample.key && sample.pts <= shown.start).map(|sample| sample.pts).max();
+        let key = samples
+            .iter()
+            .filter(|sample| sample.key && sample.pts <= shown.start)
+            .map(|sample| sample.pts)
+            .max();
         let decoded = || samples.iter().filter(|s| s.pts < shown.end && key.is_none_or(|key| s.pts >= key));
         let source_mpx = mpx(video.width, video.height);
         let decoded_mb = decoded().map(|sample| f64::from(sample.size)).sum::<f64>() / 1e6;
-        let mut work = Self { decoded_mpx: decoded().count() as f64 * source_mpx, read_bytes, ..Self::default() };
+        let mut work =
+            Self { decoded_mpx: decoded().count() as f64 * source_mpx, read_bytes, ..Self::default() };
         let frames = segment.frames as f64;
         for (rendition, coded) in renditions {
             let pixels = mpx(rendition.width, rendition.height);
@@ -146,7 +159,8 @@ impl Work {
             work.coded_mpx += frames * pixels * effort * coded.unwrap_or(BEGIN_CODED);
             work.key_mpx += frames * pixels * effort * key_share(segment);
             let at_source_rate = decoded_mb * (pixels / source_mpx.max(f64::MIN_POSITIVE)).powf(DETAIL);
-            work.source_rate_mb += at_source_rate.min(f64::from(rendition.max_bitrate_bps) * seconds / 8e6 / BEGIN_FILL);
+            work.source_rate_mb +=
+                at_source_rate.min(f64::from(rendition.max_bitrate_bps) * seconds / 8e6 / BEGIN_FILL);
         }
         Ok(work)
     }
@@ -178,9 +192,14 @@ pub(crate) fn read_bytes(title: &Title, segment: &Segment) -> Result<u64> {
     let (stream, span) = match segment.track {
         SegmentTrack::Video => {
             let reads = title.reads(segment);
-            (title.probe.video.as_ref().map(|video| video.stream), window::Span::Pts { first: reads.start, end: reads.end })
+            (
+                title.probe.video.as_ref().map(|video| video.stream),
+                window::Span::Pts { first: reads.start, end: reads.end },
+            )
         }
-        SegmentTrack::Audio => (title.probe.audio.get(segment.index as usize).map(|audio| audio.stream), window::Span::All),
+        SegmentTrack::Audio => {
+            (title.probe.audio.get(segment.index as usize).map(|audio| audio.stream), window::Span::All)
+        }
     };
     let Some(stream) = stream else { return Ok(0) };
     Ok(window::plan(&title.index, stream as usize, span)?.bytes_read())
@@ -206,7 +225,16 @@ pub struct Costs {
 impl Default for Costs {
     fn default() -> Self {
         let (products, sums) = Default::default();
-        Self { rows: 0, products, sums, written_mb: BEGIN_FILL, source_rate_mb: 1.0, wall_s: 0.0, cpu_s: 0.0, here_cpu_s: 0.0 }
+        Self {
+            rows: 0,
+            products,
+            sums,
+            written_mb: BEGIN_FILL,
+            source_rate_mb: 1.0,
+            wall_s: 0.0,
+            cpu_s: 0.0,
+            here_cpu_s: 0.0,
+        }
     }
 }
 
@@ -236,7 +264,11 @@ impl Costs {
 
     /// Seconds that a row takes for each of processor time. Before any row has shown it: as if it had its threads for itself.
     fn wall_per_cpu(&self, threads: u32) -> f64 {
-        if self.rows == 0 { 1.0 / f64::from(threads.max(1)) } else { self.wall_s / self.cpu_s.max(f64::MIN_POSITIVE) }
+        if self.rows == 0 {
+            1.0 / f64::from(threads.max(1))
+        } else {
+            self.wall_s / self.cpu_s.max(f64::MIN_POSITIVE)
+        }
     }
 
     /// Processor time that rows will take, each.
@@ -274,10 +306,13 @@ impl Costs {
         let begin = weights;
         for _ in 0..ROUNDS {
             for at in 0..WEIGHTS {
-                let others: f64 =
-                    (0..WEIGHTS).filter(|other| *other != at).map(|other| self.products[at][other] * weights[other]).sum();
+                let others: f64 = (0..WEIGHTS)
+                    .filter(|other| *other != at)
+                    .map(|other| self.products[at][other] * weights[other])
+                    .sum();
                 let prior = BEGIN_ROWS / (begin[at] * begin[at]);
-                weights[at] = ((self.sums[at] - others + prior * begin[at]) / (self.products[at][at] + prior)).max(0.0);
+                weights[at] =
+                    ((self.sums[at] - others + prior * begin[at]) / (self.products[at][at] + prior)).max(0.0);
             }
         }
         weights
@@ -285,8 +320,9 @@ impl Costs {
 
     /// How many times slower this machine is than the one that the weights begin with: the factor for all of them that fits best.
     fn speed(&self) -> f64 {
-        let times_begin =
-            |values: &[f64; WEIGHTS]| std::iter::zip(values, BEGIN).map(|(value, weight)| value * weight).sum::<f64>();
+        let times_begin = |values: &[f64; WEIGHTS]| {
+            std::iter::zip(values, BEGIN).map(|(value, weight)| value * weight).sum::<f64>()
+        };
         let squares = times_begin(&self.products.map(|row| times_begin(&row)));
         let speed = times_begin(&self.sums) / squares;
         if speed.is_finite() { speed.clamp(1.0 / INCREDIBLE, INCREDIBLE) } else { 1.0 }
@@ -315,7 +351,9 @@ impl Prediction {
     pub fn of(costs: &Costs, rows: &[Work], slots: usize, threads: u32) -> Self {
         let cpu = costs.predict(rows);
         let factor = costs.wall_per_cpu(threads);
-        let took = |cpu: &Duration| Duration::try_from_secs_f64((cpu.as_secs_f64() * factor).min(MOST_SECONDS)).unwrap_or_default();
+        let took = |cpu: &Duration| {
+            Duration::try_from_secs_f64((cpu.as_secs_f64() * factor).min(MOST_SECONDS)).unwrap_or_default()
+        };
         let wall = longest_first(cpu.iter().map(took).collect(), slots);
         Self {
             cpu_s: cpu.iter().sum::<Duration>().as_secs_f64(),
@@ -418,7 +456,10 @@ mod tests {
         let after = costs.predict(&[row(30.0, 10.0)])[0].as_secs_f64();
         assert!((after - 10.0).abs() < 0.5, "{after}");
         let prediction = Prediction::of(&costs, &[row(30.0, 10.0)], 3, 1);
-        assert!((prediction.wall_s.unwrap() / prediction.cpu_s - 1.5).abs() < 1e-6, "three on two cores: {prediction}");
+        assert!(
+            (prediction.wall_s.unwrap() / prediction.cpu_s - 1.5).abs() < 1e-6,
+            "three on two cores: {prediction}"
+        );
     }
 
     #[test]

@@ -1,38 +1,21 @@
 //! What can go wrong, and what the caller may do about it.
 
 use crate::{
-    catalog, cmaf, confines, ffmpeg, grid, index, ladder, machine, merge, parts, playlists, probe, publish, segments,
-    segments::{Segment, SegmentTrack},
-    store, sweep, window,
+    catalog, cmaf, ffmpeg, grid, index, ladder, machine, merge, parts, playlists, probe, publish,
+    segments::{self, Segment, SegmentTrack},
+    sweep, window,
 };
+use spool_storage::path_policy;
 
 /// The result of everything in this crate that touches more than one module.
 pub type Result<T> = std::result::Result<T, Error>;
-
-/// What a failure means to whoever asked: it decides retries and exit codes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ErrorKind {
-    /// What was named does not exist.
-    NotFound,
-    /// Credentials or permissions are missing.
-    NotAllowed,
-    /// The input or the request is wrong; running it again gives the same answer.
-    BadInput,
-    /// The same call could succeed later, or on another machine.
-    Transient,
-    /// Somebody asked to stop.
-    Canceled,
-    /// Something that must always hold did not: a defect of Spool or of an encoder.
-    Bug,
-}
 
 /// Any failure of the video domain; each module names its own.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "each variant is one module's error, documented there")]
 pub enum Error {
     #[error(transparent)]
-    Store(#[from] store::Error),
+    Store(#[from] spool_storage::Error),
     #[error(transparent)]
     Index(#[from] index::Error),
     #[error(transparent)]
@@ -64,7 +47,7 @@ pub enum Error {
     #[error(transparent)]
     Catalog(#[from] catalog::Error),
     #[error(transparent)]
-    Confines(#[from] confines::Error),
+    Confines(#[from] path_policy::Error),
     #[error("{uri}: {source}")]
     Source { uri: String, source: Box<Error> },
     #[error("{}{} {index}: {source}", uri.as_ref().map_or_else(String::new, |uri| format!("{uri}: ")), name(*.track))]
@@ -74,19 +57,27 @@ pub enum Error {
 impl Error {
     /// The same, with the source that it is about.
     pub(crate) fn of(self, uri: &str) -> Self {
-        if self.names_its_source() { self } else { Self::Source { uri: uri.to_owned(), source: Box::new(self) } }
+        if self.names_its_source() {
+            self
+        } else {
+            Self::Source { uri: uri.to_owned(), source: Box::new(self) }
+        }
     }
 
     /// The same, with the row that it is about.
     pub(crate) fn of_row(self, segment: &Segment) -> Self {
-        let uri = (!self.names_its_source()).then(|| store::shown(&segment.source));
+        let uri = (!self.names_its_source()).then(|| spool_storage::shown(&segment.source));
         Self::Row { uri, track: segment.track, index: segment.index, source: Box::new(self) }
     }
 
     fn names_its_source(&self) -> bool {
         matches!(
             self,
-            Self::Store(_) | Self::Parts(_) | Self::Confines(_) | Self::Source { .. } | Self::Index(index::Error::Store(_))
+            Self::Store(_)
+                | Self::Parts(_)
+                | Self::Confines(_)
+                | Self::Source { .. }
+                | Self::Index(index::Error::Store(_))
         )
     }
 

@@ -25,13 +25,15 @@ pub use self::{
     report::{Encoded, Pictures, Report},
     tools::{Confinement, Program, Tools},
 };
-use crate::ErrorKind;
+use spool_storage::ErrorKind;
 
 /// What went wrong while a program was run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The program is not on this machine.
-    #[error("{program} not found: install it with \"apt-get install {package}\", or name its path in {variable}")]
+    #[error(
+        "{program} not found: install it with \"apt-get install {package}\", or name its path in {variable}"
+    )]
     Missing {
         /// What was looked for.
         program: String,
@@ -69,7 +71,9 @@ pub enum Error {
         kind: ErrorKind,
     },
     /// Somebody else ended it, most often the kernel for want of memory.
-    #[error("{program} was killed by {signal}; if that was for want of memory, run fewer encodes at a time:\n{stderr_tail}")]
+    #[error(
+        "{program} was killed by {signal}; if that was for want of memory, run fewer encodes at a time:\n{stderr_tail}"
+    )]
     Killed {
         /// What was run.
         program: Program,
@@ -79,7 +83,9 @@ pub enum Error {
         stderr_tail: String,
     },
     /// This build of FFmpeg lacks an encoder or a filter.
-    #[error("this ffmpeg has no {feature}: install a build with it, such as Debian's by \"apt-get install ffmpeg\"")]
+    #[error(
+        "this ffmpeg has no {feature}: install a build with it, such as Debian's by \"apt-get install ffmpeg\""
+    )]
     MissingFeature {
         /// What is missing, by FFmpeg's name: `encoder libx264`.
         feature: String,
@@ -117,7 +123,9 @@ pub enum Error {
         limit_bytes: usize,
     },
     /// Another number of frames came out than was asked for: the source could not be decoded where the row begins.
-    #[error("ffmpeg encoded {encoded} of {expected} frames: the source cannot be decoded there:\n{stderr_tail}")]
+    #[error(
+        "ffmpeg encoded {encoded} of {expected} frames: the source cannot be decoded there:\n{stderr_tail}"
+    )]
     Frames {
         /// What was asked for.
         expected: u64,
@@ -140,7 +148,9 @@ impl Error {
         match self {
             Self::Ffmpeg { kind, .. } => *kind,
             // Another machine may have the program, the memory, the space or the time.
-            Self::Start { .. } | Self::Watch { .. } | Self::Killed { .. } | Self::NoSpace { .. } => ErrorKind::Transient,
+            Self::Start { .. } | Self::Watch { .. } | Self::Killed { .. } | Self::NoSpace { .. } => {
+                ErrorKind::Transient
+            }
             Self::Deadline { .. } | Self::Stalled { .. } => ErrorKind::Transient,
             Self::Missing { .. } | Self::MissingFeature { .. } => ErrorKind::BadInput,
             Self::TooMuchOutput { .. } | Self::Frames { .. } => ErrorKind::BadInput,

@@ -4,7 +4,8 @@ mod rate;
 
 use std::ops::Range;
 
-use crate::{ErrorKind, index::Sample, time::Rational};
+use crate::{index::Sample, time::Rational};
+use spool_storage::ErrorKind;
 
 /// The longest title, in seconds. Longer ones are broken timestamps far more often than they are films, and every count of frames
 /// and ticks below stays far inside its integer type.
@@ -56,7 +57,8 @@ impl Grid {
         };
         check_length(origin, last, timebase)?;
         let chosen = rate::choose(&shown, timebase, declared);
-        let mut grid = Self { rate: chosen.rate, source_timebase: timebase, origin, frames: shown.len() as u64 };
+        let mut grid =
+            Self { rate: chosen.rate, source_timebase: timebase, origin, frames: shown.len() as u64 };
         if !chosen.constant {
             let end = match last_duration(samples, &shown, timebase) {
                 Some(duration) => grid.frame_at(last.saturating_add(duration)),
@@ -131,8 +133,11 @@ impl Grid {
     pub fn frames_until(&self, end: i64, timebase: Rational) -> u64 {
         let [end_num, end_den] = [timebase.num(), timebase.den()].map(i128::from);
         let [num, den] = [self.source_timebase.num(), self.source_timebase.den()].map(i128::from);
-        let limit = u64::from(MAX_TITLE_SECONDS).saturating_mul(u64::from(self.rate.num())).div_ceil(u64::from(self.rate.den()));
-        let seconds_times_dens = (i128::from(end) * end_num * den).checked_sub(i128::from(self.origin) * num * end_den);
+        let limit = u64::from(MAX_TITLE_SECONDS)
+            .saturating_mul(u64::from(self.rate.num()))
+            .div_ceil(u64::from(self.rate.den()));
+        let seconds_times_dens =
+            (i128::from(end) * end_num * den).checked_sub(i128::from(self.origin) * num * end_den);
         let frames = seconds_times_dens.and_then(|time| {
             let divisor = (end_den * den).checked_mul(i128::from(self.rate.den()))?;
             let time = time.max(0).checked_mul(i128::from(self.rate.num()))?;
@@ -187,10 +192,12 @@ pub fn shown(samples: &[Sample]) -> Vec<i64> {
 /// The container's duration of the frame shown last, where it has one that can be believed.
 fn last_duration(samples: &[Sample], shown: &[i64], timebase: Rational) -> Option<i64> {
     let last = *shown.last()?;
-    let duration = samples.iter().filter(|sample| sample.pts == last).map(|sample| i64::from(sample.duration)).max()?;
+    let duration =
+        samples.iter().filter(|sample| sample.pts == last).map(|sample| i64::from(sample.duration)).max()?;
     let longest_gap = shown.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).max().unwrap_or(0);
     let believed = timebase.inverse().to_f64() * f64::from(MAX_LAST_FRAME_SECONDS);
-    (duration > 0 && (duration as f64 <= believed || duration <= longest_gap.saturating_mul(2))).then_some(duration)
+    (duration > 0 && (duration as f64 <= believed || duration <= longest_gap.saturating_mul(2)))
+        .then_some(duration)
 }
 
 fn check_length(origin: i64, last: i64, timebase: Rational) -> Result<(), Error> {

@@ -1,38 +1,12 @@
 //! Where are a source's frames? Times, keyframes and byte positions of every track.
 
-pub mod kept;
 pub mod mp4;
 pub mod scan;
 
-use std::{future::Future, ops::Range};
+use std::ops::Range;
 
-use bytes::Bytes;
-
-use crate::{ErrorKind, store, time::Rational};
-
-/// Ranged reads of one pinned source.
-pub trait ReadAt: Send + Sync {
-    /// Length of the source in bytes.
-    fn len(&self) -> u64;
-
-    /// Is there nothing to read?
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Exactly the bytes of `range`, which lies within the source.
-    fn read_at(&self, range: Range<u64>) -> impl Future<Output = Result<Bytes, store::Error>> + Send;
-}
-
-impl ReadAt for store::SourceReader {
-    fn len(&self) -> u64 {
-        self.source().bytes
-    }
-
-    async fn read_at(&self, range: Range<u64>) -> Result<Bytes, store::Error> {
-        self.read(range).await
-    }
-}
+use crate::time::Rational;
+use spool_storage::ErrorKind;
 
 /// Every track of one source, with every sample of it.
 #[derive(Debug, Clone)]
@@ -49,8 +23,12 @@ impl Index {
     /// stream has none, but a clock that begins again, and FFmpeg counts back from there.
     pub fn shown(&self, stream: usize) -> Range<i64> {
         match &self.container {
-            Container::Mp4(movie) => movie.tracks.get(stream).map_or(i64::MIN..i64::MAX, |header| header.shown.clone()),
-            Container::Whole { demuxer } if ["mpegts", "mpeg"].contains(&demuxer.as_str()) => i64::MIN..i64::MAX,
+            Container::Mp4(movie) => {
+                movie.tracks.get(stream).map_or(i64::MIN..i64::MAX, |header| header.shown.clone())
+            }
+            Container::Whole { demuxer } if ["mpegts", "mpeg"].contains(&demuxer.as_str()) => {
+                i64::MIN..i64::MAX
+            }
             Container::Whole { .. } => {
                 let track = self.tracks.get(stream);
                 let has_more = track.is_some_and(|track| track.samples.iter().any(|sample| sample.pts >= 0));
@@ -131,7 +109,7 @@ pub struct Sample {
 pub enum Error {
     /// The store failed.
     #[error(transparent)]
-    Store(#[from] store::Error),
+    Store(#[from] spool_storage::Error),
     /// The packets of a whole file could not be scanned.
     #[error(transparent)]
     Scan(#[from] scan::Error),
@@ -165,7 +143,9 @@ pub enum Error {
         bytes: u64,
     },
     /// Even the first sample of a track reaches past the end of the file.
-    #[error("truncated: sample {sample} of track {track} ends at byte {end} of {bytes}; upload the file again")]
+    #[error(
+        "truncated: sample {sample} of track {track} ends at byte {end} of {bytes}; upload the file again"
+    )]
     Truncated {
         /// FFmpeg's stream index.
         track: usize,
@@ -257,7 +237,8 @@ mod tests {
             let samples = pts.iter().copied().map(sample).collect();
             let timebase = Rational::new(1, 1000).unwrap();
             let track = Track { kind: TrackKind::Video, timebase, samples, lost_ticks: 0 };
-            let index = Index { container: Container::Whole { demuxer: demuxer.to_owned() }, tracks: vec![track] };
+            let index =
+                Index { container: Container::Whole { demuxer: demuxer.to_owned() }, tracks: vec![track] };
             let range = index.shown(0);
             pts.iter().copied().filter(|pts| range.contains(pts)).collect::<Vec<_>>()
         };

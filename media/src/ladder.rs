@@ -8,11 +8,11 @@ mod presets;
 mod text;
 
 use crate::{
-    ErrorKind,
     grid::Grid,
     probe::{AudioTrack, VideoTrack},
     time::Rational,
 };
+use spool_storage::ErrorKind;
 
 pub use codec::{AudioCodec, VideoCodec};
 pub use line::Line;
@@ -64,7 +64,13 @@ pub struct Rung {
 impl Rung {
     /// A rung of this height in H.264; all else follows from the source.
     pub fn of(height: u32) -> Self {
-        Self { codec: VideoCodec::H264, height, max_bitrate_bps: None, crf: None, preset: DEFAULT_PRESET.to_owned() }
+        Self {
+            codec: VideoCodec::H264,
+            height,
+            max_bitrate_bps: None,
+            crf: None,
+            preset: DEFAULT_PRESET.to_owned(),
+        }
     }
 
     /// The name of its rendition: `720p`, and of another codec than H.264 `720p-av1`.
@@ -160,7 +166,12 @@ impl Ladder {
             sound.push(Sound { codec: AudioCodec::Aac, bitrate_bps: None });
         }
         for rate in sound.iter().filter_map(|sound| sound.bitrate_bps) {
-            in_range("the audio rate in bits per second", rate, *AUDIO_BITRATE_BPS.start(), *AUDIO_BITRATE_BPS.end())?;
+            in_range(
+                "the audio rate in bits per second",
+                rate,
+                *AUDIO_BITRATE_BPS.start(),
+                *AUDIO_BITRATE_BPS.end(),
+            )?;
         }
         rungs.sort_by_key(|rung| std::cmp::Reverse(rung.height));
         let mut names: Vec<String> = rungs.iter().map(Rung::name).collect();
@@ -206,7 +217,11 @@ impl Ladder {
         };
         let rendition = |sound: &Sound, channels: u16| {
             let stereo_bps = sound.bitrate_bps.unwrap_or(DEFAULT_AUDIO_BITRATE_BPS);
-            let codec = if sound.codec == AudioCodec::Aac { String::new() } else { format!("-{}", sound.codec.name()) };
+            let codec = if sound.codec == AudioCodec::Aac {
+                String::new()
+            } else {
+                format!("-{}", sound.codec.name())
+            };
             let layout = if channels == SURROUND_CHANNELS { SURROUND } else { "" };
             AudioRendition {
                 name: format!("{}{codec}{layout}", audio_name(index)),
@@ -220,7 +235,10 @@ impl Ladder {
                 },
             }
         };
-        self.sound.iter().flat_map(|sound| layouts.iter().map(move |channels| rendition(sound, *channels))).collect()
+        self.sound
+            .iter()
+            .flat_map(|sound| layouts.iter().map(move |channels| rendition(sound, *channels)))
+            .collect()
     }
 
     /// Bits per second of all renditions of a stereo track.
@@ -322,7 +340,9 @@ pub enum Error {
         height: u32,
     },
     /// No level holds it.
-    #[error("{width}x{height} at {fps} frames per second is more than {codec} can hold: ask for a rung of 2160p or less")]
+    #[error(
+        "{width}x{height} at {fps} frames per second is more than {codec} can hold: ask for a rung of 2160p or less"
+    )]
     TooLarge {
         /// The codec.
         codec: VideoCodec,
@@ -334,7 +354,9 @@ pub enum Error {
         fps: Rational,
     },
     /// No level holds its rate.
-    #[error("a peak rate of {max_bitrate_bps} bits per second is more than {codec} can hold: ask for less, such as 720p:2800k")]
+    #[error(
+        "a peak rate of {max_bitrate_bps} bits per second is more than {codec} can hold: ask for less, such as 720p:2800k"
+    )]
     TooFast {
         /// The codec.
         codec: VideoCodec,
@@ -342,7 +364,9 @@ pub enum Error {
         max_bitrate_bps: u32,
     },
     /// Its encoder does not take it.
-    #[error("{width}x{height} is too small for {codec}, which takes {least}x{least} and more: ask for h264 or vp9 beside it")]
+    #[error(
+        "{width}x{height} is too small for {codec}, which takes {least}x{least} and more: ask for h264 or vp9 beside it"
+    )]
     TooSmall {
         /// The codec.
         codec: VideoCodec,

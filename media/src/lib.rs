@@ -1,15 +1,11 @@
 //! The video domain: how a video is cut, encoded in pieces and put together again, exactly.
 //!
 //! No Arrow and no DataFusion here. Planning, argument lists, packaging and playlist text are pure; effects live at the rim:
-//! [`store`] is the one place that talks to an object store, [`ffmpeg`] the one place that starts processes.
+//! `spool_storage` is the one place that talks to an object store, [`ffmpeg`] the one place that starts processes.
 
 mod error;
 pub mod time;
 pub mod timing;
-
-pub mod confines;
-pub mod net;
-pub mod store;
 
 pub mod grid;
 pub mod index;
@@ -39,4 +35,4 @@ pub mod playlists;
 pub mod publish;
 pub mod sweep;
 
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Error, Result};

@@ -11,8 +11,8 @@ use crate::{
     playlists::{self, Extent},
     publish,
     segments::{Segment, SegmentTrack},
-    store::Content,
 };
+use spool_storage::Content;
 
 /// Name of the multivariant playlist and of every media playlist of what grows.
 pub const LIVE: &str = "live.m3u8";
@@ -54,9 +54,17 @@ impl Live {
     /// Where the parts do not join.
     pub fn ladder(&self, ended: bool) -> Result<Option<(HlsLadder, Extent)>> {
         let target_seconds = self.target_seconds;
-        let pictures = || self.parts.iter().map(|part| &part.segment).filter(|segment| segment.track == SegmentTrack::Video);
-        let whole = pictures().next().is_some_and(|row| pictures().map(|row| row.frames).sum::<u64>() == row.title_frames);
-        let extent = if ended || whole { Extent::Grown { target_seconds } } else { Extent::Growing { target_seconds } };
+        let pictures = || {
+            self.parts.iter().map(|part| &part.segment).filter(|segment| segment.track == SegmentTrack::Video)
+        };
+        let whole = pictures()
+            .next()
+            .is_some_and(|row| pictures().map(|row| row.frames).sum::<u64>() == row.title_frames);
+        let extent = if ended || whole {
+            Extent::Grown { target_seconds }
+        } else {
+            Extent::Growing { target_seconds }
+        };
         Ok(merge::merge_begin(&self.parts, self.sounds)?.map(|ladder| (ladder, extent)))
     }
 
@@ -96,7 +104,8 @@ pub async fn write(machine: &Machine, ladder: &HlsLadder, extent: Extent) -> Res
 
 #[cfg(test)]
 mod tests {
-    use crate::{ffmpeg::Tools, merge::Rendition, parts::MediaSegmentRef, store::Stores, time::Rational};
+    use crate::{ffmpeg::Tools, merge::Rendition, parts::MediaSegmentRef, time::Rational};
+    use spool_storage::Stores;
 
     use super::*;
 

@@ -14,16 +14,16 @@ use tokio::sync::{OnceCell, Semaphore, SemaphorePermit, broadcast};
 use tracing::{debug, warn};
 
 use crate::{
-    ErrorKind, Result,
+    Result,
     cost::Costs,
     ffmpeg::{self, Tools},
     limits::Limits,
     samples,
     segments::Segment,
-    store::Stores,
     timing::{Step, Timing},
     titles::Titles,
 };
+use spool_storage::{ErrorKind, Stores};
 
 /// Progress events that a slow listener may fall behind before it misses some.
 const EVENT_QUEUE: usize = 4096;
@@ -135,7 +135,9 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             // Another machine may have space.
-            Self::Scratch { source, .. } if source.kind() == io::ErrorKind::StorageFull => ErrorKind::Transient,
+            Self::Scratch { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                ErrorKind::Transient
+            }
             Self::Scratch { .. } => ErrorKind::NotAllowed,
             Self::Stopping => ErrorKind::Transient,
         }
@@ -161,7 +163,8 @@ impl Machine {
             stores,
             tools,
             titles: Titles::default(),
-            host: nix::unistd::gethostname().map_or_else(|_| "unknown".to_owned(), |name| name.to_string_lossy().into_owned()),
+            host: nix::unistd::gethostname()
+                .map_or_else(|_| "unknown".to_owned(), |name| name.to_string_lossy().into_owned()),
             events: broadcast::channel(EVENT_QUEUE).0,
             limits: Limits::default(),
             costs: Mutex::default(),
@@ -202,7 +205,11 @@ impl Machine {
     /// Learns from what happened to a row what rows cost.
     pub fn learn(&self, event: &Event) {
         if let What::Finished { timing: Timing { encode: Some(encode), spans, host, .. }, .. } = &event.what {
-            let ran = spans.iter().filter(|span| matches!(span.step, Step::Start | Step::Encode)).map(|span| span.took_us).sum();
+            let ran = spans
+                .iter()
+                .filter(|span| matches!(span.step, Step::Start | Step::Encode))
+                .map(|span| span.took_us)
+                .sum();
             let (wall, cpu) = (Duration::from_micros(ran), Duration::from_micros(encode.cpu_us));
             let mut costs = self.costs.lock().unwrap_or_else(PoisonError::into_inner);
             costs.learn(&encode.work, wall, cpu, encode.written_bytes, *host == self.host);
@@ -246,7 +253,8 @@ impl Machine {
     /// # Errors
     /// Where the system does not tell.
     pub fn scratch_free_bytes(&self) -> Result<u64> {
-        let failed = |source: nix::Error| Error::Scratch { path: self.scratch().to_owned(), source: source.into() };
+        let failed =
+            |source: nix::Error| Error::Scratch { path: self.scratch().to_owned(), source: source.into() };
         let stat = nix::sys::statvfs::statvfs(self.scratch()).map_err(failed)?;
         Ok(stat.blocks_available() * stat.fragment_size())
     }
@@ -257,7 +265,8 @@ impl Machine {
         let (free, all) = (stat.blocks_available(), stat.blocks());
         let least = (SCRATCH_LEAST / stat.fragment_size().max(1)).min(all / SCRATCH_LEAST_SHARE);
         let mib = (free * stat.fragment_size()) >> 20;
-        (free < least).then(|| format!("scratch space is full: {mib} MiB left in {}", self.scratch().display()))
+        (free < least)
+            .then(|| format!("scratch space is full: {mib} MiB left in {}", self.scratch().display()))
     }
 
     /// Removes the scratch folder now: for a process that ends while something may still hold this machine.
@@ -286,7 +295,11 @@ impl Machine {
     /// An empty file in scratch space, deleted when dropped.
     pub(crate) fn scratch_file(&self, prefix: &str, suffix: &str) -> Result<TempPath> {
         let failed = |source| Error::Scratch { path: self.scratch().to_owned(), source };
-        let file = tempfile::Builder::new().prefix(prefix).suffix(suffix).tempfile_in(self.scratch()).map_err(failed)?;
+        let file = tempfile::Builder::new()
+            .prefix(prefix)
+            .suffix(suffix)
+            .tempfile_in(self.scratch())
+            .map_err(failed)?;
         Ok(file.into_temp_path())
     }
 
@@ -330,10 +343,14 @@ fn remove_abandoned(parent: &Path) {
         match lock.try_lock() {
             Ok(()) => match fs::remove_dir_all(&path) {
                 Ok(()) => debug!(path = %path.display(), "removed scratch of a dead process"),
-                Err(error) => warn!(path = %path.display(), %error, "cannot remove scratch of a dead process"),
+                Err(error) => {
+                    warn!(path = %path.display(), %error, "cannot remove scratch of a dead process")
+                }
             },
             Err(TryLockError::WouldBlock) => {}
-            Err(TryLockError::Error(error)) => debug!(path = %path.display(), %error, "cannot tell whose scratch this is"),
+            Err(TryLockError::Error(error)) => {
+                debug!(path = %path.display(), %error, "cannot tell whose scratch this is")
+            }
         }
     }
 }

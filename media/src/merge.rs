@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    ErrorKind,
     label::Label,
     parts::{MediaSegmentRef, Part, PartRendition},
     segments::{Segment, SegmentTrack},
     time::Rational,
 };
+use spool_storage::ErrorKind;
 
 /// What the playlists of one video will say.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -80,7 +80,9 @@ impl Rendition {
 /// # Errors
 /// Every way in which parts do not join is one of [`Error`].
 pub fn merge(mut parts: Vec<Part>) -> Result<HlsLadder, Error> {
-    parts.sort_by_key(|part| (part.segment.track == SegmentTrack::Audio, part.segment.first_frame, part.segment.index));
+    parts.sort_by_key(|part| {
+        (part.segment.track == SegmentTrack::Audio, part.segment.first_frame, part.segment.index)
+    });
     let first = parts.first().ok_or(Error::Empty)?;
     let (destination, title) = (first.destination.clone(), first.segment.clone());
     for part in &parts {
@@ -104,9 +106,17 @@ pub fn merge(mut parts: Vec<Part>) -> Result<HlsLadder, Error> {
     }
     let duration_ms = title.timebase.to_ms(i64::try_from(title.title_frames).unwrap_or(i64::MAX));
     // One run of FFmpeg decodes for all rungs of a row.
-    let damaged = |part: &Part| part.renditions.iter().map(|rendition| rendition.damaged_frames).max().unwrap_or(0);
+    let damaged =
+        |part: &Part| part.renditions.iter().map(|rendition| rendition.damaged_frames).max().unwrap_or(0);
     let damaged_frames = parts.iter().map(damaged).sum();
-    Ok(HlsLadder { destination, source: title.source, duration_ms, lost_ms: title.lost_ms, damaged_frames, renditions })
+    Ok(HlsLadder {
+        destination,
+        source: title.source,
+        duration_ms,
+        lost_ms: title.lost_ms,
+        damaged_frames,
+        renditions,
+    })
 }
 
 /// Merges what can be played of a video so far: its rows of pictures from the first up to where one is missing, and as much of its sound.
@@ -126,7 +136,10 @@ pub fn merge_begin(parts: &[Part], sounds: usize) -> Result<Option<HlsLadder>, E
     });
     let rows = begin.count();
     pictures.truncate(rows);
-    let Some(title) = pictures.first().map(|part| part.segment.clone()).filter(|_| sound.len() == sounds) else { return Ok(None) };
+    let Some(title) = pictures.first().map(|part| part.segment.clone()).filter(|_| sound.len() == sounds)
+    else {
+        return Ok(None);
+    };
     let end: u64 = pictures.iter().map(|part| part.segment.frames).sum();
     if end < title.title_frames {
         // Media segments of one number begin at one time on every rendition.
@@ -147,7 +160,10 @@ fn same_title(title: &Segment, destination: &str, part: &Part) -> Result<(), Err
         return Err(Error::TwoSources { first: title.source.clone(), second: other.source.clone() });
     }
     if part.destination != destination {
-        return Err(Error::TwoDestinations { first: destination.to_owned(), second: part.destination.clone() });
+        return Err(Error::TwoDestinations {
+            first: destination.to_owned(),
+            second: part.destination.clone(),
+        });
     }
     let clock = |s: &Segment| (s.etag.clone(), s.timebase, s.title_frames, s.media_segment_frames);
     if clock(other) != clock(title) {
@@ -162,7 +178,11 @@ fn covers(title: &Segment, video: &[&Part]) -> Result<(), Error> {
     for part in video {
         let segment = &part.segment;
         if segment.first_frame > next {
-            return Err(Error::Gap { source_uri: title.source.clone(), first_frame: next, end_frame: segment.first_frame });
+            return Err(Error::Gap {
+                source_uri: title.source.clone(),
+                first_frame: next,
+                end_frame: segment.first_frame,
+            });
         }
         if segment.first_frame < next {
             return Err(Error::Overlap {
@@ -174,7 +194,11 @@ fn covers(title: &Segment, video: &[&Part]) -> Result<(), Error> {
         next += segment.frames;
     }
     if next != title.title_frames {
-        return Err(Error::Gap { source_uri: title.source.clone(), first_frame: next, end_frame: title.title_frames });
+        return Err(Error::Gap {
+            source_uri: title.source.clone(),
+            first_frame: next,
+            end_frame: title.title_frames,
+        });
     }
     Ok(())
 }
@@ -182,7 +206,8 @@ fn covers(title: &Segment, video: &[&Part]) -> Result<(), Error> {
 /// Joins what the parts give for each rung; every part must give the same rungs with the same decoder configuration.
 fn join(title: &Segment, parts: &[&Part]) -> Result<Vec<Rendition>, Error> {
     let Some(first) = parts.first() else { return Ok(Vec::new()) };
-    let mut joined: Vec<Rendition> = first.renditions.iter().map(|r| empty(&first.segment, title.timebase, r)).collect();
+    let mut joined: Vec<Rendition> =
+        first.renditions.iter().map(|r| empty(&first.segment, title.timebase, r)).collect();
     for part in parts {
         if part.renditions.len() != joined.len() {
             return Err(Error::Rungs { source_uri: title.source.clone(), index: part.segment.index });
@@ -197,7 +222,8 @@ fn join(title: &Segment, parts: &[&Part]) -> Result<Vec<Rendition>, Error> {
 fn empty(segment: &Segment, timebase: Rational, piece: &PartRendition) -> Rendition {
     let track = segment.track;
     // Parts of other versions may tell no more than that it is sound.
-    let unlabelled = || Label { track: segment.index, language: None, title: None, role: None, default: false };
+    let unlabelled =
+        || Label { track: segment.index, language: None, title: None, role: None, default: false };
     let label = piece.label.clone().or_else(|| (track == SegmentTrack::Audio).then(unlabelled));
     Rendition {
         track,
@@ -231,7 +257,8 @@ fn append(whole: &mut Rendition, part: &Part, piece: &PartRendition) -> Result<(
         });
     }
     for media_segment in &piece.media_segments {
-        let (number, start) = whole.media_segments.last().map_or((0, 0), |s| (s.number + 1, s.start_ticks + s.duration_ticks));
+        let (number, start) =
+            whole.media_segments.last().map_or((0, 0), |s| (s.number + 1, s.start_ticks + s.duration_ticks));
         if media_segment.number != number || media_segment.start_ticks != start {
             return Err(Error::MediaSegment {
                 rendition: whole.name.clone(),
@@ -247,7 +274,8 @@ fn append(whole: &mut Rendition, part: &Part, piece: &PartRendition) -> Result<(
         // Integers throughout: frames / rate == ticks / timescale.
         let ticks: u64 = piece.media_segments.iter().map(|s| s.duration_ticks).sum();
         let rate = segment.timebase.inverse();
-        let frames = u128::from(ticks) * u128::from(rate.num()) / (u128::from(piece.timescale) * u128::from(rate.den()));
+        let frames = u128::from(ticks) * u128::from(rate.num())
+            / (u128::from(piece.timescale) * u128::from(rate.den()));
         if frames != u128::from(segment.frames) {
             return Err(Error::Frames {
                 rendition: whole.name.clone(),
@@ -270,19 +298,31 @@ pub enum Error {
         "hls_ladder was given parts of two sources, {first} and {second}: add GROUP BY and a destination that depends on the source"
     )]
     TwoSources { first: String, second: String },
-    #[error("hls_ladder was given parts in two destinations, {first} and {second}: add GROUP BY the destination")]
+    #[error(
+        "hls_ladder was given parts in two destinations, {first} and {second}: add GROUP BY the destination"
+    )]
     TwoDestinations { first: String, second: String },
-    #[error("parts of {source_uri} come from different plans or versions of it: use one segments() call for all of them")]
+    #[error(
+        "parts of {source_uri} come from different plans or versions of it: use one segments() call for all of them"
+    )]
     TwoPlans { source_uri: String },
-    #[error("parts of {source_uri} leave a gap: frames {first_frame} to {end_frame} are in none; merge all rows of segments()")]
+    #[error(
+        "parts of {source_uri} leave a gap: frames {first_frame} to {end_frame} are in none; merge all rows of segments()"
+    )]
     Gap { source_uri: String, first_frame: u64, end_frame: u64 },
-    #[error("parts of {source_uri} overlap: segment {index} starts at frame {first_frame}, which an earlier one holds already")]
+    #[error(
+        "parts of {source_uri} overlap: segment {index} starts at frame {first_frame}, which an earlier one holds already"
+    )]
     Overlap { source_uri: String, index: u32, first_frame: u64 },
     #[error("sound track {index} of {source_uri} is there twice")]
     DuplicateAudio { source_uri: String, index: u32 },
-    #[error("segment {index} of {source_uri} was encoded with other rungs than the first: use one ladder for all rows")]
+    #[error(
+        "segment {index} of {source_uri} was encoded with other rungs than the first: use one ladder for all rows"
+    )]
     Rungs { source_uri: String, index: u32 },
-    #[error("segment {index} at {rendition} has another decoder configuration ({found}) than the first ({expected})")]
+    #[error(
+        "segment {index} at {rendition} has another decoder configuration ({found}) than the first ({expected})"
+    )]
     DecoderConfiguration { rendition: String, index: u32, expected: String, found: String },
     #[error(
         "media segments of {rendition} do not join: number {expected} at tick {expected_ticks} was due, {found} at {found_ticks} came"
@@ -296,7 +336,9 @@ impl Error {
     /// What the failure means to whoever asked.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::DecoderConfiguration { .. } | Self::MediaSegment { .. } | Self::Frames { .. } => ErrorKind::Bug,
+            Self::DecoderConfiguration { .. } | Self::MediaSegment { .. } | Self::Frames { .. } => {
+                ErrorKind::Bug
+            }
             _ => ErrorKind::BadInput,
         }
     }
@@ -429,8 +471,14 @@ mod tests {
         assert!(matches!(with(|p| p[1].renditions.truncate(1)), Error::Rungs { .. }));
         assert!(matches!(with(|p| p[1].renditions.reverse()), Error::Rungs { .. }));
         assert!(matches!(with(|p| p[1].renditions[0].init.push('x')), Error::DecoderConfiguration { .. }));
-        assert!(matches!(with(|p| p[1].renditions[0].media_segments[0].number += 1), Error::MediaSegment { .. }));
-        assert!(matches!(with(|p| p[2].renditions[0].media_segments[0].duration_ticks -= 512), Error::Frames { .. }));
+        assert!(matches!(
+            with(|p| p[1].renditions[0].media_segments[0].number += 1),
+            Error::MediaSegment { .. }
+        ));
+        assert!(matches!(
+            with(|p| p[2].renditions[0].media_segments[0].duration_ticks -= 512),
+            Error::Frames { .. }
+        ));
     }
 
     #[test]
@@ -467,6 +515,10 @@ mod tests {
         assert_eq!(numbers(&[0], None, 0), Some(vec![2, 2]));
         assert_eq!(numbers(&[2, 0], Some(&sound), 1), Some(vec![2, 2, 2]));
         assert_eq!(numbers(&[1, 0, 3], Some(&sound), 1), Some(vec![3, 3, 3]));
-        assert_eq!(numbers(&[3, 2, 1, 0], Some(&sound), 1), Some(vec![5, 5, 6]), "all of it, and its sound to the end");
+        assert_eq!(
+            numbers(&[3, 2, 1, 0], Some(&sound), 1),
+            Some(vec![5, 5, 6]),
+            "all of it, and its sound to the end"
+        );
     }
 }

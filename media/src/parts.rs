@@ -1,13 +1,12 @@
 //! What did encoding one segment give, and under which key is it kept?
 
 use crate::{
-    ErrorKind,
     label::Label,
     ladder::{AudioRendition, VideoRendition},
     segments::{Segment, SegmentTrack},
-    store::shown,
     time::Rational,
 };
+use spool_storage::{ErrorKind, shown};
 
 /// The version of everything between FFmpeg's samples and the stored bytes: part of every key, raised when bytes would change.
 const PACKAGER_VERSION: u32 = 1;
@@ -168,10 +167,12 @@ pub fn playlist_path(rendition: &str, content: &[u8]) -> String {
 /// Is this path, relative to a destination, one that the functions above give? Other files may lie there, even other titles.
 pub fn is_object(path: &str) -> bool {
     let Some((rendition, name)) = path.split_once('/') else { return false };
-    let is_hash = |text: &str| text.len() == CONTENT_DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_hash =
+        |text: &str| text.len() == CONTENT_DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let is_media_segment = |name: &str| {
         let numbered = name.split_once('-');
-        numbered.is_some_and(|(number, hash)| number.bytes().all(|byte| byte.is_ascii_digit()) && is_hash(hash))
+        numbered
+            .is_some_and(|(number, hash)| number.bytes().all(|byte| byte.is_ascii_digit()) && is_hash(hash))
     };
     let is_init = |name: &str| name.strip_prefix("init-").is_some_and(is_hash);
     !rendition.is_empty()
@@ -209,7 +210,9 @@ pub enum Error {
         found: String,
     },
     /// Frames could not be decoded, and that is not wanted.
-    #[error("{uri} is damaged, {damaged_frames} frames of it: leave out --strict (spool.strict) to have what can be decoded")]
+    #[error(
+        "{uri} is damaged, {damaged_frames} frames of it: leave out --strict (spool.strict) to have what can be decoded"
+    )]
     Damaged {
         /// The source.
         uri: String,
@@ -310,7 +313,13 @@ mod tests {
         for ours in [path, init_path("720p", b"one"), playlist_path("720p", b"one")] {
             assert!(is_object(&ours), "{ours}");
         }
-        for other in ["master.m3u8", "talk/master.m3u8", "originals/talk.mp4", "parts/0.json", "a/b/00007-0123456789abcdef.m4s"] {
+        for other in [
+            "master.m3u8",
+            "talk/master.m3u8",
+            "originals/talk.mp4",
+            "parts/0.json",
+            "a/b/00007-0123456789abcdef.m4s",
+        ] {
             assert!(!is_object(other), "{other}");
         }
     }

@@ -10,7 +10,8 @@ mod references;
 
 use std::fmt::Write as _;
 
-use crate::{ErrorKind, label::Role, time::Rational};
+use crate::{label::Role, time::Rational};
+use spool_storage::ErrorKind;
 
 pub use rates::{average_bps, peak_bps};
 pub use references::{References, references};
@@ -145,7 +146,9 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Text { .. } | Self::NotAPlaylist => ErrorKind::BadInput,
-            Self::NoMedia { .. } | Self::NoRenditions | Self::SameName { .. } | Self::TwoDefaults { .. } => ErrorKind::Bug,
+            Self::NoMedia { .. } | Self::NoRenditions | Self::SameName { .. } | Self::TwoDefaults { .. } => {
+                ErrorKind::Bug
+            }
         }
     }
 }
@@ -166,7 +169,10 @@ pub fn media_playlist(track: &RenditionTrack, extent: Extent) -> Result<String, 
         Extent::Growing { target_seconds } | Extent::Grown { target_seconds } => ("EVENT", target_seconds),
     };
     line(&mut text, format_args!("#EXT-X-TARGETDURATION:{target}"));
-    line(&mut text, format_args!("#EXT-X-MEDIA-SEQUENCE:0\n#EXT-X-PLAYLIST-TYPE:{kind}\n#EXT-X-INDEPENDENT-SEGMENTS"));
+    line(
+        &mut text,
+        format_args!("#EXT-X-MEDIA-SEQUENCE:0\n#EXT-X-PLAYLIST-TYPE:{kind}\n#EXT-X-INDEPENDENT-SEGMENTS"),
+    );
     if extent != Extent::Whole {
         // Players would join what still grows near its end.
         text.push_str("#EXT-X-START:TIME-OFFSET=0\n");
@@ -215,7 +221,11 @@ pub fn multivariant_playlist(videos: &[VideoEntry], audios: &[AudioEntry]) -> Re
             let sound = group.rates()?;
             let average = average.zip(sound.average).map(|(video, sound)| video.saturating_add(sound));
             let peak = peak.saturating_add(sound.peak);
-            stream(&mut text, &Stream { peak, average, codecs, video: Some(video), audio: Some(group.id) }, &video.track)?;
+            stream(
+                &mut text,
+                &Stream { peak, average, codecs, video: Some(video), audio: Some(group.id) },
+                &video.track,
+            )?;
         }
     }
     if videos.is_empty() {
@@ -223,10 +233,17 @@ pub fn multivariant_playlist(videos: &[VideoEntry], audios: &[AudioEntry]) -> Re
             return Err(Error::NoRenditions);
         }
         for group in &groups {
-            let Some(played) = group.members.iter().find(|audio| audio.default).or(group.members.first()) else { continue };
+            let Some(played) = group.members.iter().find(|audio| audio.default).or(group.members.first())
+            else {
+                continue;
+            };
             let audio = (group.members.len() > 1).then_some(group.id);
             let Rates { peak, average } = group.rates()?;
-            stream(&mut text, &Stream { peak, average, codecs: group.codecs(), video: None, audio }, &played.track)?;
+            stream(
+                &mut text,
+                &Stream { peak, average, codecs: group.codecs(), video: None, audio },
+                &played.track,
+            )?;
         }
     }
     Ok(text)
@@ -251,7 +268,10 @@ fn stream(text: &mut String, stream: &Stream<'_>, played: &RenditionTrack) -> Re
     if let Some(video) = stream.video {
         let millihertz = thousandths(video.frame_rate);
         let (whole, fraction) = (millihertz / 1000, millihertz % 1000);
-        append(&mut tag, format_args!(",RESOLUTION={}x{},FRAME-RATE={whole}.{fraction:03}", video.width, video.height));
+        append(
+            &mut tag,
+            format_args!(",RESOLUTION={}x{},FRAME-RATE={whole}.{fraction:03}", video.width, video.height),
+        );
     }
     if let Some(group) = stream.audio {
         append(&mut tag, format_args!(",AUDIO=\"{}\"", quoted("audio group", group)?));
@@ -303,10 +323,15 @@ fn groups(audios: &[AudioEntry]) -> Result<Vec<Group<'_>>, Error> {
 
 impl Group<'_> {
     fn write(&self, text: &mut String) -> Result<(), Error> {
-        let language_of = |audio: &AudioEntry| audio.language.clone().filter(|language| is_language(language));
+        let language_of =
+            |audio: &AudioEntry| audio.language.clone().filter(|language| is_language(language));
         // The default may be chosen by itself wherever it stands.
-        let mut languages: Vec<_> =
-            self.members.iter().filter(|audio| audio.default).map(|audio| (language_of(audio), audio.role)).collect();
+        let mut languages: Vec<_> = self
+            .members
+            .iter()
+            .filter(|audio| audio.default)
+            .map(|audio| (language_of(audio), audio.role))
+            .collect();
         for audio in &self.members {
             let mut tag = format!("#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"{}\"", quoted("audio group", self.id)?);
             append(&mut tag, format_args!(",NAME=\"{}\"", quoted("rendition name", &audio.track.name)?));
@@ -324,7 +349,10 @@ impl Group<'_> {
             if audio.role == Some(Role::Description) {
                 append(&mut tag, format_args!(",CHARACTERISTICS=\"{DESCRIBES_VIDEO}\""));
             }
-            append(&mut tag, format_args!(",CHANNELS=\"{}\",URI=\"{}\"", audio.channels, uri(&audio.track.uri)?));
+            append(
+                &mut tag,
+                format_args!(",CHANNELS=\"{}\",URI=\"{}\"", audio.channels, uri(&audio.track.uri)?),
+            );
             line(text, format_args!("{tag}"));
         }
         Ok(())

@@ -9,12 +9,12 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::sniff::{SNIFF_BYTES, Sniffed, sniff};
 use crate::{
-    ErrorKind,
     ffmpeg::{self, Job, Program, Tools},
     label::Role,
     limits::Limits,
     time::Rational,
 };
+use spool_storage::ErrorKind;
 
 /// ffprobe opens a good file in well under a second; a hostile one must not hold a slot.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -183,7 +183,9 @@ impl Error {
         match self {
             Self::Ffprobe(error) => error.kind(),
             Self::Answer(_) => ErrorKind::Bug,
-            Self::Empty | Self::NotMedia { .. } | Self::NoTracks | Self::TooLarge { .. } => ErrorKind::BadInput,
+            Self::Empty | Self::NotMedia { .. } | Self::NoTracks | Self::TooLarge { .. } => {
+                ErrorKind::BadInput
+            }
         }
     }
 }
@@ -221,8 +223,11 @@ mod tests {
         assert_eq!((video.codec.as_str(), video.width, video.height, video.rotation), ("h264", 160, 90, 0));
         assert_eq!(video.declared_fps.map(|fps| fps.to_string()).as_deref(), Some("30000/1001"));
         assert_eq!(video.color.primaries.as_deref(), Some("bt709"));
-        let audio: Vec<_> =
-            probe.audio.iter().map(|track| (track.stream, track.sample_rate, track.channels, track.language.as_deref())).collect();
+        let audio: Vec<_> = probe
+            .audio
+            .iter()
+            .map(|track| (track.stream, track.sample_rate, track.channels, track.language.as_deref()))
+            .collect();
         assert_eq!(audio, [(1, 44_100, 2, None), (2, 48_000, 2, Some("fra"))]);
     }
 

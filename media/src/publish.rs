@@ -7,7 +7,7 @@ use futures::TryStreamExt;
 use tracing::info;
 
 use crate::{
-    ErrorKind, Result,
+    Result,
     label::{Label, language},
     ladder::{SURROUND, audio_name},
     machine::Machine,
@@ -16,9 +16,9 @@ use crate::{
     playlists::{self, AudioEntry, Extent, MediaEntry, RenditionTrack, VideoEntry},
     records,
     segments::SegmentTrack,
-    store::{Content, Location, Replaced},
     time::Rational,
 };
+use spool_storage::{Content, ErrorKind, Location, Replaced};
 
 /// Name of the multivariant playlist: the one object that changes.
 pub const MASTER: &str = "master.m3u8";
@@ -78,7 +78,9 @@ pub struct PublishedRendition {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// An object that the ladder names is not in the store, or has another size.
-    #[error("{uri} should hold {expected} bytes but {found}: run the transcode again, it encodes only what is missing")]
+    #[error(
+        "{uri} should hold {expected} bytes but {found}: run the transcode again, it encodes only what is missing"
+    )]
     Object {
         /// The object.
         uri: String,
@@ -88,7 +90,9 @@ pub enum Error {
         found: String,
     },
     /// Somebody else published while this publisher worked.
-    #[error("{uri} was published by another job meanwhile and is left as that one made it: run this one again to replace it")]
+    #[error(
+        "{uri} was published by another job meanwhile and is left as that one made it: run this one again to replace it"
+    )]
     Superseded {
         /// The multivariant playlist.
         uri: String,
@@ -138,10 +142,17 @@ pub async fn run(machine: &Machine, ladder: &HlsLadder) -> Result<Published> {
     let text = multivariant(ladder, &tracks)?;
     let unchanged = before.as_ref().is_some_and(|(bytes, _)| bytes == text.as_bytes());
     if !unchanged {
-        let replaced =
-            master.replace(text.clone().into(), Content::MultivariantPlaylist, before.as_ref().map(|(_, version)| version)).await?;
+        let replaced = master
+            .replace(
+                text.clone().into(),
+                Content::MultivariantPlaylist,
+                before.as_ref().map(|(_, version)| version),
+            )
+            .await?;
         // A replace that was answered late and tried again meets its own work.
-        if replaced == Replaced::Conflict && master.read().await?.is_none_or(|(bytes, _)| bytes != text.as_bytes()) {
+        if replaced == Replaced::Conflict
+            && master.read().await?.is_none_or(|(bytes, _)| bytes != text.as_bytes())
+        {
             return Err(Error::Superseded { uri: master.to_string() }.into());
         }
     }
@@ -171,8 +182,11 @@ pub async fn check_writable(destination: &Location) -> Result<()> {
 /// Every object of a rendition must be there with its size: one listing instead of a request per object.
 async fn check_objects(destination: &Location, rendition: &Rendition) -> Result<()> {
     let folder = destination.child(&rendition.name);
-    let found: HashMap<String, u64> =
-        folder.list().map_ok(|entry| (format!("{}/{}", rendition.name, entry.relative), entry.bytes)).try_collect().await?;
+    let found: HashMap<String, u64> = folder
+        .list()
+        .map_ok(|entry| (format!("{}/{}", rendition.name, entry.relative), entry.bytes))
+        .try_collect()
+        .await?;
     let objects = rendition.media_segments.iter().map(|s| (&s.path, s.bytes));
     for (path, expected) in objects.chain([(&rendition.init, rendition.init_bytes)]) {
         let bytes = found.get(path);
@@ -227,14 +241,25 @@ pub(crate) fn multivariant(ladder: &HlsLadder, tracks: &[RenditionTrack]) -> Res
     let videos: Vec<VideoEntry> = pairs()
         .filter_map(|(rendition, track)| {
             let frame_rate = rendition.frame_rate?;
-            Some(VideoEntry { track: track.clone(), width: rendition.width, height: rendition.height, frame_rate })
+            Some(VideoEntry {
+                track: track.clone(),
+                width: rendition.width,
+                height: rendition.height,
+                frame_rate,
+            })
         })
         .collect();
-    let sounds: Vec<Sound<'_>> = pairs().filter_map(|(rendition, track)| Sound::of(rendition, track)).collect();
+    let sounds: Vec<Sound<'_>> =
+        pairs().filter_map(|(rendition, track)| Sound::of(rendition, track)).collect();
     let mut labels: Vec<&Label> = sounds.iter().map(|sound| sound.label).collect();
     labels.dedup_by_key(|label| label.track);
     let of_pictures = || labels.iter().find(|label| label.role.is_none());
-    let default = labels.iter().find(|label| label.default).or_else(of_pictures).or(labels.first()).map(|label| label.track);
+    let default = labels
+        .iter()
+        .find(|label| label.default)
+        .or_else(of_pictures)
+        .or(labels.first())
+        .map(|label| label.track);
     let names = names(&labels);
     let mut groups: Vec<&str> = Vec::new();
     for sound in &sounds {
@@ -245,8 +270,12 @@ pub(crate) fn multivariant(ladder: &HlsLadder, tracks: &[RenditionTrack]) -> Res
     let mut audios = Vec::new();
     for kind in groups {
         for (label, name) in labels.iter().zip(&names) {
-            let of_kind = |kind: &str| sounds.iter().find(|sound| sound.label.track == label.track && sound.kind == kind);
-            let Some(sound) = of_kind(kind).or_else(|| of_kind(kind.strip_suffix(SURROUND)?)) else { continue };
+            let of_kind = |kind: &str| {
+                sounds.iter().find(|sound| sound.label.track == label.track && sound.kind == kind)
+            };
+            let Some(sound) = of_kind(kind).or_else(|| of_kind(kind.strip_suffix(SURROUND)?)) else {
+                continue;
+            };
             audios.push(AudioEntry {
                 track: RenditionTrack { name: name.clone(), ..sound.track.clone() },
                 group: format!("{AUDIO_GROUP}{kind}"),

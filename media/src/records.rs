@@ -6,8 +6,8 @@ use tracing::debug;
 use crate::{
     Result,
     parts::{Error, PartRecord, RECORDS, record_path},
-    store::{Content, Created, Location},
 };
+use spool_storage::{Content, Created, Location};
 
 /// Records read at a time.
 const READS: usize = 16;
@@ -23,9 +23,9 @@ pub async fn read(destination: &Location, key: &str) -> Result<Option<PartRecord
 async fn parse(location: &Location) -> Result<Option<PartRecord>> {
     match location.read().await? {
         None => Ok(None),
-        Some((bytes, _)) => {
-            serde_json::from_slice(&bytes).map(Some).map_err(|source| Error::Record { uri: location.to_string(), source }.into())
-        }
+        Some((bytes, _)) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|source| Error::Record { uri: location.to_string(), source }.into()),
     }
 }
 
@@ -35,7 +35,8 @@ async fn parse(location: &Location) -> Result<Option<PartRecord>> {
 /// Where the store cannot be written.
 pub async fn commit(destination: &Location, record: PartRecord) -> Result<PartRecord> {
     let location = destination.child(&record_path(&record.rendition.key));
-    let json = serde_json::to_vec_pretty(&record).map_err(|source| Error::Record { uri: location.to_string(), source })?;
+    let json = serde_json::to_vec_pretty(&record)
+        .map_err(|source| Error::Record { uri: location.to_string(), source })?;
     match location.create(json.into(), Content::Record).await? {
         Created::Yes => Ok(record),
         Created::AlreadyThere => {
@@ -51,7 +52,9 @@ pub async fn commit(destination: &Location, record: PartRecord) -> Result<PartRe
 /// # Errors
 /// Where the store cannot be read or written.
 pub async fn forget(destination: &Location, is_gone: impl Fn(&str) -> bool, rendition: &str) -> Result<()> {
-    for record in list(destination).await?.into_iter().map(|record| record.rendition).filter(|r| r.name == rendition) {
+    for record in
+        list(destination).await?.into_iter().map(|record| record.rendition).filter(|r| r.name == rendition)
+    {
         let mut objects = record.media_segments.iter().map(|s| s.path.as_str()).chain([record.init.as_str()]);
         if objects.any(&is_gone) {
             destination.child(&record_path(&record.key)).delete().await?;
@@ -78,7 +81,9 @@ pub async fn list(destination: &Location) -> Result<Vec<PartRecord>> {
         .try_collect()
         .await?;
     records.sort_by(|a, b| {
-        let order = |r: &PartRecord| (r.segment.source.clone(), r.segment.first_frame, r.segment.index, r.rendition.name.clone());
+        let order = |r: &PartRecord| {
+            (r.segment.source.clone(), r.segment.first_frame, r.segment.index, r.rendition.name.clone())
+        };
         order(a).cmp(&order(b))
     });
     Ok(records)

@@ -80,7 +80,9 @@ impl Samples {
     pub fn mean(of: &[Self]) -> Option<Self> {
         let first = of.first()?;
         let share = |pixels: u64| {
-            let near = of.iter().filter_map(|samples| samples.changes.iter().min_by_key(|(size, _)| size.abs_diff(pixels)));
+            let near = of
+                .iter()
+                .filter_map(|samples| samples.changes.iter().min_by_key(|(size, _)| size.abs_diff(pixels)));
             mean(&near.map(|(_, share)| *share).collect::<Vec<_>>()).unwrap_or_default()
         };
         let changes = first.changes.iter().map(|(pixels, _)| (*pixels, share(*pixels))).collect();
@@ -113,10 +115,14 @@ async fn look(machine: &Machine, title: &Title, ladder: &Ladder) -> Option<Sampl
     let renditions = ladder.fit(video, &title.grid).ok()?;
     let grid = &title.grid;
     let samples = title.video_track().map_or(&[][..], |track| &track.samples);
-    let keys = samples.iter().filter(|sample| sample.key).map(|sample| u64::try_from(grid.frame_at(sample.pts)).unwrap_or(0));
+    let keys = samples
+        .iter()
+        .filter(|sample| sample.key)
+        .map(|sample| u64::try_from(grid.frame_at(sample.pts)).unwrap_or(0));
     let places = places(keys.collect(), grid.frames);
     let part = 1.0 / places.len() as f64;
-    let looks: Vec<_> = places.into_iter().map(|first| sample(machine, title, video, &renditions, first, part)).collect();
+    let looks: Vec<_> =
+        places.into_iter().map(|first| sample(machine, title, video, &renditions, first, part)).collect();
     let looks: Vec<Result<Option<Sample>>> = futures::stream::iter(looks).buffered(AT_A_TIME).collect().await;
     let (mut reports, mut took) = (Vec::new(), Vec::new());
     for looked in looks {
@@ -199,7 +205,9 @@ async fn sample(
     let segment = of(frames);
     let scratch = machine.scratch_folder()?;
     let input = transcode::input(title, &segment, &scratch.path().join("window.mp4")).await?;
-    let output = |rendition: &VideoRendition| (rendition.clone(), scratch.path().join(format!("{}.mp4", rendition.name)));
+    let output = |rendition: &VideoRendition| {
+        (rendition.clone(), scratch.path().join(format!("{}.mp4", rendition.name)))
+    };
     let outputs: Vec<(VideoRendition, PathBuf)> = renditions.iter().map(output).collect();
     let args = args::encode_video(&VideoEncode {
         input: &input.path,
@@ -217,7 +225,8 @@ async fn sample(
         threads: 1,
     });
     let cancel = CancellationToken::new();
-    let (tools, scratch, limits) = (&machine.tools, scratch.path(), Limits::within(PATIENCE, 1 << 20, machine.limits.memory_bytes));
+    let (tools, scratch, limits) =
+        (&machine.tools, scratch.path(), Limits::within(PATIENCE, 1 << 20, machine.limits.memory_bytes));
     let job = Job {
         tools,
         program: Program::Ffmpeg,
@@ -241,7 +250,17 @@ mod tests {
 
     fn rendition(width: u32, height: u32) -> VideoRendition {
         let (name, codec, preset) = (format!("{height}p"), VideoCodec::H264, "veryfast".to_owned());
-        VideoRendition { name, codec, width, height, crf: 23, max_bitrate_bps: 1, buffer_bits: 1, level: Some(40), preset }
+        VideoRendition {
+            name,
+            codec,
+            width,
+            height,
+            crf: 23,
+            max_bitrate_bps: 1,
+            buffer_bits: 1,
+            level: Some(40),
+            preset,
+        }
     }
 
     fn samples(changes: Vec<(u64, f64)>, times: Option<f64>) -> Samples {
@@ -271,8 +290,11 @@ mod tests {
 
     #[test]
     fn titles_have_a_mean() {
-        let of =
-            [samples(vec![(100, 0.5), (50, 0.3)], Some(1.5)), samples(vec![(90, 0.1)], Some(0.5)), samples(vec![(90, 0.3)], None)];
+        let of = [
+            samples(vec![(100, 0.5), (50, 0.3)], Some(1.5)),
+            samples(vec![(90, 0.1)], Some(0.5)),
+            samples(vec![(90, 0.3)], None),
+        ];
         let mean = Samples::mean(&of).unwrap();
         assert_eq!(mean.times, Some(1.0));
         assert_eq!(

@@ -1,13 +1,7 @@
 //! Where is a video cut? Contiguous runs of whole media segments, soon after the source's keyframes.
 
-use crate::{
-    ErrorKind,
-    grid::Grid,
-    index::Sample,
-    store::{Source, shown},
-    time::Rational,
-    titles::Deinterlace,
-};
+use crate::{grid::Grid, index::Sample, time::Rational, titles::Deinterlace};
+use spool_storage::{ErrorKind, Source, shown};
 
 /// Length of a segment unless asked otherwise: long, because each costs a start and up to a GOP of preroll; short enough to lose.
 const DEFAULT_SEGMENT_MS: u32 = 30_000;
@@ -95,8 +89,12 @@ impl Lengths {
     /// # Errors
     /// [`Error::Length`] for a media segment outside of 0.1 to 60 s, and for a segment shorter than that or longer than an hour.
     pub fn new(segment_seconds: Option<f64>, media_segment_seconds: f64) -> Result<Self, Error> {
-        let media_segment_ms =
-            milliseconds("media segment", media_segment_seconds, MIN_MEDIA_SEGMENT_SECONDS, MAX_MEDIA_SEGMENT_SECONDS)?;
+        let media_segment_ms = milliseconds(
+            "media segment",
+            media_segment_seconds,
+            MIN_MEDIA_SEGMENT_SECONDS,
+            MAX_MEDIA_SEGMENT_SECONDS,
+        )?;
         let segment_ms = segment_seconds
             .map(|seconds| milliseconds("segment", seconds, media_segment_seconds, MAX_SEGMENT_SECONDS))
             .transpose()?;
@@ -217,7 +215,8 @@ pub fn preroll(grid: &Grid, keys: &[i64], frame: u64) -> u64 {
 
 fn too_many(grid: &Grid, lengths: Lengths) -> Error {
     // Segments may come out a third shorter than asked for, if few media segments make one.
-    let title_ms = u64::try_from(grid.rate.inverse().to_ms(i64::try_from(grid.frames).unwrap_or(i64::MAX))).unwrap_or(0);
+    let title_ms =
+        u64::try_from(grid.rate.inverse().to_ms(i64::try_from(grid.frames).unwrap_or(i64::MAX))).unwrap_or(0);
     let enough_seconds = (title_ms / 1000 * 3 / 2).div_ceil(MAX_SEGMENTS as u64) + 1;
     let segment_ms = lengths.segment_ms.unwrap_or(DEFAULT_SEGMENT_MS);
     Error::TooMany { segment_ms, title_seconds: title_ms / 1000, enough_seconds }
@@ -227,7 +226,14 @@ fn too_many(grid: &Grid, lengths: Lengths) -> Error {
 ///
 /// `audio_ends` has the end of each audio track in grid frames ([`Grid::frames_until`]). An audio row is as long as the title, or
 /// as its own track if that is longer. `lost_ms` is what a file that was cut off lacks. `cuts` is empty for a source without pictures, whose grid is [`Grid::for_audio`].
-pub fn rows(source: &Source, grid: &Grid, cuts: &[Cut], lengths: Lengths, audio_ends: &[u64], lost_ms: i64) -> Vec<Segment> {
+pub fn rows(
+    source: &Source,
+    grid: &Grid,
+    cuts: &[Cut],
+    lengths: Lengths,
+    audio_ends: &[u64],
+    lost_ms: i64,
+) -> Vec<Segment> {
     let row = |track, index: usize, cut: Cut| {
         let at = |frame: u64| grid.rate.inverse().to_ms(i64::try_from(frame).unwrap_or(i64::MAX));
         let start_ms = at(cut.first_frame);

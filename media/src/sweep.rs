@@ -9,14 +9,14 @@ use futures::TryStreamExt;
 use tracing::info;
 
 use crate::{
-    ErrorKind, Result,
+    Result,
     live::LIVE,
     parts::{self, PartRecord, RECORDS, is_object, record_path},
     playlists::{self, References},
     publish::MASTER,
     records,
-    store::{Content, Entry, Location, Replaced, Stores},
 };
+use spool_storage::{Content, Entry, ErrorKind, Location, Replaced, Stores};
 
 /// Ending of a retired record: what the objects of a part were that a sweep took out of use.
 const RETIRED: &str = ".retired";
@@ -62,7 +62,9 @@ pub enum Error {
         uri: String,
     },
     /// Nothing was published here, so nothing tells what is in use.
-    #[error("{uri} has no master.m3u8, so nothing tells what is in use: publish first, or delete the folder as a whole")]
+    #[error(
+        "{uri} has no master.m3u8, so nothing tells what is in use: publish first, or delete the folder as a whole"
+    )]
     NoMaster {
         /// The destination.
         uri: String,
@@ -100,14 +102,18 @@ async fn sweep(destination: &Location, options: Options) -> Result<Swept> {
     // Listed before anything is read: what is written from now on is not in the list, so it is not deleted.
     let entries: Vec<Entry> = destination.list().try_collect().await?;
     let oldest = SystemTime::now().checked_sub(options.grace).unwrap_or(UNIX_EPOCH);
-    let young: HashSet<&str> = entries.iter().filter(|e| e.modified > oldest).map(|e| e.relative.as_str()).collect();
-    let old: HashSet<&str> = entries.iter().filter(|e| e.modified <= oldest).map(|e| e.relative.as_str()).collect();
+    let young: HashSet<&str> =
+        entries.iter().filter(|e| e.modified > oldest).map(|e| e.relative.as_str()).collect();
+    let old: HashSet<&str> =
+        entries.iter().filter(|e| e.modified <= oldest).map(|e| e.relative.as_str()).collect();
     let mut used = reachable(destination).await?;
     let mut dead = Vec::new();
     for record in records::list(destination).await? {
         let objects = objects(&record);
         // A record that was written since the listing is in neither set: it is younger than young.
-        if old.contains(record_path(&record.rendition.key).as_str()) && !objects.iter().all(|object| used.contains(object)) {
+        if old.contains(record_path(&record.rendition.key).as_str())
+            && !objects.iter().all(|object| used.contains(object))
+        {
             dead.push(record);
         } else {
             used.extend(objects);
@@ -127,8 +133,11 @@ async fn sweep(destination: &Location, options: Options) -> Result<Swept> {
         // Halves of objects whose writer was killed.
         destination.remove_abandoned(options.grace).await?;
     }
-    let folders: HashSet<&str> =
-        entries.iter().filter(|e| is_object(&e.relative)).filter_map(|e| Some(e.relative.split_once('/')?.0)).collect();
+    let folders: HashSet<&str> = entries
+        .iter()
+        .filter(|e| is_object(&e.relative))
+        .filter_map(|e| Some(e.relative.split_once('/')?.0))
+        .collect();
     // Playlists for whoever played it while it was encoded.
     let is_live = |path: &str| match path.rsplit_once('/') {
         Some((folder, name)) => name == LIVE && folders.contains(folder),
@@ -163,7 +172,8 @@ async fn retire(destination: &Location, record: &PartRecord, grace: Duration) ->
     let path = record_path(&record.rendition.key);
     if !grace.is_zero() {
         let retired = destination.child(&format!("{RECORDS}/{}{RETIRED}", record.rendition.key));
-        let json = serde_json::to_vec(record).map_err(|source| parts::Error::Record { uri: retired.to_string(), source })?;
+        let json = serde_json::to_vec(record)
+            .map_err(|source| parts::Error::Record { uri: retired.to_string(), source })?;
         retired.put(json.into(), Content::Record).await?;
     }
     Ok(destination.child(&path).delete().await?)
@@ -174,19 +184,30 @@ fn is_retired(path: &str) -> bool {
 }
 
 /// Objects of records that were retired less than the grace ago.
-async fn waiting(destination: &Location, entries: &[Entry], young: &HashSet<&str>) -> Result<HashSet<String>> {
+async fn waiting(
+    destination: &Location,
+    entries: &[Entry],
+    young: &HashSet<&str>,
+) -> Result<HashSet<String>> {
     let mut waiting = HashSet::new();
     for entry in entries.iter().filter(|e| is_retired(&e.relative) && young.contains(e.relative.as_str())) {
         let location = destination.child(&entry.relative);
         let Some((bytes, _)) = location.read().await? else { continue };
-        let record = serde_json::from_slice(&bytes).map_err(|source| parts::Error::Record { uri: location.to_string(), source })?;
+        let record = serde_json::from_slice(&bytes)
+            .map_err(|source| parts::Error::Record { uri: location.to_string(), source })?;
         waiting.extend(objects(&record));
     }
     Ok(waiting)
 }
 
 fn objects(record: &PartRecord) -> Vec<String> {
-    record.rendition.media_segments.iter().map(|s| s.path.clone()).chain([record.rendition.init.clone()]).collect()
+    record
+        .rendition
+        .media_segments
+        .iter()
+        .map(|s| s.path.clone())
+        .chain([record.rendition.init.clone()])
+        .collect()
 }
 
 /// Everything that a player of the master can reach, relative to the destination.
@@ -217,7 +238,8 @@ async fn lock(destination: &Location) -> Result<()> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
     let before = location.read().await?;
     if let Some((bytes, _)) = &before {
-        let since: u64 = std::str::from_utf8(bytes).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+        let since: u64 =
+            std::str::from_utf8(bytes).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
         if now.saturating_sub(since) < LOCK_EXPIRES.as_secs() {
             return Err(Error::Locked { uri: destination.to_string() }.into());
         }

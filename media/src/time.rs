@@ -120,6 +120,10 @@ mod tests {
     fn text_round_trips_in_lowest_terms() {
         assert_eq!("60000/2002".parse::<Rational>().unwrap().to_string(), "30000/1001");
         assert_eq!("25".parse::<Rational>().unwrap().to_string(), "25/1");
-        assert!("0/1".parse::<Rational>().is_err() && "1/0".parse::<Rational>().is_err() && "x".parse::<Rational>().is_err());
+        assert!(
+            "0/1".parse::<Rational>().is_err()
+                && "1/0".parse::<Rational>().is_err()
+                && "x".parse::<Rational>().is_err()
+        );
     }
 }

@@ -135,7 +135,10 @@ mod tests {
         assert_eq!(watch.time(Step::Fetch, async { 7 }).await, 7);
         watch.note(Step::Encode, watch.begun + Duration::from_millis(2), Duration::from_millis(3));
         let timing = watch.timing("here");
-        assert_eq!(timing.spans.iter().map(|span| span.step).collect::<Vec<_>>(), [Step::Fetch, Step::Encode]);
+        assert_eq!(
+            timing.spans.iter().map(|span| span.step).collect::<Vec<_>>(),
+            [Step::Fetch, Step::Encode]
+        );
         assert_eq!(timing.spans[1], Span { step: Step::Encode, from_us: 2000, took_us: 3000 });
         assert!(timing.begun_us > 1_700_000_000_000_000 && timing.host == "here");
     }

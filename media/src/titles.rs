@@ -14,15 +14,15 @@ use tracing::info;
 use crate::{
     Result,
     grid::Grid,
-    index::{self, Container, Index, ReadAt, Sample, Track, TrackKind, kept::Kept},
+    index::{self, Container, Index, Sample, Track, TrackKind},
     machine::{self, Machine},
     parts,
     probe::{self, Probe},
     samples::Samples,
     segments::Segment,
-    store::{Source, SourceReader},
     window,
 };
+use spool_storage::{ReadAt, Source, SourceReader, read_cache::Kept};
 
 /// Titles that a process keeps open: an index of a long film is some 20 MB, and a whole-file copy takes scratch space.
 const OPEN_TITLES: usize = 8;
@@ -109,7 +109,12 @@ impl Title {
 
     /// How much longer its file says that the title is, in milliseconds.
     pub fn lost_ms(&self) -> i64 {
-        let streams = self.probe.video.iter().map(|video| video.stream).chain(self.probe.audio.iter().map(|audio| audio.stream));
+        let streams = self
+            .probe
+            .video
+            .iter()
+            .map(|video| video.stream)
+            .chain(self.probe.audio.iter().map(|audio| audio.stream));
         let tracks = streams.filter_map(|stream| self.index.tracks.get(stream as usize));
         let announced = tracks.map(|track| track.timebase.to_ms(track.lost_ticks)).max().unwrap_or(0);
         announced.max(self.cut_off_ms)
@@ -147,8 +152,12 @@ pub struct Titles {
 impl Titles {
     fn slot(&self, source: &Source, deinterlace: Deinterlace) -> Slot {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = slots.iter().position(|(known, how, _)| known == source && *how == deinterlace).and_then(|at| slots.remove(at));
-        let (source, deinterlace, slot) = found.unwrap_or_else(|| (source.clone(), deinterlace, Slot::default()));
+        let found = slots
+            .iter()
+            .position(|(known, how, _)| known == source && *how == deinterlace)
+            .and_then(|at| slots.remove(at));
+        let (source, deinterlace, slot) =
+            found.unwrap_or_else(|| (source.clone(), deinterlace, Slot::default()));
         if slots.len() >= OPEN_TITLES {
             slots.pop_front();
         }
@@ -158,7 +167,9 @@ impl Titles {
 
     fn find(&self, uri: &str, etag: &str, deinterlace: Deinterlace) -> Option<Arc<Title>> {
         let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_it = |source: &Source, how: Deinterlace| source.uri == uri && source.etag == etag && how == deinterlace;
+        let is_it = |source: &Source, how: Deinterlace| {
+            source.uri == uri && source.etag == etag && how == deinterlace
+        };
         slots.iter().find(|(source, how, _)| is_it(source, *how)).and_then(|(_, _, slot)| slot.get().cloned())
     }
 }
@@ -195,7 +206,11 @@ pub async fn open_planned(machine: &Machine, segment: &Segment) -> Result<Arc<Ti
     open_reader(machine, reader, segment.deinterlace).await
 }
 
-async fn open_reader(machine: &Machine, reader: SourceReader, deinterlace: Deinterlace) -> Result<Arc<Title>> {
+async fn open_reader(
+    machine: &Machine,
+    reader: SourceReader,
+    deinterlace: Deinterlace,
+) -> Result<Arc<Title>> {
     let slot = machine.titles.slot(reader.source(), deinterlace);
     slot.get_or_try_init(|| async { read(machine, reader, deinterlace).await.map(Arc::new) }).await.cloned()
 }
@@ -210,7 +225,8 @@ async fn look(machine: &Machine, reader: SourceReader, deinterlace: Deinterlace)
     let source = reader.source().clone();
     let reader = Kept::new(reader);
     // A server without ranges gives all or nothing.
-    let mut whole = if reader.inner().must_download() { Some(download(machine, reader.inner()).await?) } else { None };
+    let mut whole =
+        if reader.inner().must_download() { Some(download(machine, reader.inner()).await?) } else { None };
     let head = match &whole {
         Some(file) => head_of(file.as_ref()).await?,
         None => reader.read_at(0..source.bytes.min(HEAD_BYTES)).await?.to_vec(),
@@ -232,9 +248,11 @@ async fn look(machine: &Machine, reader: SourceReader, deinterlace: Deinterlace)
                 (None, None) => download(machine, reader.inner()).await?,
             };
             let probe = probe::file(&machine.tools, whole.as_ref(), Some(demuxer), &limits, &cancel).await?;
-            let scan = index::scan::Limits { memory_bytes: limits.memory_bytes, ..index::scan::Limits::default() };
-            let index =
-                index::scan::scan(&machine.tools, whole.as_ref(), demuxer, &scan, &cancel).await.map_err(index::Error::from)?;
+            let scan =
+                index::scan::Limits { memory_bytes: limits.memory_bytes, ..index::scan::Limits::default() };
+            let index = index::scan::scan(&machine.tools, whole.as_ref(), demuxer, &scan, &cancel)
+                .await
+                .map_err(index::Error::from)?;
             (index, probe, Some(whole))
         }
     };
@@ -251,9 +269,13 @@ async fn look(machine: &Machine, reader: SourceReader, deinterlace: Deinterlace)
 /// what was recorded: of others FFmpeg guesses it.
 fn cut_off_ms(index: &Index, probe: &Probe) -> i64 {
     let Container::Whole { demuxer } = &index.container else { return 0 };
-    let Some(declared) = probe.declared_ms.filter(|_| ["matroska", "flv", "avi"].contains(&demuxer.as_str())) else { return 0 };
+    let Some(declared) = probe.declared_ms.filter(|_| ["matroska", "flv", "avi"].contains(&demuxer.as_str()))
+    else {
+        return 0;
+    };
     let media = index.tracks.iter().filter(|track| track.kind != TrackKind::Other);
-    let starts = media.clone().filter_map(|track| Some(track.timebase.to_ms(track.first_pts()?))).min().unwrap_or(0);
+    let starts =
+        media.clone().filter_map(|track| Some(track.timebase.to_ms(track.first_pts()?))).min().unwrap_or(0);
     let ends = media.filter_map(|track| Some(track.timebase.to_ms(track.end_pts()?))).max().unwrap_or(0);
     // Some count from 0, some from the first packet.
     let lost = declared.saturating_sub(ends.max(ends.saturating_sub(starts)));
@@ -301,7 +323,8 @@ fn grid(index: &Index, probe: &Probe, uri: &str) -> Result<Grid> {
         track.samples.iter().filter(|sample| shown.contains(&sample.pts)).copied().collect()
     };
     if let Some(video) = &probe.video {
-        let pictures = track(video.stream).filter(|t| t.kind == TrackKind::Video).ok_or_else(|| none("video track"))?;
+        let pictures =
+            track(video.stream).filter(|t| t.kind == TrackKind::Video).ok_or_else(|| none("video track"))?;
         return Ok(Grid::of(&shown(video.stream, pictures), pictures.timebase, video.declared_fps)?);
     }
     let audio = probe.audio.first().ok_or_else(|| none("sound track"))?;

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::{
-    Error, ErrorKind, Result,
+    Error, Result,
     cmaf::{self, MediaSegment},
     cost::{self, Work},
     ffmpeg::{
@@ -27,11 +27,11 @@ use crate::{
     parts::{self, MediaSegmentRef, Output, Part, PartRecord, PartRendition, init_path, media_segment_path},
     records,
     segments::{Segment, SegmentTrack},
-    store::{Content, Location, shown},
     timing::{self, Step, Stopwatch, Timing},
     titles::{self, Title, WholeFile},
     window,
 };
+use spool_storage::{Content, ErrorKind, Location, shown};
 
 use package::{Spec, package, tokio_stream};
 
@@ -188,14 +188,23 @@ async fn row(machine: &Machine, request: Request) -> Result<Part> {
         }
     }
     // What is there already may be of a run that was content with less.
-    check_whole(&request, records.iter().flatten().map(|record| record.rendition.damaged_frames).max().unwrap_or(0))?;
+    check_whole(
+        &request,
+        records.iter().flatten().map(|record| record.rendition.damaged_frames).max().unwrap_or(0),
+    )?;
     let reused = wanted.len() - encoded;
     let timing = Timing { encode: ran, ..watch.timing(&machine.host) };
     machine.tell(request.event(What::Finished { encoded, reused, timing }));
     let fresh = |rendition: &PartRendition| encoded > 0 && missing.iter().any(|m| m.key == rendition.key);
-    let renditions =
-        records.into_iter().flatten().map(|record| PartRendition { encoded: fresh(&record.rendition), ..record.rendition });
-    Ok(Part { destination: destination.uri().to_owned(), segment: segment.clone(), renditions: renditions.collect() })
+    let renditions = records
+        .into_iter()
+        .flatten()
+        .map(|record| PartRendition { encoded: fresh(&record.rendition), ..record.rendition });
+    Ok(Part {
+        destination: destination.uri().to_owned(),
+        segment: segment.clone(),
+        renditions: renditions.collect(),
+    })
 }
 
 /// Refuses damaged pictures or sound where that is wanted.
@@ -241,7 +250,9 @@ fn wanted(title: &Title, segment: &Segment, ladder: &Ladder) -> Result<Vec<Wante
         SegmentTrack::Audio => {
             let track = title.probe.audio.get(segment.index as usize).ok_or_else(|| none("sound track"))?;
             let renditions = ladder.audio(track, segment.index).into_iter();
-            Ok(renditions.map(|rendition| Wanted::Audio(rendition, Label::of(track, segment.index))).collect())
+            Ok(renditions
+                .map(|rendition| Wanted::Audio(rendition, Label::of(track, segment.index)))
+                .collect())
         }
     }
 }
@@ -260,7 +271,8 @@ async fn encode(
     let input = watch.time(Step::Fetch, input(title, segment, &window)).await?;
     let args = match segment.track {
         SegmentTrack::Video => {
-            let none = || parts::Error::NoSuchTrack { uri: segment.source.clone(), track: "video track", index: 0 };
+            let none =
+                || parts::Error::NoSuchTrack { uri: segment.source.clone(), track: "video track", index: 0 };
             let video = |m: &Missing| match &m.wanted {
                 Wanted::Video(rendition) => Some((rendition.clone(), m.file.clone())),
                 Wanted::Audio(..) => None,
@@ -343,7 +355,8 @@ async fn encode(
     let coded = finished.report.of(&renditions).into_iter().map(|encoded| encoded.and_then(Encoded::coded));
     let renditions: Vec<_> = std::iter::zip(renditions.clone(), coded).collect();
     let work = Work::at(title, segment, &renditions, audio_bps)?;
-    let encode = timing::Encode { cpu_us, preroll_frames: preroll_frames(title, segment), work, written_bytes: 0 };
+    let encode =
+        timing::Encode { cpu_us, preroll_frames: preroll_frames(title, segment), work, written_bytes: 0 };
     Ok((encode, finished.report.damaged_frames))
 }
 
@@ -375,12 +388,17 @@ pub(crate) struct Input<'a> {
 }
 
 /// Gets the row's samples into a local file: a window of the source, or all of it.
-pub(crate) async fn input<'a>(title: &'a Title, segment: &Segment, window: &std::path::Path) -> Result<Input<'a>> {
+pub(crate) async fn input<'a>(
+    title: &'a Title,
+    segment: &Segment,
+    window: &std::path::Path,
+) -> Result<Input<'a>> {
     let stream = match segment.track {
         SegmentTrack::Video => title.probe.video.as_ref().map(|video| video.stream),
         SegmentTrack::Audio => title.probe.audio.get(segment.index as usize).map(|audio| audio.stream),
     };
-    let none = || parts::Error::NoSuchTrack { uri: segment.source.clone(), track: "track", index: segment.index };
+    let none =
+        || parts::Error::NoSuchTrack { uri: segment.source.clone(), track: "track", index: segment.index };
     let stream = stream.ok_or_else(none)?;
     match (&title.index.container, &title.whole) {
         (Container::Whole { demuxer }, Some(whole)) => {
@@ -411,14 +429,23 @@ pub(crate) async fn input<'a>(title: &'a Title, segment: &Segment, window: &std:
 /// Decoding time of the last keyframe that is shown at or before `pts`. MPEG-TS is searched by decoding times.
 fn key_before(title: &Title, pts: i64) -> Option<i64> {
     let samples = &title.video_track()?.samples;
-    samples.iter().filter(|sample| sample.key && sample.pts <= pts).max_by_key(|sample| sample.pts).map(|sample| sample.dts)
+    samples
+        .iter()
+        .filter(|sample| sample.key && sample.pts <= pts)
+        .max_by_key(|sample| sample.pts)
+        .map(|sample| sample.dts)
 }
 
 /// Pictures between the keyframe that decoding a row begins with and the row's first.
 fn preroll_frames(title: &Title, segment: &Segment) -> u64 {
     let first = title.reads(segment).start;
     let Some(track) = title.video_track().filter(|_| segment.track == SegmentTrack::Video) else { return 0 };
-    let key = track.samples.iter().filter(|sample| sample.key && sample.pts <= first).map(|sample| sample.pts).max();
+    let key = track
+        .samples
+        .iter()
+        .filter(|sample| sample.key && sample.pts <= first)
+        .map(|sample| sample.pts)
+        .max();
     let before = |pts: i64| pts < first && key.is_some_and(|key| pts >= key);
     track.samples.iter().filter(|sample| before(sample.pts)).count() as u64
 }
@@ -482,5 +509,10 @@ async fn store(
         damaged_frames: told.damaged_frames,
         encoded: true,
     };
-    watch.time(Step::Commit, records::commit(destination, PartRecord { segment: segment.without_secrets(), rendition })).await
+    watch
+        .time(
+            Step::Commit,
+            records::commit(destination, PartRecord { segment: segment.without_secrets(), rendition }),
+        )
+        .await
 }

@@ -7,11 +7,8 @@ mod select;
 use std::{ops::Range, path::Path};
 
 pub use self::select::Span;
-use crate::{
-    ErrorKind,
-    index::{Container, Index, ReadAt, Track, mp4::Movie},
-    store,
-};
+use crate::index::{Container, Index, Track, mp4::Movie};
+use spool_storage::{ErrorKind, ReadAt};
 
 /// A window that can be written: its header, and where its samples lie in the source.
 #[derive(Debug, Clone)]
@@ -60,7 +57,8 @@ pub struct WindowStats {
 /// video, [`Error::NothingShown`] where the track shows no frame by the end of the span.
 pub fn plan(index: &Index, stream: usize, span: Span) -> Result<Plan, Error> {
     let movie = movie(index)?;
-    let (track, header) = index.tracks.get(stream).zip(movie.tracks.get(stream)).ok_or(Error::NoSuchStream { stream })?;
+    let (track, header) =
+        index.tracks.get(stream).zip(movie.tracks.get(stream)).ok_or(Error::NoSuchStream { stream })?;
     let selected = select::window(stream, track, header, span)?;
     let timescale = selected.movie_timescale.unwrap_or(movie.timescale);
     let part = header::Part { header, track, selected, whole_times: false, references: false };
@@ -93,7 +91,11 @@ pub fn plan_probe(index: &Index) -> Result<Plan, Error> {
 /// [`Error::Store`] and [`Error::ShortRead`] where the source can't be read, [`Error::Write`] where the file can't be written.
 pub async fn write(plan: &Plan, reader: &impl ReadAt, path: &Path) -> Result<WindowStats, Error> {
     fetch::write(&plan.header, &plan.fetches, reader, path).await?;
-    Ok(WindowStats { bytes_read: plan.bytes_read(), requests: plan.requests(), window_bytes: plan.window_bytes() })
+    Ok(WindowStats {
+        bytes_read: plan.bytes_read(),
+        requests: plan.requests(),
+        window_bytes: plan.window_bytes(),
+    })
 }
 
 fn movie(index: &Index) -> Result<&Movie, Error> {
@@ -111,7 +113,9 @@ fn sizes(track: &Track, samples: &Range<usize>) -> u64 {
 fn assemble(movie: &Movie, timescale: u32, parts: &[header::Part<'_>]) -> Result<Plan, Error> {
     let sample_bytes = parts.iter().map(|part| sizes(part.track, &part.selected.samples)).sum();
     let header = header::build(movie, timescale, parts, sample_bytes)?;
-    let samples = parts.iter().flat_map(|part| part.track.samples.get(part.selected.samples.clone()).unwrap_or_default());
+    let samples = parts
+        .iter()
+        .flat_map(|part| part.track.samples.get(part.selected.samples.clone()).unwrap_or_default());
     let fetches = fetch::plan(samples, header.len() as u64);
     Ok(Plan { header, fetches, sample_bytes })
 }
@@ -158,7 +162,7 @@ pub enum Error {
     Tables(#[from] mp4_atom::Error),
     /// The store failed.
     #[error(transparent)]
-    Store(#[from] store::Error),
+    Store(#[from] spool_storage::Error),
     /// The store answered with another number of bytes than asked for.
     #[error("asked for bytes {start}..{end} of the source and got {got} bytes")]
     ShortRead {
@@ -170,7 +174,9 @@ pub enum Error {
         got: usize,
     },
     /// The scratch folder is full.
-    #[error("no space left for the window {path}: free some, or name a larger folder with --scratch or SPOOL_SCRATCH")]
+    #[error(
+        "no space left for the window {path}: free some, or name a larger folder with --scratch or SPOOL_SCRATCH"
+    )]
     NoSpace {
         /// The local file.
         path: std::path::PathBuf,
@@ -189,7 +195,11 @@ impl Error {
     /// A failure to write the local file: a full disk has a remedy of its own.
     fn write(path: &Path, source: std::io::Error) -> Self {
         let path = path.to_owned();
-        if source.kind() == std::io::ErrorKind::StorageFull { Self::NoSpace { path } } else { Self::Write { path, source } }
+        if source.kind() == std::io::ErrorKind::StorageFull {
+            Self::NoSpace { path }
+        } else {
+            Self::Write { path, source }
+        }
     }
 
     /// What the failure means to whoever asked.
@@ -197,7 +207,9 @@ impl Error {
         match self {
             Self::Store(error) => error.kind(),
             Self::ShortRead { .. } | Self::Write { .. } | Self::NoSpace { .. } => ErrorKind::Transient,
-            Self::Whole { .. } | Self::NoSuchStream { .. } | Self::NotVideo { .. } | Self::Tables(_) => ErrorKind::Bug,
+            Self::Whole { .. } | Self::NoSuchStream { .. } | Self::NotVideo { .. } | Self::Tables(_) => {
+                ErrorKind::Bug
+            }
             Self::NothingShown { .. } | Self::Reordering { .. } => ErrorKind::BadInput,
         }
     }

@@ -8,7 +8,10 @@ use std::{
 
 use ballista_core::{
     JobId,
-    serde::protobuf::{JobStatus, SuccessfulJob, UpdateTaskStatusParams, job_status::Status, scheduler_grpc_server::SchedulerGrpc},
+    serde::protobuf::{
+        JobStatus, SuccessfulJob, UpdateTaskStatusParams, job_status::Status,
+        scheduler_grpc_server::SchedulerGrpc,
+    },
 };
 use ballista_scheduler::state::task_builder::restrict_plan_to_partitions;
 use datafusion::{arrow::array::RecordBatch, physical_plan::ExecutionPlan, prelude::SessionContext};
@@ -92,14 +95,20 @@ impl Attempt<'_> {
         let scheduler = self.scheduler;
         let engine = |e: ballista_core::error::BallistaError| Error::from_engine(&e.to_string());
         let name = format!("{}{}", if self.partition.is_some() { ROW } else { "statement-" }, self.order);
-        let placed =
-            self.partition.map(|_| scheduler.placements.announce(&scheduler.members, name.clone(), self.order, self.tried.clone()));
+        let placed = self.partition.map(|_| {
+            scheduler.placements.announce(&scheduler.members, name.clone(), self.order, self.tried.clone())
+        });
         let plan = match self.partition {
-            Some(row) => restrict_plan_to_partitions(self.plan.clone(), &[row]).map_err(|e| Error::from_engine(&e.to_string()))?,
+            Some(row) => restrict_plan_to_partitions(self.plan.clone(), &[row])
+                .map_err(|e| Error::from_engine(&e.to_string()))?,
             None => self.plan.clone(),
         };
         let (sender, mut statuses) = mpsc::channel(STATUS_QUEUE);
-        let job = scheduler.server.submit_physical_plan(&name, self.session.clone(), plan, Some(sender)).await.map_err(engine)?;
+        let job = scheduler
+            .server
+            .submit_physical_plan(&name, self.session.clone(), plan, Some(sender))
+            .await
+            .map_err(engine)?;
         debug!(%job, name, "submitted");
         let mut listener = scheduler.reports.listen(job.as_str());
         let mut guard = CancelOnDrop { server: scheduler.server.clone(), job: Some(job) };
@@ -229,7 +238,10 @@ impl Attempt<'_> {
                 }
             }
         };
-        let fetching = fetch(success.partition_location, self.scheduler.server.state.config.grpc_client_max_message_size);
+        let fetching = fetch(
+            success.partition_location,
+            self.scheduler.server.state.config.grpc_client_max_message_size,
+        );
         tokio::select! {
             batches = timeout(FETCH_DEADLINE, fetching) => batches.unwrap_or_else(|_| {
                 Err(Error::Engine { message: "the executors did not hand out the result in time".to_owned() })

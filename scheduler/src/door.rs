@@ -12,7 +12,8 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{service::Routes, transport::Server};
 
 use crate::{
-    gate::Gate, http, membership::Membership, scaler::Scaler, service::MESSAGE_BYTES, service::Scheduler, statements::Door,
+    gate::Gate, http, membership::Membership, scaler::Scaler, service::MESSAGE_BYTES, service::Scheduler,
+    statements::Door,
 };
 
 /// How often a connection is tested, and how long the answer may take: who is gone without a word shows in their sum, and what was run for
@@ -21,16 +22,22 @@ const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(10);
 
 /// Serves until the listener fails.
-pub(crate) async fn open(listener: TcpListener, scheduler: Scheduler, membership: Membership) -> std::io::Result<()> {
+pub(crate) async fn open(
+    listener: TcpListener,
+    scheduler: Scheduler,
+    membership: Membership,
+) -> std::io::Result<()> {
     let (members, turnstile) = (scheduler.members.clone(), scheduler.turnstile.clone());
     let gate = Gate { server: scheduler.server.clone(), members, turnstile };
     let bytes = MESSAGE_BYTES as usize;
-    let grpc = Routes::new(SchedulerGrpcServer::new(gate).max_decoding_message_size(bytes).max_encoding_message_size(bytes))
-        .add_service(MembersServer::new(membership))
-        .add_service(StatementsServer::new(Door(scheduler.clone())))
-        .add_service(crate::flight_sql::service(scheduler.clone()))
-        .add_service(ExternalScalerServer::new(Scaler(scheduler.clone())))
-        .into_axum_router();
+    let grpc = Routes::new(
+        SchedulerGrpcServer::new(gate).max_decoding_message_size(bytes).max_encoding_message_size(bytes),
+    )
+    .add_service(MembersServer::new(membership))
+    .add_service(StatementsServer::new(Door(scheduler.clone())))
+    .add_service(crate::flight_sql::service(scheduler.clone()))
+    .add_service(ExternalScalerServer::new(Scaler(scheduler.clone())))
+    .into_axum_router();
     let routes = Routes::from(grpc.merge(http::routes(scheduler)));
     let server = Server::builder()
         .accept_http1(true)

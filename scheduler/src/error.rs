@@ -1,7 +1,7 @@
 //! What can go wrong with a statement, and what it means to whoever submitted it?
 
 use datafusion::error::DataFusionError;
-use spool_media::ErrorKind;
+use spool_storage::ErrorKind;
 use spool_udfs::error::Failure;
 
 /// The result of running a statement.
@@ -88,7 +88,9 @@ impl Error {
     /// Nobody worked for so long, and why.
     pub(crate) fn no_executors(why: &str, patience: std::time::Duration) -> Self {
         let seconds = patience.as_secs();
-        Self::NoExecutors { message: format!("{why} for {seconds} s: start one with `spool executor --scheduler HOST:PORT`") }
+        Self::NoExecutors {
+            message: format!("{why} for {seconds} s: start one with `spool executor --scheduler HOST:PORT`"),
+        }
     }
 
     /// The same, after so many attempts.

@@ -53,7 +53,8 @@ impl Scheduler {
             // It runs in phases and has no physical plan as a whole: the engine would call one function from within the other.
             vec![row("logical_plan", &plan.display_indent().to_string())?]
         } else {
-            let frame = session.execute_logical_plan(explain.clone()).await.map_err(|e| Error::from_planner(&e))?;
+            let frame =
+                session.execute_logical_plan(explain.clone()).await.map_err(|e| Error::from_planner(&e))?;
             frame.collect().await.map_err(|e| Error::from_planner(&e))?
         };
         if !encodes.is_empty() {
@@ -75,7 +76,13 @@ impl Scheduler {
             work.extend(self.work(session, encode).await?);
         }
         self.members.somebody(JOINED).await;
-        let threads = session.state().config().options().extensions.get::<SpoolOptions>().map_or(1, |options| options.threads);
+        let threads = session
+            .state()
+            .config()
+            .options()
+            .extensions
+            .get::<SpoolOptions>()
+            .map_or(1, |options| options.threads);
         let prediction = Prediction::of(&self.machine.costs(), &work, self.members.count().slots, threads);
         let text = format!("{} rows: {prediction}{unknown}", work.len());
         row(PLAN_TYPE, &text)
@@ -89,7 +96,9 @@ impl Scheduler {
             let state = session.state();
             let segment = state.create_physical_expr(encode.segment.clone(), encode.input().schema())?;
             let mut rows = Vec::new();
-            for (ladder, batch) in encode.ladders.iter().flat_map(|ladder| input.iter().map(move |batch| (ladder, batch))) {
+            for (ladder, batch) in
+                encode.ladders.iter().flat_map(|ladder| input.iter().map(move |batch| (ladder, batch)))
+            {
                 let ladder = state.create_physical_expr(ladder.clone(), encode.input().schema())?;
                 let segments = segment.evaluate(batch)?.into_array(batch.num_rows())?;
                 let ladders = ladder.evaluate(batch)?.into_array(batch.num_rows())?;
@@ -102,14 +111,18 @@ impl Scheduler {
             Ok::<_, datafusion::error::DataFusionError>(rows)
         };
         let rows = planning.await.map_err(|e| Error::from_planner(&e))?;
-        let failed = |e: spool_media::Error| Error::from_engine(&spool_udfs::error::engine_error(e).to_string());
+        let failed =
+            |e: spool_media::Error| Error::from_engine(&spool_udfs::error::engine_error(e).to_string());
         let mut work = Vec::with_capacity(rows.len());
         // The first sources tell of the others.
         let mut looked_at: HashMap<(String, String), Option<Samples>> = HashMap::new();
         for (segment, ladder) in rows {
             let title = titles::open_planned(&self.machine, &segment).await.map_err(failed)?;
             let source = (segment.source.clone(), segment.etag.clone());
-            if segment.track == SegmentTrack::Video && looked_at.len() < SAMPLED_TITLES && !looked_at.contains_key(&source) {
+            if segment.track == SegmentTrack::Video
+                && looked_at.len() < SAMPLED_TITLES
+                && !looked_at.contains_key(&source)
+            {
                 looked_at.insert(source.clone(), samples::of(&self.machine, &title, &ladder).await);
             }
             let samples = looked_at.get(&source).cloned().unwrap_or_else(|| {
@@ -126,6 +139,9 @@ impl Scheduler {
 fn row(plan_type: &str, plan: &str) -> Result<RecordBatch> {
     let field = |name| Field::new(name, DataType::Utf8, false);
     let columns = [plan_type, plan].map(|text| Arc::new(StringArray::from(vec![text])) as _);
-    let batch = RecordBatch::try_new(Arc::new(Schema::new(vec![field("plan_type"), field("plan")])), columns.to_vec());
+    let batch = RecordBatch::try_new(
+        Arc::new(Schema::new(vec![field("plan_type"), field("plan")])),
+        columns.to_vec(),
+    );
     batch.map_err(|e| Error::Engine { message: e.to_string() })
 }

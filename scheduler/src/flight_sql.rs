@@ -3,12 +3,14 @@
 use std::{pin::Pin, sync::Arc};
 
 use arrow_flight::{
-    Action, FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest, HandshakeResponse, Ticket,
+    Action, FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest, HandshakeResponse,
+    Ticket,
     encode::FlightDataEncoderBuilder,
     flight_service_server::{FlightService, FlightServiceServer},
     sql::{
-        ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult, Any,
-        CommandGetSqlInfo, CommandPreparedStatementQuery, CommandStatementQuery, ProstMessageExt, SqlInfo, TicketStatementQuery,
+        ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest,
+        ActionCreatePreparedStatementResult, Any, CommandGetSqlInfo, CommandPreparedStatementQuery,
+        CommandStatementQuery, ProstMessageExt, SqlInfo, TicketStatementQuery,
         metadata::{SqlInfoData, SqlInfoDataBuilder},
         server::{FlightSqlService, PeekableFlightDataStream},
     },
@@ -16,7 +18,7 @@ use arrow_flight::{
 use datafusion::arrow::{datatypes::Schema, ipc::writer::IpcWriteOptions};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use prost::Message;
-use spool_media::ErrorKind;
+use spool_storage::ErrorKind;
 use spool_wire::authorized;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
@@ -31,7 +33,9 @@ type Data = Pin<Box<dyn Stream<Item = Result<FlightData, Status>> + Send>>;
 /// Flight SQL over a scheduler.
 pub(crate) fn service(scheduler: Scheduler) -> FlightServiceServer<FlightSql> {
     let bytes = MESSAGE_BYTES as usize;
-    FlightServiceServer::new(FlightSql { scheduler }).max_decoding_message_size(bytes).max_encoding_message_size(bytes)
+    FlightServiceServer::new(FlightSql { scheduler })
+        .max_decoding_message_size(bytes)
+        .max_encoding_message_size(bytes)
 }
 
 #[derive(Clone)]
@@ -111,8 +115,12 @@ impl FlightSqlService for FlightSql {
         self.allowed(request.metadata())?;
         let known = sql_info()?;
         let builder = query.into_builder(&known);
-        let (schema, batch) = (builder.schema(), builder.build().map_err(|e| Status::internal(e.to_string()))?);
-        let data = FlightDataEncoderBuilder::new().with_schema(schema).build(stream::iter([Ok(batch)])).map_err(Status::from);
+        let (schema, batch) =
+            (builder.schema(), builder.build().map_err(|e| Status::internal(e.to_string()))?);
+        let data = FlightDataEncoderBuilder::new()
+            .with_schema(schema)
+            .build(stream::iter([Ok(batch)]))
+            .map_err(Status::from);
         Ok(Response::new(data.boxed()))
     }
 
@@ -175,7 +183,12 @@ impl FlightSql {
             let cancel = CancellationToken::new();
             let outcome = scheduler.run(&sql, &[], &cancel, &|_| {}).await.map_err(|e| status(&e))?;
             let batches = stream::iter(outcome.batches.into_iter().map(Ok));
-            Ok::<_, Status>(FlightDataEncoderBuilder::new().with_schema(outcome.schema).build(batches).map_err(Status::from))
+            Ok::<_, Status>(
+                FlightDataEncoderBuilder::new()
+                    .with_schema(outcome.schema)
+                    .build(batches)
+                    .map_err(Status::from),
+            )
         };
         Ok(Response::new(stream::once(rows).try_flatten().boxed()))
     }
@@ -187,7 +200,8 @@ fn flight_info(schema: &Schema, ticket: Ticket, descriptor: FlightDescriptor) ->
 }
 
 fn text(handle: &[u8]) -> Result<String, Status> {
-    String::from_utf8(handle.to_vec()).map_err(|_| Status::invalid_argument("the handle is none of this server's"))
+    String::from_utf8(handle.to_vec())
+        .map_err(|_| Status::invalid_argument("the handle is none of this server's"))
 }
 
 fn sql_info() -> Result<Arc<SqlInfoData>, Status> {

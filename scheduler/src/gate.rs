@@ -4,18 +4,22 @@
 use std::time::Duration;
 
 use ballista_core::serde::protobuf::{
-    CancelJobParams, CancelJobResult, CleanJobDataParams, CleanJobDataResult, CreateUpdateSessionParams, CreateUpdateSessionResult,
-    ExecuteQueryParams, ExecuteQueryResult, ExecutorRegistration, ExecutorStatus, ExecutorStoppedParams, ExecutorStoppedResult,
-    GetJobMetricsParams, GetJobMetricsResult, GetJobStatusParams, GetJobStatusResult, HeartBeatParams, HeartBeatResult,
-    PollWorkParams, PollWorkResult, RegisterExecutorParams, RegisterExecutorResult, RemoveSessionParams, RemoveSessionResult,
-    UpdateTaskStatusParams, UpdateTaskStatusResult, executor_resource::Resource, executor_status::Status as Standing,
-    scheduler_grpc_server::SchedulerGrpc,
+    CancelJobParams, CancelJobResult, CleanJobDataParams, CleanJobDataResult, CreateUpdateSessionParams,
+    CreateUpdateSessionResult, ExecuteQueryParams, ExecuteQueryResult, ExecutorRegistration, ExecutorStatus,
+    ExecutorStoppedParams, ExecutorStoppedResult, GetJobMetricsParams, GetJobMetricsResult,
+    GetJobStatusParams, GetJobStatusResult, HeartBeatParams, HeartBeatResult, PollWorkParams, PollWorkResult,
+    RegisterExecutorParams, RegisterExecutorResult, RemoveSessionParams, RemoveSessionResult,
+    UpdateTaskStatusParams, UpdateTaskStatusResult, executor_resource::Resource,
+    executor_status::Status as Standing, scheduler_grpc_server::SchedulerGrpc,
 };
 use tokio::time::timeout;
 use tonic::{Request, Response, Status};
 use tracing::debug;
 
-use crate::{members::Members, membership::make_room, placement::BALLISTA_VCORES, service::Server, turnstile::Turnstile};
+use crate::{
+    members::Members, membership::make_room, placement::BALLISTA_VCORES, service::Server,
+    turnstile::Turnstile,
+};
 
 /// How long the engine may take to reach an executor that wants to be sent tasks.
 const REACH: Duration = Duration::from_secs(10);
@@ -40,12 +44,16 @@ impl Gate {
 
 /// Statements come in by SQL, where they are checked, take turns and are tried again: see `run`.
 fn refused<T>() -> Result<T, Status> {
-    Err(Status::unimplemented("plans are not taken: submit SQL, by `spool sql --cluster`, Flight SQL or spool_scheduler::Remote"))
+    Err(Status::unimplemented(
+        "plans are not taken: submit SQL, by `spool sql --cluster`, Flight SQL or spool_scheduler::Remote",
+    ))
 }
 
 /// Slots are counted by our own list, so Ballista is told that there are always some.
 fn with_room(registration: Option<&mut ExecutorRegistration>) {
-    let resources = registration.and_then(|registration| registration.specification.as_mut()).map(|spec| &mut spec.resources);
+    let resources = registration
+        .and_then(|registration| registration.specification.as_mut())
+        .map(|spec| &mut spec.resources);
     for resource in resources.into_iter().flatten() {
         resource.resource = Some(Resource::Vcores(BALLISTA_VCORES));
     }
@@ -67,15 +75,23 @@ impl SchedulerGrpc for Gate {
         let id = registration.as_ref().map_or_else(String::new, |registration| registration.id.clone());
         self.admit(&id)?;
         with_room(registration);
-        let late = |_| Status::deadline_exceeded("the scheduler cannot reach the executor: name its address with --address");
-        let registered = timeout(REACH, SchedulerGrpc::register_executor(&self.server, request)).await.map_err(late)??;
+        let late = |_| {
+            Status::deadline_exceeded(
+                "the scheduler cannot reach the executor: name its address with --address",
+            )
+        };
+        let registered =
+            timeout(REACH, SchedulerGrpc::register_executor(&self.server, request)).await.map_err(late)??;
         if self.members.reached(&id) {
             make_room(&self.turnstile, &self.members);
         }
         Ok(registered)
     }
 
-    async fn heart_beat_from_executor(&self, mut request: Request<HeartBeatParams>) -> Result<Response<HeartBeatResult>, Status> {
+    async fn heart_beat_from_executor(
+        &self,
+        mut request: Request<HeartBeatParams>,
+    ) -> Result<Response<HeartBeatResult>, Status> {
         let heartbeat = request.get_mut();
         self.admit(&heartbeat.executor_id)?;
         with_room(heartbeat.metadata.as_mut());
@@ -104,27 +120,45 @@ impl SchedulerGrpc for Gate {
         refused()
     }
 
-    async fn remove_session(&self, _: Request<RemoveSessionParams>) -> Result<Response<RemoveSessionResult>, Status> {
+    async fn remove_session(
+        &self,
+        _: Request<RemoveSessionParams>,
+    ) -> Result<Response<RemoveSessionResult>, Status> {
         refused()
     }
 
-    async fn execute_query_push(&self, _: Request<ExecuteQueryParams>) -> Result<Response<Self::ExecuteQueryPushStream>, Status> {
+    async fn execute_query_push(
+        &self,
+        _: Request<ExecuteQueryParams>,
+    ) -> Result<Response<Self::ExecuteQueryPushStream>, Status> {
         refused()
     }
 
-    async fn execute_query(&self, _: Request<ExecuteQueryParams>) -> Result<Response<ExecuteQueryResult>, Status> {
+    async fn execute_query(
+        &self,
+        _: Request<ExecuteQueryParams>,
+    ) -> Result<Response<ExecuteQueryResult>, Status> {
         refused()
     }
 
-    async fn get_job_status(&self, _: Request<GetJobStatusParams>) -> Result<Response<GetJobStatusResult>, Status> {
+    async fn get_job_status(
+        &self,
+        _: Request<GetJobStatusParams>,
+    ) -> Result<Response<GetJobStatusResult>, Status> {
         refused()
     }
 
-    async fn get_job_metrics(&self, _: Request<GetJobMetricsParams>) -> Result<Response<GetJobMetricsResult>, Status> {
+    async fn get_job_metrics(
+        &self,
+        _: Request<GetJobMetricsParams>,
+    ) -> Result<Response<GetJobMetricsResult>, Status> {
         refused()
     }
 
-    async fn executor_stopped(&self, request: Request<ExecutorStoppedParams>) -> Result<Response<ExecutorStoppedResult>, Status> {
+    async fn executor_stopped(
+        &self,
+        request: Request<ExecutorStoppedParams>,
+    ) -> Result<Response<ExecutorStoppedResult>, Status> {
         // Told when it begins to drain. Its membership ends when it is gone.
         debug!(executor = request.get_ref().executor_id, "an executor begins to stop");
         Ok(Response::new(ExecutorStoppedResult {}))
@@ -134,7 +168,10 @@ impl SchedulerGrpc for Gate {
         refused()
     }
 
-    async fn clean_job_data(&self, _: Request<CleanJobDataParams>) -> Result<Response<CleanJobDataResult>, Status> {
+    async fn clean_job_data(
+        &self,
+        _: Request<CleanJobDataParams>,
+    ) -> Result<Response<CleanJobDataResult>, Status> {
         refused()
     }
 }

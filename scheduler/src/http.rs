@@ -37,7 +37,10 @@ pub(crate) fn routes(scheduler: Scheduler) -> Router {
         .route("/livez", get(|| async { "ok" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .route("/demand", get(|State(scheduler): State<Scheduler>| async move { Json(Demand::of(&scheduler)) }))
+        .route(
+            "/demand",
+            get(|State(scheduler): State<Scheduler>| async move { Json(Demand::of(&scheduler)) }),
+        )
         .route("/executors", get(executors))
         .route("/statements", get(statements))
         .route("/statements/{id}", delete(cancel))
@@ -95,7 +98,8 @@ async fn metrics(State(scheduler): State<Scheduler>) -> Response {
     let mut text = String::new();
     let mut say = |name: &str, kind: &str, help: &str, value: i128| {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "# HELP spool_{name} {help}\n# TYPE spool_{name} {kind}\nspool_{name} {value}");
+        let _ =
+            writeln!(text, "# HELP spool_{name} {help}\n# TYPE spool_{name} {kind}\nspool_{name} {value}");
     };
     say("executors", "gauge", "Executors that are there.", demand.executors as i128);
     say("executors_idle", "gauge", "Executors that have nothing in hand.", demand.executors_idle as i128);
@@ -103,11 +107,26 @@ async fn metrics(State(scheduler): State<Scheduler>) -> Response {
     say("statements_running", "gauge", "Statements that run.", demand.statements as i128);
     say("rows_waiting", "gauge", "Rows that wait for a slot.", demand.rows_waiting as i128);
     say("rows_running", "gauge", "Rows that run.", demand.rows_running as i128);
-    say("media_seconds_left", "gauge", "Seconds of media in rows that are not done.", demand.media_seconds_left.into());
+    say(
+        "media_seconds_left",
+        "gauge",
+        "Seconds of media in rows that are not done.",
+        demand.media_seconds_left.into(),
+    );
     say("statements_total", "counter", "Statements since the start.", counters.statements.into());
     say("rows_done_total", "counter", "Rows done since the start.", counters.rows_done.into());
-    say("rows_failed_total", "counter", "Attempts at rows that failed since the start.", counters.rows_failed.into());
-    say("rows_doubled_total", "counter", "Rows that were run a second time because they were slow.", counters.rows_doubled.into());
+    say(
+        "rows_failed_total",
+        "counter",
+        "Attempts at rows that failed since the start.",
+        counters.rows_failed.into(),
+    );
+    say(
+        "rows_doubled_total",
+        "counter",
+        "Rows that were run a second time because they were slow.",
+        counters.rows_doubled.into(),
+    );
     say("uptime_seconds", "gauge", "Seconds since the start.", scheduler.started.elapsed().as_secs().into());
     ([("content-type", "text/plain; version=0.0.4")], text).into_response()
 }

@@ -4,7 +4,8 @@ use arrow_json::ArrayWriter;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use spool_jobs::{Cluster, Failure, Job, Request};
-use spool_media::{ErrorKind, machine::Event, publish::Published};
+use spool_media::{machine::Event, publish::Published};
+use spool_storage::ErrorKind;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -25,7 +26,8 @@ impl Cluster for Scheduler {
         tell: &(dyn Fn(Event) + Send + Sync),
     ) -> std::result::Result<Value, Failure> {
         let settings = job.settings();
-        let settings: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let settings: Vec<(&str, &str)> =
+            settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let outcome = Self::run(self, &job.request.statement(), &settings, cancel, tell).await;
         outcome.and_then(|outcome| result(&job.request, &outcome)).map_err(failure)
     }
@@ -35,7 +37,8 @@ fn result(request: &Request, outcome: &Outcome) -> Result<Value> {
     match request {
         Request::Transcode { .. } => {
             let published: Option<Published> = outcome.structs("published")?.pop();
-            let published = published.ok_or_else(|| Error::Engine { message: "the statement published nothing".to_owned() })?;
+            let published = published
+                .ok_or_else(|| Error::Engine { message: "the statement published nothing".to_owned() })?;
             // Texts and numbers always serialise.
             Ok(serde_json::to_value(published).unwrap_or_default())
         }
@@ -53,7 +56,10 @@ fn rows(outcome: &Outcome) -> Result<Value> {
     writer.finish().map_err(unwritten)?;
     drop(writer);
     if bytes.len() > MAX_RESULT {
-        let message = format!("the result is {} bytes long and a job keeps at most {MAX_RESULT}: select fewer rows", bytes.len());
+        let message = format!(
+            "the result is {} bytes long and a job keeps at most {MAX_RESULT}: select fewer rows",
+            bytes.len()
+        );
         return Err(Error::Sql { message });
     }
     if bytes.is_empty() { Ok(json!([])) } else { serde_json::from_slice(&bytes).map_err(unwritten) }

@@ -56,7 +56,10 @@ impl Live {
             by_source.entry(&row.source).or_default().push(row.clone());
         }
         let titles = by_source.into_iter().filter_map(|(source, rows)| {
-            Some((source.to_owned(), Title { live: live::Live::of(&rows)?, changed: false, playable: false, whole: false }))
+            Some((
+                source.to_owned(),
+                Title { live: live::Live::of(&rows)?, changed: false, playable: false, whole: false },
+            ))
         });
         let known = Arc::new(Known { titles: Mutex::new(titles.collect()), ..Known::default() });
         let task = tokio::spawn(write_on(machine, known.clone()));
@@ -66,7 +69,12 @@ impl Live {
     /// Takes in what a row gave.
     pub(crate) fn add(&self, gave: &RecordBatch) {
         // Whatever columns the statement has, the part is among them.
-        let parts = gave.columns().iter().filter_map(|column| spool_udfs::value::values::<Part>(column).ok()).flatten().flatten();
+        let parts = gave
+            .columns()
+            .iter()
+            .filter_map(|column| spool_udfs::value::values::<Part>(column).ok())
+            .flatten()
+            .flatten();
         let mut state = self.known.state();
         for part in parts {
             if let Some(title) = state.get_mut(&part.segment.source) {
@@ -121,7 +129,9 @@ async fn write_on(machine: Arc<Machine>, known: Arc<Known>) {
         let mut failed = false;
         for (source, ladder, pause) in due {
             let written = match ladder {
-                Ok(Some((ladder, extent))) => live::write(&machine, &ladder, extent).await.map(|uri| (uri, extent)),
+                Ok(Some((ladder, extent))) => {
+                    live::write(&machine, &ladder, extent).await.map(|uri| (uri, extent))
+                }
                 Ok(None) => continue,
                 Err(error) => Err(error),
             };

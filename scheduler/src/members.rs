@@ -182,7 +182,10 @@ impl Members {
     pub(crate) fn count(&self) -> Count {
         let list = self.list();
         let ready = || list.values().filter(|member| member.ready);
-        Count { executors: ready().count(), slots: ready().filter(|member| member.takes_rows()).map(|member| member.slots).sum() }
+        Count {
+            executors: ready().count(),
+            slots: ready().filter(|member| member.takes_rows()).map(|member| member.slots).sum(),
+        }
     }
 
     /// Everybody, by id, in order.
@@ -210,7 +213,12 @@ impl Members {
     /// The executor that a job should go to, with a free slot there taken for it. One that rows keep failing on is the last choice, and
     /// one that this row was tried on the last but one; of equals it is the one with the most free slots. Who is a better choice and busy
     /// is waited for. `tried` are those that it was tried on, `ready` tells whether the engine knows one already.
-    pub(crate) fn place(&self, job: &str, tried: &HashSet<String>, ready: impl Fn(&str) -> bool) -> Option<String> {
+    pub(crate) fn place(
+        &self,
+        job: &str,
+        tried: &HashSet<String>,
+        ready: impl Fn(&str) -> bool,
+    ) -> Option<String> {
         let mut list = self.list();
         let takes = || list.iter().filter(|(id, member)| member.takes_rows() && ready(id));
         let rank = |id: &str, member: &Member| (member.rests(), tried.contains(id));
@@ -218,7 +226,9 @@ impl Members {
         let free = |member: &Member| member.slots.saturating_sub(member.placed.len());
         let id = takes()
             .filter(|(id, member)| rank(id, member) == best && free(member) > 0)
-            .max_by(|(one_id, one), (other_id, other)| free(one).cmp(&free(other)).then_with(|| other_id.cmp(one_id)))
+            .max_by(|(one_id, one), (other_id, other)| {
+                free(one).cmp(&free(other)).then_with(|| other_id.cmp(one_id))
+            })
             .map(|(id, _)| id.clone())?;
         list.get_mut(&id)?.placed.insert(job.to_owned());
         Some(id)
@@ -327,7 +337,11 @@ mod tests {
         members.fetched(Some("a"), "1");
         members.fetched(None, "2");
         assert_eq!(members.take_fetched("a"), ["1", "2"]);
-        assert_eq!((members.take_fetched("a").len(), members.take_fetched("b").len()), (0, 1), "it is told once");
+        assert_eq!(
+            (members.take_fetched("a").len(), members.take_fetched("b").len()),
+            (0, 1),
+            "it is told once"
+        );
         members.leave("a");
         assert!(!members.has("a") && !members.reached("a"));
     }

@@ -11,7 +11,8 @@ use spool_media::machine::Machine;
 use spool_wire::{
     authorized,
     v1::{
-        FromExecutor, FromScheduler, GiveUp, Hello, Pulse, Welcome, from_executor::Message as Said, from_scheduler, members_server,
+        FromExecutor, FromScheduler, GiveUp, Hello, Pulse, Welcome, from_executor::Message as Said,
+        from_scheduler, members_server,
     },
 };
 use tokio::{
@@ -70,16 +71,23 @@ pub(crate) struct Rules {
 impl members_server::Members for Membership {
     type JoinStream = ReceiverStream<Result<FromScheduler, Status>>;
 
-    async fn join(&self, request: Request<Streaming<FromExecutor>>) -> Result<Response<Self::JoinStream>, Status> {
+    async fn join(
+        &self,
+        request: Request<Streaming<FromExecutor>>,
+    ) -> Result<Response<Self::JoinStream>, Status> {
         authorized(request.metadata(), self.rules.token.as_deref())?;
         let mut inbound = request.into_inner();
         let hello = match timeout(HELLO, inbound.message()).await {
             Ok(Ok(Some(FromExecutor { message: Some(Said::Hello(hello)) }))) => hello,
             Ok(Err(status)) => return Err(status),
-            Ok(Ok(_)) => return Err(Status::invalid_argument("the first message of an executor says who it is")),
+            Ok(Ok(_)) => {
+                return Err(Status::invalid_argument("the first message of an executor says who it is"));
+            }
             Err(_) => return Err(Status::deadline_exceeded("the executor did not say who it is in time")),
         };
-        self.admit(&hello).await.inspect_err(|status| warn!(executor = hello.executor_id, why = status.message(), "refused"))?;
+        self.admit(&hello)
+            .await
+            .inspect_err(|status| warn!(executor = hello.executor_id, why = status.message(), "refused"))?;
         let Hello { executor_id: id, host, slots, .. } = hello;
         if !self.members.join(&id, host.clone(), slots as usize) {
             return Err(Status::already_exists(format!("there is an executor {id} already")));
@@ -87,7 +95,8 @@ impl members_server::Members for Membership {
         info!(executor = id, host, slots, "executor joined");
         self.make_room();
         let (outbound, messages) = mpsc::channel(QUEUE);
-        let welcome = from_scheduler::Message::Welcome(Welcome { scheduler_id: self.server.scheduler_id.clone() });
+        let welcome =
+            from_scheduler::Message::Welcome(Welcome { scheduler_id: self.server.scheduler_id.clone() });
         // There is room: it is the first.
         let _ = outbound.try_send(Ok(FromScheduler { message: Some(welcome) }));
         let membership = self.clone();

@@ -29,7 +29,8 @@ pub(crate) fn left_behind(rows: &[Option<Progress>]) -> Vec<usize> {
             let (ran, done_ms) = row.running.filter(|(ran, _)| *ran >= LEAST)?;
             let others = || known().filter(|(other, _)| *other != at).map(|(_, row)| row);
             // Sound has no row beside it in most titles; it is never slower than pictures.
-            let pace = usual_pace(others(), row.track).or_else(|| usual_pace(others(), SegmentTrack::Video))?;
+            let pace =
+                usual_pace(others(), row.track).or_else(|| usual_pace(others(), SegmentTrack::Video))?;
             let anew = row.duration_ms as f64 / pace;
             let left = match ms_per_second(done_ms, ran) {
                 Some(own) => (row.duration_ms - done_ms).max(0) as f64 / own,
@@ -66,7 +67,12 @@ mod tests {
     use super::*;
 
     fn done(seconds: u64) -> Option<Progress> {
-        Some(Progress { track: SegmentTrack::Video, duration_ms: 30_000, took: Some(Duration::from_secs(seconds)), running: None })
+        Some(Progress {
+            track: SegmentTrack::Video,
+            duration_ms: 30_000,
+            took: Some(Duration::from_secs(seconds)),
+            running: None,
+        })
     }
 
     fn runs(seconds: u64, done_ms: i64) -> Option<Progress> {

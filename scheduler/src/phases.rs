@@ -47,7 +47,11 @@ impl Encode {
     /// The projection over rows that are at hand, a partition per batch.
     pub(crate) fn over(&self, rows: Vec<RecordBatch>) -> Result<LogicalPlan> {
         let input = Arc::new(table(self.input().schema(), rows.into_iter().map(|row| vec![row]).collect())?);
-        let projection = Projection::try_new_with_schema(self.projection.expr.clone(), input, self.projection.schema.clone())?;
+        let projection = Projection::try_new_with_schema(
+            self.projection.expr.clone(),
+            input,
+            self.projection.schema.clone(),
+        )?;
         Ok(LogicalPlan::Projection(projection))
     }
 }
@@ -72,8 +76,10 @@ fn split(projection: &Projection) -> Result<Option<Projection>> {
     let mut calls: Vec<Expr> = Vec::new();
     let mut take = |expr: Expr| {
         // One that needs what is taken here is taken the next time.
-        let needs_another =
-            expr.column_refs().iter().any(|column| calls.iter().any(|call| call.schema_name().to_string() == column.name));
+        let needs_another = expr
+            .column_refs()
+            .iter()
+            .any(|column| calls.iter().any(|call| call.schema_name().to_string() == column.name));
         if !is_call(&expr) || needs_another {
             return Ok(Transformed::no(expr));
         }
@@ -83,13 +89,17 @@ fn split(projection: &Projection) -> Result<Option<Projection>> {
     };
     let mut outer = |expr: Expr| match expr {
         Expr::ScalarFunction(ScalarFunction { func, args }) if func.name() == transcode::NAME => {
-            let args = args.into_iter().map(|arg| arg.transform_up(&mut take).map(|taken| taken.data)).collect::<Result<_>>()?;
+            let args = args
+                .into_iter()
+                .map(|arg| arg.transform_up(&mut take).map(|taken| taken.data))
+                .collect::<Result<_>>()?;
             let call = Expr::ScalarFunction(ScalarFunction { func, args });
             Ok(Transformed::new(call, true, TreeNodeRecursion::Jump))
         }
         other => Ok(Transformed::no(other)),
     };
-    let exprs = projection.expr.iter().map(|expr| expr.clone().transform_down(&mut outer).map(|found| found.data));
+    let exprs =
+        projection.expr.iter().map(|expr| expr.clone().transform_down(&mut outer).map(|found| found.data));
     let exprs: Vec<Expr> = exprs.collect::<Result<_>>()?;
     if calls.is_empty() {
         return Ok(None);
@@ -120,7 +130,11 @@ pub(crate) fn find_encode(plan: &LogicalPlan) -> Result<Option<Encode>> {
 }
 
 /// The plan with the first projection that calls `transcode` replaced by what it gave.
-pub(crate) fn replace_encode(plan: LogicalPlan, encode: &Encode, gave: Vec<RecordBatch>) -> Result<LogicalPlan> {
+pub(crate) fn replace_encode(
+    plan: LogicalPlan,
+    encode: &Encode,
+    gave: Vec<RecordBatch>,
+) -> Result<LogicalPlan> {
     // One partition, so that what follows is one task, whatever the number of rows.
     let mut table = Some(table(encode.schema(), vec![gave])?);
     plan.transform_up_with_subqueries(|node| match encode_of(&node)? {
@@ -156,7 +170,8 @@ fn table(schema: &DFSchema, partitions: Vec<Vec<RecordBatch>>) -> Result<Logical
     let fields: Vec<Field> = schema.fields().iter().enumerate().map(numbered).collect();
     let numbered = Arc::new(Schema::new(fields));
     let rename = |batch: RecordBatch| Ok(RecordBatch::try_new(numbered.clone(), batch.columns().to_vec())?);
-    let renamed = partitions.into_iter().map(|batches| batches.into_iter().map(rename).collect::<Result<Vec<_>>>());
+    let renamed =
+        partitions.into_iter().map(|batches| batches.into_iter().map(rename).collect::<Result<Vec<_>>>());
     let mut partitions = renamed.collect::<Result<Vec<_>>>()?;
     if partitions.is_empty() {
         partitions.push(Vec::new());
@@ -183,7 +198,13 @@ mod tests {
     fn session() -> SessionContext {
         let session = SessionContext::new();
         let same = Arc::new(|args: &[datafusion::logical_expr::ColumnarValue]| Ok(args[0].clone()));
-        session.register_udf(create_udf(transcode::NAME, vec![DataType::Int64], DataType::Int64, Volatility::Volatile, same));
+        session.register_udf(create_udf(
+            transcode::NAME,
+            vec![DataType::Int64],
+            DataType::Int64,
+            Volatility::Volatile,
+            same,
+        ));
         session
     }
 
@@ -218,7 +239,10 @@ mod tests {
                     "SELECT name, part + 1 AS next FROM (SELECT name, transcode(n) AS part FROM {rows}) WHERE part > 1 ORDER BY name"
                 ),
             ),
-            (1, format!("SELECT count(part) AS c FROM (SELECT transcode(n) AS part FROM {rows} WHERE n > 7)")),
+            (
+                1,
+                format!("SELECT count(part) AS c FROM (SELECT transcode(n) AS part FROM {rows} WHERE n > 7)"),
+            ),
             (
                 2,
                 format!(

@@ -59,7 +59,13 @@ pub(crate) struct Placed {
 
 impl Placements {
     /// Announces the job of a row, before it is submitted under this name.
-    pub(crate) fn announce(&self, members: &Members, name: String, order: u64, tried: HashSet<String>) -> Placed {
+    pub(crate) fn announce(
+        &self,
+        members: &Members,
+        name: String,
+        order: u64,
+        tried: HashSet<String>,
+    ) -> Placed {
         self.map().insert(name.clone(), Wish { order, tried, placed: None });
         Placed { placements: self.clone(), members: members.clone(), name }
     }
@@ -115,8 +121,10 @@ impl DistributionPolicy for Placement {
         }
         // What is not a row goes first: merges and listings take milliseconds, and somebody waits for them.
         named.sort_by_key(|(order, ..)| *order);
-        let (active, leaving): (Vec<String>, Vec<String>) =
-            executors.iter().map(|executor| executor.executor_id.clone()).partition(|id| self.members.is_active(id));
+        let (active, leaving): (Vec<String>, Vec<String>) = executors
+            .iter()
+            .map(|executor| executor.executor_id.clone())
+            .partition(|id| self.members.is_active(id));
         let helpers = if active.is_empty() { leaving } else { active };
         for (order, name, job, info) in named {
             let mut graph = info.execution_graph.write().await;
@@ -177,7 +185,9 @@ fn joins_all(root: &Arc<dyn ExecutionPlan>) -> bool {
         let children = node.children();
         let [child] = children.as_slice() else { return false };
         node = *child;
-        if node.downcast_ref::<ShuffleReaderExec>().is_some() || node.downcast_ref::<RangeShuffleReaderExec>().is_some() {
+        if node.downcast_ref::<ShuffleReaderExec>().is_some()
+            || node.downcast_ref::<RangeShuffleReaderExec>().is_some()
+        {
             return false;
         }
         if node.output_partitioning().partition_count() == 1 {

@@ -12,7 +12,8 @@ use std::{
 
 use arrow_ipc::reader::StreamReader;
 use backon::BackoffBuilder;
-use spool_media::{ErrorKind, machine::Event};
+use spool_media::machine::Event;
+use spool_storage::ErrorKind;
 use spool_udfs::error::Failure;
 use spool_wire::{
     Channel,
@@ -75,7 +76,8 @@ impl Remote {
     ) -> Result<Outcome> {
         let settings: HashMap<String, String> =
             settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let statement = Statement { sql: sql.to_owned(), settings, client_version: env!("CARGO_PKG_VERSION").to_owned() };
+        let statement =
+            Statement { sql: sql.to_owned(), settings, client_version: env!("CARGO_PKG_VERSION").to_owned() };
         tokio::select! {
             outcome = self.call_until_done(statement, tell) => outcome,
             // Dropping the call is what cancels.
@@ -83,9 +85,14 @@ impl Remote {
         }
     }
 
-    async fn call_until_done(&self, statement: Statement, tell: &(dyn Fn(Event) + Send + Sync)) -> Result<Outcome> {
+    async fn call_until_done(
+        &self,
+        statement: Statement,
+        tell: &(dyn Fn(Event) + Send + Sync),
+    ) -> Result<Outcome> {
         let waits = || {
-            let shape = backon::ExponentialBuilder::new().with_min_delay(RETRY_FIRST).with_max_delay(RETRY_MOST);
+            let shape =
+                backon::ExponentialBuilder::new().with_min_delay(RETRY_FIRST).with_max_delay(RETRY_MOST);
             shape.without_max_times().with_jitter().build()
         };
         let (mut backoff, mut away) = (waits(), Instant::now());
@@ -99,7 +106,8 @@ impl Remote {
                     if accepted && called.elapsed() > STAYED {
                         (backoff, away) = (waits(), Instant::now());
                     }
-                    let patience = if self.reached.load(Ordering::Relaxed) { LATER_TRIES } else { FIRST_TRIES };
+                    let patience =
+                        if self.reached.load(Ordering::Relaxed) { LATER_TRIES } else { FIRST_TRIES };
                     if away.elapsed() > patience {
                         return Err(error);
                     }
@@ -137,14 +145,19 @@ impl Remote {
                 Some(Message::Arrow(piece)) => {
                     if bytes.len() + piece.len() > RESULT_BYTES_MAX {
                         return Err(Error::Engine {
-                            message: format!("the result has more than {RESULT_BYTES_MAX} bytes: add a LIMIT"),
+                            message: format!(
+                                "the result has more than {RESULT_BYTES_MAX} bytes: add a LIMIT"
+                            ),
                         });
                     }
                     bytes.extend(piece);
                 }
                 Some(Message::Failure(failure)) => return Err(error_of(failure)),
                 Some(Message::Done(done)) => return read(bytes, done),
-                None => return Err(self.failure(&Status::unavailable("the call ended before the statement did"), accepted)),
+                None => {
+                    return Err(self
+                        .failure(&Status::unavailable("the call ended before the statement did"), accepted));
+                }
             }
         }
     }
@@ -175,7 +188,9 @@ fn error_of(failure: v1::Failure) -> Error {
 }
 
 fn read(bytes: Vec<u8>, done: Done) -> Result<Outcome> {
-    let broken = |e: datafusion::arrow::error::ArrowError| Error::Engine { message: format!("the result cannot be read: {e}") };
+    let broken = |e: datafusion::arrow::error::ArrowError| Error::Engine {
+        message: format!("the result cannot be read: {e}"),
+    };
     let reader = StreamReader::try_new(std::io::Cursor::new(bytes), None).map_err(broken)?;
     let schema = Arc::clone(&reader.schema());
     let batches = reader.collect::<std::result::Result<Vec<_>, _>>().map_err(broken)?;

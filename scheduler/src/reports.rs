@@ -56,7 +56,8 @@ impl Reports {
     pub(crate) fn listen(&self, job: &str) -> Listener {
         let (sender, events) = mpsc::channel(QUEUE);
         let mut desk = self.desk();
-        let early = desk.early.iter().position(|(other, _)| other == job).and_then(|at| desk.early.remove(at));
+        let early =
+            desk.early.iter().position(|(other, _)| other == job).and_then(|at| desk.early.remove(at));
         for event in early.into_iter().flat_map(|(_, events)| events) {
             let _ = sender.try_send(event);
         }

@@ -17,9 +17,14 @@ const WAIT_MS: u64 = 200;
 const WINDOW_BYTES: u32 = 1 << 20;
 
 /// Fetches every partition, in order.
-pub(crate) async fn fetch(mut locations: Vec<PartitionLocation>, max_message_bytes: u32) -> Result<Vec<RecordBatch>> {
+pub(crate) async fn fetch(
+    mut locations: Vec<PartitionLocation>,
+    max_message_bytes: u32,
+) -> Result<Vec<RecordBatch>> {
     // They are listed as their tasks ended; a statement without ORDER BY still reads better in the order of its rows.
-    locations.sort_by_key(|location| (location.partition_id.as_ref().map(|id| id.partition_id), location.map_partition_id));
+    locations.sort_by_key(|location| {
+        (location.partition_id.as_ref().map(|id| id.partition_id), location.map_partition_id)
+    });
     let mut batches = Vec::new();
     for location in locations {
         batches.extend(fetch_one(location, max_message_bytes as usize).await?);
@@ -34,7 +39,8 @@ async fn fetch_one(location: PartitionLocation, max_message_bytes: usize) -> Res
     };
     let job = partition.job_id.into();
     let partition = PartitionId::new(&job, partition.stage_id as usize, partition.partition_id as usize);
-    let port = u16::try_from(executor.port).map_err(|_| Error::Engine { message: "an executor's port is no port".to_owned() })?;
+    let port = u16::try_from(executor.port)
+        .map_err(|_| Error::Engine { message: "an executor's port is no port".to_owned() })?;
     let failed = |e: String| Error::from_engine(&e);
     let mut client = BallistaClient::try_new(
         &executor.host,

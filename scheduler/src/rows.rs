@@ -18,10 +18,10 @@ use datafusion::{
 };
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use spool_media::{
-    ErrorKind,
     machine::{Event, What},
     segments::{Segment, SegmentTrack},
 };
+use spool_storage::ErrorKind;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -172,14 +172,23 @@ impl Rows<'_> {
 
     /// Starts a second run of a row beside the first, in a slot that nobody waits for.
     fn double<'a>(&'a self, row: &mut Row, number: usize, permit: Permit) -> BoxFuture<'a, Ended> {
-        let busy = row.runs.iter().filter_map(|run| run.standing.lock().unwrap_or_else(PoisonError::into_inner).executor.clone());
+        let busy = row
+            .runs
+            .iter()
+            .filter_map(|run| run.standing.lock().unwrap_or_else(PoisonError::into_inner).executor.clone());
         let tried = row.tried.iter().cloned().chain(busy).collect();
         self.scheduler.count_doubled();
         self.again(number, "it is far behind the others; the first to finish counts");
         self.start(row, number, tried, permit)
     }
 
-    fn start<'a>(&'a self, row: &mut Row, number: usize, tried: HashSet<String>, permit: Permit) -> BoxFuture<'a, Ended> {
+    fn start<'a>(
+        &'a self,
+        row: &mut Row,
+        number: usize,
+        tried: HashSet<String>,
+        permit: Permit,
+    ) -> BoxFuture<'a, Ended> {
         let run = self.scheduler.next();
         let (standing, cancel) = (Arc::<Mutex<Standing>>::default(), CancellationToken::new());
         row.runs.push(Run { number: run, standing: standing.clone(), cancel: cancel.clone() });
@@ -232,18 +241,23 @@ impl Rows<'_> {
                 }
                 row.gave = Some(batch);
                 self.scheduler.count_done();
-                row.took =
-                    this.and_then(|run| run.standing.lock().unwrap_or_else(PoisonError::into_inner).started).map(|at| at.elapsed());
+                row.took = this
+                    .and_then(|run| run.standing.lock().unwrap_or_else(PoisonError::into_inner).started)
+                    .map(|at| at.elapsed());
                 row.runs.iter().for_each(|run| run.cancel.cancel());
                 return Ok(None);
             }
             Err(error) => error,
         };
-        let passes = matches!(error, Error::Engine { .. } | Error::Lost { .. }) || error.kind() == ErrorKind::Transient;
+        let passes = matches!(error, Error::Engine { .. } | Error::Lost { .. })
+            || error.kind() == ErrorKind::Transient;
         if !passes {
             return Err(error);
         }
-        let reason = format!("{error}{}", executor.as_ref().map_or_else(String::new, |executor| format!(" (on {executor})")));
+        let reason = format!(
+            "{error}{}",
+            executor.as_ref().map_or_else(String::new, |executor| format!(" (on {executor})"))
+        );
         self.scheduler.count_failed();
         let lost = matches!(error, Error::Lost { .. });
         let count = if lost { &mut row.lost } else { &mut row.failed };
@@ -287,7 +301,11 @@ impl Rows<'_> {
     fn again(&self, row: usize, reason: &str) {
         info!(statement = self.statement, row, reason, "row runs again");
         if let Some(segment) = &self.segments[row] {
-            (self.tell)(Event { job: String::new(), segment: segment.clone(), what: What::Again { reason: reason.to_owned() } });
+            (self.tell)(Event {
+                job: String::new(),
+                segment: segment.clone(),
+                what: What::Again { reason: reason.to_owned() },
+            });
         }
     }
 
@@ -298,7 +316,10 @@ impl Rows<'_> {
         }
         let standings = rows.iter().zip(&self.segments).map(|(row, segment)| {
             let segment = segment.as_ref()?;
-            let run = row.runs.first().and_then(|run| run.standing.lock().unwrap_or_else(PoisonError::into_inner).progress());
+            let run = row
+                .runs
+                .first()
+                .and_then(|run| run.standing.lock().unwrap_or_else(PoisonError::into_inner).progress());
             Some(Progress {
                 track: segment.track,
                 duration_ms: segment.duration_ms,

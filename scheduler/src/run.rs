@@ -13,10 +13,10 @@ use datafusion::{
     prelude::{SQLOptions, SessionContext},
 };
 use spool_media::{
-    ErrorKind,
     machine::{Event, What},
     segments::Segment,
 };
+use spool_storage::ErrorKind;
 use spool_udfs::options::SpoolOptions;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -109,7 +109,9 @@ impl Scheduler {
                 let rows: usize = outcome.batches.iter().map(RecordBatch::num_rows).sum();
                 info!(statement = entry.number(), rows, ms = elapsed_ms(entry.started()), "statement done");
             }
-            Err(error) => info!(statement = entry.number(), %error, ms = elapsed_ms(entry.started()), "statement ended"),
+            Err(error) => {
+                info!(statement = entry.number(), %error, ms = elapsed_ms(entry.started()), "statement ended")
+            }
         }
         outcome
     }
@@ -182,7 +184,10 @@ impl Scheduler {
             // A statement that makes or changes a table would run at once, here, beside slots and cancellation; and the table would be gone.
             // And whoever is confined has no say in the settings.
             let confined = SpoolOptions::confines(session.state().config().options()).is_some();
-            let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(!confined);
+            let options = SQLOptions::new()
+                .with_allow_ddl(false)
+                .with_allow_dml(false)
+                .with_allow_statements(!confined);
             session.sql_with_options(sql, options).await?.into_optimized_plan()
         };
         planning.await.map_err(|e| Error::from_planner(&e))
@@ -201,8 +206,10 @@ impl Scheduler {
         let begun = Instant::now();
         let planning = async {
             let _planner = self.planners.acquire().await;
-            let input = session.execute_logical_plan(encode.input().clone()).await?.collect_partitioned().await?;
-            let rows: Vec<RecordBatch> = input.into_iter().flatten().flat_map(|batch| one_row_each(&batch)).collect();
+            let input =
+                session.execute_logical_plan(encode.input().clone()).await?.collect_partitioned().await?;
+            let rows: Vec<RecordBatch> =
+                input.into_iter().flatten().flat_map(|batch| one_row_each(&batch)).collect();
             let state = session.state();
             let segment = state.create_physical_expr(encode.segment.clone(), encode.input().schema())?;
             // What is no segment is refused where it is encoded; here it only has no weight.
@@ -221,7 +228,9 @@ impl Scheduler {
         }
         let partitions = plan.output_partitioning().partition_count();
         if partitions != segments.len() {
-            return Err(Error::Engine { message: format!("{} rows were planned as {partitions}", segments.len()) });
+            return Err(Error::Engine {
+                message: format!("{} rows were planned as {partitions}", segments.len()),
+            });
         }
         entry.add_rows(&segments);
         info!(statement = entry.number(), rows = segments.len(), "rows planned");
@@ -234,7 +243,8 @@ impl Scheduler {
             tell(Event { job: String::new(), segment: segment.clone(), what: What::Planned });
         }
         let schema = Arc::new(encode.schema().as_arrow().clone());
-        let options = session.state().config().options().extensions.get::<SpoolOptions>().cloned().unwrap_or_default();
+        let options =
+            session.state().config().options().extensions.get::<SpoolOptions>().cloned().unwrap_or_default();
         if options.live {
             lives.push(Live::start(self.machine.clone(), &segments));
         }
@@ -264,7 +274,11 @@ impl Scheduler {
     ) -> Result<Vec<RecordBatch>> {
         let plan = {
             let _planner = self.planners.acquire().await;
-            session.state().create_physical_plan(plan).await.map_err(|e| Error::from_engine(&e.to_string()))?
+            session
+                .state()
+                .create_physical_plan(plan)
+                .await
+                .map_err(|e| Error::from_engine(&e.to_string()))?
         };
         let mut waits = backon::ExponentialBuilder::new()
             .with_min_delay(RETRY_FIRST)
@@ -286,7 +300,8 @@ impl Scheduler {
             };
             match attempt.run().await {
                 Err(error)
-                    if error.kind() == ErrorKind::Transient || matches!(error, Error::Engine { .. } | Error::Lost { .. }) =>
+                    if error.kind() == ErrorKind::Transient
+                        || matches!(error, Error::Engine { .. } | Error::Lost { .. }) =>
                 {
                     let Some(wait) = waits.next() else { return Err(error.after(ATTEMPTS)) };
                     warn!(%error, "a job failed and is tried again");
@@ -324,5 +339,11 @@ fn one_row_each(batch: &RecordBatch) -> Vec<RecordBatch> {
 }
 
 fn runs_here(plan: &LogicalPlan) -> bool {
-    matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) | LogicalPlan::Statement(_) | LogicalPlan::DescribeTable(_))
+    matches!(
+        plan,
+        LogicalPlan::Explain(_)
+            | LogicalPlan::Analyze(_)
+            | LogicalPlan::Statement(_)
+            | LogicalPlan::DescribeTable(_)
+    )
 }

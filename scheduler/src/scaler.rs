@@ -7,8 +7,8 @@ use std::{collections::HashMap, pin::Pin, time::Duration};
 use futures::Stream;
 use serde::Serialize;
 use spool_wire::keda::{
-    GetMetricSpecResponse, GetMetricsRequest, GetMetricsResponse, IsActiveResponse, MetricSpec, MetricValue, ScaledObjectRef,
-    external_scaler_server::ExternalScaler,
+    GetMetricSpecResponse, GetMetricsRequest, GetMetricsResponse, IsActiveResponse, MetricSpec, MetricValue,
+    ScaledObjectRef, external_scaler_server::ExternalScaler,
 };
 use tokio::time::interval;
 use tokio_stream::{StreamExt, wrappers::IntervalStream};
@@ -99,21 +99,40 @@ impl ExternalScaler for Scaler {
         Ok(Response::new(IsActiveResponse { result: Demand::of(&self.0).rows() > 0 }))
     }
 
-    async fn stream_is_active(&self, _: Request<ScaledObjectRef>) -> Result<Response<Self::StreamIsActiveStream>, Status> {
+    async fn stream_is_active(
+        &self,
+        _: Request<ScaledObjectRef>,
+    ) -> Result<Response<Self::StreamIsActiveStream>, Status> {
         let scheduler = self.0.clone();
         let ticks = IntervalStream::new(interval(TELL_EVERY));
-        Ok(Response::new(Box::pin(ticks.map(move |_| Ok(IsActiveResponse { result: Demand::of(&scheduler).rows() > 0 })))))
+        Ok(Response::new(Box::pin(
+            ticks.map(move |_| Ok(IsActiveResponse { result: Demand::of(&scheduler).rows() > 0 })),
+        )))
     }
 
-    async fn get_metric_spec(&self, request: Request<ScaledObjectRef>) -> Result<Response<GetMetricSpecResponse>, Status> {
+    async fn get_metric_spec(
+        &self,
+        request: Request<ScaledObjectRef>,
+    ) -> Result<Response<GetMetricSpecResponse>, Status> {
         let target = self.rows_per_executor(&request.get_ref().scaler_metadata)?;
-        let spec = MetricSpec { metric_name: METRIC.to_owned(), target_size: target, target_size_float: target as f64 };
+        let spec = MetricSpec {
+            metric_name: METRIC.to_owned(),
+            target_size: target,
+            target_size_float: target as f64,
+        };
         Ok(Response::new(GetMetricSpecResponse { metric_specs: vec![spec] }))
     }
 
-    async fn get_metrics(&self, _: Request<GetMetricsRequest>) -> Result<Response<GetMetricsResponse>, Status> {
+    async fn get_metrics(
+        &self,
+        _: Request<GetMetricsRequest>,
+    ) -> Result<Response<GetMetricsResponse>, Status> {
         let rows = i64::try_from(Demand::of(&self.0).rows()).unwrap_or(i64::MAX);
-        let value = MetricValue { metric_name: METRIC.to_owned(), metric_value: rows, metric_value_float: rows as f64 };
+        let value = MetricValue {
+            metric_name: METRIC.to_owned(),
+            metric_value: rows,
+            metric_value_float: rows as f64,
+        };
         Ok(Response::new(GetMetricsResponse { metric_values: vec![value] }))
     }
 }

@@ -143,13 +143,17 @@ impl Scheduler {
         let (members, placements, reports, turnstile) =
             (Members::default(), Placements::default(), Reports::default(), Turnstile::default());
         let session_config = session_config();
-        let placement = Placement { members: members.clone(), placements: placements.clone(), turn: Arc::default() };
+        let placement =
+            Placement { members: members.clone(), placements: placements.clone(), turn: Arc::default() };
         let config = Arc::new(config(address, &session_config, machine.clone(), placement));
         let engine = |e: ballista_core::error::BallistaError| Error::from_engine(&e.to_string());
         let cluster = BallistaCluster::new_from_config(&config).await.map_err(engine)?;
         let server: Server = create_scheduler(cluster, config).await.map_err(engine)?;
-        let rules =
-            Rules { token: settings.token.clone(), allow_others: settings.allow_others, silence: settings.executor_timeout };
+        let rules = Rules {
+            token: settings.token.clone(),
+            allow_others: settings.allow_others,
+            silence: settings.executor_timeout,
+        };
         let membership = Membership {
             server: server.clone(),
             machine: machine.clone(),
@@ -247,7 +251,12 @@ fn session_config() -> SessionConfig {
         .set_str("ballista.scheduler.max_partitions_per_task", "1")
 }
 
-fn config(address: SocketAddr, session_config: &SessionConfig, machine: Arc<Machine>, placement: Placement) -> SchedulerConfig {
+fn config(
+    address: SocketAddr,
+    session_config: &SessionConfig,
+    machine: Arc<Machine>,
+    placement: Placement,
+) -> SchedulerConfig {
     let defaults = session_config.clone();
     SchedulerConfig {
         bind_host: address.ip().to_string(),

@@ -16,11 +16,14 @@ use serde::Serialize;
 use spool_media::{
     machine::{Event, What},
     segments::Segment,
-    store::shown_in,
 };
+use spool_storage::shown_in;
 use spool_wire::{
     authorized,
-    v1::{Accepted, Done, Failure, FromStatement, RowEvent, Statement, failure::Why, from_statement::Message, statements_server},
+    v1::{
+        Accepted, Done, Failure, FromStatement, RowEvent, Statement, failure::Why, from_statement::Message,
+        statements_server,
+    },
 };
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
@@ -193,7 +196,10 @@ pub(crate) struct Door(pub(crate) Scheduler);
 impl statements_server::Statements for Door {
     type RunStream = Pin<Box<dyn Stream<Item = std::result::Result<FromStatement, Status>> + Send>>;
 
-    async fn run(&self, request: Request<Statement>) -> std::result::Result<Response<Self::RunStream>, Status> {
+    async fn run(
+        &self,
+        request: Request<Statement>,
+    ) -> std::result::Result<Response<Self::RunStream>, Status> {
         authorized(request.metadata(), self.0.settings.token.as_deref())?;
         let Statement { sql, settings, client_version } = request.into_inner();
         let ours = env!("CARGO_PKG_VERSION");
@@ -208,13 +214,17 @@ impl statements_server::Statements for Door {
         let cancel = CancellationToken::new();
         let gone = cancel.clone().drop_guard();
         tokio::spawn(async move {
-            let accepted = Message::Accepted(Accepted { statement_id: scheduler.server.scheduler_id.clone() });
+            let accepted =
+                Message::Accepted(Accepted { statement_id: scheduler.server.scheduler_id.clone() });
             let _ = sender.send(said(accepted)).await;
-            let settings: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            let settings: Vec<(&str, &str)> =
+                settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
             let tell = |event: Event| {
                 // Progress that a slow network misses is made up for by the next; half of the queue is kept for what happens once, which a
                 // client misses that reads none of hundreds of rows' ends: its tally is short then, its result is not.
-                if !matches!(event.what, What::Planned | What::Advanced { .. }) || sender.capacity() > QUEUE / 2 {
+                if !matches!(event.what, What::Planned | What::Advanced { .. })
+                    || sender.capacity() > QUEUE / 2
+                {
                     let _ = sender.try_send(said(Message::Row(RowEvent::from(&event))));
                 }
             };
@@ -249,11 +259,15 @@ fn last_words(outcome: Result<Outcome>) -> Vec<Message> {
         Ok((bytes, Spent { planning, rows, merging })) => {
             let pieces = bytes.chunks(PIECE_BYTES).map(|piece| Message::Arrow(piece.to_vec()));
             let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-            let done = Done { planning_us: micros(planning), rows_us: micros(rows), merging_us: micros(merging) };
+            let done =
+                Done { planning_us: micros(planning), rows_us: micros(rows), merging_us: micros(merging) };
             pieces.chain([Message::Done(done)]).collect()
         }
         Err(error) => {
-            let kind = serde_json::to_value(error.kind()).ok().and_then(|kind| Some(kind.as_str()?.to_owned())).unwrap_or_default();
+            let kind = serde_json::to_value(error.kind())
+                .ok()
+                .and_then(|kind| Some(kind.as_str()?.to_owned()))
+                .unwrap_or_default();
             let why = match error {
                 Error::Refused(_) | Error::Sql { .. } => Some(Why::Refused(true)),
                 Error::NoExecutors { .. } => Some(Why::NoExecutors(true)),

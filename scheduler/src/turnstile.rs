@@ -96,7 +96,10 @@ impl Inside {
         let fewest = |of: &dyn Fn(u64) -> bool| {
             let held = |statement: u64| self.held.get(&statement).copied().unwrap_or(0);
             let waiting = self.waiting.iter().enumerate().map(|(at, (statement, _))| (at, *statement));
-            waiting.filter(|(_, statement)| of(*statement)).min_by_key(|(_, statement)| held(*statement)).map(|(at, _)| at)
+            waiting
+                .filter(|(_, statement)| of(*statement))
+                .min_by_key(|(_, statement)| held(*statement))
+                .map(|(at, _)| at)
         };
         let begun = |statement: u64| self.begun.contains(&statement);
         let first = if self.begun.len() < self.room {

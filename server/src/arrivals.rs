@@ -7,10 +7,8 @@ use std::{
 
 use futures::{TryStreamExt, stream::TryChunksError};
 use spool_jobs::{Id, NewJob, Order, Store, Watch, Watches};
-use spool_media::{
-    parts::{RECORDS, is_object},
-    store::{Entry, Location, Stores, lies_in},
-};
+use spool_media::parts::{RECORDS, is_object};
+use spool_storage::{Entry, Location, Stores, lies_in};
 use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -82,7 +80,7 @@ impl Arrivals {
         let location = self.stores.locate(uri).map_err(spool_media::Error::from)?;
         let source = match location.open().await {
             Ok(reader) => reader.source().clone(),
-            Err(spool_media::store::Error::NotFound { .. }) => return Ok(Taken::Ignored("it is gone")),
+            Err(spool_storage::Error::NotFound { .. }) => return Ok(Taken::Ignored("it is gone")),
             Err(error) => return Err(spool_media::Error::from(error).into()),
         };
         self.make(watch, &source.uri, &source.etag, source.bytes).await
@@ -148,8 +146,13 @@ impl Arrivals {
     }
 
     async fn look(&self, watch: &Watch) {
-        let late = || Err(Problem::new(Kind::Late, format!("it took longer than {} s", LOOK_WITHIN.as_secs())));
-        let trouble = timeout(LOOK_WITHIN, self.list(watch)).await.unwrap_or_else(|_| late()).err().map(|problem| problem.detail);
+        let late =
+            || Err(Problem::new(Kind::Late, format!("it took longer than {} s", LOOK_WITHIN.as_secs())));
+        let trouble = timeout(LOOK_WITHIN, self.list(watch))
+            .await
+            .unwrap_or_else(|_| late())
+            .err()
+            .map(|problem| problem.detail);
         if let Some(trouble) = &trouble {
             warn!(watch = %watch.id, trouble, "what has arrived cannot be listed");
         }
@@ -178,13 +181,20 @@ impl Arrivals {
     }
 
     /// Gives the first thing that is wrong with a file.
-    async fn take_listed(&self, watch: &Watch, place: &Location, batch: Vec<Entry>) -> Result<Option<Problem>, Problem> {
+    async fn take_listed(
+        &self,
+        watch: &Watch,
+        place: &Location,
+        batch: Vec<Entry>,
+    ) -> Result<Option<Problem>, Problem> {
         let now = SystemTime::now();
-        let is_settled = |entry: &Entry| now.duration_since(entry.modified).is_ok_and(|since| since >= SETTLED);
+        let is_settled =
+            |entry: &Entry| now.duration_since(entry.modified).is_ok_and(|since| since >= SETTLED);
         let found = batch.into_iter().filter(|entry| entry.bytes > 0 && is_settled(entry));
         let found = found.map(|entry| (place.child(&entry.relative).uri().to_owned(), entry.etag));
         let found = found.filter(|(uri, _)| self.is_ours(uri).is_none());
-        let (found, keys): (Vec<_>, Vec<_>) = found.map(|(uri, etag)| (uri.clone(), key(&uri, &etag))).unzip();
+        let (found, keys): (Vec<_>, Vec<_>) =
+            found.map(|(uri, etag)| (uri.clone(), key(&uri, &etag))).unzip();
         let used = self.watches.used_keys(&watch.tenant, &keys).await?;
         let mut wrong = None;
         for (uri, key) in found.iter().zip(keys) {
@@ -271,9 +281,20 @@ mod tests {
             format!("parts/{digits}.json"),
             format!("parts/{digits}.retired"),
         ]) {
-            assert!(is_published(&format!("s3://in/out/{name}")) && is_published(&format!("file:///in/out/{name}")), "{name}");
+            assert!(
+                is_published(&format!("s3://in/out/{name}"))
+                    && is_published(&format!("file:///in/out/{name}")),
+                "{name}"
+            );
         }
-        for name in ["talk.mp4", "1080p/talk.mp4", "init-talk.mp4", "parts/talk.mp4", "1080p/00000-talk.m4s", "notes.json"] {
+        for name in [
+            "talk.mp4",
+            "1080p/talk.mp4",
+            "init-talk.mp4",
+            "parts/talk.mp4",
+            "1080p/00000-talk.m4s",
+            "notes.json",
+        ] {
             assert!(!is_published(&format!("s3://in/{name}")), "{name}");
         }
     }

@@ -35,7 +35,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
             let kind = match &error {
                 JsonRejection::JsonDataError(_) => Kind::Invalid,
                 JsonRejection::MissingJsonContentType(_) => Kind::Media,
-                JsonRejection::BytesRejection(error) if error.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE => {
+                JsonRejection::BytesRejection(error)
+                    if error.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE =>
+                {
                     Kind::TooLarge
                 }
                 _ => Kind::Malformed,
@@ -73,7 +75,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let read = Query::from_request_parts(parts, state).await;
-        read.map(|Query(asked)| Self(asked)).map_err(|error: QueryRejection| Problem::new(Kind::Malformed, error.body_text()))
+        read.map(|Query(asked)| Self(asked))
+            .map_err(|error: QueryRejection| Problem::new(Kind::Malformed, error.body_text()))
     }
 }
 
@@ -82,6 +85,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Named<T
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let read = Path::from_request_parts(parts, state).await;
-        read.map(|Path(named)| Self(named)).map_err(|error: PathRejection| Problem::new(Kind::Malformed, error.body_text()))
+        read.map(|Path(named)| Self(named))
+            .map_err(|error: PathRejection| Problem::new(Kind::Malformed, error.body_text()))
     }
 }

@@ -21,7 +21,12 @@ pub(crate) struct Checksum {
 impl Checksum {
     /// Reads `sha1 BASE64`.
     pub(crate) fn parse(text: &str) -> Result<Self, Problem> {
-        let wrong = || Problem::new(Kind::Malformed, format!("Upload-Checksum: it must be one of {KNOWN}, a blank, and base64"));
+        let wrong = || {
+            Problem::new(
+                Kind::Malformed,
+                format!("Upload-Checksum: it must be one of {KNOWN}, a blank, and base64"),
+            )
+        };
         let (name, sum) = text.split_once(' ').ok_or_else(wrong)?;
         let digest: Box<dyn DynDigest + Send> = match name {
             "sha1" => of::<Sha1>(),
@@ -42,7 +47,10 @@ impl Checksum {
         if self.digest.finalize()[..] == self.expected[..] {
             return Ok(());
         }
-        Err(Problem::new(Kind::Checksum, "what came is not what its checksum says, and is not kept: send it again"))
+        Err(Problem::new(
+            Kind::Checksum,
+            "what came is not what its checksum says, and is not kept: send it again",
+        ))
     }
 }
 

@@ -55,7 +55,9 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, leave: Cancella
         while let Ok(turn) = turns.clone().acquire_owned().await {
             match listener.accept().await {
                 Ok((stream, _)) => drop(open.spawn(answer(stream, router.clone(), leave.clone(), turn))),
-                Err(error) if is_of_one(&error) => debug!(%error, "a connection was gone before it was taken"),
+                Err(error) if is_of_one(&error) => {
+                    debug!(%error, "a connection was gone before it was taken")
+                }
                 Err(error) => {
                     warn!(%error, "no connection can be taken");
                     sleep(AGAIN).await;
@@ -80,7 +82,8 @@ async fn answer(stream: TcpStream, router: Router, leave: CancellationToken, _tu
     let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD));
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(READ_AHEAD);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)));
+    let mut connection =
+        pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)));
     let ended = tokio::select! {
         ended = &mut connection => ended,
         () = leave.cancelled() => {

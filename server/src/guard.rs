@@ -11,7 +11,7 @@ use axum::{
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use spool_jobs::{Access, Id, Scope, Shown, UploadToken, Watch};
-use spool_media::confines::Confines;
+use spool_storage::path_policy::Confines;
 
 use crate::{
     oidc::Provider,
@@ -87,7 +87,14 @@ impl Guard {
         media: Option<&str>,
     ) -> Self {
         let provider = provider.map(Arc::new);
-        Self { entry, access, provider, rates: Arc::default(), uploads: Arc::from(uploads), media: media.map(Arc::from) }
+        Self {
+            entry,
+            access,
+            provider,
+            rates: Arc::default(),
+            uploads: Arc::from(uploads),
+            media: media.map(Arc::from),
+        }
     }
 
     pub(crate) fn entry(&self) -> Entry {
@@ -116,7 +123,10 @@ impl Guard {
     async fn places(&self, tenant: &str) -> Result<Confines, Problem> {
         let policy = self.access.policy(tenant).await?;
         let own = format!("{}/{tenant}/", self.uploads.trim_end_matches('/'));
-        let kept = self.media.as_deref().map(|media| format!("{}/{}/", media.trim_end_matches('/'), spool_jobs::VIDEO));
+        let kept = self
+            .media
+            .as_deref()
+            .map(|media| format!("{}/{}/", media.trim_end_matches('/'), spool_jobs::VIDEO));
         Ok(Confines {
             sources: policy.sources.into_iter().chain([own.clone()]).collect(),
             destinations: policy.destinations.into_iter().chain(kept).collect(),
@@ -125,13 +135,21 @@ impl Guard {
     }
 
     async fn caller(&self, method: &Method, path: &str, headers: &HeaderMap) -> Result<Caller, Problem> {
-        let shown = headers.get(header::AUTHORIZATION).and_then(|shown| shown.to_str().ok()).ok_or_else(unknown)?;
+        let shown =
+            headers.get(header::AUTHORIZATION).and_then(|shown| shown.to_str().ok()).ok_or_else(unknown)?;
         let token = &token(shown, path).ok_or_else(unknown)?;
         let caller = match (self.access.shown(token).await?, &self.provider) {
-            (Some(Shown::Key(key)), _) => Caller { tenant: key.tenant, scopes: key.scopes, once: None, confined: true },
+            (Some(Shown::Key(key)), _) => {
+                Caller { tenant: key.tenant, scopes: key.scopes, once: None, confined: true }
+            }
             (Some(Shown::Token(token)), _) => {
                 may_once(&token, method, path)?;
-                Caller { tenant: token.tenant.clone(), scopes: vec![Scope::Write], once: Some(token), confined: true }
+                Caller {
+                    tenant: token.tenant.clone(),
+                    scopes: vec![Scope::Write],
+                    once: Some(token),
+                    confined: true,
+                }
             }
             (None, Some(provider)) => {
                 let (tenant, scopes) = provider.check(token).await?;
@@ -182,8 +200,11 @@ pub(crate) async fn admit(State(guard): State<Guard>, mut request: Request, next
         request.extensions_mut().insert(caller);
         next.run(request).await
     } else {
-        Problem::new(Kind::Rate, format!("more than {} requests a minute came: go on in {} s", rate.limit, rate.reset))
-            .into_response()
+        Problem::new(
+            Kind::Rate,
+            format!("more than {} requests a minute came: go on in {} s", rate.limit, rate.reset),
+        )
+        .into_response()
     };
     rate.tell(response.headers_mut());
     response
@@ -235,7 +256,11 @@ fn may_once(token: &UploadToken, method: &Method, path: &str) -> Result<(), Prob
         }
         _ => false,
     };
-    if allowed { Ok(()) } else { Err(Problem::new(Kind::NotAllowed, "this token is good for one upload and nothing else")) }
+    if allowed {
+        Ok(())
+    } else {
+        Err(Problem::new(Kind::NotAllowed, "this token is good for one upload and nothing else"))
+    }
 }
 
 impl Caller {
@@ -256,7 +281,9 @@ fn with_challenge(problem: Problem) -> Response {
     let unknown = problem.status == 401;
     let mut response = problem.into_response();
     if unknown {
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"spool\""));
+        response
+            .headers_mut()
+            .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"spool\""));
     }
     response
 }
@@ -267,16 +294,21 @@ fn refusal(uri: &Uri, headers: &HeaderMap) -> Option<Problem> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let host: Option<Authority> = uri.authority().cloned().or_else(|| text(header::HOST)?.parse().ok());
     let Some(host) = host.filter(|host| is_loopback(host.host())) else {
-        return Some(Problem::new(Kind::NotAllowed, "this server answers to localhost alone: call it by 127.0.0.1 or localhost"));
+        return Some(Problem::new(
+            Kind::NotAllowed,
+            "this server answers to localhost alone: call it by 127.0.0.1 or localhost",
+        ));
     };
     let origin = headers.get(header::ORIGIN)?;
     let same = origin.to_str().is_ok_and(|origin| origin.strip_prefix("http://") == Some(host.as_str()));
-    (!same).then(|| Problem::new(Kind::NotAllowed, "this server takes no requests of other pages in a browser"))
+    (!same)
+        .then(|| Problem::new(Kind::NotAllowed, "this server takes no requests of other pages in a browser"))
 }
 
 fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    host.eq_ignore_ascii_case("localhost")
+        || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -293,10 +325,14 @@ mod tests {
     #[test]
     fn only_this_machine_is_let_in() {
         assert!(
-            ["127.0.0.1:8080", "localhost:8080", "localhost", "[::1]:8080", "127.9.9.9"].iter().all(|host| !refused(host, None))
+            ["127.0.0.1:8080", "localhost:8080", "localhost", "[::1]:8080", "127.9.9.9"]
+                .iter()
+                .all(|host| !refused(host, None))
         );
         assert!(
-            ["rebound.example:8080", "192.168.1.2:8080", "localhost.example", "0.0.0.0", ""].iter().all(|host| refused(host, None))
+            ["rebound.example:8080", "192.168.1.2:8080", "localhost.example", "0.0.0.0", ""]
+                .iter()
+                .all(|host| refused(host, None))
         );
         assert!(!refused("localhost:8080", Some("http://localhost:8080")));
         assert!(
@@ -304,7 +340,10 @@ mod tests {
                 .iter()
                 .all(|origin| refused("localhost:8080", Some(origin)))
         );
-        assert!(refusal(&Uri::from_static("/v1/jobs"), &HeaderMap::new()).is_some(), "who names nobody means nobody");
+        assert!(
+            refusal(&Uri::from_static("/v1/jobs"), &HeaderMap::new()).is_some(),
+            "who names nobody means nobody"
+        );
     }
 
     #[test]
@@ -329,26 +368,48 @@ mod tests {
     fn a_store_shows_its_key_in_its_address() {
         let basic = format!("Basic {}", BASE64_STANDARD.encode("any:spool_key_1_abc"));
         assert_eq!(token(&basic, EVENTS).as_deref(), Some("spool_key_1_abc"));
-        assert_eq!(token(&basic, "/v1/jobs"), None, "a browser keeps such passwords, and sends them for whichever page");
+        assert_eq!(
+            token(&basic, "/v1/jobs"),
+            None,
+            "a browser keeps such passwords, and sends them for whichever page"
+        );
         assert_eq!(token("bearer  abc ", "/v1/jobs").as_deref(), Some("abc"));
-        assert!(["", "Basic", "Basic ?", "Basic YQ==", "Digest a:b"].iter().all(|shown| token(shown, EVENTS).is_none()));
+        assert!(
+            ["", "Basic", "Basic ?", "Basic YQ==", "Digest a:b"]
+                .iter()
+                .all(|shown| token(shown, EVENTS).is_none())
+        );
     }
 
     #[test]
     fn a_token_for_one_upload_opens_nothing_else() {
         let id = Id::upload();
-        let mut token =
-            UploadToken { id: Id::token(), tenant: "acme".into(), most_bytes: 1, job: None, expires_ms: 0, upload: None };
+        let mut token = UploadToken {
+            id: Id::token(),
+            tenant: "acme".into(),
+            most_bytes: 1,
+            job: None,
+            expires_ms: 0,
+            upload: None,
+        };
         let may = |token: &UploadToken, method: Method, path: &str| may_once(token, &method, path).is_ok();
         assert!(may(&token, Method::POST, "/v1/uploads/multipart"));
         assert!(may(&token, Method::POST, "/v1/uploads") && !may(&token, Method::GET, "/v1/uploads"));
-        assert!(!may(&token, Method::PATCH, &format!("/v1/uploads/{id}")) && !may(&token, Method::POST, "/v1/uploads/tokens"));
+        assert!(
+            !may(&token, Method::PATCH, &format!("/v1/uploads/{id}"))
+                && !may(&token, Method::POST, "/v1/uploads/tokens")
+        );
         token.upload = Some(id.clone());
-        assert!(may(&token, Method::PATCH, &format!("/v1/uploads/{id}")) && !may(&token, Method::POST, "/v1/uploads"));
+        assert!(
+            may(&token, Method::PATCH, &format!("/v1/uploads/{id}"))
+                && !may(&token, Method::POST, "/v1/uploads")
+        );
         assert!(
             may(&token, Method::POST, &format!("/v1/uploads/{id}/complete"))
                 && !may(&token, Method::GET, &format!("/v1/uploads/{id}/x"))
         );
-        assert!(!may(&token, Method::PATCH, "/v1/uploads/upload_other") && !may(&token, Method::GET, "/v1/jobs"));
+        assert!(
+            !may(&token, Method::PATCH, "/v1/uploads/upload_other") && !may(&token, Method::GET, "/v1/jobs")
+        );
     }
 }

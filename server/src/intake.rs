@@ -7,7 +7,7 @@ use axum::body::BodyDataStream;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use spool_jobs::{Id, NewUpload, Order, Upload, UploadHold, Uploads};
-use spool_media::store::{Content, Location, Stores, piece_bytes};
+use spool_storage::{Content, Location, Stores, piece_bytes};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, interval, timeout},
@@ -74,7 +74,8 @@ pub(crate) struct Announced {
 impl Announced {
     /// What a client says of a file. Of its name only the last part counts, and what begins with a dot is ours or a folder's.
     pub(crate) fn new(caller: &Caller, name: &str, metadata: BTreeMap<String, String>, bytes: u64) -> Self {
-        let name: String = name.rsplit(['/', '\\']).next().unwrap_or_default().chars().filter(|c| !c.is_control()).collect();
+        let name: String =
+            name.rsplit(['/', '\\']).next().unwrap_or_default().chars().filter(|c| !c.is_control()).collect();
         let name = if name.is_empty() || name.starts_with('.') { NAMELESS.to_owned() } else { name };
         Self { tenant: caller.tenant.clone(), name, metadata, bytes, once: caller.once() }
     }
@@ -157,7 +158,11 @@ impl Intake {
     }
 
     /// Does something with an upload as long as it is in this hand, and then lets go of it.
-    pub(crate) async fn holding<T>(&self, hold: &UploadHold, work: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
+    pub(crate) async fn holding<T>(
+        &self,
+        hold: &UploadHold,
+        work: impl Future<Output = Result<T, Problem>>,
+    ) -> Result<T, Problem> {
         let kept = async {
             let mut renew = interval(RENEW);
             loop {
@@ -181,7 +186,12 @@ impl Intake {
     }
 
     /// Takes in what a request sends. What is kept stays also where the client goes away: the work is a task of its own.
-    pub(crate) async fn take(&self, hold: UploadHold, body: BodyDataStream, checksum: Option<Checksum>) -> Result<Upload, Problem> {
+    pub(crate) async fn take(
+        &self,
+        hold: UploadHold,
+        body: BodyDataStream,
+        checksum: Option<Checksum>,
+    ) -> Result<Upload, Problem> {
         let intake = self.clone();
         let taken = tokio::spawn(async move {
             let work = async {
@@ -193,7 +203,9 @@ impl Intake {
             };
             intake.holding(&hold, work).await
         });
-        taken.await.unwrap_or_else(|_| Err(Problem::new(Kind::Bug, "an upload broke off: see the server's log")))
+        taken
+            .await
+            .unwrap_or_else(|_| Err(Problem::new(Kind::Bug, "an upload broke off: see the server's log")))
     }
 
     async fn transfer(
@@ -214,8 +226,12 @@ impl Intake {
             let chunk = match timeout(IDLE, body.next()).await {
                 Ok(Some(Ok(chunk))) => chunk,
                 Ok(None) => break None,
-                Ok(Some(Err(_))) => break Some(Problem::new(Kind::Malformed, "the request ended before its end")),
-                Err(_) => break Some(Problem::new(Kind::Late, format!("nothing came for {} s", IDLE.as_secs()))),
+                Ok(Some(Err(_))) => {
+                    break Some(Problem::new(Kind::Malformed, "the request ended before its end"));
+                }
+                Err(_) => {
+                    break Some(Problem::new(Kind::Late, format!("nothing came for {} s", IDLE.as_secs())));
+                }
             };
             if chunk.len() as u64 > upload.bytes - received {
                 let detail = format!("more comes than the {} bytes that were announced", upload.bytes);
@@ -237,7 +253,10 @@ impl Intake {
             }
             if window.0.elapsed() >= WINDOW {
                 if received - window.1 < WINDOW_LEAST {
-                    let detail = format!("less than {WINDOW_LEAST} bytes came within {} s: what came is kept", WINDOW.as_secs());
+                    let detail = format!(
+                        "less than {WINDOW_LEAST} bytes came within {} s: what came is kept",
+                        WINDOW.as_secs()
+                    );
                     break Some(Problem::new(Kind::Late, detail));
                 }
                 window = (Instant::now(), received);
@@ -291,7 +310,10 @@ impl Intake {
     pub(crate) async fn finish(&self, hold: &UploadHold) -> Result<Upload, Problem> {
         let upload = &hold.upload;
         let location = self.stores.locate(&upload.location).map_err(spool_media::Error::from)?;
-        location.complete(&upload.token, &upload.pieces, upload.bytes).await.map_err(spool_media::Error::from)?;
+        location
+            .complete(&upload.token, &upload.pieces, upload.bytes)
+            .await
+            .map_err(spool_media::Error::from)?;
         let finished = self.uploads.finish_upload(hold).await?;
         info!(upload = %finished.id, bytes = finished.bytes, job = finished.job.as_ref().map(tracing::field::display), "upload finished");
         Ok(finished)
@@ -400,5 +422,16 @@ fn checked(order: Option<Order>) -> Result<Option<Order>, Problem> {
 
 fn of(announced: Announced, id: Id, location: &Location, token: String, order: Option<Order>) -> NewUpload {
     let Announced { tenant, name, metadata, bytes, once } = announced;
-    NewUpload { id, tenant, name, metadata, location: location.uri().to_owned(), token, bytes, order, once, kept_for: KEPT_FOR }
+    NewUpload {
+        id,
+        tenant,
+        name,
+        metadata,
+        location: location.uri().to_owned(),
+        token,
+        bytes,
+        order,
+        once,
+        kept_for: KEPT_FOR,
+    }
 }

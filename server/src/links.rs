@@ -24,7 +24,12 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) fn new(tenant: String, video: String, seconds: u64) -> Self {
-        Self { tenant, video, expires_ms: now_ms().saturating_add(i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000)) }
+        Self {
+            tenant,
+            video,
+            expires_ms: now_ms()
+                .saturating_add(i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000)),
+        }
     }
 
     /// Names hold no line ends.
@@ -61,7 +66,10 @@ impl Links {
         let bad = || Problem::new(Kind::NotAllowed, "the link is none that was given out here: get another");
         let link = checked(self.secret().await?, signed).ok_or_else(bad)?;
         if link.expires_ms <= now_ms() {
-            return Err(Problem::new(Kind::NotAllowed, "the link was good for a while, which is over: get another"));
+            return Err(Problem::new(
+                Kind::NotAllowed,
+                "the link was good for a while, which is over: get another",
+            ));
         }
         Ok(link)
     }
@@ -73,7 +81,11 @@ impl Links {
 
 fn signed(secret: &[u8; 32], link: &Link) -> String {
     let text = link.text();
-    format!("{}.{}", BASE64_URL_SAFE_NO_PAD.encode(&text), blake3::keyed_hash(secret, text.as_bytes()).to_hex())
+    format!(
+        "{}.{}",
+        BASE64_URL_SAFE_NO_PAD.encode(&text),
+        blake3::keyed_hash(secret, text.as_bytes()).to_hex()
+    )
 }
 
 fn checked(secret: &[u8; 32], signed: &str) -> Option<Link> {
@@ -81,7 +93,11 @@ fn checked(secret: &[u8; 32], signed: &str) -> Option<Link> {
     let text = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
     let signature = blake3::Hash::from_hex(signature).ok()?;
     // Hashes compare in constant time.
-    if blake3::keyed_hash(secret, &text) == signature { Link::read(std::str::from_utf8(&text).ok()?) } else { None }
+    if blake3::keyed_hash(secret, &text) == signature {
+        Link::read(std::str::from_utf8(&text).ok()?)
+    } else {
+        None
+    }
 }
 
 fn now_ms() -> i64 {
@@ -102,9 +118,12 @@ mod tests {
         assert_eq!(checked(&[8; 32], &text), None, "another's signature");
         let (said, signature) = text.split_once('.').unwrap();
         let other = signed(&[7; 32], &Link { video: "video_2".to_owned(), ..link });
-        for forged in
-            [format!("{}.{signature}", other.split_once('.').unwrap().0), format!("{said}."), said.to_owned(), String::new()]
-        {
+        for forged in [
+            format!("{}.{signature}", other.split_once('.').unwrap().0),
+            format!("{said}."),
+            said.to_owned(),
+            String::new(),
+        ] {
             assert_eq!(checked(&[7; 32], &forged), None, "{forged}");
         }
     }

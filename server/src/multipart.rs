@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use spool_jobs::{Upload, UploadHold, UploadState};
-use spool_media::store::{Location, PieceLink, piece_bytes};
+use spool_storage::{Location, PieceLink, piece_bytes};
 
 use crate::{
     intake::{Announced, Intake, KEPT_FOR},
@@ -57,13 +57,20 @@ impl Intake {
             }
             let bytes = |number| if number == all { upload.bytes - (all - 1) * length } else { length };
             let numbers = from..=all.min(from - 1 + count);
-            let pieces = numbers.clone().map(|number| (usize::try_from(number - 1).unwrap_or(usize::MAX), bytes(number)));
+            let pieces = numbers
+                .clone()
+                .map(|number| (usize::try_from(number - 1).unwrap_or(usize::MAX), bytes(number)));
             let pieces: Vec<_> = pieces.collect();
             let links = self.location(upload)?.piece_links(&upload.token, &pieces, GOOD_FOR).await;
             let links = links.map_err(spool_media::Error::from)?;
-            let links = links.ok_or_else(|| Problem::new(Kind::Conflict, "this upload takes no parts: go on with it by tus"))?;
+            let links = links.ok_or_else(|| {
+                Problem::new(Kind::Conflict, "this upload takes no parts: go on with it by tus")
+            })?;
             self.uploads.advance_upload(hold, upload.received, &upload.pieces, KEPT_FOR).await?;
-            Ok(numbers.zip(links).map(|(number, PieceLink(url))| Part { number, bytes: bytes(number), url }).collect())
+            Ok(numbers
+                .zip(links)
+                .map(|(number, PieceLink(url))| Part { number, bytes: bytes(number), url })
+                .collect())
         };
         self.holding(hold, links).await
     }
@@ -73,7 +80,9 @@ impl Intake {
     pub(crate) async fn assemble(&self, hold: UploadHold, etags: Vec<String>) -> Result<Upload, Problem> {
         let intake = self.clone();
         let assembled = tokio::spawn(async move { intake.put_together(&hold, etags).await });
-        assembled.await.unwrap_or_else(|_| Err(Problem::new(Kind::Bug, "an upload broke off: see the server's log")))
+        assembled
+            .await
+            .unwrap_or_else(|_| Err(Problem::new(Kind::Bug, "an upload broke off: see the server's log")))
     }
 
     async fn put_together(&self, hold: &UploadHold, etags: Vec<String>) -> Result<Upload, Problem> {
@@ -86,7 +95,10 @@ impl Intake {
             let bytes = location.size().await.map_err(spool_media::Error::from)?.unwrap_or_default();
             if bytes != upload.bytes {
                 self.give_up(hold).await?;
-                let detail = format!("the parts are {bytes} bytes long, and {} were announced: begin another upload", upload.bytes);
+                let detail = format!(
+                    "the parts are {bytes} bytes long, and {} were announced: begin another upload",
+                    upload.bytes
+                );
                 return Err(Problem::new(Kind::Conflict, detail));
             }
             self.uploads.advance_upload(hold, upload.bytes, &etags, KEPT_FOR).await?;
@@ -106,15 +118,24 @@ pub(crate) fn takes_more(upload: &Upload) -> Result<&Upload, Problem> {
     if upload.state == UploadState::Open && upload.received == 0 {
         return Ok(upload);
     }
-    Err(Problem::new(Kind::Conflict, format!("upload {} is {}, or came by tus: begin another", upload.id, upload.state.word())))
+    Err(Problem::new(
+        Kind::Conflict,
+        format!("upload {} is {}, or came by tus: begin another", upload.id, upload.state.word()),
+    ))
 }
 
 fn check(etags: &[String], parts: u64) -> Result<(), Problem> {
     if etags.len() as u64 != parts {
-        return Err(Problem::new(Kind::Invalid, format!("etags: there are {}, and the upload has {parts} parts", etags.len())));
+        return Err(Problem::new(
+            Kind::Invalid,
+            format!("etags: there are {}, and the upload has {parts} parts", etags.len()),
+        ));
     }
-    let wrong = etags.iter().find(|etag| etag.is_empty() || etag.len() > MAX_ETAG || etag.contains(char::is_control));
-    wrong.map_or(Ok(()), |wrong| Err(Problem::new(Kind::Invalid, format!("etags: {wrong:?} is none that a store gives"))))
+    let wrong =
+        etags.iter().find(|etag| etag.is_empty() || etag.len() > MAX_ETAG || etag.contains(char::is_control));
+    wrong.map_or(Ok(()), |wrong| {
+        Err(Problem::new(Kind::Invalid, format!("etags: {wrong:?} is none that a store gives")))
+    })
 }
 
 #[cfg(test)]

@@ -149,7 +149,9 @@ fn arrived(record: Record) -> Arrived {
 /// A key as forms encode it.
 fn decoded(key: &str) -> String {
     let spaced = key.replace('+', " ");
-    percent_encoding::percent_decode_str(&spaced).decode_utf8().map_or_else(|_| key.to_owned(), std::borrow::Cow::into_owned)
+    percent_encoding::percent_decode_str(&spaced)
+        .decode_utf8()
+        .map_or_else(|_| key.to_owned(), std::borrow::Cow::into_owned)
 }
 
 #[cfg(test)]
@@ -198,7 +200,10 @@ mod tests {
 
     #[test]
     fn a_key_that_is_the_same_either_way_is_looked_for_once() {
-        assert_eq!(uris(&json!({ "Records": [record("aws:s3", "ObjectCreated:Put", "a.mp4")] })), ["s3://in/a.mp4"]);
+        assert_eq!(
+            uris(&json!({ "Records": [record("aws:s3", "ObjectCreated:Put", "a.mp4")] })),
+            ["s3://in/a.mp4"]
+        );
         let torn = json!({ "Records": [record("aws:s3", "ObjectCreated:Put", "a%FF%.mp4")] });
         assert_eq!(uris(&torn), ["s3://in/a%FF%.mp4"]);
     }

@@ -93,8 +93,10 @@ impl Provider {
     pub(crate) async fn check(&self, token: &str) -> Result<(String, Vec<Scope>), Problem> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| unknown())?;
         let name = header.kid.ok_or_else(|| refused("it names no key (kid)"))?;
-        let (promised, key) =
-            self.key(&name).await?.ok_or_else(|| refused("it is signed with a key that the issuer does not publish"))?;
+        let (promised, key) = self
+            .key(&name)
+            .await?
+            .ok_or_else(|| refused("it is signed with a key that the issuer does not publish"))?;
         // What a token says of itself is believed only as far as the key says the same.
         if !ALGORITHMS.contains(&header.alg) || promised.is_some_and(|promised| promised != header.alg) {
             return Err(refused("its key is for another algorithm"));
@@ -124,9 +126,11 @@ impl Provider {
             .get(claim)
             .and_then(Value::as_str)
             .ok_or_else(|| refused(&format!("it has no claim {claim}, which names the tenant")))?;
-        check_tenant(tenant).map_err(|_| refused(&format!("its claim {claim} names no tenant that there can be")))?;
+        check_tenant(tenant)
+            .map_err(|_| refused(&format!("its claim {claim} names no tenant that there can be")))?;
         // What is for others is none of ours.
-        let scopes = claims.scope.split(' ').filter_map(|word| word.strip_prefix("spool:")?.parse().ok()).collect();
+        let scopes =
+            claims.scope.split(' ').filter_map(|word| word.strip_prefix("spool:")?.parse().ok()).collect();
         Ok((tenant.to_owned(), scopes))
     }
 
@@ -146,7 +150,10 @@ impl Provider {
         match fetched {
             Ok(fresh) => keys.by_name = fresh,
             Err(error) => {
-                warn!(issuer = self.settings.issuer, error, "the keys of the identity provider cannot be read");
+                warn!(
+                    issuer = self.settings.issuer,
+                    error, "the keys of the identity provider cannot be read"
+                );
                 if !keys.by_name.contains_key(name) {
                     return Err(Problem::new(
                         Kind::Away,
@@ -167,7 +174,8 @@ impl Provider {
     }
 
     async fn fetch(&self) -> Result<HashMap<String, PublicKey>, String> {
-        let configuration = format!("{}/.well-known/openid-configuration", self.settings.issuer.trim_end_matches('/'));
+        let configuration =
+            format!("{}/.well-known/openid-configuration", self.settings.issuer.trim_end_matches('/'));
         let configuration: Configuration = self.read_json(&configuration).await?;
         let set: JwkSet = self.read_json(&configuration.jwks_uri).await?;
         let keys = set.keys.iter().filter_map(|key| {
@@ -181,7 +189,8 @@ impl Provider {
 
     async fn read_json<T: serde::de::DeserializeOwned>(&self, url: &str) -> Result<T, String> {
         let said = |error: reqwest::Error| error.without_url().to_string();
-        let mut response = self.client.get(url).send().await.and_then(reqwest::Response::error_for_status).map_err(said)?;
+        let mut response =
+            self.client.get(url).send().await.and_then(reqwest::Response::error_for_status).map_err(said)?;
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(said)? {
             body.extend_from_slice(&chunk);
@@ -225,18 +234,23 @@ mod tests {
         let (asked, keys) = (Arc::new(AtomicUsize::new(0)), format!("{issuer}/keys"));
         let counted = asked.clone();
         let router = Router::new()
-            .route("/.well-known/openid-configuration", get(move || async move { Json(json!({ "jwks_uri": keys })) }))
+            .route(
+                "/.well-known/openid-configuration",
+                get(move || async move { Json(json!({ "jwks_uri": keys })) }),
+            )
             .route(
                 "/keys",
                 get(move || async move {
                     counted.fetch_add(1, Ordering::SeqCst);
-                    let ours = json!({ "kid": "one", "kty": "OKP", "crv": "Ed25519", "x": PUBLIC, "use": "sig" });
+                    let ours =
+                        json!({ "kid": "one", "kty": "OKP", "crv": "Ed25519", "x": PUBLIC, "use": "sig" });
                     let secret = json!({ "kid": "shared", "kty": "oct", "k": "c2VjcmV0", "alg": "HS256" });
                     Json(json!({ "keys": [ours, secret] }))
                 }),
             );
         tokio::spawn(async move { axum::serve(listener, router).await });
-        let settings = Oidc { issuer: issuer.clone(), audience: "spool".to_owned(), tenant_claim: "org".to_owned() };
+        let settings =
+            Oidc { issuer: issuer.clone(), audience: "spool".to_owned(), tenant_claim: "org".to_owned() };
         (Provider::new(settings).unwrap(), issuer, asked)
     }
 
@@ -274,7 +288,8 @@ mod tests {
         let good = token("one", &claims(&issuer));
         let (signed, _) = good.rsplit_once('.').unwrap();
         let shared = Header { kid: Some("shared".to_owned()), ..Header::new(Algorithm::HS256) };
-        let shared = jsonwebtoken::encode(&shared, &claims(&issuer), &EncodingKey::from_secret(b"secret")).unwrap();
+        let shared =
+            jsonwebtoken::encode(&shared, &claims(&issuer), &EncodingKey::from_secret(b"secret")).unwrap();
         let nobodys = format!(
             "{}.{}.",
             BASE64_URL_SAFE_NO_PAD.encode(r#"{"alg":"none","kid":"one"}"#),
@@ -297,6 +312,9 @@ mod tests {
             let problem = provider.check(&token).await.unwrap_err();
             assert!(problem.status == 401 && problem.detail.contains(why), "{token}: {problem:?}");
         }
-        assert!(asked.load(Ordering::SeqCst) <= 2, "who names keys that there are not has nobody asked each time");
+        assert!(
+            asked.load(Ordering::SeqCst) <= 2,
+            "who names keys that there are not has nobody asked each time"
+        );
     }
 }

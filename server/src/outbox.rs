@@ -11,7 +11,7 @@ use reqwest::{StatusCode, Url, redirect::Policy};
 use serde_json::{Value, json};
 use sha2::Sha256;
 use spool_jobs::{Delivery, DeliveryHold, Sent, Webhooks};
-use spool_media::net;
+use spool_storage::net;
 use tokio::{sync::Semaphore, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -71,8 +71,12 @@ impl Outbox {
     /// An address that can be told.
     pub(crate) fn check(&self, url: &str) -> Result<Url, Problem> {
         let wrong = |why: String| Problem::new(Kind::Invalid, format!("url: {why}"));
-        let url = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.as_str().len() <= MAX_URL);
-        let url = url.ok_or_else(|| wrong(format!("it must be an http or https address of at most {MAX_URL} characters")))?;
+        let url = Url::parse(url)
+            .ok()
+            .filter(|url| matches!(url.scheme(), "http" | "https") && url.as_str().len() <= MAX_URL);
+        let url = url.ok_or_else(|| {
+            wrong(format!("it must be an http or https address of at most {MAX_URL} characters"))
+        })?;
         if !url.username().is_empty() || url.password().is_some() {
             return Err(wrong("it holds a password: what is sent is signed, and needs none".to_owned()));
         }
@@ -161,12 +165,18 @@ fn reason(error: &reqwest::Error) -> String {
     while let Some(next) = last.source() {
         last = next;
     }
-    if error.is_timeout() { format!("it did not answer within {} s", ANSWER_WITHIN.as_secs()) } else { last.to_string() }
+    if error.is_timeout() {
+        format!("it did not answer within {} s", ANSWER_WITHIN.as_secs())
+    } else {
+        last.to_string()
+    }
 }
 
 /// The same bytes however often it is sent.
 fn body(delivery: &Delivery) -> String {
-    let at = DateTime::from_timestamp_millis(delivery.at_ms).unwrap_or_default().to_rfc3339_opts(SecondsFormat::Millis, true);
+    let at = DateTime::from_timestamp_millis(delivery.at_ms)
+        .unwrap_or_default()
+        .to_rfc3339_opts(SecondsFormat::Millis, true);
     let mut data = json!({ "job": delivery.job, "sequence": delivery.sequence });
     if let (Some(data), Value::Object(more)) = (data.as_object_mut(), &delivery.data) {
         data.extend(more.clone());
@@ -214,7 +224,11 @@ mod tests {
             unreachable!()
         }
 
-        async fn disable_webhook(&self, _: &str, _: &spool_jobs::Id) -> spool_jobs::Result<spool_jobs::Webhook> {
+        async fn disable_webhook(
+            &self,
+            _: &str,
+            _: &spool_jobs::Id,
+        ) -> spool_jobs::Result<spool_jobs::Webhook> {
             unreachable!()
         }
 
@@ -240,8 +254,16 @@ mod tests {
         let outbox = |reach| Outbox::new(Arc::new(Nothing), reach).unwrap();
         outbox(Reach::Any).check("http://127.0.0.1:9/hook").unwrap();
         outbox(Reach::Public).check("https://example.com/hook?x=1").unwrap();
-        for url in ["http://127.0.0.1:9/hook", "http://2130706433/", "http://[::1]/", "http://169.254.169.254/latest/meta-data/"] {
-            assert!(outbox(Reach::Public).check(url).unwrap_err().detail.contains("not a public address"), "{url}");
+        for url in [
+            "http://127.0.0.1:9/hook",
+            "http://2130706433/",
+            "http://[::1]/",
+            "http://169.254.169.254/latest/meta-data/",
+        ] {
+            assert!(
+                outbox(Reach::Public).check(url).unwrap_err().detail.contains("not a public address"),
+                "{url}"
+            );
         }
         for url in ["", "ftp://example.com", "https://user:password@example.com/", "/hook"] {
             assert_eq!(outbox(Reach::Any).check(url).unwrap_err().status, 422, "{url}");

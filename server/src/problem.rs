@@ -6,7 +6,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
-use spool_media::ErrorKind;
+use spool_storage::ErrorKind;
 use utoipa::ToSchema;
 
 /// Why a request was refused.
@@ -60,31 +60,81 @@ pub(crate) enum Kind {
 impl Kind {
     fn parts(self) -> (&'static str, &'static str, StatusCode) {
         match self {
-            Self::Malformed => ("urn:spool:problem:malformed", "the request cannot be read", StatusCode::BAD_REQUEST),
-            Self::Invalid => {
-                ("urn:spool:problem:invalid", "the request asks for what cannot be done", StatusCode::UNPROCESSABLE_ENTITY)
+            Self::Malformed => {
+                ("urn:spool:problem:malformed", "the request cannot be read", StatusCode::BAD_REQUEST)
             }
-            Self::NotFound => ("urn:spool:problem:not-found", "there is no such thing", StatusCode::NOT_FOUND),
-            Self::NoMethod => ("urn:spool:problem:no-such-method", "this cannot be done here", StatusCode::METHOD_NOT_ALLOWED),
-            Self::Conflict => ("urn:spool:problem:conflict", "it is not in a state for this", StatusCode::CONFLICT),
-            Self::KeyUsed => ("urn:spool:problem:key-used", "the idempotency key stands for another request", StatusCode::CONFLICT),
-            Self::Unknown => ("urn:spool:problem:unauthenticated", "it is not known who asks", StatusCode::UNAUTHORIZED),
-            Self::Rate => ("urn:spool:problem:rate", "requests come too often", StatusCode::TOO_MANY_REQUESTS),
-            Self::Quota => ("urn:spool:problem:quota", "the tenant has as much as it may", StatusCode::TOO_MANY_REQUESTS),
-            Self::NotAllowed => ("urn:spool:problem:not-allowed", "this is not allowed", StatusCode::FORBIDDEN),
-            Self::TooLarge => ("urn:spool:problem:too-large", "the request is too large", StatusCode::PAYLOAD_TOO_LARGE),
-            Self::Media => {
-                ("urn:spool:problem:media-type", "the request is of a type that is not taken", StatusCode::UNSUPPORTED_MEDIA_TYPE)
+            Self::Invalid => (
+                "urn:spool:problem:invalid",
+                "the request asks for what cannot be done",
+                StatusCode::UNPROCESSABLE_ENTITY,
+            ),
+            Self::NotFound => {
+                ("urn:spool:problem:not-found", "there is no such thing", StatusCode::NOT_FOUND)
             }
-            Self::Range => ("urn:spool:problem:range", "the range is outside of the object", StatusCode::RANGE_NOT_SATISFIABLE),
-            Self::Late => ("urn:spool:problem:late", "nothing came for too long", StatusCode::REQUEST_TIMEOUT),
-            Self::Length => ("urn:spool:problem:length", "its length is not said", StatusCode::LENGTH_REQUIRED),
-            Self::Version => ("urn:spool:problem:version", "another version of tus is spoken", StatusCode::PRECONDITION_FAILED),
-            Self::Checksum => ("urn:spool:problem:checksum", "it is not what its checksum says", checksum_mismatch()),
+            Self::NoMethod => (
+                "urn:spool:problem:no-such-method",
+                "this cannot be done here",
+                StatusCode::METHOD_NOT_ALLOWED,
+            ),
+            Self::Conflict => {
+                ("urn:spool:problem:conflict", "it is not in a state for this", StatusCode::CONFLICT)
+            }
+            Self::KeyUsed => (
+                "urn:spool:problem:key-used",
+                "the idempotency key stands for another request",
+                StatusCode::CONFLICT,
+            ),
+            Self::Unknown => {
+                ("urn:spool:problem:unauthenticated", "it is not known who asks", StatusCode::UNAUTHORIZED)
+            }
+            Self::Rate => {
+                ("urn:spool:problem:rate", "requests come too often", StatusCode::TOO_MANY_REQUESTS)
+            }
+            Self::Quota => {
+                ("urn:spool:problem:quota", "the tenant has as much as it may", StatusCode::TOO_MANY_REQUESTS)
+            }
+            Self::NotAllowed => {
+                ("urn:spool:problem:not-allowed", "this is not allowed", StatusCode::FORBIDDEN)
+            }
+            Self::TooLarge => {
+                ("urn:spool:problem:too-large", "the request is too large", StatusCode::PAYLOAD_TOO_LARGE)
+            }
+            Self::Media => (
+                "urn:spool:problem:media-type",
+                "the request is of a type that is not taken",
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            ),
+            Self::Range => (
+                "urn:spool:problem:range",
+                "the range is outside of the object",
+                StatusCode::RANGE_NOT_SATISFIABLE,
+            ),
+            Self::Late => {
+                ("urn:spool:problem:late", "nothing came for too long", StatusCode::REQUEST_TIMEOUT)
+            }
+            Self::Length => {
+                ("urn:spool:problem:length", "its length is not said", StatusCode::LENGTH_REQUIRED)
+            }
+            Self::Version => (
+                "urn:spool:problem:version",
+                "another version of tus is spoken",
+                StatusCode::PRECONDITION_FAILED,
+            ),
+            Self::Checksum => {
+                ("urn:spool:problem:checksum", "it is not what its checksum says", checksum_mismatch())
+            }
             Self::Held => ("urn:spool:problem:held", "another request has it in hand", StatusCode::LOCKED),
-            Self::Busy => ("urn:spool:problem:busy", "there are too many of these", StatusCode::TOO_MANY_REQUESTS),
-            Self::Away => ("urn:spool:problem:away", "something that is needed is away", StatusCode::SERVICE_UNAVAILABLE),
-            Self::Bug => ("urn:spool:problem:bug", "this is a defect of Spool", StatusCode::INTERNAL_SERVER_ERROR),
+            Self::Busy => {
+                ("urn:spool:problem:busy", "there are too many of these", StatusCode::TOO_MANY_REQUESTS)
+            }
+            Self::Away => (
+                "urn:spool:problem:away",
+                "something that is needed is away",
+                StatusCode::SERVICE_UNAVAILABLE,
+            ),
+            Self::Bug => {
+                ("urn:spool:problem:bug", "this is a defect of Spool", StatusCode::INTERNAL_SERVER_ERROR)
+            }
         }
     }
 }
@@ -105,8 +155,13 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, Json(self)).into_response();
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS | StatusCode::LOCKED) {
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if matches!(
+            status,
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS | StatusCode::LOCKED
+        ) {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
@@ -132,7 +187,10 @@ impl From<spool_jobs::Error> for Problem {
         if matches!(kind, Kind::Away | Kind::Bug) {
             // What a database says may hold what is nobody's business.
             tracing::warn!(%error, "a request failed");
-            return Self::new(kind, "the store of jobs did not answer as it should: try again, and see the server's log");
+            return Self::new(
+                kind,
+                "the store of jobs did not answer as it should: try again, and see the server's log",
+            );
         }
         Self::new(kind, error.to_string())
     }

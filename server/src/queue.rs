@@ -5,7 +5,9 @@
 
 use std::{collections::HashMap, error::Error, fmt, time::Duration};
 
-use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, error::CredentialsError, future};
+use aws_credential_types::provider::{
+    ProvideCredentials, SharedCredentialsProvider, error::CredentialsError, future,
+};
 use aws_sdk_sqs::{
     Client,
     config::{BehaviorVersion, Region, timeout::TimeoutConfig},
@@ -15,7 +17,7 @@ use aws_sdk_sqs::{
 use aws_smithy_http_client::tls;
 use reqwest::Url;
 use spool_jobs::Watch;
-use spool_media::store::{Amazon, Stores};
+use spool_storage::{Amazon, Stores};
 use tokio::time::{interval, sleep};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{debug, warn};
@@ -71,7 +73,9 @@ pub(crate) async fn run(arrivals: Arrivals, leave: CancellationToken) {
         let queues: Vec<String> = watches.into_iter().filter_map(|watch| watch.queue).collect();
         readers.retain(|queue, reader| queues.contains(queue) && !reader.is_finished());
         for queue in queues {
-            readers.entry(queue.clone()).or_insert_with(|| AbortOnDropHandle::new(tokio::spawn(read(arrivals.clone(), queue))));
+            readers
+                .entry(queue.clone())
+                .or_insert_with(|| AbortOnDropHandle::new(tokio::spawn(read(arrivals.clone(), queue))));
         }
     }
 }
@@ -133,23 +137,36 @@ async fn poll(arrivals: &Arrivals, queue: &str) -> Result<Option<String>, String
     // Whoever watches since the poll began is to be told as well. Where that cannot be read, the messages come again.
     let watches = &watches(arrivals, queue).await?;
     // At the same time: while one is taken, none of the others comes back to somebody else.
-    let handled = messages.messages().iter().map(|message| handle(arrivals, &client, queue, watches, message));
+    let handled =
+        messages.messages().iter().map(|message| handle(arrivals, &client, queue, watches, message));
     Ok(futures::future::join_all(handled).await.into_iter().flatten().next())
 }
 
 /// How soon a message comes again, in seconds: the later, the more often it came, so that what is away for hours has time.
 fn again(message: &Message) -> i32 {
     let attributes = message.attributes();
-    let came = attributes.and_then(|all| all.get(&MessageSystemAttributeName::ApproximateReceiveCount)?.parse::<u32>().ok());
+    let came = attributes
+        .and_then(|all| all.get(&MessageSystemAttributeName::ApproximateReceiveCount)?.parse::<u32>().ok());
     let doublings = came.unwrap_or(1).saturating_sub(1).min(16);
     AGAIN_SECONDS.saturating_mul(1 << doublings).min(AGAIN_MOST_SECONDS)
 }
 
 /// Takes a message; gives what is wrong with it.
-async fn handle(arrivals: &Arrivals, client: &Client, queue: &str, watches: &[Watch], message: &Message) -> Option<String> {
-    let (id, receipt) = (message.message_id().unwrap_or_default(), message.receipt_handle().unwrap_or_default());
+async fn handle(
+    arrivals: &Arrivals,
+    client: &Client,
+    queue: &str,
+    watches: &[Watch],
+    message: &Message,
+) -> Option<String> {
+    let (id, receipt) =
+        (message.message_id().unwrap_or_default(), message.receipt_handle().unwrap_or_default());
     let change = |seconds| async move {
-        let changed = client.change_message_visibility().queue_url(queue).receipt_handle(receipt).visibility_timeout(seconds);
+        let changed = client
+            .change_message_visibility()
+            .queue_url(queue)
+            .receipt_handle(receipt)
+            .visibility_timeout(seconds);
         changed.send().await.map(drop).map_err(|e| said(&e))
     };
     let arrived = match notice::read(message.body().unwrap_or_default()) {
@@ -192,7 +209,12 @@ async fn handle(arrivals: &Arrivals, client: &Client, queue: &str, watches: &[Wa
             deleted.map(drop).map_err(|e| said(&e))
         }
         Some(problem) => {
-            warn!(queue, message = id, problem = problem.detail, "what is told cannot be taken now: it comes again");
+            warn!(
+                queue,
+                message = id,
+                problem = problem.detail,
+                "what is told cannot be taken now: it comes again"
+            );
             change(again(message)).await
         }
     };
@@ -209,9 +231,16 @@ async fn handle(arrivals: &Arrivals, client: &Client, queue: &str, watches: &[Wa
 /// What is wrong, and what to do.
 pub async fn check_queue(stores: &Stores, queue: &str) -> Result<(), String> {
     let client = client(stores, queue)?;
-    let asked = client.get_queue_attributes().queue_url(queue).attribute_names(QueueAttributeName::RedrivePolicy).send().await;
+    let asked = client
+        .get_queue_attributes()
+        .queue_url(queue)
+        .attribute_names(QueueAttributeName::RedrivePolicy)
+        .send()
+        .await;
     let answer = asked.map_err(|e| said(&e))?;
-    let dead = answer.attributes().is_some_and(|attributes| attributes.contains_key(&QueueAttributeName::RedrivePolicy));
+    let dead = answer
+        .attributes()
+        .is_some_and(|attributes| attributes.contains_key(&QueueAttributeName::RedrivePolicy));
     if dead {
         return Ok(());
     }
@@ -220,7 +249,9 @@ pub async fn check_queue(stores: &Stores, queue: &str) -> Result<(), String> {
 }
 
 /// What a queue's service says, or what kept from asking it.
-fn said<E: ProvideErrorMetadata + Error + 'static, R: fmt::Debug + 'static>(error: &SdkError<E, R>) -> String {
+fn said<E: ProvideErrorMetadata + Error + 'static, R: fmt::Debug + 'static>(
+    error: &SdkError<E, R>,
+) -> String {
     if let Some(code) = error.code() {
         return format!("{code}: {}", error.message().unwrap_or("it says no more"));
     }
@@ -233,15 +264,22 @@ fn said<E: ProvideErrorMetadata + Error + 'static, R: fmt::Debug + 'static>(erro
 
 /// Calls a queue's service with the keys that stores are read with.
 fn client(stores: &Stores, queue: &str) -> Result<Client, String> {
-    let url = Url::parse(queue).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.host_str().is_some());
+    let url = Url::parse(queue)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https") && url.host_str().is_some());
     let url = url.ok_or("it is no address of a queue: https://sqs.REGION.amazonaws.com/ACCOUNT/NAME")?;
     let amazon = stores.amazon().map_err(|e| e.to_string())?;
     let host = url.host_str().unwrap_or_default();
     // sqs.eu-central-1.amazonaws.com
-    let named = host.strip_prefix("sqs.").and_then(|rest| rest.split_once(".amazonaws.")).map(|(region, _)| region.to_owned());
+    let named = host
+        .strip_prefix("sqs.")
+        .and_then(|rest| rest.split_once(".amazonaws."))
+        .map(|(region, _)| region.to_owned());
     let region = named.or_else(|| amazon.region.clone()).unwrap_or_else(|| REGION.to_owned());
-    let http = aws_smithy_http_client::Builder::new().tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring));
-    let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_WITHIN).operation_timeout(CALL_WITHIN).build();
+    let http = aws_smithy_http_client::Builder::new()
+        .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring));
+    let timeouts =
+        TimeoutConfig::builder().connect_timeout(CONNECT_WITHIN).operation_timeout(CALL_WITHIN).build();
     let config = aws_sdk_sqs::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new(region))
@@ -261,7 +299,9 @@ impl ProvideCredentials for Keys {
     where
         Self: 'a,
     {
-        future::ProvideCredentials::new(async { self.0.keys().await.map_err(CredentialsError::provider_error) })
+        future::ProvideCredentials::new(async {
+            self.0.keys().await.map_err(CredentialsError::provider_error)
+        })
     }
 }
 

@@ -51,14 +51,24 @@ impl Rates {
     /// Counts a request.
     pub(crate) fn take(&self, tenant: &str, limit: Option<u32>) -> Rate {
         let limit = limit.unwrap_or(REQUESTS_A_MINUTE);
-        let Some(quota) = NonZeroU32::new(limit).map(Quota::per_minute) else { return Rate { limit, remaining: None, reset: 60 } };
+        let Some(quota) = NonZeroU32::new(limit).map(Quota::per_minute) else {
+            return Rate { limit, remaining: None, reset: 60 };
+        };
         let bucket = self.bucket(tenant, limit, quota);
         match bucket.check() {
             Ok(state) => {
                 let used = limit - state.remaining_burst_capacity().min(limit);
-                Rate { limit, remaining: Some(state.remaining_burst_capacity()), reset: seconds(quota.replenish_interval() * used) }
+                Rate {
+                    limit,
+                    remaining: Some(state.remaining_burst_capacity()),
+                    reset: seconds(quota.replenish_interval() * used),
+                }
             }
-            Err(until) => Rate { limit, remaining: None, reset: seconds(until.wait_time_from(DefaultClock::default().now())) },
+            Err(until) => Rate {
+                limit,
+                remaining: None,
+                reset: seconds(until.wait_time_from(DefaultClock::default().now())),
+            },
         }
     }
 

@@ -24,7 +24,7 @@ use axum::{
     routing::get,
 };
 use spool_jobs::{Access, Counts, Store, Webhooks};
-use spool_media::store::Stores;
+use spool_storage::Stores;
 use tokio::{
     sync::{Mutex, Semaphore},
     time::{Instant, timeout},
@@ -62,8 +62,14 @@ const MAX_BODY: usize = 1 << 20;
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// What pages of other origins read of answers.
-const READ: [HeaderName; 6] =
-    [header::CONTENT_LENGTH, header::CONTENT_RANGE, header::ETAG, header::LOCATION, header::RETRY_AFTER, header::WWW_AUTHENTICATE];
+const READ: [HeaderName; 6] = [
+    header::CONTENT_LENGTH,
+    header::CONTENT_RANGE,
+    header::ETAG,
+    header::LOCATION,
+    header::RETRY_AFTER,
+    header::WWW_AUTHENTICATE,
+];
 
 /// How long it is believed how the jobs stand.
 const COUNTED_FOR: Duration = Duration::from_secs(2);
@@ -137,11 +143,14 @@ struct Secured;
 
 impl Modify for Secured {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        let bearer =
-            Http::builder().scheme(HttpAuthScheme::Bearer).description(Some("A key, unless the server is on loopback")).build();
+        let bearer = Http::builder()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("A key, unless the server is on loopback"))
+            .build();
         let components = document.components.get_or_insert_default();
         components.add_security_scheme("key", SecurityScheme::Http(bearer));
-        document.security = Some(vec![SecurityRequirement::new("key", Vec::<String>::new()), SecurityRequirement::default()]);
+        document.security =
+            Some(vec![SecurityRequirement::new("key", Vec::<String>::new()), SecurityRequirement::default()]);
     }
 }
 
@@ -206,11 +215,16 @@ const REFUSALS: [(&str, &str); 4] = [
 fn complete(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
     let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
     let operations = document.paths.paths.values_mut().flat_map(|item| {
-        [&mut item.get, &mut item.post, &mut item.patch, &mut item.delete, &mut item.options].into_iter().flatten()
+        [&mut item.get, &mut item.post, &mut item.patch, &mut item.delete, &mut item.options]
+            .into_iter()
+            .flatten()
     });
     for operation in operations {
         for (status, says) in REFUSALS {
-            let response = ResponseBuilder::new().description(says).content("application/problem+json", problem.clone()).build();
+            let response = ResponseBuilder::new()
+                .description(says)
+                .content("application/problem+json", problem.clone())
+                .build();
             operation.responses.responses.entry(status.to_owned()).or_insert_with(|| response.into());
         }
     }
@@ -240,9 +254,13 @@ fn across_origins() -> CorsLayer {
 
 pub(crate) fn router(house: House) -> Router {
     let guard = house.guard.clone();
-    let soon = |router: OpenApiRouter<House>| router.layer(DefaultBodyLimit::max(MAX_BODY)).layer(middleware::from_fn(in_time));
+    let soon = |router: OpenApiRouter<House>| {
+        router.layer(DefaultBodyLimit::max(MAX_BODY)).layer(middleware::from_fn(in_time))
+    };
     let (router, document) = soon(documents())
-        .merge(files().layer(DefaultBodyLimit::disable()).layer(middleware::map_response(uploads::speaks_tus)))
+        .merge(
+            files().layer(DefaultBodyLimit::disable()).layer(middleware::map_response(uploads::speaks_tus)),
+        )
         .split_for_parts();
     let (keys, document) = (guard.entry() == Entry::Keys, complete(document));
     let router = router
@@ -250,11 +268,15 @@ pub(crate) fn router(house: House) -> Router {
         .route("/", get(page::index))
         .route("/page/{name}", get(page::part))
         .route("/openapi.json", get(|| async move { Json(document) }))
-        .fallback(|uri: Uri| async move { Problem::new(Kind::NotFound, format!("there is nothing at {}", uri.path())) })
+        .fallback(|uri: Uri| async move {
+            Problem::new(Kind::NotFound, format!("there is nothing at {}", uri.path()))
+        })
         .method_not_allowed_fallback(|request: Request| async move {
             Problem::new(Kind::NoMethod, format!("{} is not for {}", request.uri().path(), request.method()))
         })
-        .layer(CatchPanicLayer::custom(|_| Problem::new(Kind::Bug, "a request broke off: see the server's log").into_response()))
+        .layer(CatchPanicLayer::custom(|_| {
+            Problem::new(Kind::Bug, "a request broke off: see the server's log").into_response()
+        }))
         .layer(middleware::from_fn_with_state(guard, guard::admit));
     // Outside of the guard, so that its refusals can be read as well.
     let router = if keys { router.layer(across_origins()) } else { router };
@@ -262,16 +284,23 @@ pub(crate) fn router(house: House) -> Router {
 }
 
 async fn in_time(request: Request, next: Next) -> Response {
-    let late =
-        || Problem::new(Kind::Away, format!("there was no answer within {} s: try again", ANSWER_WITHIN.as_secs())).into_response();
+    let late = || {
+        Problem::new(
+            Kind::Away,
+            format!("there was no answer within {} s: try again", ANSWER_WITHIN.as_secs()),
+        )
+        .into_response()
+    };
     timeout(ANSWER_WITHIN, next.run(request)).await.unwrap_or_else(|_| late())
 }
 
 /// A line for each request, without what stands behind the question mark.
 async fn note(request: Request, next: Next) -> Response {
     let method = request.method().clone();
-    let path =
-        request.extensions().get::<MatchedPath>().map_or_else(|| request.uri().path().to_owned(), |path| path.as_str().to_owned());
+    let path = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| request.uri().path().to_owned(), |path| path.as_str().to_owned());
     let started = std::time::Instant::now();
     let response = next.run(request).await;
     let (status, ms) = (response.status(), started.elapsed().as_millis() as u64);

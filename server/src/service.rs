@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use spool_jobs::{Access, Sources, Store, Uploads, Watches, Webhooks};
-use spool_media::store::Stores;
+use spool_storage::Stores;
 use tokio::{sync::Semaphore, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -98,9 +98,15 @@ impl Server {
         let listener = connections::bind(address).map_err(fault)?;
         let address = listener.local_addr().map_err(fault)?;
         let leave = CancellationToken::new();
-        let provider = settings.oidc.clone().map(Provider::new).transpose().map_err(|source| Error::Client { source })?;
+        let provider = settings
+            .oidc
+            .clone()
+            .map(Provider::new)
+            .transpose()
+            .map_err(|source| Error::Client { source })?;
         let outbox = Outbox::new(store.clone(), settings.reach).map_err(|source| Error::Client { source })?;
-        let guard = Guard::new(settings.entry, store.clone(), provider, &settings.uploads, settings.media.as_deref());
+        let guard =
+            Guard::new(settings.entry, store.clone(), provider, &settings.uploads, settings.media.as_deref());
         let intake = Intake::new(store.clone(), stores.clone(), &settings.uploads);
         tokio::spawn(intake.clone().clean(leave.clone()));
         tokio::spawn(outbox.clone().run(leave.clone()));

@@ -80,7 +80,9 @@ impl JobRequest {
                     ladder: self.ladder.unwrap_or(ladder),
                     cut: Cut {
                         segment_seconds: self.segment_seconds,
-                        media_segment_seconds: self.media_segment_seconds.unwrap_or(cut.media_segment_seconds),
+                        media_segment_seconds: self
+                            .media_segment_seconds
+                            .unwrap_or(cut.media_segment_seconds),
                         deinterlace: self.deinterlace.unwrap_or_default(),
                     },
                     threads,
@@ -96,12 +98,22 @@ impl JobRequest {
                     self.segment_seconds.is_some(),
                     self.media_segment_seconds.is_some(),
                 ];
-                if others.contains(&true) || self.deinterlace.is_some() || self.strict || self.live || self.delete_source {
-                    return wrong("sql: a statement says all of it itself: only threads and priority go with it".to_owned());
+                if others.contains(&true)
+                    || self.deinterlace.is_some()
+                    || self.strict
+                    || self.live
+                    || self.delete_source
+                {
+                    return wrong(
+                        "sql: a statement says all of it itself: only threads and priority go with it"
+                            .to_owned(),
+                    );
                 }
                 Request::Sql { sql, threads }
             }
-            (Some(_), Some(_)) => return wrong("sql: there is a source as well: give one of the two".to_owned()),
+            (Some(_), Some(_)) => {
+                return wrong("sql: there is a source as well: give one of the two".to_owned());
+            }
             (None, None) => return wrong("source: it is missing: give a source or sql".to_owned()),
         };
         Ok((request, self.priority))
@@ -112,7 +124,10 @@ impl JobRequest {
     /// The same for a source that is known already.
     pub(crate) fn of_source(self, source: &str) -> Result<Self, Problem> {
         if self.source.is_some() || self.sql.is_some() {
-            return Err(Problem::new(Kind::Invalid, "job: its source is the upload: leave out source and sql"));
+            return Err(Problem::new(
+                Kind::Invalid,
+                "job: its source is the upload: leave out source and sql",
+            ));
         }
         Ok(Self { source: Some(source.to_owned()), ..self })
     }
@@ -170,7 +185,7 @@ pub(crate) struct JobShown {
 pub(crate) struct ErrorShown {
     /// `not_found`, `not_allowed`, `bad_input`, `transient`, `canceled` or `bug`.
     #[schema(value_type = String)]
-    kind: spool_media::ErrorKind,
+    kind: spool_storage::ErrorKind,
     /// What happened, and what to do.
     message: String,
 }
@@ -211,7 +226,10 @@ pub(crate) struct JobsShown {
 
 impl From<Page<Job>> for JobsShown {
     fn from(page: Page<Job>) -> Self {
-        Self { jobs: page.items.into_iter().map(JobShown::from).collect(), next: page.next.map(|id| id.to_string()) }
+        Self {
+            jobs: page.items.into_iter().map(JobShown::from).collect(),
+            next: page.next.map(|id| id.to_string()),
+        }
     }
 }
 
@@ -261,7 +279,10 @@ pub(crate) struct VideosShown {
 
 impl From<Page<Video>> for VideosShown {
     fn from(page: Page<Video>) -> Self {
-        Self { videos: page.items.into_iter().map(VideoShown::from).collect(), next: page.next.map(|id| id.to_string()) }
+        Self {
+            videos: page.items.into_iter().map(VideoShown::from).collect(),
+            next: page.next.map(|id| id.to_string()),
+        }
     }
 }
 
@@ -454,7 +475,12 @@ pub(crate) struct EventShown {
 
 impl From<Event> for EventShown {
     fn from(event: Event) -> Self {
-        Self { sequence: event.sequence, at_ms: event.at_ms, kind: event.kind.word().to_owned(), data: event.data }
+        Self {
+            sequence: event.sequence,
+            at_ms: event.at_ms,
+            kind: event.kind.word().to_owned(),
+            data: event.data,
+        }
     }
 }
 
@@ -469,7 +495,9 @@ pub(crate) struct EventsShown {
 /// A state by its word.
 pub(crate) fn state(word: &str) -> Result<State, Problem> {
     let words: Vec<&str> = State::ALL.into_iter().map(State::word).collect();
-    word.parse().map_err(|_| Problem::new(Kind::Invalid, format!("state: {word:?} is none: there are {}", words.join(", "))))
+    word.parse().map_err(|_| {
+        Problem::new(Kind::Invalid, format!("state: {word:?} is none: there are {}", words.join(", ")))
+    })
 }
 
 #[cfg(test)]
@@ -483,7 +511,10 @@ mod tests {
     #[test]
     fn a_source_alone_is_a_whole_request() {
         let (request, priority) = read(r#"{"source": "s3://uploads/talk.mp4"}"#).unwrap();
-        assert_eq!((request, priority), (Request::transcode("s3://uploads/talk.mp4", "s3://media/{video}/"), 0));
+        assert_eq!(
+            (request, priority),
+            (Request::transcode("s3://uploads/talk.mp4", "s3://media/{video}/"), 0)
+        );
     }
 
     #[test]
@@ -493,7 +524,8 @@ mod tests {
         assert!(fault(r#"{"source": "a", "sql": "SELECT 1"}"#).starts_with("sql: "));
         assert!(fault(r#"{"sql": "SELECT 1", "live": true}"#).starts_with("sql: "));
         assert!(fault(r#"{"source": "a", "priority": 101}"#).contains("from -100 to 100"));
-        let homeless = serde_json::from_str::<JobRequest>(r#"{"source": "a"}"#).unwrap().read(None).unwrap_err();
+        let homeless =
+            serde_json::from_str::<JobRequest>(r#"{"source": "a"}"#).unwrap().read(None).unwrap_err();
         assert!(homeless.detail.starts_with("destination: "));
         assert!(serde_json::from_str::<JobRequest>(r#"{"source": "a", "speed": 2}"#).is_err());
         assert!(state("done").unwrap_err().detail.contains("there are pending, processing"));

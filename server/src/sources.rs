@@ -4,11 +4,8 @@
 use std::{sync::Arc, time::Duration};
 
 use spool_jobs::{Job, Request, Sources};
-use spool_media::{
-    ErrorKind, records,
-    store::{Stores, lies_in},
-    sweep,
-};
+use spool_media::{records, sweep};
+use spool_storage::{ErrorKind, Stores, lies_in};
 use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -111,11 +108,12 @@ impl Tidy {
         let now = match location.open().await {
             Ok(reader) => reader.source().clone(),
             // Somebody was faster.
-            Err(spool_media::store::Error::NotFound { .. }) => return Ok(None),
+            Err(spool_storage::Error::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
         let records = records::list(&self.stores.locate(destination)?).await?;
-        let read = records.iter().any(|record| record.segment.source == now.uri && record.segment.etag == now.etag);
+        let read =
+            records.iter().any(|record| record.segment.source == now.uri && record.segment.etag == now.etag);
         if !read {
             return Ok(Some("it is not what was transcoded any more".to_owned()));
         }

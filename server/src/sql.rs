@@ -18,7 +18,7 @@ use datafusion::{
 use futures::TryStreamExt;
 use serde_json::Value;
 use spool_jobs::Store;
-use spool_media::store::Stores;
+use spool_storage::Stores;
 use tokio::{sync::Semaphore, time::timeout};
 
 use crate::{
@@ -108,10 +108,16 @@ impl Desk {
             return Err(Problem::new(Fault::Invalid, format!("sql: it must be of 1 to {MAX_SQL} bytes")));
         }
         let own = self.turn(tenant).ok_or_else(|| {
-            Problem::new(Fault::Busy, format!("{QUERIES_OF_TENANT} queries of yours run already: try again when one has ended"))
+            Problem::new(
+                Fault::Busy,
+                format!("{QUERIES_OF_TENANT} queries of yours run already: try again when one has ended"),
+            )
         })?;
         let busy = || Problem::new(Fault::Busy, "as many queries run as this server takes: try again");
-        let turn = timeout(TURN_WITHIN, self.turns.clone().acquire_owned()).await.map_err(|_| busy())?.map_err(|_| busy())?;
+        let turn = timeout(TURN_WITHIN, self.turns.clone().acquire_owned())
+            .await
+            .map_err(|_| busy())?
+            .map_err(|_| busy())?;
         let context = self.context(tenant).map_err(|error| refused(&error))?;
         // Dropped, it ends at its next batch.
         let mut run = tokio::task::JoinSet::new();
@@ -119,7 +125,12 @@ impl Desk {
             let _turns = (own, turn);
             answer(&context, &sql).await
         });
-        let late = || Problem::new(Fault::Invalid, format!("sql: it takes longer than {} s: ask for less", DEADLINE.as_secs()));
+        let late = || {
+            Problem::new(
+                Fault::Invalid,
+                format!("sql: it takes longer than {} s: ask for less", DEADLINE.as_secs()),
+            )
+        };
         match timeout(DEADLINE, run.join_next()).await {
             Err(_) => Err(late()),
             Ok(Some(Ok(answer))) => answer,
@@ -139,13 +150,21 @@ impl Desk {
 
     fn context(&self, tenant: &str) -> datafusion::error::Result<SessionContext> {
         let config = SessionConfig::new().with_target_partitions(1).with_information_schema(true);
-        let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(GreedyMemoryPool::new(MEMORY))).build_arc()?;
+        let runtime =
+            RuntimeEnvBuilder::new().with_memory_pool(Arc::new(GreedyMemoryPool::new(MEMORY))).build_arc()?;
         let context = SessionContext::new_with_config_rt(config, runtime);
         for kind in Kind::ALL {
-            let table = Table { kind, tenant: Arc::from(tenant), store: self.store.clone(), stores: self.stores.clone() };
+            let table = Table {
+                kind,
+                tenant: Arc::from(tenant),
+                store: self.store.clone(),
+                stores: self.stores.clone(),
+            };
             context.register_table(kind.name(), Arc::new(table))?;
         }
-        for name in context.state().scalar_functions().keys().filter(|name| !FUNCTIONS.contains(&name.as_str())) {
+        for name in
+            context.state().scalar_functions().keys().filter(|name| !FUNCTIONS.contains(&name.as_str()))
+        {
             context.deregister_udf(name);
         }
         for name in context.state().table_functions().keys() {
@@ -179,7 +198,9 @@ fn check_growth(plan: &LogicalPlan) -> Result<(), Problem> {
     let counted = plan.apply_with_subqueries(|node| {
         node.apply_expressions(|expr| {
             expr.apply(|inner| {
-                concats += usize::from(matches!(inner, Expr::BinaryExpr(binary) if binary.op == Operator::StringConcat));
+                concats += usize::from(
+                    matches!(inner, Expr::BinaryExpr(binary) if binary.op == Operator::StringConcat),
+                );
                 Ok(TreeNodeRecursion::Continue)
             })
         })
@@ -188,7 +209,10 @@ fn check_growth(plan: &LogicalPlan) -> Result<(), Problem> {
     if concats <= MAX_CONCATS {
         return Ok(());
     }
-    Err(Problem::new(Fault::Invalid, format!("sql: it puts texts together {concats} times: at most {MAX_CONCATS} are taken")))
+    Err(Problem::new(
+        Fault::Invalid,
+        format!("sql: it puts texts together {concats} times: at most {MAX_CONCATS} are taken"),
+    ))
 }
 
 async fn answer(context: &SessionContext, sql: &str) -> Result<Answer, Problem> {
@@ -204,9 +228,13 @@ async fn answer(context: &SessionContext, sql: &str) -> Result<Answer, Problem> 
         let written = written(&batch.slice(0, batch.num_rows().min(room)))?;
         bytes += written.len();
         if bytes > MAX_ANSWER {
-            return Err(Problem::new(Fault::Invalid, format!("sql: the answer is longer than {MAX_ANSWER} bytes: select less")));
+            return Err(Problem::new(
+                Fault::Invalid,
+                format!("sql: the answer is longer than {MAX_ANSWER} bytes: select less"),
+            ));
         }
-        let read: Vec<Value> = if written.is_empty() { Vec::new() } else { serde_json::from_slice(&written).map_err(bug)? };
+        let read: Vec<Value> =
+            if written.is_empty() { Vec::new() } else { serde_json::from_slice(&written).map_err(bug)? };
         rows.extend(read);
         if more {
             break;
@@ -218,9 +246,9 @@ async fn answer(context: &SessionContext, sql: &str) -> Result<Answer, Problem> 
 fn written(batch: &RecordBatch) -> Result<Vec<u8>, Problem> {
     let mut bytes = Vec::new();
     let mut writer = ArrayWriter::new(&mut bytes);
-    writer
-        .write(batch)
-        .map_err(|error| Problem::new(Fault::Invalid, format!("sql: its answer is not to be said in JSON: {error}")))?;
+    writer.write(batch).map_err(|error| {
+        Problem::new(Fault::Invalid, format!("sql: its answer is not to be said in JSON: {error}"))
+    })?;
     writer.finish().map_err(bug)?;
     drop(writer);
     Ok(bytes)
@@ -237,7 +265,10 @@ fn refused(error: &DataFusionError) -> Problem {
     if let DataFusionError::External(source) = root {
         if source.downcast_ref::<spool_jobs::Error>().is_some() {
             tracing::warn!(%error, "a query failed");
-            return Problem::new(Fault::Away, "the store of jobs did not answer as it should: try again, and see the server's log");
+            return Problem::new(
+                Fault::Away,
+                "the store of jobs did not answer as it should: try again, and see the server's log",
+            );
         }
         if let Some(error) = source.downcast_ref::<spool_media::Error>() {
             return Problem::new(Fault::Invalid, format!("sql: {error}"));

@@ -19,7 +19,8 @@ use datafusion::{
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 use spool_jobs::{Id, Store};
-use spool_media::{parts::PartRecord, records, store::Stores};
+use spool_media::{parts::PartRecord, records};
+use spool_storage::Stores;
 
 /// Items that are read at a time.
 const PAGE: u32 = 500;
@@ -36,7 +37,8 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 6] = [Self::Jobs, Self::Rows, Self::Attempts, Self::Videos, Self::Renditions, Self::Parts];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Jobs, Self::Rows, Self::Attempts, Self::Videos, Self::Renditions, Self::Parts];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -85,16 +87,26 @@ impl Kind {
                 ],
             ),
             Self::Attempts => (&["job", "reason"], &["row", "claim", "attempt", "at_ms"]),
-            Self::Videos => {
-                (&["id", "name", "source", "destination", "master"], &["created_ms", "published_ms", "duration_ms", "bytes"])
-            }
+            Self::Videos => (
+                &["id", "name", "source", "destination", "master"],
+                &["created_ms", "published_ms", "duration_ms", "bytes"],
+            ),
             Self::Renditions => (
                 &["video", "name", "playlist", "codecs"],
                 &["width", "height", "average_bps", "peak_bps", "media_segments", "bytes"],
             ),
             Self::Parts => (
                 &["video", "track", "rendition", "codecs", "key"],
-                &["index", "first_frame", "frames", "start_ms", "duration_ms", "media_segments", "bytes", "encode_ms"],
+                &[
+                    "index",
+                    "first_frame",
+                    "frames",
+                    "start_ms",
+                    "duration_ms",
+                    "media_segments",
+                    "bytes",
+                    "encode_ms",
+                ],
             ),
         }
     }
@@ -127,7 +139,10 @@ pub(crate) struct Table {
 
 impl std::fmt::Debug for Table {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Table").field("kind", &self.kind).field("tenant", &self.tenant).finish_non_exhaustive()
+        f.debug_struct("Table")
+            .field("kind", &self.kind)
+            .field("tenant", &self.tenant)
+            .finish_non_exhaustive()
     }
 }
 
@@ -155,7 +170,9 @@ impl TableProvider for Table {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let only = filters.iter().find_map(|filter| wanted(filter, self.kind.key()));
         let pages = Pages { table: self.clone(), only: only.map(Id::from_text), schema: self.schema() };
-        StreamingTable::try_new(self.schema(), vec![Arc::new(pages)])?.scan(state, projection, &[], limit).await
+        StreamingTable::try_new(self.schema(), vec![Arc::new(pages)])?
+            .scan(state, projection, &[], limit)
+            .await
     }
 }
 
@@ -169,7 +186,9 @@ fn wanted(filter: &Expr, key: &str) -> Option<String> {
             if column.name == key =>
         {
             match value {
-                ScalarValue::Utf8(text) | ScalarValue::Utf8View(text) | ScalarValue::LargeUtf8(text) => text.clone(),
+                ScalarValue::Utf8(text) | ScalarValue::Utf8View(text) | ScalarValue::LargeUtf8(text) => {
+                    text.clone()
+                }
                 _ => None,
             }
         }
@@ -202,7 +221,8 @@ impl PartitionStream for Pages {
 }
 
 fn batch(schema: &SchemaRef, items: &[Value]) -> Result<RecordBatch> {
-    let mut decoder = ReaderBuilder::new(schema.clone()).with_batch_size(items.len().max(1)).build_decoder()?;
+    let mut decoder =
+        ReaderBuilder::new(schema.clone()).with_batch_size(items.len().max(1)).build_decoder()?;
     decoder.serialize(items)?;
     Ok(decoder.flush()?.unwrap_or_else(|| RecordBatch::new_empty(schema.clone())))
 }
@@ -236,7 +256,10 @@ fn jobs(table: Table, only: Option<Id>) -> Items {
             let page = match one {
                 Some(id) => (found(table.store.job(&table.tenant, &id).await)?, None),
                 None => {
-                    let page = table.store.jobs(&table.tenant, &spool_jobs::Filter::default(), behind.as_ref(), PAGE).await;
+                    let page = table
+                        .store
+                        .jobs(&table.tenant, &spool_jobs::Filter::default(), behind.as_ref(), PAGE)
+                        .await;
                     let page = page.map_err(failed)?;
                     (page.items, page.next)
                 }
@@ -253,7 +276,8 @@ fn videos(table: Table, only: Option<Id>) -> Items {
             let page = match one {
                 Some(id) => (found(table.store.video(&table.tenant, &id).await)?, None),
                 None => {
-                    let page = table.store.videos(&table.tenant, behind.as_ref(), PAGE).await.map_err(failed)?;
+                    let page =
+                        table.store.videos(&table.tenant, behind.as_ref(), PAGE).await.map_err(failed)?;
                     (page.items, page.next)
                 }
             };
@@ -295,7 +319,10 @@ fn children(table: Table, id: Id, parent: Value) -> Items {
             Kind::Jobs | Kind::Videos => Ok(Vec::new()),
         }
     };
-    stream::once(read).map_ok(|items: Vec<Value>| stream::iter(items.into_iter().map(Ok))).try_flatten().boxed()
+    stream::once(read)
+        .map_ok(|items: Vec<Value>| stream::iter(items.into_iter().map(Ok)))
+        .try_flatten()
+        .boxed()
 }
 
 async fn rows(table: &Table, id: &Id) -> Result<Vec<Value>> {

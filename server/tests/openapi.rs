@@ -20,7 +20,8 @@ fn every_route_says_what_it_takes_and_gives() {
     assert!(paths.len() >= 10, "{paths:?}");
     for (path, operations) in paths {
         for (method, operation) in operations.as_object().unwrap() {
-            let text = operation["summary"].as_str().or(operation["description"].as_str()).unwrap_or_default();
+            let text =
+                operation["summary"].as_str().or(operation["description"].as_str()).unwrap_or_default();
             assert!(!text.is_empty(), "{method} {path} says nothing");
             let responses = operation["responses"].as_object().unwrap();
             let problems = responses.iter().filter(|(status, _)| status.as_str() >= "400");

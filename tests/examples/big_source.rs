@@ -37,11 +37,15 @@ fn main() {
     // A web server is asked for one byte to learn whether it gives ranges.
     assert_eq!(plan["planning_bytes"].as_u64().unwrap() + 1, planning);
     let planning_percent = planning as f64 * 100.0 / bytes as f64;
-    println!("planning read {:.2} MB, {planning_percent:.3}% of the source (limit {PLANNING_PERCENT}%)", planning as f64 / 1e6);
+    println!(
+        "planning read {:.2} MB, {planning_percent:.3}% of the source (limit {PLANNING_PERCENT}%)",
+        planning as f64 / 1e6
+    );
 
     web.forget();
     let out = folder.path().join("out");
-    let args = ["transcode", &web.address, "-o", out.to_str().unwrap(), "--ladder", "360p", "--output", "json"];
+    let args =
+        ["transcode", &web.address, "-o", out.to_str().unwrap(), "--ladder", "360p", "--output", "json"];
     let mut running = Spool::new(args).start();
     let status = PathBuf::from(format!("/proc/{}/status", running.child.id()));
     let mut peak_kb = 0;
@@ -56,7 +60,10 @@ fn main() {
     assert_eq!(ran.json()["published"][0]["duration_ms"], length_ms);
     let job_times = web.bytes_sent() as f64 / bytes as f64;
     let rss_mb = peak_kb as f64 * 1024.0 / 1e6;
-    println!("the job read {job_times:.4} times the source (limit {JOB_TIMES}) in {} requests", web.log().len());
+    println!(
+        "the job read {job_times:.4} times the source (limit {JOB_TIMES}) in {} requests",
+        web.log().len()
+    );
     println!("spool itself took {rss_mb:.0} MB of memory at most (limit {RSS_MB})");
     println!("the job took {:.1} s for {:.1} s of video", ran.took.as_secs_f64(), length_ms as f64 / 1e3);
 

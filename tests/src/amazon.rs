@@ -30,7 +30,10 @@ impl Amazon {
     pub fn start() -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let python = root.join(".cache/python");
-        assert!(python.join("moto").exists(), "run scripts/python-setup .cache/python tests/clients/requirements.txt first");
+        assert!(
+            python.join("moto").exists(),
+            "run scripts/python-setup .cache/python tests/clients/requirements.txt first"
+        );
         let mut child = Command::new("python3")
             .env("PYTHONPATH", python)
             .arg(root.join("tests/clients/amazon.py"))

@@ -83,15 +83,21 @@ impl Client {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("piece");
         let (length, body) = (format!("Upload-Length: {}", bytes.len()), format!("@{}", file.display()));
-        let metadata = format!("Upload-Metadata: filename {},job {}", BASE64_STANDARD.encode(name), BASE64_STANDARD.encode(job));
-        let begun = self.ask("/v1/uploads", &[&TUS[..], &["-X", "POST", "-H", &length, "-H", &metadata]].concat());
+        let metadata = format!(
+            "Upload-Metadata: filename {},job {}",
+            BASE64_STANDARD.encode(name),
+            BASE64_STANDARD.encode(job)
+        );
+        let begun =
+            self.ask("/v1/uploads", &[&TUS[..], &["-X", "POST", "-H", &length, "-H", &metadata]].concat());
         assert_eq!(begun.status, 201, "an upload is refused: {}", text(&begun));
         let path = begun.header("location").unwrap().to_owned();
         let mut kept = 0;
         loop {
             let head = self.ask(&path, &[&TUS[..], &["-I"]].concat());
             assert_eq!(head.status, 200, "{path} was begun, and is not there any more: {}", head.headers);
-            let at: usize = head.header("upload-offset").and_then(|offset| offset.trim().parse().ok()).unwrap();
+            let at: usize =
+                head.header("upload-offset").and_then(|offset| offset.trim().parse().ok()).unwrap();
             assert!(at >= kept, "{path}: {kept} bytes were kept, and now there are {at}");
             if at == bytes.len() {
                 break;
@@ -114,7 +120,9 @@ impl Client {
             kept = at;
             match self.once(&path, &[&TUS[..], &args].concat()) {
                 Ok(answer) if answer.status == 204 => kept = bytes.len().min(at + piece),
-                Ok(answer) if passes(answer.status) || answer.status == 409 => self.wait(&format!("{path}: {}", text(&answer))),
+                Ok(answer) if passes(answer.status) || answer.status == 409 => {
+                    self.wait(&format!("{path}: {}", text(&answer)))
+                }
                 Ok(answer) => panic!("a piece of {path} is refused: {} {}", answer.status, text(&answer)),
                 Err(problem) => self.wait(&format!("{path}: {problem}")),
             }
@@ -136,7 +144,10 @@ impl Client {
     /// Where it is refused.
     pub fn job(&mut self, document: &Value, key: &str) -> (Value, bool) {
         let (document, key) = (document.to_string(), format!("Idempotency-Key: {key}"));
-        let answer = self.ask("/v1/jobs", &["-H", "Content-Type: application/json", "-H", &key, "--data-binary", &document]);
+        let answer = self.ask(
+            "/v1/jobs",
+            &["-H", "Content-Type: application/json", "-H", &key, "--data-binary", &document],
+        );
         assert!([200, 201].contains(&answer.status), "a job is refused: {} {}", answer.status, text(&answer));
         (answer.json(), answer.status == 200)
     }
@@ -207,14 +218,20 @@ impl Client {
                     && let Some(said) = data.take()
                 {
                     // Only behind an empty line it is whole.
-                    append(&mut events, serde_json::from_str(&said).unwrap_or_else(|e| panic!("{job}: {e}: {said}")));
+                    append(
+                        &mut events,
+                        serde_json::from_str(&said).unwrap_or_else(|e| panic!("{job}: {e}: {said}")),
+                    );
                 }
             }
             curl.wait().unwrap();
             if status == 204 {
                 return events;
             }
-            assert!([0, 200].contains(&status) || passes(status), "{job} was acknowledged, and cannot be followed: {status}");
+            assert!(
+                [0, 200].contains(&status) || passes(status),
+                "{job} was acknowledged, and cannot be followed: {status}"
+            );
             self.wait(&format!("the end of {job} after event {}", events.len()));
         }
     }

@@ -68,7 +68,16 @@ pub struct Coding {
 
 impl Default for Coding {
     fn default() -> Self {
-        Self { filter: "null", video: "", audio: "", file: "", remux: "", shown: "null", made: "null", ticks: 1000 }
+        Self {
+            filter: "null",
+            video: "",
+            audio: "",
+            file: "",
+            remux: "",
+            shown: "null",
+            made: "null",
+            ticks: 1000,
+        }
     }
 }
 
@@ -172,7 +181,8 @@ impl Clip {
 
     /// What is to be heard in so many channels at this rate: one list of samples for each, not counting its loudness.
     pub fn heard(&self, channels: usize, rate: u32) -> Vec<Vec<f32>> {
-        let heard = |sound: &Sound| heard(sound, channels, rate, self.sounding(sound, rate), self.samples(rate));
+        let heard =
+            |sound: &Sound| heard(sound, channels, rate, self.sounding(sound, rate), self.samples(rate));
         self.sound.as_ref().map_or_else(Vec::new, heard)
     }
 
@@ -196,7 +206,12 @@ impl Clip {
             let (options, ending) = remux.rsplit_once(' ').unwrap_or(("", remux));
             let second = folder.join(format!("{name}-2.{ending}"));
             let mut command = ffmpeg();
-            command.arg("-i").arg(&first).args(["-map", "0", "-c", "copy"]).args(options.split_whitespace()).arg(&second);
+            command
+                .arg("-i")
+                .arg(&first)
+                .args(["-map", "0", "-c", "copy"])
+                .args(options.split_whitespace())
+                .arg(&second);
             assert!(command.status().unwrap().success());
             return second;
         }
@@ -217,13 +232,23 @@ impl Clip {
         let mut command = ffmpeg();
         let coding = self.coding;
         let (num, den) = self.rate;
-        let (size, rate) = (format!("{WIDTH}x{HEIGHT}"), format!("{}/{den}", num * self.pictures_per_frame()));
+        let (size, rate) =
+            (format!("{WIDTH}x{HEIGHT}"), format!("{}/{den}", num * self.pictures_per_frame()));
         command.args(["-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", &size, "-r", &rate, "-i", "pipe:0"]);
         if let Some(sound) = &self.sound {
             let raw = folder.join("sound.f32");
             sound.write(&raw, self.sounding(sound, sound.rate));
             let delay = format!("{}ms", sound.delay_ms);
-            command.args(["-itsoffset", &delay, "-f", "f32le", "-ar", &sound.rate.to_string(), "-ac", &sound.channels.to_string()]);
+            command.args([
+                "-itsoffset",
+                &delay,
+                "-f",
+                "f32le",
+                "-ar",
+                &sound.rate.to_string(),
+                "-ac",
+                &sound.channels.to_string(),
+            ]);
             command.args(["-channel_layout", sound.layout()]).arg("-i").arg(raw);
             // Some containers want pictures first.
             command.args(if coding.file.is_empty() { ["-map", "1:a"] } else { ["-map", "0:v"] });
@@ -247,14 +272,17 @@ impl Clip {
         }
         let mut filters = vec![coding.filter.to_owned()];
         if !self.dropped.is_empty() {
-            let kept: Vec<String> = self.dropped.iter().map(|run| format!("between(n,{},{})", run.start, run.end - 1)).collect();
+            let kept: Vec<String> =
+                self.dropped.iter().map(|run| format!("between(n,{},{})", run.start, run.end - 1)).collect();
             filters.insert(0, format!("select='not({})'", kept.join("+")));
             command.args(["-vsync", "vfr"]);
         }
         command.args(["-vf", &filters.join(",")]);
         match self.container {
             Container::Mp4Fast => command.args(["-movflags", "+faststart"]),
-            Container::Mp4Fragmented => command.args(["-movflags", "+frag_keyframe+empty_moov+default_base_moof+delay_moov"]),
+            Container::Mp4Fragmented => {
+                command.args(["-movflags", "+frag_keyframe+empty_moov+default_base_moof+delay_moov"])
+            }
             _ => &mut command,
         };
         if let Some(sound) = self.sound.as_ref().filter(|sound| sound.delay_ms > 0) {
@@ -263,7 +291,8 @@ impl Clip {
         }
         command.args(options.split_whitespace());
         // SVT-AV1 tells its settings otherwise.
-        let mut child = command.env("SVT_LOG", "1").arg(file).stdin(Stdio::piped()).spawn().expect("FFmpeg is installed");
+        let mut child =
+            command.env("SVT_LOG", "1").arg(file).stdin(Stdio::piped()).spawn().expect("FFmpeg is installed");
         let mut stdin = std::io::BufWriter::with_capacity(1 << 20, child.stdin.take().unwrap());
         for picture in 0..self.frames * self.pictures_per_frame() {
             stdin.write_all(&moved_picture(self.number(picture), u16::try_from(picture).unwrap())).unwrap();
@@ -290,8 +319,10 @@ impl Clip {
 /// # Panics
 /// Where there is no space for a box.
 pub fn padded(mp4: &[u8], bytes: usize, number: u64) -> Vec<u8> {
-    let size =
-        bytes.checked_sub(mp4.len()).filter(|size| *size >= 16).unwrap_or_else(|| panic!("{} bytes are too many", mp4.len()));
+    let size = bytes
+        .checked_sub(mp4.len())
+        .filter(|size| *size >= 16)
+        .unwrap_or_else(|| panic!("{} bytes are too many", mp4.len()));
     let mut padded = Vec::with_capacity(bytes + 8);
     padded.extend_from_slice(mp4);
     padded.extend_from_slice(&u32::try_from(size).unwrap().to_be_bytes());
@@ -325,7 +356,12 @@ mod tests {
     #[test]
     fn padding_is_one_box_and_no_two_are_alike() {
         let [one, other] = [1, 2].map(|number| padded(b"moov", 101, number));
-        assert!(one.len() == 101 && one.starts_with(b"moov\0\0\0\x61free") && one != other && one == padded(b"moov", 101, 1));
+        assert!(
+            one.len() == 101
+                && one.starts_with(b"moov\0\0\0\x61free")
+                && one != other
+                && one == padded(b"moov", 101, 1)
+        );
     }
 
     #[test]

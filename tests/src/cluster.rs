@@ -59,9 +59,13 @@ impl Clock {
     /// # Panics
     /// Where libfaketime is missing: `make setup` comes first.
     pub fn new(folder: &Path) -> Self {
-        let listed = Command::new("sh").args(["-c", "ls /usr/lib/*/faketime/libfaketimeMT.so.1"]).output().unwrap();
+        let listed =
+            Command::new("sh").args(["-c", "ls /usr/lib/*/faketime/libfaketimeMT.so.1"]).output().unwrap();
         let library = String::from_utf8_lossy(&listed.stdout).lines().next().map(PathBuf::from);
-        let clock = Self { library: library.expect("libfaketime is missing: run `make setup` first"), file: folder.join("clock") };
+        let clock = Self {
+            library: library.expect("libfaketime is missing: run `make setup` first"),
+            file: folder.join("clock"),
+        };
         clock.jump(0);
         clock
     }
@@ -77,7 +81,10 @@ impl Clock {
     fn of(&self, command: &mut Command) {
         command.env("LD_PRELOAD", &self.library).env("FAKETIME_TIMESTAMP_FILE", &self.file);
         // Only the wall clock: no system sets the other one.
-        command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("FAKETIME_DONT_RESET", "1");
+        command
+            .env("FAKETIME_NO_CACHE", "1")
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+            .env("FAKETIME_DONT_RESET", "1");
     }
 }
 
@@ -192,11 +199,15 @@ impl Cluster {
     fn start_executor(&mut self, slots: usize, more: &[&str], ffmpeg: Option<PathBuf>) -> usize {
         let number = self.executors.len();
         let (scheduler, inside) = match &self.network {
-            Some(network) => (format!("{}:{}", network.add_executor(number), self.port), Some(network.executor(number))),
+            Some(network) => {
+                (format!("{}:{}", network.add_executor(number), self.port), Some(network.executor(number)))
+            }
             None => (self.address(), None),
         };
-        let mut args: Vec<String> =
-            ["executor", "--scheduler", &scheduler, "--slots", &slots.to_string()].iter().map(|arg| (*arg).to_owned()).collect();
+        let mut args: Vec<String> = ["executor", "--scheduler", &scheduler, "--slots", &slots.to_string()]
+            .iter()
+            .map(|arg| (*arg).to_owned())
+            .collect();
         args.extend(more.iter().map(|arg| (*arg).to_owned()));
         let role = self.role(&format!("executor-{number}"), &args, ffmpeg, inside);
         self.executors.push(Some(role));
@@ -207,7 +218,8 @@ impl Cluster {
         let folder = self.folder.path().join(name);
         std::fs::create_dir_all(folder.join("scratch")).unwrap();
         let scratch = self.scratch_bytes.filter(|_| name != "scheduler");
-        let scratch = scratch.map(|bytes| Mount::tmpfs(&folder.join("scratch"), &format!("size={bytes}")).unwrap());
+        let scratch =
+            scratch.map(|bytes| Mount::tmpfs(&folder.join("scratch"), &format!("size={bytes}")).unwrap());
         let log = || File::options().create(true).append(true).open(folder.join("log")).unwrap();
         let mut command = match inside {
             Some(namespace) => {
@@ -218,10 +230,15 @@ impl Cluster {
             None => Command::new(binary()),
         };
         command.args(args).stdin(Stdio::null()).stdout(log()).stderr(log());
-        for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SPOOL_")) {
+        for (variable, _) in
+            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SPOOL_"))
+        {
             command.env_remove(variable);
         }
-        command.env("SPOOL_SCRATCH", folder.join("scratch")).env("HOME", folder.join("no-home")).env("NO_COLOR", "1");
+        command
+            .env("SPOOL_SCRATCH", folder.join("scratch"))
+            .env("HOME", folder.join("no-home"))
+            .env("NO_COLOR", "1");
         if let Some(ffmpeg) = ffmpeg {
             // What runs in FFmpeg's place keeps notes beside itself.
             command.env("SPOOL_FFMPEG", ffmpeg).env("SPOOL_SANDBOX", "off");
@@ -253,7 +270,9 @@ impl Cluster {
     pub fn http(&self, method: &str, path: &str) -> Option<String> {
         let url = format!("http://{}{path}", self.address());
         match &self.network {
-            Some(network) => curl(Command::new("ip").args(["netns", "exec", &network.scheduler(), "curl"]), method, &url),
+            Some(network) => {
+                curl(Command::new("ip").args(["netns", "exec", &network.scheduler(), "curl"]), method, &url)
+            }
             None => http(method, &url),
         }
     }
@@ -328,7 +347,8 @@ impl Cluster {
     /// # Panics
     /// Where something is.
     pub fn stop(mut self) {
-        let roles: Vec<Role> = self.executors.iter_mut().filter_map(Option::take).chain(self.scheduler.take()).collect();
+        let roles: Vec<Role> =
+            self.executors.iter_mut().filter_map(Option::take).chain(self.scheduler.take()).collect();
         for role in &roles {
             role.signal(Signal::SIGTERM);
         }
@@ -345,7 +365,11 @@ impl Drop for Cluster {
             if std::thread::panicking() {
                 let log = role.log();
                 let lines: Vec<&str> = log.lines().collect();
-                eprintln!("--- {}\n{}", role.folder.display(), lines[lines.len().saturating_sub(LAST_LINES)..].join("\n"));
+                eprintln!(
+                    "--- {}\n{}",
+                    role.folder.display(),
+                    lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
+                );
             }
             let _ = role.child.kill();
             let _ = role.child.wait();
@@ -422,7 +446,9 @@ impl Role {
         self.signal(Signal::SIGKILL);
         self.child.wait().unwrap();
         let scratch = self.scratch();
-        until("the end of what a killed role started", GONE, || processes_in(&scratch).is_empty().then_some(()));
+        until("the end of what a killed role started", GONE, || {
+            processes_in(&scratch).is_empty().then_some(())
+        });
     }
 
     /// Expects that neither a process nor a scratch file of it is left.

@@ -79,21 +79,49 @@ impl Fleet {
         let database = postgres.database("spool");
         let folder = tempfile::tempdir().unwrap();
         let lease = lease.as_secs().to_string();
-        let [media, uploads] = ["media", "uploads"].map(|name| folder.path().join(name).to_str().unwrap().to_owned());
+        let [media, uploads] =
+            ["media", "uploads"].map(|name| folder.path().join(name).to_str().unwrap().to_owned());
         let ffmpeg = ("SPOOL_FFMPEG".to_owned(), ffmpeg.to_str().unwrap().to_owned());
-        let mut fleet = Self { servers: Vec::new(), schedulers: Vec::new(), executors: Vec::new(), postgres, database, folder };
+        let mut fleet = Self {
+            servers: Vec::new(),
+            schedulers: Vec::new(),
+            executors: Vec::new(),
+            postgres,
+            database,
+            folder,
+        };
         for number in 0..count {
             let [server, scheduler, executor] = [(); 3].map(|()| format!("127.0.0.1:{}", port()));
             let role = |kind: &str, args: &[&str], env: &[(String, String)], ready: String| {
                 Role::start(fleet.folder.path().join(format!("{kind}-{number}")), args, env, ready)
             };
-            let args = ["server", "--listen", &server, "--store", &fleet.database, "--media", &media, "--uploads", &uploads];
+            let args = [
+                "server",
+                "--listen",
+                &server,
+                "--store",
+                &fleet.database,
+                "--media",
+                &media,
+                "--uploads",
+                &uploads,
+            ];
             let new = role("server", &args, &[], format!("http://{server}/readyz"));
-            let args =
-                ["scheduler", "--listen", &scheduler, "--store", &fleet.database, "--lease", &lease, "--executor-timeout", "3"];
+            let args = [
+                "scheduler",
+                "--listen",
+                &scheduler,
+                "--store",
+                &fleet.database,
+                "--lease",
+                &lease,
+                "--executor-timeout",
+                "3",
+            ];
             let scheduling = role("scheduler", &args, &[], format!("http://{scheduler}/livez"));
             let args = ["executor", "--scheduler", &scheduler, "--slots", SLOTS, "--http", &executor];
-            let executing = role("executor", &args, std::slice::from_ref(&ffmpeg), format!("http://{executor}/readyz"));
+            let executing =
+                role("executor", &args, std::slice::from_ref(&ffmpeg), format!("http://{executor}/readyz"));
             fleet.servers.push(new);
             fleet.schedulers.push(scheduling);
             fleet.executors.push(executing);
@@ -187,7 +215,13 @@ impl Role {
         if let Ok(filter) = std::env::var("SPOOL_TEST_LOG") {
             env.push(("SPOOL_LOG".to_owned(), filter));
         }
-        let mut role = Self { args: args.iter().map(|arg| (*arg).to_owned()).collect(), env, folder, ready, running: None };
+        let mut role = Self {
+            args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+            env,
+            folder,
+            ready,
+            running: None,
+        };
         role.run();
         role
     }
@@ -203,12 +237,19 @@ impl Role {
         running.signal(Signal::SIGKILL);
         running.child.wait().unwrap();
         let scratch = self.scratch();
-        until("the end of what a killed role started", GONE, || processes_in(&scratch).is_empty().then_some(()));
+        until("the end of what a killed role started", GONE, || {
+            processes_in(&scratch).is_empty().then_some(())
+        });
     }
 
     fn expect_alive(&mut self) {
         let ended = self.running.as_mut().unwrap().child.try_wait().unwrap();
-        assert!(ended.is_none(), "{} ended by itself: {ended:?}\n{}", self.folder.display(), self.last_lines());
+        assert!(
+            ended.is_none(),
+            "{} ended by itself: {ended:?}\n{}",
+            self.folder.display(),
+            self.last_lines()
+        );
     }
 
     fn scratch(&self) -> PathBuf {

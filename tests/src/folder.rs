@@ -46,7 +46,9 @@ pub fn media(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 /// Where one is no JSON.
 pub fn records(folder: &Path) -> BTreeMap<String, serde_json::Value> {
     let records = files(&folder.join("parts")).into_iter().filter(|(name, _)| name.ends_with(".json"));
-    records.map(|(name, bytes)| (format!("{RECORDS}{name}"), serde_json::from_slice(&bytes).unwrap())).collect()
+    records
+        .map(|(name, bytes)| (format!("{RECORDS}{name}"), serde_json::from_slice(&bytes).unwrap()))
+        .collect()
 }
 
 /// Everything that a player of `master.m3u8` reaches in these files, itself included.
@@ -64,7 +66,9 @@ pub fn reachable(files: &BTreeMap<String, Vec<u8>>) -> BTreeSet<String> {
         let Ok(Playlist::MediaPlaylist(media)) = m3u8_rs::parse_playlist_res(file(&playlist)) else {
             panic!("{playlist} is no media playlist");
         };
-        let inside = |uri: &str| playlist.rsplit_once('/').map_or(uri.to_owned(), |(folder, _)| format!("{folder}/{uri}"));
+        let inside = |uri: &str| {
+            playlist.rsplit_once('/').map_or(uri.to_owned(), |(folder, _)| format!("{folder}/{uri}"))
+        };
         let maps = media.segments.iter().filter_map(|segment| Some(segment.map.as_ref()?.uri.as_str()));
         for uri in media.segments.iter().map(|segment| segment.uri.as_str()).chain(maps) {
             file(&inside(uri));

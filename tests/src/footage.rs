@@ -73,12 +73,38 @@ pub fn heavy(folder: &Path, name: &str, times: u32) -> PathBuf {
     // A whole number of frames of either kind: 128 pictures and 240 frames of AAC, so that what is looped has no seams.
     let (pictures, sound) = (folder.join("pictures.mp4"), folder.join("sound.wav"));
     let text = |path: &PathBuf| path.to_str().unwrap().to_owned();
-    let intra = ["-t", "5.12", "-c:v", "libx264", "-preset", "ultrafast", "-qp", "2", "-g", "1", "-pix_fmt", "yuv420p"];
+    let intra = [
+        "-t",
+        "5.12",
+        "-c:v",
+        "libx264",
+        "-preset",
+        "ultrafast",
+        "-qp",
+        "2",
+        "-g",
+        "1",
+        "-pix_fmt",
+        "yuv420p",
+    ];
     ffmpeg(["-i", &text(&source), "-an"].iter().chain(&intra).chain(&[text(&pictures).as_str()]));
     ffmpeg(["-i", &text(&source), "-vn", "-t", "5.12", "-ac", "2", &text(&sound)]);
     let again = (times - 1).to_string();
-    let inputs = ["-stream_loop", &again, "-i", &text(&pictures), "-stream_loop", &again, "-i", &text(&sound)];
-    let copy = ["-map", "0:v", "-map", "1:a", "-c:v", "copy", "-c:a", "aac", "-movflags", "+faststart", &text(&path)];
+    let inputs =
+        ["-stream_loop", &again, "-i", &text(&pictures), "-stream_loop", &again, "-i", &text(&sound)];
+    let copy = [
+        "-map",
+        "0:v",
+        "-map",
+        "1:a",
+        "-c:v",
+        "copy",
+        "-c:a",
+        "aac",
+        "-movflags",
+        "+faststart",
+        &text(&path),
+    ];
     ffmpeg(inputs.iter().chain(&copy));
     for made in [pictures, sound] {
         std::fs::remove_file(made).unwrap();

@@ -15,7 +15,8 @@ impl Mount {
     /// # Panics
     /// Where there is no `mount`.
     pub fn tmpfs(folder: &Path, options: &str) -> Option<Self> {
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(folder).output().unwrap();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(folder).output().unwrap();
         if mounted.status.success() {
             return Some(Self(folder.to_owned()));
         }
@@ -33,7 +34,8 @@ impl Mount {
     /// # Panics
     /// Where it cannot have them.
     pub fn change(&self, options: &str) {
-        let changed = Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(&self.0).status().unwrap();
+        let changed =
+            Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(&self.0).status().unwrap();
         assert!(changed.success(), "cannot remount {}", self.0.display());
     }
 }

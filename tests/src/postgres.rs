@@ -67,7 +67,11 @@ impl Postgres {
     /// # Panics
     /// Where it cannot be made.
     pub fn database(&self, name: &str) -> String {
-        let output = Command::new(tool("psql")).arg(self.url()).args(["-qc", &format!("CREATE DATABASE {name}")]).output().unwrap();
+        let output = Command::new(tool("psql"))
+            .arg(self.url())
+            .args(["-qc", &format!("CREATE DATABASE {name}")])
+            .output()
+            .unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         format!("postgres://spool@127.0.0.1:{}/{name}", self.port)
     }
@@ -78,10 +82,14 @@ impl Postgres {
     /// Where it fails.
     pub fn query(database: &str, sql: &str) -> Vec<Value> {
         let sql = format!("SELECT coalesce(json_agg(found), '[]') FROM ({sql}) AS found");
-        let output =
-            Command::new(tool("psql")).arg(database).args(["-XqAt", "-v", "ON_ERROR_STOP=1", "-c", &sql]).output().unwrap();
+        let output = Command::new(tool("psql"))
+            .arg(database)
+            .args(["-XqAt", "-v", "ON_ERROR_STOP=1", "-c", &sql])
+            .output()
+            .unwrap();
         assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stdout)))
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stdout)))
     }
 
     /// Kills it as a power cut would: nothing is told to anybody, nothing is written any more.
@@ -116,7 +124,14 @@ impl Postgres {
         program("postgres")
             .arg("-D")
             .arg(self.folder.path().join("data"))
-            .args(["-p", &self.port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "max_connections=200"])
+            .args([
+                "-p",
+                &self.port.to_string(),
+                "-c",
+                "listen_addresses=127.0.0.1",
+                "-c",
+                "max_connections=200",
+            ])
             .arg("-k")
             .arg(self.folder.path())
             .stdin(Stdio::null())
@@ -157,9 +172,14 @@ fn program(name: &str) -> Command {
 }
 
 fn tool(name: &str) -> PathBuf {
-    let mut versions: Vec<PathBuf> =
-        std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    let mut versions: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
     versions.sort();
-    let found = versions.iter().rev().map(|version| version.join("bin").join(name)).find(|path| path.exists());
+    let found =
+        versions.iter().rev().map(|version| version.join("bin").join(name)).find(|path| path.exists());
     found.unwrap_or_else(|| Path::new(name).to_owned())
 }

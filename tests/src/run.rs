@@ -172,7 +172,11 @@ impl Spool {
         }
         // No home: the caller's profiles are in it.
         let home = scratch.path().join("no-home");
-        command.env("SPOOL_SCRATCH", scratch.path()).env("HOME", home).env("NO_COLOR", "1").stdin(Stdio::null());
+        command
+            .env("SPOOL_SCRATCH", scratch.path())
+            .env("HOME", home)
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null());
         Self { command, scratch: Scratch::Own(scratch) }
     }
 
@@ -272,7 +276,10 @@ impl Running {
         let output = receiver.recv_timeout(HANGS).unwrap_or_else(|_| {
             kill(pid, Signal::SIGKILL).unwrap();
             let output = receiver.recv().unwrap().unwrap();
-            panic!("spool did not end within {HANGS:?}; it said: {}", String::from_utf8_lossy(&output.stderr));
+            panic!(
+                "spool did not end within {HANGS:?}; it said: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
         });
         Ran::of(&output.unwrap(), scratch.path(), started.elapsed())
     }
@@ -285,7 +292,11 @@ impl Ran {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
             // Where there was no scratch to be had, nothing is left in it.
-            left: std::fs::read_dir(scratch).into_iter().flatten().map(|entry| entry.unwrap().path()).collect(),
+            left: std::fs::read_dir(scratch)
+                .into_iter()
+                .flatten()
+                .map(|entry| entry.unwrap().path())
+                .collect(),
             took,
             scratch: scratch.to_owned(),
         }

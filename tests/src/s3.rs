@@ -103,7 +103,11 @@ impl S3Server {
             root: directory.path().canonicalize().expect("a temporary directory"),
             state: Arc::default(),
         };
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         listener.set_nonblocking(true).expect("a listener");
         let address = listener.local_addr().expect("an address");
@@ -156,7 +160,8 @@ impl S3Server {
     /// What is kept under a key.
     pub fn get(&self, bucket: &str, key: &str) -> Option<Stored> {
         let layer = self.layer.clone();
-        let input = GetObjectInput { bucket: bucket.to_owned(), key: key.to_owned(), ..GetObjectInput::default() };
+        let input =
+            GetObjectInput { bucket: bucket.to_owned(), key: key.to_owned(), ..GetObjectInput::default() };
         self.run(async move {
             let _order = layer.state.order.read().await;
             layer.find(&input.bucket, &input.key).ok()?;
@@ -212,7 +217,10 @@ impl S3Server {
 
     /// Uploads in parts that were begun and neither completed nor aborted.
     pub fn unfinished_uploads(&self) -> usize {
-        let names = std::fs::read_dir(self.directory.path()).expect("a directory").flatten().map(|entry| entry.file_name());
+        let names = std::fs::read_dir(self.directory.path())
+            .expect("a directory")
+            .flatten()
+            .map(|entry| entry.file_name());
         names.filter(|name| name.to_string_lossy().starts_with(".upload-")).count()
     }
 

@@ -69,8 +69,15 @@ impl Serve {
     ///
     /// # Panics
     /// Where it does not start.
-    pub fn start_with(data: &Path, ffmpeg: &Path, args: &[&str], env: impl IntoIterator<Item = (String, String)>) -> Self {
-        let all = ["serve", "--listen", "127.0.0.1:0", "--data", data.to_str().unwrap()].into_iter().chain(args.iter().copied());
+    pub fn start_with(
+        data: &Path,
+        ffmpeg: &Path,
+        args: &[&str],
+        env: impl IntoIterator<Item = (String, String)>,
+    ) -> Self {
+        let all = ["serve", "--listen", "127.0.0.1:0", "--data", data.to_str().unwrap()]
+            .into_iter()
+            .chain(args.iter().copied());
         Self::of(Spool::new(all).env("SPOOL_FFMPEG", ffmpeg).envs(env), data.with_extension("log"))
     }
 
@@ -94,9 +101,15 @@ impl Serve {
     ///
     /// # Panics
     /// Where it does not start.
-    pub fn door_with(data: &Path, uploads: &str, env: impl IntoIterator<Item = (String, String)>, more: &[&str]) -> Self {
+    pub fn door_with(
+        data: &Path,
+        uploads: &str,
+        env: impl IntoIterator<Item = (String, String)>,
+        more: &[&str],
+    ) -> Self {
         let [store, media] = ["jobs.db", "media"].map(|name| data.join(name).to_str().unwrap().to_owned());
-        let args = ["server", "--listen", "127.0.0.1:0", "--store", &store, "--media", &media, "--uploads", uploads];
+        let args =
+            ["server", "--listen", "127.0.0.1:0", "--store", &store, "--media", &media, "--uploads", uploads];
         Self::of(Spool::new(args.iter().chain(more).copied()).envs(env), data.with_extension("log"))
     }
 
@@ -105,7 +118,9 @@ impl Serve {
         let mut line = String::new();
         BufReader::new(running.child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().strip_prefix("listening on ").map(str::to_owned);
-        let address = address.unwrap_or_else(|| panic!("it did not start: {}", std::fs::read_to_string(&log).unwrap_or_default()));
+        let address = address.unwrap_or_else(|| {
+            panic!("it did not start: {}", std::fs::read_to_string(&log).unwrap_or_default())
+        });
         Self { running: Some(running), address, log }
     }
 
@@ -196,7 +211,10 @@ impl Serve {
     pub fn events(&self, job: &str) -> Vec<Value> {
         let answer = self.ask(&format!("/v1/jobs/{job}/events?limit=1000"), &[]);
         let events = answer.json()["events"].as_array().unwrap().clone();
-        assert!(events.iter().map(|event| event["sequence"].as_u64().unwrap()).eq(1..=events.len() as u64), "{events:?}");
+        assert!(
+            events.iter().map(|event| event["sequence"].as_u64().unwrap()).eq(1..=events.len() as u64),
+            "{events:?}"
+        );
         events
     }
 

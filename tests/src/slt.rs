@@ -28,7 +28,12 @@ const CLIPS: [(&str, Make); 8] = [
         fs::remove_file(source).unwrap();
     }),
     ("surround.mp4", |folder| {
-        derive(folder, &clip("bigbuckbunny.mp4"), "surround.mp4", "-t 1 -vf scale=-2:90 -c:v libx264 -preset ultrafast -c:a copy");
+        derive(
+            folder,
+            &clip("bigbuckbunny.mp4"),
+            "surround.mp4",
+            "-t 1 -vf scale=-2:90 -c:v libx264 -preset ultrafast -c:a copy",
+        );
     }),
     // 30000/1001 frames a second, silent, with a keyframe every 30 frames.
     ("ntsc.mp4", |folder| {
@@ -46,7 +51,8 @@ const CLIPS: [(&str, Make); 8] = [
     }),
     ("languages.mp4", |folder| {
         let source = bunny(folder, "for-languages.mp4", 2, 90);
-        let how = "-map 0:v -map 0:a -map 0:a -c copy -metadata:s:a:0 language=eng -metadata:s:a:1 language=deu";
+        let how =
+            "-map 0:v -map 0:a -map 0:a -c copy -metadata:s:a:0 language=eng -metadata:s:a:1 language=deu";
         derive(folder, &source, "languages.mp4", how);
         fs::remove_file(source).unwrap();
     }),
@@ -55,7 +61,9 @@ const CLIPS: [(&str, Make); 8] = [
         derive(folder, &source, "sound.m4a", "-vn -c copy");
         fs::remove_file(source).unwrap();
     }),
-    ("letter.mp4", |folder| fs::write(folder.join("letter.mp4"), "Dear Sir or Madam,\n\nthis is not a video.\n").unwrap()),
+    ("letter.mp4", |folder| {
+        fs::write(folder.join("letter.mp4"), "Dear Sir or Madam,\n\nthis is not a video.\n").unwrap()
+    }),
 ];
 
 fn derive(folder: &Path, source: &Path, name: &str, how: &str) {

@@ -35,7 +35,16 @@ fn coded(video: &'static str, audio: &'static str, file: &'static str) -> Clip {
 
 /// FFmpeg 5.1 writes Opus that begins 7 ms too early beside the pictures: of what is in the file nothing moves.
 fn opus(video: &'static str) -> Clip {
-    Clip { coding: Coding { video, audio: "-c:a libopus -b:a 256k", file: "webm", ticks: 125, ..Coding::default() }, ..clip() }
+    Clip {
+        coding: Coding {
+            video,
+            audio: "-c:a libopus -b:a 256k",
+            file: "webm",
+            ticks: 125,
+            ..Coding::default()
+        },
+        ..clip()
+    }
 }
 
 fn filtered(filter: &'static str, video: &'static str, file: &'static str) -> Clip {
@@ -43,11 +52,17 @@ fn filtered(filter: &'static str, video: &'static str, file: &'static str) -> Cl
 }
 
 fn of_rate(num: u32, den: u32) -> Clip {
-    Clip { rate: (num, den), frames: num * 10 / den + 7, keyframe_every: (num * 2 / den).max(1), ..Clip::default() }
+    Clip {
+        rate: (num, den),
+        frames: num * 10 / den + 7,
+        keyframe_every: (num * 2 / den).max(1),
+        ..Clip::default()
+    }
 }
 
 const X264: &str = "-c:v libx264 -preset ultrafast -crf 14 -bf 2";
-const X265_10: &str = "-c:v libx265 -preset ultrafast -crf 14 -x265-params log-level=error -pix_fmt yuv420p10le -tag:v hvc1";
+const X265_10: &str =
+    "-c:v libx265 -preset ultrafast -crf 14 -x265-params log-level=error -pix_fmt yuv420p10le -tag:v hvc1";
 /// What a player without HDR shows of SMPTE ST 2084: in linear light, from 1,000 nits down to those of SDR.
 const PQ_SHOWN: &str = "zscale=tin=smpte2084:min=bt2020nc:pin=bt2020:rin=tv:t=linear:npl=100,format=gbrpf32le,zscale=p=bt709,\
     tonemap=tonemap=hable:desat=0:peak=10,zscale=t=bt709:m=bt709:r=tv,format=yuv420p";
@@ -78,10 +93,22 @@ fn containers() -> Vec<Source> {
             "MOV, ProRes 4:2:2 of 10 bits, PCM of 24 bits: a camera's original",
             coded("-c:v prores_ks -profile:v 2", "-c:a pcm_s24le", "mov"),
         ),
-        always(source("webm-vp9", "WebM, VP9 and Opus", opus("-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -b:v 0 -crf 15"))),
+        always(source(
+            "webm-vp9",
+            "WebM, VP9 and Opus",
+            opus("-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -b:v 0 -crf 15"),
+        )),
         source("webm-av1", "WebM, AV1 and Opus", opus("-c:v libsvtav1 -preset 10 -crf 15")),
-        source("mkv-hevc-flac", "Matroska, HEVC of 10 bits and FLAC", coded(X265_10, "-c:a flac", "-tag:v 0 mkv")),
-        source("mkv-mpeg4-pcm", "Matroska, MPEG-4 part 2 and PCM", coded("-c:v mpeg4 -q:v 2 -bf 2", "-c:a pcm_s16le", "mkv")),
+        source(
+            "mkv-hevc-flac",
+            "Matroska, HEVC of 10 bits and FLAC",
+            coded(X265_10, "-c:a flac", "-tag:v 0 mkv"),
+        ),
+        source(
+            "mkv-mpeg4-pcm",
+            "Matroska, MPEG-4 part 2 and PCM",
+            coded("-c:v mpeg4 -q:v 2 -bf 2", "-c:a pcm_s16le", "mkv"),
+        ),
         source(
             "ts-late",
             "MPEG-TS that begins after a quarter of an hour",
@@ -106,7 +133,11 @@ fn containers() -> Vec<Source> {
                 ..clip()
             },
         ),
-        source("m2ts", "M2TS, as cameras and discs have it", coded(X264, "-c:a ac3 -b:a 448k", "-mpegts_m2ts_mode 1 m2ts")),
+        source(
+            "m2ts",
+            "M2TS, as cameras and discs have it",
+            coded(X264, "-c:a ac3 -b:a 448k", "-mpegts_m2ts_mode 1 m2ts"),
+        ),
         source("avi", "AVI, MPEG-4 part 2 and PCM", coded("-c:v mpeg4 -q:v 2", "-c:a pcm_s16le", "avi")),
         source(
             "mjpeg-avi",
@@ -128,7 +159,11 @@ fn containers() -> Vec<Source> {
             },
         ),
         source("ogg", "Ogg, Theora and FLAC", coded("-c:v libtheora -q:v 10", "-c:a flac", "ogv")),
-        source("asf", "ASF, WMV 8, without sound", Clip { sound: None, ..coded("-c:v wmv2 -q:v 2", "", "wmv") }),
+        source(
+            "asf",
+            "ASF, WMV 8, without sound",
+            Clip { sound: None, ..coded("-c:v wmv2 -q:v 2", "", "wmv") },
+        ),
         source("nut", "NUT, FFV1 and PCM", coded("-c:v ffv1", "-c:a pcm_s16le", "nut")),
         source(
             "fragmented-hevc",
@@ -153,7 +188,10 @@ fn containers() -> Vec<Source> {
 }
 
 fn pictures() -> Vec<Source> {
-    let turned = |filter, remux| Clip { coding: Coding { filter, video: X264, file: "mp4", remux, ..Coding::default() }, ..clip() };
+    let turned = |filter, remux| Clip {
+        coding: Coding { filter, video: X264, file: "mp4", remux, ..Coding::default() },
+        ..clip()
+    };
     let interlaced = |filter, video, file| Clip {
         interlaced: true,
         coding: Coding { filter, video, file, shown: "bwdif=mode=send_frame", ..Coding::default() },
@@ -181,13 +219,22 @@ fn pictures() -> Vec<Source> {
         always(source(
             "screen",
             "a recording of a screen: 60 fps at most, and nothing new for seconds",
-            Clip { dropped: vec![1..120, 125..300, 301..302, 310..560], frames: 607, keyframe_every: 250, ..of_rate(60, 1) },
+            Clip {
+                dropped: vec![1..120, 125..300, 301..302, 310..560],
+                frames: 607,
+                keyframe_every: 250,
+                ..of_rate(60, 1)
+            },
         )),
         source("rate-1", "one picture a second", Clip { frames: 25, ..of_rate(1, 1) }),
         source("rate-120", "120 pictures a second", of_rate(120, 1)),
         source("rate-23.976", "a film's rate", of_rate(24_000, 1001)),
         source("turned-180", "upside down", turned("hflip,vflip", "-metadata:s:v rotate=180 mp4")),
-        source("turned-270", "turned by 270 degrees", turned("transpose=cclock", "-metadata:s:v rotate=270 mov")),
+        source(
+            "turned-270",
+            "turned by 270 degrees",
+            turned("transpose=cclock", "-metadata:s:v rotate=270 mov"),
+        ),
         source(
             "portrait",
             "a portrait: the short side names the rung",
@@ -235,12 +282,20 @@ fn pictures() -> Vec<Source> {
         always(source(
             "interlaced",
             "fields of an old camera, the upper first, in MPEG-TS",
-            interlaced("interlace=scan=tff:lowpass=off", "-c:v mpeg2video -q:v 2 -flags +ildct+ilme -bf 2", "ts"),
+            interlaced(
+                "interlace=scan=tff:lowpass=off",
+                "-c:v mpeg2video -q:v 2 -flags +ildct+ilme -bf 2",
+                "ts",
+            ),
         )),
         source(
             "interlaced-bff",
             "fields, the lower first",
-            interlaced("interlace=scan=bff:lowpass=off", "-c:v mpeg2video -q:v 2 -flags +ildct+ilme -top 0 -bf 2", "mkv"),
+            interlaced(
+                "interlace=scan=bff:lowpass=off",
+                "-c:v mpeg2video -q:v 2 -flags +ildct+ilme -top 0 -bf 2",
+                "mkv",
+            ),
         ),
         source(
             "interlaced-h264",
@@ -368,7 +423,11 @@ fn pictures() -> Vec<Source> {
             },
         ),
         source("one-frame", "a single frame", Clip { frames: 1, sound: None, ..clip() }),
-        source("open-gop", "open GOPs, long, at 29.97", Clip { gop: Gop::Open, keyframe_every: 150, ..of_rate(30_000, 1001) }),
+        source(
+            "open-gop",
+            "open GOPs, long, at 29.97",
+            Clip { gop: Gop::Open, keyframe_every: 150, ..of_rate(30_000, 1001) },
+        ),
     ]
 }
 
@@ -376,14 +435,34 @@ fn sounds() -> Vec<Source> {
     let sounding = |sound| Clip { sound: Some(sound), ..clip() };
     let pcm = |sound| Clip { sound: Some(sound), ..coded(X264, "-c:a pcm_s16le", "mov") };
     vec![
-        always(source("surround", "5.1, kept beside stereo", sounding(Sound { channels: 6, ..Sound::default() }))),
-        source("surround-44100", "5.1 at 44.1 kHz", sounding(Sound { channels: 6, rate: 44_100, ..Sound::default() })),
+        always(source(
+            "surround",
+            "5.1, kept beside stereo",
+            sounding(Sound { channels: 6, ..Sound::default() }),
+        )),
+        source(
+            "surround-44100",
+            "5.1 at 44.1 kHz",
+            sounding(Sound { channels: 6, rate: 44_100, ..Sound::default() }),
+        ),
         source("mono", "mono", sounding(Sound { channels: 1, ..Sound::default() })),
         source("rate-22050", "sound at 22.05 kHz", pcm(Sound { rate: 22_050, ..Sound::default() })),
         source("rate-96000", "sound at 96 kHz", pcm(Sound { rate: 96_000, ..Sound::default() })),
-        source("late-sound", "sound that begins half a second late", sounding(Sound { delay_ms: 500, ..Sound::default() })),
-        source("short-sound", "sound that ends early", sounding(Sound { seconds: Some(7.3), ..Sound::default() })),
-        source("long-sound", "sound that outlasts the pictures", sounding(Sound { seconds: Some(11.1), ..Sound::default() })),
+        source(
+            "late-sound",
+            "sound that begins half a second late",
+            sounding(Sound { delay_ms: 500, ..Sound::default() }),
+        ),
+        source(
+            "short-sound",
+            "sound that ends early",
+            sounding(Sound { seconds: Some(7.3), ..Sound::default() }),
+        ),
+        source(
+            "long-sound",
+            "sound that outlasts the pictures",
+            sounding(Sound { seconds: Some(11.1), ..Sound::default() }),
+        ),
         source("silent", "no sound", Clip { sound: None, ..clip() }),
     ]
 }
@@ -422,7 +501,10 @@ fn ladders() -> Vec<Source> {
                 },
             )
         },
-        Source { more: &["--threads", "2"], ..of("to-two-threads", "two threads each", "180p,180p-hevc,90p-vp9:300k") },
+        Source {
+            more: &["--threads", "2"],
+            ..of("to-two-threads", "two threads each", "180p,180p-hevc,90p-vp9:300k")
+        },
     ]
 }
 

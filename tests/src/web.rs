@@ -82,9 +82,11 @@ impl Web {
 fn answer_all(socket: &TcpStream, file: &Path, manners: Manners, log: &Mutex<Vec<Answered>>) -> Option<()> {
     let mut lines = BufReader::new(socket.try_clone().ok()?).lines();
     loop {
-        let head: Vec<String> = lines.by_ref().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+        let head: Vec<String> =
+            lines.by_ref().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
         let with_body = !head.first()?.starts_with("HEAD");
-        let range = head.iter().find_map(|line| line.to_lowercase().strip_prefix("range: bytes=").map(str::to_owned));
+        let range =
+            head.iter().find_map(|line| line.to_lowercase().strip_prefix("range: bytes=").map(str::to_owned));
         let mut page = File::open(file).ok()?;
         let length = page.metadata().ok()?.len();
         let range = range.filter(|_| manners.ranges).and_then(|range| {
@@ -97,7 +99,8 @@ fn answer_all(socket: &TcpStream, file: &Path, manners: Manners, log: &Mutex<Vec
         }
         let (status, first, bytes) = match range {
             Some((first, last)) => {
-                headers += &format!("Accept-Ranges: bytes\r\nContent-Range: bytes {first}-{last}/{length}\r\n");
+                headers +=
+                    &format!("Accept-Ranges: bytes\r\nContent-Range: bytes {first}-{last}/{length}\r\n");
                 ("206 Partial Content", first, last + 1 - first)
             }
             None => ("200 OK", 0, length),

@@ -18,8 +18,12 @@ const TAKEN: Duration = Duration::from_secs(60);
 /// `spool watches`, over the store in a folder.
 fn watches(data: &Path, args: &[&str]) -> Spool {
     let store = data.join("jobs.db");
-    let args: Vec<&str> =
-        ["watches"].iter().chain(args).copied().chain(["--store", store.to_str().unwrap(), "--output", "json"]).collect();
+    let args: Vec<&str> = ["watches"]
+        .iter()
+        .chain(args)
+        .copied()
+        .chain(["--store", store.to_str().unwrap(), "--output", "json"])
+        .collect();
     Spool::new(args)
 }
 
@@ -31,7 +35,8 @@ fn jobs(serve: &Serve) -> Vec<Value> {
 /// Waits until there are so many jobs; gives their sources.
 fn sources(serve: &Serve, count: usize) -> Vec<String> {
     until(&format!("{count} jobs"), TAKEN, || (jobs(serve).len() >= count).then_some(()));
-    let mut sources: Vec<String> = jobs(serve).iter().map(|job| job["request"]["source"].as_str().unwrap().to_owned()).collect();
+    let mut sources: Vec<String> =
+        jobs(serve).iter().map(|job| job["request"]["source"].as_str().unwrap().to_owned()).collect();
     sources.sort();
     sources
 }
@@ -55,7 +60,12 @@ fn one_upload_is_one_job_however_often_it_is_told() {
     let serve = Serve::door_to(&data, "s3://uploads/", s3.env());
     let added = watches(
         &data,
-        &["add", "s3://inbox/talks", "--job", r#"{"ladder": "180p", "destination": "s3://inbox/talks/out/{video}/"}"#],
+        &[
+            "add",
+            "s3://inbox/talks",
+            "--job",
+            r#"{"ladder": "180p", "destination": "s3://inbox/talks/out/{video}/"}"#,
+        ],
     );
     let added = added.envs(s3.env()).ok().json();
     assert_eq!((&added[0]["prefix"], &added[0]["tenant"]), (&json!("s3://inbox/talks/"), &json!("default")));
@@ -93,14 +103,24 @@ fn one_upload_is_one_job_however_often_it_is_told() {
     assert_eq!(tell(&removed), json!({ "jobs": [], "ignored": 0 }));
     assert_eq!(sources(&serve, 1), ["s3://inbox/talks/Café 1.mp4"]);
     // A key that is not encoded, though it looks like one that is.
-    assert_eq!(tell(&event("ceph:s3", "s3:ObjectCreated:Put", "talks/a+b.mp4"))["jobs"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        tell(&event("ceph:s3", "s3:ObjectCreated:Put", "talks/a+b.mp4"))["jobs"].as_array().unwrap().len(),
+        1
+    );
     // What nobody watches, what is empty, what is gone, and what is there but published by us.
     let video = jobs(&serve).iter().find_map(|job| job["video"].as_str().map(str::to_owned)).unwrap();
     s3.put("inbox", &format!("talks/out/{video}/180p/init-0123456789abcdef.mp4"), "ours");
-    for key in
-        ["talks-2/other.mp4", "talks/empty.mp4", "talks/gone.mp4", &format!("talks/out/{video}/180p/init-0123456789abcdef.mp4")]
-    {
-        assert_eq!(tell(&event("aws:s3", "ObjectCreated:Put", key)), json!({ "jobs": [], "ignored": 1 }), "{key}");
+    for key in [
+        "talks-2/other.mp4",
+        "talks/empty.mp4",
+        "talks/gone.mp4",
+        &format!("talks/out/{video}/180p/init-0123456789abcdef.mp4"),
+    ] {
+        assert_eq!(
+            tell(&event("aws:s3", "ObjectCreated:Put", key)),
+            json!({ "jobs": [], "ignored": 1 }),
+            "{key}"
+        );
     }
     assert_eq!(sources(&serve, 2), ["s3://inbox/talks/Café 1.mp4", "s3://inbox/talks/a+b.mp4"]);
     // Another file under the same name is another upload.
@@ -109,7 +129,8 @@ fn one_upload_is_one_job_however_often_it_is_told() {
     assert_eq!(jobs(&serve).len(), 3);
     // What is no event is refused.
     for (body, status) in [("{", 422), ("{}", 422), (r#"{"Records": [{}]}"#, 422)] {
-        let refused = serve.ask("/v1/events/s3", &["-H", "Content-Type: application/json", "--data-binary", body]);
+        let refused =
+            serve.ask("/v1/events/s3", &["-H", "Content-Type: application/json", "--data-binary", body]);
         assert_eq!(refused.status, status, "{refused:?}");
     }
     // Nobody watches any more.
@@ -131,7 +152,11 @@ fn a_store_tells_with_a_tenants_key_and_for_that_tenant_alone() {
     std::fs::create_dir(&data).unwrap();
     let key = |tenant: &str, scope: &str| {
         let store = store.to_str().unwrap();
-        Spool::new(["keys", "create", "--tenant", tenant, "--scope", scope, "--store", store]).ok().stdout.trim().to_owned()
+        Spool::new(["keys", "create", "--tenant", tenant, "--scope", scope, "--store", store])
+            .ok()
+            .stdout
+            .trim()
+            .to_owned()
     };
     let (acme, globex, reader) = (key("acme", "write"), key("globex", "write"), key("acme", "read"));
     let serve = Serve::door_with(&data, "s3://uploads/", s3.env(), &["--access", "keys"]);
@@ -142,11 +167,20 @@ fn a_store_tells_with_a_tenants_key_and_for_that_tenant_alone() {
     let bearer = |key: &str| format!("Authorization: Bearer {key}");
     assert_eq!(tell(&[]).status, 401);
     assert_eq!(tell(&["-H", &bearer(&reader)]).status, 403);
-    assert_eq!(tell(&["-H", &bearer(&globex)]).json(), json!({ "jobs": [], "ignored": 1 }), "it is not this one's to watch");
+    assert_eq!(
+        tell(&["-H", &bearer(&globex)]).json(),
+        json!({ "jobs": [], "ignored": 1 }),
+        "it is not this one's to watch"
+    );
     let taken = tell(&["-H", &bearer(&acme)]).json();
     assert_eq!(taken["jobs"].as_array().unwrap().len(), 1);
-    assert_eq!(tell(&["-u", &format!("any:{acme}")]).json(), taken, "a store that can be told no more than an address");
-    let shown = serve.ask(&format!("/v1/jobs/{}", taken["jobs"][0].as_str().unwrap()), &["-H", &bearer(&reader)]);
+    assert_eq!(
+        tell(&["-u", &format!("any:{acme}")]).json(),
+        taken,
+        "a store that can be told no more than an address"
+    );
+    let shown =
+        serve.ask(&format!("/v1/jobs/{}", taken["jobs"][0].as_str().unwrap()), &["-H", &bearer(&reader)]);
     assert_eq!(shown.json()["request"]["source"], "s3://inbox/acme/talk.mp4", "{shown:?}");
 }
 
@@ -229,7 +263,10 @@ fn what_cannot_be_watched_is_refused_at_once() {
         (vec!["add", "s3://inbox/", "--tenant", "../x"], "tenant"),
     ] {
         let refused = watches(&data, &args).run();
-        assert!(matches!(refused.code, Some(1 | 2)) && refused.stderr.contains(says), "{args:?}: {refused:?}");
+        assert!(
+            matches!(refused.code, Some(1 | 2)) && refused.stderr.contains(says),
+            "{args:?}: {refused:?}"
+        );
     }
     let missing = watches(&data, &["rm", "watch_1"]).run();
     assert!(missing.code == Some(3), "{missing:?}");

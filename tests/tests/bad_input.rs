@@ -41,9 +41,18 @@ fn refused_within(limit: Duration, name: &str, ran: &Ran, code: i32, words: &[&s
     }
     assert_eq!(said.lines().filter(|line| line.starts_with("error: ")).count(), 1, "{name}: {said}");
     // The engine's own words, the marker that carries a failure, a log line.
-    for noise in
-        ["panicked", "backtrace", "[spool:", "DataFusionError", "Execution(", "BallistaError", "Some(", "ERROR", "WARN", "\u{1b}"]
-    {
+    for noise in [
+        "panicked",
+        "backtrace",
+        "[spool:",
+        "DataFusionError",
+        "Execution(",
+        "BallistaError",
+        "Some(",
+        "ERROR",
+        "WARN",
+        "\u{1b}",
+    ] {
         assert!(!said.contains(noise), "{name}: {noise:?} is in: {said}");
     }
     ran.leaves_nothing();
@@ -113,7 +122,11 @@ fn files_that_are_no_videos() {
         refused(name, &Spool::new(["plan", path.to_str().unwrap()]).run(), FAILED, words);
     }
     assert!(listener.accept().is_err(), "a source made Spool or FFmpeg open a connection");
-    assert!(!setting.out.exists(), "something was written for what is no video: {:?}", folder::files(&setting.out));
+    assert!(
+        !setting.out.exists(),
+        "something was written for what is no video: {:?}",
+        folder::files(&setting.out)
+    );
 }
 
 #[test]
@@ -178,8 +191,18 @@ fn destinations_that_cannot_be_written() {
     let cases: [(&str, &str, i32, &[&str]); 6] = [
         ("a file", file.to_str().unwrap(), FAILED, &["taken"]),
         ("in a file", file_inside.to_str().unwrap(), FAILED, &["taken/inside"]),
-        ("no permission", closed.to_str().unwrap(), NOT_ALLOWED, &["closed", "not allowed", "check the permissions"]),
-        ("the web", "http://127.0.0.1:9/talk", FAILED, &["http://127.0.0.1:9/talk", "can only be read", "s3://"]),
+        (
+            "no permission",
+            closed.to_str().unwrap(),
+            NOT_ALLOWED,
+            &["closed", "not allowed", "check the permissions"],
+        ),
+        (
+            "the web",
+            "http://127.0.0.1:9/talk",
+            FAILED,
+            &["http://127.0.0.1:9/talk", "can only be read", "s3://"],
+        ),
         ("unknown scheme", "ftp://host/talk", FAILED, &["ftp://", "supported are"]),
         ("empty", "", FAILED, &["empty"]),
     ];
@@ -194,7 +217,12 @@ fn destinations_that_cannot_be_written() {
     assert_eq!(fs::read(&file).unwrap(), b"I was here first");
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
     assert!(folder::files(&closed).is_empty());
-    refused("nothing published", &Spool::new(["sweep", closed.to_str().unwrap()]).run(), NOT_FOUND, &["closed", "no master.m3u8"]);
+    refused(
+        "nothing published",
+        &Spool::new(["sweep", closed.to_str().unwrap()]).run(),
+        NOT_FOUND,
+        &["closed", "no master.m3u8"],
+    );
 }
 
 #[test]
@@ -203,7 +231,15 @@ fn a_destination_that_is_mounted_read_only() {
     let Some(mount) = Mount::tmpfs(own.path(), "ro") else { return };
     let setting = Setting::new();
     let out = mount.path().join("talk");
-    let ran = Spool::new(["transcode", setting.source.to_str().unwrap(), "-o", out.to_str().unwrap(), "--ladder", "90p"]).run();
+    let ran = Spool::new([
+        "transcode",
+        setting.source.to_str().unwrap(),
+        "-o",
+        out.to_str().unwrap(),
+        "--ladder",
+        "90p",
+    ])
+    .run();
     refused("read-only", &ran, NOT_ALLOWED, &[out.to_str().unwrap(), "not allowed", "read-only"]);
 }
 
@@ -214,11 +250,14 @@ fn a_destination_that_gets_full() {
     let setting = Setting::new();
     let source = footage::bunny(setting.folder.path(), "long.mp4", 12, 90);
     let out = mount.path().join("talk");
-    let ran = Spool::new(["transcode", source.to_str().unwrap(), "-o", out.to_str().unwrap(), "--ladder", "90p"]).run();
+    let ran =
+        Spool::new(["transcode", source.to_str().unwrap(), "-o", out.to_str().unwrap(), "--ladder", "90p"])
+            .run();
     let words = [out.to_str().unwrap(), "no space left", "free some or choose another"];
     refused_within(AFTER_TRIES, "full", &ran, FAILED, &words);
     assert!(!out.join("master.m3u8").exists());
-    let halves: Vec<String> = folder::files(&out).into_keys().filter(|name| name.contains(".spool-")).collect();
+    let halves: Vec<String> =
+        folder::files(&out).into_keys().filter(|name| name.contains(".spool-")).collect();
     assert!(halves.is_empty(), "half-written files are left: {halves:?}");
 }
 
@@ -255,20 +294,35 @@ fn a_machine_without_an_ffmpeg_that_can_do_it() {
     let ran = transcode().env("PATH", "").run();
     refused("no programs at all", &ran, FAILED, &["not found", "install"]);
     let ran = transcode().env("SPOOL_FFMPEG", "/nowhere/ffmpeg").run();
-    refused("no ffmpeg", &ran, FAILED, &["/nowhere/ffmpeg not found", "apt-get install ffmpeg", "SPOOL_FFMPEG"]);
+    refused(
+        "no ffmpeg",
+        &ran,
+        FAILED,
+        &["/nowhere/ffmpeg not found", "apt-get install ffmpeg", "SPOOL_FFMPEG"],
+    );
     let ran = transcode().env("SPOOL_FFPROBE", "/nowhere/ffprobe").run();
-    refused("no ffprobe", &ran, FAILED, &["/nowhere/ffprobe not found", "apt-get install ffmpeg", "SPOOL_FFPROBE"]);
+    refused(
+        "no ffprobe",
+        &ran,
+        FAILED,
+        &["/nowhere/ffprobe not found", "apt-get install ffmpeg", "SPOOL_FFPROBE"],
+    );
 
     let poor = setting.folder.path().join("ffmpeg");
     let real = which("ffmpeg");
-    let script = "#!/bin/sh\ncase \" $* \" in *' libx264 '*) echo \"Unknown encoder 'libx264'\" >&2; exit 1 ;; esac\n";
+    let script =
+        "#!/bin/sh\ncase \" $* \" in *' libx264 '*) echo \"Unknown encoder 'libx264'\" >&2; exit 1 ;; esac\n";
     write_program(&poor, &format!("{script}exec {} \"$@\"\n", real.display()));
     let ran = transcode().env("SPOOL_FFMPEG", &poor).run();
     refused("no libx264", &ran, FAILED, &["libx264", "install"]);
     assert!(!setting.out.exists(), "something was written: {:?}", folder::files(&setting.out));
     let doctor = Spool::new(["doctor"]).env("SPOOL_FFMPEG", &poor).run();
     assert_eq!(doctor.code, Some(FAILED), "{}", doctor.stderr);
-    assert!(doctor.stdout.lines().any(|line| line.starts_with("FAIL") && line.contains("libx264")), "{}", doctor.stdout);
+    assert!(
+        doctor.stdout.lines().any(|line| line.starts_with("FAIL") && line.contains("libx264")),
+        "{}",
+        doctor.stdout
+    );
     doctor.leaves_nothing();
 }
 
@@ -296,13 +350,17 @@ fn a_source_that_changes_while_it_is_read() {
         let (source, other) = (at(name), at(&format!("other-{name}")));
         let long = footage::bunny(setting.folder.path(), "long.mp4", 12, 90);
         footage::ffmpeg(["-i", long.to_str().unwrap(), "-c", "copy", source.to_str().unwrap()]);
-        let turned = ["-vf", "hflip,vflip", "-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-c:a", "copy"];
-        footage::ffmpeg(["-i", long.to_str().unwrap()].iter().chain(&turned).chain(&[other.to_str().unwrap()]));
+        let turned =
+            ["-vf", "hflip,vflip", "-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-c:a", "copy"];
+        footage::ffmpeg(
+            ["-i", long.to_str().unwrap()].iter().chain(&turned).chain(&[other.to_str().unwrap()]),
+        );
         let ffmpeg = Wrapper::new();
         // In place, as somebody does who uploads over a file: not by a rename, which leaves open files alone.
         ffmpeg.before_each(&format!("[ \"$n\" -eq 2 ] && cat {} > {}", other.display(), source.display()));
         let rows = ["--segment", "4", "--slots", "1"];
-        let ran = Spool::new(setting.args(&source).iter().chain(&rows)).env("SPOOL_FFMPEG", ffmpeg.path()).run();
+        let ran =
+            Spool::new(setting.args(&source).iter().chain(&rows)).env("SPOOL_FFMPEG", ffmpeg.path()).run();
         refused(name, &ran, FAILED, &[name, "changed", "again"]);
         setting.nothing_published(name);
     }
@@ -315,22 +373,31 @@ fn a_whole_file_that_changes_under_its_last_row() {
     let at = |name: &str| setting.folder.path().join(name);
     let (source, other) = (at("whole.mkv"), at("other.mkv"));
     let silent = ["-an", "-c:v", "copy"];
-    footage::ffmpeg(["-i", setting.source.to_str().unwrap()].iter().chain(&silent).chain(&[source.to_str().unwrap()]));
+    footage::ffmpeg(
+        ["-i", setting.source.to_str().unwrap()].iter().chain(&silent).chain(&[source.to_str().unwrap()]),
+    );
     let turned = ["-an", "-vf", "hflip,vflip", "-c:v", "libx264", "-preset", "ultrafast", "-g", "25"];
-    footage::ffmpeg(["-i", setting.source.to_str().unwrap()].iter().chain(&turned).chain(&[other.to_str().unwrap()]));
+    footage::ffmpeg(
+        ["-i", setting.source.to_str().unwrap()].iter().chain(&turned).chain(&[other.to_str().unwrap()]),
+    );
     let ffmpeg = Wrapper::new();
     ffmpeg.before_each(&format!("cat {} > {}", other.display(), source.display()));
     let ran = Spool::new(setting.args(&source)).env("SPOOL_FFMPEG", ffmpeg.path()).run();
     refused("whole.mkv", &ran, FAILED, &["whole.mkv", "changed", "again"]);
     setting.nothing_published("whole.mkv");
-    assert!(folder::records(&setting.out).is_empty(), "a record says that bytes of another version are of this one");
+    assert!(
+        folder::records(&setting.out).is_empty(),
+        "a record says that bytes of another version are of this one"
+    );
 }
 
 #[test]
 fn command_lines_that_mean_nothing() {
     let setting = Setting::new();
     let source = setting.source.to_str().unwrap();
-    let with = |more: &[&'static str]| setting.args(&setting.source).into_iter().chain(more.iter().copied()).collect::<Vec<_>>();
+    let with = |more: &[&'static str]| {
+        setting.args(&setting.source).into_iter().chain(more.iter().copied()).collect::<Vec<_>>()
+    };
     let twin = setting.folder.path().join("bunny.mov");
     fs::copy(&setting.source, &twin).unwrap();
     let twin = twin.to_str().unwrap();
@@ -382,7 +449,12 @@ fn command_lines_that_mean_nothing() {
     }
     assert!(!setting.out.exists());
     let missing = setting.folder.path().join("no.sql");
-    refused("no statement file", &Spool::new(["sql", "-f", missing.to_str().unwrap()]).run(), NOT_FOUND, &["no.sql"]);
+    refused(
+        "no statement file",
+        &Spool::new(["sql", "-f", missing.to_str().unwrap()]).run(),
+        NOT_FOUND,
+        &["no.sql"],
+    );
 }
 
 #[test]
@@ -400,14 +472,20 @@ fn statements_that_are_wrong() {
         ("SELECT 1; SELECT 2".into(), &["statement"]),
         // Those that would silently go wrong.
         (format!("SELECT hls_ladder({transcode}) {from}"), &["aggregate", "subquery"]),
-        (format!("SELECT {transcode}['segment'], {transcode}['renditions'] {from}"), &["twice", "once in a subquery"]),
+        (
+            format!("SELECT {transcode}['segment'], {transcode}['renditions'] {from}"),
+            &["twice", "once in a subquery"],
+        ),
         (format!("SELECT CASE WHEN index = 0 THEN {transcode} END {from}"), &["CASE", "WHERE"]),
         (format!("SELECT coalesce({transcode}, NULL) {from}"), &["COALESCE", "WHERE"]),
         (format!("SELECT index {from} WHERE {transcode} IS NOT NULL"), &["select list", "WHERE", "subquery"]),
         (format!("SELECT index {from} ORDER BY {transcode}['destination']"), &["select list", "subquery"]),
         (format!("SELECT count(*) FROM (SELECT {transcode} AS part {from})"), &["never run", "count(part)"]),
         (format!("SELECT index FROM (SELECT index, {transcode} AS part {from})"), &["never run"]),
-        (format!("SELECT s.index FROM (VALUES ('{source}')) AS v(uri), LATERAL segments(v.uri) AS s"), &["LATERAL", "literals"]),
+        (
+            format!("SELECT s.index FROM (VALUES ('{source}')) AS v(uri), LATERAL segments(v.uri) AS s"),
+            &["LATERAL", "literals"],
+        ),
         (format!("SELECT index FROM segments('{source}') WITH (seconds = 4)"), &["WITH", "in order"]),
         (format!("SELECT index FROM segments(source => '{source}')"), &["in order", "without names"]),
         // Wrong values.
@@ -415,8 +493,14 @@ fn statements_that_are_wrong() {
         ("SELECT index FROM segments()".into(), &["source", "segments('source'"]),
         (format!("SELECT index FROM segments('{source}', 'soon')"), &["seconds", "number"]),
         (format!("SELECT index FROM segments('{source}', 0)"), &["segment", "0 s"]),
-        (format!("SELECT index FROM segments('{source}', 30, 4, 1)"), &["deinterlace", "text in single quotes"]),
-        (format!("SELECT index FROM segments('{source}', 30, 4, 'line')"), &["\"line\"", "'frame'", "'field'"]),
+        (
+            format!("SELECT index FROM segments('{source}', 30, 4, 1)"),
+            &["deinterlace", "text in single quotes"],
+        ),
+        (
+            format!("SELECT index FROM segments('{source}', 30, 4, 'line')"),
+            &["\"line\"", "'frame'", "'field'"],
+        ),
         (format!("SELECT index FROM segments('{source}', 30, 4, 'frame', 1)"), &["too many"]),
         (format!("SELECT transcode(index, '90p', '{out}') AS part {from}"), &["first argument", "segment"]),
         (format!("SELECT transcode(segment, 90, '{out}') AS part {from}"), &["ladder", "text"]),
@@ -452,7 +536,9 @@ fn statements_that_fail_while_they_run() {
         ("SELECT ladder('wbe')".into(), &["wbe", "web"]),
         (gap, &["gap", "merge all rows"]),
         (
-            format!("SELECT publish(hls_ladder(part)) FROM (SELECT transcode(segment, '90p', '{out}') AS part {from} WHERE false)"),
+            format!(
+                "SELECT publish(hls_ladder(part)) FROM (SELECT transcode(segment, '90p', '{out}') AS part {from} WHERE false)"
+            ),
             &["nothing to publish"],
         ),
     ];

@@ -84,8 +84,20 @@ fn nothing_that_happens_to_a_cluster_changes_a_byte() {
 
 fn transcode(source: &Path, out: &Path) -> Vec<String> {
     let (source, out) = (source.to_str().unwrap(), out.to_str().unwrap());
-    let args =
-        ["transcode", source, "-o", out, "--ladder", "90p,60p", "--segment", "2", "--media-segment", "1", "--output", "json"];
+    let args = [
+        "transcode",
+        source,
+        "-o",
+        out,
+        "--ladder",
+        "90p,60p",
+        "--segment",
+        "2",
+        "--media-segment",
+        "1",
+        "--output",
+        "json",
+    ];
     args.iter().map(|arg| (*arg).to_owned()).collect()
 }
 
@@ -116,7 +128,11 @@ fn run(seed: u64, source: &Path, out: &Path, expected: &BTreeMap<String, Vec<u8>
         undo(&mut cluster);
     }
     let ran = running.wait();
-    println!("seed {seed}: done after {} ms, {} encodes", started.elapsed().as_millis(), ffmpeg.encodes().len());
+    println!(
+        "seed {seed}: done after {} ms, {} encodes",
+        started.elapsed().as_millis(),
+        ffmpeg.encodes().len()
+    );
     assert_eq!(ran.code, Some(0), "seed {seed}: {}", ran.stderr);
     assert!(folder::media(out) == *expected, "seed {seed}: bytes differ");
     let again = encoded_again(&ffmpeg, out);
@@ -130,7 +146,9 @@ type Undo = Box<dyn FnOnce(&mut Cluster)>;
 fn disturb(cluster: &mut Cluster, disturbance: Disturbance, victim: usize) -> Option<Undo> {
     match disturbance {
         Disturbance::Kill => cluster.kill_executor(victim),
-        Disturbance::Terminate => assert_eq!(cluster.drain_executor(victim, Duration::from_secs(60)), Some(0)),
+        Disturbance::Terminate => {
+            assert_eq!(cluster.drain_executor(victim, Duration::from_secs(60)), Some(0))
+        }
         Disturbance::RestartScheduler => {
             cluster.kill_scheduler();
             cluster.start_scheduler();
@@ -158,12 +176,18 @@ fn disturb(cluster: &mut Cluster, disturbance: Disturbance, victim: usize) -> Op
 fn encoded_again(ffmpeg: &Wrapper, out: &Path) -> Vec<String> {
     let mut done: BTreeMap<Option<u64>, SystemTime> = BTreeMap::new();
     for (name, record) in folder::records(out) {
-        let row = (record["segment"]["track"] == "video").then(|| record["segment"]["first_frame"].as_u64().unwrap());
+        let row = (record["segment"]["track"] == "video")
+            .then(|| record["segment"]["first_frame"].as_u64().unwrap());
         let written = out.join(name).metadata().unwrap().modified().unwrap();
         let last = done.entry(row).or_insert(written);
         *last = written.max(*last);
     }
-    let row = |line: &str| line.split("trim=start_pts=").nth(1).and_then(|rest| rest.split(':').next()?.parse().ok());
+    let row = |line: &str| {
+        line.split("trim=start_pts=").nth(1).and_then(|rest| rest.split(':').next()?.parse().ok())
+    };
     let started = ffmpeg.started().into_iter();
-    started.filter(|(at, line)| done.get(&row(line)).is_some_and(|done| *at > *done + BLINK)).map(|(_, line)| line).collect()
+    started
+        .filter(|(at, line)| done.get(&row(line)).is_some_and(|done| *at > *done + BLINK))
+        .map(|(_, line)| line)
+        .collect()
 }

@@ -104,7 +104,16 @@ impl Course {
         let zero = AtomicUsize::default;
         let within = EACH_KILL * u32::try_from(kills.max(KILLS)).unwrap();
         let (begun, ended, killed) = (zero(), zero(), zero());
-        Self { jobs, kills, begun, ended, killed, over: false.into(), failed: Arc::default(), until: Instant::now() + within }
+        Self {
+            jobs,
+            kills,
+            begun,
+            ended,
+            killed,
+            over: false.into(),
+            failed: Arc::default(),
+            until: Instant::now() + within,
+        }
     }
 
     fn in_hand(&self) -> usize {
@@ -113,7 +122,10 @@ impl Course {
 
     /// Is it this job's turn? They are spread over the kills so that there is always one in hand, and the last is kept for the end.
     fn is_turn(&self, number: usize) -> bool {
-        assert!(!self.failed.load(Ordering::SeqCst), "job {number} is not begun any more, since something else failed");
+        assert!(
+            !self.failed.load(Ordering::SeqCst),
+            "job {number} is not begun any more, since something else failed"
+        );
         let is_last = self.jobs > 1 && number + 1 == self.jobs;
         if self.begun.load(Ordering::SeqCst) != number || (is_last && !self.over.load(Ordering::SeqCst)) {
             return false;
@@ -145,7 +157,8 @@ impl Drop for Part<'_> {
 #[test]
 fn nothing_that_is_acknowledged_is_lost_whoever_dies() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let count = |name: &str, unless: usize| number(name).map_or(unless, |number| usize::try_from(number).unwrap());
+    let count =
+        |name: &str, unless: usize| number(name).map_or(unless, |number| usize::try_from(number).unwrap());
     let clock = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as u64;
     let (kills, jobs) = (count("SPOOL_CHAOS_KILLS", KILLS), count("SPOOL_CHAOS_JOBS", JOBS).max(1));
     let seed = number("SPOOL_SEED").unwrap_or_else(clock);
@@ -164,9 +177,16 @@ fn nothing_that_is_acknowledged_is_lost_whoever_dies() {
             .map(|number| {
                 scope.spawn(move || {
                     let _part = Part { course, kills: false };
-                    until("a job's turn", course.until - Instant::now(), || course.is_turn(number).then_some(()));
+                    until("a job's turn", course.until - Instant::now(), || {
+                        course.is_turn(number).then_some(())
+                    });
                     course.begun.fetch_add(1, Ordering::SeqCst);
-                    deliver(number, source, uploads, Client::new(servers, number, course.until, &course.failed))
+                    deliver(
+                        number,
+                        source,
+                        uploads,
+                        Client::new(servers, number, course.until, &course.failed),
+                    )
                 })
             })
             .collect();
@@ -183,7 +203,8 @@ fn nothing_that_is_acknowledged_is_lost_whoever_dies() {
         is_whole(&fleet, &mut client, told);
     }
     let takeovers = no_job_was_held_by_two(&fleet, &told);
-    let by_kind: Vec<String> = killed.iter().map(|(kind, count)| format!("{count} {kind:?}").to_lowercase()).collect();
+    let by_kind: Vec<String> =
+        killed.iter().map(|(kind, count)| format!("{count} {kind:?}").to_lowercase()).collect();
     println!(
         "{} kills ({}), {} jobs and {strangers} whose acknowledgement was lost, {takeovers} takeovers, {} s",
         killed.values().sum::<usize>(),
@@ -222,7 +243,11 @@ fn deliver(number: usize, source: &[u8], uploads: &Path, mut client: Client) -> 
     };
     let events = if number.is_multiple_of(2) { client.stream(&job) } else { client.follow(&job) };
     let shown = client.show(&job);
-    assert_eq!(shown["state"], "published", "{job} ended otherwise: {}\n{shown:#}\n{events:#?}", shown["error"]);
+    assert_eq!(
+        shown["state"], "published",
+        "{job} ended otherwise: {}\n{shown:#}\n{events:#?}",
+        shown["error"]
+    );
     Told { number, upload: id, path, job, key, events }
 }
 
@@ -241,8 +266,11 @@ fn kill_at_random(fleet: &mut Fleet, course: &Course, random: &mut Random) -> BT
         sleep(Duration::from_millis(random.below(PAUSE_MS)));
         let mut kind = Kind::ALL[random.below(Kind::ALL.len() as u64) as usize];
         let which = random.below(EACH as u64) as usize;
-        let tries = "SELECT coalesce(max(tries), 0) AS most FROM jobs WHERE state IN ('pending', 'processing')";
-        if matches!(kind, Kind::Scheduler | Kind::Postgres) && fleet.query(tries)[0]["most"].as_u64().unwrap() >= LAST_TRIES {
+        let tries =
+            "SELECT coalesce(max(tries), 0) AS most FROM jobs WHERE state IN ('pending', 'processing')";
+        if matches!(kind, Kind::Scheduler | Kind::Postgres)
+            && fleet.query(tries)[0]["most"].as_u64().unwrap() >= LAST_TRIES
+        {
             kind = Kind::Executor;
         }
         if course.failed.load(Ordering::SeqCst) {
@@ -253,7 +281,10 @@ fn kill_at_random(fleet: &mut Fleet, course: &Course, random: &mut Random) -> BT
         let begun = Instant::now();
         fleet.kill_and_start(kind, which % fleet.count(kind));
         fleet.wait_until_up();
-        println!("kill {number}: {kind:?} {which}, {in_hand} jobs in hand; all up after {} ms", begun.elapsed().as_millis());
+        println!(
+            "kill {number}: {kind:?} {which}, {in_hand} jobs in hand; all up after {} ms",
+            begun.elapsed().as_millis()
+        );
         *killed.entry(kind).or_default() += 1;
         course.killed.store(number, Ordering::SeqCst);
         let held = "SELECT job, count(*) AS claims FROM claims WHERE ended_ms IS NULL GROUP BY job HAVING count(*) > 1";
@@ -261,28 +292,45 @@ fn kill_at_random(fleet: &mut Fleet, course: &Course, random: &mut Random) -> BT
         assert!(held.is_empty(), "jobs in several hands at once: {held:?}");
         assert!(Instant::now() < course.until, "{number} kills took too long");
     }
-    assert!(course.failed.load(Ordering::SeqCst) || busy * 2 >= course.kills, "only {busy} of {} kills met work", course.kills);
+    assert!(
+        course.failed.load(Ordering::SeqCst) || busy * 2 >= course.kills,
+        "only {busy} of {} kills met work",
+        course.kills
+    );
     killed
 }
 
 /// Waits until no job is left, expects that none failed and that no upload has two; gives how many jobs there are that nobody was told of.
 fn nobody_was_forgotten(fleet: &Fleet, told: &[Told], deadline: Instant) -> usize {
     let open = "SELECT id FROM jobs WHERE state IN ('pending', 'processing')";
-    until("the end of all jobs", deadline.saturating_duration_since(Instant::now()), || fleet.query(open).is_empty().then_some(()));
+    until("the end of all jobs", deadline.saturating_duration_since(Instant::now()), || {
+        fleet.query(open).is_empty().then_some(())
+    });
     let failed = fleet.query("SELECT id, state, error_kind, error FROM jobs WHERE state <> 'published'");
     assert!(failed.is_empty(), "jobs that were not published: {failed:#?}");
     let found = fleet.query(
         "SELECT u.id, u.state, u.job, count(j.id) AS jobs, min(j.id) AS made FROM uploads u \
          LEFT JOIN videos v ON position(u.id IN v.source) > 0 LEFT JOIN jobs j ON j.video = v.id GROUP BY u.id, u.state, u.job",
     );
-    let found: BTreeMap<&str, &Value> = found.iter().map(|upload| (upload["id"].as_str().unwrap(), upload)).collect();
+    let found: BTreeMap<&str, &Value> =
+        found.iter().map(|upload| (upload["id"].as_str().unwrap(), upload)).collect();
     for upload in found.values() {
         assert!(upload["jobs"].as_u64().unwrap() <= 1, "one upload, several jobs: {upload}");
     }
     for told in told {
-        let Some(upload) = found.get(told.upload.as_str()) else { panic!("upload {} of job {} is lost", told.upload, told.job) };
-        assert!(upload["state"] == "finished" && upload["made"] == told.job.as_str(), "{} was acknowledged: {upload}", told.job);
-        assert!(told.key.is_some() || upload["job"] == told.job.as_str(), "{} was acknowledged: {upload}", told.job);
+        let Some(upload) = found.get(told.upload.as_str()) else {
+            panic!("upload {} of job {} is lost", told.upload, told.job)
+        };
+        assert!(
+            upload["state"] == "finished" && upload["made"] == told.job.as_str(),
+            "{} was acknowledged: {upload}",
+            told.job
+        );
+        assert!(
+            told.key.is_some() || upload["job"] == told.job.as_str(),
+            "{} was acknowledged: {upload}",
+            told.job
+        );
     }
     let all: BTreeSet<String> =
         fleet.query("SELECT id FROM jobs").iter().map(|job| job["id"].as_str().unwrap().to_owned()).collect();
@@ -297,7 +345,10 @@ fn nobody_was_forgotten(fleet: &Fleet, told: &[Told], deadline: Instant) -> usiz
 fn is_as_it_was_told(client: &mut Client, told: &Told, source: &[u8]) {
     let Told { number, upload, path, job, key, events } = told;
     let shown = client.ask(&format!("/v1/uploads/{upload}"), &[]);
-    assert!(shown.status == 200 && shown.json()["state"] == "finished", "upload {upload} of {job} is lost: {shown:?}");
+    assert!(
+        shown.status == 200 && shown.json()["state"] == "finished",
+        "upload {upload} of {job} is lost: {shown:?}"
+    );
     let sent = bytes_of(*number, source);
     let kept = std::fs::read(path).unwrap_or_else(|e| panic!("{}, of {job}: {e}", path.display()));
     assert_eq!(kept.len(), sent.len(), "what is kept of upload {upload} is not as long as what was sent");
@@ -312,7 +363,10 @@ fn is_as_it_was_told(client: &mut Client, told: &Told, source: &[u8]) {
     let published = events.iter().filter(|event| event["kind"] == "job.published").count();
     assert_eq!(published, 1, "{job} was published {published} times: {events:#?}");
     let percents: Vec<i64> = events.iter().filter_map(|event| event["data"]["percent"].as_i64()).collect();
-    assert!(percents.is_sorted() && percents.last() == Some(&100), "progress of {job} went back: {percents:?}\n{events:#?}");
+    assert!(
+        percents.is_sorted() && percents.last() == Some(&100),
+        "progress of {job} went back: {percents:?}\n{events:#?}"
+    );
 }
 
 /// Is the ladder of a job whole?
@@ -321,7 +375,12 @@ fn is_whole(fleet: &Fleet, client: &mut Client, told: &Told) {
     assert_eq!(shown["state"], "published", "{} was published, and is not any more: {shown}", told.job);
     let out = fleet.media().join(shown["video"].as_str().unwrap());
     let files = folder::files(&out);
-    assert!(files.contains_key("master.m3u8"), "{} is published without a master in {}", told.job, out.display());
+    assert!(
+        files.contains_key("master.m3u8"),
+        "{} is published without a master in {}",
+        told.job,
+        out.display()
+    );
     // A master, a playlist of each rendition, and of each what opens it and four media segments.
     let reached = folder::reachable(&files);
     assert!(reached.len() > 3 * (1 + 1 + 4), "the ladder of {} has only {reached:?}", told.job);
@@ -353,7 +412,9 @@ struct Claim {
 /// what was written only attempts say by which claim.
 fn no_job_was_held_by_two(fleet: &Fleet, told: &[Told]) -> usize {
     let mut claims: BTreeMap<String, Vec<Claim>> = BTreeMap::new();
-    for row in fleet.query("SELECT job, fence, dispatcher, claimed_ms, ended_ms, outcome FROM claims ORDER BY job, fence") {
+    for row in fleet
+        .query("SELECT job, fence, dispatcher, claimed_ms, ended_ms, outcome FROM claims ORDER BY job, fence")
+    {
         let claim = Claim {
             fence: row["fence"].as_i64().unwrap(),
             dispatcher: row["dispatcher"].as_str().unwrap().to_owned(),
@@ -373,8 +434,14 @@ fn no_job_was_held_by_two(fleet: &Fleet, told: &[Told]) -> usize {
             takeovers += usize::from(was_taken_over(&pair[0]));
         }
         let (last, before) = claims.split_last().unwrap();
-        assert!(last.ended_ms.is_some() && last.outcome.as_deref() == Some("published"), "{job} ended otherwise: {last:#?}");
-        assert!(before.iter().all(|claim| claim.outcome.as_deref() != Some("published")), "{job} was published twice: {claims:#?}");
+        assert!(
+            last.ended_ms.is_some() && last.outcome.as_deref() == Some("published"),
+            "{job} ended otherwise: {last:#?}"
+        );
+        assert!(
+            before.iter().all(|claim| claim.outcome.as_deref() != Some("published")),
+            "{job} was published twice: {claims:#?}"
+        );
     }
     let wrong = fleet.query(
         "SELECT j.id, j.fence, (SELECT max(c.fence) FROM claims c WHERE c.job = j.id) AS last FROM jobs j \
@@ -388,7 +455,9 @@ fn no_job_was_held_by_two(fleet: &Fleet, told: &[Told]) -> usize {
     );
     assert!(late.is_empty(), "written by whoever did not hold the job: {late:#?}");
     for told in told {
-        let Some(claims) = claims.get(&told.job) else { panic!("{} is published, and nobody ever had it in hand", told.job) };
+        let Some(claims) = claims.get(&told.job) else {
+            panic!("{} is published, and nobody ever had it in hand", told.job)
+        };
         in_turn(&told.job, claims, &told.events);
     }
     takeovers
@@ -401,16 +470,29 @@ fn was_taken_over(claim: &Claim) -> bool {
 /// Do a job's events fit its claims? Each claim has begun with an event, and was over only when the lease of the last event in it was.
 fn in_turn(job: &str, claims: &[Claim], events: &[Value]) {
     let at = |event: &Value| event["at_ms"].as_i64().unwrap();
-    let begins: Vec<usize> = (0..events.len()).filter(|number| events[*number]["kind"] == "job.started").collect();
-    assert_eq!(begins.len(), claims.len(), "{job} was begun more or less often than it was claimed: {claims:#?}\n{events:#?}");
+    let begins: Vec<usize> =
+        (0..events.len()).filter(|number| events[*number]["kind"] == "job.started").collect();
+    assert_eq!(
+        begins.len(),
+        claims.len(),
+        "{job} was begun more or less often than it was claimed: {claims:#?}\n{events:#?}"
+    );
     for (number, claim) in claims.iter().enumerate() {
         let begin = begins[number];
-        assert_eq!(events[begin]["data"]["dispatcher"], claim.dispatcher.as_str(), "{job}: another began it: {claims:#?}");
+        assert_eq!(
+            events[begin]["data"]["dispatcher"],
+            claim.dispatcher.as_str(),
+            "{job}: another began it: {claims:#?}"
+        );
         let Some(next) = begins.get(number + 1) else { continue };
         // Until another began.
         let last = events[begin..*next].iter().map(at).max().unwrap();
         let taken = claims[number + 1].claimed_ms;
-        assert!(last <= taken, "{job}: something was written for claim {} after it had been taken: {events:#?}", claim.fence);
+        assert!(
+            last <= taken,
+            "{job}: something was written for claim {} after it had been taken: {events:#?}",
+            claim.fence
+        );
         let lease = LEASE.as_millis() as i64;
         assert!(
             !was_taken_over(claim) || taken - last >= lease,

@@ -18,7 +18,12 @@ fn adbc(address: &str, token: &str, sql: &str) -> Output {
     let python = root.join(".cache/python");
     assert!(python.exists(), "run scripts/python-setup .cache/python tests/clients/requirements.txt first");
     let script = root.join("tests/clients/statement.py");
-    Command::new("python3").env("PYTHONPATH", python).arg(script).args([address, token, sql]).output().unwrap()
+    Command::new("python3")
+        .env("PYTHONPATH", python)
+        .arg(script)
+        .args([address, token, sql])
+        .output()
+        .unwrap()
 }
 
 fn rows(output: &Output) -> serde_json::Value {
@@ -34,8 +39,9 @@ fn the_statement_of_the_readme_runs_by_adbc() {
     let source = footage::bunny(folder.path(), "talk.mp4", 4, 90);
     let out = folder.path().join("out");
     // The driver sends a statement as it is, so its last character must not be one that ends it twice.
-    let statement =
-        statement.replace("s3://uploads/talk.mp4", source.to_str().unwrap()).replace("s3://media/talk/", out.to_str().unwrap());
+    let statement = statement
+        .replace("s3://uploads/talk.mp4", source.to_str().unwrap())
+        .replace("s3://media/talk/", out.to_str().unwrap());
     let ffmpeg = Wrapper::new();
     let mut cluster = Cluster::start(0, &ffmpeg.path(), &["--token", "open sesame"]);
     cluster.add_executor(&["--token", "open sesame"]);
@@ -46,13 +52,25 @@ fn the_statement_of_the_readme_runs_by_adbc() {
     let files = folder::media(&out);
     assert_eq!(folder::reachable(&files), files.keys().cloned().collect());
 
-    let tables =
-        rows(&adbc(&cluster.address(), "open sesame", &format!("SELECT track, frames FROM segments('{}')", source.display())));
-    assert_eq!(tables, serde_json::json!([{ "track": "audio", "frames": 100 }, { "track": "video", "frames": 100 }]));
+    let tables = rows(&adbc(
+        &cluster.address(),
+        "open sesame",
+        &format!("SELECT track, frames FROM segments('{}')", source.display()),
+    ));
+    assert_eq!(
+        tables,
+        serde_json::json!([{ "track": "audio", "frames": 100 }, { "track": "video", "frames": 100 }])
+    );
     let refused = adbc(&cluster.address(), "", "SELECT 1");
-    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("SPOOL_TOKEN"), "{refused:?}");
+    assert!(
+        !refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("SPOOL_TOKEN"),
+        "{refused:?}"
+    );
     let missing = adbc(&cluster.address(), "open sesame", "SELECT * FROM segments('/nowhere/talk.mp4')");
-    assert!(String::from_utf8_lossy(&missing.stderr).contains("/nowhere/talk.mp4 does not exist"), "{missing:?}");
+    assert!(
+        String::from_utf8_lossy(&missing.stderr).contains("/nowhere/talk.mp4 does not exist"),
+        "{missing:?}"
+    );
     cluster.stop();
 }
 
@@ -67,18 +85,32 @@ fn an_autoscaler_hears_what_waits_and_runs() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let ask = || {
         runtime.block_on(async {
-            let mut scaler = ExternalScalerClient::connect(format!("http://{}", cluster.address())).await.unwrap();
-            let object =
-                ScaledObjectRef { scaler_metadata: [("rowsPerExecutor".to_owned(), "2".to_owned())].into(), ..Default::default() };
+            let mut scaler =
+                ExternalScalerClient::connect(format!("http://{}", cluster.address())).await.unwrap();
+            let object = ScaledObjectRef {
+                scaler_metadata: [("rowsPerExecutor".to_owned(), "2".to_owned())].into(),
+                ..Default::default()
+            };
             let active = scaler.is_active(object.clone()).await.unwrap().into_inner().result;
-            let spec = scaler.get_metric_spec(object.clone()).await.unwrap().into_inner().metric_specs.remove(0);
-            let request = GetMetricsRequest { scaled_object_ref: Some(object), metric_name: spec.metric_name.clone() };
+            let spec =
+                scaler.get_metric_spec(object.clone()).await.unwrap().into_inner().metric_specs.remove(0);
+            let request =
+                GetMetricsRequest { scaled_object_ref: Some(object), metric_name: spec.metric_name.clone() };
             let value = scaler.get_metrics(request).await.unwrap().into_inner().metric_values.remove(0);
             (active, spec.target_size, value.metric_value)
         })
     };
     assert_eq!(ask(), (false, 2, 0));
-    let args = ["transcode", source.to_str().unwrap(), "-o", out.to_str().unwrap(), "--segment", "2", "--media-segment", "1"];
+    let args = [
+        "transcode",
+        source.to_str().unwrap(),
+        "-o",
+        out.to_str().unwrap(),
+        "--segment",
+        "2",
+        "--media-segment",
+        "1",
+    ];
     let running = cluster.spool(&args).start();
     // A cluster of none wakes up by what waits.
     until("some demand", SOON, || ask().0.then_some(()));
@@ -92,7 +124,10 @@ fn an_autoscaler_hears_what_waits_and_runs() {
     // The sound and the pictures, eight seconds each.
     assert_eq!(demand["media_seconds_left"], 16);
     let metrics = cluster.http("GET", "/metrics").unwrap();
-    assert!(metrics.contains("\nspool_rows_waiting 4\n") && metrics.contains("\nspool_slots 1\n"), "{metrics}");
+    assert!(
+        metrics.contains("\nspool_rows_waiting 4\n") && metrics.contains("\nspool_slots 1\n"),
+        "{metrics}"
+    );
     ffmpeg.hurry();
     running.signal(nix::sys::signal::Signal::SIGINT);
     running.wait();

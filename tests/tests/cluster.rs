@@ -47,8 +47,20 @@ impl Setting {
 
     fn args(&self, out: &std::path::Path) -> Vec<String> {
         let (source, out) = (self.source.to_str().unwrap(), out.to_str().unwrap());
-        let args =
-            ["transcode", source, "-o", out, "--ladder", "90p,60p", "--segment", "2", "--media-segment", "1", "--output", "json"];
+        let args = [
+            "transcode",
+            source,
+            "-o",
+            out,
+            "--ladder",
+            "90p,60p",
+            "--segment",
+            "2",
+            "--media-segment",
+            "1",
+            "--output",
+            "json",
+        ];
         args.iter().map(|arg| (*arg).to_owned()).collect()
     }
 
@@ -121,7 +133,9 @@ fn a_killed_executor_costs_the_row_it_had_in_hand() {
     until("an encode", SOON, || cluster.executor(1).encodes().then_some(()));
     cluster.kill_executor(1);
     let killed = Instant::now();
-    until("the loss being noticed", Duration::from_secs(5), || (cluster.demand()?["slots"] == 2).then_some(()));
+    until("the loss being noticed", Duration::from_secs(5), || {
+        (cluster.demand()?["slots"] == 2).then_some(())
+    });
     println!("noticed after {} ms", killed.elapsed().as_millis());
     setting.made_the_same(&running.wait());
     let encodes = setting.ffmpeg.encodes().len();
@@ -154,7 +168,9 @@ fn executors_that_leave_one_after_the_other_lose_no_row() {
         let running = setting.start(&cluster);
         jobs += 1;
         for number in cluster.numbers() {
-            until("an encode, or the end", SOON, || (cluster.executor(number).encodes() || setting.published()).then_some(()));
+            until("an encode, or the end", SOON, || {
+                (cluster.executor(number).encodes() || setting.published()).then_some(())
+            });
             cluster.add_executor(&[]);
             assert_eq!(cluster.drain_executor(number, SOON), Some(0));
             done += 1;
@@ -227,7 +243,8 @@ fn a_frozen_executor_is_replaced_and_does_no_harm_when_it_thaws() {
 /// `SPOOL_AWAY=60` keeps it away for so many seconds.
 #[test]
 fn a_scheduler_that_restarts_finds_its_executors_and_its_clients_again() {
-    let away = Duration::from_secs(std::env::var("SPOOL_AWAY").ok().and_then(|text| text.parse().ok()).unwrap_or(0));
+    let away =
+        Duration::from_secs(std::env::var("SPOOL_AWAY").ok().and_then(|text| text.parse().ok()).unwrap_or(0));
     let setting = Setting::new();
     let mut cluster = Cluster::start(2, &setting.ffmpeg.path(), &[]);
     setting.take(0.5);
@@ -243,10 +260,14 @@ fn a_scheduler_that_restarts_finds_its_executors_and_its_clients_again() {
     let died = Instant::now();
     for number in cluster.numbers() {
         // Nobody waits for what they had in hand any more.
-        until("the end of orphaned encodes", Duration::from_secs(10), || (!cluster.executor(number).encodes()).then_some(()));
+        until("the end of orphaned encodes", Duration::from_secs(10), || {
+            (!cluster.executor(number).encodes()).then_some(())
+        });
     }
     setting.ffmpeg.hurry();
-    until("the scheduler having been away for long enough", away + SOON, || (died.elapsed() >= away).then_some(()));
+    until("the scheduler having been away for long enough", away + SOON, || {
+        (died.elapsed() >= away).then_some(())
+    });
     cluster.start_scheduler();
     cluster.wait_for_slots(2);
     setting.made_the_same(&running.wait());
@@ -268,14 +289,17 @@ fn a_cancel_reaches_ffmpeg_within_a_second_whoever_says_it() {
         }
         let told = Instant::now();
         if by_http {
-            let listed: serde_json::Value = serde_json::from_str(&cluster.http("GET", "/statements").unwrap()).unwrap();
+            let listed: serde_json::Value =
+                serde_json::from_str(&cluster.http("GET", "/statements").unwrap()).unwrap();
             let id = listed[0]["id"].as_u64().unwrap();
             cluster.http("DELETE", &format!("/statements/{id}")).unwrap();
         } else {
             running.signal(Signal::SIGINT);
         }
         for number in cluster.numbers() {
-            until("the end of the encodes", Duration::from_secs(2), || (!cluster.executor(number).encodes()).then_some(()));
+            until("the end of the encodes", Duration::from_secs(2), || {
+                (!cluster.executor(number).encodes()).then_some(())
+            });
         }
         println!("gone {} ms after it was told", told.elapsed().as_millis());
         let ran = running.wait();
@@ -364,7 +388,9 @@ fn a_row_that_fails_on_one_executor_is_tried_on_another() {
 fn a_row_that_always_fails_fails_the_job_at_once() {
     let setting = Setting::new();
     let cluster = Cluster::start(2, &setting.ffmpeg.path(), &[]);
-    setting.ffmpeg.before_each("case \"$*\" in *start_pts=0:*) echo 'the flux capacitor is empty' >&2; exit 1 ;; esac");
+    setting
+        .ffmpeg
+        .before_each("case \"$*\" in *start_pts=0:*) echo 'the flux capacitor is empty' >&2; exit 1 ;; esac");
     let ran = setting.start(&cluster).wait();
     assert_eq!(ran.code, Some(1), "{}", ran.stderr);
     for words in ["segment 0", "ffmpeg ended with exit code 1", "the flux capacitor is empty"] {
@@ -386,7 +412,9 @@ fn a_slow_row_is_run_a_second_time_and_the_first_to_finish_counts() {
     let ran = setting.start(&cluster).wait();
     setting.made_the_same(&ran);
     assert!(ran.stderr.contains("far behind"), "{}", ran.stderr);
-    until("the end of the slow one", Duration::from_secs(5), || (!cluster.executor(1).encodes()).then_some(()));
+    until("the end of the slow one", Duration::from_secs(5), || {
+        (!cluster.executor(1).encodes()).then_some(())
+    });
     cluster.stop();
 }
 
@@ -398,7 +426,9 @@ fn an_executor_tells_probes_how_it_stands() {
     let address = free.local_addr().unwrap().to_string();
     drop(free);
     cluster.add_executor(&["--http", &address]);
-    let says = |path: &str| spool_tests::cluster::http("GET", &format!("http://{address}{path}")).unwrap_or_default();
+    let says = |path: &str| {
+        spool_tests::cluster::http("GET", &format!("http://{address}{path}")).unwrap_or_default()
+    };
     until("readiness", SOON, || (says("/readyz") == "ok").then_some(()));
     assert_eq!(says("/livez"), "ok");
     assert!(says("/metrics").contains("\nspool_executor_member 1\n"), "{}", says("/metrics"));
@@ -410,13 +440,16 @@ fn an_executor_tells_probes_how_it_stands() {
 #[test]
 fn who_does_not_fit_is_refused_with_the_remedy() {
     let setting = Setting::new();
-    let mut cluster = Cluster::start(0, &setting.ffmpeg.path(), &["--token", "open sesame", "--patience", "2"]);
+    let mut cluster =
+        Cluster::start(0, &setting.ffmpeg.path(), &["--token", "open sesame", "--patience", "2"]);
     // Another build of FFmpeg, as far as it says.
     let folder = tempfile::tempdir().unwrap();
     let other = folder.path().join("ffmpeg");
     let real = spool_tests::wrapper::which("ffmpeg");
-    let script =
-        format!("#!/bin/sh\n[ \"$1\" = -version ] && echo 'ffmpeg version 99' && exit 0\nexec {} \"$@\"\n", real.display());
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" = -version ] && echo 'ffmpeg version 99' && exit 0\nexec {} \"$@\"\n",
+        real.display()
+    );
     spool_tests::wrapper::write_program(&other, &script);
     let cases = [
         (cluster.add_executor(&[]), "SPOOL_TOKEN"),
@@ -426,7 +459,11 @@ fn who_does_not_fit_is_refused_with_the_remedy() {
     for (number, words) in cases {
         let role = cluster.executor(number);
         assert_eq!(role.wait(SOON), Some(1), "{}", role.log());
-        assert!(role.log().contains("error: the scheduler at") && role.log().contains(words), "{}", role.log());
+        assert!(
+            role.log().contains("error: the scheduler at") && role.log().contains(words),
+            "{}",
+            role.log()
+        );
         role.left_nothing();
     }
     let ran = cluster.spool(&["sql", "-c", "SELECT 1"]).run();

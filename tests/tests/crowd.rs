@@ -80,15 +80,18 @@ fn whoever_wants_much_does_not_keep_those_waiting_who_want_little() {
     let data = folder.path().join("data");
     let args = ["--access", "keys", "--active", ACTIVE, "--slots", SLOTS];
     let serve = Serve::start(&data, &remembering.path(), &args);
-    let keys: BTreeMap<&str, String> = SMALL.iter().chain([&BIG]).map(|tenant| (*tenant, key(&data, tenant))).collect();
+    let keys: BTreeMap<&str, String> =
+        SMALL.iter().chain([&BIG]).map(|tenant| (*tenant, key(&data, tenant))).collect();
     // Those who want little come last: they would be served last, if it went by that.
     let tenants = (0..crowd).map(|number| match (crowd - 1 - number) / few {
         0 => SMALL[0],
         1 => SMALL[1],
         _ => BIG,
     });
-    let guests: Vec<Guest> =
-        tenants.enumerate().map(|(number, tenant)| Guest { number, tenant, key: keys[tenant].clone() }).collect();
+    let guests: Vec<Guest> = tenants
+        .enumerate()
+        .map(|(number, tenant)| Guest { number, tenant, key: keys[tenant].clone() })
+        .collect();
     let started = Instant::now();
     let (jobs, refusals) = come(serve.address.trim_start_matches("http://"), &guests, &source);
     let accepted = started.elapsed();
@@ -106,7 +109,11 @@ fn whoever_wants_much_does_not_keep_those_waiting_who_want_little() {
     let times: BTreeMap<&str, BTreeMap<String, Times>> =
         keys.iter().map(|(tenant, key)| (*tenant, published(&serve, key))).collect();
     for (guest, job) in guests.iter().zip(&jobs) {
-        assert!(times[guest.tenant].contains_key(job), "{job} of {} was acknowledged, and is not published", guest.tenant);
+        assert!(
+            times[guest.tenant].contains_key(job),
+            "{job} of {} was acknowledged, and is not published",
+            guest.tenant
+        );
     }
     let all = || times.values().flat_map(BTreeMap::values);
     let first_ms = all().map(|job| job.created_ms).min().unwrap();
@@ -120,7 +127,11 @@ fn whoever_wants_much_does_not_keep_those_waiting_who_want_little() {
         remembering.remembered()
     );
     for (tenant, jobs) in &times {
-        println!("{tenant}: the last of {} published after {:.1} s", jobs.len(), (last(tenant) - first_ms) as f64 / 1e3);
+        println!(
+            "{tenant}: the last of {} published after {:.1} s",
+            jobs.len(),
+            (last(tenant) - first_ms) as f64 / 1e3
+        );
     }
     is_fair(&times, last(SMALL[0]).max(last(SMALL[1])));
     serve.stop();
@@ -128,15 +139,21 @@ fn whoever_wants_much_does_not_keep_those_waiting_who_want_little() {
 
 /// Was the big one's next job begun only when it was its turn? What it had begun before all the others were asked for is its luck.
 fn is_fair(times: &BTreeMap<&str, BTreeMap<String, Times>>, small_until_ms: i64) {
-    let asked_ms = SMALL.iter().flat_map(|tenant| times[*tenant].values()).map(|job| job.created_ms).max().unwrap();
+    let asked_ms =
+        SMALL.iter().flat_map(|tenant| times[*tenant].values()).map(|job| job.created_ms).max().unwrap();
     let big = &times[BIG];
     let early = big.values().filter(|job| job.started_ms <= asked_ms).count();
-    let before = big.values().filter(|job| job.started_ms > asked_ms && job.ended_ms <= small_until_ms).count();
+    let before =
+        big.values().filter(|job| job.started_ms > asked_ms && job.ended_ms <= small_until_ms).count();
     println!(
         "of {} of the big one's, {early} were begun before all were asked for, and {before} done before the small ones'",
         big.len()
     );
-    assert!(before * 3 < big.len(), "{before} of {} jobs of the big one went before the last of the small ones'", big.len());
+    assert!(
+        before * 3 < big.len(),
+        "{before} of {} jobs of the big one went before the last of the small ones'",
+        big.len()
+    );
 }
 
 /// A second of pictures in hardly any bytes.
@@ -152,7 +169,10 @@ fn clip(folder: &Path) -> PathBuf {
 fn key(data: &Path, tenant: &str) -> String {
     let store = data.join("jobs.db").to_str().unwrap().to_owned();
     Spool::new(["tenants", "set", tenant, "--requests-per-minute", "1000000", "--store", &store]).ok();
-    let made = Spool::new(["keys", "create", "--tenant", tenant, "--scope", "read", "--scope", "write", "--store", &store]).ok();
+    let made = Spool::new([
+        "keys", "create", "--tenant", tenant, "--scope", "read", "--scope", "write", "--store", &store,
+    ])
+    .ok();
     made.stdout.trim().to_owned()
 }
 
@@ -190,7 +210,11 @@ async fn upload(address: &str, guest: &Guest, bytes: &[u8]) -> (String, usize) {
             }
             Err(error) => error.to_string(),
         };
-        assert!(begun.elapsed() < PATIENCE, "upload {} was sent away {refusals} times: {trouble}", guest.number);
+        assert!(
+            begun.elapsed() < PATIENCE,
+            "upload {} was sent away {refusals} times: {trouble}",
+            guest.number
+        );
         refusals += 1;
         tokio::time::sleep(AGAIN).await;
     }
@@ -214,7 +238,8 @@ async fn post(address: &str, guest: &Guest, bytes: &[u8]) -> io::Result<(u16, Ve
     let end = answer.windows(4).position(|four| four == b"\r\n\r\n").ok_or_else(broken)?;
     let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(broken)?;
-    let length: Option<usize> = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.trim().parse().ok());
+    let length: Option<usize> =
+        head.lines().find_map(|line| line.strip_prefix("content-length: ")?.trim().parse().ok());
     let body = answer[end + 4..].to_vec();
     if length.is_none_or(|length| length == body.len()) { Ok((status, body)) } else { Err(broken()) }
 }

@@ -34,7 +34,11 @@ fn exact(clip: &Clip) {
     for segment_s in SEGMENTS {
         let destination = folder.path().join(format!("ladder-{segment_s}"));
         transcode(&source, &destination, segment_s, 2);
-        flaws.extend(check::all(&destination, clip, &source).into_iter().map(|flaw| format!("segments of {segment_s} s: {flaw}")));
+        flaws.extend(
+            check::all(&destination, clip, &source)
+                .into_iter()
+                .map(|flaw| format!("segments of {segment_s} s: {flaw}")),
+        );
         let ladder = check::Ladder::open(&destination).unwrap();
         let parts = ladder.parts_of(&ladder.videos[0]).count();
         let least = (clip.seconds() / (1.5 * f64::from(segment_s))).ceil() as usize;
@@ -167,7 +171,12 @@ fn with_frames_that_are_held() {
 
 #[test]
 fn with_frames_that_are_held_and_few_keyframes() {
-    exact(&Clip { dropped: vec![150..290, 300..301, 500..510], keyframe_every: 250, gop: Gop::Open, ..of_rate(30_000, 1001) });
+    exact(&Clip {
+        dropped: vec![150..290, 300..301, 500..510],
+        keyframe_every: 250,
+        gop: Gop::Open,
+        ..of_rate(30_000, 1001)
+    });
 }
 
 #[test]
@@ -206,6 +215,7 @@ fn slots_change_no_byte() {
     });
     // Two rungs and the sound, five media segments each, with an init and a playlist; the master.
     assert_eq!(one.len(), 3 * (5 + 2) + 1);
-    let differing: Vec<_> = one.keys().chain(four.keys()).filter(|name| one.get(*name) != four.get(*name)).collect();
+    let differing: Vec<_> =
+        one.keys().chain(four.keys()).filter(|name| one.get(*name) != four.get(*name)).collect();
     assert!(differing.is_empty(), "{differing:?}");
 }

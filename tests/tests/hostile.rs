@@ -100,7 +100,11 @@ fn boundaries(bytes: &[u8], start: usize, end: usize, depth: u8, found: &mut Vec
             return;
         }
         found.extend([at, at + 4, at + 8]);
-        if depth > 0 && [b"moov", b"trak", b"mdia", b"minf", b"stbl"].iter().any(|kind| &bytes[at + 4..at + 8] == *kind) {
+        if depth > 0
+            && [b"moov", b"trak", b"mdia", b"minf", b"stbl"]
+                .iter()
+                .any(|kind| &bytes[at + 4..at + 8] == *kind)
+        {
             boundaries(bytes, at + 8, at + size, depth - 1, found);
         }
         at += size;
@@ -129,7 +133,10 @@ fn texts(trap: &Trap) -> Vec<(String, Vec<u8>)> {
         ("hls-concat", hls(&format!("concat:{url}|{secret}"))),
         ("hls-subfile", hls(&format!("subfile,,start,0,end,9,,:{secret}"))),
         ("hls-crypto", hls(&format!("crypto+{url}"))),
-        ("hls-key", format!("#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI=\"{url}\"\n#EXTINF:2,\nx.ts\n#EXT-X-ENDLIST\n")),
+        (
+            "hls-key",
+            format!("#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI=\"{url}\"\n#EXTINF:2,\nx.ts\n#EXT-X-ENDLIST\n"),
+        ),
         ("hls-map", format!("#EXTM3U\n#EXT-X-MAP:URI=\"{url}\"\n#EXTINF:2,\nx.m4s\n#EXT-X-ENDLIST\n")),
         ("hls-master", format!("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\n{url}\n")),
         ("hls-bom", format!("\u{feff}{}", hls(&url))),
@@ -137,19 +144,37 @@ fn texts(trap: &Trap) -> Vec<(String, Vec<u8>)> {
         ("ffconcat-http", format!("ffconcat version 1.0\nfile '{url}'\n")),
         ("ffconcat-file", format!("ffconcat version 1.0\nfile '{secret}'\n")),
         ("concat-bare", format!("file '{secret}'\nfile '{url}'\n")),
-        ("dash", format!("<?xml version=\"1.0\"?><MPD xmlns=\"urn:mpeg:dash:schema:mpd:2011\"><BaseURL>{url}</BaseURL></MPD>")),
+        (
+            "dash",
+            format!(
+                "<?xml version=\"1.0\"?><MPD xmlns=\"urn:mpeg:dash:schema:mpd:2011\"><BaseURL>{url}</BaseURL></MPD>"
+            ),
+        ),
         ("dash-bare", format!("<MPD><Period><BaseURL>{url}</BaseURL></Period></MPD>")),
         ("smooth", format!("<SmoothStreamingMedia><StreamIndex Url=\"{url}\"/></SmoothStreamingMedia>")),
-        ("svg-image", format!("<svg xmlns=\"http://www.w3.org/2000/svg\"><image href=\"{url}\" width=\"9\" height=\"9\"/></svg>")),
-        ("svg-entity", format!("<!DOCTYPE svg [<!ENTITY x SYSTEM \"file://{secret}\">]><svg><text>&x;</text></svg>")),
+        (
+            "svg-image",
+            format!(
+                "<svg xmlns=\"http://www.w3.org/2000/svg\"><image href=\"{url}\" width=\"9\" height=\"9\"/></svg>"
+            ),
+        ),
+        (
+            "svg-entity",
+            format!("<!DOCTYPE svg [<!ENTITY x SYSTEM \"file://{secret}\">]><svg><text>&x;</text></svg>"),
+        ),
         ("imf", format!("<?xml version=\"1.0\"?><CompositionPlaylist><Id>{url}</Id></CompositionPlaylist>")),
-        ("sdp", "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\nc=IN IP4 127.0.0.1\r\nm=video 5004 RTP/AVP 96\r\n".to_owned()),
+        (
+            "sdp",
+            "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\nc=IN IP4 127.0.0.1\r\nm=video 5004 RTP/AVP 96\r\n".to_owned(),
+        ),
         ("asx", format!("<asx version=\"3.0\"><entry><ref href=\"{url}\"/></entry></asx>")),
         ("pls", format!("[playlist]\nFile1={url}\nNumberOfEntries=1\n")),
         ("webvtt", format!("WEBVTT\n\n00:00.000 --> 00:01.000\n<img src=\"{url}\">\n")),
         (
             "ass",
-            format!("[Script Info]\nScriptType: v4.00+\n[Events]\nDialogue: 0,0:00:00.00,0:00:01.00,,,0,0,0,,{{\\fn{url}}}x\n"),
+            format!(
+                "[Script Info]\nScriptType: v4.00+\n[Events]\nDialogue: 0,0:00:00.00,0:00:01.00,,,0,0,0,,{{\\fn{url}}}x\n"
+            ),
         ),
         ("srt", format!("1\n00:00:00,000 --> 00:00:02,000\n<font face=\"{url}\">x</font>\n")),
         ("avisynth", format!("DirectShowSource(\"{secret}\")\n")),
@@ -166,7 +191,10 @@ fn texts(trap: &Trap) -> Vec<(String, Vec<u8>)> {
 fn headers(trap: &Trap, mp4: &[u8], fast: &[u8]) -> Vec<(String, Vec<u8>)> {
     let url = format!("{}\0", trap.url("x.mov")).into_bytes();
     let reference = {
-        let rdrf = boxed(b"rdrf", &[&[0; 4][..], b"url ", &u32::try_from(url.len()).unwrap().to_be_bytes(), &url].concat());
+        let rdrf = boxed(
+            b"rdrf",
+            &[&[0; 4][..], b"url ", &u32::try_from(url.len()).unwrap().to_be_bytes(), &url].concat(),
+        );
         boxed(b"moov", &boxed(b"rmra", &boxed(b"rmda", &rdrf)))
     };
     let ftyp = boxed(b"ftyp", b"qt  \0\0\0\0qt  ");
@@ -198,7 +226,8 @@ fn headers(trap: &Trap, mp4: &[u8], fast: &[u8]) -> Vec<(String, Vec<u8>)> {
         mp4[at..at + size_at(mp4, at)].to_vec()
     };
     let moov = |body: &[u8]| [&ftyp[..], &boxed(b"moov", body)].concat();
-    let nested = (0..20_000).fold(Vec::new(), |inner, _| if inner.len() < 160_000 { boxed(b"trak", &inner) } else { inner });
+    let nested = (0..20_000)
+        .fold(Vec::new(), |inner, _| if inner.len() < 160_000 { boxed(b"trak", &inner) } else { inner });
     let all = u32::MAX.to_be_bytes();
     vec![
         ("reference-movie.mov".to_owned(), [&ftyp[..], &reference].concat()),
@@ -226,7 +255,10 @@ fn headers(trap: &Trap, mp4: &[u8], fast: &[u8]) -> Vec<(String, Vec<u8>)> {
         ("box-of-none.mp4".to_owned(), patched(fast, b"moov", 0, &[0, 0, 0, 0])),
         ("box-too-large.mp4".to_owned(), [&ftyp[..], &[0, 0, 0, 1], b"moov", &[0x7f; 8]].concat()),
         ("nested.mp4".to_owned(), moov(&nested)),
-        ("compressed.mov".to_owned(), moov(&boxed(b"cmov", &[boxed(b"dcom", b"zlib"), boxed(b"cmvd", &noise(2000, 5))].concat()))),
+        (
+            "compressed.mov".to_owned(),
+            moov(&boxed(b"cmov", &[boxed(b"dcom", b"zlib"), boxed(b"cmvd", &noise(2000, 5))].concat())),
+        ),
         ("brand-only.mp4".to_owned(), ftyp.clone()),
         ("empty-moov.mp4".to_owned(), moov(&[])),
         ("media-of-noise.mp4".to_owned(), {
@@ -246,8 +278,8 @@ fn noises() -> Vec<(String, Vec<u8>)> {
         (
             "mkv",
             &[
-                0x1a, 0x45, 0xdf, 0xa3, 0x84, 0x42, 0x86, 0x81, 0x01, 0x18, 0x53, 0x80, 0x67, 0x01, 0xff, 0xff, 0xff, 0xff, 0xff,
-                0xff, 0xff,
+                0x1a, 0x45, 0xdf, 0xa3, 0x84, 0x42, 0x86, 0x81, 0x01, 0x18, 0x53, 0x80, 0x67, 0x01, 0xff,
+                0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
             ],
         ),
         ("flv", b"FLV\x01\x05\0\0\0\x09\0\0\0\0\x09\xff\xff\xff"),
@@ -261,10 +293,13 @@ fn noises() -> Vec<(String, Vec<u8>)> {
         ("asf", &[0x30, 0x26, 0xb2, 0x75, 0x8e, 0x66, 0xcf, 0x11, 0xa6, 0xd9]),
         ("y4m", b"YUV4MPEG2 W99999 H99999 F25:1 C420\nFRAME\n"),
     ];
-    let mut found: Vec<(String, Vec<u8>)> =
-        (1..).zip(heads).map(|(seed, (ending, head))| (format!("noise.{ending}"), [head, &noise(60_000, seed)].concat())).collect();
+    let mut found: Vec<(String, Vec<u8>)> = (1..)
+        .zip(heads)
+        .map(|(seed, (ending, head))| (format!("noise.{ending}"), [head, &noise(60_000, seed)].concat()))
+        .collect();
     found.push(("noise.bin".to_owned(), noise(100_000, 99)));
-    let packets = noise(188 * 400, 100).chunks_exact(188).flat_map(|packet| [&[0x47], &packet[1..]].concat()).collect();
+    let packets =
+        noise(188 * 400, 100).chunks_exact(188).flat_map(|packet| [&[0x47], &packet[1..]].concat()).collect();
     found.push(("noise.ts".to_owned(), packets));
     found
 }
@@ -275,7 +310,16 @@ fn harmless(trap: &Trap, name: &str, content: &[u8], flaws: &mut Vec<String>) {
     let path = folder.path().join(name);
     fs::write(&path, content).unwrap();
     let out = folder.path().join("out");
-    let args = ["transcode", path.to_str().unwrap(), "-o", out.to_str().unwrap(), "--ladder", "90p", "--progress", "none"];
+    let args = [
+        "transcode",
+        path.to_str().unwrap(),
+        "-o",
+        out.to_str().unwrap(),
+        "--ladder",
+        "90p",
+        "--progress",
+        "none",
+    ];
     let ran = Spool::new(args).run();
     let mut wrong = |what: String| flaws.push(format!("{name}: {what}\n{}", ran.stderr));
     if ran.took > LONGEST {
@@ -304,7 +348,10 @@ fn harmless(trap: &Trap, name: &str, content: &[u8], flaws: &mut Vec<String>) {
     }
     let tells = |text: &[u8]| text.windows(CANARY.len()).any(|window| window == CANARY.as_bytes());
     let written = if out.exists() { folder::media(&out) } else { Default::default() };
-    if tells(ran.stderr.as_bytes()) || tells(ran.stdout.as_bytes()) || written.values().any(|bytes| tells(bytes)) {
+    if tells(ran.stderr.as_bytes())
+        || tells(ran.stdout.as_bytes())
+        || written.values().any(|bytes| tells(bytes))
+    {
         wrong("the secret was read".to_owned());
     }
     if trap.was_reached() {
@@ -339,7 +386,15 @@ fn try_all(trap: &Trap, files: Vec<(String, Vec<u8>)>) {
 fn clips(folder: &Path) -> [Vec<u8>; 2] {
     let clip = footage::bunny(folder, "clip.mp4", 2, 90);
     let fast = folder.join("fast.mp4");
-    footage::ffmpeg(["-i", clip.to_str().unwrap(), "-c", "copy", "-movflags", "+faststart", fast.to_str().unwrap()]);
+    footage::ffmpeg([
+        "-i",
+        clip.to_str().unwrap(),
+        "-c",
+        "copy",
+        "-movflags",
+        "+faststart",
+        fast.to_str().unwrap(),
+    ]);
     [clip, fast].map(|path: PathBuf| fs::read(path).unwrap())
 }
 
@@ -356,7 +411,15 @@ fn headers_that_lie() {
     let mut files = headers(&trap, &mp4, &fast);
     // One picture of more than anybody takes, and a small file.
     let huge = trap.folder.path().join("huge.mov");
-    footage::ffmpeg(["-f", "lavfi", "-i", "color=s=16000x16000:d=0.04", "-c:v", "png", huge.to_str().unwrap()]);
+    footage::ffmpeg([
+        "-f",
+        "lavfi",
+        "-i",
+        "color=s=16000x16000:d=0.04",
+        "-c:v",
+        "png",
+        huge.to_str().unwrap(),
+    ]);
     files.push(("bomb.mov".to_owned(), fs::read(huge).unwrap()));
     try_all(&trap, files);
 }
@@ -389,10 +452,15 @@ fn noise_and_bits_that_flipped() {
         }
         files.push((format!("flipped-{seed}.mp4"), bytes));
     }
-    for (ending, line) in [("mkv", "-c copy"), ("ts", "-c copy"), ("flv", "-c copy"), ("avi", "-c:v mpeg4 -c:a mp2")] {
+    for (ending, line) in
+        [("mkv", "-c copy"), ("ts", "-c copy"), ("flv", "-c copy"), ("avi", "-c:v mpeg4 -c:a mp2")]
+    {
         let source = trap.folder.path().join("clip.mp4");
         let path = trap.folder.path().join(format!("clip.{ending}"));
-        let args = ["-i", source.to_str().unwrap()].into_iter().chain(line.split(' ')).chain([path.to_str().unwrap()]);
+        let args = ["-i", source.to_str().unwrap()]
+            .into_iter()
+            .chain(line.split(' '))
+            .chain([path.to_str().unwrap()]);
         footage::ffmpeg(args);
         let whole = fs::read(path).unwrap();
         for seed in 1..=4_u64 {
@@ -420,7 +488,9 @@ fn without_our_care_one_of_them_would_have_reached_the_network_and_one_the_secre
         (child, path)
     };
     let all = texts(&trap);
-    let text = |name: &str| String::from_utf8(all.iter().find(|(known, _)| known == name).unwrap().1.clone()).unwrap();
+    let text = |name: &str| {
+        String::from_utf8(all.iter().find(|(known, _)| known == name).unwrap().1.clone()).unwrap()
+    };
     let (mut child, _) = play("hls.m3u8", &text("hls-http.mp4"), &["-protocol_whitelist", "file,http,tcp"]);
     spool_tests::run::until("FFmpeg to come", LONGEST, || trap.was_reached().then_some(()));
     child.kill().unwrap();

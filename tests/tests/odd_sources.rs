@@ -71,7 +71,11 @@ fn of_a_file_that_was_cut_off_there_is_what_is_there() {
         let destination = folder.path().join(format!("{name}-ladder"));
         let ran = transcode(&source, &destination, &[]);
         assert_eq!(ran.code, Some(0), "{name}: {}", ran.stderr);
-        assert!(ran.stderr.contains("was cut off") && ran.stderr.contains("--strict"), "{name}: {}", ran.stderr);
+        assert!(
+            ran.stderr.contains("was cut off") && ran.stderr.contains("--strict"),
+            "{name}: {}",
+            ran.stderr
+        );
         let ladder = check::Ladder::open(&destination).unwrap();
         let frames = u32::try_from(ladder.videos[0].packets.list.len()).unwrap();
         assert!((240..400).contains(&frames), "{name}: {frames} of 500 frames from 60% of the file");
@@ -79,13 +83,19 @@ fn of_a_file_that_was_cut_off_there_is_what_is_there() {
         let begin = Clip { frames: frames - 5, ..clip };
         let shown = check::pictures(&ladder, &Clip { frames, ..begin.clone() });
         assert!(
-            shown.as_ref().is_ok_and(|()| true) || shown.as_ref().is_err_and(|flaw| beyond(&flaw.what, frames - 5)),
+            shown.as_ref().is_ok_and(|()| true)
+                || shown.as_ref().is_err_and(|flaw| beyond(&flaw.what, frames - 5)),
             "{name}: {shown:?}"
         );
 
         let refused = transcode(&source, &folder.path().join("strict"), &["--strict"]);
         assert_eq!(refused.code, Some(1), "{name}: {}", refused.stderr);
-        assert!(refused.stderr.contains("cut off") && refused.took < SOON, "{name}: {} {:?}", refused.stderr, refused.took);
+        assert!(
+            refused.stderr.contains("cut off") && refused.took < SOON,
+            "{name}: {} {:?}",
+            refused.stderr,
+            refused.took
+        );
         assert!(!folder.path().join("strict/master.m3u8").exists());
     }
 }
@@ -100,7 +110,8 @@ fn sound_that_was_cut_off_behind_whole_pictures_is_told() {
     ffmpeg(["-i", &path(&clip), "-map", "0:a", "-c", "copy", &path(&sound)]);
     // All pictures lie before all sound.
     let both = folder.path().join("both.mov");
-    let options = ["-map", "0:v", "-map", "1:a", "-c", "copy", "-max_interleave_delta", "0", "-movflags", "+faststart"];
+    let options =
+        ["-map", "0:v", "-map", "1:a", "-c", "copy", "-max_interleave_delta", "0", "-movflags", "+faststart"];
     let inputs = ["-i", &path(&pictures), "-itsoffset", "20", "-i", &path(&sound)];
     ffmpeg(inputs.into_iter().chain(options).chain([path(&both).as_str()]));
     let whole = fs::read(&both).unwrap();
@@ -130,7 +141,10 @@ fn threads_are_the_jobs_and_come_to_every_encode() {
         // x264 writes down how it was told to work.
         let media = folder::media(&destination);
         let (_, begin) = media.iter().find(|(name, _)| name.starts_with("180p/00000-")).unwrap();
-        assert!(String::from_utf8_lossy(begin).contains(&format!(" threads={threads} ")), "--threads {threads}");
+        assert!(
+            String::from_utf8_lossy(begin).contains(&format!(" threads={threads} ")),
+            "--threads {threads}"
+        );
     }
 }
 
@@ -150,7 +164,10 @@ fn a_damaged_file_is_transcoded_with_a_count_or_refused() {
     let destination = folder.path().join("ladder");
     let ran = transcode(&source, &destination, &[]);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    let told = ran.stderr.split_once("is damaged: ").and_then(|(_, rest)| rest.split(' ').next()?.parse::<u32>().ok());
+    let told = ran
+        .stderr
+        .split_once("is damaged: ")
+        .and_then(|(_, rest)| rest.split(' ').next()?.parse::<u32>().ok());
     assert!(told.is_some_and(|frames| (1..1000).contains(&frames)), "{}", ran.stderr);
     let ladder = check::Ladder::open(&destination).unwrap();
     check::frames(&ladder, &clip).unwrap();
@@ -158,7 +175,11 @@ fn a_damaged_file_is_transcoded_with_a_count_or_refused() {
 
     let refused = transcode(&source, &folder.path().join("strict"), &["--strict"]);
     assert_eq!(refused.code, Some(1), "{}", refused.stderr);
-    assert!(refused.stderr.contains("is damaged, ") && refused.stderr.contains("clip.mp4"), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("is damaged, ") && refused.stderr.contains("clip.mp4"),
+        "{}",
+        refused.stderr
+    );
     assert!(!folder.path().join("strict/master.m3u8").exists());
     // What a run without it left is not taken for whole either.
     let again = transcode(&source, &destination, &["--strict"]);
@@ -205,8 +226,14 @@ fn sound_alone_becomes_a_ladder_of_sound() {
     made(folder.path(), "cover.png", "-f lavfi -i color=red:s=64x64 -frames:v 1");
     let tone = "-f lavfi -i sine=f=437:r=48000:d=9.3";
     let cases = [
-        ("a.m4a", "-i {folder}/cover.png -map 0:a -map 1:v -c:v mjpeg -disposition:v attached_pic -c:a aac -b:a 192k"),
-        ("a.mp3", "-i {folder}/cover.png -map 0:a -map 1:v -c:v copy -id3v2_version 3 -c:a libmp3lame -b:a 192k"),
+        (
+            "a.m4a",
+            "-i {folder}/cover.png -map 0:a -map 1:v -c:v mjpeg -disposition:v attached_pic -c:a aac -b:a 192k",
+        ),
+        (
+            "a.mp3",
+            "-i {folder}/cover.png -map 0:a -map 1:v -c:v copy -id3v2_version 3 -c:a libmp3lame -b:a 192k",
+        ),
         ("a.flac", "-c:a flac"),
         ("a.ogg", "-c:a libvorbis -q:a 8"),
         ("a.opus", "-c:a libopus -b:a 128k -f ogg"),
@@ -219,9 +246,16 @@ fn sound_alone_becomes_a_ladder_of_sound() {
         let ran = transcode(&source, &destination, &[]);
         assert_eq!(ran.code, Some(0), "{name}: {}", ran.stderr);
         let master = fs::read_to_string(destination.join("master.m3u8")).unwrap();
-        assert!(!master.contains("RESOLUTION") && master.contains("CODECS=\"mp4a.40.2\""), "{name}: {master}");
+        assert!(
+            !master.contains("RESOLUTION") && master.contains("CODECS=\"mp4a.40.2\""),
+            "{name}: {master}"
+        );
         // A variant that leads to the sound itself.
-        let wav = made(folder.path(), &format!("{name}.decoded.wav"), &format!("-i {}", destination.join("master.m3u8").display()));
+        let wav = made(
+            folder.path(),
+            &format!("{name}.decoded.wav"),
+            &format!("-i {}", destination.join("master.m3u8").display()),
+        );
         let seconds = (fs::metadata(wav).unwrap().len() - 78) as f64 / 2.0 / RATE;
         assert!((9.25..9.45).contains(&seconds), "{name}: {seconds} s of 9.3");
     }
@@ -317,7 +351,12 @@ fn channels_without_places_are_mixed_to_both_sides() {
 #[test]
 fn a_mirrored_picture_is_shown_as_players_show_it() {
     let folder = tempfile::tempdir().unwrap();
-    let coding = Coding { filter: "hflip", video: "-c:v libx264 -preset ultrafast -crf 14", file: "mp4", ..Coding::default() };
+    let coding = Coding {
+        filter: "hflip",
+        video: "-c:v libx264 -preset ultrafast -crf 14",
+        file: "mp4",
+        ..Coding::default()
+    };
     let clip = Clip { frames: 150, sound: Some(Sound::default()), coding, ..Clip::default() };
     let source = clip.make(folder.path(), "mirror");
     let mut bytes = fs::read(&source).unwrap();
@@ -326,8 +365,10 @@ fn a_mirrored_picture_is_shown_as_players_show_it() {
     let tracks: Vec<usize> = (0..bytes.len() - 4).filter(|at| &bytes[*at..at + 4] == b"tkhd").collect();
     assert_eq!(tracks.len(), 2, "{header}");
     for track in tracks {
-        let matrix: Vec<u8> =
-            [-65_536_i32, 0, 0, 0, 65_536, 0, 320 << 16, 0, 1 << 30].into_iter().flat_map(i32::to_be_bytes).collect();
+        let matrix: Vec<u8> = [-65_536_i32, 0, 0, 0, 65_536, 0, 320 << 16, 0, 1 << 30]
+            .into_iter()
+            .flat_map(i32::to_be_bytes)
+            .collect();
         bytes[track + 44..track + 80].copy_from_slice(&matrix);
     }
     fs::write(&source, &bytes).unwrap();
@@ -346,7 +387,9 @@ fn an_edit_list_of_several_edits_shows_what_it_lists() {
     // 0 to 4 s and 6 to 10 s of the media, in the movie's milliseconds and the media's 12,800 ticks a second.
     let entry = |ms: u32, start: u32| [&ms.to_be_bytes()[..], &start.to_be_bytes(), &[0, 1, 0, 0]].concat();
     let body = [&[0, 0, 0, 0, 0, 0, 0, 2][..], &entry(4000, 0), &entry(4000, 6 * 12_800)].concat();
-    let boxed = |kind: &[u8], body: &[u8]| [&u32::try_from(body.len() + 8).unwrap().to_be_bytes()[..], kind, body].concat();
+    let boxed = |kind: &[u8], body: &[u8]| {
+        [&u32::try_from(body.len() + 8).unwrap().to_be_bytes()[..], kind, body].concat()
+    };
     let edits = boxed(b"edts", &boxed(b"elst", &body));
     let find = |bytes: &[u8], kind: &[u8]| bytes.windows(4).position(|window| window == kind).unwrap() - 4;
     let size = |bytes: &[u8], at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());

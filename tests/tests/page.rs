@@ -26,7 +26,12 @@ fn used(serve: &Serve, file: &Path, name: &str, args: &[&str]) -> Value {
         .args(args)
         .output()
         .unwrap();
-    assert!(told.status.success(), "{}\n{}", String::from_utf8_lossy(&told.stdout), String::from_utf8_lossy(&told.stderr));
+    assert!(
+        told.status.success(),
+        "{}\n{}",
+        String::from_utf8_lossy(&told.stdout),
+        String::from_utf8_lossy(&told.stderr)
+    );
     assert!(std::fs::metadata(shot).unwrap().len() > 10_000, "the screenshot is empty");
     serde_json::from_slice(&told.stdout).unwrap()
 }
@@ -44,7 +49,10 @@ fn a_file_that_is_dropped_plays_and_one_that_is_none_says_why() {
     let serve = Serve::start(&data, Path::new("ffmpeg"), &[]);
     let seen = used(&serve, &source, "page", &["--bad", notes.to_str().unwrap(), "--cut"]);
     assert_eq!((&seen["state"], &seen["bad"]["state"]), (&json!("published"), &json!("failed")), "{seen}");
-    assert!(seen["frames"].as_u64().unwrap() > 0 && (seen["duration"].as_f64().unwrap() - 5.0).abs() < 0.1, "{seen}");
+    assert!(
+        seen["frames"].as_u64().unwrap() > 0 && (seen["duration"].as_f64().unwrap() - 5.0).abs() < 0.1,
+        "{seen}"
+    );
     assert!(seen["bad"]["reason"].as_str().unwrap().contains("notes.txt"), "{seen}");
     assert!(!seen["broken"].as_array().unwrap().is_empty(), "nothing broke off: {seen}");
     let job = serve.show(seen["job"].as_str().unwrap());
@@ -59,11 +67,16 @@ fn who_brings_a_key_uses_the_page_as_well() {
     let (source, data) = (clip(folder.path()), folder.path().join("data"));
     let serve = Serve::start(&data, Path::new("ffmpeg"), &["--access", "keys"]);
     let store = data.join("jobs.db");
-    let key = Spool::new(["keys", "create", "--tenant", "acme", "--store", store.to_str().unwrap()]).ok().stdout;
-    let seen = used(&serve, &source, "page-with-key", &["--key", key.trim(), "--width", "390", "--scheme", "dark"]);
+    let key =
+        Spool::new(["keys", "create", "--tenant", "acme", "--store", store.to_str().unwrap()]).ok().stdout;
+    let seen =
+        used(&serve, &source, "page-with-key", &["--key", key.trim(), "--width", "390", "--scheme", "dark"]);
     assert!(seen["state"] == "published" && seen["frames"].as_u64().unwrap() > 0, "{seen}");
     let page = serve.ask("/", &[]);
-    assert!(page.status == 200 && page.header("content-security-policy").unwrap().contains("script-src 'self'"), "{page:?}");
+    assert!(
+        page.status == 200 && page.header("content-security-policy").unwrap().contains("script-src 'self'"),
+        "{page:?}"
+    );
     let known = format!("If-None-Match: {}", page.header("etag").unwrap());
     assert_eq!(serve.ask("/", &["-H", &known]).status, 304);
     assert_eq!(serve.ask("/page/nothing.js", &[]).status, 404);

@@ -1,5 +1,10 @@
 //! Does a real player in a real browser play the ladder through, with no gap, no stall and no error?
-#![expect(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "tests start what they test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "tests start what they test"
+)]
 
 use std::{
     collections::BTreeSet,
@@ -28,7 +33,19 @@ const FRAME: f64 = 1.0 / footage::FPS as f64;
 /// A ladder of real footage with short pieces, so that many joins are played: rows of about 4 s, media segments of 2 s.
 fn ladder(source: &Path, destination: &Path, rungs: &str) {
     let (source, destination) = (source.to_str().unwrap(), destination.to_str().unwrap());
-    Spool::new(["transcode", source, "-o", destination, "--ladder", rungs, "--segment", "4", "--media-segment", "2"]).ok();
+    Spool::new([
+        "transcode",
+        source,
+        "-o",
+        destination,
+        "--ladder",
+        rungs,
+        "--segment",
+        "4",
+        "--media-segment",
+        "2",
+    ])
+    .ok();
 }
 
 /// Playing is tried so often where it stalls with media in the buffer: then the machine was too busy to decode. A ladder that stops a
@@ -50,12 +67,19 @@ fn play(folder: &Path, scenario: &str) -> Value {
     let mut told = Value::Null;
     for _ in 0..TRIES {
         told = play_once(folder, scenario);
-        let stalls: Vec<&Value> =
-            told["steps"].as_array().unwrap().iter().flat_map(|step| step["waits"].as_array().unwrap()).collect();
+        let stalls: Vec<&Value> = told["steps"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .flat_map(|step| step["waits"].as_array().unwrap())
+            .collect();
         if stalls.is_empty() {
             return told;
         }
-        assert!(stalls.iter().all(|stall| stall["ahead"].as_f64().unwrap() > ENOUGH), "it stalled for want of media: {told}");
+        assert!(
+            stalls.iter().all(|stall| stall["ahead"].as_f64().unwrap() > ENOUGH),
+            "it stalled for want of media: {told}"
+        );
         eprintln!("tried again: it stalled with media in the buffer: {stalls:?}");
     }
     panic!("it stalled {TRIES} times: {told}");
@@ -65,7 +89,12 @@ fn player(folder: &Path, scenario: &str) -> Command {
     let browser = Path::new(env!("CARGO_MANIFEST_DIR")).join("browser");
     assert!(browser.join("node_modules").exists(), "run scripts/browser-setup first");
     let mut command = Command::new("node");
-    command.arg(browser.join("play.mjs")).arg(folder).arg(scenario).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .arg(browser.join("play.mjs"))
+        .arg(folder)
+        .arg(scenario)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     command
 }
 
@@ -173,7 +202,11 @@ fn ladders_of_newer_codecs_play_in_two_players() {
             let told = play(&out, scenario);
             let end = step(&told, "end");
             ended(end);
-            assert_eq!((&end["frames"], &end["height"]), (&Value::from(FRAMES), &Value::from(240)), "{rungs} {scenario}: {end}");
+            assert_eq!(
+                (&end["frames"], &end["height"]),
+                (&Value::from(FRAMES), &Value::from(240)),
+                "{rungs} {scenario}: {end}"
+            );
             for (track, buffered) in end["tracks"].as_object().unwrap() {
                 let (start, end) = ranges(buffered)[0];
                 assert!(
@@ -190,8 +223,11 @@ fn ladders_of_newer_codecs_play_in_two_players() {
 fn ladders_of_odd_sources_play() {
     let full = std::env::var_os("SPOOL_TEST_FULL").is_some();
     let names = ["phone", "screen", "ts-wrap", "anamorphic", "interlaced", "hdr10"];
-    for source in sources::all().into_iter().filter(|source| names.contains(&source.name)).take(if full { names.len() } else { 1 })
-    {
+    for source in sources::all().into_iter().filter(|source| names.contains(&source.name)).take(if full {
+        names.len()
+    } else {
+        1
+    }) {
         let folder = tempfile::tempdir().unwrap();
         let path = source.clip.make(folder.path(), source.name);
         let out = folder.path().join("out");
@@ -215,21 +251,25 @@ fn a_ladder_of_hevc_is_read_by_another_parser() {
     ladder(&source, &out, "360p-hevc");
     let ladder = check::Ladder::open(&out).unwrap();
     let browser = Path::new(env!("CARGO_MANIFEST_DIR")).join("browser");
-    let output = Command::new("node").arg(browser.join("parse.mjs")).arg(&ladder.videos[0].whole).output().unwrap();
+    let output =
+        Command::new("node").arg(browser.join("parse.mjs")).arg(&ladder.videos[0].whole).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let told: Value = serde_json::from_slice(&output.stdout).unwrap();
     let master = std::fs::read_to_string(out.join("master.m3u8")).unwrap();
     let codec = told["codec"].as_str().unwrap();
     assert!(codec.starts_with("hvc1.1.6.L") && master.contains(codec), "{codec} in {master}");
     assert_eq!((&told["width"], &told["height"]), (&Value::from(640), &Value::from(360)));
-    let numbers = |name: &str| told[name].as_array().unwrap().iter().map(|number| number.as_i64().unwrap()).collect::<Vec<_>>();
+    let numbers = |name: &str| {
+        told[name].as_array().unwrap().iter().map(|number| number.as_i64().unwrap()).collect::<Vec<_>>()
+    };
     let (dts, mut cts) = (numbers("dts"), numbers("cts"));
     let step = told["timescale"].as_i64().unwrap() / i64::from(footage::FPS);
     assert_eq!(dts, (0..FRAMES as i64).map(|frame| frame * step).collect::<Vec<_>>());
     // Two frames of reordering, which the edit list takes off.
     cts.sort_unstable();
     assert_eq!(cts, (2..FRAMES as i64 + 2).map(|frame| frame * step).collect::<Vec<_>>());
-    let keys = told["sync"].as_array().unwrap().iter().step_by(2 * footage::FPS as usize).all(|sync| sync == true);
+    let keys =
+        told["sync"].as_array().unwrap().iter().step_by(2 * footage::FPS as usize).all(|sync| sync == true);
     assert!(keys, "media segments begin with keyframes");
 }
 
@@ -248,16 +288,33 @@ fn a_ladder_plays_while_its_end_is_still_encoded() {
     // Two rows of pictures and the sound are done; the third row of pictures waits.
     wrapper.hold(4);
     let (from, to) = (source.to_str().unwrap(), out.to_str().unwrap());
-    let args = ["transcode", from, "-o", to, "--ladder", "240p,180p", "--media-segment", "2", "--segment", "4", "--slots", "1"];
+    let args = [
+        "transcode",
+        from,
+        "-o",
+        to,
+        "--ladder",
+        "240p,180p",
+        "--media-segment",
+        "2",
+        "--segment",
+        "4",
+        "--slots",
+        "1",
+    ];
     let running = Spool::new(args.iter().chain(&["--live"])).env("SPOOL_FFMPEG", wrapper.path()).start();
     let read = |path: &str| std::fs::read_to_string(out.join(path)).ok();
     let playlists = until("two rows that can be played", Duration::from_secs(60), || {
         read("live.m3u8")?;
-        let texts = ["240p", "180p", "audio-0"].map(|rendition| Some((rendition, read(&format!("{rendition}/live.m3u8"))?)));
+        let texts = ["240p", "180p", "audio-0"]
+            .map(|rendition| Some((rendition, read(&format!("{rendition}/live.m3u8"))?)));
         let texts: Vec<(&str, String)> = texts.into_iter().collect::<Option<_>>()?;
         // Whoever can read a playlist can play all of it.
         for (rendition, text) in &texts {
-            assert!(named(text).iter().all(|name| out.join(rendition).join(name).exists()), "{rendition}: {text}");
+            assert!(
+                named(text).iter().all(|name| out.join(rendition).join(name).exists()),
+                "{rendition}: {text}"
+            );
         }
         texts.iter().all(|(_, text)| named(text).len() == 4).then_some(texts)
     });
@@ -268,7 +325,12 @@ fn a_ladder_plays_while_its_end_is_still_encoded() {
     let mut said = BufReader::new(browser.stderr.take().unwrap());
     let mut line = String::new();
     said.read_line(&mut line).unwrap();
-    assert_eq!(line, "playing\n", "{line}{}", said.lines().map_while(Result::ok).collect::<Vec<_>>().join("\n"));
+    assert_eq!(
+        line,
+        "playing\n",
+        "{line}{}",
+        said.lines().map_while(Result::ok).collect::<Vec<_>>().join("\n")
+    );
     wrapper.release();
     running.wait().leaves_nothing();
     let told = told(&browser.wait_with_output().unwrap(), &line);
@@ -281,7 +343,8 @@ fn a_ladder_plays_while_its_end_is_still_encoded() {
     assert!(after.starts_with(before) && after.ends_with("#EXT-X-ENDLIST\n"), "{after}");
     let again = work.path().join("again");
     Spool::new(args.iter().map(|arg| if *arg == to { again.to_str().unwrap() } else { arg })).ok();
-    let names =
-        |folder: &Path| folder::media(folder).into_keys().filter(|name| !name.ends_with("live.m3u8")).collect::<BTreeSet<_>>();
+    let names = |folder: &Path| {
+        folder::media(folder).into_keys().filter(|name| !name.ends_with("live.m3u8")).collect::<BTreeSet<_>>()
+    };
     assert_eq!(names(&out), names(&again));
 }

@@ -11,8 +11,20 @@ const SECONDS: u32 = 8;
 
 fn transcode(source: &Path, out: &Path, state: &Path, more: &[&str]) -> Value {
     let (source, out) = (source.to_str().unwrap(), out.to_str().unwrap());
-    let args =
-        ["transcode", source, "-o", out, "--ladder", "180p,90p", "--segment", "2", "--media-segment", "2", "--output", "json"];
+    let args = [
+        "transcode",
+        source,
+        "-o",
+        out,
+        "--ladder",
+        "180p,90p",
+        "--segment",
+        "2",
+        "--media-segment",
+        "2",
+        "--output",
+        "json",
+    ];
     Spool::new(args.iter().chain(more)).env("XDG_STATE_HOME", state).ok().json()
 }
 
@@ -34,13 +46,21 @@ fn a_profile_accounts_for_the_time_of_all_slots() {
         sum.unwrap_or_else(|| panic!("no {name} in {profile}"))["took_us"].as_u64().unwrap()
     };
     // Its stages are all of the command, but for what lies between them; the steps are all of its slots' time.
-    let stages: u64 = ["opening and checking", "starting the engine", "planning", "rows", "merging and publishing", "stopping"]
-        .iter()
-        .map(|name| micros("stages", name))
-        .sum();
+    let stages: u64 = [
+        "opening and checking",
+        "starting the engine",
+        "planning",
+        "rows",
+        "merging and publishing",
+        "stopping",
+    ]
+    .iter()
+    .map(|name| micros("stages", name))
+    .sum();
     let wall = profile["wall_us"].as_u64().unwrap();
     assert!(stages <= wall && stages * 10 > wall * 9, "{profile}");
-    let share: f64 = profile["steps"].as_array().unwrap().iter().map(|step| step["share"].as_f64().unwrap()).sum();
+    let share: f64 =
+        profile["steps"].as_array().unwrap().iter().map(|step| step["share"].as_f64().unwrap()).sum();
     assert!((share - 1.0).abs() < 1e-6, "{profile}");
     assert!(micros("steps", "encoding") > 0 && micros("steps", "starting FFmpeg") > 0, "{profile}");
     assert!(profile["ffmpeg_cpu_us"].as_u64().unwrap() > 0, "{profile}");
@@ -48,7 +68,9 @@ fn a_profile_accounts_for_the_time_of_all_slots() {
     assert_eq!(profile["preroll_frames"], 0, "{profile}");
 
     let trace: Value = serde_json::from_slice(&std::fs::read(trace).unwrap()).unwrap();
-    let count = |name: &str| trace["traceEvents"].as_array().unwrap().iter().filter(|event| event["name"] == name).count();
+    let count = |name: &str| {
+        trace["traceEvents"].as_array().unwrap().iter().filter(|event| event["name"] == name).count()
+    };
     assert_eq!(["segment 0", "segment 3", "sound 0", "encoding", "planning"].map(count), [1, 1, 1, 5, 1]);
 }
 
@@ -58,7 +80,14 @@ fn a_trace_that_cannot_be_written_is_told_before_anything_is_encoded() {
     let source = footage::bunny(folder.path(), "bunny.mp4", 1, 90);
     let out = folder.path().join("out");
     let trace = folder.path().join("missing/trace.json");
-    let args = ["transcode", source.to_str().unwrap(), "-o", out.to_str().unwrap(), "--trace", trace.to_str().unwrap()];
+    let args = [
+        "transcode",
+        source.to_str().unwrap(),
+        "-o",
+        out.to_str().unwrap(),
+        "--trace",
+        trace.to_str().unwrap(),
+    ];
     let ran = Spool::new(args).run();
     assert_eq!(ran.code, Some(1), "{}", ran.stderr);
     assert!(ran.stderr.contains(&format!("cannot write {}", trace.display())), "{}", ran.stderr);
@@ -89,14 +118,25 @@ fn what_was_encoded_tells_what_the_next_will_take() {
         let said = explained.as_array().unwrap().iter().find(|row| row["plan_type"] == "prediction").unwrap();
         said["plan"].as_str().unwrap().to_owned()
     };
-    let rows = format!("SELECT transcode(segment, '180p,90p', '{}') AS part FROM segments('{source}', 2, 2)", nowhere.display());
+    let rows = format!(
+        "SELECT transcode(segment, '180p,90p', '{}') AS part FROM segments('{source}', 2, 2)",
+        nowhere.display()
+    );
     let said = explain(format!("EXPLAIN SELECT publish(hls_ladder(part)) FROM ({rows})"));
     assert!(
-        said.starts_with("5 rows: ") && said.contains(" s on 2 slots; ") && said.ends_with("by 5 rows that were measured here)"),
+        said.starts_with("5 rows: ")
+            && said.contains(" s on 2 slots; ")
+            && said.ends_with("by 5 rows that were measured here)"),
         "{said}"
     );
     // What is encoded of what was encoded can only be known then.
-    let said = explain(format!("EXPLAIN SELECT transcode(part['segment'], '60p', '{}') FROM ({rows})", nowhere.display()));
-    assert!(said.starts_with("5 rows: ") && said.ends_with("; what follows from encoded rows is not known"), "{said}");
+    let said = explain(format!(
+        "EXPLAIN SELECT transcode(part['segment'], '60p', '{}') FROM ({rows})",
+        nowhere.display()
+    ));
+    assert!(
+        said.starts_with("5 rows: ") && said.ends_with("; what follows from encoded rows is not known"),
+        "{said}"
+    );
     assert!(!nowhere.exists(), "nothing is encoded");
 }

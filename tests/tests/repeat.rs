@@ -42,8 +42,20 @@ impl Setting {
     fn spool(&self, destination: &Path, rungs: &str) -> Spool {
         let (source, destination) = (self.source.to_str().unwrap(), destination.to_str().unwrap());
         // One slot: rows run one after the other, sound last, for it takes the least.
-        let args =
-            ["transcode", source, "-o", destination, "--ladder", rungs, "--segment", "4", "--slots", "1", "--output", "json"];
+        let args = [
+            "transcode",
+            source,
+            "-o",
+            destination,
+            "--ladder",
+            rungs,
+            "--segment",
+            "4",
+            "--slots",
+            "1",
+            "--output",
+            "json",
+        ];
         Spool::new(args).env("SPOOL_FFMPEG", self.ffmpeg.path())
     }
 
@@ -127,7 +139,10 @@ fn another_rung_costs_only_that_rung() {
     assert_eq!(ran.tally(), (PICTURE_ROWS, 1 + PICTURE_ROWS));
     let encodes = setting.ffmpeg.encodes();
     assert_eq!(encodes.len() as u64, PICTURE_ROWS, "{encodes:#?}");
-    assert!(encodes.iter().all(|line| line.contains("/90p.mp4") && !line.contains("/180p.mp4")), "{encodes:#?}");
+    assert!(
+        encodes.iter().all(|line| line.contains("/90p.mp4") && !line.contains("/180p.mp4")),
+        "{encodes:#?}"
+    );
     let after = folder::media(&setting.out);
     for (name, bytes) in before.iter().filter(|(name, _)| *name != "master.m3u8") {
         assert!(after.get(name) == Some(bytes), "{name} changed");
@@ -180,7 +195,10 @@ fn a_live_playlist_only_grows_though_its_writer_is_killed() {
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     seen.push(read());
     assert!(seen.windows(2).all(|pair| pair[1].starts_with(&pair[0])), "{seen:#?}");
-    assert!(before.len() < seen[seen.len() - 1].len() && seen[seen.len() - 1].ends_with("#EXT-X-ENDLIST\n"), "{seen:#?}");
+    assert!(
+        before.len() < seen[seen.len() - 1].len() && seen[seen.len() - 1].ends_with("#EXT-X-ENDLIST\n"),
+        "{seen:#?}"
+    );
 }
 
 #[test]
@@ -217,8 +235,11 @@ fn ctrl_c_while_a_statement_runs_stops_it_too() {
         setting.out.display(),
         setting.source.display()
     );
-    let running = Spool::new(["sql", "--slots", "1", "-c", &sql]).env("SPOOL_FFMPEG", setting.ffmpeg.path()).start();
-    until("an encode", SOON, || processes_in(running.scratch.path()).iter().any(|line| line.contains("-readrate")).then_some(()));
+    let running =
+        Spool::new(["sql", "--slots", "1", "-c", &sql]).env("SPOOL_FFMPEG", setting.ffmpeg.path()).start();
+    until("an encode", SOON, || {
+        processes_in(running.scratch.path()).iter().any(|line| line.contains("-readrate")).then_some(())
+    });
     let told = Instant::now();
     running.signal(Signal::SIGINT);
     let ran = running.wait();
@@ -257,11 +278,15 @@ fn a_sweep_deletes_exactly_what_was_dropped() {
     setting.transcode(RUNGS);
     let dropped = |name: &str| name.starts_with("90p/");
     let records = folder::records(out);
-    let dropped_records: BTreeSet<&String> =
-        records.iter().filter(|(_, record)| record["rendition"]["name"] == "90p").map(|(path, _)| path).collect();
+    let dropped_records: BTreeSet<&String> = records
+        .iter()
+        .filter(|(_, record)| record["rendition"]["name"] == "90p")
+        .map(|(path, _)| path)
+        .collect();
     assert_eq!(dropped_records.len() as u64, PICTURE_ROWS);
     let published_twice = folder::files(out);
-    let dropped_bytes: u64 = published_twice.iter().filter(|(name, _)| dropped(name)).map(|(_, bytes)| bytes.len() as u64).sum();
+    let dropped_bytes: u64 =
+        published_twice.iter().filter(|(name, _)| dropped(name)).map(|(_, bytes)| bytes.len() as u64).sum();
     setting.transcode("180p");
     let before = folder::files(out);
     assert_eq!(before.len(), published_twice.len(), "publishing deletes nothing");
@@ -280,7 +305,8 @@ fn a_sweep_deletes_exactly_what_was_dropped() {
 
     let done = sweep(&["--grace-hours", "0"]);
     assert_eq!(done, said, "it did other than it said");
-    let expected: BTreeSet<&String> = before.keys().filter(|name| !dropped(name) && !dropped_records.contains(name)).collect();
+    let expected: BTreeSet<&String> =
+        before.keys().filter(|name| !dropped(name) && !dropped_records.contains(name)).collect();
     let after = folder::files(out);
     assert_eq!(after.keys().collect::<BTreeSet<_>>(), expected);
     let media = folder::media(out);
@@ -289,7 +315,10 @@ fn a_sweep_deletes_exactly_what_was_dropped() {
     // What is left is found, and what was swept can be had again.
     assert_eq!(setting.transcode("180p").tally(), (0, 1 + PICTURE_ROWS));
     assert_eq!(setting.transcode(RUNGS).tally(), (PICTURE_ROWS, 1 + PICTURE_ROWS));
-    assert!(folder::media(out) == published_twice.into_iter().filter(|(name, _)| !name.starts_with("parts/")).collect());
+    assert!(
+        folder::media(out)
+            == published_twice.into_iter().filter(|(name, _)| !name.starts_with("parts/")).collect()
+    );
 }
 
 /// A job that read a record before it was swept may publish its objects after: they stay for the grace, counted from the sweep.
@@ -298,14 +327,22 @@ fn what_a_sweep_takes_out_of_use_waits_for_the_grace() {
     let setting = Setting::new();
     setting.transcode("180p,90p");
     setting.transcode("180p");
-    let sweep = || Spool::new(["sweep", setting.out.to_str().unwrap(), "--grace-hours", "24", "--output", "json"]).ok().json();
+    let sweep = || {
+        Spool::new(["sweep", setting.out.to_str().unwrap(), "--grace-hours", "24", "--output", "json"])
+            .ok()
+            .json()
+    };
     let age = || folder::age(&setting.out, Duration::from_secs(48 * 3600));
     assert_eq!(sweep()["records"], 0, "everything is young");
 
     age();
     let first = sweep();
     // Only the dropped rung's playlist goes at once: whoever publishes writes it anew.
-    assert_eq!((first["records"].as_u64(), first["objects"].as_u64()), (Some(PICTURE_ROWS), Some(1)), "{first}");
+    assert_eq!(
+        (first["records"].as_u64(), first["objects"].as_u64()),
+        (Some(PICTURE_ROWS), Some(1)),
+        "{first}"
+    );
     let waiting = first["waiting"].as_u64().unwrap();
     assert!(waiting > PICTURE_ROWS, "{first}");
     let again = sweep();

@@ -1,6 +1,10 @@
 //! What can a program do in the sandbox that FFmpeg runs in? Its work, and no more: each test sees first that it could without.
 
-#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests start what they test, and fail where it does")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "tests start what they test, and fail where it does"
+)]
 
 use std::{
     fs,
@@ -48,7 +52,9 @@ impl Setting {
 
     /// Runs a line of shell, not confined and confined.
     fn both(&self, line: &str) -> [Output; 2] {
-        [false, true].map(|confined| run(&self.sandbox(confined), "/bin/sh", &["-c", line], Path::new(&self.path("scratch"))))
+        [false, true].map(|confined| {
+            run(&self.sandbox(confined), "/bin/sh", &["-c", line], Path::new(&self.path("scratch")))
+        })
     }
 
     /// Sees that a line of shell works if it is not confined, and not if it is.
@@ -72,13 +78,19 @@ fn name(path: &str) -> Value {
 
 fn run(sandbox: &Value, program: &str, args: &[&str], folder: &Path) -> Output {
     let mut command = Command::new(binary());
-    command.args(["sandboxed", &sandbox.to_string(), program]).args(args).current_dir(folder).output().unwrap()
+    command
+        .args(["sandboxed", &sandbox.to_string(), program])
+        .args(args)
+        .current_dir(folder)
+        .output()
+        .unwrap()
 }
 
 #[test]
 fn it_reads_its_input_and_writes_its_folder() {
     let setting = Setting::new();
-    let (input, secret, own) = (setting.path("input/source"), setting.path("elsewhere/secret"), setting.path("scratch/out"));
+    let (input, secret, own) =
+        (setting.path("input/source"), setting.path("elsewhere/secret"), setting.path("scratch/out"));
     setting.may(&format!("read line < {input}; [ \"$line\" ] && echo \"$line\" > {own} && exec rm {own}"));
     setting.is_kept_from(&format!("exec cat {secret}"));
     setting.is_kept_from(&format!("exec ls {}", setting.path("elsewhere")));
@@ -129,7 +141,9 @@ fn it_starts_and_ends_nothing() {
 #[test]
 fn it_takes_no_more_than_it_is_given() {
     let setting = Setting::new();
-    let ended = |sandbox: Value, line: &str| run(&sandbox, "/bin/sh", &["-c", line], Path::new(&setting.path("scratch"))).status;
+    let ended = |sandbox: Value, line: &str| {
+        run(&sandbox, "/bin/sh", &["-c", line], Path::new(&setting.path("scratch"))).status
+    };
     // By their limits alone: scripts in FFmpeg's place have these too.
     let sandbox = setting.sandbox(false);
     let written = ended(sandbox.clone(), "exec dd if=/dev/zero of=big bs=65536 count=100");
@@ -154,7 +168,12 @@ fn it_ends_when_spool_says_so_and_not_when_everybody_is_told() {
         let call = format!(
             "import os, signal; signal.signal(signal.{signal}, lambda *_: os._exit(9)); os.kill(os.getpid(), signal.{signal})"
         );
-        let held = run(&setting.sandbox(false), "/usr/bin/python3", &["-c", &call], Path::new(&setting.path("scratch")));
+        let held = run(
+            &setting.sandbox(false),
+            "/usr/bin/python3",
+            &["-c", &call],
+            Path::new(&setting.path("scratch")),
+        );
         assert!(held.status.success(), "{signal}: {held:?}");
     }
 }
@@ -202,7 +221,10 @@ fn it_is_told_what_to_do_by_spool_alone() {
 fn doctor_tells_whether_it_holds() {
     let told = |command: Spool| command.run().stdout;
     let on = told(Spool::new(["doctor"]));
-    assert!(on.contains("ok    sandbox: FFmpeg opens its input and its folder, and reaches nothing else"), "{on}");
+    assert!(
+        on.contains("ok    sandbox: FFmpeg opens its input and its folder, and reaches nothing else"),
+        "{on}"
+    );
     let off = told(Spool::new(["doctor", "--sandbox", "off"]));
     assert!(off.contains("warn  sandbox: off"), "{off}");
 }

@@ -51,12 +51,16 @@ fn one_request_gives_a_ladder_that_plays() {
     assert_eq!(job["rows"], job["rows_done"]);
     let id = job["video"].as_str().unwrap();
     let video = serve.ask(&format!("/v1/videos/{id}"), &[]).json();
-    assert_eq!((&video["name"], &video["play"]), (&json!("it's a talk.mp4"), &json!(format!("/v1/videos/{id}/play/master.m3u8"))));
+    assert_eq!(
+        (&video["name"], &video["play"]),
+        (&json!("it's a talk.mp4"), &json!(format!("/v1/videos/{id}/play/master.m3u8")))
+    );
     assert_eq!(serve.ask("/v1/videos", &[]).json()["videos"][0], video);
     // What lies there is exact, and every file of it comes by HTTP as it lies there.
     let out = data.join("media").join(id);
     exact(&source, &out);
-    let (playlists, segments): (Vec<_>, Vec<_>) = folder::media(&out).into_iter().partition(|(name, _)| name.ends_with(".m3u8"));
+    let (playlists, segments): (Vec<_>, Vec<_>) =
+        folder::media(&out).into_iter().partition(|(name, _)| name.ends_with(".m3u8"));
     assert!(playlists.len() == 4 && segments.len() > 16, "{} and {}", playlists.len(), segments.len());
     for (name, bytes) in playlists.iter().chain(&segments) {
         let answer = serve.ask(&format!("/v1/videos/{id}/play/{name}"), &[]);
@@ -76,7 +80,9 @@ fn one_request_gives_a_ladder_that_plays() {
     let head = serve.ask(&segment, &["-I"]);
     assert!(head.status == 200 && head.header("content-length") == Some(bytes.len().to_string().as_str()));
     let record = folder::files(&out).into_keys().find(|name| name.starts_with("parts/")).unwrap();
-    for path in [record.as_str(), "../../jobs.db", "%2e%2e/%2e%2e/jobs.db", "..%2f..%2fjobs.db", "nothing.m4s"] {
+    for path in
+        [record.as_str(), "../../jobs.db", "%2e%2e/%2e%2e/jobs.db", "..%2f..%2fjobs.db", "nothing.m4s"]
+    {
         assert_eq!(serve.ask(&format!("/v1/videos/{id}/play/{path}"), &[]).status, 404, "{path}");
     }
     serve.stop();
@@ -120,7 +126,15 @@ impl Stream {
     /// Follows a job behind an event.
     fn of(serve: &Serve, job: &str, last: u64) -> Self {
         let mut curl = Command::new("curl")
-            .args(["-sSN", "--max-time", "120", "-H", "Accept: text/event-stream", "-H", &format!("Last-Event-ID: {last}")])
+            .args([
+                "-sSN",
+                "--max-time",
+                "120",
+                "-H",
+                "Accept: text/event-stream",
+                "-H",
+                &format!("Last-Event-ID: {last}"),
+            ])
             .arg(format!("{}/v1/jobs/{job}/events", serve.address))
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -134,7 +148,11 @@ impl Iterator for Stream {
     type Item = (Value, i64);
 
     fn next(&mut self) -> Option<(Value, i64)> {
-        let line = self.lines.by_ref().map_while(Result::ok).find_map(|line| line.strip_prefix("data: ").map(str::to_owned))?;
+        let line = self
+            .lines
+            .by_ref()
+            .map_while(Result::ok)
+            .find_map(|line| line.strip_prefix("data: ").map(str::to_owned))?;
         let event: Value = serde_json::from_str(&line).unwrap();
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as i64;
         let late = now - event["at_ms"].as_i64().unwrap();
@@ -168,7 +186,12 @@ fn a_job_is_followed_from_where_it_was_lost_through_any_server() {
     assert!(late.iter().all(|late| *late < 10_000), "{late:?}");
     // All of it was seen: a browser does not come back after this.
     let last = format!("Last-Event-ID: {}", events.len());
-    assert_eq!(serve.ask(&format!("/v1/jobs/{job}/events"), &["-H", "Accept: text/event-stream", "-H", &last]).status, 204);
+    assert_eq!(
+        serve
+            .ask(&format!("/v1/jobs/{job}/events"), &["-H", "Accept: text/event-stream", "-H", &last])
+            .status,
+        204
+    );
     let page = serve.ask(&format!("/v1/jobs/{job}/events?behind=2&limit=2"), &[]).json();
     assert!(page["events"][0] == events[2] && page["more"] == true, "{page}");
 }
@@ -196,10 +219,13 @@ fn what_is_canceled_stops_and_what_is_retried_goes_on() {
 fn a_statement_is_a_job_as_well_and_its_rows_are_its_result() {
     let (_folder, source, data) = prepared();
     let serve = Serve::start(&data, Path::new("ffmpeg"), &[]);
-    let sql =
-        format!("SELECT frames FROM segments('{}', 2, 1) WHERE track = 'video'", source.to_str().unwrap().replace('\'', "''"));
+    let sql = format!(
+        "SELECT frames FROM segments('{}', 2, 1) WHERE track = 'video'",
+        source.to_str().unwrap().replace('\'', "''")
+    );
     let job = serve.published(&serve.job(&json!({ "sql": sql })));
-    let frames: u64 = job["result"]["rows"].as_array().unwrap().iter().map(|row| row["frames"].as_u64().unwrap()).sum();
+    let frames: u64 =
+        job["result"]["rows"].as_array().unwrap().iter().map(|row| row["frames"].as_u64().unwrap()).sum();
     assert_eq!(frames, u64::from(clip().frames));
 }
 
@@ -217,7 +243,10 @@ fn a_source_that_is_to_go_goes_once_it_is_published_and_not_before() {
     let kept = std::fs::read(&source).unwrap();
     let job = serve.published(&serve.job(&wish));
     let told = until("the source to go", Duration::from_secs(60), || {
-        serve.events(job["id"].as_str().unwrap()).into_iter().find(|event| event["kind"].as_str().unwrap().starts_with("source."))
+        serve
+            .events(job["id"].as_str().unwrap())
+            .into_iter()
+            .find(|event| event["kind"].as_str().unwrap().starts_with("source."))
     });
     assert!(told["kind"] == "source.deleted" && !source.exists(), "{told}");
     std::fs::write(&source, &kept).unwrap();
@@ -292,7 +321,10 @@ fn a_source_that_others_read_waits_and_one_that_changed_stays() {
     let told = until("the source to be settled", Duration::from_secs(60), || {
         serve.events(&job).into_iter().find(|event| event["kind"].as_str().unwrap().starts_with("source."))
     });
-    assert!(told["kind"] == "source.kept" && told["data"]["reason"].as_str().unwrap().contains("any more"), "{told}");
+    assert!(
+        told["kind"] == "source.kept" && told["data"]["reason"].as_str().unwrap().contains("any more"),
+        "{told}"
+    );
     assert_eq!(std::fs::read_to_string(&source).unwrap(), "another file");
 }
 
@@ -310,15 +342,21 @@ fn queries_see_what_was_done_and_change_nothing() {
     };
     assert_eq!(rows("SELECT * FROM rows WHERE frames <> expected"), json!([]));
     let frames = clip().frames;
-    assert_eq!(rows("SELECT sum(frames) AS frames FROM rows WHERE track = 'video'"), json!([{ "frames": frames }]));
+    assert_eq!(
+        rows("SELECT sum(frames) AS frames FROM rows WHERE track = 'video'"),
+        json!([{ "frames": frames }])
+    );
     assert_eq!(
         rows(&format!("SELECT state, percent FROM jobs WHERE id = '{job}'")),
         json!([{ "state": "published", "percent": 100 }])
     );
     assert_eq!(rows("SELECT count(*) AS jobs FROM jobs WHERE id = 'job_0'"), json!([{ "jobs": 0 }]));
-    let renditions = rows(&format!("SELECT name, height FROM renditions WHERE video = '{video}' AND height > 0 ORDER BY height"));
+    let renditions = rows(&format!(
+        "SELECT name, height FROM renditions WHERE video = '{video}' AND height > 0 ORDER BY height"
+    ));
     assert_eq!(renditions, json!([{ "name": "90p", "height": 90 }, { "name": "180p", "height": 180 }]));
-    let parts = format!("SELECT sum(frames) AS frames FROM parts WHERE video = '{video}' AND rendition = '90p'");
+    let parts =
+        format!("SELECT sum(frames) AS frames FROM parts WHERE video = '{video}' AND rendition = '90p'");
     assert_eq!(rows(&parts), json!([{ "frames": frames }]));
     let columns = rows("SELECT column_name FROM information_schema.columns WHERE table_name = 'jobs'");
     assert!(columns.as_array().unwrap().iter().any(|column| column["column_name"] == "state"), "{columns}");
@@ -327,7 +365,8 @@ fn queries_see_what_was_done_and_change_nothing() {
     assert!(many.json()["more"] == true && many.json()["rows"].as_array().unwrap().len() == 10_000);
     let asked = Instant::now();
     // What is joined from this side needs no memory, and takes for ever.
-    let endless = (0..7).fold(format!("{columns} z"), |inner, number| format!("{columns} t{number} CROSS JOIN ({inner})"));
+    let endless = (0..7)
+        .fold(format!("{columns} z"), |inner, number| format!("{columns} t{number} CROSS JOIN ({inner})"));
     let endless = format!("SELECT count(*) FROM {endless}");
     for (sql, says) in [
         ("DROP TABLE jobs", "DDL"),
@@ -347,12 +386,18 @@ fn queries_see_what_was_done_and_change_nothing() {
         (endless.as_str(), "longer than"),
     ] {
         let answer = ask(sql);
-        assert!(answer.status == 422 && answer.json()["detail"].as_str().unwrap().contains(says), "{sql}: {answer:?}");
+        assert!(
+            answer.status == 422 && answer.json()["detail"].as_str().unwrap().contains(says),
+            "{sql}: {answer:?}"
+        );
     }
     assert!(asked.elapsed() < Duration::from_secs(60));
     assert_eq!(serve.ask("/livez", &[]).status, 200);
     let metrics = String::from_utf8(serve.ask("/metrics", &[]).body).unwrap();
-    assert!(metrics.contains("spool_jobs{state=\"published\"} 1\n") && metrics.contains("spool_uploads_open 0"), "{metrics}");
+    assert!(
+        metrics.contains("spool_jobs{state=\"published\"} 1\n") && metrics.contains("spool_uploads_open 0"),
+        "{metrics}"
+    );
 }
 
 #[test]
@@ -369,8 +414,20 @@ fn what_is_wrong_is_said_and_makes_no_job() {
         ("/v1/jobs", &["-H", document, "-d", "{}"], 422, "invalid", "source"),
         ("/v1/jobs", &["-H", document, "-d", r#"{"source": 7}"#], 422, "invalid", "source"),
         ("/v1/jobs", &["-H", document, "-d", r#"{"source": "a.mp4", "speed": 2}"#], 422, "invalid", "speed"),
-        ("/v1/jobs", &["-H", document, "-d", r#"{"source": "a.mp4", "ladder": "8000x"}"#], 422, "invalid", "ladder"),
-        ("/v1/jobs", &["-H", document, "-d", r#"{"source": "a.mp4", "threads": 0}"#], 422, "invalid", "threads"),
+        (
+            "/v1/jobs",
+            &["-H", document, "-d", r#"{"source": "a.mp4", "ladder": "8000x"}"#],
+            422,
+            "invalid",
+            "ladder",
+        ),
+        (
+            "/v1/jobs",
+            &["-H", document, "-d", r#"{"source": "a.mp4", "threads": 0}"#],
+            422,
+            "invalid",
+            "threads",
+        ),
         ("/v1/jobs", &["-d", r#"{"source": "a.mp4"}"#], 415, "media-type", "application/json"),
         ("/v1/jobs", &["-H", document, "--data-binary", &large], 413, "too-large", ""),
         ("/v1/jobs?limit=0", &[], 422, "invalid", "limit"),
@@ -390,14 +447,20 @@ fn what_is_wrong_is_said_and_makes_no_job() {
         assert_eq!(answer.status, *status, "{path} {args:?}: {answer:?}");
         assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{path} {args:?}");
         let problem = answer.json();
-        assert_eq!((&problem["type"], &problem["status"]), (&json!(format!("urn:spool:problem:{kind}")), &json!(status)));
+        assert_eq!(
+            (&problem["type"], &problem["status"]),
+            (&json!(format!("urn:spool:problem:{kind}")), &json!(status))
+        );
         assert!(problem["detail"].as_str().unwrap().contains(says), "{path} {args:?}: {problem}");
     }
     assert_eq!(serve.ask("/v1/jobs", &[]).json(), json!({ "jobs": [], "next": null }));
     let gone = serve.job(&json!({ "source": "/nowhere/talk.mp4" }));
-    let failed = until("it to fail", Duration::from_secs(60), || Some(serve.show(&gone)).filter(|job| job["state"] == "failed"));
+    let failed = until("it to fail", Duration::from_secs(60), || {
+        Some(serve.show(&gone)).filter(|job| job["state"] == "failed")
+    });
     assert!(
-        failed["error"]["kind"] == "not_found" && failed["error"]["message"].as_str().unwrap().contains("/nowhere/talk.mp4"),
+        failed["error"]["kind"] == "not_found"
+            && failed["error"]["message"].as_str().unwrap().contains("/nowhere/talk.mp4"),
         "{failed}"
     );
     assert_eq!(failed["tries"], 1, "what is not there is not looked for again");
@@ -406,6 +469,8 @@ fn what_is_wrong_is_said_and_makes_no_job() {
 #[test]
 fn nobody_else_can_reach_it() {
     let data = tempfile::tempdir().unwrap();
-    let serve = Spool::new(["serve", "--listen", "0.0.0.0:0", "--data", data.path().join("d").to_str().unwrap()]).run();
+    let serve =
+        Spool::new(["serve", "--listen", "0.0.0.0:0", "--data", data.path().join("d").to_str().unwrap()])
+            .run();
     assert!(serve.code == Some(2) && serve.stderr.contains("127.0.0.1"), "{serve:?}");
 }

@@ -25,7 +25,18 @@ fn flaws(source: &Source) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     let path = source.clip.make(folder.path(), source.name);
     let destination = folder.path().join("ladder");
-    let args = ["--ladder", source.ladder, "--segment", "4", "--media-segment", "2", "--output", "json", "--progress", "none"];
+    let args = [
+        "--ladder",
+        source.ladder,
+        "--segment",
+        "4",
+        "--media-segment",
+        "2",
+        "--output",
+        "json",
+        "--progress",
+        "none",
+    ];
     let paths = ["transcode".as_ref(), path.as_os_str(), "-o".as_ref(), destination.as_os_str()];
     let run = Spool::new(paths.into_iter().chain(args.iter().chain(source.more).map(AsRef::as_ref))).run();
     if run.code != Some(0) {
@@ -54,7 +65,8 @@ fn whatever_people_upload_becomes_an_exact_ladder() {
             scope.spawn(|| {
                 while let Some(source) = sources.get(next.fetch_add(1, Ordering::Relaxed)) {
                     // What cannot be made or checked is a flaw too, and the others go on.
-                    let flaws = catch_unwind(|| flaws(source)).unwrap_or_else(|_| vec![format!("{}: see above", source.name)]);
+                    let flaws = catch_unwind(|| flaws(source))
+                        .unwrap_or_else(|_| vec![format!("{}: see above", source.name)]);
                     println!("{}: {}", source.name, if flaws.is_empty() { "exact" } else { "NOT EXACT" });
                     found.lock().unwrap().extend(flaws);
                 }
@@ -71,7 +83,10 @@ fn the_docs_have_the_table() {
     if std::env::var_os("SPOOL_WRITE_DOCS").is_some() {
         std::fs::write(&path, sources::table()).unwrap();
     }
-    assert!(std::fs::read_to_string(&path).is_ok_and(|text| text == sources::table()), "docs/sources.md is old: run make docs");
+    assert!(
+        std::fs::read_to_string(&path).is_ok_and(|text| text == sources::table()),
+        "docs/sources.md is old: run make docs"
+    );
 }
 
 /// Six of the table, of all kinds.
@@ -85,7 +100,18 @@ fn a_job_that_was_killed_and_run_again_has_the_same_bytes() {
         let folder = tempfile::tempdir().unwrap();
         let path = source.clip.make(folder.path(), source.name);
         let spool = |destination: &std::path::Path| {
-            let args = ["--ladder", source.ladder, "--segment", "4", "--media-segment", "2", "--progress", "none", "--slots", "1"];
+            let args = [
+                "--ladder",
+                source.ladder,
+                "--segment",
+                "4",
+                "--media-segment",
+                "2",
+                "--progress",
+                "none",
+                "--slots",
+                "1",
+            ];
             let paths = ["transcode".as_ref(), path.as_os_str(), "-o".as_ref(), destination.as_os_str()];
             Spool::new(paths.into_iter().chain(args.iter().chain(source.more).map(AsRef::as_ref)))
         };
@@ -100,8 +126,12 @@ fn a_job_that_was_killed_and_run_again_has_the_same_bytes() {
         let (whole, killed) = (folder::media(&whole), folder::media(&killed));
         // What a killed process was writing is no object, and stays until a sweep.
         let object = |name: &&String| !name.ends_with(".tmp");
-        let differing: Vec<_> =
-            whole.keys().chain(killed.keys()).filter(object).filter(|name| whole.get(*name) != killed.get(*name)).collect();
+        let differing: Vec<_> = whole
+            .keys()
+            .chain(killed.keys())
+            .filter(object)
+            .filter(|name| whole.get(*name) != killed.get(*name))
+            .collect();
         assert!(differing.is_empty(), "{}: {differing:?}", source.name);
     }
 }

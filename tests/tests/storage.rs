@@ -61,7 +61,8 @@ impl Setting {
     /// Expects the ladder of the local folder under this prefix of the bucket `media`.
     fn published(&self, prefix: &str) {
         let kept = kept(&self.server, prefix);
-        let media: BTreeMap<String, Vec<u8>> = kept.into_iter().filter(|(name, _)| !name.starts_with("parts/")).collect();
+        let media: BTreeMap<String, Vec<u8>> =
+            kept.into_iter().filter(|(name, _)| !name.starts_with("parts/")).collect();
         assert_eq!(media.keys().collect::<Vec<_>>(), self.local.keys().collect::<Vec<_>>());
         for (name, bytes) in &media {
             assert!(*bytes == self.local[name], "{name} differs from the local one");
@@ -70,20 +71,38 @@ impl Setting {
 }
 
 fn transcode(source: &str, destination: &str) -> Spool {
-    Spool::new(["transcode", source, "-o", destination, "--ladder", RUNGS, "--segment", "4", "--output", "json"])
+    Spool::new([
+        "transcode",
+        source,
+        "-o",
+        destination,
+        "--ladder",
+        RUNGS,
+        "--segment",
+        "4",
+        "--output",
+        "json",
+    ])
 }
 
 /// Every key below a prefix of the bucket `media` that was ever written, in order.
 fn written(server: &S3Server, prefix: &str) -> BTreeSet<String> {
     let writes = ["PutObject", "CompleteMultipartUpload", "CopyObject"];
-    let asked = server.asked().into_iter().filter(|asked| writes.contains(&asked.operation) && asked.bucket == "media");
+    let asked = server
+        .asked()
+        .into_iter()
+        .filter(|asked| writes.contains(&asked.operation) && asked.bucket == "media");
     asked.filter_map(|asked| asked.key.strip_prefix(prefix).map(str::to_owned)).collect()
 }
 
 /// What is kept below a prefix of the bucket `media`.
 fn kept(server: &S3Server, prefix: &str) -> BTreeMap<String, Vec<u8>> {
     let names = written(server, prefix).into_iter();
-    names.filter_map(|name| Some((name.clone(), server.get("media", &format!("{prefix}{name}"))?.bytes.to_vec()))).collect()
+    names
+        .filter_map(|name| {
+            Some((name.clone(), server.get("media", &format!("{prefix}{name}"))?.bytes.to_vec()))
+        })
+        .collect()
 }
 
 /// Expects that it failed with this code, soon enough, with a message that has these words, and left nothing.
@@ -93,7 +112,12 @@ fn refused(name: &str, ran: &Ran, code: i32, within: Duration, words: &[&str]) {
     for word in words {
         assert!(ran.stderr.contains(word), "{name}: {word:?} is not in: {}", ran.stderr);
     }
-    assert_eq!(ran.stderr.lines().filter(|line| line.starts_with("error: ")).count(), 1, "{name}: {}", ran.stderr);
+    assert_eq!(
+        ran.stderr.lines().filter(|line| line.starts_with("error: ")).count(),
+        1,
+        "{name}: {}",
+        ran.stderr
+    );
     ran.leaves_nothing();
 }
 
@@ -105,7 +129,10 @@ fn a_ladder_in_a_bucket_is_the_local_one_and_says_what_it_is() {
     assert_eq!(ran.json()["published"][0]["master"], "s3://media/talk/master.m3u8");
     setting.published("talk/");
     let kept = kept(&setting.server, "talk/");
-    assert_eq!(folder::reachable(&kept), kept.keys().filter(|name| !name.starts_with("parts/")).cloned().collect());
+    assert_eq!(
+        folder::reachable(&kept),
+        kept.keys().filter(|name| !name.starts_with("parts/")).cloned().collect()
+    );
     for name in kept.keys() {
         let stored = setting.server.get("media", &format!("talk/{name}")).unwrap();
         let (media_type, cache) = match name.rsplit_once('.').unwrap().1 {
@@ -119,8 +146,10 @@ fn a_ladder_in_a_bucket_is_the_local_one_and_says_what_it_is() {
         assert_eq!(stored.cache_control.as_deref(), Some(cache), "{name}");
     }
     // The master last: until then nobody sees half a ladder.
-    let writes: Vec<Asked> = setting.server.asked().into_iter().filter(|asked| asked.operation == "PutObject").collect();
-    let media: Vec<&Asked> = writes.iter().filter(|asked| kept.contains_key(asked.key.trim_start_matches("talk/"))).collect();
+    let writes: Vec<Asked> =
+        setting.server.asked().into_iter().filter(|asked| asked.operation == "PutObject").collect();
+    let media: Vec<&Asked> =
+        writes.iter().filter(|asked| kept.contains_key(asked.key.trim_start_matches("talk/"))).collect();
     assert_eq!(media.last().unwrap().key, "talk/master.m3u8");
 
     setting.server.forget();
@@ -129,15 +158,18 @@ fn a_ladder_in_a_bucket_is_the_local_one_and_says_what_it_is() {
     // A playlist that is there may be written again; it has the same name and the same bytes.
     let rewritten: Vec<String> = written(&setting.server, "talk/")
         .into_iter()
-        .filter(|name| setting.server.get("media", &format!("talk/{name}")).is_some() && !name.ends_with(".m3u8"))
+        .filter(|name| {
+            setting.server.get("media", &format!("talk/{name}")).is_some() && !name.ends_with(".m3u8")
+        })
         .collect();
     assert_eq!(rewritten, Vec::<String>::new(), "a second run wrote again what was there");
-    assert!(!written(&setting.server, "talk/").contains("master.m3u8"), "a master that did not change was written again");
-    let deleted = setting
-        .server
-        .asked()
-        .into_iter()
-        .filter(|asked| asked.operation.starts_with("Delete") && kept.contains_key(asked.key.trim_start_matches("talk/")));
+    assert!(
+        !written(&setting.server, "talk/").contains("master.m3u8"),
+        "a master that did not change was written again"
+    );
+    let deleted = setting.server.asked().into_iter().filter(|asked| {
+        asked.operation.starts_with("Delete") && kept.contains_key(asked.key.trim_start_matches("talk/"))
+    });
     assert_eq!(deleted.count(), 0);
 }
 
@@ -145,7 +177,10 @@ fn a_ladder_in_a_bucket_is_the_local_one_and_says_what_it_is() {
 fn the_statement_of_the_readme_runs_from_bucket_to_bucket() {
     let readme = include_str!("../../README.md");
     let statement = readme.split("```sql\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
-    assert!(statement.contains("s3://uploads/talk.mp4") && statement.contains("s3://media/talk/"), "{statement}");
+    assert!(
+        statement.contains("s3://uploads/talk.mp4") && statement.contains("s3://media/talk/"),
+        "{statement}"
+    );
     let setting = Setting::new();
     let ran = Spool::new(["sql", "--output", "json", "-c", statement]).envs(setting.server.env()).ok();
     ran.leaves_nothing();
@@ -154,14 +189,19 @@ fn the_statement_of_the_readme_runs_from_bucket_to_bucket() {
     assert_eq!(published["master"], "s3://media/talk/master.m3u8");
     assert_eq!(published["duration_ms"], 8000);
     let kept = kept(&setting.server, "talk/");
-    assert_eq!(folder::reachable(&kept), kept.keys().filter(|name| !name.starts_with("parts/")).cloned().collect());
+    assert_eq!(
+        folder::reachable(&kept),
+        kept.keys().filter(|name| !name.starts_with("parts/")).cloned().collect()
+    );
     // A source below every rung of `web` has one rung of its own size.
     assert!(kept.keys().any(|name| name.starts_with("180p/")), "{:?}", kept.keys());
 
     // The same through the other command, and into a local folder.
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().to_str().unwrap();
-    Spool::new(["transcode", "s3://uploads/talk.mp4", "-o", out, "--segment", "30"]).envs(setting.server.env()).ok();
+    Spool::new(["transcode", "s3://uploads/talk.mp4", "-o", out, "--segment", "30"])
+        .envs(setting.server.env())
+        .ok();
     let media: BTreeMap<_, _> = kept.into_iter().filter(|(name, _)| !name.starts_with("parts/")).collect();
     assert!(folder::media(folder.path()) == media);
     // Listed in SQL.
@@ -178,7 +218,8 @@ fn a_bucket_is_swept_like_a_folder() {
     let setting = Setting::new();
     setting.spool(setting.source(), "s3://media/talk/").ok();
     let before = kept(&setting.server, "talk/");
-    let fewer = ["transcode", setting.source(), "-o", "s3://media/talk/", "--ladder", "180p", "--segment", "4"];
+    let fewer =
+        ["transcode", setting.source(), "-o", "s3://media/talk/", "--ladder", "180p", "--segment", "4"];
     Spool::new(fewer).envs(setting.server.env()).ok();
     let args = ["sweep", "s3://media/talk/", "--grace-hours", "0", "--output", "json"];
     let swept = Spool::new(args).envs(setting.server.env()).ok().json();
@@ -187,7 +228,10 @@ fn a_bucket_is_swept_like_a_folder() {
     assert!(gone.iter().all(|name| name.starts_with("90p/") || name.starts_with("parts/")), "{gone:?}");
     assert_eq!(swept["objects"], before.keys().filter(|name| name.starts_with("90p/")).count());
     assert_eq!(swept["records"], gone.iter().filter(|name| name.starts_with("parts/")).count());
-    assert_eq!(folder::reachable(&after), after.keys().filter(|name| !name.starts_with("parts/")).cloned().collect());
+    assert_eq!(
+        folder::reachable(&after),
+        after.keys().filter(|name| !name.starts_with("parts/")).cloned().collect()
+    );
 }
 
 #[test]
@@ -200,7 +244,8 @@ fn two_commands_at_once_make_one_ladder() {
         ran.leaves_nothing();
     }
     setting.published("talk/");
-    let records = kept(&setting.server, "talk/").into_keys().filter(|name| name.starts_with("parts/")).count();
+    let records =
+        kept(&setting.server, "talk/").into_keys().filter(|name| name.starts_with("parts/")).count();
     // A row of sound, and two of pictures at two rungs.
     assert_eq!(records, 5);
 }
@@ -212,16 +257,23 @@ fn what_a_store_refuses_is_told_with_the_remedy() {
     let cases = [
         ("a wrong secret", vec![("AWS_SECRET_ACCESS_KEY", "wrong")], "AWS_SECRET_ACCESS_KEY"),
         ("a wrong key", vec![("AWS_ACCESS_KEY_ID", "WRONG")], "check the credentials"),
-        ("no credentials", vec![("AWS_ACCESS_KEY_ID", ""), ("AWS_SECRET_ACCESS_KEY", "")], "AWS_ACCESS_KEY_ID"),
+        (
+            "no credentials",
+            vec![("AWS_ACCESS_KEY_ID", ""), ("AWS_SECRET_ACCESS_KEY", "")],
+            "AWS_ACCESS_KEY_ID",
+        ),
     ];
     for (name, variables, remedy) in cases {
-        for (source, uri) in [("s3://uploads/talk.mp4", "s3://uploads/talk.mp4"), (setting.source(), "s3://media/talk")] {
+        for (source, uri) in
+            [("s3://uploads/talk.mp4", "s3://uploads/talk.mp4"), (setting.source(), "s3://media/talk")]
+        {
             // An empty variable is one that is not set.
             let env = setting.server.env().into_iter().map(|(key, value)| {
                 let changed = variables.iter().find(|(variable, _)| *variable == key);
                 (key, changed.map_or(value, |(_, value)| (*value).to_owned()))
             });
-            let ran = transcode(source, "s3://media/talk/").envs(env.filter(|(_, value)| !value.is_empty())).run();
+            let ran =
+                transcode(source, "s3://media/talk/").envs(env.filter(|(_, value)| !value.is_empty())).run();
             // A store says why in a body, and an answer to HEAD has none: there the message can only tell where to look.
             let asked_by_head = source.starts_with("s3://") && name == "a wrong secret";
             let remedy = if asked_by_head { "check the credentials" } else { remedy };
@@ -231,13 +283,23 @@ fn what_a_store_refuses_is_told_with_the_remedy() {
     }
     let missing: [(&str, &str, &[&str]); 3] = [
         ("s3://uploads/nothing.mp4", "s3://media/talk/", &["s3://uploads/nothing.mp4", "does not exist"]),
-        ("s3://elsewhere/talk.mp4", "s3://media/talk/", &["bucket s3://elsewhere", "does not exist", "create it"]),
-        ("s3://uploads/talk.mp4", "s3://elsewhere/talk/", &["bucket s3://elsewhere", "does not exist", "create it"]),
+        (
+            "s3://elsewhere/talk.mp4",
+            "s3://media/talk/",
+            &["bucket s3://elsewhere", "does not exist", "create it"],
+        ),
+        (
+            "s3://uploads/talk.mp4",
+            "s3://elsewhere/talk/",
+            &["bucket s3://elsewhere", "does not exist", "create it"],
+        ),
     ];
     for (source, destination, words) in missing {
         refused(source, &setting.spool(source, destination).run(), NOT_FOUND, SOON, words);
     }
-    let sql = Spool::new(["sql", "-c", "SELECT * FROM segments('s3://elsewhere/talk.mp4')"]).envs(setting.server.env()).run();
+    let sql = Spool::new(["sql", "-c", "SELECT * FROM segments('s3://elsewhere/talk.mp4')"])
+        .envs(setting.server.env())
+        .run();
     refused("in SQL", &sql, NOT_FOUND, SOON, &["s3://elsewhere", "does not exist"]);
     assert_eq!(written(&setting.server, "talk/").len(), 0, "{:?}", written(&setting.server, "talk/"));
 }
@@ -249,7 +311,10 @@ fn a_job_reads_little_more_than_its_source_and_a_plan_hardly_any() {
     let bytes = source.metadata().unwrap().len();
     let server = S3Server::start(&["uploads"]);
     server.put("uploads", "heavy.mp4", std::fs::read(&source).unwrap());
-    let (uri, cut) = ("s3://uploads/heavy.mp4", ["--segment", "1", "--media-segment", "1", "--ladder", "90p", "--output", "json"]);
+    let (uri, cut) = (
+        "s3://uploads/heavy.mp4",
+        ["--segment", "1", "--media-segment", "1", "--ladder", "90p", "--output", "json"],
+    );
     let plan = Spool::new(["plan", uri].iter().chain(&cut)).envs(server.env()).ok().json();
     assert_eq!(plan["bytes"], bytes);
     assert_eq!(plan["planning_bytes"], server.bytes_sent());
@@ -267,7 +332,8 @@ fn a_store_that_may_not_be_written_is_told_before_anything_is_encoded() {
     let ffmpeg = Wrapper::new();
     setting.server.fail_next(1000, Some("PutObject"), Fault::Denied);
     setting.server.fail_next(1000, Some("CreateMultipartUpload"), Fault::Denied);
-    let ran = setting.spool("s3://uploads/talk.mp4", "s3://media/talk/").env("SPOOL_FFMPEG", ffmpeg.path()).run();
+    let ran =
+        setting.spool("s3://uploads/talk.mp4", "s3://media/talk/").env("SPOOL_FFMPEG", ffmpeg.path()).run();
     refused("denied", &ran, NOT_ALLOWED, SOON, &["not allowed", "s3://media/talk", "permit"]);
     assert_eq!(ffmpeg.encodes(), Vec::<String>::new());
 }
@@ -277,9 +343,17 @@ fn a_store_that_is_down_is_told() {
     let mut setting = Setting::new();
     let env = setting.server.env();
     setting.server.stop();
-    for (source, destination) in [("s3://uploads/talk.mp4", "s3://media/talk/"), (setting.source(), "s3://media/talk/")] {
+    for (source, destination) in
+        [("s3://uploads/talk.mp4", "s3://media/talk/"), (setting.source(), "s3://media/talk/")]
+    {
         let ran = transcode(source, destination).envs(env.clone()).run();
-        refused("down", &ran, FAILED, GIVES_UP_WITHIN, &["cannot reach the store", "s3://", "check the network and the endpoint"]);
+        refused(
+            "down",
+            &ran,
+            FAILED,
+            GIVES_UP_WITHIN,
+            &["cannot reach the store", "s3://", "check the network and the endpoint"],
+        );
     }
 }
 
@@ -294,9 +368,16 @@ fn passing_trouble_is_tried_again_and_changes_nothing() {
         }
     };
     // While it plans, and makes sure that it may write.
-    trouble(&[("HeadObject", Fault::Busy), ("GetObject", Fault::Busy), ("GetObject", Fault::Internal), ("PutObject", Fault::Busy)]);
-    let spool =
-        setting.spool("s3://uploads/talk.mp4", "s3://media/talk/").env("SPOOL_FFMPEG", ffmpeg.path()).env("SPOOL_SLOTS", "1");
+    trouble(&[
+        ("HeadObject", Fault::Busy),
+        ("GetObject", Fault::Busy),
+        ("GetObject", Fault::Internal),
+        ("PutObject", Fault::Busy),
+    ]);
+    let spool = setting
+        .spool("s3://uploads/talk.mp4", "s3://media/talk/")
+        .env("SPOOL_FFMPEG", ffmpeg.path())
+        .env("SPOOL_SLOTS", "1");
     let running = spool.start();
     until("the first encode", Duration::from_secs(60), || (ffmpeg.encodes().len() == 1).then_some(()));
     assert_eq!(setting.server.faults_left(), 0);
@@ -332,8 +413,10 @@ fn a_source_that_is_uploaded_again_meanwhile_is_told() {
     let setting = Setting::new();
     let ffmpeg = Wrapper::new();
     ffmpeg.hold(2);
-    let spool =
-        setting.spool("s3://uploads/talk.mp4", "s3://media/talk/").env("SPOOL_FFMPEG", ffmpeg.path()).env("SPOOL_SLOTS", "1");
+    let spool = setting
+        .spool("s3://uploads/talk.mp4", "s3://media/talk/")
+        .env("SPOOL_FFMPEG", ffmpeg.path())
+        .env("SPOOL_SLOTS", "1");
     let running = spool.start();
     until("the second encode", Duration::from_secs(60), || (ffmpeg.encodes().len() == 2).then_some(()));
     let mut other = std::fs::read(&setting.source).unwrap();
@@ -351,14 +434,21 @@ fn a_source_that_is_uploaded_again_meanwhile_is_told() {
 #[test]
 fn a_source_on_the_web_gives_the_same_ladder_with_and_without_ranges() {
     let setting = Setting::new();
-    for manners in
-        [Manners { ranges: true, etag: true }, Manners { ranges: false, etag: true }, Manners { ranges: true, etag: false }]
-    {
+    for manners in [
+        Manners { ranges: true, etag: true },
+        Manners { ranges: false, etag: true },
+        Manners { ranges: true, etag: false },
+    ] {
         let web = Web::start(&setting.source, manners);
         let out = tempfile::tempdir().unwrap();
         let ran = transcode(&web.address, out.path().to_str().unwrap()).ok();
         ran.leaves_nothing();
-        assert!(folder::media(out.path()) == setting.local, "ranges {} etag {}", manners.ranges, manners.etag);
+        assert!(
+            folder::media(out.path()) == setting.local,
+            "ranges {} etag {}",
+            manners.ranges,
+            manners.etag
+        );
         let whole = web.log().iter().filter(|answered| answered.range.is_none()).count();
         if manners.ranges && manners.etag {
             assert_eq!(whole, 0, "{:?}", web.log());

@@ -30,7 +30,8 @@ struct Place {
 impl Place {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let source = Clip { sound: Some(Sound::default()), frames: 50, ..Clip::default() }.make(folder.path(), "talk");
+        let source =
+            Clip { sound: Some(Sound::default()), frames: 50, ..Clip::default() }.make(folder.path(), "talk");
         let data = folder.path().join("data");
         let serve = Serve::start(&data, Path::new("ffmpeg"), &["--access", "keys"]);
         Self { _folder: folder, source, data, serve }
@@ -39,7 +40,8 @@ impl Place {
     fn spool<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> String {
         let store = self.data.join("jobs.db");
         let args = args.into_iter().map(str::to_owned);
-        let all: Vec<String> = args.chain(["--store".to_owned(), store.to_str().unwrap().to_owned()]).collect();
+        let all: Vec<String> =
+            args.chain(["--store".to_owned(), store.to_str().unwrap().to_owned()]).collect();
         let run = Spool::new(all).run();
         assert!(run.code == Some(0), "{run:?}");
         run.stdout
@@ -80,7 +82,8 @@ const LADDER: &str = "%7B%22ladder%22%3A%2290p%22%7D";
 #[test]
 fn a_tenant_reaches_nothing_of_another_by_any_route() {
     let place = Place::start();
-    let (ours, theirs) = (place.key("acme", &["read", "write", "keys"]), place.key("globex", &["read", "write", "keys"]));
+    let (ours, theirs) =
+        (place.key("acme", &["read", "write", "keys"]), place.key("globex", &["read", "write", "keys"]));
     let upload = place.upload(&ours, LADDER);
     assert_eq!(upload.status, 201, "{upload:?}");
     let (upload, job) = (upload.json()["id"].clone(), upload.json()["job"].clone());
@@ -135,7 +138,10 @@ fn a_tenant_reaches_nothing_of_another_by_any_route() {
             }
             if !path.contains("{link}") {
                 let nobody = place.serve.ask(&route, &args);
-                assert!(nobody.status == 401 && nobody.header("www-authenticate").is_some(), "{method} {route}: {nobody:?}");
+                assert!(
+                    nobody.status == 401 && nobody.header("www-authenticate").is_some(),
+                    "{method} {route}: {nobody:?}"
+                );
                 assert_eq!(nobody.json()["type"], "urn:spool:problem:unauthenticated");
                 let wrong = place.ask(&route, "Authorization: Bearer spool_key_0_0", &args);
                 assert_eq!(wrong.status, 401, "{method} {route}: {wrong:?}");
@@ -147,7 +153,13 @@ fn a_tenant_reaches_nothing_of_another_by_any_route() {
     // Nothing of it was touched.
     assert_eq!(place.ask(&format!("/v1/jobs/{job}"), &ours, &[]).json()["state"], "published");
     assert_eq!(place.ask(&format!("/v1/videos/{video}/play/master.m3u8"), &ours, &[]).status, 200);
-    assert!(place.ask("/v1/jobs", &theirs, &[]).json()["jobs"].as_array().unwrap().iter().all(|shown| shown["id"] != job));
+    assert!(
+        place.ask("/v1/jobs", &theirs, &[]).json()["jobs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|shown| shown["id"] != job)
+    );
 }
 
 #[test]
@@ -156,21 +168,29 @@ fn a_key_opens_what_it_is_for_until_it_is_revoked() {
     let (reads, all) = (place.key("acme", &["read"]), place.key("acme", &["read", "write", "keys"]));
     assert_eq!(place.ask("/v1/jobs", &reads, &[]).status, 200);
     let refused = place.upload(&reads, "none");
-    assert!(refused.status == 403 && refused.json()["detail"].as_str().unwrap().contains("write"), "{refused:?}");
+    assert!(
+        refused.status == 403 && refused.json()["detail"].as_str().unwrap().contains("write"),
+        "{refused:?}"
+    );
     assert_eq!(place.ask("/v1/keys", &reads, &[]).status, 403);
     let made = place.post("/v1/keys", &all, &json!({ "name": "ci", "scopes": ["write"] }));
     assert_eq!(made.status, 201, "{made:?}");
-    let (id, token) = (made.json()["id"].as_str().unwrap().to_owned(), made.json()["token"].as_str().unwrap().to_owned());
+    let (id, token) =
+        (made.json()["id"].as_str().unwrap().to_owned(), made.json()["token"].as_str().unwrap().to_owned());
     let writes = format!("Authorization: Bearer {token}");
     assert_eq!(place.upload(&writes, "none").status, 201);
     assert_eq!(place.post("/v1/keys", &writes, &json!({ "scopes": ["keys"] })).status, 403);
     let listed = place.ask("/v1/keys", &all, &[]);
-    assert!(listed.json()["keys"].as_array().unwrap().len() == 3 && !String::from_utf8_lossy(&listed.body).contains(&token));
+    assert!(
+        listed.json()["keys"].as_array().unwrap().len() == 3
+            && !String::from_utf8_lossy(&listed.body).contains(&token)
+    );
     assert_eq!(place.ask(&format!("/v1/keys/{id}"), &all, &["-X", "DELETE"]).status, 200);
     assert_eq!(place.upload(&writes, "none").status, 401);
     // The command line shows a key as well.
     let bearer = all.strip_prefix("Authorization: Bearer ").unwrap();
-    let listed = Spool::new(["jobs", "ls", "--server", &place.serve.address]).env("SPOOL_API_KEY", bearer).run();
+    let listed =
+        Spool::new(["jobs", "ls", "--server", &place.serve.address]).env("SPOOL_API_KEY", bearer).run();
     assert_eq!(listed.code, Some(0), "{listed:?}");
     let nobody = Spool::new(["jobs", "ls", "--server", &place.serve.address]).run();
     assert!(nobody.code == Some(4) && nobody.stderr.contains("spool keys create"), "{nobody:?}");
@@ -184,15 +204,24 @@ fn jobs_stay_within_what_their_tenant_may_touch() {
     let web = Web::start(&place.source, Manners { ranges: true, etag: true });
     let source = place.source.to_str().unwrap();
     let refused = place.post("/v1/jobs", &key, &json!({ "source": source }));
-    assert!(refused.status == 403 && refused.json()["detail"].as_str().unwrap().starts_with("source: "), "{refused:?}");
+    assert!(
+        refused.status == 403 && refused.json()["detail"].as_str().unwrap().starts_with("source: "),
+        "{refused:?}"
+    );
     let out = place.data.join("elsewhere");
     let refused = place.upload(&key, &format!("%7B%22destination%22%3A%22{}%22%7D", out.display()));
-    assert!(refused.status == 403 && refused.json()["detail"].as_str().unwrap().starts_with("destination: "), "{refused:?}");
+    assert!(
+        refused.status == 403 && refused.json()["detail"].as_str().unwrap().starts_with("destination: "),
+        "{refused:?}"
+    );
     // What may be read is not one's own.
     let folder = place.source.parent().unwrap().to_str().unwrap();
     place.spool(["tenants", "set", "acme", "--source", folder]);
     let refused = place.post("/v1/jobs", &key, &json!({ "source": source, "delete_source": true }));
-    assert!(refused.status == 403 && refused.json()["detail"].as_str().unwrap().starts_with("delete_source: "), "{refused:?}");
+    assert!(
+        refused.status == 403 && refused.json()["detail"].as_str().unwrap().starts_with("delete_source: "),
+        "{refused:?}"
+    );
     place.spool(["tenants", "set", "acme"]);
     // What a statement says is not known before it runs.
     let quoted = source.replace('\'', "''");
@@ -203,7 +232,8 @@ fn jobs_stay_within_what_their_tenant_may_touch() {
         format!("SELECT * FROM parts('{}')", place.data.display()),
         format!("SELECT * FROM segments('{}')", web.address),
     ] {
-        let job = place.post("/v1/jobs", &key, &json!({ "sql": sql })).json()["id"].as_str().unwrap().to_owned();
+        let job =
+            place.post("/v1/jobs", &key, &json!({ "sql": sql })).json()["id"].as_str().unwrap().to_owned();
         let failed = place.ended(&key, &job);
         assert!(failed["state"] == "failed" && failed["error"]["kind"] == "not_allowed", "{sql}: {failed}");
     }
@@ -214,16 +244,23 @@ fn jobs_stay_within_what_their_tenant_may_touch() {
         "SET spool.confines = ''",
         "INSERT INTO t VALUES (1)",
     ] {
-        let job = place.post("/v1/jobs", &key, &json!({ "sql": sql })).json()["id"].as_str().unwrap().to_owned();
+        let job =
+            place.post("/v1/jobs", &key, &json!({ "sql": sql })).json()["id"].as_str().unwrap().to_owned();
         let failed = place.ended(&key, &job);
         assert!(failed["state"] == "failed" && failed["error"]["kind"] == "bad_input", "{sql}: {failed}");
     }
     assert!(web.log().is_empty(), "nobody asked");
     // What its policy says may be read is, but for hosts of this network.
     place.spool(["tenants", "set", "acme", "--source", folder, "--source", "http://"]);
-    let job = place.post("/v1/jobs", &key, &json!({ "source": source, "ladder": "90p" })).json()["id"].as_str().unwrap().to_owned();
+    let job = place.post("/v1/jobs", &key, &json!({ "source": source, "ladder": "90p" })).json()["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     assert_eq!(place.ended(&key, &job)["state"], "published");
-    let job = place.post("/v1/jobs", &key, &json!({ "source": web.address })).json()["id"].as_str().unwrap().to_owned();
+    let job = place.post("/v1/jobs", &key, &json!({ "source": web.address })).json()["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let failed = place.ended(&key, &job);
     assert!(failed["error"]["kind"] == "not_allowed" && web.log().is_empty(), "{failed}");
     assert!(failed["error"]["message"].as_str().unwrap().contains("not a public address"), "{failed}");
@@ -234,7 +271,15 @@ fn limits_of_a_tenant_are_kept_and_told() {
     let place = Place::start();
     let (key, other) = (place.key("acme", &["read", "write"]), place.key("globex", &["read"]));
     let bytes = std::fs::metadata(&place.source).unwrap().len();
-    place.spool(["tenants", "set", "acme", "--upload-bytes", &bytes.to_string(), "--requests-per-minute", "4"]);
+    place.spool([
+        "tenants",
+        "set",
+        "acme",
+        "--upload-bytes",
+        &bytes.to_string(),
+        "--requests-per-minute",
+        "4",
+    ]);
     assert_eq!(place.upload(&key, "none").status, 201);
     let kept = || spool_tests::folder::files(&place.data.join("uploads")).len();
     assert_eq!(kept(), 1);
@@ -242,7 +287,11 @@ fn limits_of_a_tenant_are_kept_and_told() {
     assert_eq!(kept(), 1, "what is refused is not kept");
     assert!(full.status == 429 && full.json()["type"] == "urn:spool:problem:quota", "{full:?}");
     let third = place.ask("/v1/jobs", &key, &[]);
-    assert_eq!((third.header("ratelimit-limit"), third.header("ratelimit-remaining")), (Some("4"), Some("1")), "{third:?}");
+    assert_eq!(
+        (third.header("ratelimit-limit"), third.header("ratelimit-remaining")),
+        (Some("4"), Some("1")),
+        "{third:?}"
+    );
     assert_eq!(place.ask("/v1/jobs", &key, &[]).status, 200);
     let often = place.ask("/v1/jobs", &key, &[]);
     assert!(often.status == 429 && often.json()["type"] == "urn:spool:problem:rate", "{often:?}");
@@ -254,7 +303,11 @@ fn limits_of_a_tenant_are_kept_and_told() {
 fn a_browser_uploads_by_a_token_and_plays_by_a_link() {
     let place = Place::start();
     let key = place.key("acme", &["read", "write"]);
-    let made = place.post("/v1/uploads/tokens", &key, &json!({ "job": { "ladder": "90p" }, "most_bytes": 10_000_000 }));
+    let made = place.post(
+        "/v1/uploads/tokens",
+        &key,
+        &json!({ "job": { "ladder": "90p" }, "most_bytes": 10_000_000 }),
+    );
     assert_eq!(made.status, 201, "{made:?}");
     let once = format!("Authorization: Bearer {}", made.json()["token"].as_str().unwrap());
     assert_eq!(place.ask("/v1/jobs", &once, &[]).status, 403);
@@ -263,21 +316,33 @@ fn a_browser_uploads_by_a_token_and_plays_by_a_link() {
     assert!(upload.status == 201 && upload.json()["job"].is_string(), "{upload:?}");
     let again = place.upload(&once, "none");
     assert_eq!(again.status, 403, "{again:?}");
-    assert_eq!(place.ask(&format!("/v1/uploads/{}", upload.json()["id"].as_str().unwrap()), &once, &[]).status, 200);
+    assert_eq!(
+        place.ask(&format!("/v1/uploads/{}", upload.json()["id"].as_str().unwrap()), &once, &[]).status,
+        200
+    );
     let done = place.ended(&key, upload.json()["job"].as_str().unwrap());
     let video = done["video"].as_str().unwrap();
-    let link = place.post(&format!("/v1/videos/{video}/links"), &key, &json!({ "expires_seconds": 600 })).json();
+    let link =
+        place.post(&format!("/v1/videos/{video}/links"), &key, &json!({ "expires_seconds": 600 })).json();
     let play = link["play"].as_str().unwrap();
     let master = place.serve.ask(play, &["-H", "Origin: https://player.example"]);
     assert!(master.status == 200 && master.header("access-control-allow-origin") == Some("*"), "{master:?}");
-    let playlist = String::from_utf8(master.body).unwrap().lines().rfind(|line| line.ends_with(".m3u8")).unwrap().to_owned();
+    let playlist = String::from_utf8(master.body)
+        .unwrap()
+        .lines()
+        .rfind(|line| line.ends_with(".m3u8"))
+        .unwrap()
+        .to_owned();
     let media = play.replace("master.m3u8", &playlist);
     assert_eq!(place.serve.ask(&media, &[]).status, 200, "what it leads to plays by the same link");
     let forged = play.replacen("/v1/play/", "/v1/play/A", 1);
     assert_eq!(place.serve.ask(&forged, &[]).status, 403);
-    let short = place.post(&format!("/v1/videos/{video}/links"), &key, &json!({ "expires_seconds": 1 })).json();
+    let short =
+        place.post(&format!("/v1/videos/{video}/links"), &key, &json!({ "expires_seconds": 1 })).json();
     let short = short["play"].as_str().unwrap();
-    until("a link to end", Duration::from_secs(20), || (place.serve.ask(short, &[]).status == 403).then_some(()));
+    until("a link to end", Duration::from_secs(20), || {
+        (place.serve.ask(short, &[]).status == 403).then_some(())
+    });
     let bad = place.post("/v1/uploads/tokens", &key, &json!({ "job": { "destination": "/elsewhere" } }));
     assert_eq!(bad.status, 403, "{bad:?}");
 }

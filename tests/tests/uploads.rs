@@ -42,7 +42,8 @@ const TUS: [&str; 2] = ["-H", "Tus-Resumable: 1.0.0"];
 /// Begins an upload by tus; gives its path.
 fn begin(serve: &Serve, bytes: usize, metadata: &str) -> String {
     let (length, metadata) = (format!("Upload-Length: {bytes}"), format!("Upload-Metadata: {metadata}"));
-    let answer = serve.ask("/v1/uploads", &[&TUS[..], &["-X", "POST", "-H", &length, "-H", &metadata]].concat());
+    let answer =
+        serve.ask("/v1/uploads", &[&TUS[..], &["-X", "POST", "-H", &length, "-H", &metadata]].concat());
     assert_eq!(answer.status, 201, "{answer:?}");
     answer.header("location").unwrap().to_owned()
 }
@@ -53,7 +54,16 @@ fn send(serve: &Serve, path: &str, offset: usize, bytes: &[u8], more: &[&str]) -
     let file = folder.path().join("piece");
     std::fs::write(&file, bytes).unwrap();
     let (offset, file) = (format!("Upload-Offset: {offset}"), format!("@{}", file.display()));
-    let args = ["-X", "PATCH", "-H", &offset, "-H", "Content-Type: application/offset+octet-stream", "--data-binary", &file];
+    let args = [
+        "-X",
+        "PATCH",
+        "-H",
+        &offset,
+        "-H",
+        "Content-Type: application/offset+octet-stream",
+        "--data-binary",
+        &file,
+    ];
     serve.ask(path, &[&TUS[..], &args, more].concat())
 }
 
@@ -65,15 +75,18 @@ fn one_upload_with_curl_gives_a_ladder_that_plays() {
     let serve = Serve::start(&data, Path::new("ffmpeg"), &[]);
     let file = format!("@{}", source.display());
     let job = "%7B%22ladder%22:%22180p,90p:300k%22,%22segment_seconds%22:2,%22media_segment_seconds%22:1%7D";
-    let answer = serve.ask(&format!("/v1/uploads?name=it%27s%20a%20talk.mp4&job={job}"), &["--data-binary", &file]);
+    let answer =
+        serve.ask(&format!("/v1/uploads?name=it%27s%20a%20talk.mp4&job={job}"), &["--data-binary", &file]);
     assert_eq!(answer.status, 201, "{answer:?}");
     let upload = answer.json();
     assert_eq!((&upload["state"], &upload["name"]), (&json!("finished"), &json!("it's a talk.mp4")));
     assert_eq!(serve.ask(answer.header("location").unwrap(), &[]).json(), upload);
     let job = serve.published(upload["job"].as_str().unwrap());
     let video = job["video"].as_str().unwrap();
-    let flaws: Vec<String> =
-        check::all(&data.join("media").join(video), &clip(), &source).iter().map(ToString::to_string).collect();
+    let flaws: Vec<String> = check::all(&data.join("media").join(video), &clip(), &source)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     assert!(flaws.is_empty(), "{}", flaws.join("\n"));
     assert_eq!(serve.ask(&format!("/v1/videos/{video}"), &[]).json()["name"], "it's a talk.mp4");
     assert_eq!(kept(&data), [("it's a talk.mp4".to_owned(), std::fs::read(&source).unwrap())]);
@@ -94,7 +107,10 @@ fn pieces_of_any_length_make_the_file_that_was_sent() {
     for length in [1, 100_000, 6 << 20, (5 << 20) * 2 - 100_001 - (6 << 20), 7, 1 << 20] {
         let answer = send(&serve, &path, at, &bytes[at..at + length], &[]);
         at += length;
-        assert!(answer.status == 204 && answer.header("upload-offset") == Some(at.to_string().as_str()), "{answer:?}");
+        assert!(
+            answer.status == 204 && answer.header("upload-offset") == Some(at.to_string().as_str()),
+            "{answer:?}"
+        );
         assert_eq!(serve.ask(&path, &["-I"]).header("upload-offset"), Some(at.to_string().as_str()));
     }
     // What is sent for another place, or is not what it should be, is not kept.
@@ -160,9 +176,15 @@ fn parts_that_a_client_sends_by_links_make_the_file() {
     let path = begun.header("location").unwrap().to_owned();
     let links = |serve: &Serve, asked: Value| serve.post(&format!("{path}/links"), &asked, &[]);
     let all = links(&serve, json!({})).json()["links"].as_array().unwrap().clone();
-    assert_eq!(all.iter().map(|link| link["bytes"].as_u64().unwrap()).collect::<Vec<_>>(), [5 << 20, 5 << 20, 2 << 20]);
+    assert_eq!(
+        all.iter().map(|link| link["bytes"].as_u64().unwrap()).collect::<Vec<_>>(),
+        [5 << 20, 5 << 20, 2 << 20]
+    );
     let refused = links(&serve, json!({ "from": 4 }));
-    assert!(refused.status == 422 && refused.json()["detail"].as_str().unwrap().contains("from 1 to 3"), "{refused:?}");
+    assert!(
+        refused.status == 422 && refused.json()["detail"].as_str().unwrap().contains("from 1 to 3"),
+        "{refused:?}"
+    );
     // A client that knows nothing of Amazon's keys. In any order, and again.
     let put = |url: &str, at: usize, length: usize| {
         let file = folder.path().join("part");
@@ -176,7 +198,8 @@ fn parts_that_a_client_sends_by_links_make_the_file() {
     let url = |number: usize| all[number]["url"].as_str().unwrap();
     let mut etags = [const { String::new() }; 3];
     for number in [2, 0, 0] {
-        let (status, etag) = put(url(number), number * (5 << 20), if number == 2 { 2 << 20 } else { 5 << 20 });
+        let (status, etag) =
+            put(url(number), number * (5 << 20), if number == 2 { 2 << 20 } else { 5 << 20 });
         assert_eq!(status, "200");
         etags[number] = etag;
     }
@@ -184,7 +207,9 @@ fn parts_that_a_client_sends_by_links_make_the_file() {
     assert!(url(1).contains("X-Amz-Expires=3600"), "{}", url(1));
     assert_eq!(put(&url(1).replace("partNumber=2", "partNumber=3"), 0, 5 << 20).0, "403");
     assert_eq!(put(url(1), 0, (5 << 20) + 1).0, "403", "nor for another length");
-    let complete = |serve: &Serve, etags: &[String]| serve.post(&format!("{path}/complete"), &json!({ "etags": etags }), &[]);
+    let complete = |serve: &Serve, etags: &[String]| {
+        serve.post(&format!("{path}/complete"), &json!({ "etags": etags }), &[])
+    };
     assert_eq!(complete(&serve, &etags[..2]).status, 422);
     // Another server goes on.
     serve.kill();
@@ -198,14 +223,20 @@ fn parts_that_a_client_sends_by_links_make_the_file() {
     assert!(finished.status == 200 && finished.json()["state"] == "finished", "{finished:?}");
     assert_eq!(complete(&serve, &etags).json(), finished.json(), "what is done is done");
     let id = path.rsplit('/').next().unwrap();
-    assert!(s3.get("uploads", &format!("in/default/{id}/a talk+1.mp4")).unwrap().bytes == bytes[..], "it is not what was sent");
+    assert!(
+        s3.get("uploads", &format!("in/default/{id}/a talk+1.mp4")).unwrap().bytes == bytes[..],
+        "it is not what was sent"
+    );
     let job = serve.show(finished.json()["job"].as_str().unwrap());
     assert_eq!(job["request"]["source"], format!("s3://uploads/in/default/{id}/a talk+1.mp4"));
     assert_eq!((s3.unfinished_uploads(), links(&serve, json!({})).status), (0, 409));
     // One that is given up leaves no parts; and a folder has no links.
     let other = serve.post("/v1/uploads/multipart", &json!({ "bytes": 100 }), &[]);
     assert_eq!(s3.unfinished_uploads(), 1);
-    assert_eq!(serve.ask(other.header("location").unwrap(), &[&TUS[..], &["-X", "DELETE"]].concat()).status, 204);
+    assert_eq!(
+        serve.ask(other.header("location").unwrap(), &[&TUS[..], &["-X", "DELETE"]].concat()).status,
+        204
+    );
     assert_eq!(s3.unfinished_uploads(), 0);
     let local = Serve::door(&data).post("/v1/uploads/multipart", &json!({ "bytes": 100 }), &[]);
     assert!(local.status == 422 && local.json()["detail"].as_str().unwrap().contains("tus"), "{local:?}");
@@ -219,14 +250,18 @@ fn parts_that_are_not_what_was_sent_make_nothing() {
     let send = |bytes: usize, sent: usize| {
         let begun = serve.post("/v1/uploads/multipart", &json!({ "bytes": bytes }), &[]);
         let path = begun.header("location").unwrap().to_owned();
-        let link = serve.post(&format!("{path}/links"), &json!({}), &[]).json()["links"][0]["url"].as_str().unwrap().to_owned();
+        let link = serve.post(&format!("{path}/links"), &json!({}), &[]).json()["links"][0]["url"]
+            .as_str()
+            .unwrap()
+            .to_owned();
         let file = folder.path().join("part");
         std::fs::write(&file, vec![7; sent]).unwrap();
         let mut curl = Command::new("curl");
         curl.args(["-sS", "-o", "/dev/null", "-w", "%header{etag}", "-T"]).arg(&file).arg(link);
         (path, String::from_utf8(curl.output().unwrap().stdout).unwrap())
     };
-    let complete = |path: &str, etag: &str| serve.post(&format!("{path}/complete"), &json!({ "etags": [etag] }), &[]);
+    let complete =
+        |path: &str, etag: &str| serve.post(&format!("{path}/complete"), &json!({ "etags": [etag] }), &[]);
     let (path, etag) = send(1000, 1000);
     let wrong = complete(&path, "\"0123456789abcdef0123456789abcdef\"");
     assert_eq!(wrong.status, 422, "{wrong:?}");
@@ -251,7 +286,10 @@ fn what_is_given_up_is_gone() {
     assert_eq!(send(&serve, &path, 10, b"more", &[]).status, 404);
     assert_eq!(serve.ask(&path, &[&TUS[..], &["-X", "DELETE"]].concat()).status, 404);
     let options = serve.ask("/v1/uploads", &["-X", "OPTIONS"]);
-    assert!(options.status == 204 && options.header("tus-extension").unwrap().contains("checksum"), "{options:?}");
+    assert!(
+        options.status == 204 && options.header("tus-extension").unwrap().contains("checksum"),
+        "{options:?}"
+    );
 }
 
 #[test]
@@ -285,8 +323,12 @@ fn what_is_wrong_with_an_upload_is_said_before_it_comes() {
         let answer = serve.ask(&format!("/v1/uploads?job=none&name={name}"), &["-d", "x"]);
         assert!(answer.status == 201, "{name}: {answer:?}");
     }
-    let below = folder::files(&data).into_keys().filter(|name| !name.starts_with("jobs.db")).collect::<Vec<_>>();
-    assert!(below.len() == 6 && below.iter().all(|name| name.starts_with("uploads/default/upload_")), "{below:?}");
+    let below =
+        folder::files(&data).into_keys().filter(|name| !name.starts_with("jobs.db")).collect::<Vec<_>>();
+    assert!(
+        below.len() == 6 && below.iter().all(|name| name.starts_with("uploads/default/upload_")),
+        "{below:?}"
+    );
 }
 
 /// A real client, and three servers of which each is killed while it takes in what is sent.
@@ -294,7 +336,10 @@ fn what_is_wrong_with_an_upload_is_said_before_it_comes() {
 fn another_client_of_tus_uploads_and_resumes() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let python = root.join(".cache/python");
-    assert!(python.join("tusclient").exists(), "run scripts/python-setup .cache/python tests/clients/requirements.txt first");
+    assert!(
+        python.join("tusclient").exists(),
+        "run scripts/python-setup .cache/python tests/clients/requirements.txt first"
+    );
     let folder = tempfile::tempdir().unwrap();
     let (data, file) = (folder.path().join("data"), noise(folder.path(), 12_345_678));
     let serve = Serve::door(&data);
@@ -346,7 +391,10 @@ fn a_client_that_resumes_loses_nothing_to_servers_that_die() {
     println!("servers held at most {} MB", most >> 20);
     assert!(most < 150 << 20, "{most} bytes");
     let kept = kept(&data);
-    assert!(kept.len() == 1 && kept[0].1 == std::fs::read(&file).unwrap(), "what is kept is not what was sent");
+    assert!(
+        kept.len() == 1 && kept[0].1 == std::fs::read(&file).unwrap(),
+        "what is kept is not what was sent"
+    );
     let uploads = serves[0].ask("/v1/jobs", &[]).json();
     assert_eq!(uploads["jobs"], json!([]), "nothing was asked for");
 }

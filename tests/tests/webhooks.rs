@@ -48,7 +48,10 @@ impl Told {
         assert_eq!(made.status, 201, "{made:?}");
         let secret = made.json()["secret"].as_str().unwrap().to_owned();
         writeln!(self.stdin.as_mut().unwrap(), "{secret}").unwrap();
-        assert!(!String::from_utf8_lossy(&serve.ask("/v1/webhooks", &[]).body).contains(&secret), "it is shown once");
+        assert!(
+            !String::from_utf8_lossy(&serve.ask("/v1/webhooks", &[]).body).contains(&secret),
+            "it is shown once"
+        );
         made.json()["id"].as_str().unwrap().to_owned()
     }
 
@@ -86,20 +89,37 @@ fn whoever_wants_to_is_told_until_it_arrives() {
     while kinds.len() < 2 {
         let message = told.next();
         let said = &message["said"];
-        assert!(said["data"]["job"] == job.as_str() && said["timestamp"].as_str().unwrap().ends_with('Z'), "{message}");
+        assert!(
+            said["data"]["job"] == job.as_str() && said["timestamp"].as_str().unwrap().ends_with('Z'),
+            "{message}"
+        );
         if message["id"] == first["id"] {
-            assert_eq!(message["body"], first["body"], "the same message is the same however often it is sent");
+            assert_eq!(
+                message["body"], first["body"],
+                "the same message is the same however often it is sent"
+            );
         }
         kinds.insert(said["type"].as_str().unwrap().to_owned());
         ids.insert(message["id"].as_str().unwrap().to_owned());
     }
-    assert!(kinds.iter().eq(["job.created", "job.published"]) && ids.contains(first["id"].as_str().unwrap()), "{kinds:?}");
-    let deliveries =
-        || serve.ask(&format!("/v1/webhooks/{webhook}/deliveries"), &[]).json()["deliveries"].as_array().unwrap().clone();
+    assert!(
+        kinds.iter().eq(["job.created", "job.published"]) && ids.contains(first["id"].as_str().unwrap()),
+        "{kinds:?}"
+    );
+    let deliveries = || {
+        serve.ask(&format!("/v1/webhooks/{webhook}/deliveries"), &[]).json()["deliveries"]
+            .as_array()
+            .unwrap()
+            .clone()
+    };
     until("all to have arrived", std::time::Duration::from_secs(60), || {
         deliveries().iter().all(|delivery| delivery["state"] == "delivered").then_some(())
     });
-    assert!(deliveries().iter().any(|delivery| delivery["tries"].as_i64().unwrap() > 1), "{:?}", deliveries());
+    assert!(
+        deliveries().iter().any(|delivery| delivery["tries"].as_i64().unwrap() > 1),
+        "{:?}",
+        deliveries()
+    );
     // Whoever lost it asks for it again.
     let again = serve.post(&format!("/v1/webhooks/{webhook}/replay"), &json!({}), &[]);
     assert_eq!(again.json(), json!({ "messages": 2 }));
@@ -126,5 +146,8 @@ fn who_says_that_it_is_gone_is_left_alone() {
     assert_eq!(deliveries["deliveries"].as_array().unwrap().len(), 1, "{deliveries}");
     assert_eq!(serve.post(&format!("/v1/webhooks/{webhook}/replay"), &json!({}), &[]).status, 404);
     let wrong = serve.post("/v1/webhooks", &json!({ "url": "file:///etc/passwd" }), &[]);
-    assert!(wrong.status == 422 && wrong.json()["detail"].as_str().unwrap().starts_with("url: "), "{wrong:?}");
+    assert!(
+        wrong.status == 422 && wrong.json()["detail"].as_str().unwrap().starts_with("url: "),
+        "{wrong:?}"
+    );
 }

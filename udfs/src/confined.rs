@@ -68,9 +68,10 @@ impl AnalyzerRule for Confined {
 
 fn check_relation(node: &LogicalPlan) -> Result<()> {
     match node {
-        LogicalPlan::RecursiveQuery(query) => {
-            Err(refusal(format!("a tenant's statement is not recursive: write {} without RECURSIVE", query.name)))
-        }
+        LogicalPlan::RecursiveQuery(query) => Err(refusal(format!(
+            "a tenant's statement is not recursive: write {} without RECURSIVE",
+            query.name
+        ))),
         LogicalPlan::TableScan(scan) => {
             // Those of the engine are called with brackets.
             let name = scan.table_name.table().trim_end_matches("()");
@@ -98,7 +99,7 @@ mod tests {
     use std::sync::Arc;
 
     use datafusion::prelude::{SessionConfig, SessionContext};
-    use spool_media::confines::Confines;
+    use spool_storage::path_policy::Confines;
 
     use super::*;
 
@@ -117,13 +118,19 @@ mod tests {
             ("SELECT a FROM (SELECT lpad('x', 1000000000) AS a)", "lpad"),
             ("SELECT 1 WHERE EXISTS (SELECT replace('aaaa', 'a', 'aaaa'))", "replace"),
             ("SELECT count(*) FROM generate_series(1, 1000000000000)", "generate_series"),
-            ("WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r) SELECT n FROM r", "recursive"),
+            (
+                "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r) SELECT n FROM r",
+                "recursive",
+            ),
             (&joined, "39 times"),
         ] {
             let error = planned(Some(Confines::default()), sql).await.unwrap_err().to_string();
             assert!(error.contains(says), "{sql}: {error}");
         }
-        for sql in ["SELECT upper('x') || lower('Y')", "SELECT count(*) FROM (VALUES (1), (2)) AS rows (n) WHERE n > 1"] {
+        for sql in [
+            "SELECT upper('x') || lower('Y')",
+            "SELECT count(*) FROM (VALUES (1), (2)) AS rows (n) WHERE n > 1",
+        ] {
             planned(Some(Confines::default()), sql).await.unwrap();
         }
         planned(None, "SELECT repeat('x', 10)").await.unwrap();

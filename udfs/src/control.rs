@@ -27,7 +27,10 @@ impl TaskControl {
 
 impl fmt::Debug for TaskControl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TaskControl").field("job", &self.job).field("canceled", &self.token.is_cancelled()).finish()
+        f.debug_struct("TaskControl")
+            .field("job", &self.job)
+            .field("canceled", &self.token.is_cancelled())
+            .finish()
     }
 }
 

@@ -4,7 +4,7 @@
 //! encoding that quoting cannot change.
 
 use datafusion::error::DataFusionError;
-use spool_media::ErrorKind;
+use spool_storage::ErrorKind;
 
 /// What the client is told of a failed statement.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -89,7 +89,8 @@ fn encode(bytes: &[u8]) -> String {
 fn decode(text: &str) -> Option<Vec<u8>> {
     let digits: Option<Vec<u32>> = text.chars().map(|c| c.to_digit(16)).collect();
     let (pairs, rest) = digits.as_deref()?.as_chunks::<2>();
-    rest.is_empty().then(|| pairs.iter().filter_map(|[high, low]| u8::try_from(high * 16 + low).ok()).collect())
+    rest.is_empty()
+        .then(|| pairs.iter().filter_map(|[high, low]| u8::try_from(high * 16 + low).ok()).collect())
 }
 
 #[cfg(test)]
@@ -98,7 +99,8 @@ mod tests {
 
     #[test]
     fn a_failure_survives_being_quoted_twice() {
-        let failure = Failure { kind: ErrorKind::NotFound, message: "no \"talk.mp4\"\nlook \\ there".to_owned() };
+        let failure =
+            Failure { kind: ErrorKind::NotFound, message: "no \"talk.mp4\"\nlook \\ there".to_owned() };
         let text = format!("{:?}", format!("{:?}", DataFusionError::Execution(marked(&failure))));
         assert_eq!(Failure::find(&text), Some(failure));
         assert_eq!(Failure::find("Execution error: plain [spool:zz] text"), None);

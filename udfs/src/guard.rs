@@ -29,8 +29,7 @@ const EFFECTS: [&str; 2] = [transcode::NAME, publish::NAME];
 /// Functions that are tables.
 const TABLES: [&str; 3] = [media::NAME, segments::NAME, parts::NAME];
 
-const RIGHT_FORM: &str =
-    "SELECT publish(hls_ladder(part)) FROM (SELECT transcode(segment, 'web', 'destination') AS part FROM segments('source'))";
+const RIGHT_FORM: &str = "SELECT publish(hls_ladder(part)) FROM (SELECT transcode(segment, 'web', 'destination') AS part FROM segments('source'))";
 
 /// Refuses plans in which an effect would run too often, for the wrong rows, or not at all.
 #[derive(Debug)]
@@ -116,7 +115,9 @@ fn check_node(node: &LogicalPlan) -> Result<()> {
     match node {
         LogicalPlan::Projection(_) => {}
         LogicalPlan::Aggregate(_) | LogicalPlan::Window(_) => {
-            return Err(refusal(format!("{name} cannot be called inside an aggregate: put it into a subquery, {RIGHT_FORM}")));
+            return Err(refusal(format!(
+                "{name} cannot be called inside an aggregate: put it into a subquery, {RIGHT_FORM}"
+            )));
         }
         _ => {
             return Err(refusal(format!(
@@ -170,7 +171,11 @@ fn refuse_conditional(expr: &Expr) -> Result<()> {
 pub(crate) struct Relations;
 
 impl RelationPlanner for Relations {
-    fn plan_relation(&self, relation: TableFactor, _: &mut dyn RelationPlannerContext) -> Result<RelationPlanning> {
+    fn plan_relation(
+        &self,
+        relation: TableFactor,
+        _: &mut dyn RelationPlannerContext,
+    ) -> Result<RelationPlanning> {
         match &relation {
             TableFactor::Table { name, args: Some(args), with_hints, .. } => {
                 if !with_hints.is_empty() {
@@ -180,7 +185,8 @@ impl RelationPlanner for Relations {
                 }
                 // The last part, without the quotes that a name may wear.
                 let last = name.0.last().and_then(|part| part.as_ident()).map(|ident| ident.value.as_str());
-                let ours = last.is_some_and(|last| TABLES.iter().any(|table| last.eq_ignore_ascii_case(table)));
+                let ours =
+                    last.is_some_and(|last| TABLES.iter().any(|table| last.eq_ignore_ascii_case(table)));
                 if ours && args.args.iter().any(|arg| !matches!(arg, FunctionArg::Unnamed(_))) {
                     return Err(refusal(format!(
                         "{name} takes its arguments in order, without names: write segments('source', 30, 4), media('folder/*.mp4') \

@@ -6,7 +6,7 @@ use datafusion::{
     common::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions},
     error::{DataFusionError, Result},
 };
-use spool_media::confines::Confines;
+use spool_storage::path_policy::Confines;
 
 /// Threads that an encode may have: none would be as many as a machine has, and other bytes on each.
 const THREADS: std::ops::RangeInclusive<u32> = 1..=64;
@@ -77,7 +77,10 @@ impl ExtensionOptions for SpoolOptions {
             }
             _ => {
                 let names: Vec<String> = self.entries().into_iter().map(|entry| entry.key).collect();
-                return Err(DataFusionError::Configuration(format!("there is no spool.{key}: there are {}", names.join(", "))));
+                return Err(DataFusionError::Configuration(format!(
+                    "there is no spool.{key}: there are {}",
+                    names.join(", ")
+                )));
             }
         }
         Ok(())
@@ -91,12 +94,23 @@ impl ExtensionOptions for SpoolOptions {
         };
         vec![
             entry("threads", self.threads.to_string(), "Threads of each encode: the bytes depend on it."),
-            entry("strict", self.strict.to_string(), "Refuse what is damaged or cut off, instead of making the best of it."),
-            entry("live", self.live.to_string(), "Keep playlists of what is encoded so far, live.m3u8, at the destination."),
+            entry(
+                "strict",
+                self.strict.to_string(),
+                "Refuse what is damaged or cut off, instead of making the best of it.",
+            ),
+            entry(
+                "live",
+                self.live.to_string(),
+                "Keep playlists of what is encoded so far, live.m3u8, at the destination.",
+            ),
             // Texts always serialise.
             entry(
                 "confines",
-                self.confines.as_ref().map(|confines| serde_json::to_string(confines).unwrap_or_default()).unwrap_or_default(),
+                self.confines
+                    .as_ref()
+                    .map(|confines| serde_json::to_string(confines).unwrap_or_default())
+                    .unwrap_or_default(),
                 "The places that may be read from and published to, as JSON; any where it is empty.",
             ),
         ]
@@ -112,7 +126,8 @@ fn parsed<T: std::str::FromStr>(key: &str, value: &str) -> Result<T> {
 }
 
 fn places(value: &str) -> Result<Confines> {
-    serde_json::from_str(value).map_err(|e| DataFusionError::Configuration(format!("spool.confines cannot be read: {e}")))
+    serde_json::from_str(value)
+        .map_err(|e| DataFusionError::Configuration(format!("spool.confines cannot be read: {e}")))
 }
 
 #[cfg(test)]
@@ -126,16 +141,20 @@ mod tests {
         let config = || SessionConfig::new().with_option_extension(SpoolOptions::default());
         let mut sent = config();
         let confines = r#"{"sources":["s3://in/it's/"],"destinations":[]}"#;
-        for (name, value) in
-            [("spool.threads", "3"), ("spool.strict", "true"), ("spool.live", "TRUE"), ("spool.confines", confines)]
-        {
+        for (name, value) in [
+            ("spool.threads", "3"),
+            ("spool.strict", "true"),
+            ("spool.live", "TRUE"),
+            ("spool.confines", confines),
+        ] {
             sent.options_mut().set(name, value).unwrap();
         }
         let mut came = config();
         for entry in sent.options().entries().into_iter().filter(|entry| entry.key.starts_with("spool")) {
             came.options_mut().set(&entry.key, &entry.value.unwrap()).unwrap();
         }
-        let options = |config: &SessionConfig| config.options().extensions.get::<SpoolOptions>().cloned().unwrap();
+        let options =
+            |config: &SessionConfig| config.options().extensions.get::<SpoolOptions>().cloned().unwrap();
         let confines = Some(Confines { sources: vec!["s3://in/it's/".to_owned()], ..Confines::default() });
         assert_eq!(options(&came), SpoolOptions { threads: 3, strict: true, live: true, confines });
         assert_eq!(options(&came), options(&sent));
@@ -144,11 +163,17 @@ mod tests {
     #[test]
     fn what_cannot_be_set_is_said() {
         let mut options = SpoolOptions::default();
-        assert!(options.set("speed", "2").unwrap_err().to_string().contains("there are spool.threads, spool.strict"));
-        assert!(options.set("threads", "two").unwrap_err().to_string().contains("whole number"));
         assert!(
-            ["0", "65"].iter().all(|threads| options.set("threads", threads).unwrap_err().to_string().contains("from 1 to 64"))
+            options
+                .set("speed", "2")
+                .unwrap_err()
+                .to_string()
+                .contains("there are spool.threads, spool.strict")
         );
+        assert!(options.set("threads", "two").unwrap_err().to_string().contains("whole number"));
+        assert!(["0", "65"].iter().all(|threads| {
+            options.set("threads", threads).unwrap_err().to_string().contains("from 1 to 64")
+        }));
         assert!(options.set("confines", "s3://in/").unwrap_err().to_string().contains("cannot be read"));
         assert_eq!(options.confines, Some(Confines::default()), "what cannot be read opens nothing");
         assert!(options.set("strict", "maybe").unwrap_err().to_string().contains("true or false"));

@@ -14,8 +14,8 @@ use crate::{
     confined::Confined,
     control::TaskControl,
     functions::{
-        Host, hls_ladder::HlsLadder, ladder::Ladder, media, media::Media, parts, parts::Parts, probe::Probe, publish::Publish,
-        segments, segments::Segments, transcode::Transcode,
+        Host, hls_ladder::HlsLadder, ladder::Ladder, media, media::Media, parts, parts::Parts, probe::Probe,
+        publish::Publish, segments, segments::Segments, transcode::Transcode,
     },
     guard::{Guard, Relations},
     options::SpoolOptions,
@@ -43,7 +43,9 @@ pub fn config() -> SessionConfig {
 /// # Errors
 /// Where a function or a rule cannot be registered: a defect.
 pub fn state(machine: &Arc<Machine>, config: SessionConfig) -> Result<SessionState> {
-    let context = SessionContext::new_with_state(SessionStateBuilder::new().with_default_features().with_config(config).build());
+    let context = SessionContext::new_with_state(
+        SessionStateBuilder::new().with_default_features().with_config(config).build(),
+    );
     let host = Host(machine.clone());
     context.register_udtf(media::NAME, Arc::new(Media::new(host.clone())));
     context.register_udtf(segments::NAME, Arc::new(Segments::new(host.clone())));

@@ -203,9 +203,12 @@ pub(crate) fn batch<T: Serialize>(fields: &Fields, values: &[T]) -> Result<Recor
     if values.is_empty() {
         return Ok(RecordBatch::new_empty(schema));
     }
-    let mut decoder = arrow_json::ReaderBuilder::new(schema.clone()).with_batch_size(values.len()).build_decoder()?;
+    let mut decoder =
+        arrow_json::ReaderBuilder::new(schema.clone()).with_batch_size(values.len()).build_decoder()?;
     decoder.serialize(values)?;
-    decoder.flush()?.ok_or_else(|| DataFusionError::Internal("arrow-json gave no batch for its rows".to_owned()))
+    decoder
+        .flush()?
+        .ok_or_else(|| DataFusionError::Internal("arrow-json gave no batch for its rows".to_owned()))
 }
 
 /// One struct array with an element per value.
@@ -221,7 +224,9 @@ pub fn values<T: DeserializeOwned>(array: &dyn Array) -> Result<Vec<Option<T>>> 
     let Some(structs) = array.as_struct_opt() else {
         return Err(DataFusionError::Plan(format!("a struct was expected, not {}", array.data_type())));
     };
-    (0..structs.len()).map(|row| if structs.is_null(row) { Ok(None) } else { value(structs, row).map(Some) }).collect()
+    (0..structs.len())
+        .map(|row| if structs.is_null(row) { Ok(None) } else { value(structs, row).map(Some) })
+        .collect()
 }
 
 fn value<T: DeserializeOwned>(structs: &StructArray, row: usize) -> Result<T> {
@@ -232,5 +237,6 @@ fn value<T: DeserializeOwned>(structs: &StructArray, row: usize) -> Result<T> {
     let mut writer = arrow_json::LineDelimitedWriter::new(&mut json);
     writer.write(&batch)?;
     writer.finish()?;
-    serde_json::from_slice(&json).map_err(|e| DataFusionError::Plan(format!("the value does not have the expected fields: {e}")))
+    serde_json::from_slice(&json)
+        .map_err(|e| DataFusionError::Plan(format!("the value does not have the expected fields: {e}")))
 }

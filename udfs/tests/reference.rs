@@ -5,12 +5,17 @@ use std::{path::Path, sync::Arc};
 use spool_media::{
     ffmpeg::{Confinement, Tools},
     machine::Machine,
-    store::Stores,
 };
+use spool_storage::Stores;
 
 #[test]
 fn the_function_reference_is_up_to_date() {
-    let tools = Tools { ffmpeg: "ffmpeg".into(), ffprobe: "ffprobe".into(), confinement: Confinement::None, libraries: Vec::new() };
+    let tools = Tools {
+        ffmpeg: "ffmpeg".into(),
+        ffprobe: "ffprobe".into(),
+        confinement: Confinement::None,
+        libraries: Vec::new(),
+    };
     let scratch = tempfile::tempdir().unwrap();
     let machine = Arc::new(Machine::new(Stores::from_env(), tools, scratch.path()).unwrap());
     let text = spool_udfs::reference::markdown(&machine).expect("every function is documented");
@@ -18,5 +23,9 @@ fn the_function_reference_is_up_to_date() {
     if std::env::var_os("SPOOL_WRITE_DOCS").is_some() {
         std::fs::write(&path, &text).unwrap();
     }
-    assert_eq!(std::fs::read_to_string(&path).unwrap_or_default(), text, "run `make docs` and commit docs/functions.md");
+    assert_eq!(
+        std::fs::read_to_string(&path).unwrap_or_default(),
+        text,
+        "run `make docs` and commit docs/functions.md"
+    );
 }

@@ -1,5 +1,10 @@
 //! Do statements give on DataFusion alone what the `.slt` files say? `tests/tests/sql.rs` runs the same files through Ballista.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "tests make their own clips")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "tests make their own clips"
+)]
 
 #[path = "../../tests/src/footage.rs"]
 #[allow(dead_code, reason = "the library of the whole-system tests, of which this needs a part")]
@@ -19,7 +24,8 @@ use datafusion::{
     error::DataFusionError,
     prelude::SessionContext,
 };
-use spool_media::{ffmpeg::Tools, machine::Machine, store::Stores};
+use spool_media::{ffmpeg::Tools, machine::Machine};
+use spool_storage::Stores;
 use spool_udfs::{error::Failure, session};
 use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType};
 use tempfile::TempDir;
@@ -33,7 +39,8 @@ struct Plain {
 impl Plain {
     fn new() -> Self {
         let scratch = tempfile::tempdir().unwrap();
-        let machine = Arc::new(Machine::new(Stores::from_env(), Tools::from_env().unwrap(), scratch.path()).unwrap());
+        let machine =
+            Arc::new(Machine::new(Stores::from_env(), Tools::from_env().unwrap(), scratch.path()).unwrap());
         let state = session::state(&machine, session::config()).unwrap();
         Self { context: SessionContext::new_with_state(state), _scratch: scratch }
     }

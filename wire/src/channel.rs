@@ -30,8 +30,10 @@ impl Channel {
     /// [`tonic::Code::InvalidArgument`] for an address or a token that is none, [`tonic::Code::Unavailable`] where nobody answers.
     pub async fn connect(address: &str, token: Option<&str>) -> Result<Connection, Status> {
         let invalid = |e: &dyn std::fmt::Display| Status::invalid_argument(e.to_string());
-        let token =
-            token.map(|token| format!("Bearer {token}").parse()).transpose().map_err(|_| invalid(&"the token is no text"))?;
+        let token = token
+            .map(|token| format!("Bearer {token}").parse())
+            .transpose()
+            .map_err(|_| invalid(&"the token is no text"))?;
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .map_err(|_| invalid(&format_args!("{address} is no HOST:PORT")))?
             .connect_timeout(CONNECT)
@@ -72,15 +74,21 @@ impl Interceptor for Token {
 /// [`tonic::Code::Unauthenticated`], with the remedy.
 pub fn authorized(metadata: &MetadataMap, wanted: Option<&str>) -> Result<(), Status> {
     let Some(wanted) = wanted else { return Ok(()) };
-    let shown = metadata.get("authorization").and_then(|value| value.to_str().ok()).and_then(|value| value.strip_prefix("Bearer "));
+    let shown = metadata
+        .get("authorization")
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.strip_prefix("Bearer "));
     // Compared as a whole, whatever they have in common: the time taken tells nothing.
     let same = shown.is_some_and(|shown| {
-        shown.len() == wanted.len() && shown.bytes().zip(wanted.bytes()).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
+        shown.len() == wanted.len()
+            && shown.bytes().zip(wanted.bytes()).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
     });
     if same {
         Ok(())
     } else {
-        Err(Status::unauthenticated("the scheduler wants a token and was shown none or another: set SPOOL_TOKEN"))
+        Err(Status::unauthenticated(
+            "the scheduler wants a token and was shown none or another: set SPOOL_TOKEN",
+        ))
     }
 }
 
@@ -96,7 +104,9 @@ mod tests {
             authorized(&metadata, Some("secret")).is_ok()
         };
         assert!(shown("Bearer secret"));
-        assert!(!shown("Bearer secre") && !shown("Bearer secret2") && !shown("secret") && !shown("Basic secret"));
+        assert!(
+            !shown("Bearer secre") && !shown("Bearer secret2") && !shown("secret") && !shown("Basic secret")
+        );
         assert!(authorized(&MetadataMap::new(), Some("secret")).is_err());
         assert!(authorized(&MetadataMap::new(), None).is_ok());
     }

@@ -64,7 +64,9 @@ fn main() -> ExitCode {
 
 /// How much media an encode gave. Of a few pictures FFmpeg tells their number and no time; of sound it tells the time alone.
 fn length(args: &[OsString], said: &str) -> Duration {
-    let last = |name: &str| said.lines().filter_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok()).next_back();
+    let last = |name: &str| {
+        said.lines().filter_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok()).next_back()
+    };
     let timebase = args.iter().skip_while(|arg| *arg != "-enc_time_base").nth(1);
     let frame = timebase.and_then(|value| {
         let (num, den) = value.to_str()?.split_once(':')?;
@@ -96,7 +98,8 @@ fn names(folder: &Path) -> BTreeSet<OsString> {
 /// Runs FFmpeg, and keeps what it gives.
 fn encode(ffmpeg: &Path, args: &[OsString], folder: &Path, kept: &Path) -> ExitCode {
     let before = names(folder);
-    let output = Command::new(ffmpeg).args(args).stdin(Stdio::null()).stderr(Stdio::inherit()).output().unwrap();
+    let output =
+        Command::new(ffmpeg).args(args).stdin(Stdio::null()).stderr(Stdio::inherit()).output().unwrap();
     std::io::stdout().write_all(&output.stdout).unwrap();
     if !output.status.success() {
         return ExitCode::FAILURE;

@@ -147,11 +147,18 @@ impl Setting {
     pub(super) fn command(&self, peer: Peer, out: &Path) -> Vec<OsString> {
         let path = std::env::var("PATH").unwrap();
         let state = self.timed.program("state");
-        let paths = [format!("PATH={}:{path}", self.timed.program("").display()), format!("XDG_STATE_HOME={}", state.display())];
+        let paths = [
+            format!("PATH={}:{path}", self.timed.program("").display()),
+            format!("XDG_STATE_HOME={}", state.display()),
+        ];
         let mut args = words(&["env", &paths[0], &paths[1]]);
         args.extend(match peer {
             Peer::Ffmpeg => self.one_ffmpeg(out, self.threads.1, self.threads.2),
-            Peer::First => self.one_ffmpeg(out, &["-threads", "1", "-filter_complex_threads", "1"], &["-threads", "1", "-t", "4"]),
+            Peer::First => self.one_ffmpeg(
+                out,
+                &["-threads", "1", "-filter_complex_threads", "1"],
+                &["-threads", "1", "-t", "4"],
+            ),
             Peer::Spool => self.spool(out, &[]),
             Peer::SpoolLive => self.spool(out, &["--live"]),
             Peer::Pieces => self.shell(),
@@ -167,13 +174,16 @@ impl Setting {
             Peer::SpoolLive => out.join("live.m3u8").exists(),
             Peer::Spool | Peer::SparkSplit => out.join("master.m3u8").exists(),
             // FFmpeg writes its playlists at the end; a media segment is whole when the next one is there.
-            Peer::Ffmpeg => (0..=RUNGS.len()).all(|number| out.join(number.to_string()).join("index1.m4s").exists()),
+            Peer::Ffmpeg => {
+                (0..=RUNGS.len()).all(|number| out.join(number.to_string()).join("index1.m4s").exists())
+            }
             Peer::First | Peer::Pieces | Peer::Spark => false,
         }
     }
 
     fn spool(&self, out: &Path, more: &[&str]) -> Vec<OsString> {
-        let mut args = vec![binary().into(), "transcode".into(), self.source.clone().into(), "-o".into(), out.into()];
+        let mut args =
+            vec![binary().into(), "transcode".into(), self.source.clone().into(), "-o".into(), out.into()];
         args.extend(words(&["--progress", "none"]));
         args.extend(words(more));
         args
@@ -199,7 +209,10 @@ impl Setting {
     fn one_ffmpeg(&self, out: &Path, before: &[&str], after: &[&str]) -> Vec<OsString> {
         fs::create_dir_all(out).unwrap();
         let split: String = (0..RUNGS.len()).map(|number| format!("[s{number}]")).collect();
-        let scaled = RUNGS.iter().enumerate().map(|(number, (height, ..))| format!(";[s{number}]scale=-2:{height}[v{number}]"));
+        let scaled = RUNGS
+            .iter()
+            .enumerate()
+            .map(|(number, (height, ..))| format!(";[s{number}]scale=-2:{height}[v{number}]"));
         let graph = format!("[0:v:0]split={}{split}{}", RUNGS.len(), scaled.collect::<String>());
         let mut args = words(&["ffmpeg", "-nostdin", "-y", "-loglevel", "error"]);
         args.extend(words(before));
@@ -222,10 +235,31 @@ impl Setting {
             }
         }
         args.extend(words(&["-force_key_frames:v", "expr:gte(t,n_forced*4)", "-forced-idr:v", "1"]));
-        args.extend(words(&["-map", "0:a:0?", "-c:a", "aac", "-aac_coder", "fast", "-b:a", "128k", "-ac", "2"]));
-        let variants: Vec<String> = (0..RUNGS.len()).map(|number| format!("v:{number},agroup:sound")).collect();
+        args.extend(words(&[
+            "-map",
+            "0:a:0?",
+            "-c:a",
+            "aac",
+            "-aac_coder",
+            "fast",
+            "-b:a",
+            "128k",
+            "-ac",
+            "2",
+        ]));
+        let variants: Vec<String> =
+            (0..RUNGS.len()).map(|number| format!("v:{number},agroup:sound")).collect();
         args.extend(words(after));
-        args.extend(words(&["-f", "hls", "-hls_time", "4", "-hls_playlist_type", "vod", "-hls_segment_type", "fmp4"]));
+        args.extend(words(&[
+            "-f",
+            "hls",
+            "-hls_time",
+            "4",
+            "-hls_playlist_type",
+            "vod",
+            "-hls_segment_type",
+            "fmp4",
+        ]));
         args.extend(words(&["-hls_flags", "independent_segments", "-master_pl_name", "master.m3u8"]));
         args.extend(words(&["-var_stream_map", &format!("{} a:0,agroup:sound", variants.join(" "))]));
         args.push(out.join("%v").join("index.m3u8").into());

@@ -23,7 +23,9 @@ pub(super) fn of(out: &Path, source: &Path) -> BTreeMap<u32, Quality> {
     let mut found = BTreeMap::new();
     let mut lines = master.lines();
     while let Some(line) = lines.next() {
-        let Some(size) = line.strip_prefix("#EXT-X-STREAM-INF:").and_then(|info| info.split("RESOLUTION=").nth(1)) else {
+        let Some(size) =
+            line.strip_prefix("#EXT-X-STREAM-INF:").and_then(|info| info.split("RESOLUTION=").nth(1))
+        else {
             continue;
         };
         let size = size.split(',').next().unwrap();
@@ -41,7 +43,10 @@ pub(super) fn of(out: &Path, source: &Path) -> BTreeMap<u32, Quality> {
 fn media_files(playlist: &Path) -> Vec<PathBuf> {
     let folder = playlist.parent().unwrap();
     let text = std::fs::read_to_string(playlist).unwrap();
-    text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(|name| folder.join(name)).collect()
+    text.lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(|name| folder.join(name))
+        .collect()
 }
 
 /// Frames of a rendition, and how much they are like the source's.
@@ -51,13 +56,25 @@ fn compare(playlist: &Path, source: &Path, width: &str, height: &str) -> (u64, f
          [0:v:0]format=yuv420p,settb=AVTB,setpts=N[a];[a][b]ssim"
     );
     let mut command = Command::new("ffmpeg");
-    command.args(["-nostdin", "-hide_banner", "-nostats", "-progress", "pipe:1", "-i"]).arg(playlist).arg("-i").arg(source);
+    command
+        .args(["-nostdin", "-hide_banner", "-nostats", "-progress", "pipe:1", "-i"])
+        .arg(playlist)
+        .arg("-i")
+        .arg(source);
     command.args(["-filter_complex", &graph, "-an", "-f", "null", "-"]);
     let output = command.output().unwrap();
-    let (said, told) = (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned());
+    let (said, told) = (
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    );
     assert!(output.status.success(), "{command:?}: {told}");
-    let frames = said.lines().filter_map(|line| line.strip_prefix("frame=")?.trim().parse().ok()).next_back().unwrap();
-    let ssim = told.split("SSIM ").nth(1).and_then(|text| text.split("All:").nth(1)?.split(' ').next()?.parse().ok()).unwrap();
+    let frames =
+        said.lines().filter_map(|line| line.strip_prefix("frame=")?.trim().parse().ok()).next_back().unwrap();
+    let ssim = told
+        .split("SSIM ")
+        .nth(1)
+        .and_then(|text| text.split("All:").nth(1)?.split(' ').next()?.parse().ok())
+        .unwrap();
     (frames, ssim)
 }
 

@@ -26,10 +26,19 @@ const ROUNDS: usize = 3;
 pub(super) fn measure(runtime: &Runtime) -> Table {
     let mut table = Table::new(
         "Rows that have nothing to do",
-        &["jobs", "rows", "wall s", "wall ms per row", "scheduler CPU ms per row", "executors CPU ms per row", "scheduler MB"],
+        &[
+            "jobs",
+            "rows",
+            "wall s",
+            "wall ms per row",
+            "scheduler CPU ms per row",
+            "executors CPU ms per row",
+            "scheduler MB",
+        ],
     );
     let folder = tempfile::tempdir().unwrap();
-    let source = inputs::many_rows(folder.path(), "rows.mp4", ROWS * FRAMES, &format!("expr:not(mod(n,{FRAMES}))"));
+    let source =
+        inputs::many_rows(folder.path(), "rows.mp4", ROWS * FRAMES, &format!("expr:not(mod(n,{FRAMES}))"));
     let simulation = Simulation::new();
     let mut cluster = Cluster::start(0, &simulation.path(), &[]);
     for _ in 0..EXECUTORS {
@@ -40,14 +49,18 @@ pub(super) fn measure(runtime: &Runtime) -> Table {
     run_at_once(runtime, &cluster, &[statement(&source, &out(0), SECONDS, SECONDS)]);
     (1..JOBS[JOBS.len() - 1]).for_each(|job| copy(&out(0), &out(job)));
     for jobs in JOBS {
-        let statements: Vec<String> = (0..jobs).map(|job| statement(&source, &out(job), SECONDS, SECONDS)).collect();
+        let statements: Vec<String> =
+            (0..jobs).map(|job| statement(&source, &out(job), SECONDS, SECONDS)).collect();
         let rows = (jobs * ROWS as usize) as f64;
         let mut rounds: Vec<(f64, f64, f64)> = (0..ROUNDS)
             .map(|_| {
                 let cpu = |cluster: &mut Cluster| {
                     let scheduler = taken(cluster.scheduler().id()).unwrap().cpu.as_secs_f64();
-                    let executors =
-                        cluster.numbers().iter().map(|n| taken(cluster.executor(*n).id()).unwrap().cpu.as_secs_f64()).sum::<f64>();
+                    let executors = cluster
+                        .numbers()
+                        .iter()
+                        .map(|n| taken(cluster.executor(*n).id()).unwrap().cpu.as_secs_f64())
+                        .sum::<f64>();
                     (scheduler, executors)
                 };
                 let before = cpu(&mut cluster);

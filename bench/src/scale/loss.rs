@@ -31,14 +31,23 @@ const ROUNDS: usize = 3;
 pub(super) fn measure(runtime: &Runtime) -> Table {
     let mut table = Table::new(
         "One of three executors killed in the middle of a row of 10 s",
-        &["round", "undisturbed s", "noticed after ms", "on two executors from then on, at best s", "took s", "lost s"],
+        &[
+            "round",
+            "undisturbed s",
+            "noticed after ms",
+            "on two executors from then on, at best s",
+            "took s",
+            "lost s",
+        ],
     );
     let folder = tempfile::tempdir().unwrap();
-    let source = inputs::many_rows(folder.path(), "rows.mp4", ROWS * FRAMES, &format!("expr:not(mod(n,{FRAMES}))"));
+    let source =
+        inputs::many_rows(folder.path(), "rows.mp4", ROWS * FRAMES, &format!("expr:not(mod(n,{FRAMES}))"));
     let simulation = Simulation::new();
     for round in 1..=ROUNDS {
         let mut cluster = Cluster::start(EXECUTORS, &simulation.path(), &[]);
-        let job = |out: &str| statement(&source, &folder.path().join(format!("{out}-{round}")), SEGMENT, SEGMENT);
+        let job =
+            |out: &str| statement(&source, &folder.path().join(format!("{out}-{round}")), SEGMENT, SEGMENT);
         simulation.set(&Pace::default());
         run_at_once(runtime, &cluster, &[job("warm")]);
         simulation.set(&Pace { seconds_per_media_second: TAKES.as_secs_f64() / SEGMENT, spread: 0.0 });

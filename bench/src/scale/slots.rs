@@ -33,7 +33,17 @@ const TAKES: f64 = 30.0;
 pub(super) fn measure(runtime: &Runtime) -> Table {
     let mut table = Table::new(
         "Simulated encodes of 30 s, give or take a quarter",
-        &["slots", "executors", "rows", "lengths", "work s", "longest first s", "wall s", "efficiency", "of longest first"],
+        &[
+            "slots",
+            "executors",
+            "rows",
+            "lengths",
+            "work s",
+            "longest first s",
+            "wall s",
+            "efficiency",
+            "of longest first",
+        ],
     );
     let folder = tempfile::tempdir().unwrap();
     let simulation = Simulation::new();
@@ -47,7 +57,13 @@ pub(super) fn measure(runtime: &Runtime) -> Table {
 }
 
 /// One job on so many executors of so many slots.
-fn run(runtime: &Runtime, folder: &Path, simulation: &Simulation, (executors, each): (usize, usize), known: bool) -> Vec<String> {
+fn run(
+    runtime: &Runtime,
+    folder: &Path,
+    simulation: &Simulation,
+    (executors, each): (usize, usize),
+    known: bool,
+) -> Vec<String> {
     let slots = executors * each;
     let mut cluster = Cluster::start(0, &simulation.path(), &[]);
     for _ in 0..executors {
@@ -56,10 +72,13 @@ fn run(runtime: &Runtime, folder: &Path, simulation: &Simulation, (executors, ea
     cluster.wait_for_slots(slots);
     let name = format!("{slots}-{known}.mp4");
     let source = if known { uneven(folder, &name, ROWS * slots) } else { even(folder, &name, ROWS * slots) };
-    let job = |out: &str| statement(&source, &folder.join(format!("{out}-{slots}-{known}")), SEGMENT, MEDIA_SEGMENT);
+    let job = |out: &str| {
+        statement(&source, &folder.join(format!("{out}-{slots}-{known}")), SEGMENT, MEDIA_SEGMENT)
+    };
     simulation.set(&Pace::default());
     run_at_once(runtime, &cluster, &[job("warm")]);
-    simulation.set(&Pace { seconds_per_media_second: TAKES / SEGMENT, spread: if known { 0.0 } else { 0.25 } });
+    simulation
+        .set(&Pace { seconds_per_media_second: TAKES / SEGMENT, spread: if known { 0.0 } else { 0.25 } });
     simulation.take_runs();
     let wall = run_at_once(runtime, &cluster, &[job("out")])[0].as_secs_f64();
     cluster.stop();

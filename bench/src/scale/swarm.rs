@@ -36,7 +36,16 @@ const LOOK: Duration = Duration::from_millis(200);
 pub(super) fn measure(runtime: &Runtime) -> Table {
     let mut table = Table::new(
         "A thousand jobs of one short clip at once",
-        &["wave", "jobs", "first done s", "half done s", "all done s", "scheduler MB before", "most", "after"],
+        &[
+            "wave",
+            "jobs",
+            "first done s",
+            "half done s",
+            "all done s",
+            "scheduler MB before",
+            "most",
+            "after",
+        ],
     );
     let folder = tempfile::tempdir().unwrap();
     let source = footage::bunny(folder.path(), "clip.mp4", SECONDS, 36);

@@ -144,7 +144,9 @@ pub struct SlurmExecutors {
 fn memory(text: &str) -> Result<String, String> {
     let number = text.strip_suffix(['K', 'M', 'G', 'T', 'k', 'm', 'g', 't']).unwrap_or(text);
     if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err("give a whole number of megabytes, or one with K, M, G or T, such as 1500M or 2G".to_owned());
+        return Err(
+            "give a whole number of megabytes, or one with K, M, G or T, such as 1500M or 2G".to_owned()
+        );
     }
     Ok(text.to_owned())
 }

@@ -44,7 +44,15 @@ async fn create(args: KeyCreate) -> Result<(), CliError> {
 pub async fn tenants(command: Tenants) -> Result<(), CliError> {
     match command {
         Tenants::Ls(kept) => show_tenants(&kept).await,
-        Tenants::Set(TenantSet { tenant, sources, destinations, jobs, upload_bytes, requests_per_minute, kept }) => {
+        Tenants::Set(TenantSet {
+            tenant,
+            sources,
+            destinations,
+            jobs,
+            upload_bytes,
+            requests_per_minute,
+            kept,
+        }) => {
             let policy = Policy { sources, destinations, jobs, upload_bytes, requests_per_minute };
             open(&kept).await?.set_policy(&tenant, &policy).await?;
             show_tenants(&kept).await
@@ -87,11 +95,14 @@ fn show_keys(kept: &Kept, keys: &[ApiKey]) -> Result<(), CliError> {
 async fn show_tenants(kept: &Kept) -> Result<(), CliError> {
     let tenants = open(kept).await?.tenants().await?;
     if kept.output == Format::Json {
-        let all = tenants.iter().map(|tenant| json!({ "tenant": tenant.id, "policy": tenant.policy })).collect();
+        let all =
+            tenants.iter().map(|tenant| json!({ "tenant": tenant.id, "policy": tenant.policy })).collect();
         return output::print_json(&Value::Array(all));
     }
-    let mut table = output::table(&["tenant", "may read", "may publish to", "jobs", "upload bytes", "requests a minute"]);
-    let limit = |limit: Option<u64>| Cell::new(limit.map_or_else(|| "any".to_owned(), |limit| limit.to_string()));
+    let mut table =
+        output::table(&["tenant", "may read", "may publish to", "jobs", "upload bytes", "requests a minute"]);
+    let limit =
+        |limit: Option<u64>| Cell::new(limit.map_or_else(|| "any".to_owned(), |limit| limit.to_string()));
     for tenant in &tenants {
         let Policy { sources, destinations, jobs, upload_bytes, requests_per_minute } = &tenant.policy;
         table.add_row([

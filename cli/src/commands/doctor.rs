@@ -65,7 +65,10 @@ async fn more_encoders(machine: &Machine) {
     for encoder in Encoder::ALL.into_iter().filter(|encoder| *encoder != Encoder::Usual) {
         match machine.build(encoder).await {
             Ok(_) => println!("ok    encoders: {} encodes", encoder.names()),
-            Err(error) => println!("note  encoders: {} does not, and ladders that need it fail here: {error}", encoder.names()),
+            Err(error) => println!(
+                "note  encoders: {} does not, and ladders that need it fail here: {error}",
+                encoder.names()
+            ),
         }
     }
 }
@@ -73,10 +76,17 @@ async fn more_encoders(machine: &Machine) {
 fn scratch(checks: &mut Checks, machine: &Machine) {
     match machine.scratch_free_bytes() {
         Ok(free) if free < SCRATCH_WANTED_BYTES => {
-            Checks::warn("scratch", format_args!("only {} free in {}", crate::output::bytes(free), machine.scratch().display()));
+            Checks::warn(
+                "scratch",
+                format_args!("only {} free in {}", crate::output::bytes(free), machine.scratch().display()),
+            );
         }
-        free => checks
-            .say("scratch", free.map(|free| format!("{} free in {}", crate::output::bytes(free), machine.scratch().display()))),
+        free => checks.say(
+            "scratch",
+            free.map(|free| {
+                format!("{} free in {}", crate::output::bytes(free), machine.scratch().display())
+            }),
+        ),
     }
 }
 
@@ -86,17 +96,26 @@ async fn sandbox(checks: &mut Checks, machine: &Machine) {
     if tools.confinement != Confinement::All {
         return Checks::warn("sandbox", "off: FFmpeg is kept from nothing but its limits");
     }
-    if let Some(script) = [&tools.ffmpeg, &tools.ffprobe].into_iter().find(|program| sandbox::is_script(program)) {
-        return Checks::warn("sandbox", format_args!("{} is a script, which cannot be confined", script.display()));
+    if let Some(script) =
+        [&tools.ffmpeg, &tools.ffprobe].into_iter().find(|program| sandbox::is_script(program))
+    {
+        return Checks::warn(
+            "sandbox",
+            format_args!("{} is a script, which cannot be confined", script.display()),
+        );
     }
     match sandbox::check(tools, machine.scratch()).await {
         Err(error) => checks.say("sandbox", Err::<&str, _>(error)),
         Ok(tried) => {
-            let lacks: Vec<&str> = tried.iter().filter(|(_, held)| !held).map(|(what, _)| what.as_str()).collect();
+            let lacks: Vec<&str> =
+                tried.iter().filter(|(_, held)| !held).map(|(what, _)| what.as_str()).collect();
             if lacks.is_empty() {
                 println!("ok    sandbox: FFmpeg opens its input and its folder, and reaches nothing else");
             } else {
-                Checks::warn("sandbox", format_args!("this system does not keep FFmpeg to it: {}", lacks.join("; ")));
+                Checks::warn(
+                    "sandbox",
+                    format_args!("this system does not keep FFmpeg to it: {}", lacks.join("; ")),
+                );
             }
         }
     }
@@ -116,6 +135,9 @@ fn credentials() {
     if set("AWS_ACCESS_KEY_ID") {
         println!("ok    s3: credentials are in the environment");
     } else {
-        Checks::warn("s3", "no AWS_ACCESS_KEY_ID in the environment; s3:// works only with a role of this machine");
+        Checks::warn(
+            "s3",
+            "no AWS_ACCESS_KEY_ID in the environment; s3:// works only with a role of this machine",
+        );
     }
 }

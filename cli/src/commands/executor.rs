@@ -25,7 +25,12 @@ pub async fn run(global: &Global, args: Args) -> Result<(), CliError> {
         grace: Duration::from_secs(args.grace),
         leave_idle: args.leave_idle.map(Duration::from_secs),
     };
-    println!("{} slots, scratch in {}, working for {}", settings.slots, machine.scratch().display(), settings.scheduler);
+    println!(
+        "{} slots, scratch in {}, working for {}",
+        settings.slots,
+        machine.scratch().display(),
+        settings.scheduler
+    );
     let mut executor = Executor::start(settings, machine.clone());
     let standing = executor.standing();
     let probes = async move {

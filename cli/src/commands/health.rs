@@ -10,7 +10,8 @@ use crate::{api, exit::CliError};
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 pub async fn run(url: Url) -> Result<(), CliError> {
-    let away = |source: reqwest::Error| api::Error::Away { server: url.clone(), source: source.without_url() };
+    let away =
+        |source: reqwest::Error| api::Error::Away { server: url.clone(), source: source.without_url() };
     // It is on this machine: no proxy is between.
     let client = reqwest::Client::builder().no_proxy().build().map_err(away)?;
     let response = client.get(url.clone()).timeout(ANSWER_WITHIN).send().await.map_err(away)?;

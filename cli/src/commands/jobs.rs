@@ -101,12 +101,26 @@ fn line(event: &Event) -> String {
     match event.kind.as_str() {
         "job.created" => "asked for".to_owned(),
         "job.started" => format!("taken in hand by {}", text(data, "dispatcher")),
-        "job.planned" => format!("{} rows, {:.1} s of media", data["rows"], data["media_ms"].as_f64().unwrap_or_default() / 1000.0),
-        "job.progress" => format!("{}%  {}, {}/{} rows", data["percent"], text(data, "phase"), data["rows_done"], data["rows"]),
+        "job.planned" => format!(
+            "{} rows, {:.1} s of media",
+            data["rows"],
+            data["media_ms"].as_f64().unwrap_or_default() / 1000.0
+        ),
+        "job.progress" => format!(
+            "{}%  {}, {}/{} rows",
+            data["percent"],
+            text(data, "phase"),
+            data["rows_done"],
+            data["rows"]
+        ),
         "row.finished" => format!("row {} done", data["row"]),
         "row.again" => format!("row {} runs again: {}", data["row"], text(data, "reason")),
         "job.again" => {
-            format!("tried again in {:.1} s: {}", data["after_ms"].as_f64().unwrap_or_default() / 1000.0, text(data, "reason"))
+            format!(
+                "tried again in {:.1} s: {}",
+                data["after_ms"].as_f64().unwrap_or_default() / 1000.0,
+                text(data, "reason")
+            )
         }
         "job.cancel_requested" => "asked to stop".to_owned(),
         "job.retried" => "asked to be tried again".to_owned(),
@@ -124,7 +138,10 @@ fn show(api: &Api, job: &Value) -> Result<(), CliError> {
     let mut lines = vec![
         ("job", text(job, "id").to_owned()),
         ("what", what(job).to_owned()),
-        ("state", format!("{}, {}%, {}/{} rows", standing(job), job["percent"], job["rows_done"], job["rows"])),
+        (
+            "state",
+            format!("{}, {}%, {}/{} rows", standing(job), job["percent"], job["rows_done"], job["rows"]),
+        ),
     ];
     lines.extend(job["error"]["message"].as_str().map(|message| ("error", message.to_owned())));
     lines.extend(job["result"]["master"].as_str().map(|master| ("master", output::display_uri(master))));

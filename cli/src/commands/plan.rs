@@ -36,7 +36,8 @@ pub struct Planned {
 
 pub async fn run(global: &Global, args: Plan) -> Result<(), CliError> {
     let ladder = Ladder::parse(&args.ladder).map_err(|e| CliError::Usage(format!("--ladder: {e}")))?;
-    let lengths = Lengths::new(args.cut.segment(false), args.cut.media_segment).map_err(|e| CliError::Usage(e.to_string()))?;
+    let lengths = Lengths::new(args.cut.segment(false), args.cut.media_segment)
+        .map_err(|e| CliError::Usage(e.to_string()))?;
     let cancel = local::interrupt();
     let machine = local::machine(global)?;
     let title = titles::open(&machine, &args.source, args.cut.deinterlace).await?;
@@ -51,7 +52,10 @@ pub async fn run(global: &Global, args: Plan) -> Result<(), CliError> {
         samples = samples::of(&machine, &title, &ladder) => samples,
         () = cancel.cancelled() => return Err(CliError::interrupted()),
     };
-    let work = rows.iter().map(|row| Work::of(&title, row, &ladder, samples.as_ref())).collect::<Result<Vec<_>, _>>()?;
+    let work = rows
+        .iter()
+        .map(|row| Work::of(&title, row, &ladder, samples.as_ref()))
+        .collect::<Result<Vec<_>, _>>()?;
     let planned = Planned {
         source: title.source.shown(),
         bytes: title.source.bytes,

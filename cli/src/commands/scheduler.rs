@@ -40,7 +40,9 @@ pub async fn run(global: &Global, args: Args) -> Result<(), CliError> {
     let (leave, jobs) = (CancellationToken::new(), TaskTracker::new());
     if let Some(store) = store {
         let cluster = Arc::new(service.scheduler().clone());
-        jobs.spawn(Dispatcher::new(store, cluster, dispatch(args.dispatch, &machine.host)).run(leave.clone()));
+        jobs.spawn(
+            Dispatcher::new(store, cluster, dispatch(args.dispatch, &machine.host)).run(leave.clone()),
+        );
     }
     jobs.close();
     let ended = tokio::select! {
@@ -57,5 +59,9 @@ pub async fn run(global: &Global, args: Args) -> Result<(), CliError> {
 pub fn dispatch(args: Dispatch, host: &str) -> spool_jobs::Settings {
     let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let name = format!("{host}-{}-{}", std::process::id(), since_1970.as_millis());
-    spool_jobs::Settings { active: args.active.into(), lease: Duration::from_secs(args.lease), ..spool_jobs::Settings::new(name) }
+    spool_jobs::Settings {
+        active: args.active.into(),
+        lease: Duration::from_secs(args.lease),
+        ..spool_jobs::Settings::new(name)
+    }
 }

@@ -42,8 +42,15 @@ pub async fn run(global: &Global, args: Args) -> Result<(), CliError> {
         None => local::absolute(&format!("{}/{UPLOADS}", args.data))?,
     };
     let (entry, oidc, reach) = (args.entry.entry(), args.entry.oidc(), args.entry.reach());
-    let settings =
-        Settings { listen: args.listen, media: Some(media), uploads, entry, oidc, reach, sweep: local::hours(args.sweep_hours) };
+    let settings = Settings {
+        listen: args.listen,
+        media: Some(media),
+        uploads,
+        entry,
+        oidc,
+        reach,
+        sweep: local::hours(args.sweep_hours),
+    };
     let mut server = Server::start(&settings, store.clone(), machine.stores.clone()).await?;
     let (service, mut executor) = cluster::roles(&machine, args.share).await?;
     let (leave, jobs) = (CancellationToken::new(), TaskTracker::new());
@@ -57,7 +64,9 @@ pub async fn run(global: &Global, args: Args) -> Result<(), CliError> {
         eprintln!("whoever brings a key may ask; make one with: spool keys create --store {place}");
     } else {
         eprintln!("whoever is on this machine may ask for jobs; nobody else can reach it");
-        eprintln!("open it in a browser, or try: curl --data-binary @video.mp4 'http://{address}/v1/uploads?name=video.mp4'");
+        eprintln!(
+            "open it in a browser, or try: curl --data-binary @video.mp4 'http://{address}/v1/uploads?name=video.mp4'"
+        );
     }
     let ended = tokio::select! {
         error = server.stopped() => Err(error.into()),

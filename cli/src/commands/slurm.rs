@@ -64,7 +64,8 @@ fn filled(job: SlurmJob) -> Result<(Template, Values), CliError> {
 fn batch(args: Batch) -> Result<Values, CliError> {
     let Batch { nodes, cpus_per_task, time, threads, interface, common, work } = args;
     fits(cpus_per_task, threads)?;
-    let mut values = shared(common, &time, &Defaults { name: "spool-batch", lead: 120, least_lead: 40, requeues: 10 })?;
+    let mut values =
+        shared(common, &time, &Defaults { name: "spool-batch", lead: 120, least_lead: 40, requeues: 10 })?;
     values.insert("NODES", Value::Plain(nodes.to_string()));
     values.insert("CPUS", Value::Plain(cpus_per_task.to_string()));
     values.insert("THREADS", Value::Word(threads.to_string()));
@@ -75,7 +76,8 @@ fn batch(args: Batch) -> Result<Values, CliError> {
 
 fn scheduler(args: SlurmScheduler) -> Result<Values, CliError> {
     let SlurmScheduler { folder, time, port, interface, common } = args;
-    let mut values = shared(common, &time, &Defaults { name: "spool-scheduler", lead: 60, least_lead: 20, requeues: 0 })?;
+    let mut values =
+        shared(common, &time, &Defaults { name: "spool-scheduler", lead: 60, least_lead: 20, requeues: 0 })?;
     values.insert("FOLDER", folder_of(&folder)?);
     values.insert("PORT", Value::Word(port.to_string()));
     values.insert("INTERFACE", Value::Word(interface.unwrap_or_default()));
@@ -83,9 +85,14 @@ fn scheduler(args: SlurmScheduler) -> Result<Values, CliError> {
 }
 
 fn executors(args: SlurmExecutors) -> Result<Values, CliError> {
-    let SlurmExecutors { folder, executors, cpus_per_task, time, threads, leave_idle, scheduler, common } = args;
+    let SlurmExecutors { folder, executors, cpus_per_task, time, threads, leave_idle, scheduler, common } =
+        args;
     fits(cpus_per_task, threads)?;
-    let mut values = shared(common, &time, &Defaults { name: "spool-executors", lead: 120, least_lead: 20, requeues: 10 })?;
+    let mut values = shared(
+        common,
+        &time,
+        &Defaults { name: "spool-executors", lead: 120, least_lead: 20, requeues: 10 },
+    )?;
     values.insert("FOLDER", folder_of(&folder)?);
     values.insert("EXECUTORS", Value::Plain(executors.to_string()));
     values.insert("CPUS", Value::Plain(cpus_per_task.to_string()));
@@ -96,8 +103,21 @@ fn executors(args: SlurmExecutors) -> Result<Values, CliError> {
 }
 
 fn shared(common: Common, time: &str, defaults: &Defaults) -> Result<Values, CliError> {
-    let Common { name, lead, requeues, wait, logs, partition, account, qos, constraint, mem_per_cpu, sbatch, setup, spool } =
-        common;
+    let Common {
+        name,
+        lead,
+        requeues,
+        wait,
+        logs,
+        partition,
+        account,
+        qos,
+        constraint,
+        mem_per_cpu,
+        sbatch,
+        setup,
+        spool,
+    } = common;
     let lead = lead.unwrap_or(defaults.lead);
     let least = defaults.least_lead;
     if !(least..=MOST_LEAD).contains(&lead) {
@@ -145,7 +165,9 @@ fn shared(common: Common, time: &str, defaults: &Defaults) -> Result<Values, Cli
 
 /// Is anything left of the time limit before SIGTERM?
 fn runs_long_enough(time: &str, lead: u64) -> Result<(), CliError> {
-    let wrong = || CliError::Usage(format!("--time {time:?}: give it as sbatch has it, such as 4:00:00 or 1-12:00:00"));
+    let wrong = || {
+        CliError::Usage(format!("--time {time:?}: give it as sbatch has it, such as 4:00:00 or 1-12:00:00"))
+    };
     let runs = seconds(time).ok_or_else(wrong)?.div_ceil(MINUTE).saturating_mul(MINUTE);
     if runs > lead + EARLY {
         return Ok(());
@@ -163,7 +185,8 @@ fn program(spool: Option<String>) -> Result<String, CliError> {
         Some(name) if !name.is_empty() && !name.contains('/') => Ok(name),
         Some(path) => path_of("--spool", &path),
         None => {
-            let own = std::env::current_exe().map_err(|source| CliError::Read { path: "spool".to_owned(), source })?;
+            let own = std::env::current_exe()
+                .map_err(|source| CliError::Read { path: "spool".to_owned(), source })?;
             Ok(own.to_string_lossy().into_owned())
         }
     }
@@ -187,13 +210,18 @@ fn fits(cpus: u32, threads: u32) -> Result<(), CliError> {
     if threads <= cpus {
         return Ok(());
     }
-    Err(CliError::Usage(format!("an encode with {threads} threads does not fit into {cpus} CPUs: give --cpus-per-task more")))
+    Err(CliError::Usage(format!(
+        "an encode with {threads} threads does not fit into {cpus} CPUs: give --cpus-per-task more"
+    )))
 }
 
 /// The folder that a cluster is known by. A script may be written before it is there, or for another machine.
 fn folder_of(folder: &Path) -> Result<Value, CliError> {
     let Some(path) = folder.to_str() else {
-        return Err(CliError::Usage(format!("--folder {}: its name is not UTF-8: give another one", folder.display())));
+        return Err(CliError::Usage(format!(
+            "--folder {}: its name is not UTF-8: give another one",
+            folder.display()
+        )));
     };
     Ok(Value::Word(path_of("--folder", path)?))
 }
@@ -300,11 +328,18 @@ mod tests {
         let lines = "--partition=long\n#SBATCH --qos=high\n#SBATCH --constraint=rome|milan\n#SBATCH --mem-per-cpu=2G\n\
                      #SBATCH --hint=nomultithread\n";
         assert!(script.contains(lines), "{script}");
-        assert!(script.contains(&format!("#SBATCH --output=\"{here}/some logs/%x-%A_%a.log\"\n")), "{script}");
+        assert!(
+            script.contains(&format!("#SBATCH --output=\"{here}/some logs/%x-%A_%a.log\"\n")),
+            "{script}"
+        );
         assert!(script.contains(&format!("\nfolder={}\n", quoted(&format!("{here}/none here")))), "{script}");
         assert!(script.contains(&format!("\nspool={}\n", quoted(&format!("{here}/bin/spool")))), "{script}");
         // As a module has it.
-        assert!(written(&["scheduler", "--folder", "/f", "--spool", "spool"]).unwrap().contains("\nspool=spool\n"));
+        assert!(
+            written(&["scheduler", "--folder", "/f", "--spool", "spool"])
+                .unwrap()
+                .contains("\nspool=spool\n")
+        );
     }
 
     #[test]
@@ -340,7 +375,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let path = |name: &str| root.path().join(name).to_str().unwrap().to_owned();
         let (folder, logs) = (path("shared folder"), path("logs/of today"));
-        let values = Values::from([("FOLDER", Value::Word(folder.clone())), ("LOGS", Value::Plain(logs.clone()))]);
+        let values =
+            Values::from([("FOLDER", Value::Word(folder.clone())), ("LOGS", Value::Plain(logs.clone()))]);
         for _ in 0..2 {
             make_folders(&values).unwrap();
         }

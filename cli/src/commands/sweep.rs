@@ -14,10 +14,16 @@ use crate::{
 const HOUR: f64 = 3600.0;
 
 pub async fn run(global: &Global, args: Sweep) -> Result<(), CliError> {
-    let grace = Duration::try_from_secs_f64(args.grace_hours * HOUR)
-        .map_err(|_| CliError::Usage(format!("--grace-hours {} is no length of time: give hours, such as 24", args.grace_hours)))?;
+    let grace = Duration::try_from_secs_f64(args.grace_hours * HOUR).map_err(|_| {
+        CliError::Usage(format!(
+            "--grace-hours {} is no length of time: give hours, such as 24",
+            args.grace_hours
+        ))
+    })?;
     let machine = local::machine(global)?;
-    let swept = sweep::run(&machine.stores, &args.destination, sweep::Options { grace, dry_run: args.dry_run }).await?;
+    let swept =
+        sweep::run(&machine.stores, &args.destination, sweep::Options { grace, dry_run: args.dry_run })
+            .await?;
     match args.output {
         Format::Json => output::print_json(&swept),
         Format::Table => {

@@ -41,7 +41,8 @@ pub async fn run(global: &Global, args: Transcode) -> Result<(), CliError> {
     let cancel = local::interrupt();
     let profile = Profile::start();
     let ladder = Ladder::parse(&args.ladder).map_err(|e| CliError::Usage(format!("--ladder: {e}")))?;
-    let lengths = Lengths::new(args.cut.segment(args.live), args.cut.media_segment).map_err(|e| CliError::Usage(e.to_string()))?;
+    let lengths = Lengths::new(args.cut.segment(args.live), args.cut.media_segment)
+        .map_err(|e| CliError::Usage(e.to_string()))?;
     let destinations = destinations(&args)?;
     // Whatever can be told to be wrong is told before anything is encoded or written.
     check_trace(&args)?;
@@ -64,7 +65,10 @@ pub async fn run(global: &Global, args: Transcode) -> Result<(), CliError> {
         let (_, jobs) = tokio::try_join!(encoder, open)?;
         // Every source is fine: now, and not before, something is written.
         for job in &jobs {
-            publish::check_writable(&machine.stores.locate(&job.destination).map_err(spool_media::Error::from)?).await?;
+            publish::check_writable(
+                &machine.stores.locate(&job.destination).map_err(spool_media::Error::from)?,
+            )
+            .await?;
         }
         Ok::<_, CliError>(jobs)
     };
@@ -151,7 +155,10 @@ async fn transcode_all(
         let outcome = cluster.run(&sql, cancel, &tell).await?;
         profile.statement(sent, outcome.spent);
         let published: Vec<Published> = outcome.structs("published")?;
-        published.into_iter().next().ok_or_else(|| CliError::Print("the statement published nothing".to_owned()))
+        published
+            .into_iter()
+            .next()
+            .ok_or_else(|| CliError::Print("the statement published nothing".to_owned()))
     });
     futures::stream::iter(runs).buffered(VIDEOS_AT_A_TIME).try_collect().await
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use comfy_table::Cell;
 use serde_json::{Value, json};
 use spool_jobs::{Id, NewWatch, SqlStore, Watch, Watches as _};
-use spool_media::store::Stores;
+use spool_storage::Stores;
 
 use crate::{
     args::{Format, Kept, WatchAdd, WatchList, WatchRemove, Watches},
@@ -33,7 +33,9 @@ async fn add(args: WatchAdd) -> Result<(), CliError> {
     let prefix = place(&stores, &prefix)?;
     spool_server::check_document(&job, true).map_err(|why| CliError::Usage(format!("--job: {why}")))?;
     if let Some(queue) = &queue {
-        spool_server::check_queue(&stores, queue).await.map_err(|why| CliError::Usage(format!("--queue {queue}: {why}")))?;
+        spool_server::check_queue(&stores, queue)
+            .await
+            .map_err(|why| CliError::Usage(format!("--queue {queue}: {why}")))?;
     }
     let tells = queue.is_none() && list_every.is_none();
     let list_every = list_every.map(Duration::from_secs);
@@ -51,10 +53,13 @@ async fn add(args: WatchAdd) -> Result<(), CliError> {
 /// A place as every server calls it.
 fn place(stores: &Stores, prefix: &str) -> Result<String, CliError> {
     if ["http://", "https://"].iter().any(|scheme| prefix.starts_with(scheme)) {
-        return Err(CliError::Usage(format!("{prefix}: nothing can be seen to arrive on the web: watch a bucket or a folder")));
+        return Err(CliError::Usage(format!(
+            "{prefix}: nothing can be seen to arrive on the web: watch a bucket or a folder"
+        )));
     }
     let prefix = local::absolute(prefix)?;
-    let uri = stores.locate(&prefix).map_err(spool_media::Error::from)?.uri().trim_end_matches('/').to_owned();
+    let uri =
+        stores.locate(&prefix).map_err(spool_media::Error::from)?.uri().trim_end_matches('/').to_owned();
     // A folder: `s3://in/acme` is not to mean `s3://in/acme-2/`.
     Ok(format!("{uri}/"))
 }

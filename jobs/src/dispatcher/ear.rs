@@ -84,7 +84,8 @@ impl Ear {
                 row.state = RowState::Done;
                 row.done_ms = row.duration_ms;
                 (row.encoded, row.reused) = (*encoded as i64, *reused as i64);
-                let data = json!({ "row": row.number, "track": row.track, "encoded": encoded, "reused": reused });
+                let data =
+                    json!({ "row": row.number, "track": row.track, "encoded": encoded, "reused": reused });
                 Some((Kind::RowFinished, data))
             }
             What::Again { reason } => {
@@ -113,7 +114,8 @@ impl Ear {
             events.push((Kind::Planned, json!({ "rows": progress.rows, "media_ms": progress.media_ms })));
         }
         events.append(&mut self.events);
-        let percent = job::percent(State::Processing, progress.media_done_ms, progress.media_ms).max(self.told.percent);
+        let percent =
+            job::percent(State::Processing, progress.media_done_ms, progress.media_ms).max(self.told.percent);
         if percent > self.told.percent || phase != self.told.phase {
             let phase = phase.unwrap_or(Phase::Planning);
             let data = json!({ "phase": phase, "percent": percent, "rows": progress.rows, "rows_done": progress.rows_done });
@@ -122,7 +124,11 @@ impl Ear {
         let report = Report {
             phase: phase.filter(|_| phase != self.told.phase),
             progress: (progress != self.told.progress).then_some(progress),
-            rows: self.rows.iter_mut().filter_map(|heard| std::mem::take(&mut heard.changed).then(|| heard.row.clone())).collect(),
+            rows: self
+                .rows
+                .iter_mut()
+                .filter_map(|heard| std::mem::take(&mut heard.changed).then(|| heard.row.clone()))
+                .collect(),
             attempts: std::mem::take(&mut self.attempts),
             events,
             told: None,
@@ -214,8 +220,14 @@ mod tests {
         heard(&mut ear, &one, What::Advanced { done_ms: 3_000 });
         let report = ear.report();
         assert_eq!((report.rows.len(), report.rows[0].done_ms, report.phase), (1, 4_000, None));
-        assert_eq!(report.progress, Some(Progress { rows: 2, rows_done: 0, media_ms: 10_000, media_done_ms: 4_000 }));
-        assert_eq!(report.events, [(Kind::Progress, json!({ "phase": "encoding", "percent": 40, "rows": 2, "rows_done": 0 }))]);
+        assert_eq!(
+            report.progress,
+            Some(Progress { rows: 2, rows_done: 0, media_ms: 10_000, media_done_ms: 4_000 })
+        );
+        assert_eq!(
+            report.events,
+            [(Kind::Progress, json!({ "phase": "encoding", "percent": 40, "rows": 2, "rows_done": 0 }))]
+        );
         assert!(ear.report().is_empty());
         heard(&mut ear, &one, finished());
         heard(&mut ear, &one, finished());
@@ -237,7 +249,9 @@ mod tests {
         }
         let report = ear.report();
         let [one, two] = report.attempts.as_slice() else { panic!("{report:?}") };
-        assert!(one.reason.ends_with("x264: out of memory") && one.reason.len() <= MAX_REASON && one.attempt == 1);
+        assert!(
+            one.reason.ends_with("x264: out of memory") && one.reason.len() <= MAX_REASON && one.attempt == 1
+        );
         assert!(two.attempt == 2 && two.reason.starts_with('é'));
     }
 

@@ -7,7 +7,7 @@ use std::{
 
 use backon::BackoffBuilder;
 use serde_json::Value;
-use spool_media::ErrorKind;
+use spool_storage::ErrorKind;
 use tokio::{
     task::JoinHandle,
     time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at},
@@ -82,7 +82,9 @@ impl Hand {
         let report = self.merged_report();
         match self.end(&report, &ending).await {
             Ok(()) => info!(%job, fence, ending = word(&ending), "job let go"),
-            Err(error) => warn!(%job, fence, %error, "how the job ended could not be written down: it is taken over"),
+            Err(error) => {
+                warn!(%job, fence, %error, "how the job ended could not be written down: it is taken over")
+            }
         }
     }
 
@@ -127,7 +129,10 @@ impl Hand {
         let (cluster, job, ear) = (self.cluster.clone(), self.claim.job.clone(), ear.clone());
         let cancel = CancellationToken::new();
         let canceled = cancel.clone();
-        let task = tokio::spawn(async move { cluster.run(&job, &canceled, &|event| locked(&ear).hear(&event)).await });
+        let task =
+            tokio::spawn(
+                async move { cluster.run(&job, &canceled, &|event| locked(&ear).hear(&event)).await },
+            );
         Run { task, cancel }
     }
 
@@ -151,7 +156,9 @@ impl Hand {
                 Ok(Standing { cancel_requested: true }) => return Err(Stop::Canceled),
                 Ok(_) => {}
                 Err(Error::Lost { .. }) => return Err(Stop::Lost),
-                Err(error) => warn!(job = %self.claim.job.id, %error, "what happens to a job cannot be written down"),
+                Err(error) => {
+                    warn!(job = %self.claim.job.id, %error, "what happens to a job cannot be written down")
+                }
             }
             if Instant::now() >= self.held_until {
                 return Err(Stop::Lost);
@@ -162,7 +169,8 @@ impl Hand {
     /// Writes down what was not yet, or looks how the claim stands where there is nothing to write and the lease is young.
     async fn tell(&mut self) -> Result<Standing, Error> {
         let report = self.merged_report();
-        let young = Instant::now() + self.settings.lease - self.settings.lease / RENEW_SHARE < self.held_until;
+        let young =
+            Instant::now() + self.settings.lease - self.settings.lease / RENEW_SHARE < self.held_until;
         if report.is_empty() && young {
             return self.until_lost(self.store.standing(&self.claim)).await;
         }

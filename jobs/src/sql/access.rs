@@ -67,17 +67,25 @@ fn check_name(field: &'static str, name: &str) -> Result<()> {
     }
     Err(Error::Request {
         field,
-        message: format!("{name:?}: it must be of 1 to {MAX_NAME} letters, digits, -, _ and dots, and begin with none of these"),
+        message: format!(
+            "{name:?}: it must be of 1 to {MAX_NAME} letters, digits, -, _ and dots, and begin with none of these"
+        ),
     })
 }
 
 pub(super) async fn create_key(store: &SqlStore, new: &NewKey) -> Result<(ApiKey, String)> {
     check_tenant(&new.tenant)?;
     if new.name.len() > MAX_NAME || new.name.contains('\0') {
-        return Err(Error::Request { field: "name", message: format!("it must be of at most {MAX_NAME} bytes") });
+        return Err(Error::Request {
+            field: "name",
+            message: format!("it must be of at most {MAX_NAME} bytes"),
+        });
     }
     if new.scopes.is_empty() {
-        return Err(Error::Request { field: "scope", message: "a key that opens nothing is none: give read or write".to_owned() });
+        return Err(Error::Request {
+            field: "scope",
+            message: "a key that opens nothing is none: give read or write".to_owned(),
+        });
     }
     let mut change = store.change().await?;
     let now = change.now_ms;
@@ -109,19 +117,23 @@ pub(super) async fn keys(store: &SqlStore, tenant: &str) -> Result<Vec<ApiKey>> 
 pub(super) async fn revoke_key(store: &SqlStore, tenant: &str, id: &Id) -> Result<ApiKey> {
     let mut change = store.change().await?;
     let now = change.now_ms;
-    let revoked =
-        sqlx::query("UPDATE api_keys SET revoked_ms = COALESCE(revoked_ms, $1) WHERE id = $2 AND tenant = $3 RETURNING *")
-            .bind(now)
-            .bind(id.as_str())
-            .bind(tenant)
-            .fetch_optional(change.connection())
-            .await?;
+    let revoked = sqlx::query(
+        "UPDATE api_keys SET revoked_ms = COALESCE(revoked_ms, $1) WHERE id = $2 AND tenant = $3 RETURNING *",
+    )
+    .bind(now)
+    .bind(id.as_str())
+    .bind(tenant)
+    .fetch_optional(change.connection())
+    .await?;
     let key = key_of(&revoked.ok_or_else(|| Error::NotFound { what: "key", id: id.to_string() })?)?;
     change.keep().await?;
     Ok(key)
 }
 
-pub(super) async fn create_upload_token(store: &SqlStore, new: &NewUploadToken) -> Result<(UploadToken, String)> {
+pub(super) async fn create_upload_token(
+    store: &SqlStore,
+    new: &NewUploadToken,
+) -> Result<(UploadToken, String)> {
     let mut change = store.change().await?;
     let now = change.now_ms;
     make_tenant(&mut change, &new.tenant).await?;
@@ -177,24 +189,33 @@ pub(super) async fn shown(store: &SqlStore, shown: &str) -> Result<Option<Shown>
 async fn used(store: &SqlStore, id: &Id) -> Result<()> {
     let mut change = store.change().await?;
     let now = change.now_ms;
-    sqlx::query("UPDATE api_keys SET used_ms = $1 WHERE id = $2").bind(now).bind(id.as_str()).execute(change.connection()).await?;
+    sqlx::query("UPDATE api_keys SET used_ms = $1 WHERE id = $2")
+        .bind(now)
+        .bind(id.as_str())
+        .execute(change.connection())
+        .await?;
     change.keep().await
 }
 
 /// Has a token stand for the upload that is begun with it: for one, whoever asks.
 pub(super) async fn spend(change: &mut Change, token: &Id, upload: &Id) -> Result<()> {
     let now = change.now_ms;
-    let spent = sqlx::query("UPDATE upload_tokens SET upload = $1 WHERE id = $2 AND upload IS NULL AND expires_ms > $3")
-        .bind(upload.as_str())
-        .bind(token.as_str())
-        .bind(now)
-        .execute(change.connection())
-        .await?;
+    let spent = sqlx::query(
+        "UPDATE upload_tokens SET upload = $1 WHERE id = $2 AND upload IS NULL AND expires_ms > $3",
+    )
+    .bind(upload.as_str())
+    .bind(token.as_str())
+    .bind(now)
+    .execute(change.connection())
+    .await?;
     if spent.rows_affected() > 0 { Ok(()) } else { Err(Error::Spent { token: token.clone() }) }
 }
 
 pub(super) async fn policy(store: &SqlStore, tenant: &str) -> Result<Policy> {
-    let found = sqlx::query("SELECT policy FROM tenants WHERE id = $1").bind(tenant).fetch_optional(&store.reader).await?;
+    let found = sqlx::query("SELECT policy FROM tenants WHERE id = $1")
+        .bind(tenant)
+        .fetch_optional(&store.reader)
+        .await?;
     found.as_ref().map_or_else(|| Ok(Policy::default()), policy_of)
 }
 
@@ -220,23 +241,38 @@ pub(super) async fn check_jobs(change: &mut Change, tenant: &str) -> Result<()> 
     let Some(most) = limits(change, tenant).await?.jobs else { return Ok(()) };
     let count = "SELECT count(*) FROM jobs WHERE tenant = $1 AND state IN ('pending', 'processing')";
     let there: i64 = sqlx::query_scalar(count).bind(tenant).fetch_one(change.connection()).await?;
-    if there.unsigned_abs() < most { Ok(()) } else { Err(Error::Quota { what: "jobs that wait or run", most }) }
+    if there.unsigned_abs() < most {
+        Ok(())
+    } else {
+        Err(Error::Quota { what: "jobs that wait or run", most })
+    }
 }
 
 /// Refuses an upload beyond the bytes that a tenant may keep.
 pub(super) async fn check_bytes(change: &mut Change, tenant: &str, bytes: u64) -> Result<()> {
     let Some(most) = limits(change, tenant).await?.upload_bytes else { return Ok(()) };
-    let sum = "SELECT CAST(COALESCE(sum(bytes), 0) AS BIGINT) FROM uploads WHERE tenant = $1 AND state <> 'gone'";
+    let sum =
+        "SELECT CAST(COALESCE(sum(bytes), 0) AS BIGINT) FROM uploads WHERE tenant = $1 AND state <> 'gone'";
     let there: i64 = sqlx::query_scalar(sum).bind(tenant).fetch_one(change.connection()).await?;
-    if there.unsigned_abs().saturating_add(bytes) <= most { Ok(()) } else { Err(Error::Quota { what: "bytes of uploads", most }) }
+    if there.unsigned_abs().saturating_add(bytes) <= most {
+        Ok(())
+    } else {
+        Err(Error::Quota { what: "bytes of uploads", most })
+    }
 }
 
 /// A tenant's limits; where there are any, the tenant is this change's until its end.
 async fn limits(change: &mut Change, tenant: &str) -> Result<Policy> {
-    let found = sqlx::query("SELECT policy FROM tenants WHERE id = $1").bind(tenant).fetch_optional(change.connection()).await?;
+    let found = sqlx::query("SELECT policy FROM tenants WHERE id = $1")
+        .bind(tenant)
+        .fetch_optional(change.connection())
+        .await?;
     let policy = found.as_ref().map_or_else(|| Ok(Policy::default()), policy_of)?;
     if policy.jobs.is_some() || policy.upload_bytes.is_some() {
-        sqlx::query("UPDATE tenants SET served_ms = served_ms WHERE id = $1").bind(tenant).execute(change.connection()).await?;
+        sqlx::query("UPDATE tenants SET served_ms = served_ms WHERE id = $1")
+            .bind(tenant)
+            .execute(change.connection())
+            .await?;
     }
     Ok(policy)
 }
@@ -248,15 +284,18 @@ pub(super) async fn secret(store: &SqlStore, name: &str) -> Result<[u8; 32]> {
         .bind(Hash::from_bytes(drawn()).to_hex().to_string())
         .execute(change.connection())
         .await?;
-    let kept: String =
-        sqlx::query_scalar("SELECT value FROM secrets WHERE name = $1").bind(name).fetch_one(change.connection()).await?;
+    let kept: String = sqlx::query_scalar("SELECT value FROM secrets WHERE name = $1")
+        .bind(name)
+        .fetch_one(change.connection())
+        .await?;
     change.keep().await?;
     let unknown = |_| Error::Unknown { what: "secret", value: name.to_owned() };
     Hash::from_hex(kept).map(|value| *value.as_bytes()).map_err(unknown)
 }
 
 fn policy_of(row: &AnyRow) -> Result<Policy> {
-    row.try_get::<Option<String>, _>("policy")?.map_or_else(|| Ok(Policy::default()), |policy| json("policy", &policy))
+    row.try_get::<Option<String>, _>("policy")?
+        .map_or_else(|| Ok(Policy::default()), |policy| json("policy", &policy))
 }
 
 fn key_of(row: &AnyRow) -> Result<ApiKey> {
@@ -266,7 +305,10 @@ fn key_of(row: &AnyRow) -> Result<ApiKey> {
         id: Id::from_text(text(row, "id")?),
         tenant: text(row, "tenant")?,
         name: text(row, "name")?,
-        scopes: scopes.split(' ').map(|word| word.parse::<Scope>().map_err(|_| unknown(word))).collect::<Result<_>>()?,
+        scopes: scopes
+            .split(' ')
+            .map(|word| word.parse::<Scope>().map_err(|_| unknown(word)))
+            .collect::<Result<_>>()?,
         created_ms: row.try_get("created_ms")?,
         expires_ms: row.try_get("expires_ms")?,
         revoked_ms: row.try_get("revoked_ms")?,

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use spool_media::ErrorKind;
+use spool_storage::ErrorKind;
 use sqlx::Row as _;
 use tracing::warn;
 
@@ -13,7 +13,9 @@ use super::{
     jobs::{happened, note},
     read,
 };
-use crate::{Attempt, Claim, Ending, Error, Id, Job, Kind, Phase, Report, Request, Result, Row, Standing, State};
+use crate::{
+    Attempt, Claim, Ending, Error, Id, Job, Kind, Phase, Report, Request, Result, Row, Standing, State,
+};
 
 /// How often another job is looked for where somebody else was faster.
 const RACES: usize = 8;
@@ -80,7 +82,13 @@ async fn next(store: &SqlStore) -> Result<Option<(Id, i64)>> {
 }
 
 /// Takes a job, if nobody else has meanwhile.
-async fn take(store: &SqlStore, id: &Id, fence: i64, dispatcher: &str, lease: Duration) -> Result<Option<Claim>> {
+async fn take(
+    store: &SqlStore,
+    id: &Id,
+    fence: i64,
+    dispatcher: &str,
+    lease: Duration,
+) -> Result<Option<Claim>> {
     let mut change = store.change().await?;
     let now = change.now_ms;
     let taken = sqlx::query(
@@ -108,20 +116,33 @@ async fn take(store: &SqlStore, id: &Id, fence: i64, dispatcher: &str, lease: Du
         .bind(&claim.job.tenant)
         .execute(change.connection())
         .await?;
-    happened(&mut change, &claim.job, Kind::Started, &json!({ "dispatcher": dispatcher, "try": claim.job.tries })).await?;
+    happened(
+        &mut change,
+        &claim.job,
+        Kind::Started,
+        &json!({ "dispatcher": dispatcher, "try": claim.job.tries }),
+    )
+    .await?;
     change.keep().await?;
     Ok(Some(claim))
 }
 
 pub(super) async fn standing(store: &SqlStore, claim: &Claim) -> Result<Standing> {
-    let held = sqlx::query("SELECT cancel_requested FROM jobs WHERE id = $1 AND fence = $2 AND state = 'processing'")
-        .bind(claim.job.id.as_str())
-        .bind(claim.fence);
+    let held = sqlx::query(
+        "SELECT cancel_requested FROM jobs WHERE id = $1 AND fence = $2 AND state = 'processing'",
+    )
+    .bind(claim.job.id.as_str())
+    .bind(claim.fence);
     let row = held.fetch_optional(&store.reader).await?.ok_or_else(|| lost(claim))?;
     Ok(Standing { cancel_requested: row.try_get::<i64, _>("cancel_requested")? != 0 })
 }
 
-pub(super) async fn report(store: &SqlStore, claim: &Claim, lease: Duration, report: &Report) -> Result<Standing> {
+pub(super) async fn report(
+    store: &SqlStore,
+    claim: &Claim,
+    lease: Duration,
+    report: &Report,
+) -> Result<Standing> {
     let mut change = store.change().await?;
     let standing = write(&mut change, claim, Some(lease), report).await?;
     change.keep().await?;
@@ -229,7 +250,12 @@ impl<'a> End<'a> {
 
 /// Writes a report under the condition that the claim is the job's last. The first statement keeps everybody else from the job until
 /// the change is made.
-async fn write(change: &mut Change, claim: &Claim, lease: Option<Duration>, report: &Report) -> Result<Standing> {
+async fn write(
+    change: &mut Change,
+    claim: &Claim,
+    lease: Option<Duration>,
+    report: &Report,
+) -> Result<Standing> {
     let progress = report.progress.unwrap_or_default();
     let until = lease.map(|lease| change.now_ms.saturating_add(milliseconds(lease)));
     let held = sqlx::query(
@@ -266,7 +292,8 @@ async fn write_events(change: &mut Change, claim: &Claim, report: &Report) -> Re
     }
     let job = &claim.job.id;
     let known = "SELECT told FROM claims WHERE job = $1 AND fence = $2";
-    let known: i64 = sqlx::query_scalar(known).bind(job.as_str()).bind(claim.fence).fetch_one(change.connection()).await?;
+    let known: i64 =
+        sqlx::query_scalar(known).bind(job.as_str()).bind(claim.fence).fetch_one(change.connection()).await?;
     let written = usize::try_from(report.told.map_or(0, |told| known - told)).unwrap_or_default();
     let events = report.events.get(written..).unwrap_or_default();
     let count = i64::try_from(events.len()).unwrap_or(i64::MAX);

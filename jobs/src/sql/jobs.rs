@@ -2,10 +2,7 @@
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use spool_media::{
-    confines::Confines,
-    store::{self, shown},
-};
+use spool_storage::{path_policy::Confines, shown};
 use sqlx::Row as _;
 
 use super::{Change, SqlStore, access, read, webhooks};
@@ -79,17 +76,23 @@ async fn use_key(change: &mut Change, new: &NewJob, key: &str, id: &Id) -> Resul
     if inserted.rows_affected() > 0 {
         return Ok(None);
     }
-    let found = sqlx::query("SELECT hash, job FROM idempotency WHERE tenant = $1 AND key = $2").bind(&new.tenant).bind(key);
+    let found = sqlx::query("SELECT hash, job FROM idempotency WHERE tenant = $1 AND key = $2")
+        .bind(&new.tenant)
+        .bind(key);
     let row = found.fetch_one(change.connection()).await?;
     let job = Id::from_text(row.try_get::<String, _>("job")?);
-    if row.try_get::<String, _>("hash")? == hash { Ok(Some(job)) } else { Err(Error::KeyUsed { key: key.to_owned(), job }) }
+    if row.try_get::<String, _>("hash")? == hash {
+        Ok(Some(job))
+    } else {
+        Err(Error::KeyUsed { key: key.to_owned(), job })
+    }
 }
 
 /// Makes the video that a request makes.
 async fn make_video(change: &mut Change, tenant: &str, request: &Request, id: Id) -> Result<Option<Id>> {
     let Request::Transcode { source, destination, .. } = request else { return Ok(None) };
     let (source, now) = (shown(source), change.now_ms);
-    let name = store::name(&source);
+    let name = spool_storage::name(&source);
     sqlx::query("INSERT INTO videos (id, tenant, name, source, destination, created_ms) VALUES ($1, $2, $3, $4, $5, $6)")
         .bind(id.as_str())
         .bind(tenant)
@@ -140,7 +143,12 @@ pub(super) async fn cancel(store: &SqlStore, tenant: &str, id: &Id) -> Result<Jo
     }
 }
 
-pub(super) async fn retry(store: &SqlStore, tenant: &str, id: &Id, confines: Option<&Confines>) -> Result<Job> {
+pub(super) async fn retry(
+    store: &SqlStore,
+    tenant: &str,
+    id: &Id,
+    confines: Option<&Confines>,
+) -> Result<Job> {
     let confines = match confines {
         Some(confines) => Some(as_json(&places(store, tenant, id, confines).await?)),
         None => None,
@@ -166,9 +174,11 @@ pub(super) async fn retry(store: &SqlStore, tenant: &str, id: &Id, confines: Opt
     drop(change);
     let job = read::job(store, tenant, id).await?;
     match job.state {
-        State::Published => {
-            Err(Error::State { job: job.id, state: job.state, remedy: "make a new job to transcode its source again" })
-        }
+        State::Published => Err(Error::State {
+            job: job.id,
+            state: job.state,
+            remedy: "make a new job to transcode its source again",
+        }),
         State::Pending | State::Processing | State::Failed | State::Canceled => Ok(job),
     }
 }
@@ -193,7 +203,13 @@ const NOTE: &str = "INSERT INTO events (job, sequence, at_ms, kind, data) \
      FROM (SELECT COALESCE((SELECT at_ms FROM events WHERE job = $1 ORDER BY sequence DESC LIMIT 1), 0) AS at_ms) AS last";
 
 /// Notes an event under its number.
-pub(super) async fn note(change: &mut Change, job: &Id, sequence: i64, kind: Kind, data: &Value) -> Result<()> {
+pub(super) async fn note(
+    change: &mut Change,
+    job: &Id,
+    sequence: i64,
+    kind: Kind,
+    data: &Value,
+) -> Result<()> {
     let now = change.now_ms;
     sqlx::query(NOTE)
         .bind(job.as_str())

@@ -7,12 +7,19 @@ use super::SqlStore;
 use crate::{Attempt, Counts, Ended, Error, Event, Filter, Id, Job, Page, Result, Row, State, Video};
 
 pub(super) async fn job(store: &SqlStore, tenant: &str, id: &Id) -> Result<Job> {
-    let found = sqlx::query("SELECT * FROM jobs WHERE id = $1 AND tenant = $2").bind(id.as_str()).bind(tenant);
+    let found =
+        sqlx::query("SELECT * FROM jobs WHERE id = $1 AND tenant = $2").bind(id.as_str()).bind(tenant);
     let row = found.fetch_optional(&store.reader).await?.ok_or_else(|| no_job(id))?;
     job_of(&row)
 }
 
-pub(super) async fn jobs(store: &SqlStore, tenant: &str, filter: &Filter, behind: Option<&Id>, limit: u32) -> Result<Page<Job>> {
+pub(super) async fn jobs(
+    store: &SqlStore,
+    tenant: &str,
+    filter: &Filter,
+    behind: Option<&Id>,
+    limit: u32,
+) -> Result<Page<Job>> {
     let rows = sqlx::query(
         "SELECT * FROM jobs WHERE tenant = $1 AND ($2 = '' OR id < $2) AND ($3 = '' OR state = $3) AND ($4 = '' OR video = $4) \
          ORDER BY id DESC LIMIT $5",
@@ -28,18 +35,26 @@ pub(super) async fn jobs(store: &SqlStore, tenant: &str, filter: &Filter, behind
 }
 
 pub(super) async fn video(store: &SqlStore, tenant: &str, id: &Id) -> Result<Video> {
-    let found = sqlx::query("SELECT * FROM videos WHERE id = $1 AND tenant = $2").bind(id.as_str()).bind(tenant);
+    let found =
+        sqlx::query("SELECT * FROM videos WHERE id = $1 AND tenant = $2").bind(id.as_str()).bind(tenant);
     let row = found.fetch_optional(&store.reader).await?;
     video_of(&row.ok_or_else(|| Error::NotFound { what: "video", id: id.to_string() })?)
 }
 
-pub(super) async fn videos(store: &SqlStore, tenant: &str, behind: Option<&Id>, limit: u32) -> Result<Page<Video>> {
-    let rows = sqlx::query("SELECT * FROM videos WHERE tenant = $1 AND ($2 = '' OR id < $2) ORDER BY id DESC LIMIT $3")
-        .bind(tenant)
-        .bind(behind.map_or("", Id::as_str))
-        .bind(i64::from(limit) + 1)
-        .fetch_all(&store.reader)
-        .await?;
+pub(super) async fn videos(
+    store: &SqlStore,
+    tenant: &str,
+    behind: Option<&Id>,
+    limit: u32,
+) -> Result<Page<Video>> {
+    let rows = sqlx::query(
+        "SELECT * FROM videos WHERE tenant = $1 AND ($2 = '' OR id < $2) ORDER BY id DESC LIMIT $3",
+    )
+    .bind(tenant)
+    .bind(behind.map_or("", Id::as_str))
+    .bind(i64::from(limit) + 1)
+    .fetch_all(&store.reader)
+    .await?;
     page(&rows, limit, video_of, |video| &video.id)
 }
 
@@ -64,21 +79,30 @@ pub(super) async fn attempts(store: &SqlStore, tenant: &str, id: &Id, limit: u32
     rows.iter().map(attempt_of).collect()
 }
 
-pub(super) async fn events(store: &SqlStore, tenant: &str, id: &Id, behind: i64, limit: u32) -> Result<Vec<Event>> {
+pub(super) async fn events(
+    store: &SqlStore,
+    tenant: &str,
+    id: &Id,
+    behind: i64,
+    limit: u32,
+) -> Result<Vec<Event>> {
     job(store, tenant, id).await?;
-    let rows = sqlx::query("SELECT * FROM events WHERE job = $1 AND sequence > $2 ORDER BY sequence LIMIT $3")
-        .bind(id.as_str())
-        .bind(behind)
-        .bind(i64::from(limit))
-        .fetch_all(&store.reader)
-        .await?;
+    let rows =
+        sqlx::query("SELECT * FROM events WHERE job = $1 AND sequence > $2 ORDER BY sequence LIMIT $3")
+            .bind(id.as_str())
+            .bind(behind)
+            .bind(i64::from(limit))
+            .fetch_all(&store.reader)
+            .await?;
     rows.iter().map(event_of).collect()
 }
 
 pub(super) async fn counts(store: &SqlStore) -> Result<Counts> {
     let mut connection = store.reader.acquire().await?;
     let now = store.now(&mut connection).await?;
-    let rows = sqlx::query("SELECT state, count(*) AS jobs FROM jobs GROUP BY state").fetch_all(&mut *connection).await?;
+    let rows = sqlx::query("SELECT state, count(*) AS jobs FROM jobs GROUP BY state")
+        .fetch_all(&mut *connection)
+        .await?;
     let mut jobs = State::ALL.map(|state| (state, 0)).to_vec();
     for row in &rows {
         let state: State = text(row, "state")?.parse()?;
@@ -86,11 +110,14 @@ pub(super) async fn counts(store: &SqlStore) -> Result<Counts> {
             counted.1 = row.try_get("jobs")?;
         }
     }
-    let due: Option<i64> = sqlx::query_scalar("SELECT min(due_ms) FROM jobs WHERE state = 'pending' AND due_ms <= $1")
-        .bind(now)
+    let due: Option<i64> =
+        sqlx::query_scalar("SELECT min(due_ms) FROM jobs WHERE state = 'pending' AND due_ms <= $1")
+            .bind(now)
+            .fetch_one(&mut *connection)
+            .await?;
+    let uploads_open = sqlx::query_scalar("SELECT count(*) FROM uploads WHERE state = 'open'")
         .fetch_one(&mut *connection)
         .await?;
-    let uploads_open = sqlx::query_scalar("SELECT count(*) FROM uploads WHERE state = 'open'").fetch_one(&mut *connection).await?;
     Ok(Counts { jobs, longest_wait_ms: due.map_or(0, |due| now - due), uploads_open })
 }
 
@@ -103,7 +130,10 @@ pub(super) fn job_of(row: &AnyRow) -> Result<Job> {
     let error = match error_kind {
         Some(kind) => {
             let message: Option<String> = row.try_get("error")?;
-            Some(Ended { kind: json("kind of error", &format!("\"{kind}\""))?, message: message.unwrap_or_default() })
+            Some(Ended {
+                kind: json("kind of error", &format!("\"{kind}\""))?,
+                message: message.unwrap_or_default(),
+            })
         }
         None => None,
     };
@@ -184,7 +214,12 @@ fn event_of(row: &AnyRow) -> Result<Event> {
 }
 
 /// The first `limit` of what was found, and whether there was more.
-fn page<T>(rows: &[AnyRow], limit: u32, item: fn(&AnyRow) -> Result<T>, id: fn(&T) -> &Id) -> Result<Page<T>> {
+fn page<T>(
+    rows: &[AnyRow],
+    limit: u32,
+    item: fn(&AnyRow) -> Result<T>,
+    id: fn(&T) -> &Id,
+) -> Result<Page<T>> {
     let items: Vec<T> = rows.iter().take(limit as usize).map(item).collect::<Result<_>>()?;
     let next = (rows.len() > items.len()).then(|| items.last().map(|last| id(last).clone())).flatten();
     Ok(Page { items, next })

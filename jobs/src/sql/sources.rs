@@ -18,10 +18,11 @@ pub(super) async fn hold(store: &SqlStore, lease: Duration) -> Result<Option<Job
     let Some(due) = store.due(DUE).await? else { return Ok(None) };
     let mut change = store.change().await?;
     let now = change.now_ms;
-    let taken = sqlx::query("UPDATE jobs SET source_due_ms = $1 WHERE id = $2 AND source_due_ms <= $3 RETURNING *")
-        .bind(now.saturating_add(milliseconds(lease)))
-        .bind(due)
-        .bind(now);
+    let taken =
+        sqlx::query("UPDATE jobs SET source_due_ms = $1 WHERE id = $2 AND source_due_ms <= $3 RETURNING *")
+            .bind(now.saturating_add(milliseconds(lease)))
+            .bind(due)
+            .bind(now);
     let Some(row) = taken.fetch_optional(change.connection()).await? else { return Ok(None) };
     let job = read::job_of(&row)?;
     change.keep().await?;
@@ -55,7 +56,11 @@ pub(super) async fn settle(store: &SqlStore, job: &Job, source: &str, kept: Opti
     change.keep().await
 }
 
-pub(super) async fn hold_unswept(store: &SqlStore, since: Duration, lease: Duration) -> Result<Option<Video>> {
+pub(super) async fn hold_unswept(
+    store: &SqlStore,
+    since: Duration,
+    lease: Duration,
+) -> Result<Option<Video>> {
     let since = milliseconds(since);
     let mut change = store.change().await?;
     let now = change.now_ms;

@@ -59,7 +59,8 @@ pub(super) async fn begin(store: &SqlStore, new: &NewUpload, done: bool) -> Resu
 }
 
 pub(super) async fn upload(store: &SqlStore, tenant: &str, id: &Id) -> Result<Upload> {
-    let found = sqlx::query("SELECT * FROM uploads WHERE id = $1 AND tenant = $2").bind(id.as_str()).bind(tenant);
+    let found =
+        sqlx::query("SELECT * FROM uploads WHERE id = $1 AND tenant = $2").bind(id.as_str()).bind(tenant);
     upload_of(&found.fetch_optional(&store.reader).await?.ok_or_else(|| no_upload(id))?)
 }
 
@@ -105,12 +106,13 @@ pub(super) async fn hold_left(store: &SqlStore, lease: Duration) -> Result<Optio
 pub(super) async fn renew(store: &SqlStore, hold: &UploadHold, lease: Duration) -> Result<()> {
     let mut change = store.change().await?;
     let now = change.now_ms;
-    let kept = sqlx::query("UPDATE uploads SET lease_until_ms = $1 WHERE id = $2 AND fence = $3 AND state = 'open'")
-        .bind(now.saturating_add(milliseconds(lease)))
-        .bind(hold.upload.id.as_str())
-        .bind(hold.fence)
-        .execute(change.connection())
-        .await?;
+    let kept =
+        sqlx::query("UPDATE uploads SET lease_until_ms = $1 WHERE id = $2 AND fence = $3 AND state = 'open'")
+            .bind(now.saturating_add(milliseconds(lease)))
+            .bind(hold.upload.id.as_str())
+            .bind(hold.fence)
+            .execute(change.connection())
+            .await?;
     keep_if_held(change, hold, &kept).await
 }
 
@@ -175,12 +177,14 @@ async fn finish(change: &mut Change, hold: &UploadHold) -> Result<Upload> {
 pub(super) async fn give_up(store: &SqlStore, hold: &UploadHold) -> Result<()> {
     let mut change = store.change().await?;
     let now = change.now_ms;
-    let gone = sqlx::query("UPDATE uploads SET state = 'gone', updated_ms = $1 WHERE id = $2 AND fence = $3 AND state = 'open'")
-        .bind(now)
-        .bind(hold.upload.id.as_str())
-        .bind(hold.fence)
-        .execute(change.connection())
-        .await?;
+    let gone = sqlx::query(
+        "UPDATE uploads SET state = 'gone', updated_ms = $1 WHERE id = $2 AND fence = $3 AND state = 'open'",
+    )
+    .bind(now)
+    .bind(hold.upload.id.as_str())
+    .bind(hold.fence)
+    .execute(change.connection())
+    .await?;
     keep_if_held(change, hold, &gone).await
 }
 

@@ -18,7 +18,8 @@ pub(super) async fn create(store: &SqlStore, new: &NewWatch) -> Result<Watch> {
     let mut change = store.change().await?;
     let now = change.now_ms;
     make_tenant(&mut change, &new.tenant).await?;
-    let there: i64 = sqlx::query_scalar("SELECT count(*) FROM watches").fetch_one(change.connection()).await?;
+    let there: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM watches").fetch_one(change.connection()).await?;
     if there >= MOST {
         return Err(Error::Quota { what: "watches", most: MOST.unsigned_abs() });
     }
@@ -44,7 +45,10 @@ pub(super) async fn create(store: &SqlStore, new: &NewWatch) -> Result<Watch> {
 pub(super) async fn watches(store: &SqlStore, tenant: Option<&str>) -> Result<Vec<Watch>> {
     let rows = match tenant {
         Some(tenant) => {
-            sqlx::query("SELECT * FROM watches WHERE tenant = $1 ORDER BY id").bind(tenant).fetch_all(&store.reader).await
+            sqlx::query("SELECT * FROM watches WHERE tenant = $1 ORDER BY id")
+                .bind(tenant)
+                .fetch_all(&store.reader)
+                .await
         }
         None => sqlx::query("SELECT * FROM watches ORDER BY id").fetch_all(&store.reader).await,
     };
@@ -66,10 +70,11 @@ pub(super) async fn hold(store: &SqlStore, lease: Duration) -> Result<Option<Wat
     let Some(due) = store.due(DUE).await? else { return Ok(None) };
     let mut change = store.change().await?;
     let now = change.now_ms;
-    let taken = sqlx::query("UPDATE watches SET list_due_ms = $1 WHERE id = $2 AND list_due_ms <= $3 RETURNING *")
-        .bind(now.saturating_add(milliseconds(lease)))
-        .bind(due)
-        .bind(now);
+    let taken =
+        sqlx::query("UPDATE watches SET list_due_ms = $1 WHERE id = $2 AND list_due_ms <= $3 RETURNING *")
+            .bind(now.saturating_add(milliseconds(lease)))
+            .bind(due)
+            .bind(now);
     let Some(row) = taken.fetch_optional(change.connection()).await? else { return Ok(None) };
     let watch = watch_of(&row)?;
     change.keep().await?;
@@ -79,20 +84,27 @@ pub(super) async fn hold(store: &SqlStore, lease: Duration) -> Result<Option<Wat
 pub(super) async fn looked(store: &SqlStore, id: &Id, trouble: Option<&str>) -> Result<()> {
     let mut change = store.change().await?;
     let now = change.now_ms;
-    sqlx::query("UPDATE watches SET looked_ms = $1, list_due_ms = $1 + list_every_ms, trouble = $2 WHERE id = $3")
-        .bind(now)
-        .bind(trouble.map(str::to_owned))
-        .bind(id.as_str())
-        .execute(change.connection())
-        .await?;
+    sqlx::query(
+        "UPDATE watches SET looked_ms = $1, list_due_ms = $1 + list_every_ms, trouble = $2 WHERE id = $3",
+    )
+    .bind(now)
+    .bind(trouble.map(str::to_owned))
+    .bind(id.as_str())
+    .execute(change.connection())
+    .await?;
     change.keep().await
 }
 
 pub(super) async fn used_keys(store: &SqlStore, tenant: &str, keys: &[String]) -> Result<Vec<String>> {
     let mut used = Vec::new();
     for keys in keys.chunks(VALUES) {
-        let statement = format!("SELECT key FROM idempotency WHERE tenant = $1 AND key IN ({})", values(2, keys.len()));
-        let query = keys.iter().fold(sqlx::query_scalar(sqlx::AssertSqlSafe(statement)).bind(tenant), |query, key| query.bind(key));
+        let statement =
+            format!("SELECT key FROM idempotency WHERE tenant = $1 AND key IN ({})", values(2, keys.len()));
+        let query = keys
+            .iter()
+            .fold(sqlx::query_scalar(sqlx::AssertSqlSafe(statement)).bind(tenant), |query, key| {
+                query.bind(key)
+            });
         used.extend(query.fetch_all(&store.reader).await?);
     }
     Ok(used)

@@ -21,20 +21,25 @@ pub(super) async fn create(store: &SqlStore, tenant: &str, url: &str, secret: &s
     let now = change.now_ms;
     make_tenant(&mut change, tenant).await?;
     // Whoever makes another meanwhile waits for this one.
-    sqlx::query("UPDATE tenants SET served_ms = served_ms WHERE id = $1").bind(tenant).execute(change.connection()).await?;
+    sqlx::query("UPDATE tenants SET served_ms = served_ms WHERE id = $1")
+        .bind(tenant)
+        .execute(change.connection())
+        .await?;
     let count = "SELECT count(*) FROM webhooks WHERE tenant = $1 AND disabled_ms IS NULL";
     let there: i64 = sqlx::query_scalar(count).bind(tenant).fetch_one(change.connection()).await?;
     if there >= MOST {
         return Err(Error::Quota { what: "webhooks", most: MOST.unsigned_abs() });
     }
-    let row = sqlx::query("INSERT INTO webhooks (id, tenant, url, secret, created_ms) VALUES ($1, $2, $3, $4, $5) RETURNING *")
-        .bind(Id::webhook().as_str())
-        .bind(tenant)
-        .bind(url)
-        .bind(secret)
-        .bind(now)
-        .fetch_one(change.connection())
-        .await?;
+    let row = sqlx::query(
+        "INSERT INTO webhooks (id, tenant, url, secret, created_ms) VALUES ($1, $2, $3, $4, $5) RETURNING *",
+    )
+    .bind(Id::webhook().as_str())
+    .bind(tenant)
+    .bind(url)
+    .bind(secret)
+    .bind(now)
+    .fetch_one(change.connection())
+    .await?;
     let webhook = webhook_of(&row)?;
     change.keep().await?;
     Ok(webhook)
@@ -74,13 +79,20 @@ async fn give_up_waiting(change: &mut Change, webhook: &Id) -> Result<()> {
 }
 
 /// Has everybody told who wants to be.
-pub(super) async fn tell(change: &mut Change, job: &Id, sequence: i64, kind: Kind, data: &Value) -> Result<()> {
+pub(super) async fn tell(
+    change: &mut Change,
+    job: &Id,
+    sequence: i64,
+    kind: Kind,
+    data: &Value,
+) -> Result<()> {
     if !kind.is_told() {
         return Ok(());
     }
     let now = change.now_ms;
     let wanted = "SELECT w.id FROM webhooks w JOIN jobs j ON j.tenant = w.tenant WHERE j.id = $1 AND w.disabled_ms IS NULL";
-    let webhooks: Vec<String> = sqlx::query_scalar(wanted).bind(job.as_str()).fetch_all(change.connection()).await?;
+    let webhooks: Vec<String> =
+        sqlx::query_scalar(wanted).bind(job.as_str()).fetch_all(change.connection()).await?;
     for webhook in webhooks {
         sqlx::query(
             "INSERT INTO deliveries (id, webhook, job, sequence, at_ms, kind, data, state, due_ms, tries, fence, lease_until_ms) \
@@ -129,7 +141,8 @@ pub(super) async fn replay(store: &SqlStore, tenant: &str, id: &Id, since_ms: i6
 }
 
 async fn known(store: &SqlStore, tenant: &str, id: &Id) -> Result<Webhook> {
-    let found = sqlx::query("SELECT * FROM webhooks WHERE id = $1 AND tenant = $2").bind(id.as_str()).bind(tenant);
+    let found =
+        sqlx::query("SELECT * FROM webhooks WHERE id = $1 AND tenant = $2").bind(id.as_str()).bind(tenant);
     webhook_of(&found.fetch_optional(&store.reader).await?.ok_or_else(|| none(id))?)
 }
 
@@ -154,7 +167,8 @@ pub(super) async fn hold(store: &SqlStore, lease: Duration) -> Result<Option<Del
     .bind(now);
     let Some(row) = taken.fetch_optional(change.connection()).await? else { return Ok(None) };
     let delivery = delivery_of(&row)?;
-    let webhook = sqlx::query("SELECT url, secret, disabled_ms FROM webhooks WHERE id = $1").bind(delivery.webhook.as_str());
+    let webhook = sqlx::query("SELECT url, secret, disabled_ms FROM webhooks WHERE id = $1")
+        .bind(delivery.webhook.as_str());
     let webhook = webhook.fetch_one(change.connection()).await?;
     if webhook.try_get::<Option<i64>, _>("disabled_ms")?.is_some() {
         // Written by a change that began before it was disabled.
@@ -162,8 +176,12 @@ pub(super) async fn hold(store: &SqlStore, lease: Duration) -> Result<Option<Del
         change.keep().await?;
         return Ok(None);
     }
-    let hold =
-        DeliveryHold { url: text(&webhook, "url")?, secret: text(&webhook, "secret")?, fence: row.try_get("fence")?, delivery };
+    let hold = DeliveryHold {
+        url: text(&webhook, "url")?,
+        secret: text(&webhook, "secret")?,
+        fence: row.try_get("fence")?,
+        delivery,
+    };
     change.keep().await?;
     Ok(Some(hold))
 }
@@ -173,7 +191,9 @@ pub(super) async fn end(store: &SqlStore, hold: &DeliveryHold, sent: &Sent) -> R
     let now = change.now_ms;
     let (state, due, trouble) = match sent {
         Sent::Delivered => ("delivered", now, None),
-        Sent::Again { after, trouble } => ("waiting", now.saturating_add(milliseconds(*after)), Some(trouble.clone())),
+        Sent::Again { after, trouble } => {
+            ("waiting", now.saturating_add(milliseconds(*after)), Some(trouble.clone()))
+        }
         Sent::Failed { trouble } => ("failed", now, Some(trouble.clone())),
         Sent::Gone => ("failed", now, Some("nobody wants to be told there any more".to_owned())),
     };

@@ -5,7 +5,12 @@ use spool_jobs::{Access, NewKey, NewUpload, NewUploadToken, Policy, Scope, Shown
 use super::{uploads::new_upload, *};
 
 fn new_key(valid_for: Option<Duration>) -> NewKey {
-    NewKey { tenant: "acme".to_owned(), name: "ci".to_owned(), scopes: vec![Scope::Read, Scope::Write], valid_for }
+    NewKey {
+        tenant: "acme".to_owned(),
+        name: "ci".to_owned(),
+        scopes: vec![Scope::Read, Scope::Write],
+        valid_for,
+    }
 }
 
 pub(super) async fn a_key_opens_until_it_ends(backend: Backend) {
@@ -16,7 +21,14 @@ pub(super) async fn a_key_opens_until_it_ends(backend: Backend) {
     assert_eq!((&known.id, known.tenant.as_str(), &known.scopes), (&key.id, "acme", &key.scopes));
     assert!(store.keys("acme").await.unwrap()[0].used_ms.is_some(), "its use is noted");
     let wrong = format!("{}0", &shown[..shown.len() - 1]);
-    for text in [wrong.as_str(), &shown[..shown.len() - 1], "", "spool_", key.id.as_str(), &format!("spool_{}_", key.id)] {
+    for text in [
+        wrong.as_str(),
+        &shown[..shown.len() - 1],
+        "",
+        "spool_",
+        key.id.as_str(),
+        &format!("spool_{}_", key.id),
+    ] {
         assert_eq!(store.shown(text).await.unwrap().filter(|_| *text != shown), None, "{text}");
     }
     assert!(matches!(store.revoke_key("globex", &key.id).await, Err(Error::NotFound { .. })));
@@ -41,7 +53,12 @@ pub(super) async fn a_key_opens_until_it_ends(backend: Backend) {
 
 pub(super) async fn a_token_is_good_for_one_upload(backend: Backend) {
     let store = &backend.store;
-    let new = NewUploadToken { tenant: "acme".to_owned(), most_bytes: 100, job: Some("{}".to_owned()), valid_for: LONG };
+    let new = NewUploadToken {
+        tenant: "acme".to_owned(),
+        most_bytes: 100,
+        job: Some("{}".to_owned()),
+        valid_for: LONG,
+    };
     let (token, shown) = store.create_upload_token(&new).await.unwrap();
     assert_eq!(store.shown(&shown).await.unwrap(), Some(Shown::Token(token.clone())));
     let begun = |id| NewUpload { id, once: Some(token.id.clone()), ..new_upload(20, LONG) };
@@ -52,11 +69,17 @@ pub(super) async fn a_token_is_good_for_one_upload(backend: Backend) {
         all.spawn(async move { store.begin_upload(&new, false).await });
     }
     let (good, bad): (Vec<_>, Vec<_>) = all.join_all().await.into_iter().partition(Result::is_ok);
-    assert!(good.len() == 1 && bad.iter().all(|refused| matches!(refused, Err(Error::Spent { .. }))), "{good:?} {bad:?}");
+    assert!(
+        good.len() == 1 && bad.iter().all(|refused| matches!(refused, Err(Error::Spent { .. }))),
+        "{good:?} {bad:?}"
+    );
     let upload = good.into_iter().next().unwrap().unwrap();
-    let Some(Shown::Token(used)) = store.shown(&shown).await.unwrap() else { panic!("it goes on with its upload") };
+    let Some(Shown::Token(used)) = store.shown(&shown).await.unwrap() else {
+        panic!("it goes on with its upload")
+    };
     assert_eq!(used.upload, Some(upload.id));
-    let (old, shown) = store.create_upload_token(&NewUploadToken { valid_for: Duration::ZERO, ..new }).await.unwrap();
+    let (old, shown) =
+        store.create_upload_token(&NewUploadToken { valid_for: Duration::ZERO, ..new }).await.unwrap();
     assert_eq!(store.shown(&shown).await.unwrap(), None);
     let late = NewUpload { id: Id::upload(), once: Some(old.id), ..new_upload(20, LONG) };
     assert!(matches!(store.begin_upload(&late, false).await, Err(Error::Spent { .. })));
@@ -65,7 +88,12 @@ pub(super) async fn a_token_is_good_for_one_upload(backend: Backend) {
 pub(super) async fn a_quota_holds_whoever_asks_at_once(backend: Backend) {
     let store = &backend.store;
     assert_eq!(store.policy("acme").await.unwrap(), Policy::default());
-    let policy = Policy { jobs: Some(3), upload_bytes: Some(50), sources: vec!["s3://in/".to_owned()], ..Policy::default() };
+    let policy = Policy {
+        jobs: Some(3),
+        upload_bytes: Some(50),
+        sources: vec!["s3://in/".to_owned()],
+        ..Policy::default()
+    };
     store.set_policy("acme", &policy).await.unwrap();
     assert_eq!(backend.again().await.policy("acme").await.unwrap(), policy);
     let mut all = JoinSet::new();
@@ -74,7 +102,10 @@ pub(super) async fn a_quota_holds_whoever_asks_at_once(backend: Backend) {
         all.spawn(async move { store.create(&new("acme", &format!("{number}.mp4"))).await });
     }
     let (good, bad): (Vec<_>, Vec<_>) = all.join_all().await.into_iter().partition(Result::is_ok);
-    assert!(good.len() == 3 && bad.iter().all(|refused| matches!(refused, Err(Error::Quota { most: 3, .. }))), "{good:?} {bad:?}");
+    assert!(
+        good.len() == 3 && bad.iter().all(|refused| matches!(refused, Err(Error::Quota { most: 3, .. }))),
+        "{good:?} {bad:?}"
+    );
     made(store, "globex", "theirs.mp4").await;
     store.cancel("acme", &good.into_iter().next().unwrap().unwrap().job.id).await.unwrap();
     made(store, "acme", "next.mp4").await;

@@ -66,7 +66,8 @@ pub(super) async fn progress_never_goes_back_and_events_have_no_gap(backend: Bac
     let store = &backend.store;
     let job = made(store, "acme", "talk.mp4").await;
     let claim = claimed(store, LONG).await;
-    let progress = |rows_done, media_done_ms| Some(Progress { rows: 2, rows_done, media_ms: 20_000, media_done_ms });
+    let progress =
+        |rows_done, media_done_ms| Some(Progress { rows: 2, rows_done, media_ms: 20_000, media_done_ms });
     let report = Report {
         phase: Some(Phase::Encoding),
         progress: progress(1, 12_000),
@@ -81,11 +82,17 @@ pub(super) async fn progress_never_goes_back_and_events_have_no_gap(backend: Bac
     }
     store.report(&claim, LONG, &Report { progress: progress(0, 3_000), ..Report::default() }).await.unwrap();
     let now = store.job("acme", &job.id).await.unwrap();
-    assert_eq!((now.rows, now.rows_done, now.media_done_ms, now.percent(), now.phase), (2, 1, 12_000, 60, Phase::Encoding));
+    assert_eq!(
+        (now.rows, now.rows_done, now.media_done_ms, now.percent(), now.phase),
+        (2, 1, 12_000, 60, Phase::Encoding)
+    );
     assert_eq!(store.rows("acme", &job.id, 0, 10).await.unwrap(), report.rows);
     assert_eq!(store.rows("acme", &job.id, 1, 10).await.unwrap(), report.rows[1..]);
     let attempts = store.attempts("acme", &job.id, 10).await.unwrap();
-    assert!(attempts.len() == 1 && attempts[0].claim == claim.fence && attempts[0].reason == "x264: killed", "{attempts:?}");
+    assert!(
+        attempts.len() == 1 && attempts[0].claim == claim.fence && attempts[0].reason == "x264: killed",
+        "{attempts:?}"
+    );
     // Several at once, and somebody who cancels.
     let mut all = JoinSet::new();
     for _ in 0..6 {
@@ -106,8 +113,14 @@ pub(super) async fn a_report_that_is_sent_again_is_written_down_once(backend: Ba
     let store = &backend.store;
     let job = made(store, "acme", "talk.mp4").await;
     let claim = claimed(store, LONG).await;
-    let progress = |percents: &[i64]| percents.iter().map(|percent| (Kind::Progress, json!({ "percent": percent }))).collect();
-    let report = |told: i64, percents: &[i64]| Report { told: Some(told), events: progress(percents), ..Report::default() };
+    let progress = |percents: &[i64]| {
+        percents.iter().map(|percent| (Kind::Progress, json!({ "percent": percent }))).collect()
+    };
+    let report = |told: i64, percents: &[i64]| Report {
+        told: Some(told),
+        events: progress(percents),
+        ..Report::default()
+    };
     store.report(&claim, LONG, &report(0, &[10])).await.unwrap();
     // The answer to the second was lost: it comes again, with what happened since.
     store.report(&claim, LONG, &report(1, &[20, 30])).await.unwrap();
@@ -142,7 +155,10 @@ pub(super) async fn each_ending_means_what_it_says(backend: Backend) {
         assert_eq!(store.rows("acme", &job.id, 0, 10).await.unwrap(), report.rows);
         let video = store.video("acme", &job.video.unwrap()).await.unwrap();
         let published = state == State::Published;
-        assert_eq!((video.published.is_some(), ended.result.is_some(), ended.percent() == 100), (published, published, published));
+        assert_eq!(
+            (video.published.is_some(), ended.result.is_some(), ended.percent() == 100),
+            (published, published, published)
+        );
         assert_eq!(ended.error.is_some(), state == State::Failed);
         assert!(!published || video.published.unwrap() == result);
     }
@@ -153,7 +169,10 @@ pub(super) async fn a_thousand_rows_are_one_report(backend: Backend) {
     let store = &backend.store;
     let job = made(store, "acme", "film.mp4").await;
     let claim = claimed(store, LONG).await;
-    let report = Report { rows: (0..1000).map(|number| row(number, RowState::Waiting)).collect(), ..Report::default() };
+    let report = Report {
+        rows: (0..1000).map(|number| row(number, RowState::Waiting)).collect(),
+        ..Report::default()
+    };
     store.report(&claim, LONG, &report).await.unwrap();
     assert_eq!(store.rows("acme", &job.id, 0, 2_000).await.unwrap(), report.rows);
 }

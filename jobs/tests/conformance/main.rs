@@ -16,19 +16,22 @@ use std::{
 
 use serde_json::json;
 use spool_jobs::{
-    Attempt, Claim, Ending, Error, Filter, Id, Job, Kind, NewJob, Order, Phase, Progress, Report, Request, Row, RowState, SqlStore,
-    State, Store,
+    Attempt, Claim, Ending, Error, Filter, Id, Job, Kind, NewJob, Order, Phase, Progress, Report, Request,
+    Row, RowState, SqlStore, State, Store,
 };
-use spool_media::{ErrorKind, confines::Confines, segments::SegmentTrack};
+use spool_media::segments::SegmentTrack;
+use spool_storage::{ErrorKind, path_policy::Confines};
 use spool_tests::postgres::Postgres;
 use tokio::{task::JoinSet, time::Instant};
 
 use access::{
-    a_key_opens_until_it_ends, a_quota_holds_whoever_asks_at_once, a_token_is_good_for_one_upload, all_servers_sign_alike,
+    a_key_opens_until_it_ends, a_quota_holds_whoever_asks_at_once, a_token_is_good_for_one_upload,
+    all_servers_sign_alike,
 };
 use claims::{
-    a_job_is_in_one_hand_until_its_lease_ends, a_report_that_is_sent_again_is_written_down_once, a_thousand_rows_are_one_report,
-    each_ending_means_what_it_says, many_hands_never_hold_one_job, progress_never_goes_back_and_events_have_no_gap,
+    a_job_is_in_one_hand_until_its_lease_ends, a_report_that_is_sent_again_is_written_down_once,
+    a_thousand_rows_are_one_report, each_ending_means_what_it_says, many_hands_never_hold_one_job,
+    progress_never_goes_back_and_events_have_no_gap,
 };
 use watches::{a_place_is_looked_at_by_one_when_its_time_comes, what_a_job_was_made_of_is_known};
 use webhooks::what_happened_is_told_until_it_arrived;
@@ -192,11 +195,13 @@ async fn what_was_made_is_there_for_everybody(backend: Backend) {
     assert_eq!((video.name.as_str(), video.destination.as_str()), ("talk.mp4", "s3://media/talk.mp4/"));
     assert!(video.published.is_none() && video.created_ms == job.created_ms);
     assert_eq!(kinds(&other, &job).await, [Kind::Created]);
-    let sql = NewJob { order: Request::Sql { sql: "SELECT 1".to_owned(), threads: 1 }.into(), ..new("acme", "") };
+    let sql =
+        NewJob { order: Request::Sql { sql: "SELECT 1".to_owned(), threads: 1 }.into(), ..new("acme", "") };
     let created = backend.store.create(&sql).await.unwrap().job;
     assert!(created.video.is_none() && created.request == sql.order.request);
     let secret = Request::transcode("https://host/talk.mp4?X-Amz-Signature=secret", "out/");
-    let created = backend.store.create(&NewJob { order: secret.clone().into(), ..new("acme", "") }).await.unwrap().job;
+    let created =
+        backend.store.create(&NewJob { order: secret.clone().into(), ..new("acme", "") }).await.unwrap().job;
     assert_eq!(created.request, secret, "it is needed to read the source");
     let video = other.video("acme", created.video.as_ref().unwrap()).await.unwrap();
     assert!(!format!("{video:?}").contains("secret") && video.name == "talk.mp4", "{video:?}");
@@ -290,13 +295,18 @@ async fn what_is_canceled_stays_canceled(backend: Backend) {
     let store = &backend.store;
     let waits = made(store, "acme", "waits.mp4").await;
     let canceled = store.cancel("acme", &waits.id).await.unwrap();
-    assert_eq!((canceled.state, canceled.phase, canceled.ended_ms.is_some()), (State::Canceled, Phase::Ended, true));
+    assert_eq!(
+        (canceled.state, canceled.phase, canceled.ended_ms.is_some()),
+        (State::Canceled, Phase::Ended, true)
+    );
     assert_eq!(store.cancel("acme", &waits.id).await.unwrap(), canceled, "twice is once");
     assert!(store.claim("a", LONG).await.unwrap().is_none());
     assert_eq!(kinds(store, &waits).await, [Kind::Created, Kind::Canceled]);
-    for (ending, end) in
-        [(again(SHORT), State::Canceled), (Ending::Released, State::Canceled), (Ending::Published(json!({})), State::Published)]
-    {
+    for (ending, end) in [
+        (again(SHORT), State::Canceled),
+        (Ending::Released, State::Canceled),
+        (Ending::Published(json!({})), State::Published),
+    ] {
         let runs = made(store, "acme", "runs.mp4").await;
         let claim = claimed(store, LONG).await;
         let asked = store.cancel("acme", &runs.id).await.unwrap();
@@ -324,7 +334,10 @@ async fn what_failed_can_be_tried_again(backend: Backend) {
     let second = claimed(store, LONG).await;
     assert!(second.fence > claim.fence);
     store.end(&second, &Report::default(), &Ending::Published(json!({}))).await.unwrap();
-    assert!(matches!(store.retry("acme", &job.id, None).await.unwrap_err(), Error::State { state: State::Published, .. }));
+    assert!(matches!(
+        store.retry("acme", &job.id, None).await.unwrap_err(),
+        Error::State { state: State::Published, .. }
+    ));
     let canceled = made(store, "acme", "other.mp4").await;
     store.cancel("acme", &canceled.id).await.unwrap();
     let again = store.retry("acme", &canceled.id, None).await.unwrap();
@@ -377,13 +390,19 @@ async fn a_big_tenant_does_not_starve_a_small_one(backend: Backend) {
     }
     let small = order.iter().take(7).filter(|tenant| *tenant == "small").count();
     assert_eq!(small, 3, "{order:?}");
-    assert!(order.iter().skip(7).all(|tenant| tenant == "big"), "a share that nobody wants is everybody's: {order:?}");
+    assert!(
+        order.iter().skip(7).all(|tenant| tenant == "big"),
+        "a share that nobody wants is everybody's: {order:?}"
+    );
 }
 
 async fn a_tenants_urgent_jobs_go_first(backend: Backend) {
     let store = &backend.store;
     for (source, priority) in [("first", 0), ("second", 0), ("urgent", 5), ("idle", -5)] {
-        store.create(&NewJob { order: Order { priority, ..new("acme", source).order }, ..new("acme", source) }).await.unwrap();
+        store
+            .create(&NewJob { order: Order { priority, ..new("acme", source).order }, ..new("acme", source) })
+            .await
+            .unwrap();
     }
     let mut order = BTreeMap::new();
     for place in 0..4 {
@@ -397,6 +416,9 @@ async fn a_tenants_urgent_jobs_go_first(backend: Backend) {
 async fn a_bad_request_makes_no_job(backend: Backend) {
     let bad = NewJob { order: Request::transcode("", "out/").into(), ..new("acme", "") };
     let error = backend.store.create(&bad).await.unwrap_err();
-    assert!(matches!(error, Error::Request { field: "source", .. }) && error.kind() == ErrorKind::BadInput, "{error}");
+    assert!(
+        matches!(error, Error::Request { field: "source", .. }) && error.kind() == ErrorKind::BadInput,
+        "{error}"
+    );
     assert!(backend.store.jobs("acme", &Filter::default(), None, 10).await.unwrap().items.is_empty());
 }

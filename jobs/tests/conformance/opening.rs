@@ -29,7 +29,10 @@ async fn what_is_no_database_is_said_to_be_none() {
         assert!(matches!(error, Error::Open { .. }), "{error:?}");
         assert!(!error.to_string().contains("secret"), "{error}");
     }
-    assert!(std::fs::read_to_string(&text).unwrap().starts_with("these are notes"), "nothing that was there is lost");
+    assert!(
+        std::fs::read_to_string(&text).unwrap().starts_with("these are notes"),
+        "nothing that was there is lost"
+    );
 }
 
 /// What a server has said yes to is there after it was killed; while it is away calls fail, and soon.
@@ -48,5 +51,9 @@ async fn a_database_that_goes_away_comes_back_with_all_of_it() {
     assert!(!store.standing(&claim).await.unwrap().cancel_requested);
     let ended = store.end(&claim, &Report::default(), &Ending::Published(json!({}))).await.unwrap();
     assert_eq!((ended.id, ended.state), (job.id, State::Published));
-    assert_eq!(store.jobs("acme", &Filter::default(), None, 10).await.unwrap().items.len(), 1, "what was refused is not there");
+    assert_eq!(
+        store.jobs("acme", &Filter::default(), None, 10).await.unwrap().items.len(),
+        1,
+        "what was refused is not there"
+    );
 }

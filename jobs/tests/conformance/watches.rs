@@ -5,7 +5,13 @@ use spool_jobs::{NewWatch, Watches};
 use super::*;
 
 fn new_watch(tenant: &str, list_every: Option<Duration>) -> NewWatch {
-    NewWatch { tenant: tenant.to_owned(), prefix: "s3://in/".to_owned(), job: "{}".to_owned(), queue: None, list_every }
+    NewWatch {
+        tenant: tenant.to_owned(),
+        prefix: "s3://in/".to_owned(),
+        job: "{}".to_owned(),
+        queue: None,
+        list_every,
+    }
 }
 
 pub(super) async fn a_place_is_looked_at_by_one_when_its_time_comes(backend: Backend) {

@@ -23,15 +23,24 @@ pub(super) async fn what_happened_is_told_until_it_arrived(backend: Backend) {
     assert_eq!((hold.url.as_str(), hold.secret.as_str()), (webhook.url.as_str(), "whsec_c2VjcmV0"));
     // Whoever had it died: another takes it, and what the first says later is not written.
     let again = held(store).await;
-    assert!(again.delivery.id == hold.delivery.id && again.delivery.tries == 2 && again.fence > hold.fence, "{again:?}");
+    assert!(
+        again.delivery.id == hold.delivery.id && again.delivery.tries == 2 && again.fence > hold.fence,
+        "{again:?}"
+    );
     assert!(matches!(other.end_delivery(hold, &Sent::Delivered).await, Err(Error::Lost { .. })));
-    store.end_delivery(&again, &Sent::Again { after: Duration::ZERO, trouble: "it answers 500".to_owned() }).await.unwrap();
+    store
+        .end_delivery(&again, &Sent::Again { after: Duration::ZERO, trouble: "it answers 500".to_owned() })
+        .await
+        .unwrap();
     let last = held(store).await;
     assert_eq!((last.delivery.tries, last.delivery.trouble.as_deref()), (3, Some("it answers 500")));
     store.end_delivery(&last, &Sent::Delivered).await.unwrap();
     assert_eq!(store.hold_delivery(LONG).await.unwrap(), None);
     let told = store.deliveries("acme", &webhook.id, 10).await.unwrap();
-    assert!(told.len() == 1 && told[0].state == DeliveryState::Delivered && told[0].trouble.is_none(), "{told:?}");
+    assert!(
+        told.len() == 1 && told[0].state == DeliveryState::Delivered && told[0].trouble.is_none(),
+        "{told:?}"
+    );
     assert!(matches!(store.deliveries("globex", &webhook.id, 10).await, Err(Error::NotFound { .. })));
     assert!(matches!(store.replay("globex", &webhook.id, 0).await, Err(Error::NotFound { .. })));
     assert!(matches!(store.disable_webhook("globex", &webhook.id).await, Err(Error::NotFound { .. })));

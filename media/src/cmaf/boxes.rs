@@ -69,7 +69,11 @@ pub(super) fn put(out: &mut Vec<u8>, leaf: &impl Encode) -> Result<(), Error> {
 }
 
 /// Appends a box of this name around what `fill` appends.
-pub(super) fn nest(out: &mut Vec<u8>, kind: &[u8; 4], fill: impl FnOnce(&mut Vec<u8>) -> Result<(), Error>) -> Result<(), Error> {
+pub(super) fn nest(
+    out: &mut Vec<u8>,
+    kind: &[u8; 4],
+    fill: impl FnOnce(&mut Vec<u8>) -> Result<(), Error>,
+) -> Result<(), Error> {
     let start = out.len();
     out.extend_from_slice(&[0; 4]);
     out.extend_from_slice(kind);

@@ -39,10 +39,15 @@ impl Video {
             return Err(Error::Spec("a segment starts at a whole number of media segments"));
         }
         // Once here, so that no tick and no number below can overflow.
-        let end = spec.first_frame.checked_add(spec.frames).and_then(|end| end.checked_add(spec.reorder_frames.into()));
+        let end = spec
+            .first_frame
+            .checked_add(spec.frames)
+            .and_then(|end| end.checked_add(spec.reorder_frames.into()));
         let ticks = end.and_then(|end| end.checked_mul(clock.frame_ticks.into()));
         let numbers = end.map(|end| end / length);
-        if ticks.is_none_or(|ticks| ticks > i64::MAX as u64) || numbers.is_none_or(|number| number >= u32::MAX.into()) {
+        if ticks.is_none_or(|ticks| ticks > i64::MAX as u64)
+            || numbers.is_none_or(|number| number >= u32::MAX.into())
+        {
             return Err(Error::Spec("the title is too long to be counted in ticks"));
         }
         if spec.frames == 0 {
@@ -70,7 +75,10 @@ impl Video {
         let mut bytes = 0;
         while (samples.len() as u64) < frames {
             let Some(sample) = reader.next()? else {
-                return Err(Error::FrameCount { expected: self.spec.frames, found: self.done + samples.len() as u64 });
+                return Err(Error::FrameCount {
+                    expected: self.spec.frames,
+                    found: self.done + samples.len() as u64,
+                });
             };
             grow(&mut bytes, &sample)?;
             samples.push(sample);
@@ -95,11 +103,14 @@ impl Video {
         let frame_ticks = self.clock.frame_ticks;
         let mut run = Vec::with_capacity(samples.len());
         for (index, (sample, rank)) in samples.into_iter().zip(ranks).enumerate() {
-            let delay = (rank + u64::from(self.spec.reorder_frames)).checked_sub(index as u64).ok_or_else(|| Error::Reorder {
-                frame: first_frame + index as u64,
-                late: index as u64 - rank - u64::from(self.spec.reorder_frames),
-                reorder_frames: self.spec.reorder_frames,
-            })?;
+            let delay =
+                (rank + u64::from(self.spec.reorder_frames)).checked_sub(index as u64).ok_or_else(|| {
+                    Error::Reorder {
+                        frame: first_frame + index as u64,
+                        late: index as u64 - rank - u64::from(self.spec.reorder_frames),
+                        reorder_frames: self.spec.reorder_frames,
+                    }
+                })?;
             let offset = u32::try_from(delay * u64::from(frame_ticks))
                 .map_err(|_| Error::Spec("a media segment is too long to be counted in ticks"))?;
             let flags = if sample.key { write::SYNC } else { write::NON_SYNC };
@@ -125,7 +136,9 @@ impl Video {
             let rate = self.spec.rate;
             let ticks = pts.saturating_sub(origin);
             // ticks / timescale = frame / rate, without a division.
-            if i128::from(ticks) * i128::from(rate.num()) != i128::from(frame) * i128::from(rate.den()) * i128::from(timescale) {
+            if i128::from(ticks) * i128::from(rate.num())
+                != i128::from(frame) * i128::from(rate.den()) * i128::from(timescale)
+            {
                 return Err(Error::OffGrid { frame, ticks, timescale, rate });
             }
             ranks[index] = rank;
@@ -153,7 +166,12 @@ pub(super) struct Audio {
 }
 
 impl Audio {
-    pub(super) fn new(spec: &AudioSpec, timescale: u32, priming: u64, frame_ticks: Option<u32>) -> Result<Self, Error> {
+    pub(super) fn new(
+        spec: &AudioSpec,
+        timescale: u32,
+        priming: u64,
+        frame_ticks: Option<u32>,
+    ) -> Result<Self, Error> {
         if spec.media_segment_frames == 0 {
             return Err(Error::Spec("a media segment has at least one frame"));
         }
@@ -186,7 +204,12 @@ impl Audio {
             let Some(sample) = reader.next()? else { break };
             grow(&mut bytes, &sample)?;
             self.position = self.position.saturating_add(sample.duration.into());
-            run.push(write::Sample { data: sample.data, duration: sample.duration, flags: write::SYNC, offset: 0 });
+            run.push(write::Sample {
+                data: sample.data,
+                duration: sample.duration,
+                flags: write::SYNC,
+                offset: 0,
+            });
         }
         if run.is_empty() {
             return Ok(None);
@@ -223,7 +246,8 @@ impl Audio {
         let heard = i128::from(self.position) - i128::from(self.priming);
         let (num, den) = (self.grid_timebase.num(), self.grid_timebase.den());
         // heard / timescale >= number * media_segment_frames * num / den, without a division.
-        heard * i128::from(den) >= number * i128::from(self.media_segment_frames) * i128::from(num) * i128::from(self.timescale)
+        heard * i128::from(den)
+            >= number * i128::from(self.media_segment_frames) * i128::from(num) * i128::from(self.timescale)
     }
 }
 
@@ -231,7 +255,11 @@ impl Audio {
 fn grow(bytes: &mut u64, sample: &Sample) -> Result<(), Error> {
     *bytes += sample.data.len() as u64;
     if *bytes > MAX_MEDIA_SEGMENT_BYTES {
-        return Err(Error::TooLarge { what: "a media segment in bytes", amount: *bytes, limit: MAX_MEDIA_SEGMENT_BYTES });
+        return Err(Error::TooLarge {
+            what: "a media segment in bytes",
+            amount: *bytes,
+            limit: MAX_MEDIA_SEGMENT_BYTES,
+        });
     }
     Ok(())
 }

@@ -61,7 +61,8 @@ impl SampleEntry {
 }
 
 fn visual(name: &[u8; 4], body: &[u8]) -> Result<SampleEntry, Error> {
-    let (fields, boxes) = body.split_at_checked(VISUAL_FIELDS).ok_or(Error::Malformed("its sample entry is too short"))?;
+    let (fields, boxes) =
+        body.split_at_checked(VISUAL_FIELDS).ok_or(Error::Malformed("its sample entry is too short"))?;
     let codecs = match name {
         b"avc1" => avc(need(boxes, b"avcC", "avc1 has no avcC")?),
         b"av01" => av1(need(boxes, b"av1C", "av01 has no av1C")?),
@@ -90,7 +91,8 @@ fn visual(name: &[u8; 4], body: &[u8]) -> Result<SampleEntry, Error> {
 }
 
 fn aac(body: &[u8]) -> Result<SampleEntry, Error> {
-    let (fields, boxes) = body.split_at_checked(AUDIO_FIELDS).ok_or(Error::Malformed("its sample entry is too short"))?;
+    let (fields, boxes) =
+        body.split_at_checked(AUDIO_FIELDS).ok_or(Error::Malformed("its sample entry is too short"))?;
     let mut esds: Esds = decode(need(boxes, b"esds", "mp4a has no esds")?)?;
     let config = &mut esds.es_desc.dec_config;
     config.buffer_size_db = u24::default();
@@ -115,9 +117,12 @@ fn aac(body: &[u8]) -> Result<SampleEntry, Error> {
 }
 
 fn opus(body: &[u8]) -> Result<SampleEntry, Error> {
-    let (fields, boxes) = body.split_at_checked(AUDIO_FIELDS).ok_or(Error::Malformed("its sample entry is too short"))?;
+    let (fields, boxes) =
+        body.split_at_checked(AUDIO_FIELDS).ok_or(Error::Malformed("its sample entry is too short"))?;
     let config = need(boxes, b"dOps", "Opus has no dOps")?;
-    let [_version, _channels, skip_high, skip_low, ..] = *config else { return Err(Error::Malformed("its dOps is too short")) };
+    let [_version, _channels, skip_high, skip_low, ..] = *config else {
+        return Err(Error::Malformed("its dOps is too short"));
+    };
     let mut bytes = Vec::new();
     nest(&mut bytes, b"Opus", |out| {
         out.extend_from_slice(fields);
@@ -146,7 +151,11 @@ fn hevc(name: &[u8; 4], config: &[u8]) -> Option<String> {
     let space = ["", "A", "B", "C"][usize::from(profile >> 6)];
     let tier = if profile & 0x20 == 0 { 'L' } else { 'H' };
     let compatibility = u32::from_be_bytes(*compatibility).reverse_bits();
-    let mut codecs = format!("{}.{space}{}.{compatibility:X}.{tier}{level}", String::from_utf8_lossy(name), profile & 0x1f);
+    let mut codecs = format!(
+        "{}.{space}{}.{compatibility:X}.{tier}{level}",
+        String::from_utf8_lossy(name),
+        profile & 0x1f
+    );
     let used = constraints.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     for byte in &constraints[..used] {
         codecs.push_str(&format!(".{byte:X}"));

@@ -118,7 +118,8 @@ impl<R: Read> Reader<R> {
             match name.as_ref() {
                 b"moof" => {
                     let moof = self.input.body(bytes, "moof in bytes", MAX_FRAGMENT_BYTES)?;
-                    let (name, bytes) = self.input.header()?.ok_or(Error::Truncated("between moof and mdat"))?;
+                    let (name, bytes) =
+                        self.input.header()?.ok_or(Error::Truncated("between moof and mdat"))?;
                     if name != FourCC::new(b"mdat") {
                         return Err(Error::Malformed("moof is not followed by mdat"));
                     }
@@ -137,7 +138,13 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    fn parse_moof(&mut self, moof: &[u8], moof_start: u64, data_start: u64, data: &Bytes) -> Result<(), Error> {
+    fn parse_moof(
+        &mut self,
+        moof: &[u8],
+        moof_start: u64,
+        data_start: u64,
+        data: &Bytes,
+    ) -> Result<(), Error> {
         let traf = need(moof, b"traf", "moof has no traf")?;
         let tfhd: Tfhd = decode(need(traf, b"tfhd", "traf has no tfhd")?)?;
         if tfhd.track_id != self.track.defaults.track_id {
@@ -155,7 +162,9 @@ impl<R: Read> Reader<R> {
             }
             let trun: Trun = decode(child.body)?;
             if let Some(offset) = trun.data_offset {
-                position = base.checked_add_signed(offset.into()).ok_or(Error::Malformed("trun points before the file"))?;
+                position = base
+                    .checked_add_signed(offset.into())
+                    .ok_or(Error::Malformed("trun points before the file"))?;
             }
             let samples = self.queue.len().saturating_add(trun.samples.len());
             if samples > MAX_FRAGMENT_SAMPLES {
@@ -165,11 +174,16 @@ impl<R: Read> Reader<R> {
             for entry in &trun.samples {
                 let defaults = &self.track.defaults;
                 let size = entry.size.or(tfhd.default_sample_size).unwrap_or(defaults.default_sample_size);
-                let duration = entry.duration.or(tfhd.default_sample_duration).unwrap_or(defaults.default_sample_duration);
-                let flags = entry.flags.or(tfhd.default_sample_flags).unwrap_or(defaults.default_sample_flags);
+                let duration = entry
+                    .duration
+                    .or(tfhd.default_sample_duration)
+                    .unwrap_or(defaults.default_sample_duration);
+                let flags =
+                    entry.flags.or(tfhd.default_sample_flags).unwrap_or(defaults.default_sample_flags);
                 let sample = slice(data, position.checked_sub(data_start), size)?;
                 position = position.saturating_add(size.into());
-                let pts = i64::try_from(self.next_dts).ok().and_then(|dts| dts.checked_add(entry.cts.unwrap_or(0)));
+                let pts =
+                    i64::try_from(self.next_dts).ok().and_then(|dts| dts.checked_add(entry.cts.unwrap_or(0)));
                 let pts = pts.ok_or(Error::Malformed("a sample's time does not fit 63 bits"))?;
                 self.next_dts = self.next_dts.saturating_add(duration.into());
                 self.queue.push_back(Sample { data: sample, duration, pts, key: flags & NON_SYNC == 0 });
@@ -273,7 +287,8 @@ impl<R: Read> Counted<R> {
     }
 
     fn skip(&mut self, bytes: u64) -> Result<(), Error> {
-        let skipped = std::io::copy(&mut (&mut self.inner).take(bytes), &mut std::io::sink()).map_err(Error::Read)?;
+        let skipped =
+            std::io::copy(&mut (&mut self.inner).take(bytes), &mut std::io::sink()).map_err(Error::Read)?;
         self.offset = self.offset.saturating_add(skipped);
         if skipped == bytes { Ok(()) } else { Err(Error::Truncated("inside a box")) }
     }

@@ -27,12 +27,20 @@ fn rate(text: &str) -> Rational {
 }
 
 /// Encodes frames `first..first + frames` of the test picture, as one segment's run does.
-fn encode(dir: &Path, rate: &str, first: u64, frames: u64, media_segment_frames: u32, codec: &[&str]) -> PathBuf {
+fn encode(
+    dir: &Path,
+    rate: &str,
+    first: u64,
+    frames: u64,
+    media_segment_frames: u32,
+    codec: &[&str],
+) -> PathBuf {
     let path = dir.join(format!("{first}.mp4"));
     let trim = format!("trim=start_frame={first}:end_frame={},setpts=N", first + frames);
     let source = format!("testsrc2=s=160x90:r={rate}");
     let keys = format!("expr:eq(mod(n,{media_segment_frames}),0)");
-    let mut args = vec!["-f", "lavfi", "-i", &source, "-vf", &trim, "-pix_fmt", "yuv420p", "-force_key_frames", &keys];
+    let mut args =
+        vec!["-f", "lavfi", "-i", &source, "-vf", &trim, "-pix_fmt", "yuv420p", "-force_key_frames", &keys];
     args.extend(FRAGMENTS);
     args.extend(codec);
     args.extend(["-y", path.to_str().unwrap()]);
@@ -40,8 +48,16 @@ fn encode(dir: &Path, rate: &str, first: u64, frames: u64, media_segment_frames:
     path
 }
 
-const X264: [&str; 8] =
-    ["-c:v", "libx264", "-preset", "veryfast", "-x264-params", "stitchable=1:keyint=90:scenecut=40", "-forced-idr", "1"];
+const X264: [&str; 8] = [
+    "-c:v",
+    "libx264",
+    "-preset",
+    "veryfast",
+    "-x264-params",
+    "stitchable=1:keyint=90:scenecut=40",
+    "-forced-idr",
+    "1",
+];
 
 fn video(path: &Path, spec: &VideoSpec) -> (Init, Vec<MediaSegment>) {
     let packager = Packager::video(std::fs::File::open(path).unwrap(), spec).unwrap();
@@ -55,14 +71,16 @@ fn audio(path: &Path, spec: &AudioSpec) -> (Init, Vec<MediaSegment>) {
 
 fn join(dir: &Path, init: &Init, segments: &[MediaSegment]) -> PathBuf {
     let path = dir.join("joined.mp4");
-    let bytes: Vec<u8> = std::iter::once(&init.bytes).chain(segments.iter().map(|s| &s.bytes)).flatten().copied().collect();
+    let bytes: Vec<u8> =
+        std::iter::once(&init.bytes).chain(segments.iter().map(|s| &s.bytes)).flatten().copied().collect();
     std::fs::write(&path, bytes).unwrap();
     path
 }
 
 /// `(pts, dts, size)` of every packet, in ticks.
 fn packets(path: &Path) -> Vec<(i64, i64, u64)> {
-    let lines = text("ffprobe", &["-show_entries", "packet=pts,dts,size", "-of", "csv=p=0", path.to_str().unwrap()]);
+    let lines =
+        text("ffprobe", &["-show_entries", "packet=pts,dts,size", "-of", "csv=p=0", path.to_str().unwrap()]);
     let line = |line: &str| {
         let fields: Vec<&str> = line.trim_end_matches(',').split(',').collect();
         (fields[0].parse().unwrap(), fields[1].parse().unwrap(), fields[2].parse().unwrap())
@@ -72,13 +90,19 @@ fn packets(path: &Path) -> Vec<(i64, i64, u64)> {
 
 /// A stream's `start_time` as ffprobe prints it.
 fn start_time(path: &Path) -> String {
-    text("ffprobe", &["-show_entries", "stream=start_time", "-of", "csv=p=0", path.to_str().unwrap()]).trim().to_owned()
+    text("ffprobe", &["-show_entries", "stream=start_time", "-of", "csv=p=0", path.to_str().unwrap()])
+        .trim()
+        .to_owned()
 }
 
 /// A checksum per decoded frame.
 fn frames(path: &Path) -> Vec<String> {
-    let md5 = text("ffmpeg", &["-i", path.to_str().unwrap(), "-fps_mode", "passthrough", "-f", "framemd5", "-"]);
-    md5.lines().filter(|line| !line.starts_with('#')).map(|line| line.rsplit(',').next().unwrap().trim().to_owned()).collect()
+    let md5 =
+        text("ffmpeg", &["-i", path.to_str().unwrap(), "-fps_mode", "passthrough", "-f", "framemd5", "-"]);
+    md5.lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| line.rsplit(',').next().unwrap().trim().to_owned())
+        .collect()
 }
 
 fn pcm(path: &Path) -> Vec<u8> {
@@ -89,12 +113,21 @@ fn pcm(path: &Path) -> Vec<u8> {
 /// starts at -1024 ticks, in its own files as well) and cuts the priming off decoded sound in plain files alone.
 fn progressive(dir: &Path, fragmented: &Path) -> PathBuf {
     let path = dir.join("progressive.mp4");
-    run("ffmpeg", &["-copyts", "-i", fragmented.to_str().unwrap(), "-c", "copy", "-y", path.to_str().unwrap()]);
+    run(
+        "ffmpeg",
+        &["-copyts", "-i", fragmented.to_str().unwrap(), "-c", "copy", "-y", path.to_str().unwrap()],
+    );
     path
 }
 
 /// Encodes a title in pieces, packages each, and checks the whole as a player sees it.
-fn check_title(rate_text: &str, media_segment_frames: u32, pieces: &[u64], reorder_frames: u32, codec: &[&str]) -> Init {
+fn check_title(
+    rate_text: &str,
+    media_segment_frames: u32,
+    pieces: &[u64],
+    reorder_frames: u32,
+    codec: &[&str],
+) -> Init {
     let dir = TempDir::new().unwrap();
     let rate = rate(rate_text);
     let clock = Clock::of(rate).unwrap();
@@ -173,7 +206,13 @@ fn hevc_vp9_and_av1_join_too() {
 /// A clip that most tests of refusals share: 50 frames at 25 Hz, a keyframe each 25.
 fn fifty_frames(dir: &Path) -> (Vec<u8>, VideoSpec) {
     let file = encode(dir, "25", 0, 50, 25, &X264);
-    let spec = VideoSpec { rate: rate("25"), first_frame: 0, frames: 50, media_segment_frames: 25, reorder_frames: 2 };
+    let spec = VideoSpec {
+        rate: rate("25"),
+        first_frame: 0,
+        frames: 50,
+        media_segment_frames: 25,
+        reorder_frames: 2,
+    };
     (std::fs::read(file).unwrap(), spec)
 }
 
@@ -269,7 +308,8 @@ fn sine(dir: &Path, sample_rate: u32, seconds: &str, codec: &[&str]) -> PathBuf 
 #[test]
 fn aac_is_cut_on_its_own_frames_and_decodes_as_before() {
     let plain = [&["-c:a", "aac", "-b:a", "96k"][..], &FRAGMENTS].concat();
-    let told = ["-c:a", "aac", "-b:a", "96k", "-f", "mp4", "-movflags", "+empty_moov+default_base_moof+delay_moov"];
+    let told =
+        ["-c:a", "aac", "-b:a", "96k", "-f", "mp4", "-movflags", "+empty_moov+default_base_moof+delay_moov"];
     for (sample_rate, grid_timebase) in [(48_000, "1/25"), (44_100, "1001/30000"), (48_000, "1001/30000")] {
         let dir = TempDir::new().unwrap();
         let grid_timebase = rate(grid_timebase);
@@ -289,7 +329,11 @@ fn aac_is_cut_on_its_own_frames_and_decodes_as_before() {
             assert!(number == 0 || segment.start_ticks % 1024 == 0);
         }
         assert_eq!(segments.len() as f64, (10.01 / nominal).ceil());
-        assert_eq!(next, u64::from(sample_rate) * 1001 / 100, "all that was put in is heard, no priming, no padding");
+        assert_eq!(
+            next,
+            u64::from(sample_rate) * 1001 / 100,
+            "all that was put in is heard, no priming, no padding"
+        );
 
         let joined = join(dir.path(), &init, &segments);
         let sizes = |path: &Path| packets(path).into_iter().map(|packet| packet.2).collect::<Vec<_>>();
@@ -301,7 +345,11 @@ fn aac_is_cut_on_its_own_frames_and_decodes_as_before() {
         assert!(pcm(&heard) == pcm(&file)[1024 * 4..], "sound differs");
 
         let (told_init, told_segments) = audio(&sine(dir.path(), sample_rate, "10.01", &told), &spec);
-        assert_eq!((&told_init, &told_segments), (&init, &segments), "an edit list says what is known without it");
+        assert_eq!(
+            (&told_init, &told_segments),
+            (&init, &segments),
+            "an edit list says what is known without it"
+        );
     }
 }
 
@@ -309,7 +357,11 @@ fn aac_is_cut_on_its_own_frames_and_decodes_as_before() {
 fn sound_that_ends_on_a_boundary_makes_no_empty_segment() {
     let dir = TempDir::new().unwrap();
     let plain = [&["-c:a", "aac"][..], &FRAGMENTS].concat();
-    let spec = |media_segment_frames| AudioSpec { grid_timebase: rate("1/375"), media_segment_frames, language: None };
+    let spec = |media_segment_frames| AudioSpec {
+        grid_timebase: rate("1/375"),
+        media_segment_frames,
+        language: None,
+    };
     // 1/375 s of 48 kHz are 128 samples: eight grid frames are an AAC frame.
     let file = sine(dir.path(), 48_000, "2.048", &plain);
     let (_, segments) = audio(&file, &spec(256));
@@ -317,7 +369,10 @@ fn sound_that_ends_on_a_boundary_makes_no_empty_segment() {
         segments.iter().map(|s| (s.start_ticks, s.duration_ticks)).collect::<Vec<_>>(),
         [(0, 32_768), (32_768, 32_768), (65_536, 32_768)]
     );
-    let error = Packager::audio(std::fs::File::open(&file).unwrap(), &spec(2)).unwrap().find_map(Result::err).unwrap();
+    let error = Packager::audio(std::fs::File::open(&file).unwrap(), &spec(2))
+        .unwrap()
+        .find_map(Result::err)
+        .unwrap();
     assert!(matches!(error, Error::Spec(_)), "{error}");
 }
 
@@ -326,7 +381,10 @@ fn sound_that_starts_late_or_pauses_is_refused() {
     let dir = TempDir::new().unwrap();
     let spec = AudioSpec { grid_timebase: rate("1/25"), media_segment_frames: 25, language: None };
     let first_error = |file: &Path| match Packager::audio(std::fs::File::open(file).unwrap(), &spec) {
-        Ok(packager) => packager.map(|segment| segment.map(|segment| segment.number)).collect::<Result<Vec<_>, _>>().unwrap_err(),
+        Ok(packager) => packager
+            .map(|segment| segment.map(|segment| segment.number))
+            .collect::<Result<Vec<_>, _>>()
+            .unwrap_err(),
         Err(error) => error,
     };
     let delayed = ["-f", "mp4", "-movflags", "+empty_moov+default_base_moof+delay_moov"];
@@ -334,7 +392,10 @@ fn sound_that_starts_late_or_pauses_is_refused() {
     for (filter, flags) in [("asetpts=PTS+1/TB", &delayed[..]), ("asetpts=PTS+gte(T\\,0.5)/TB", &FRAGMENTS)] {
         let file = sine(dir.path(), 48_000, "1", &[&["-c:a", "aac", "-af", filter][..], flags].concat());
         let error = first_error(&file);
-        assert!(matches!(error, Error::AudioGap { .. } | Error::AudioStep { .. } | Error::Malformed(_)), "{filter}: {error}");
+        assert!(
+            matches!(error, Error::AudioGap { .. } | Error::AudioStep { .. } | Error::Malformed(_)),
+            "{filter}: {error}"
+        );
     }
 }
 
@@ -354,7 +415,11 @@ fn opus_is_packaged_by_the_same_code() {
     let dir = TempDir::new().unwrap();
     let codec = [&["-c:a", "libopus", "-b:a", "64k"][..], &FRAGMENTS].concat();
     let file = sine(dir.path(), 48_000, "5", &codec);
-    let spec = AudioSpec { grid_timebase: rate("1/25"), media_segment_frames: 50, language: Some("no such".to_owned()) };
+    let spec = AudioSpec {
+        grid_timebase: rate("1/25"),
+        media_segment_frames: 50,
+        language: Some("no such".to_owned()),
+    };
     let (init, segments) = audio(&file, &spec);
     assert_eq!((init.codecs.as_str(), segments.len()), ("opus", 3));
     assert_eq!(segments.iter().map(|s| s.duration_ticks).sum::<u64>(), 5 * 48_000);
@@ -402,14 +467,19 @@ fn a_title_plays_from_its_playlists() {
         tracks.push(track);
     }
     let [pictures, sound] = tracks.try_into().unwrap();
-    let video = crate::playlists::VideoEntry { track: pictures, width: 160, height: 90, frame_rate: rate("25") };
+    let video =
+        crate::playlists::VideoEntry { track: pictures, width: 160, height: 90, frame_rate: rate("25") };
     let (group, channels, default) = ("stereo".to_owned(), 2, true);
-    let audio = crate::playlists::AudioEntry { track: sound, group, language: None, channels, role: None, default };
+    let audio =
+        crate::playlists::AudioEntry { track: sound, group, language: None, channels, role: None, default };
     let master = dir.path().join("master.m3u8");
     std::fs::write(&master, crate::playlists::multivariant_playlist(&[video], &[audio]).unwrap()).unwrap();
 
     let entries = "stream=codec_type,start_time,nb_read_packets";
-    let seen = text("ffprobe", &["-count_packets", "-show_entries", entries, "-of", "csv=p=0", master.to_str().unwrap()]);
+    let seen = text(
+        "ffprobe",
+        &["-count_packets", "-show_entries", entries, "-of", "csv=p=0", master.to_str().unwrap()],
+    );
     // The stream lines come once per programme and once more; the sound's 95 frames begin with one of priming.
     let seen: std::collections::BTreeSet<&str> = seen.lines().filter(|line| !line.is_empty()).collect();
     assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["audio,-0.021333,95", "video,0.000000,50"]);
@@ -433,7 +503,8 @@ fn damaged_output_never_panics() {
     // Headers only: the coded pictures are copied and never looked at.
     let interesting = |bytes: &[u8]| {
         let header = (0..1_000).chain(bytes.len() - 150..bytes.len());
-        let fragments: Vec<usize> = (0..bytes.len() - 4).filter(|at| &bytes[*at..*at + 4] == b"moof").collect();
+        let fragments: Vec<usize> =
+            (0..bytes.len() - 4).filter(|at| &bytes[*at..*at + 4] == b"moof").collect();
         header.chain(fragments.into_iter().flat_map(|at| at - 4..at + 150)).collect::<Vec<_>>()
     };
     for at in interesting(&bytes) {

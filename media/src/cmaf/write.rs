@@ -1,7 +1,9 @@
 //! What do our init and media segments look like, byte for byte?
 
 use bytes::Bytes;
-use mp4_atom::{Edts, Elst, ElstEntry, FourCC, Ftyp, Hdlr, Mdhd, Mfhd, Mvhd, Smhd, Styp, Tfdt, Tkhd, Trex, Vmhd};
+use mp4_atom::{
+    Edts, Elst, ElstEntry, FourCC, Ftyp, Hdlr, Mdhd, Mfhd, Mvhd, Smhd, Styp, Tfdt, Tkhd, Trex, Vmhd,
+};
 
 use super::{
     Error, Init,
@@ -30,7 +32,13 @@ pub(super) struct Sample {
 }
 
 /// The init segment of a track whose presentation starts at `media_time`.
-pub(super) fn init(track: &Track, entry: &SampleEntry, timescale: u32, media_time: u64, language: &str) -> Result<Init, Error> {
+pub(super) fn init(
+    track: &Track,
+    entry: &SampleEntry,
+    timescale: u32,
+    media_time: u64,
+    language: &str,
+) -> Result<Init, Error> {
     let mut bytes = Vec::new();
     let compatible_brands = vec![FourCC::new(b"iso6"), FourCC::new(b"cmfc"), FourCC::new(b"mp41")];
     put(&mut bytes, &Ftyp { major_brand: FourCC::new(b"cmfc"), minor_version: 0, compatible_brands })?;
@@ -41,12 +49,15 @@ pub(super) fn init(track: &Track, entry: &SampleEntry, timescale: u32, media_tim
             put(out, &track_header(track))?;
             // With one entry or none: Chromium ignores longer edit lists. A duration of zero means "all that follows".
             if media_time > 0 {
-                let entry = ElstEntry { segment_duration: 0, media_time: Some(media_time), media_rate: 1.into() };
+                let entry =
+                    ElstEntry { segment_duration: 0, media_time: Some(media_time), media_rate: 1.into() };
                 put(out, &Edts { elst: Some(Elst { entries: vec![entry] }) })?;
             }
             nest(out, b"mdia", |out| media(out, track.kind, entry, timescale, language))
         })?;
-        nest(out, b"mvex", |out| put(out, &Trex { track_id: TRACK_ID, default_sample_description_index: 1, ..Trex::default() }))
+        nest(out, b"mvex", |out| {
+            put(out, &Trex { track_id: TRACK_ID, default_sample_description_index: 1, ..Trex::default() })
+        })
     })?;
     let (width, height) = match track.kind {
         Kind::Video => (track.header.width.integer().into(), track.header.height.integer().into()),
@@ -60,10 +71,24 @@ pub(super) fn init(track: &Track, entry: &SampleEntry, timescale: u32, media_tim
 fn track_header(track: &Track) -> Tkhd {
     let volume = if track.kind == Kind::Audio { 1 } else { 0 };
     let (width, height) = (track.header.width, track.header.height);
-    Tkhd { track_id: TRACK_ID, enabled: true, in_movie: true, volume: volume.into(), width, height, ..Tkhd::default() }
+    Tkhd {
+        track_id: TRACK_ID,
+        enabled: true,
+        in_movie: true,
+        volume: volume.into(),
+        width,
+        height,
+        ..Tkhd::default()
+    }
 }
 
-fn media(out: &mut Vec<u8>, kind: Kind, entry: &SampleEntry, timescale: u32, language: &str) -> Result<(), Error> {
+fn media(
+    out: &mut Vec<u8>,
+    kind: Kind,
+    entry: &SampleEntry,
+    timescale: u32,
+    language: &str,
+) -> Result<(), Error> {
     let known = language.len() == 3 && language.bytes().all(|letter| letter.is_ascii_lowercase());
     let language = if known { language } else { "und" }.to_owned();
     put(out, &Mdhd { timescale, language, ..Mdhd::default() })?;
@@ -122,7 +147,8 @@ pub(super) fn media_segment(number: u32, decode_time: u64, samples: &[Sample]) -
         })
     })?;
     let data_offset = out.len() - moof_start + 8;
-    let data_offset = i32::try_from(data_offset).map_err(|_| Error::Malformed("it has too many samples for one fragment"))?;
+    let data_offset = i32::try_from(data_offset)
+        .map_err(|_| Error::Malformed("it has too many samples for one fragment"))?;
     out[data_offset_at..data_offset_at + 4].copy_from_slice(&data_offset.to_be_bytes());
     nest(&mut out, b"mdat", |out| {
         samples.iter().for_each(|sample| out.extend_from_slice(&sample.data));
@@ -164,7 +190,9 @@ fn track_fragment_header(out: &mut Vec<u8>, layout: &Layout) -> Result<(), Error
     const DEFAULT_DURATION: u32 = 0x08;
     const DEFAULT_FLAGS: u32 = 0x20;
     nest(out, b"tfhd", |out| {
-        for word in [DEFAULT_BASE_IS_MOOF | DEFAULT_DURATION | DEFAULT_FLAGS, TRACK_ID, layout.duration, layout.flags] {
+        for word in
+            [DEFAULT_BASE_IS_MOOF | DEFAULT_DURATION | DEFAULT_FLAGS, TRACK_ID, layout.duration, layout.flags]
+        {
             out.extend_from_slice(&word.to_be_bytes());
         }
         Ok(())
@@ -189,7 +217,8 @@ fn track_run(out: &mut Vec<u8>, layout: &Layout, samples: &[Sample]) -> Result<u
     ] {
         present |= if needed { flag } else { 0 };
     }
-    let count = u32::try_from(samples.len()).map_err(|_| Error::Malformed("it has too many samples for one fragment"))?;
+    let count = u32::try_from(samples.len())
+        .map_err(|_| Error::Malformed("it has too many samples for one fragment"))?;
     // After the header, version and flags, and the count.
     let data_offset_at = out.len() + 16;
     nest(out, b"trun", |out| {
@@ -199,7 +228,8 @@ fn track_run(out: &mut Vec<u8>, layout: &Layout, samples: &[Sample]) -> Result<u
         word(0);
         layout.first_flags.into_iter().for_each(&mut word);
         for sample in samples {
-            let size = u32::try_from(sample.data.len()).map_err(|_| Error::Malformed("a sample is too large"))?;
+            let size =
+                u32::try_from(sample.data.len()).map_err(|_| Error::Malformed("a sample is too large"))?;
             let fields = [
                 (layout.each_duration, sample.duration),
                 (true, size),

@@ -17,8 +17,7 @@ const LIMITS: Limits = Limits::within(Duration::from_secs(30), 1 << 20, MEMORY_M
 /// What is encoded to know an encoder by: three tiny frames, or a moment of sound; the output is a hash per packet.
 ///
 /// `ffmpeg -version` hides which x264 it was built with, and the same FFmpeg with another x264 gives other bytes.
-const FRAMES: &str =
-    "-nostdin -hide_banner -loglevel error -f lavfi -i testsrc2=size=64x64:rate=25 -frames:v 3 -pix_fmt yuv420p -threads 1";
+const FRAMES: &str = "-nostdin -hide_banner -loglevel error -f lavfi -i testsrc2=size=64x64:rate=25 -frames:v 3 -pix_fmt yuv420p -threads 1";
 const SOUND: &str = "-nostdin -hide_banner -loglevel error -f lavfi -i sine=sample_rate=48000 -t 0.12";
 const HASHES: &str = "-fflags +bitexact -flags +bitexact -f framehash pipe:1";
 
@@ -59,8 +58,12 @@ impl Encoder {
             Self::Hevc => vec![format!(
                 "{FRAMES} -c:v libx265 -preset veryfast -x265-params pools=none:wpp=0:frame-threads=1:lookahead-slices=0:log-level=error {HASHES}"
             )],
-            Self::Av1 => vec![format!("{FRAMES} -c:v libsvtav1 -preset 10 -crf 35 -svtav1-params lp=1:pin=0 {HASHES}")],
-            Self::Vp9 => vec![format!("{FRAMES} -c:v libvpx-vp9 -deadline realtime -cpu-used 6 -crf 33 -b:v 100k {HASHES}")],
+            Self::Av1 => {
+                vec![format!("{FRAMES} -c:v libsvtav1 -preset 10 -crf 35 -svtav1-params lp=1:pin=0 {HASHES}")]
+            }
+            Self::Vp9 => vec![format!(
+                "{FRAMES} -c:v libvpx-vp9 -deadline realtime -cpu-used 6 -crf 33 -b:v 100k {HASHES}"
+            )],
             Self::Opus => vec![format!("{SOUND} -c:a libopus {HASHES}")],
         }
     }
@@ -93,7 +96,8 @@ impl From<AudioCodec> for Encoder {
 pub async fn build(tools: &Tools, encoder: Encoder, scratch: &Path) -> Result<String, Error> {
     let questions: Vec<String> = std::iter::once("-version".to_owned()).chain(encoder.trials()).collect();
     // Beside each other: whoever starts a job waits for them.
-    let answers = try_join_all(questions.iter().map(|question| ask(tools, Program::Ffmpeg, scratch, question))).await?;
+    let answers =
+        try_join_all(questions.iter().map(|question| ask(tools, Program::Ffmpeg, scratch, question))).await?;
     let mut hasher = blake3::Hasher::new();
     for answer in answers {
         hasher.update(&answer);
@@ -113,5 +117,7 @@ pub async fn version(tools: &Tools, program: Program, scratch: &Path) -> Result<
 async fn ask(tools: &Tools, program: Program, scratch: &Path, arguments: &str) -> Result<Vec<u8>, Error> {
     let args: Vec<OsString> = arguments.split(' ').map(OsString::from).collect();
     let cancel = CancellationToken::new();
-    Job { tools, program, args: &args, scratch, input: None, limits: LIMITS, cancel: &cancel, report: false }.capture().await
+    Job { tools, program, args: &args, scratch, input: None, limits: LIMITS, cancel: &cancel, report: false }
+        .capture()
+        .await
 }

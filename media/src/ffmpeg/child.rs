@@ -103,8 +103,12 @@ pub(super) async fn start(job: &Job<'_>, report: Option<&str>) -> Result<Child, 
         .envs(report.map(|name| ("FFREPORT", format!("file={name}:level=32"))));
     let (started_tx, started_rx) = oneshot::channel();
     let (exit_tx, exit_rx) = oneshot::channel();
-    thread::Builder::new().name(format!("{program} owner")).spawn(move || own(command, started_tx, exit_tx)).map_err(failed)?;
-    let (group, stdout, stderr) = started_rx.await.map_err(|_| failed(io::ErrorKind::Other.into()))?.map_err(failed)?;
+    thread::Builder::new()
+        .name(format!("{program} owner"))
+        .spawn(move || own(command, started_tx, exit_tx))
+        .map_err(failed)?;
+    let (group, stdout, stderr) =
+        started_rx.await.map_err(|_| failed(io::ErrorKind::Other.into()))?.map_err(failed)?;
     let stdout = ChildStdout::from_std(stdout).map_err(failed)?;
     let stderr = ChildStderr::from_std(stderr).map_err(failed)?;
     Ok(Child { group, stdout, stderr, exit: exit_rx.fuse() })
@@ -181,7 +185,11 @@ pub async fn all_gone(deadline: Duration) {
 }
 
 /// The owner's whole life.
-fn own(mut command: Command, started: oneshot::Sender<io::Result<Started>>, exit: oneshot::Sender<io::Result<Exit>>) {
+fn own(
+    mut command: Command,
+    started: oneshot::Sender<io::Result<Started>>,
+    exit: oneshot::Sender<io::Result<Exit>>,
+) {
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) => {

@@ -5,11 +5,16 @@ use std::{io, os::unix::process::ExitStatusExt, path::Path, process::ExitStatus}
 use nix::sys::signal::Signal;
 
 use super::{Error, Program, sandbox};
-use crate::ErrorKind;
+use spool_storage::ErrorKind;
 
 /// Words of FFmpeg and libc that mean this machine, not the source.
-const TRANSIENT: [&str; 5] =
-    ["Cannot allocate memory", "malloc of size", "Resource temporarily unavailable", "Too many open files", "Input/output error"];
+const TRANSIENT: [&str; 5] = [
+    "Cannot allocate memory",
+    "malloc of size",
+    "Resource temporarily unavailable",
+    "Too many open files",
+    "Input/output error",
+];
 
 /// Words that mean our arguments were wrong.
 const OUR_FAULT: [&str; 5] = [
@@ -21,7 +26,12 @@ const OUR_FAULT: [&str; 5] = [
 ];
 
 /// The error of a program that ended by itself or by another's hand; `None` where it succeeded.
-pub(super) fn diagnose(program: Program, status: ExitStatus, stderr_tail: String, scratch: &Path) -> Option<Error> {
+pub(super) fn diagnose(
+    program: Program,
+    status: ExitStatus,
+    stderr_tail: String,
+    scratch: &Path,
+) -> Option<Error> {
     if status.success() {
         return None;
     }
@@ -33,14 +43,21 @@ pub(super) fn diagnose(program: Program, status: ExitStatus, stderr_tail: String
         return Some(Error::Start { program, source: io::Error::other(stderr_tail) });
     }
     if let Some(number) = status.signal() {
-        let signal = Signal::try_from(number).map_or_else(|_| format!("signal {number}"), |signal| signal.as_str().to_owned());
+        let signal = Signal::try_from(number)
+            .map_or_else(|_| format!("signal {number}"), |signal| signal.as_str().to_owned());
         // A crash in a decoder comes from the source's bytes and comes again; anything else is somebody's kill.
-        let crashed = [Signal::SIGSEGV, Signal::SIGABRT, Signal::SIGBUS, Signal::SIGFPE, Signal::SIGILL].map(|s| s as i32);
+        let crashed = [Signal::SIGSEGV, Signal::SIGABRT, Signal::SIGBUS, Signal::SIGFPE, Signal::SIGILL]
+            .map(|s| s as i32);
         return Some(if number == Signal::SIGXFSZ as i32 {
             let status = "a file larger than its media can be, or than --max-written (SIGXFSZ)".to_owned();
             Error::Ffmpeg { program, status, stderr_tail, kind: ErrorKind::BadInput }
         } else if crashed.contains(&number) {
-            Error::Ffmpeg { program, status: format!("a crash ({signal})"), stderr_tail, kind: ErrorKind::BadInput }
+            Error::Ffmpeg {
+                program,
+                status: format!("a crash ({signal})"),
+                stderr_tail,
+                kind: ErrorKind::BadInput,
+            }
         } else {
             Error::Killed { program, signal, stderr_tail }
         });
@@ -56,16 +73,23 @@ pub(super) fn diagnose(program: Program, status: ExitStatus, stderr_tail: String
     } else {
         ErrorKind::BadInput
     };
-    Some(Error::Ffmpeg { program, status: format!("exit code {}", status.code().unwrap_or_default()), stderr_tail, kind })
+    Some(Error::Ffmpeg {
+        program,
+        status: format!("exit code {}", status.code().unwrap_or_default()),
+        stderr_tail,
+        kind,
+    })
 }
 
 /// What is named in `Unknown encoder 'libx264'` or `No such filter: 'zscale'`, FFmpeg's words since version 2.
 fn missing_feature(stderr: &str) -> Option<String> {
-    [("encoder", "Unknown encoder '"), ("filter", "No such filter: '")].into_iter().find_map(|(what, before)| {
-        let (_, rest) = stderr.split_once(before)?;
-        let (name, _) = rest.split_once('\'')?;
-        Some(format!("{what} {name}"))
-    })
+    [("encoder", "Unknown encoder '"), ("filter", "No such filter: '")].into_iter().find_map(
+        |(what, before)| {
+            let (_, rest) = stderr.split_once(before)?;
+            let (name, _) = rest.split_once('\'')?;
+            Some(format!("{what} {name}"))
+        },
+    )
 }
 
 #[cfg(test)]

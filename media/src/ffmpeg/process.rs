@@ -72,7 +72,8 @@ impl Limits {
 
     /// What encoding so much media may take, where the largest rendition has so many bits per second at most.
     pub fn for_encode(media: Duration, max_bitrate_bps: u64, effort: u32, limits: &limits::Limits) -> Self {
-        let deadline = DEADLINE_BASE.saturating_add(media.saturating_mul(limits.work.saturating_mul(effort.max(1))));
+        let deadline =
+            DEADLINE_BASE.saturating_add(media.saturating_mul(limits.work.saturating_mul(effort.max(1))));
         let stall = STALL.saturating_mul(effort.max(1)).min(STALL_MAX);
         // Twice what its rate and its buffer allow: x264 overshoots where it must.
         let encoded = max_bitrate_bps.saturating_mul(media.as_secs().saturating_add(2)) / 8 * 2;
@@ -154,7 +155,12 @@ impl Job<'_> {
                     let _ = timeout(REAP_WAIT, &mut child.exit).await;
                 }
                 outcome?;
-                return Ok(Finished { wall: started.elapsed(), cpu: None, stderr_tail: tail.text(), report: Report::default() });
+                return Ok(Finished {
+                    wall: started.elapsed(),
+                    cpu: None,
+                    stderr_tail: tail.text(),
+                    report: Report::default(),
+                });
             }
         };
         match diagnose(program, exit.status, tail.text(), self.scratch) {
@@ -179,7 +185,8 @@ impl Job<'_> {
         let mut deadline = started + limits.deadline;
         let mut stall = started + limits.stall;
         let (mut out, mut err) = (vec![0; READ_BYTES], vec![0; READ_BYTES]);
-        let (mut out_open, mut err_open, mut out_bytes, mut drained, mut exit) = (true, true, 0_usize, 0_usize, None);
+        let (mut out_open, mut err_open, mut out_bytes, mut drained, mut exit) =
+            (true, true, 0_usize, 0_usize, None);
         while exit.is_none() || ((out_open || err_open) && drained <= DRAIN_BYTES) {
             // What a program says without end must not keep its time from running out.
             if exit.is_none() && Instant::now() >= deadline {

@@ -21,7 +21,9 @@ pub struct Progress {
 impl Progress {
     /// Did anything come out since `earlier`?
     pub fn is_beyond(&self, earlier: &Self) -> bool {
-        self.frame > earlier.frame || self.out_time_us > earlier.out_time_us || self.total_bytes > earlier.total_bytes
+        self.frame > earlier.frame
+            || self.out_time_us > earlier.out_time_us
+            || self.total_bytes > earlier.total_bytes
     }
 }
 
@@ -82,7 +84,8 @@ mod tests {
 
     #[test]
     fn any_cut_gives_the_same_last_block() {
-        let expected = Progress { frame: 48, out_time_us: 1_920_000, total_bytes: 1024, speed: Some(1.9), done: true };
+        let expected =
+            Progress { frame: 48, out_time_us: 1_920_000, total_bytes: 1024, speed: Some(1.9), done: true };
         for cut in 0..BLOCKS.len() {
             let mut parser = ProgressParser::default();
             let (a, b) = BLOCKS.as_bytes().split_at(cut);

@@ -22,8 +22,12 @@ pub(super) const REPORT_BYTES_MAX: usize = 256 << 20;
 const LINE_BYTES_MAX: u64 = 64 << 10;
 
 /// What FFmpeg says of a frame that was decoded with errors, and of one that was not decoded at all: up to version 6.0, and since.
-const DAMAGED: [&str; 4] =
-    ["corrupt decoded frame", "Error while decoding stream #", "Error submitting packet to decoder", "Decoding error: "];
+const DAMAGED: [&str; 4] = [
+    "corrupt decoded frame",
+    "Error while decoding stream #",
+    "Error submitting packet to decoder",
+    "Decoding error: ",
+];
 
 /// How lines begin in which it repeats what a source says of itself: its name and its texts.
 const QUOTES: [&str; 3] = [" ", "Input #", "Output #"];
@@ -79,7 +83,8 @@ impl Encoded {
     /// Share of the pictures that was coded and not skipped, from 0 to 1; `None` where nothing was encoded.
     pub fn coded(&self) -> Option<f64> {
         let all = self.key.count.saturating_add(self.changes_count());
-        (all > 0).then(|| (self.key.coded() + self.predicted.coded() + self.bidirectional.coded()) / all as f64)
+        (all > 0)
+            .then(|| (self.key.coded() + self.predicted.coded() + self.bidirectional.coded()) / all as f64)
     }
 
     /// The same of the pictures that refer to others alone: what lies between keyframes. `None` where there is none.
@@ -126,7 +131,9 @@ fn parse(file: File) -> Report {
 
 /// Takes in a line of one of x264's encoders, each known by its name.
 fn hear(line: &str, encoders: &mut Vec<(String, Encoded)>) {
-    let Some((name, words)) = line.strip_prefix("[libx264 @ ").and_then(|rest| rest.split_once("] ")) else { return };
+    let Some((name, words)) = line.strip_prefix("[libx264 @ ").and_then(|rest| rest.split_once("] ")) else {
+        return;
+    };
     let mut words_of = words.split_ascii_whitespace();
     let (Some(what @ ("frame" | "mb")), Some(kind)) = (words_of.next(), words_of.next()) else { return };
     let at = encoders.iter().position(|(known, _)| known == name).unwrap_or_else(|| {
@@ -144,7 +151,9 @@ fn hear(line: &str, encoders: &mut Vec<(String, Encoded)>) {
         pictures.count = number(kind.get(2..)).unwrap_or(pictures.count);
     } else {
         let percent = words.split_once("skip:").and_then(|(_, rest)| number::<f64>(rest.split('%').next()));
-        pictures.skipped = percent.filter(|percent| percent.is_finite()).map_or(0.0, |percent| (percent / 100.0).clamp(0.0, 1.0));
+        pictures.skipped = percent
+            .filter(|percent| percent.is_finite())
+            .map_or(0.0, |percent| (percent / 100.0).clamp(0.0, 1.0));
     }
 }
 
@@ -170,7 +179,9 @@ kb/s:802.29";
 
     /// The lines as FFmpeg reports them, each by who says it.
     fn told(of: &[(&str, &str)]) -> String {
-        of.iter().flat_map(|(from, text)| text.lines().map(move |line| format!("[{from}] {line}\n"))).collect()
+        of.iter()
+            .flat_map(|(from, text)| text.lines().map(move |line| format!("[{from}] {line}\n")))
+            .collect()
     }
 
     fn parsed(text: &str) -> Report {
@@ -219,13 +230,22 @@ kb/s:802.29";
 
     #[test]
     fn other_words_do_no_harm() {
-        for text in
-            ["", "frame", "frame P", "frame P:", "frame \u{e9}:1", "mb P skip:", "mb P skip:nan%", "mb B skip:900%", "frame P:-1"]
-        {
+        for text in [
+            "",
+            "frame",
+            "frame P",
+            "frame P:",
+            "frame \u{e9}:1",
+            "mb P skip:",
+            "mb P skip:nan%",
+            "mb B skip:900%",
+            "frame P:-1",
+        ] {
             let found = parsed(&told(&[("libx264 @ 0x1", text)]));
             assert!(found.encoded.iter().all(|encoded| encoded.coded().is_none()), "{text}");
         }
-        let most = parsed(&told(&[("libx264 @ 0x1", "frame I:18446744073709551615\nframe P:18446744073709551615")]));
+        let most =
+            parsed(&told(&[("libx264 @ 0x1", "frame I:18446744073709551615\nframe P:18446744073709551615")]));
         assert!(most.encoded[0].coded().unwrap() <= 2.0);
         assert_eq!(parsed("[libx264 @ \n[libx264 @ 0x1]\n[libx264 @ 0x1] "), Report::default());
     }
@@ -247,12 +267,25 @@ kb/s:802.29";
             ladder.rungs.iter().map(|rung| rendition(rung.codec)).collect::<Vec<_>>()
         };
         let report = Report { encoded: vec![Encoded::default()], damaged_frames: 0 };
-        assert_eq!(report.of(&of(&["av1", "h264"])).iter().map(Option::is_some).collect::<Vec<_>>(), [false, true]);
+        assert_eq!(
+            report.of(&of(&["av1", "h264"])).iter().map(Option::is_some).collect::<Vec<_>>(),
+            [false, true]
+        );
         assert_eq!(report.of(&of(&["vp9"])), [None], "one told that nobody asked");
     }
 
     fn rendition(codec: VideoCodec) -> VideoRendition {
         let (name, preset) = ("360p".to_owned(), "veryfast".to_owned());
-        VideoRendition { name, codec, width: 640, height: 360, crf: 23, max_bitrate_bps: 1, buffer_bits: 1, level: None, preset }
+        VideoRendition {
+            name,
+            codec,
+            width: 640,
+            height: 360,
+            crf: 23,
+            max_bitrate_bps: 1,
+            buffer_bits: 1,
+            level: None,
+            preset,
+        }
     }
 }

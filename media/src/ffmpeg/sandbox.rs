@@ -26,7 +26,9 @@ use std::{
     time::Duration,
 };
 
-use landlock::{ABI, Access, AccessFs, AccessNet, Ruleset, RulesetAttr, RulesetCreatedAttr, Scope, path_beneath_rules};
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, Ruleset, RulesetAttr, RulesetCreatedAttr, Scope, path_beneath_rules,
+};
 use nix::{
     sys::{
         prctl,
@@ -36,7 +38,8 @@ use nix::{
     unistd::{Pid, execvp},
 };
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    TargetArch,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -47,7 +50,8 @@ use crate::limits::MEMORY_MAX;
 pub const COMMAND: &str = "sandboxed";
 
 /// Where libraries lie. What is not there is passed over.
-const LIBRARIES: [&str; 8] = ["/lib", "/lib32", "/lib64", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/local/lib", "/nix/store"];
+const LIBRARIES: [&str; 8] =
+    ["/lib", "/lib32", "/lib64", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/local/lib", "/nix/store"];
 
 /// What libraries look up, and what encoders ask the system for: how many cores there are, and random numbers.
 const LOOKED_UP: [&str; 9] = [
@@ -170,7 +174,9 @@ fn enter(sandbox: &Sandbox, program: &Path) -> Result<(), Error> {
     if sandbox.confined {
         drop_capabilities();
         let refused = |what| move |source| Error::Refused { what, source };
-        confine_files(sandbox, program).map_err(|error| io::Error::other(error.to_string())).map_err(refused("confine files"))?;
+        confine_files(sandbox, program)
+            .map_err(|error| io::Error::other(error.to_string()))
+            .map_err(refused("confine files"))?;
         confine_calls().map_err(refused("confine calls"))?;
     }
     Ok(())
@@ -223,7 +229,8 @@ fn confine_files(sandbox: &Sandbox, program: &Path) -> Result<(), landlock::Rule
         | AccessFs::RemoveDir;
     let program = program.canonicalize().unwrap_or_else(|_| program.to_owned());
     // What was installed beside the system has its libraries beside its programs.
-    let beside = program.parent().filter(|folder| folder.ends_with("bin")).map(|folder| folder.join("../lib"));
+    let beside =
+        program.parent().filter(|folder| folder.ends_with("bin")).map(|folder| folder.join("../lib"));
     let libraries = LIBRARIES.iter().map(PathBuf::from).chain(sandbox.libraries.iter().map(PathBuf::from));
     Ruleset::default()
         .handle_access(AccessFs::from_all(LANDLOCK))?
@@ -252,13 +259,20 @@ fn confine_calls() -> io::Result<()> {
     // A processor that the filters are not made for.
     let Ok(arch) = TargetArch::try_from(env::consts::ARCH) else { return Ok(()) };
     let argument = |argument, operator, value| -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
-        Ok(vec![SeccompRule::new(vec![SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)?])?])
+        Ok(vec![SeccompRule::new(vec![SeccompCondition::new(
+            argument,
+            SeccompCmpArgLen::Dword,
+            operator,
+            value,
+        )?])?])
     };
-    let mut forbidden: BTreeMap<i64, Vec<SeccompRule>> = FORBIDDEN.iter().map(|call| (*call, Vec::new())).collect();
+    let mut forbidden: BTreeMap<i64, Vec<SeccompRule>> =
+        FORBIDDEN.iter().map(|call| (*call, Vec::new())).collect();
     // Processes, but not threads.
     forbidden.insert(libc::SYS_clone, argument(0, SeccompCmpOp::MaskedEq(CLONE_THREAD), 0).map_err(other)?);
     // Others, but not itself: it keeps this number.
-    forbidden.insert(libc::SYS_tgkill, argument(0, SeccompCmpOp::Ne, std::process::id().into()).map_err(other)?);
+    forbidden
+        .insert(libc::SYS_tgkill, argument(0, SeccompCmpOp::Ne, std::process::id().into()).map_err(other)?);
     forbidden.insert(libc::SYS_prlimit64, argument(0, SeccompCmpOp::Ne, 0).map_err(other)?);
     // Its flags lie where no filter sees them: libraries that find it missing use the older call.
     let mut unseen = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
@@ -272,7 +286,8 @@ fn confine_calls() -> io::Result<()> {
     }
     for (rules, errno) in [(forbidden, libc::EPERM), (unseen, libc::ENOSYS)] {
         let filter =
-            SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Errno(errno.unsigned_abs()), arch).map_err(other)?;
+            SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Errno(errno.unsigned_abs()), arch)
+                .map_err(other)?;
         let program: BpfProgram = filter.try_into().map_err(other)?;
         match seccompiler::apply_filter(&program) {
             Ok(()) => {}
@@ -407,7 +422,10 @@ fn try_all() -> Vec<(&'static str, bool)> {
     let may_change = fs::set_permissions(own, Permissions::from_mode(0o600));
     vec![
         ("other files cannot be read (Landlock)", is_denied(fs::read_dir("/"))),
-        ("nothing is written elsewhere (Landlock)", is_denied(File::options().write(true).open("/proc/self/comm"))),
+        (
+            "nothing is written elsewhere (Landlock)",
+            is_denied(File::options().write(true).open("/proc/self/comm")),
+        ),
         ("no sockets (seccomp)", is_denied(UdpSocket::bind("127.0.0.1:0"))),
         ("no processes (seccomp)", is_denied(child.spawn())),
         ("owners and permissions stay (seccomp)", is_denied(may_change)),
@@ -435,7 +453,16 @@ pub async fn check(tools: &Tools, scratch: &Path) -> Result<Vec<(String, bool)>,
     let args = [COMMAND.into(), CHECK.into()];
     let cancel = CancellationToken::new();
     let limits = Limits::within(PATIENCE, 1 << 16, MEMORY_MAX);
-    let job = Job { tools: &tools, program, args: &args, scratch, input: None, limits, cancel: &cancel, report: false };
+    let job = Job {
+        tools: &tools,
+        program,
+        args: &args,
+        scratch,
+        input: None,
+        limits,
+        cancel: &cancel,
+        report: false,
+    };
     let said = job.capture().await?;
     serde_json::from_slice(&said).map_err(|error| failed(error.into()))
 }

@@ -79,16 +79,29 @@ fn find(program: &str, variable: &'static str) -> Result<PathBuf, Error> {
     resolve(program, variable, env::var_os(variable).as_deref(), env::var_os("PATH").as_deref())
 }
 
-fn resolve(program: &str, variable: &'static str, given: Option<&OsStr>, path: Option<&OsStr>) -> Result<PathBuf, Error> {
+fn resolve(
+    program: &str,
+    variable: &'static str,
+    given: Option<&OsStr>,
+    path: Option<&OsStr>,
+) -> Result<PathBuf, Error> {
     let given = given.filter(|given| !given.is_empty());
     let wanted = given.unwrap_or_else(|| OsStr::new(program));
     let found = if wanted.as_encoded_bytes().contains(&b'/') {
         // The working folder of the child is its scratch folder, so a relative path must not stay one.
-        Some(PathBuf::from(wanted)).filter(|candidate| is_executable(candidate)).and_then(|path| std::path::absolute(path).ok())
+        Some(PathBuf::from(wanted))
+            .filter(|candidate| is_executable(candidate))
+            .and_then(|path| std::path::absolute(path).ok())
     } else {
-        env::split_paths(path.unwrap_or_default()).map(|folder| folder.join(wanted)).find(|candidate| is_executable(candidate))
+        env::split_paths(path.unwrap_or_default())
+            .map(|folder| folder.join(wanted))
+            .find(|candidate| is_executable(candidate))
     };
-    found.ok_or_else(|| Error::Missing { program: wanted.to_string_lossy().into_owned(), package: "ffmpeg", variable })
+    found.ok_or_else(|| Error::Missing {
+        program: wanted.to_string_lossy().into_owned(),
+        package: "ffmpeg",
+        variable,
+    })
 }
 
 fn is_executable(path: &Path) -> bool {
@@ -98,7 +111,7 @@ fn is_executable(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ErrorKind;
+    use spool_storage::ErrorKind;
 
     fn ffmpeg(given: Option<&str>, path: &str) -> Result<PathBuf, Error> {
         resolve("ffmpeg", "SPOOL_FFMPEG", given.map(OsStr::new), Some(OsStr::new(path)))

@@ -71,7 +71,8 @@ enum Ground {
 
 /// The rate of a track whose frames are shown at these times (sorted, in ticks of `timebase`, at most a few days apart).
 pub(super) fn choose(shown: &[i64], timebase: Rational, declared: Option<Rational>) -> Chosen {
-    let declared = declared.filter(|&rate| within(rate, MIN_CONSTANT_FPS, MAX_CONSTANT_FPS) && terms_are_small(rate));
+    let declared =
+        declared.filter(|&rate| within(rate, MIN_CONSTANT_FPS, MAX_CONSTANT_FPS) && terms_are_small(rate));
     let Some(interval) = usual_interval(shown) else {
         let rate = declared.or_else(|| Rational::new(SINGLE_FRAME.0, SINGLE_FRAME.1)).unwrap_or(timebase);
         return Chosen { rate, constant: false };
@@ -88,28 +89,42 @@ pub(super) fn choose(shown: &[i64], timebase: Rational, declared: Option<Rationa
         .filter(|&(_, rate)| (rate.to_f64() / usual_fps - 1.0).abs() <= NEAR)
         .collect();
     let declared = near.iter().find(|&&(ground, _)| ground == Ground::Declared).map(|&(_, rate)| rate);
-    let rate = best(&near, shown, timebase, Gaps::Allowed).or(declared).unwrap_or_else(|| nearest_common(usual_fps, timebase));
+    let rate = best(&near, shown, timebase, Gaps::Allowed)
+        .or(declared)
+        .unwrap_or_else(|| nearest_common(usual_fps, timebase));
     Chosen { rate, constant: false }
 }
 
 /// The median distance of neighbouring frames in ticks; `None` where there are no two.
 fn usual_interval(shown: &[i64]) -> Option<i64> {
-    let mut intervals: Vec<i64> = shown.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).filter(|&ticks| ticks > 0).collect();
+    let mut intervals: Vec<i64> =
+        shown.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).filter(|&ticks| ticks > 0).collect();
     let middle = intervals.len() / 2;
     (!intervals.is_empty()).then(|| *intervals.select_nth_unstable(middle).1)
 }
 
 /// The rates to try, within what is kept. `fps` are estimates of the rate: the median of a coarse timebase is off by up to half a
 /// tick, the mean only where frames are missing.
-fn candidates(interval: i64, fps: [f64; 2], timebase: Rational, declared: Option<Rational>) -> Vec<(Ground, Rational)> {
-    let common = COMMON.iter().filter_map(|&(num, den)| Rational::new(num, den)).map(|rate| (Ground::Common, rate));
+fn candidates(
+    interval: i64,
+    fps: [f64; 2],
+    timebase: Rational,
+    declared: Option<Rational>,
+) -> Vec<(Ground, Rational)> {
+    let common =
+        COMMON.iter().filter_map(|&(num, den)| Rational::new(num, den)).map(|rate| (Ground::Common, rate));
     let simple = fps.into_iter().flat_map(|fps| {
         let fps = fps.min(f64::from(2 * MAX_CONSTANT_FPS));
-        let terms = [(fps.round() as u32, 1), ((fps * 2.0).round() as u32, 2), ((fps * 1.001).round() as u32 * 1000, 1001)];
+        let terms = [
+            (fps.round() as u32, 1),
+            ((fps * 2.0).round() as u32, 2),
+            ((fps * 1.001).round() as u32 * 1000, 1001),
+        ];
         terms.into_iter().filter_map(|(num, den)| Rational::new(num, den)).map(|rate| (Ground::Simple, rate))
     });
     let literal = literal(interval, timebase).map(|rate| (Ground::Literal, rate));
-    let declared = declared.map(|rate| (if is_usual(rate) { Ground::Declared } else { Ground::OddlyDeclared }, rate));
+    let declared =
+        declared.map(|rate| (if is_usual(rate) { Ground::Declared } else { Ground::OddlyDeclared }, rate));
     let all = declared.into_iter().chain(common).chain(simple).chain(literal);
     all.filter(|&(_, rate)| within(rate, MIN_CONSTANT_FPS, MAX_CONSTANT_FPS)).collect()
 }
@@ -121,7 +136,8 @@ fn span(shown: &[i64]) -> i128 {
 
 /// One frame per `interval` ticks, where that is a rate of small terms.
 fn literal(interval: i64, timebase: Rational) -> Option<Rational> {
-    let (num, den) = (u64::from(timebase.den()), u64::try_from(interval).ok()?.checked_mul(u64::from(timebase.num()))?);
+    let (num, den) =
+        (u64::from(timebase.den()), u64::try_from(interval).ok()?.checked_mul(u64::from(timebase.num()))?);
     let divisor = gcd(num, den);
     let rate = Rational::new(u32::try_from(num / divisor).ok()?, u32::try_from(den / divisor).ok()?)?;
     terms_are_small(rate).then_some(rate)
@@ -140,10 +156,17 @@ enum Gaps {
 
 /// Of the rates on whose grid every frame lies, the one that explains the times best; of those that explain them equally well, as
 /// far as the ticks can tell, the one with the best [`Ground`].
-fn best(candidates: &[(Ground, Rational)], shown: &[i64], timebase: Rational, gaps: Gaps) -> Option<Rational> {
+fn best(
+    candidates: &[(Ground, Rational)],
+    shown: &[i64],
+    timebase: Rational,
+    gaps: Gaps,
+) -> Option<Rational> {
     let fits: Vec<_> = candidates
         .iter()
-        .filter_map(|&(ground, rate)| wobble(shown, timebase, rate, gaps).map(|wobble| (ground, wobble, rate)))
+        .filter_map(|&(ground, rate)| {
+            wobble(shown, timebase, rate, gaps).map(|wobble| (ground, wobble, rate))
+        })
         .collect();
     let least = fits.iter().map(|&(_, wobble, _)| wobble).min()?;
     let title = MILLIONTHS * span(shown);
@@ -207,7 +230,9 @@ fn nearest_common(fps: f64, otherwise: Rational) -> Rational {
 }
 
 fn is_usual(rate: Rational) -> bool {
-    COMMON.contains(&(rate.num(), rate.den())) || rate.den() <= 2 || (rate.den() == 1001 && rate.num().is_multiple_of(1000))
+    COMMON.contains(&(rate.num(), rate.den()))
+        || rate.den() <= 2
+        || (rate.den() == 1001 && rate.num().is_multiple_of(1000))
 }
 
 fn within(rate: Rational, least_fps: u32, most_fps: u32) -> bool {

@@ -40,8 +40,17 @@ fn constant_rates_are_kept_exactly_in_every_timebase() {
     for rate in rates.map(|(num, den)| rational(num, den)) {
         for timescale in [600, 1000, 12_800, 15_360, 30_000, 90_000, 10_000_000] {
             for origin in [0, 7, 126_000] {
-                let grid = Grid::of(&regular(rate, rational(1, timescale), 10_000, origin), rational(1, timescale), None).unwrap();
-                assert_eq!((grid.rate, grid.frames, grid.origin), (rate, 10_000, origin), "in 1/{timescale} s from {origin}");
+                let grid = Grid::of(
+                    &regular(rate, rational(1, timescale), 10_000, origin),
+                    rational(1, timescale),
+                    None,
+                )
+                .unwrap();
+                assert_eq!(
+                    (grid.rate, grid.frames, grid.origin),
+                    (rate, 10_000, origin),
+                    "in 1/{timescale} s from {origin}"
+                );
             }
         }
     }
@@ -50,7 +59,11 @@ fn constant_rates_are_kept_exactly_in_every_timebase() {
 #[test]
 fn odd_constant_rates_are_kept_literally() {
     let grid = Grid::of(&samples((0..5000).map(|i| i * 3754), 3754), rational(1, 90_000), None).unwrap();
-    assert_eq!((grid.rate, grid.frames), (rational(45_000, 1877), 5000), "24000/1001 would drift by a quarter frame");
+    assert_eq!(
+        (grid.rate, grid.frames),
+        (rational(45_000, 1877), 5000),
+        "24000/1001 would drift by a quarter frame"
+    );
     let grid = Grid::of(&samples((0..500).map(|i| i * 333_667), 0), rational(1, 10_000_000), None).unwrap();
     assert_eq!(grid.rate, rational(30_000, 1001), "one duration, rounded and repeated");
     let grid = Grid::of(&samples((0..40).map(|i| i * 7), 7), rational(1, 100), None).unwrap();
@@ -65,32 +78,59 @@ fn three_frames_of_milliseconds_are_enough_and_the_declared_rate_decides() {
     assert_eq!(Grid::of(&clip, ms, Some(rational(30, 1))).unwrap().rate, rational(30, 1));
     assert_eq!(Grid::of(&clip, ms, Some(rational(30_000, 1001))).unwrap().rate, rational(30_000, 1001));
     assert_eq!(Grid::of(&samples([0, 33], 0), ms, None).unwrap().rate, rational(30, 1));
-    assert_eq!(Grid::of(&clip, ms, Some(rational(90_000, 1))).unwrap().rate, either, "nonsense is not believed");
-    assert_eq!(Grid::of(&clip, ms, Some(rational(50, 1))).unwrap().rate, either, "what does not fit is not believed");
-    assert_eq!(Grid::of(&clip, ms, Some(rational(2997, 100))).unwrap().rate, either, "an average is not preferred");
+    assert_eq!(
+        Grid::of(&clip, ms, Some(rational(90_000, 1))).unwrap().rate,
+        either,
+        "nonsense is not believed"
+    );
+    assert_eq!(
+        Grid::of(&clip, ms, Some(rational(50, 1))).unwrap().rate,
+        either,
+        "what does not fit is not believed"
+    );
+    assert_eq!(
+        Grid::of(&clip, ms, Some(rational(2997, 100))).unwrap().rate,
+        either,
+        "an average is not preferred"
+    );
 }
 
 #[test]
 fn decoding_order_does_not_matter_and_times_may_be_negative() {
-    let grid = Grid::of(&samples([-1024, -512, 1536, 512, 0, 1024, 3072, 2048, 2560], 512), rational(1, 12_800), None).unwrap();
+    let grid = Grid::of(
+        &samples([-1024, -512, 1536, 512, 0, 1024, 3072, 2048, 2560], 512),
+        rational(1, 12_800),
+        None,
+    )
+    .unwrap();
     assert_eq!((grid.rate, grid.origin, grid.frames), (rational(25, 1), -1024, 9));
 }
 
 #[test]
 fn a_phone_clip_that_drops_frames_gets_its_nominal_rate() {
     // 27 of 30 frames arrive, each up to 1.5 ms early or late.
-    let pts = (0..600_i64).filter(|i| i % 10 != 3).map(|i| i * 3000 + (i * 7919) % 270 - 135 * i64::from(i > 0));
+    let pts =
+        (0..600_i64).filter(|i| i % 10 != 3).map(|i| i * 3000 + (i * 7919) % 270 - 135 * i64::from(i > 0));
     let last = 599 * 3000;
     let grid = Grid::of(&samples(pts, 3000), rational(1, 90_000), Some(rational(27, 1))).unwrap();
     assert_eq!(grid.rate, rational(30, 1));
-    assert!((grid.frame_at(last)..=grid.frame_at(last) + 1).contains(&(grid.frames as i64)), "{}", grid.frames);
+    assert!(
+        (grid.frame_at(last)..=grid.frame_at(last) + 1).contains(&(grid.frames as i64)),
+        "{}",
+        grid.frames
+    );
 }
 
 #[test]
 fn milliseconds_with_gaps_still_tell_ntsc_from_thirty() {
-    let pts = (0..3000).filter(|i| i % 50 != 49).map(|i| rational(1001, 30_000).rescale(i, rational(1, 1000)));
+    let pts =
+        (0..3000).filter(|i| i % 50 != 49).map(|i| rational(1001, 30_000).rescale(i, rational(1, 1000)));
     let grid = Grid::of(&samples(pts, 0), rational(1, 1000), None).unwrap();
-    assert_eq!((grid.rate, grid.frames), (rational(30_000, 1001), 2999), "the median alone, 33 ms, would say 30");
+    assert_eq!(
+        (grid.rate, grid.frames),
+        (rational(30_000, 1001), 2999),
+        "the median alone, 33 ms, would say 30"
+    );
 }
 
 #[test]
@@ -102,14 +142,19 @@ fn irregular_and_very_fast_sources_stay_at_or_below_sixty() {
     let slides = Grid::of(&samples([0, 5000, 11_000, 14_000], 60_000), rational(1, 1000), None).unwrap();
     assert_eq!((slides.rate, slides.frames), (rational(12, 1), 74 * 12));
     let slides = Grid::of(&samples([0, 40_000, 80_000], 80_000), rational(1, 1000), None).unwrap();
-    assert_eq!((slides.rate, slides.frames), (rational(12, 1), 160 * 12), "twice as long as the longest before it");
+    assert_eq!(
+        (slides.rate, slides.frames),
+        (rational(12, 1), 160 * 12),
+        "twice as long as the longest before it"
+    );
     let ticks = Grid::of(&samples([0, 1, 2, 3, 90_000], 0), rational(1, 90_000), None).unwrap();
     assert_eq!(ticks.rate, rational(60, 1));
 }
 
 #[test]
 fn one_frame_is_a_video() {
-    let still = |duration, declared| Grid::of(&samples([1800], duration), rational(1, 90_000), declared).unwrap();
+    let still =
+        |duration, declared| Grid::of(&samples([1800], duration), rational(1, 90_000), declared).unwrap();
     assert_eq!((still(0, None).rate, still(0, None).frames), (rational(25, 1), 1));
     assert_eq!((still(3003, Some(rational(30_000, 1001))).frames, still(180_000, None).frames), (1, 50));
     assert_eq!(still(u32::MAX, None).frames, 1, "13 hours are not believed");
@@ -121,15 +166,36 @@ fn one_frame_is_a_video() {
 fn hostile_times_are_errors_or_grids_and_never_panics() {
     assert_eq!(Grid::of(&[], rational(1, 25), None), Err(Error::NoFrames));
     assert_eq!(Grid::for_audio(&[], rational(1, 25)), Err(Error::NoFrames));
-    assert!(matches!(Grid::of(&samples([0, i64::MAX], 1), rational(1, 90_000), None), Err(Error::TooLong { .. })));
+    assert!(matches!(
+        Grid::of(&samples([0, i64::MAX], 1), rational(1, 90_000), None),
+        Err(Error::TooLong { .. })
+    ));
     assert!(matches!(Grid::of(&samples([0, 2], 1), rational(u32::MAX, 1), None), Err(Error::TooLong { .. })));
-    for timebase in [rational(1, u32::MAX), rational(u32::MAX, 1), rational(u32::MAX, u32::MAX - 1), rational(1, 1)] {
-        for pts in [vec![i64::MAX], vec![i64::MIN], vec![i64::MIN, i64::MIN + 1], vec![0, 1, 1, 3], vec![i64::MAX - 1, i64::MAX]] {
-            let Ok(grid) = Grid::of(&samples(pts.clone(), u32::MAX), timebase, Some(timebase)) else { continue };
+    for timebase in
+        [rational(1, u32::MAX), rational(u32::MAX, 1), rational(u32::MAX, u32::MAX - 1), rational(1, 1)]
+    {
+        for pts in [
+            vec![i64::MAX],
+            vec![i64::MIN],
+            vec![i64::MIN, i64::MIN + 1],
+            vec![0, 1, 1, 3],
+            vec![i64::MAX - 1, i64::MAX],
+        ] {
+            let Ok(grid) = Grid::of(&samples(pts.clone(), u32::MAX), timebase, Some(timebase)) else {
+                continue;
+            };
             let span = grid.span_of(0, u64::MAX);
             assert!(span.start <= span.end && grid.frames >= 1, "{pts:?}");
-            let _ = (grid.frames_until(i64::MAX, timebase), grid.frames_until(i64::MIN, rational(u32::MAX, 1)), grid.timescale());
-            let _ = (grid.pts_at(i64::MIN), grid.frame_at(i64::MIN), Grid::for_audio(&samples(pts, 1), timebase).map(|g| g.frames));
+            let _ = (
+                grid.frames_until(i64::MAX, timebase),
+                grid.frames_until(i64::MIN, rational(u32::MAX, 1)),
+                grid.timescale(),
+            );
+            let _ = (
+                grid.pts_at(i64::MIN),
+                grid.frame_at(i64::MIN),
+                Grid::for_audio(&samples(pts, 1), timebase).map(|g| g.frames),
+            );
         }
     }
 }
@@ -137,7 +203,8 @@ fn hostile_times_are_errors_or_grids_and_never_panics() {
 #[test]
 fn output_ticks_divide_every_frame() {
     let ticks = |num, den| {
-        let grid = Grid { rate: rational(num, den), source_timebase: rational(1, 1000), origin: 0, frames: 1 };
+        let grid =
+            Grid { rate: rational(num, den), source_timebase: rational(1, 1000), origin: 0, frames: 1 };
         (grid.timescale(), grid.frame_ticks())
     };
     assert_eq!(ticks(25, 1), (10_000, 400));
@@ -151,15 +218,24 @@ fn output_ticks_divide_every_frame() {
 fn sound_alone_is_counted_in_milliseconds() {
     let aac = samples((0..469).map(|i| i * 1024), 1024);
     let grid = Grid::for_audio(&aac, rational(1, 48_000)).unwrap();
-    assert_eq!((grid.rate, grid.origin, grid.frames), (rational(1000, 1), 0, 10_006), "469 * 1024 / 48 = 10005.3");
+    assert_eq!(
+        (grid.rate, grid.origin, grid.frames),
+        (rational(1000, 1), 0, 10_006),
+        "469 * 1024 / 48 = 10005.3"
+    );
     let undurated = Grid::for_audio(&samples([0, 26, 52], 0), rational(1, 1000)).unwrap();
     assert_eq!(undurated.frames, 78);
 }
 
 #[test]
 fn another_track_is_measured_from_the_first_picture() {
-    let grid = Grid { rate: rational(30_000, 1001), source_timebase: rational(1, 90_000), origin: 3003, frames: 10 };
-    assert_eq!(grid.frames_until(48_000, rational(1, 48_000)), 29, "1 s - 1001/30000 s is just below 29 frames");
+    let grid =
+        Grid { rate: rational(30_000, 1001), source_timebase: rational(1, 90_000), origin: 3003, frames: 10 };
+    assert_eq!(
+        grid.frames_until(48_000, rational(1, 48_000)),
+        29,
+        "1 s - 1001/30000 s is just below 29 frames"
+    );
     assert_eq!(grid.frames_until(3003 * 4, rational(1, 90_000)), 3);
     assert_eq!(grid.frames_until(3003 * 4 + 1, rational(1, 90_000)), 4);
     assert_eq!(grid.frames_until(0, rational(1, 48_000)), 0);
@@ -176,14 +252,25 @@ mod laws {
     use super::*;
 
     fn any_grid() -> impl Strategy<Value = Grid> {
-        let rates = prop::sample::select(vec![(24_000, 1001), (25, 1), (30_000, 1001), (60, 1), (120, 1), (100, 7), (1, 1)]);
-        let timescales = prop::sample::select(vec![25_u32, 600, 1000, 12_800, 30_000, 44_100, 90_000, 10_000_000]);
-        (rates, timescales, -200_000..200_000_i64, 1..1_000_000_u64).prop_map(|((num, den), timescale, origin, frames)| Grid {
-            rate: rational(num, den),
-            source_timebase: rational(1, timescale),
-            origin,
-            frames,
-        })
+        let rates = prop::sample::select(vec![
+            (24_000, 1001),
+            (25, 1),
+            (30_000, 1001),
+            (60, 1),
+            (120, 1),
+            (100, 7),
+            (1, 1),
+        ]);
+        let timescales =
+            prop::sample::select(vec![25_u32, 600, 1000, 12_800, 30_000, 44_100, 90_000, 10_000_000]);
+        (rates, timescales, -200_000..200_000_i64, 1..1_000_000_u64).prop_map(
+            |((num, den), timescale, origin, frames)| Grid {
+                rate: rational(num, den),
+                source_timebase: rational(1, timescale),
+                origin,
+                frames,
+            },
+        )
     }
 
     proptest! {
@@ -273,14 +360,18 @@ mod as_ffmpeg_does {
         let samples: Vec<Sample> = packets
             .lines()
             .filter_map(|line| line.split_once(','))
-            .flat_map(|(pts, duration)| samples([pts.parse().unwrap()], duration.trim_matches(',').parse().unwrap_or(0)))
+            .flat_map(|(pts, duration)| {
+                samples([pts.parse().unwrap()], duration.trim_matches(',').parse().unwrap_or(0))
+            })
             .collect();
         let grid = Grid::of(&samples, timebase, None).unwrap();
 
         // The last frame is held before `fps` and the end cut after it: by itself the filter ends where the container says that the last
         // frame ends, and drops it if that rounds to its start (FFmpeg's own MOV, whose last duration is one tick).
         let (origin, rate, frames) = (grid.origin, grid.rate, grid.frames);
-        let filter = format!("tpad=stop=-1:stop_mode=clone,setpts=PTS-{origin},fps={rate}:round=near,trim=end_frame={frames}");
+        let filter = format!(
+            "tpad=stop=-1:stop_mode=clone,setpts=PTS-{origin},fps={rate}:round=near,trim=end_frame={frames}"
+        );
         let log = run("ffmpeg", &["-v", "debug", "-copyts", "-i", clip, "-vf", &filter, "-f", "null", "-"]);
         let pairs = |before: &str, between: &str| -> Vec<(i64, i64)> {
             let numbers = log.lines().filter_map(|line| line.split_once(before)?.1.split_once(between));
@@ -319,8 +410,11 @@ mod as_ffmpeg_does {
     #[test]
     fn variable_rate_in_mp4_and_mkv() {
         for name in ["clip.mp4", "clip.mkv"] {
-            let (grid, frames) =
-                compare(name, "select='not(eq(mod(n,9),4))*not(between(n,50,70))',setpts=PTS+0.011*random(1)/TB", &[]);
+            let (grid, frames) = compare(
+                name,
+                "select='not(eq(mod(n,9),4))*not(between(n,50,70))',setpts=PTS+0.011*random(1)/TB",
+                &[],
+            );
             assert!(frames < 100, "{name}");
             assert!([rational(30_000, 1001), rational(30, 1)].contains(&grid.rate), "{name}: {}", grid.rate);
         }

@@ -128,8 +128,12 @@ fn parse(ftyp: Option<&[u8]>, moov: &[u8], len: u64) -> Result<Index, Error> {
     // FFmpeg reads a timescale that makes no sense as 1.
     let timescale = u32_at(mvhd, at).ok_or(Error::Damaged { what: "mvhd is cut off" })?;
     let timescale = if timescale == 0 || i32::try_from(timescale).is_err() { 1 } else { timescale };
-    let mut movie =
-        Movie { ftyp: ftyp.map(Bytes::copy_from_slice), mvhd: Bytes::copy_from_slice(mvhd), timescale, tracks: Vec::new() };
+    let mut movie = Movie {
+        ftyp: ftyp.map(Bytes::copy_from_slice),
+        mvhd: Bytes::copy_from_slice(mvhd),
+        timescale,
+        tracks: Vec::new(),
+    };
     let mut tracks = Vec::new();
     let mut room = MAX_SAMPLES;
     let mut edits_apply = true;
@@ -173,7 +177,8 @@ fn trak(
     };
     let mdhd = child(mdia, b"mdhd").unwrap_or_default();
     let timescale = u32_at(mdhd, if mdhd.first() == Some(&1) { 20 } else { 12 });
-    let timescale = timescale.filter(|scale| (1..=i32::MAX as u32).contains(scale)).unwrap_or(movie_timescale);
+    let timescale =
+        timescale.filter(|scale| (1..=i32::MAX as u32).contains(scale)).unwrap_or(movie_timescale);
     let timebase = Rational::new(1, timescale).ok_or(damaged("no timescale"))?;
     let movie_timebase = Rational::new(1, movie_timescale).ok_or(damaged("no timescale"))?;
     let minf = child(mdia, b"minf").unwrap_or_default();
@@ -210,7 +215,8 @@ fn trak(
         check_self_contained(number, minf)?;
     }
     let copy = Bytes::copy_from_slice;
-    let media_header = children(minf).find(|(kind, _)| matches!(kind, b"vmhd" | b"smhd" | b"nmhd" | b"hmhd" | b"gmhd" | b"sthd"));
+    let media_header = children(minf)
+        .find(|(kind, _)| matches!(kind, b"vmhd" | b"smhd" | b"nmhd" | b"hmhd" | b"gmhd" | b"sthd"));
     let header = TrackHeader {
         tkhd: copy(child(trak, b"tkhd").ok_or(damaged("no tkhd"))?),
         tref: child(trak, b"tref").map(copy),
@@ -254,7 +260,8 @@ fn check_place(track: usize, media: &Media, placed: &mut Placed, len: u64) -> Re
 
 /// By how much a track ends earlier for the samples that are not in the file.
 fn lost_ticks(media: &Media, placed: &Placed) -> i64 {
-    let end = |samples: &[super::Sample]| samples.iter().map(|s| s.pts.saturating_add(i64::from(s.duration))).max();
+    let end =
+        |samples: &[super::Sample]| samples.iter().map(|s| s.pts.saturating_add(i64::from(s.duration))).max();
     let there = media.samples.get(placed.kept.clone()).and_then(end);
     let announced = media.samples.get(placed.kept.start..placed.kept.end + placed.cut).and_then(end);
     there.zip(announced).map_or(0, |(there, announced)| announced.saturating_sub(there))
@@ -285,7 +292,8 @@ fn shift(media: &mut Media, placed: &Placed) -> i64 {
 fn check_descriptions(track: usize, stsd: &[u8], used: &[(usize, u32)]) -> Result<(), Error> {
     let damaged = |what| Error::DamagedTrack { track, what };
     let listed = u32_at(stsd, 4).ok_or(damaged("no stsd"))?;
-    let kinds: Vec<_> = children(stsd.get(8..).unwrap_or_default()).map(|(kind, _)| kind).take(listed as usize).collect();
+    let kinds: Vec<_> =
+        children(stsd.get(8..).unwrap_or_default()).map(|(kind, _)| kind).take(listed as usize).collect();
     if kinds.is_empty() || kinds.len() != listed as usize || used.iter().any(|run| run.1 > listed) {
         return Err(damaged("a sample description is missing"));
     }
@@ -300,7 +308,10 @@ fn check_descriptions(track: usize, stsd: &[u8], used: &[(usize, u32)]) -> Resul
 
 /// Flag 1 of a data reference: the samples are in this file (ISO/IEC 14496-12 section 8.7.2).
 fn check_self_contained(track: usize, minf: &[u8]) -> Result<(), Error> {
-    let dref = child(minf, b"dinf").and_then(|dinf| child(dinf, b"dref")).and_then(|dref| dref.get(8..)).unwrap_or_default();
+    let dref = child(minf, b"dinf")
+        .and_then(|dinf| child(dinf, b"dref"))
+        .and_then(|dref| dref.get(8..))
+        .unwrap_or_default();
     if children(dref).any(|(_, body)| u32_at(body, 0).is_some_and(|flags| flags & 1 == 0)) {
         return Err(Error::External { track });
     }

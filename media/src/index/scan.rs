@@ -6,11 +6,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Container, Index, Sample, Track, TrackKind};
 use crate::{
-    ErrorKind,
     ffmpeg::{self, Heard, Job, Lines, Program, Tools},
     limits::{MEMORY_MAX, STREAMS_MAX},
     time::Rational,
 };
+use spool_storage::ErrorKind;
 
 /// The most packets of a source: twelve hours at 60 frames a second with two sound tracks are six million. 40 bytes each.
 pub const PACKETS_MAX: usize = 8_000_000;
@@ -41,7 +41,13 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { packets: PACKETS_MAX, tracks: STREAMS_MAX, deadline: DEADLINE, stall: STALL, memory_bytes: MEMORY_MAX }
+        Self {
+            packets: PACKETS_MAX,
+            tracks: STREAMS_MAX,
+            deadline: DEADLINE,
+            stall: STALL,
+            memory_bytes: MEMORY_MAX,
+        }
     }
 }
 
@@ -91,13 +97,29 @@ impl Error {
 ///
 /// # Errors
 /// Those of [`Error`].
-pub async fn scan(tools: &Tools, path: &Path, demuxer: &str, limits: &Limits, cancel: &CancellationToken) -> Result<Index, Error> {
+pub async fn scan(
+    tools: &Tools,
+    path: &Path,
+    demuxer: &str,
+    limits: &Limits,
+    cancel: &CancellationToken,
+) -> Result<Index, Error> {
     let args = args(path, demuxer);
     let scratch = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let of_run =
-        ffmpeg::Limits { stall: limits.stall, ..ffmpeg::Limits::within(limits.deadline, STDOUT_BYTES_MAX, limits.memory_bytes) };
-    let job =
-        Job { tools, program: Program::Ffprobe, args: &args, scratch, input: Some(path), limits: of_run, cancel, report: false };
+    let of_run = ffmpeg::Limits {
+        stall: limits.stall,
+        ..ffmpeg::Limits::within(limits.deadline, STDOUT_BYTES_MAX, limits.memory_bytes)
+    };
+    let job = Job {
+        tools,
+        program: Program::Ffprobe,
+        args: &args,
+        scratch,
+        input: Some(path),
+        limits: of_run,
+        cancel,
+        report: false,
+    };
     let (mut lines, mut builder) = (Lines::default(), Builder::new(*limits));
     job.run(|bytes| {
         lines.push(bytes, |line| builder.take(line));
@@ -112,8 +134,19 @@ fn args(path: &Path, demuxer: &str) -> Vec<OsString> {
     file.push(path);
     let entries = "stream=index,codec_type,time_base,has_b_frames:stream_disposition=attached_pic:\
         packet=stream_index,pts,dts,duration,size,pos,flags";
-    let words =
-        ["-v", "error", "-protocol_whitelist", "file,pipe", "-f", demuxer, "-of", "compact", "-show_entries", entries, "-i"];
+    let words = [
+        "-v",
+        "error",
+        "-protocol_whitelist",
+        "file,pipe",
+        "-f",
+        demuxer,
+        "-of",
+        "compact",
+        "-show_entries",
+        entries,
+        "-i",
+    ];
     words.into_iter().map(OsString::from).chain([file]).collect()
 }
 
@@ -145,13 +178,20 @@ impl Partial {
     /// told belong to the samples without, in order: B-frames are the ones whose times FFmpeg knows, and where it knows none (H.264) this is
     /// true of each keyframe and of all frames taken together.
     fn show(&mut self) {
-        let Some(last) = self.samples.last().copied().filter(|_| self.delay > 0 && !self.unshown.is_empty()) else { return };
-        let held = (1..=i64::from(self.delay)).map(|step| last.dts.saturating_add(i64::from(last.duration).saturating_mul(step)));
+        let Some(last) = self.samples.last().copied().filter(|_| self.delay > 0 && !self.unshown.is_empty())
+        else {
+            return;
+        };
+        let held = (1..=i64::from(self.delay))
+            .map(|step| last.dts.saturating_add(i64::from(last.duration).saturating_mul(step)));
         let delay = usize::from(self.delay);
-        let mut times: Vec<i64> = self.samples.iter().skip(delay).map(|sample| sample.dts).chain(held).collect();
+        let mut times: Vec<i64> =
+            self.samples.iter().skip(delay).map(|sample| sample.dts).chain(held).collect();
         times.sort_unstable();
         let mut missing = self.unshown.iter().copied().peekable();
-        let is_told = |(at, sample): (usize, &Sample)| if missing.next_if_eq(&at).is_some() { None } else { Some(sample.pts) };
+        let is_told = |(at, sample): (usize, &Sample)| {
+            if missing.next_if_eq(&at).is_some() { None } else { Some(sample.pts) }
+        };
         let mut told: Vec<i64> = self.samples.iter().enumerate().filter_map(is_told).collect();
         told.sort_unstable();
         let mut told = told.into_iter().peekable();
@@ -223,7 +263,10 @@ impl Builder {
             unshown.push(samples.len());
         }
         let last = samples.last();
-        let pts = pts.or(dts).or_else(|| last.map(|last| last.pts.saturating_add(i64::from(last.duration)))).unwrap_or(0);
+        let pts = pts
+            .or(dts)
+            .or_else(|| last.map(|last| last.pts.saturating_add(i64::from(last.duration))))
+            .unwrap_or(0);
         // Where a decoding time is not told, as for the first packets of a Matroska track, the earliest that is possible: it is for seeking.
         let dts = dts.or_else(|| last.map(|last| last.dts)).unwrap_or(pts).min(pts);
         samples.push(Sample { pts, dts, duration, offset, size, key });
@@ -231,7 +274,8 @@ impl Builder {
     }
 
     fn stream<'a>(&mut self, fields: impl Iterator<Item = &'a str>) -> Result<(), Error> {
-        let (mut number, mut kind, mut timebase, mut delay, mut is_picture) = (None, TrackKind::Other, None, 0, false);
+        let (mut number, mut kind, mut timebase, mut delay, mut is_picture) =
+            (None, TrackKind::Other, None, 0, false);
         for (name, value) in fields.filter_map(|field| field.split_once('=')) {
             match (name, value) {
                 ("index", _) => number = value.parse().ok(),
@@ -261,9 +305,17 @@ impl Builder {
         let tracks = self.tracks.into_iter().enumerate().map(|(track, mut partial)| {
             partial.show();
             let timebase = partial.timebase.ok_or(Error::NoTimebase { track })?;
-            Ok(Track { kind: partial.kind.unwrap_or(TrackKind::Other), timebase, samples: partial.samples, lost_ticks: 0 })
+            Ok(Track {
+                kind: partial.kind.unwrap_or(TrackKind::Other),
+                timebase,
+                samples: partial.samples,
+                lost_ticks: 0,
+            })
         });
-        Ok(Index { container: Container::Whole { demuxer: demuxer.to_owned() }, tracks: tracks.collect::<Result<_, Error>>()? })
+        Ok(Index {
+            container: Container::Whole { demuxer: demuxer.to_owned() },
+            tracks: tracks.collect::<Result<_, Error>>()?,
+        })
     }
 }
 
@@ -284,23 +336,35 @@ mod tests {
         scan(&Tools::from_env().unwrap(), path, demuxer, &limits, &CancellationToken::new()).await
     }
 
-    const CLIP: &str =
-        "-f lavfi -i testsrc2=s=64x36:r=25:d=2 -f lavfi -i sine=d=2 -c:v libx264 -preset ultrafast -bf 2 -g 10 -c:a aac";
+    const CLIP: &str = "-f lavfi -i testsrc2=s=64x36:r=25:d=2 -f lavfi -i sine=d=2 -c:v libx264 -preset ultrafast -bf 2 -g 10 -c:a aac";
 
     #[tokio::test]
     async fn every_packet_is_indexed_with_its_times() {
         let folder = tempfile::tempdir().unwrap();
-        for (name, demuxer, timebase, frame) in [("a.ts", "mpegts", "1/90000", 3600), ("a.mkv", "matroska", "1/1000", 40)] {
+        for (name, demuxer, timebase, frame) in
+            [("a.ts", "mpegts", "1/90000", 3600), ("a.mkv", "matroska", "1/1000", 40)]
+        {
             let path = folder.path().join(name);
             clip(&path, CLIP);
             let index = scanned(&path, demuxer, Limits::default()).await.unwrap();
             assert!(matches!(&index.container, Container::Whole { demuxer: forced } if forced == demuxer));
-            assert_eq!(index.tracks.iter().map(|track| track.kind).collect::<Vec<_>>(), [TrackKind::Video, TrackKind::Audio]);
+            assert_eq!(
+                index.tracks.iter().map(|track| track.kind).collect::<Vec<_>>(),
+                [TrackKind::Video, TrackKind::Audio]
+            );
             let video = &index.tracks[0];
             assert_eq!((video.timebase.to_string().as_str(), video.samples.len()), (timebase, 50));
             assert_eq!(video.samples.iter().filter(|sample| sample.key).count(), 5);
-            assert!(video.samples[0].key && video.samples.iter().all(|sample| sample.dts <= sample.pts && sample.size > 0));
-            assert!(video.samples.windows(2).all(|pair| pair[0].dts <= pair[1].dts && pair[0].offset < pair[1].offset));
+            assert!(
+                video.samples[0].key
+                    && video.samples.iter().all(|sample| sample.dts <= sample.pts && sample.size > 0)
+            );
+            assert!(
+                video
+                    .samples
+                    .windows(2)
+                    .all(|pair| pair[0].dts <= pair[1].dts && pair[0].offset < pair[1].offset)
+            );
             let mut shown: Vec<i64> = video.samples.iter().map(|sample| sample.pts).collect();
             shown.sort_unstable();
             assert!(shown.windows(2).all(|pair| pair[1] - pair[0] == frame), "{name}: {shown:?}");
@@ -354,8 +418,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.mkv");
         clip(&path, CLIP);
-        let error = scanned(&path, "matroska", Limits { packets: 30, ..Limits::default() }).await.unwrap_err();
-        assert_eq!((error.to_string().as_str(), error.kind()), ("the source has more than 30 packets", ErrorKind::BadInput));
+        let error =
+            scanned(&path, "matroska", Limits { packets: 30, ..Limits::default() }).await.unwrap_err();
+        assert_eq!(
+            (error.to_string().as_str(), error.kind()),
+            ("the source has more than 30 packets", ErrorKind::BadInput)
+        );
         let error = scanned(&path, "matroska", Limits { tracks: 1, ..Limits::default() }).await.unwrap_err();
         assert!(matches!(error, Error::TooManyTracks { limit: 1 }), "{error}");
         let error = scanned(&path, "mpegts", Limits::default()).await.unwrap_err();
@@ -381,7 +449,8 @@ mod tests {
         }
         let index = builder.finish("avi").unwrap();
         assert_eq!(index.tracks[0].kind, TrackKind::Other);
-        let times: Vec<(i64, i64)> = index.tracks[0].samples.iter().map(|sample| (sample.pts, sample.dts)).collect();
+        let times: Vec<(i64, i64)> =
+            index.tracks[0].samples.iter().map(|sample| (sample.pts, sample.dts)).collect();
         assert_eq!(times, [(143, 143), (303, 143), (223, 223), (263, 223), (i64::MAX, 223), (i64::MAX, 223)]);
     }
 }

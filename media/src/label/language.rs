@@ -31,7 +31,8 @@ fn parse(tag: &str) -> Option<(Language, &str)> {
     let end = tag.find('-').unwrap_or(tag.len());
     let (primary, rest) = tag.split_at(end);
     let primary = primary.to_ascii_lowercase();
-    let code = BIBLIOGRAPHIC.iter().find(|(old, _)| *old == primary).map_or(primary.as_str(), |(_, code)| *code);
+    let code =
+        BIBLIOGRAPHIC.iter().find(|(old, _)| *old == primary).map_or(primary.as_str(), |(_, code)| *code);
     let language = if code.len() == 2 { Language::from_639_1(code) } else { Language::from_639_3(code) };
     language.filter(|language| *language != Language::Und).map(|language| (language, rest))
 }
@@ -59,7 +60,8 @@ mod tests {
 
     #[test]
     fn tags_are_as_short_as_they_can_be() {
-        let short = ["eng", "ger", "deu", "DE", "pt-BR", "zho", "gsw", "chi-Hant"].map(|tag| bcp_47(tag).unwrap());
+        let short =
+            ["eng", "ger", "deu", "DE", "pt-BR", "zho", "gsw", "chi-Hant"].map(|tag| bcp_47(tag).unwrap());
         assert_eq!(short, ["en", "de", "de", "de", "pt-BR", "zh", "gsw", "zh-Hant"]);
         for none in ["", "und", "x", "123", "qqq", "english", "de-", "en-\"x"] {
             assert_eq!(bcp_47(none), None, "{none}");

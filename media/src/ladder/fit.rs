@@ -84,7 +84,12 @@ pub(super) fn fit(ladder: &Ladder, video: &VideoTrack, grid: &Grid) -> Result<Ve
 }
 
 /// The renditions of one codec's rungs.
-fn fit_codec(rungs: &[&Rung], lowest: &Rung, display: Display, fps: Rational) -> Result<Vec<VideoRendition>, Error> {
+fn fit_codec(
+    rungs: &[&Rung],
+    lowest: &Rung,
+    display: Display,
+    fps: Rational,
+) -> Result<Vec<VideoRendition>, Error> {
     let mut renditions: Vec<VideoRendition> = Vec::new();
     for rung in rungs {
         let height = u128::from(rung.height) * display.den;
@@ -104,13 +109,19 @@ fn fit_codec(rungs: &[&Rung], lowest: &Rung, display: Display, fps: Rational) ->
         let size = display.scaled(None);
         // It stands for the lowest rung: no better than that one was to be, and no more bits than its own size needs.
         let usual_bps = default_rate(lowest.codec, size.0, size.1, fps);
-        let rung = Rung { max_bitrate_bps: usual_bps.min(lowest.max_bitrate_bps.or(usual_bps)), ..lowest.clone() };
+        let rung =
+            Rung { max_bitrate_bps: usual_bps.min(lowest.max_bitrate_bps.or(usual_bps)), ..lowest.clone() };
         renditions.push(rendition(&rung, rung_name(rung.codec, size.0.min(size.1)), size, fps)?);
     }
     Ok(renditions)
 }
 
-fn rendition(rung: &Rung, name: String, (width, height): (u64, u64), fps: Rational) -> Result<VideoRendition, Error> {
+fn rendition(
+    rung: &Rung,
+    name: String,
+    (width, height): (u64, u64),
+    fps: Rational,
+) -> Result<VideoRendition, Error> {
     let codec = rung.codec;
     let too_large = || Error::TooLarge { codec, width, height, fps };
     let max_bitrate_bps = match rung.max_bitrate_bps {
@@ -121,7 +132,8 @@ fn rendition(rung: &Rung, name: String, (width, height): (u64, u64), fps: Ration
     let needs = Needs { width, height, fps, max_bitrate_bps, buffer_bits };
     // Is it the pictures that no level holds, or the rate?
     let least = Needs { max_bitrate_bps: 1, buffer_bits: 1, ..needs };
-    let none = || level::level(codec, least).map_or_else(too_large, |_| Error::TooFast { codec, max_bitrate_bps });
+    let none =
+        || level::level(codec, least).map_or_else(too_large, |_| Error::TooFast { codec, max_bitrate_bps });
     let level = match level::level(codec, needs).ok_or_else(none)? {
         Level::Told(level) => Some(level),
         Level::OwnChoice => None,
@@ -147,7 +159,9 @@ fn default_rate(codec: VideoCodec, width: u64, height: u64, fps: Rational) -> Op
     let at = PEAK_RATES.partition_point(|&(anchor, _)| anchor <= pixels);
     let (before, after) = (at.checked_sub(1).and_then(|i| PEAK_RATES.get(i)), PEAK_RATES.get(at));
     let rate = match (before, after) {
-        (Some((low, low_bps)), Some((high, high_bps))) => low_bps + (high_bps - low_bps) * (pixels - low) / (high - low),
+        (Some((low, low_bps)), Some((high, high_bps))) => {
+            low_bps + (high_bps - low_bps) * (pixels - low) / (high - low)
+        }
         (Some((anchor, bps)), None) | (None, Some((anchor, bps))) => pixels.checked_mul(*bps)? / anchor,
         (None, None) => return None,
     };

@@ -30,7 +30,8 @@ impl TryFrom<Vec<Line>> for Ladder {
                 continue;
             }
             let rung = Rung {
-                codec: video_codec(codec).ok_or_else(|| Error::UnknownCodec { codec: super::quote(codec) })?,
+                codec: video_codec(codec)
+                    .ok_or_else(|| Error::UnknownCodec { codec: super::quote(codec) })?,
                 height: line.height.ok_or(Error::NoHeight)?,
                 max_bitrate_bps: line.max_bitrate_bps,
                 crf: line.crf,

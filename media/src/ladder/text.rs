@@ -16,7 +16,9 @@ pub(super) fn parse(text: &str) -> Result<Ladder, Error> {
     if let Some(preset) = presets::named(text) {
         return Ok(preset.ladder());
     }
-    let is_word = !text.contains([',', ':', '@']) && !text.starts_with(|c: char| c.is_ascii_digit()) && sound(text)?.is_none();
+    let is_word = !text.contains([',', ':', '@'])
+        && !text.starts_with(|c: char| c.is_ascii_digit())
+        && sound(text)?.is_none();
     if is_word {
         return Err(Error::UnknownPreset { name: quote(text), nearest: presets::nearest(text) });
     }
@@ -38,10 +40,14 @@ pub(super) fn parse(text: &str) -> Result<Ladder, Error> {
 /// `aac` or `opus:96k`; `None` where it is no codec of sound.
 fn sound(item: &str) -> Result<Option<Sound>, Error> {
     let lower = item.to_ascii_lowercase();
-    let (codec, rate) = lower.split_once(':').map_or((lower.as_str(), None), |(codec, rate)| (codec, Some(rate)));
+    let (codec, rate) =
+        lower.split_once(':').map_or((lower.as_str(), None), |(codec, rate)| (codec, Some(rate)));
     let Some(codec) = line::audio_codec(codec) else { return Ok(None) };
     let bitrate_bps = rate
-        .map(|rate| bits_per_second(rate).ok_or_else(|| wrong(item, "a rate of sound is a number with k, such as opus:96k")))
+        .map(|rate| {
+            bits_per_second(rate)
+                .ok_or_else(|| wrong(item, "a rate of sound is a number with k, such as opus:96k"))
+        })
         .transpose()?;
     Ok(Some(Sound { codec, bitrate_bps }))
 }
@@ -66,13 +72,20 @@ fn rung(item: &str) -> Result<Rung, Error> {
     let (height, codec) = match size.split_once("p-") {
         Some((height, codec)) => {
             let codec = line::video_codec(codec);
-            (Some(height), codec.ok_or_else(|| wrong(item, "a codec is h264, hevc, av1 or vp9, such as 720p-av1"))?)
+            (
+                Some(height),
+                codec.ok_or_else(|| wrong(item, "a codec is h264, hevc, av1 or vp9, such as 720p-av1"))?,
+            )
         }
         None => (size.strip_suffix('p'), VideoCodec::default()),
     };
-    let height = height.and_then(digits).ok_or_else(|| wrong(item, "a rung is a height with p, such as 720p"))?;
+    let height =
+        height.and_then(digits).ok_or_else(|| wrong(item, "a rung is a height with p, such as 720p"))?;
     let max_bitrate_bps = rate
-        .map(|rate| bits_per_second(rate).ok_or_else(|| wrong(item, "a peak rate is a number with k or M, such as 720p:2800k")))
+        .map(|rate| {
+            bits_per_second(rate)
+                .ok_or_else(|| wrong(item, "a peak rate is a number with k or M, such as 720p:2800k"))
+        })
         .transpose()?;
     let crf = crf
         .map(|crf| {
@@ -89,7 +102,8 @@ fn bits_per_second(rate: &str) -> Option<u32> {
         Some(number) => (number, 1000),
         None => (rate.strip_suffix('m')?, 1_000_000),
     };
-    let (whole, fraction) = number.split_once('.').map_or((number, None), |(whole, fraction)| (whole, Some(fraction)));
+    let (whole, fraction) =
+        number.split_once('.').map_or((number, None), |(whole, fraction)| (whole, Some(fraction)));
     let mut bits = u64::from(digits(whole)?) * unit;
     if let Some(fraction) = fraction {
         let scale = 10_u64.checked_pow(u32::try_from(fraction.len()).ok().filter(|&len| len <= 6)?)?;

@@ -23,12 +23,17 @@ pub fn peak_bps(track: &RenditionTrack) -> Result<u64, Error> {
             if 2 * ticks > 3 * target {
                 break;
             }
-            if 2 * ticks >= target && peak.is_none_or(|(most, during)| bytes.saturating_mul(during) > most.saturating_mul(ticks)) {
+            if 2 * ticks >= target
+                && peak.is_none_or(|(most, during)| bytes.saturating_mul(during) > most.saturating_mul(ticks))
+            {
                 peak = Some((bytes, ticks));
             }
         }
     }
-    peak.map_or_else(|| average_bps(track), |(bytes, ticks)| Ok(bits_per_second(bytes, ticks, track.timescale)))
+    peak.map_or_else(
+        || average_bps(track),
+        |(bytes, ticks)| Ok(bits_per_second(bytes, ticks, track.timescale)),
+    )
 }
 
 /// The bit rate of the whole rendition in bits per second, rounded up.
@@ -47,7 +52,10 @@ pub fn average_bps(track: &RenditionTrack) -> Result<u64, Error> {
 /// Microseconds of each media segment: differences of its rounded end and start.
 pub(super) fn durations_micros(track: &RenditionTrack) -> Result<Vec<u128>, Error> {
     let timescale = u128::from(track.timescale);
-    if track.entries.is_empty() || timescale == 0 || track.entries.iter().any(|entry| entry.duration_ticks == 0) {
+    if track.entries.is_empty()
+        || timescale == 0
+        || track.entries.iter().any(|entry| entry.duration_ticks == 0)
+    {
         return Err(Error::NoMedia { name: track.name.clone() });
     }
     let (mut ticks, mut start) = (0, 0);

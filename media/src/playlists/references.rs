@@ -29,8 +29,9 @@ pub fn references(text: &str) -> Result<References, Error> {
     let mut uris: Vec<String> = Vec::new();
     let mut seen = HashSet::new();
     for line in lines {
-        multivariant |=
-            ["#EXT-X-STREAM-INF:", "#EXT-X-MEDIA:", "#EXT-X-I-FRAME-STREAM-INF:"].iter().any(|tag| line.starts_with(tag));
+        multivariant |= ["#EXT-X-STREAM-INF:", "#EXT-X-MEDIA:", "#EXT-X-I-FRAME-STREAM-INF:"]
+            .iter()
+            .any(|tag| line.starts_with(tag));
         media |= ["#EXTINF:", "#EXT-X-TARGETDURATION:"].iter().any(|tag| line.starts_with(tag));
         let found = match line.strip_prefix('#') {
             Some(tag) if tag.starts_with("EXT") => uri_attribute(tag),

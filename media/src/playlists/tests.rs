@@ -12,7 +12,11 @@ fn track(name: &str, timescale: u32, entries: &[(u64, u64)]) -> RenditionTrack {
         timescale,
         init_uri: "init-ab.mp4".to_owned(),
         entries: entries
-            .map(|(n, &(duration_ticks, bytes))| MediaEntry { uri: format!("{n}-c0.m4s"), duration_ticks, bytes })
+            .map(|(n, &(duration_ticks, bytes))| MediaEntry {
+                uri: format!("{n}-c0.m4s"),
+                duration_ticks,
+                bytes,
+            })
             .collect(),
         declared_bps: None,
     }
@@ -26,7 +30,14 @@ fn video(name: &str, entries: &[(u64, u64)]) -> VideoEntry {
 fn audio(name: &str, group: &str, language: Option<&str>, default: bool) -> AudioEntry {
     let mut track = track(name, 48_000, &[(192_000, 64_000), (192_000, 48_000)]);
     track.codecs = "mp4a.40.2".to_owned();
-    AudioEntry { track, group: group.to_owned(), language: language.map(str::to_owned), channels: 2, role: None, default }
+    AudioEntry {
+        track,
+        group: group.to_owned(),
+        language: language.map(str::to_owned),
+        channels: 2,
+        role: None,
+        default,
+    }
 }
 
 /// Reads what we wrote with somebody else's parser.
@@ -50,7 +61,10 @@ fn what_grows_keeps_its_target_and_declares_its_rate() {
     let grown = media_playlist(&whole, Extent::Grown { target_seconds: 5 }).unwrap();
     assert!(grown.starts_with(&growing) && grown.ends_with("#EXT-X-ENDLIST\n"), "{grown}");
 
-    let declared = |bps| VideoEntry { track: RenditionTrack { declared_bps: Some(bps), ..part.clone() }, ..video("720p", &[]) };
+    let declared = |bps| VideoEntry {
+        track: RenditionTrack { declared_bps: Some(bps), ..part.clone() },
+        ..video("720p", &[])
+    };
     let master = |bps| read_master(&multivariant_playlist(&[declared(bps)], &[]).unwrap()).variants.remove(0);
     assert_eq!((master(2_800_000).bandwidth, master(2_800_000).average_bandwidth), (2_800_000, None));
     // Never less than what was seen already.
@@ -59,8 +73,11 @@ fn what_grows_keeps_its_target_and_declares_its_rate() {
 
 #[test]
 fn a_media_playlist_reads() {
-    let text =
-        media_playlist(&track("720p", 30_000, &[(120_120, 1_000_000), (120_120, 900_000), (1001, 5_000)]), Extent::Whole).unwrap();
+    let text = media_playlist(
+        &track("720p", 30_000, &[(120_120, 1_000_000), (120_120, 900_000), (1001, 5_000)]),
+        Extent::Whole,
+    )
+    .unwrap();
     let expected = "\
 #EXTM3U
 #EXT-X-VERSION:7
@@ -79,14 +96,19 @@ fn a_media_playlist_reads() {
 ";
     assert_eq!(text, expected);
     let read = read_media(&text);
-    assert_eq!((read.version, read.target_duration, read.segments.len(), read.end_list), (Some(7), 4, 3, true));
+    assert_eq!(
+        (read.version, read.target_duration, read.segments.len(), read.end_list),
+        (Some(7), 4, 3, true)
+    );
     assert_eq!(read.segments[0].map.as_ref().unwrap().uri, "init-ab.mp4");
 }
 
 #[test]
 fn a_multivariant_playlist_reads() {
-    let videos =
-        [video("720p", &[(120_120, 1_001_000), (120_120, 500_500)]), video("360p", &[(120_120, 250_250), (120_120, 250_250)])];
+    let videos = [
+        video("720p", &[(120_120, 1_001_000), (120_120, 500_500)]),
+        video("360p", &[(120_120, 250_250), (120_120, 250_250)]),
+    ];
     let audios = [
         audio("Deutsch", "stereo", Some("deu"), true),
         audio("Kommentar", "stereo", Some("deu"), false),
@@ -110,7 +132,9 @@ fn a_multivariant_playlist_reads() {
     let read = read_master(&text);
     assert_eq!((read.variants.len(), read.alternatives.len()), (2, 3));
     assert_eq!(read.variants[0].bandwidth, 2_128_000);
-    assert!(read.alternatives[0].default && read.alternatives[0].autoselect && !read.alternatives[1].autoselect);
+    assert!(
+        read.alternatives[0].default && read.alternatives[0].autoselect && !read.alternatives[1].autoselect
+    );
 }
 
 #[test]
@@ -118,34 +142,54 @@ fn every_video_goes_with_every_audio_group() {
     let videos = [video("720p", &[(120_120, 1000)]), video("360p", &[(120_120, 500)])];
     let audios = [audio("Stereo", "stereo", None, true), audio("5.1", "surround", None, true)];
     let read = read_master(&multivariant_playlist(&videos, &audios).unwrap());
-    let variants: Vec<_> = read.variants.iter().map(|v| (v.uri.as_str(), v.audio.as_deref().unwrap())).collect();
+    let variants: Vec<_> =
+        read.variants.iter().map(|v| (v.uri.as_str(), v.audio.as_deref().unwrap())).collect();
     assert_eq!(
         variants,
-        [("720p/5f.m3u8", "stereo"), ("720p/5f.m3u8", "surround"), ("360p/5f.m3u8", "stereo"), ("360p/5f.m3u8", "surround")]
+        [
+            ("720p/5f.m3u8", "stereo"),
+            ("720p/5f.m3u8", "surround"),
+            ("360p/5f.m3u8", "stereo"),
+            ("360p/5f.m3u8", "surround")
+        ]
     );
 }
 
 #[test]
 fn pictures_alone_and_sound_alone_work() {
     let text = multivariant_playlist(&[video("720p", &[(120_120, 1000)])], &[]).unwrap();
-    assert!(text.ends_with("CODECS=\"avc1.64001f\",RESOLUTION=1280x720,FRAME-RATE=29.970\n720p/5f.m3u8\n"), "{text}");
+    assert!(
+        text.ends_with("CODECS=\"avc1.64001f\",RESOLUTION=1280x720,FRAME-RATE=29.970\n720p/5f.m3u8\n"),
+        "{text}"
+    );
 
     let text = multivariant_playlist(&[], &[audio("Ton", "stereo", None, false)]).unwrap();
-    let stream = "#EXT-X-STREAM-INF:BANDWIDTH=128000,AVERAGE-BANDWIDTH=112000,CODECS=\"mp4a.40.2\"\nTon/5f.m3u8\n";
+    let stream =
+        "#EXT-X-STREAM-INF:BANDWIDTH=128000,AVERAGE-BANDWIDTH=112000,CODECS=\"mp4a.40.2\"\nTon/5f.m3u8\n";
     assert_eq!(text, format!("#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-INDEPENDENT-SEGMENTS\n{stream}"));
 
     let two = [audio("Deutsch", "stereo", Some("de"), false), audio("English", "stereo", Some("en"), true)];
     let read = read_master(&multivariant_playlist(&[], &two).unwrap());
     assert_eq!((read.alternatives.len(), read.variants.len()), (2, 1));
-    assert_eq!((read.variants[0].uri.as_str(), read.variants[0].audio.as_deref()), ("English/5f.m3u8", Some("stereo")));
+    assert_eq!(
+        (read.variants[0].uri.as_str(), read.variants[0].audio.as_deref()),
+        ("English/5f.m3u8", Some("stereo"))
+    );
 }
 
 #[test]
 fn what_would_break_a_playlist_is_refused() {
     let good = video("720p", &[(120_120, 1000)]);
-    for (uri, name) in
-        [("a b.m3u8", "x"), ("a\"b", "x"), ("#a", "x"), ("", "x"), ("a\nb", "x"), ("a", "x\"y"), ("a", "x\n#EXT"), ("a", "")]
-    {
+    for (uri, name) in [
+        ("a b.m3u8", "x"),
+        ("a\"b", "x"),
+        ("#a", "x"),
+        ("", "x"),
+        ("a\nb", "x"),
+        ("a", "x\"y"),
+        ("a", "x\n#EXT"),
+        ("a", ""),
+    ] {
         let mut sound = audio(name, "stereo", None, true);
         sound.track.uri = uri.to_owned();
         let error = multivariant_playlist(std::slice::from_ref(&good), &[sound]).unwrap_err();
@@ -204,7 +248,8 @@ fn peak_by_definition(track: &RenditionTrack, target: f64) -> Option<f64> {
     for first in 0..track.entries.len() {
         for last in first..track.entries.len() {
             let window = &track.entries[first..=last];
-            let seconds = window.iter().map(|e| e.duration_ticks).sum::<u64>() as f64 / f64::from(track.timescale);
+            let seconds =
+                window.iter().map(|e| e.duration_ticks).sum::<u64>() as f64 / f64::from(track.timescale);
             let bits = window.iter().map(|e| e.bytes).sum::<u64>() as f64 * 8.0;
             if seconds >= 0.5 * target && seconds <= 1.5 * target {
                 peak = Some(peak.unwrap_or(0.0).max(bits / seconds));

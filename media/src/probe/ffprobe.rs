@@ -34,7 +34,9 @@ const USUAL_CHANNELS: [u16; 10] = [1, 2, 3, 4, 5, 6, 7, 8, 16, 24];
 /// Arguments of ffprobe for a local file.
 pub(super) fn args(path: &Path, demuxer: Option<&str>) -> Vec<OsString> {
     let mut args: Vec<OsString> =
-        ["-v", "error", "-of", "json", "-show_streams", "-show_format", "-show_programs"].map(OsString::from).into();
+        ["-v", "error", "-of", "json", "-show_streams", "-show_format", "-show_programs"]
+            .map(OsString::from)
+            .into();
     // Local files only, whatever a playlist or a reference inside the file says.
     args.extend(["-protocol_whitelist", "file,pipe"].map(OsString::from));
     match demuxer {
@@ -151,13 +153,17 @@ pub(super) fn parse(json: &[u8], limits: &Limits) -> Result<Probe, Error> {
     let seconds: Option<f64> = format.and_then(|format| format.duration.as_deref()?.parse().ok());
     let mut probe = Probe {
         format: format.map(|format| format.format_name.clone()).unwrap_or_default(),
-        declared_ms: seconds.filter(|seconds| (0.0..DECLARED_S_MAX).contains(seconds)).map(|seconds| (seconds * 1000.0) as i64),
+        declared_ms: seconds
+            .filter(|seconds| (0.0..DECLARED_S_MAX).contains(seconds))
+            .map(|seconds| (seconds * 1000.0) as i64),
         video: None,
         audio: Vec::new(),
     };
     for stream in &answer.streams {
         match stream.codec_type.as_str() {
-            "video" if probe.video.is_none() && !stream.is("attached_pic") && !stream.is("timed_thumbnails") => {
+            "video"
+                if probe.video.is_none() && !stream.is("attached_pic") && !stream.is("timed_thumbnails") =>
+            {
                 probe.video = video(stream, limits)?;
             }
             "audio" => probe.audio.extend(audio(stream, limits)?),
@@ -165,8 +171,11 @@ pub(super) fn parse(json: &[u8], limits: &Limits) -> Result<Probe, Error> {
         }
     }
     // The sound of another program is of other pictures.
-    let first = probe.video.as_ref().map(|video| video.stream).or(probe.audio.first().map(|audio| audio.stream));
-    if let Some(program) = answer.programs.iter().find(|program| first.is_some_and(|first| program.has(first))) {
+    let first =
+        probe.video.as_ref().map(|video| video.stream).or(probe.audio.first().map(|audio| audio.stream));
+    if let Some(program) =
+        answer.programs.iter().find(|program| first.is_some_and(|first| program.has(first)))
+    {
         probe.audio.retain(|audio| program.has(audio.stream));
     }
     if probe.video.is_none() && probe.audio.is_empty() {
@@ -177,13 +186,22 @@ pub(super) fn parse(json: &[u8], limits: &Limits) -> Result<Probe, Error> {
 
 /// `None` where FFmpeg cannot tell what the pictures are like: it could not decode them either.
 fn video(stream: &Stream, limits: &Limits) -> Result<Option<VideoTrack>, Error> {
-    let (Some(codec), Some(pixel_format)) = (known(&stream.codec_name), known(&stream.pix_fmt)) else { return Ok(None) };
+    let (Some(codec), Some(pixel_format)) = (known(&stream.codec_name), known(&stream.pix_fmt)) else {
+        return Ok(None);
+    };
     // Unknown pixels are taken for square ones.
-    let Some(sample_aspect) = rational(&stream.sample_aspect_ratio).or(Rational::new(1, 1)) else { return Ok(None) };
+    let Some(sample_aspect) = rational(&stream.sample_aspect_ratio).or(Rational::new(1, 1)) else {
+        return Ok(None);
+    };
     if stream.width == 0 || stream.height == 0 {
         return Ok(None);
     }
-    within("frame size in pixels", u64::from(stream.width) * u64::from(stream.height), limits.pixels, Some("--max-pixels"))?;
+    within(
+        "frame size in pixels",
+        u64::from(stream.width) * u64::from(stream.height),
+        limits.pixels,
+        Some("--max-pixels"),
+    )?;
     // The mean is the truth for a variable rate; where there is none, the rate that all times are multiples of.
     let declared_fps = rational(&stream.avg_frame_rate).or_else(|| rational(&stream.r_frame_rate));
     if let Some(fps) = declared_fps {
@@ -222,7 +240,9 @@ fn audio(stream: &Stream, limits: &Limits) -> Result<Option<AudioTrack>, Error> 
         return Ok(None);
     }
     within("number of audio channels", u64::from(stream.channels), u64::from(limits.channels), None)?;
-    let tag = |name: &str| stream.tags.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str());
+    let tag = |name: &str| {
+        stream.tags.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    };
     // MP4 has names of handlers, which muxers fill with their own.
     let title = tag("title").or_else(|| tag("handler_name").filter(|name| !HANDLERS.contains(name)));
     Ok(Some(AudioTrack {
@@ -261,7 +281,8 @@ impl Stream {
     fn rotation(&self) -> u16 {
         // Of a mirror ffprobe tells the turn by where the left side went: half a turn too much.
         let mirror = if self.is_mirrored() { 180.0 } else { 0.0 };
-        let matrix = self.side_data_list.iter().find_map(|data| data.rotation).map(|degrees| mirror - degrees);
+        let matrix =
+            self.side_data_list.iter().find_map(|data| data.rotation).map(|degrees| mirror - degrees);
         let tag = || self.tags.get("rotate").and_then(|degrees| degrees.parse().ok());
         let degrees = matrix.or_else(tag).filter(|degrees: &f64| degrees.is_finite()).unwrap_or(0.0);
         match (degrees / 90.0).round().rem_euclid(4.0) {
@@ -273,13 +294,20 @@ impl Stream {
     }
 }
 
-pub(super) fn within(what: &'static str, value: u64, limit: u64, option: Option<&'static str>) -> Result<(), Error> {
+pub(super) fn within(
+    what: &'static str,
+    value: u64,
+    limit: u64,
+    option: Option<&'static str>,
+) -> Result<(), Error> {
     if value > limit { Err(Error::TooLarge { what, value, limit, option }) } else { Ok(()) }
 }
 
 /// A value, where ffprobe knows one.
 fn known(value: &Option<String>) -> Option<String> {
-    value.clone().filter(|value| !matches!(value.as_str(), "" | "unknown" | "unspecified" | "none" | "reserved"))
+    value
+        .clone()
+        .filter(|value| !matches!(value.as_str(), "" | "unknown" | "unspecified" | "none" | "reserved"))
 }
 
 /// A ratio, where it is one: ffprobe writes `0/0`, `0:1` and `N/A` for none.
@@ -307,14 +335,16 @@ fn bit_depth(told: Option<&str>, pixel_format: &str) -> u8 {
 
 /// A language tag that is one; `und` says nothing.
 fn is_language(tag: &str) -> Option<String> {
-    let sane =
-        !tag.is_empty() && tag.len() <= LANGUAGE_CHARS_MAX && tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let sane = !tag.is_empty()
+        && tag.len() <= LANGUAGE_CHARS_MAX
+        && tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     (sane && !tag.eq_ignore_ascii_case("und")).then(|| tag.to_owned())
 }
 
 /// A title that can be shown on a line.
 fn is_title(title: &str) -> Option<String> {
-    let title: String = title.trim().chars().filter(|c| !c.is_control() && *c != '"').take(TITLE_CHARS_MAX).collect();
+    let title: String =
+        title.trim().chars().filter(|c| !c.is_control() && *c != '"').take(TITLE_CHARS_MAX).collect();
     (!title.is_empty()).then_some(title)
 }
 
@@ -323,29 +353,40 @@ mod tests {
     use super::*;
 
     fn probed(streams: &str) -> Result<Probe, Error> {
-        parse(format!(r#"{{"streams": [{streams}], "format": {{"format_name": "mov"}}}}"#).as_bytes(), &Limits::default())
+        parse(
+            format!(r#"{{"streams": [{streams}], "format": {{"format_name": "mov"}}}}"#).as_bytes(),
+            &Limits::default(),
+        )
     }
 
     fn picture(more: &str) -> VideoTrack {
-        let stream = format!(r#"{{"index": 3, "codec_type": "video", "codec_name": "h264", "width": 64, "height": 36, {more}}}"#);
+        let stream = format!(
+            r#"{{"index": 3, "codec_type": "video", "codec_name": "h264", "width": 64, "height": 36, {more}}}"#
+        );
         probed(&stream).unwrap().video.unwrap()
     }
 
     #[test]
     fn rotation_is_clockwise_and_in_quarters() {
         let by_matrix = |degrees: &str| {
-            picture(&format!(r#""pix_fmt": "yuv420p", "side_data_list": [{{}}, {{"rotation": {degrees}}}]"#)).rotation
+            picture(&format!(r#""pix_fmt": "yuv420p", "side_data_list": [{{}}, {{"rotation": {degrees}}}]"#))
+                .rotation
         };
-        assert_eq!(["-90", "90", "180", "-180", "0", "-89", "270", "1e300"].map(by_matrix), [90, 270, 180, 180, 0, 90, 90, 0]);
+        assert_eq!(
+            ["-90", "90", "180", "-180", "0", "-89", "270", "1e300"].map(by_matrix),
+            [90, 270, 180, 180, 0, 90, 90, 0]
+        );
         assert_eq!(picture(r#""pix_fmt": "yuv420p", "tags": {"rotate": "270"}"#).rotation, 270);
     }
 
     #[test]
     fn mirrors_are_told_from_turns() {
         let shown = |[a, b, c, d]: [i32; 4], rotation: i32| {
-            let matrix = format!("\\n00000000: {a} {b} 0\\n00000001: {c} {d} 0\\n00000002: 0 0 1073741824\\n");
-            let side =
-                format!(r#""pix_fmt": "yuv420p", "side_data_list": [{{"displaymatrix": "{matrix}", "rotation": {rotation}}}]"#);
+            let matrix =
+                format!("\\n00000000: {a} {b} 0\\n00000001: {c} {d} 0\\n00000002: 0 0 1073741824\\n");
+            let side = format!(
+                r#""pix_fmt": "yuv420p", "side_data_list": [{{"displaymatrix": "{matrix}", "rotation": {rotation}}}]"#
+            );
             let track = picture(&side);
             (track.rotation, track.mirrored)
         };
@@ -366,8 +407,12 @@ mod tests {
         assert_eq!((track.stream, track.bit_depth, track.interlaced), (3, 10, true));
         assert_eq!(track.sample_aspect.to_string(), "1/1");
         assert_eq!(track.declared_fps.map(|fps| fps.to_string()).as_deref(), Some("30000/1001"));
-        assert_eq!((track.color.space.as_deref(), track.color.transfer.as_deref()), (None, Some("smpte2084")));
-        let depths = ["yuv420p", "p010le", "gbrp12be", "yuv444p16le", "rgb24", "gray", "nv12"].map(|name| bit_depth(None, name));
+        assert_eq!(
+            (track.color.space.as_deref(), track.color.transfer.as_deref()),
+            (None, Some("smpte2084"))
+        );
+        let depths = ["yuv420p", "p010le", "gbrp12be", "yuv444p16le", "rgb24", "gray", "nv12"]
+            .map(|name| bit_depth(None, name));
         assert_eq!(depths, [8, 10, 12, 16, 8, 8, 8]);
         assert_eq!(bit_depth(Some("8"), "yuv420p10le"), 8);
     }
@@ -381,7 +426,10 @@ mod tests {
         assert!(probe.video.is_none());
         assert_eq!(probe.audio[0].language.as_deref(), Some("deu"));
         assert!(matches!(probed(cover), Err(Error::NoTracks)));
-        assert!(matches!(probed(r#"{"index": 0, "codec_type": "video", "width": 64, "height": 36}"#), Err(Error::NoTracks)));
+        assert!(matches!(
+            probed(r#"{"index": 0, "codec_type": "video", "width": 64, "height": 36}"#),
+            Err(Error::NoTracks)
+        ));
         assert!(matches!(parse(b"{}", &Limits::default()), Err(Error::NoTracks)));
     }
 
@@ -403,8 +451,14 @@ mod tests {
             stream(64, "90000/1", 2).unwrap_err().to_string(),
             "frame rate in frames per second is 90000, the limit is 300 (--max-fps)"
         );
-        assert_eq!(stream(64, "25/1", 65).unwrap_err().to_string(), "number of audio channels is 65, the limit is 64");
+        assert_eq!(
+            stream(64, "25/1", 65).unwrap_err().to_string(),
+            "number of audio channels is 65, the limit is 64"
+        );
         let many = vec![r#"{"index": 0}"#; 129].join(",");
-        assert_eq!(probed(&many).unwrap_err().to_string(), "number of streams is 129, the limit is 128 (--max-streams)");
+        assert_eq!(
+            probed(&many).unwrap_err().to_string(),
+            "number of streams is 129, the limit is 128 (--max-streams)"
+        );
     }
 }

@@ -110,7 +110,8 @@ pub fn sniff(head: &[u8]) -> Result<Sniffed, Error> {
         return Err(Error::NotMedia { what });
     }
     let known = MAGIC.iter().find(|(at, magic, _)| has(head, *at, magic)).map(|(_, _, demuxer)| *demuxer);
-    let demuxer = known.or_else(|| riff(head)).or_else(|| transport_stream(head)).or_else(|| bare_audio(head));
+    let demuxer =
+        known.or_else(|| riff(head)).or_else(|| transport_stream(head)).or_else(|| bare_audio(head));
     demuxer.map(|demuxer| Sniffed { demuxer }).ok_or_else(|| Error::NotMedia { what: something_else(head) })
 }
 
@@ -121,7 +122,8 @@ fn has(head: &[u8], at: usize, magic: &[u8]) -> bool {
 /// HEIF and AVIF share MP4's boxes; the brand after `ftyp` tells.
 fn still_picture(head: &[u8]) -> Option<&'static str> {
     let brands: [&[u8]; 6] = [b"heic", b"heix", b"mif1", b"msf1", b"avif", b"avis"];
-    (has(head, 4, b"ftyp") && brands.iter().any(|brand| has(head, 8, brand))).then_some("a HEIF or AVIF picture")
+    (has(head, 4, b"ftyp") && brands.iter().any(|brand| has(head, 8, brand)))
+        .then_some("a HEIF or AVIF picture")
 }
 
 fn riff(head: &[u8]) -> Option<&'static str> {
@@ -140,7 +142,10 @@ fn transport_stream(head: &[u8]) -> Option<&'static str> {
         let starts: Vec<&u8> = head.iter().skip(first).step_by(step).take(TS_PACKETS).collect();
         starts.len() > 1 && starts.iter().all(|byte| **byte == 0x47)
     };
-    [(0, 188), (4, 192), (0, 192), (0, 204)].into_iter().any(|(first, step)| in_step(first, step)).then_some("mpegts")
+    [(0, 188), (4, 192), (0, 192), (0, 204)]
+        .into_iter()
+        .any(|(first, step)| in_step(first, step))
+        .then_some("mpegts")
 }
 
 /// Frames without a container: ADTS (ISO 13818-7) has layer 0, MPEG audio (ISO 11172-3) has not.
@@ -159,8 +164,9 @@ fn bare_audio(head: &[u8]) -> Option<&'static str> {
 
 fn something_else(head: &[u8]) -> &'static str {
     let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
-    if let Some((_, what)) =
-        TEXTS.iter().find(|(start, _)| text.len() >= start.len() && text[..start.len()].eq_ignore_ascii_case(start))
+    if let Some((_, what)) = TEXTS
+        .iter()
+        .find(|(start, _)| text.len() >= start.len() && text[..start.len()].eq_ignore_ascii_case(start))
     {
         return what;
     }
@@ -208,8 +214,14 @@ mod tests {
     #[test]
     fn what_is_no_media_is_refused_by_name() {
         assert_eq!(what(b""), "not a video: the file is empty");
-        assert_eq!(what(b"\xef\xbb\xbf\n#EXTM3U\n#EXT-X-VERSION:3"), "not a video: an HLS playlist; name the media file itself");
-        assert_eq!(what(b"ffconcat version 1.0\nfile 'http://x/'"), "not a video: a list of files; name the media file itself");
+        assert_eq!(
+            what(b"\xef\xbb\xbf\n#EXTM3U\n#EXT-X-VERSION:3"),
+            "not a video: an HLS playlist; name the media file itself"
+        );
+        assert_eq!(
+            what(b"ffconcat version 1.0\nfile 'http://x/'"),
+            "not a video: a list of files; name the media file itself"
+        );
         assert_eq!(what(b"<?xml version='1.0'?><MPD>"), "not a video: an XML text");
         assert_eq!(what(b"1\n00:00:00,000 --> 00:00:01,000\nHello"), "not a video: a text");
         assert_eq!(what("GIFT und Grüße".as_bytes()), "not a video: a text");

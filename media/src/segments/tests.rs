@@ -3,7 +3,12 @@ use proptest::prelude::*;
 use super::*;
 
 fn grid(num: u32, den: u32, frames: u64) -> Grid {
-    Grid { rate: Rational::new(num, den).unwrap(), source_timebase: Rational::new(1, 90_000).unwrap(), origin: 0, frames }
+    Grid {
+        rate: Rational::new(num, den).unwrap(),
+        source_timebase: Rational::new(1, 90_000).unwrap(),
+        origin: 0,
+        frames,
+    }
 }
 
 fn pairs(cuts: &[Cut]) -> Vec<(u64, u64)> {
@@ -12,7 +17,9 @@ fn pairs(cuts: &[Cut]) -> Vec<(u64, u64)> {
 
 #[test]
 fn a_media_segment_is_a_whole_number_of_frames() {
-    let frames = |num, den, seconds| Lengths::new(Some(60.0), seconds).unwrap().media_segment_frames(&grid(num, den, 1));
+    let frames = |num, den, seconds| {
+        Lengths::new(Some(60.0), seconds).unwrap().media_segment_frames(&grid(num, den, 1))
+    };
     assert_eq!(frames(30_000, 1001, 4.0), 120);
     assert_eq!(frames(24_000, 1001, 4.0), 96);
     assert_eq!(frames(25, 1, 4.0), 100);
@@ -24,22 +31,31 @@ fn a_media_segment_is_a_whole_number_of_frames() {
 
 #[test]
 fn without_preferences_cuts_are_even_and_a_short_tail_joins_the_last() {
-    let cut_at =
-        |frames, seconds| pairs(&cut(&grid(30_000, 1001, frames), &[], Lengths::new(Some(seconds), 4.0).unwrap()).unwrap());
+    let cut_at = |frames, seconds| {
+        pairs(&cut(&grid(30_000, 1001, frames), &[], Lengths::new(Some(seconds), 4.0).unwrap()).unwrap())
+    };
     assert_eq!(cut_at(599, 8.0), [(0, 240), (240, 240), (480, 119)]);
     assert_eq!(cut_at(559, 8.0), [(0, 240), (240, 319)], "79 frames are less than a third of 240");
     assert_eq!(cut_at(560, 8.0), [(0, 240), (240, 240), (480, 80)]);
     assert_eq!(cut_at(1, 30.0), [(0, 1)]);
     assert_eq!(cut_at(240, 8.0), [(0, 240)]);
     assert_eq!(cut_at(1000, 30.0), [(0, 1000)]);
-    assert_eq!(cut_at(360, 6.0), [(0, 240), (240, 120)], "6 s are no whole media segments: the nearest, here up");
+    assert_eq!(
+        cut_at(360, 6.0),
+        [(0, 240), (240, 120)],
+        "6 s are no whole media segments: the nearest, here up"
+    );
     assert!(cut(&grid(25, 1, 0), &[], Lengths::default()).unwrap().is_empty());
 }
 
 #[test]
 fn the_last_segments_of_a_long_title_are_shorter() {
     let lengths = |seconds: u64| {
-        cut(&grid(25, 1, seconds * 25), &[], Lengths::default()).unwrap().iter().map(|cut| cut.frames / 25).collect::<Vec<_>>()
+        cut(&grid(25, 1, seconds * 25), &[], Lengths::default())
+            .unwrap()
+            .iter()
+            .map(|cut| cut.frames / 25)
+            .collect::<Vec<_>>()
     };
     assert_eq!(lengths(236), [28, 28, 28, 28, 28, 28, 28, 28, 12], "as long as they are asked for");
     assert_eq!(lengths(600)[18..], [28, 28, 20, 8, 8, 4]);
@@ -48,7 +64,11 @@ fn the_last_segments_of_a_long_title_are_shorter() {
 #[test]
 fn a_short_title_is_cut_into_several_segments_unless_told() {
     let seconds = |title: u64, lengths: Lengths| {
-        cut(&grid(25, 1, title * 25), &[], lengths).unwrap().iter().map(|cut| cut.frames / 25).collect::<Vec<_>>()
+        cut(&grid(25, 1, title * 25), &[], lengths)
+            .unwrap()
+            .iter()
+            .map(|cut| cut.frames / 25)
+            .collect::<Vec<_>>()
     };
     assert_eq!(seconds(60, Lengths::default()), [16, 16, 16, 12]);
     assert_eq!(seconds(120, Lengths::default()), [28, 28, 28, 36]);
@@ -90,7 +110,9 @@ fn too_many_segments_are_an_error_that_names_a_length_that_works() {
     for (num, den) in [(25, 1), (120_000, 1001), (1, 1), (100, 7)] {
         let rate = f64::from(num) / f64::from(den);
         let long = grid(num, den, (48.0 * 3600.0 * rate) as u64);
-        let Err(Error::TooMany { enough_seconds, .. }) = cut(&long, &[], Lengths::new(Some(2.0), 2.0).unwrap()) else {
+        let Err(Error::TooMany { enough_seconds, .. }) =
+            cut(&long, &[], Lengths::new(Some(2.0), 2.0).unwrap())
+        else {
             panic!("86,400 segments")
         };
         let keys: Vec<i64> = (0..48 * 3600 / 3).map(|i| i * 270_000).collect();
@@ -107,7 +129,8 @@ fn rows_have_sound_first_and_times_that_add_up() {
     let (grid, lengths) = (grid(30_000, 1001, 599), Lengths::new(Some(8.0), 4.0).unwrap());
     let cuts = cut(&grid, &[], lengths).unwrap();
     let rows = rows(&source, &grid, &cuts, lengths, &[590, 610], 0);
-    let told: Vec<_> = rows.iter().map(|r| (r.track, r.index, r.first_frame, r.frames, r.start_ms, r.duration_ms)).collect();
+    let told: Vec<_> =
+        rows.iter().map(|r| (r.track, r.index, r.first_frame, r.frames, r.start_ms, r.duration_ms)).collect();
     assert_eq!(
         told,
         [

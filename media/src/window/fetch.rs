@@ -6,7 +6,8 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::Error;
-use crate::index::{ReadAt, Sample};
+use crate::index::Sample;
+use spool_storage::ReadAt;
 
 /// The largest single read: large enough that a request's latency hardly counts.
 const MAX_READ_BYTES: u64 = 8 << 20;
@@ -116,7 +117,12 @@ fn split(piece: Piece) -> impl Iterator<Item = Piece> {
 }
 
 /// Writes the header and then, as they arrive, the samples.
-pub(super) async fn write(header: &[u8], fetches: &[Fetch], reader: &impl ReadAt, path: &Path) -> Result<(), Error> {
+pub(super) async fn write(
+    header: &[u8],
+    fetches: &[Fetch],
+    reader: &impl ReadAt,
+    path: &Path,
+) -> Result<(), Error> {
     let failed = |source| Error::write(path, source);
     let file = Arc::new(tokio::fs::File::create(path).await.map_err(failed)?.into_std().await);
     let header = Bytes::copy_from_slice(header);
@@ -169,7 +175,8 @@ mod tests {
     fn interleaved(seconds: u64, video_bytes: u64, audio_bytes: u64) -> (Vec<Sample>, Vec<Sample>) {
         let half = (video_bytes + audio_bytes) / 2;
         let video = (0..seconds * 2).map(|chunk| sample(chunk * half, (video_bytes / 2) as u32));
-        let audio = (0..seconds * 2).map(|chunk| sample(chunk * half + video_bytes / 2, (audio_bytes / 2) as u32));
+        let audio =
+            (0..seconds * 2).map(|chunk| sample(chunk * half + video_bytes / 2, (audio_bytes / 2) as u32));
         (video.collect(), audio.collect())
     }
 
@@ -229,7 +236,7 @@ mod tests {
             100
         }
 
-        async fn read_at(&self, range: Range<u64>) -> Result<Bytes, crate::store::Error> {
+        async fn read_at(&self, range: Range<u64>) -> Result<Bytes, spool_storage::Error> {
             Ok(Bytes::from(vec![0; (range.end - range.start - 1) as usize]))
         }
     }
@@ -237,7 +244,9 @@ mod tests {
     #[tokio::test]
     async fn a_short_answer_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
-        let error = write(b"", &plan([sample(10, 20)].iter(), 0), &Short, &dir.path().join("window")).await.unwrap_err();
+        let error = write(b"", &plan([sample(10, 20)].iter(), 0), &Short, &dir.path().join("window"))
+            .await
+            .unwrap_err();
         assert_eq!(error.to_string(), "asked for bytes 10..30 of the source and got 19 bytes");
     }
 }

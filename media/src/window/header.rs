@@ -2,7 +2,9 @@
 //!
 //! Source: ISO/IEC 14496-12 section 8.
 
-use mp4_atom::{Co64, Ctts, CttsEntry, Elst, ElstEntry, Encode, Stsc, StscEntry, Stss, Stsz, StszSamples, Stts, SttsEntry};
+use mp4_atom::{
+    Co64, Ctts, CttsEntry, Elst, ElstEntry, Encode, Stsc, StscEntry, Stss, Stsz, StszSamples, Stts, SttsEntry,
+};
 
 use super::select::Selected;
 use crate::index::{
@@ -34,7 +36,12 @@ const SELF_CONTAINED: &[u8] = b"\0\0\0\x1cdref\0\0\0\0\0\0\0\x01\0\0\0\x0curl \0
 const MDAT_HEAD_BYTES: u64 = 16;
 
 /// Everything before the first sample. The parts' samples follow, one part after the other, `sample_bytes` in all.
-pub(super) fn build(movie: &Movie, timescale: u32, parts: &[Part<'_>], sample_bytes: u64) -> mp4_atom::Result<Vec<u8>> {
+pub(super) fn build(
+    movie: &Movie,
+    timescale: u32,
+    parts: &[Part<'_>],
+    sample_bytes: u64,
+) -> mp4_atom::Result<Vec<u8>> {
     // Offsets are 64 bits wide whatever they say: the first pass gives the length that the second needs.
     let length = assemble(movie, timescale, parts, 0)?.len() as u64 + MDAT_HEAD_BYTES;
     let mut out = assemble(movie, timescale, parts, length)?;
@@ -44,7 +51,12 @@ pub(super) fn build(movie: &Movie, timescale: u32, parts: &[Part<'_>], sample_by
     Ok(out)
 }
 
-fn assemble(movie: &Movie, timescale: u32, parts: &[Part<'_>], first_sample: u64) -> mp4_atom::Result<Vec<u8>> {
+fn assemble(
+    movie: &Movie,
+    timescale: u32,
+    parts: &[Part<'_>],
+    first_sample: u64,
+) -> mp4_atom::Result<Vec<u8>> {
     let mut out = Vec::new();
     if let Some(ftyp) = &movie.ftyp {
         verbatim(&mut out, b"ftyp", ftyp);
@@ -111,8 +123,12 @@ fn stbl(out: &mut Vec<u8>, part: &Part<'_>, first_sample: u64) -> mp4_atom::Resu
     if part.selected.reordered && !part.header.pcm {
         let offset = |sample: &Sample| sample.pts - sample.dts + part.selected.bias;
         let entries = runs(samples.iter().map(offset));
-        Ctts { entries: entries.map(|(sample_count, sample_offset)| CttsEntry { sample_count, sample_offset }).collect() }
-            .encode(out)?;
+        Ctts {
+            entries: entries
+                .map(|(sample_count, sample_offset)| CttsEntry { sample_count, sample_offset })
+                .collect(),
+        }
+        .encode(out)?;
     }
     if !part.header.pcm && samples.iter().any(|sample| !sample.key) {
         // A window begins where decoding does, whatever the source says of that sample.
@@ -130,7 +146,11 @@ fn times(samples: &[Sample], pcm: bool) -> Stts {
         return Stts { entries: vec![SttsEntry { sample_count: frames(samples), sample_delta: 1 }] };
     }
     let durations = runs(samples.iter().map(|sample| sample.duration));
-    Stts { entries: durations.map(|(sample_count, sample_delta)| SttsEntry { sample_count, sample_delta }).collect() }
+    Stts {
+        entries: durations
+            .map(|(sample_count, sample_delta)| SttsEntry { sample_count, sample_delta })
+            .collect(),
+    }
 }
 
 fn sizes(samples: &[Sample], header: &TrackHeader) -> StszSamples {
@@ -180,8 +200,9 @@ fn chunks(part: &Part<'_>, first_sample: u64) -> Vec<Chunk> {
 fn chunk_runs(chunks: &[Chunk]) -> Vec<StscEntry> {
     let mut entries: Vec<StscEntry> = Vec::new();
     for (number, chunk) in (1..).zip(chunks) {
-        let same =
-            |entry: &&StscEntry| (entry.samples_per_chunk, entry.sample_description_index) == (chunk.samples, chunk.description);
+        let same = |entry: &&StscEntry| {
+            (entry.samples_per_chunk, entry.sample_description_index) == (chunk.samples, chunk.description)
+        };
         if entries.last().filter(same).is_none() {
             entries.push(StscEntry {
                 first_chunk: number,
@@ -207,7 +228,11 @@ fn runs<T: PartialEq + Copy>(values: impl Iterator<Item = T>) -> impl Iterator<I
 }
 
 /// A box around what `body` writes.
-fn boxed(out: &mut Vec<u8>, kind: &[u8; 4], body: impl FnOnce(&mut Vec<u8>) -> mp4_atom::Result<()>) -> mp4_atom::Result<()> {
+fn boxed(
+    out: &mut Vec<u8>,
+    kind: &[u8; 4],
+    body: impl FnOnce(&mut Vec<u8>) -> mp4_atom::Result<()>,
+) -> mp4_atom::Result<()> {
     let start = out.len();
     out.extend_from_slice(&[0; 4]);
     out.extend_from_slice(kind);

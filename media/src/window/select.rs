@@ -45,7 +45,12 @@ pub(super) struct Selected {
 }
 
 /// The window of one row.
-pub(super) fn window(stream: usize, track: &Track, header: &TrackHeader, span: Span) -> Result<Selected, Error> {
+pub(super) fn window(
+    stream: usize,
+    track: &Track,
+    header: &TrackHeader,
+    span: Span,
+) -> Result<Selected, Error> {
     match (track.kind, span) {
         (TrackKind::Video, Span::Pts { first, end }) => cut(stream, track, header, first, end),
         (TrackKind::Video, Span::All) => cut(stream, track, header, i64::MIN, i64::MAX),
@@ -64,7 +69,8 @@ pub(super) fn probe(track: &Track, header: &TrackHeader) -> Selected {
     };
     let key = track.samples.iter().position(|sample| sample.key).unwrap_or(0);
     let samples = key..(key + most).min(track.samples.len());
-    let edits = header.edits.iter().map(|edit| Edit { media_time: edit.media_time.min(0), ..*edit }).collect();
+    let edits =
+        header.edits.iter().map(|edit| Edit { media_time: edit.media_time.min(0), ..*edit }).collect();
     Selected { samples, edits, movie_timescale: None, bias: -header.dts_shift, reordered: header.reordered }
 }
 

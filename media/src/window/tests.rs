@@ -44,7 +44,11 @@ fn spans(track: &Track) -> Vec<(i64, i64)> {
     starts.extend([shown[shown.len() / 2] + 1, shown[shown.len() - 1] + 100_000]);
     starts.sort_unstable();
     starts.dedup();
-    starts.into_iter().map(|first| (first, first + (shown[shown.len() - 1] - shown[0]) / 5)).chain([(i64::MIN, i64::MAX)]).collect()
+    starts
+        .into_iter()
+        .map(|first| (first, first + (shown[shown.len() - 1] - shown[0]) / 5))
+        .chain([(i64::MIN, i64::MAX)])
+        .collect()
 }
 
 #[tokio::test]
@@ -55,7 +59,9 @@ async fn pictures_of_a_window_are_the_sources() {
     for path in clips::all(dir.path()) {
         let reader = Memory::open(&path);
         let index = read(&reader).await.unwrap();
-        let Some(stream) = index.tracks.iter().position(|track| track.kind == TrackKind::Video) else { continue };
+        let Some(stream) = index.tracks.iter().position(|track| track.kind == TrackKind::Video) else {
+            continue;
+        };
         let source = pictures(&path, stream);
         for (first, end) in spans(&index.tracks[stream]) {
             let held = source.range(..=first).next_back().map_or(first, |(pts, _)| *pts);
@@ -71,7 +77,11 @@ async fn pictures_of_a_window_are_the_sources() {
             let in_span: BTreeMap<_, _> = ours.range(held..end.max(held + 1)).collect();
             assert_eq!(in_span, expected, "{what}");
             if held >= 0 {
-                assert_eq!(ours.first_key_value(), source.range(held..).next(), "{what}: preroll is not shown");
+                assert_eq!(
+                    ours.first_key_value(),
+                    source.range(held..).next(),
+                    "{what}: preroll is not shown"
+                );
             }
             checked += 1;
         }
@@ -87,7 +97,8 @@ async fn sound_of_a_window_is_the_sources() {
     for path in clips::all(dir.path()) {
         let reader = Memory::open(&path);
         let index = read(&reader).await.unwrap();
-        for (stream, _) in index.tracks.iter().enumerate().filter(|(_, track)| track.kind == TrackKind::Audio) {
+        for (stream, _) in index.tracks.iter().enumerate().filter(|(_, track)| track.kind == TrackKind::Audio)
+        {
             let plan = plan(&index, stream, Span::All).unwrap();
             write(&plan, &reader, &window).await.unwrap();
             assert_eq!(sound(&window, 0), sound(&path, stream), "{path:?} stream {stream}");
@@ -110,7 +121,10 @@ async fn ffprobe_says_the_same_of_the_probe_file() {
             let entries = "stream=index,codec_type,codec_name,codec_tag_string,profile,width,height,pix_fmt,field_order,sample_aspect_ratio,\
                            color_range,color_space,r_frame_rate,avg_frame_rate,sample_rate,channels,channel_layout,duration_ts,time_base,\
                            nb_frames:stream_side_data=rotation:stream_tags=language:stream_disposition=default,attached_pic";
-            run("ffprobe", &["-v", "error", "-show_entries", entries, "-of", "compact", path.to_str().unwrap()])
+            run(
+                "ffprobe",
+                &["-v", "error", "-show_entries", entries, "-of", "compact", path.to_str().unwrap()],
+            )
         };
         assert_eq!(tell(&window), tell(&path), "{path:?}");
         assert!(plan.bytes_read() < reader.len() / 2);
@@ -120,7 +134,8 @@ async fn ffprobe_says_the_same_of_the_probe_file() {
 #[tokio::test]
 async fn two_descriptions_stay_with_their_samples() {
     let dir = tempfile::tempdir().unwrap();
-    let path = clips::all(dir.path()).into_iter().find(|path| path.ends_with("two-descriptions.mp4")).unwrap();
+    let path =
+        clips::all(dir.path()).into_iter().find(|path| path.ends_with("two-descriptions.mp4")).unwrap();
     let reader = Memory::open(&path);
     let index = read(&reader).await.unwrap();
     let Container::Mp4(movie) = &index.container else { panic!("not by windows") };
@@ -151,7 +166,9 @@ async fn windows_of_windows_are_the_same() {
             let plan = plan(&index, stream, Span::All).unwrap();
             write(&plan, &reader, &window).await.unwrap();
             let again = read(&Memory::open(&window)).await.unwrap();
-            let bare = |track: &Track| track.samples.iter().map(|sample| (sample.pts, sample.size, sample.key)).collect::<Vec<_>>();
+            let bare = |track: &Track| {
+                track.samples.iter().map(|sample| (sample.pts, sample.size, sample.key)).collect::<Vec<_>>()
+            };
             assert_eq!(bare(&again.tracks[0]), bare(track), "{path:?} stream {stream}");
         }
     }
@@ -160,13 +177,23 @@ async fn windows_of_windows_are_the_same() {
 #[tokio::test]
 async fn failures_say_what_failed() {
     let dir = tempfile::tempdir().unwrap();
-    let path = clips::make(dir.path(), "clip.mp4", "-f lavfi -i testsrc2=s=64x64:d=1:r=5 -f lavfi -i sine=d=1 -c:v mjpeg -c:a aac");
+    let path = clips::make(
+        dir.path(),
+        "clip.mp4",
+        "-f lavfi -i testsrc2=s=64x64:d=1:r=5 -f lavfi -i sine=d=1 -c:v mjpeg -c:a aac",
+    );
     let reader = Memory::open(&path);
     let index = read(&reader).await.unwrap();
     let said = |result: Result<Plan, Error>| result.unwrap_err().to_string();
     assert_eq!(said(plan(&index, 2, Span::All)), "the source has no stream 2");
-    assert_eq!(said(plan(&index, 1, Span::Pts { first: 0, end: 1 })), "stream 1 is not video and can't be cut by time");
-    assert_eq!(said(plan(&index, 0, Span::Pts { first: -9, end: 0 })), "stream 0 shows no frame before tick 0");
+    assert_eq!(
+        said(plan(&index, 1, Span::Pts { first: 0, end: 1 })),
+        "stream 1 is not video and can't be cut by time"
+    );
+    assert_eq!(
+        said(plan(&index, 0, Span::Pts { first: -9, end: 0 })),
+        "stream 0 shows no frame before tick 0"
+    );
     let whole = Index { container: Container::Whole { demuxer: "mpegts".to_owned() }, tracks: Vec::new() };
     assert_eq!(said(plan_probe(&whole)), "a mpegts source has no windows; use the whole file");
 

@@ -48,7 +48,8 @@ pub(super) async fn s3(
     message: Result<String, StringRejection>,
 ) -> Result<Json<ArrivalsShown>, Problem> {
     let message = message.map_err(|error| {
-        let kind = if error.status() == StatusCode::PAYLOAD_TOO_LARGE { Kind::TooLarge } else { Kind::Malformed };
+        let kind =
+            if error.status() == StatusCode::PAYLOAD_TOO_LARGE { Kind::TooLarge } else { Kind::Malformed };
         Problem::new(kind, error.body_text())
     })?;
     let arrived = notice::read(&message).map_err(|error| Problem::new(Kind::Invalid, error.to_string()))?;

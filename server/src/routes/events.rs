@@ -92,7 +92,8 @@ pub(super) async fn events(
         .and_then(|accept| accept.to_str().ok())
         .is_some_and(|accept| accept.contains("text/event-stream"));
     if !streamed {
-        let events: Vec<EventShown> = house.store.events(&tenant, &id, behind, limit).await?.into_iter().map(Into::into).collect();
+        let events: Vec<EventShown> =
+            house.store.events(&tenant, &id, behind, limit).await?.into_iter().map(Into::into).collect();
         let job = house.store.job(&tenant, &id).await?;
         let more = !over(&job, events.last().map_or(behind, |event| event.sequence));
         return Ok(Json(EventsShown { events, more }).into_response());
@@ -101,20 +102,33 @@ pub(super) async fn events(
     if over(&job, behind) {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let busy = |_| Problem::new(Kind::Busy, "as many streams are open as this server keeps: ask for pages, or come back");
+    let busy = |_| {
+        Problem::new(Kind::Busy, "as many streams are open as this server keeps: ask for pages, or come back")
+    };
     let permit = house.streams.clone().try_acquire_owned().map_err(busy)?;
-    let follow =
-        Follow { house, tenant, id, behind, waiting: VecDeque::new(), until: Instant::now() + OPEN_FOR, _permit: Arc::new(permit) };
-    let stream =
-        stream::unfold(follow, |mut follow| async move { follow.next().await.map(|event| (Ok::<_, Infallible>(event), follow)) });
+    let follow = Follow {
+        house,
+        tenant,
+        id,
+        behind,
+        waiting: VecDeque::new(),
+        until: Instant::now() + OPEN_FOR,
+        _permit: Arc::new(permit),
+    };
+    let stream = stream::unfold(follow, |mut follow| async move {
+        follow.next().await.map(|event| (Ok::<_, Infallible>(event), follow))
+    });
     // Proxies that collect what they pass on would make it late.
     Ok(([("x-accel-buffering", "no")], Sse::new(stream).keep_alive(KeepAlive::default())).into_response())
 }
 
 fn behind(headers: &HeaderMap, seen: &Seen) -> Result<i64, Problem> {
-    let wrong = |name: &str| Problem::new(Kind::Malformed, format!("{name}: it must be the number of an event, or 0"));
+    let wrong = |name: &str| {
+        Problem::new(Kind::Malformed, format!("{name}: it must be the number of an event, or 0"))
+    };
     let asked = seen.behind.unwrap_or(0);
-    let last = headers.get(LAST_SEEN).map(|value| value.to_str().ok().and_then(|text| text.trim().parse().ok()));
+    let last =
+        headers.get(LAST_SEEN).map(|value| value.to_str().ok().and_then(|text| text.trim().parse().ok()));
     match last {
         _ if asked < 0 => Err(wrong("behind")),
         None => Ok(asked),

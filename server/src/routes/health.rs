@@ -48,12 +48,23 @@ pub(super) async fn metrics(State(house): State<House>) -> Result<Response, Prob
         let _ = writeln!(text, "spool_jobs{{state=\"{}\"}} {count}", state.word());
     }
     let mut say = |name: &str, kind: &str, help: &str, value: i128| {
-        let _ = writeln!(text, "# HELP spool_{name} {help}\n# TYPE spool_{name} {kind}\nspool_{name} {value}");
+        let _ =
+            writeln!(text, "# HELP spool_{name} {help}\n# TYPE spool_{name} {kind}\nspool_{name} {value}");
     };
     let waited = i128::from(counts.longest_wait_ms / 1000);
     say("jobs_longest_wait_seconds", "gauge", "How long the job waits that is due for longest.", waited);
     say("uploads_open", "gauge", "Uploads that more may come of.", counts.uploads_open.into());
-    say("transfers_running", "gauge", "Requests to this server that send bytes of uploads.", house.intake.transfers() as i128);
-    say("event_streams", "gauge", "Streams of events that this server keeps open.", house.open_streams() as i128);
+    say(
+        "transfers_running",
+        "gauge",
+        "Requests to this server that send bytes of uploads.",
+        house.intake.transfers() as i128,
+    );
+    say(
+        "event_streams",
+        "gauge",
+        "Streams of events that this server keeps open.",
+        house.open_streams() as i128,
+    );
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
 }

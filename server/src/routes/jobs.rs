@@ -103,7 +103,12 @@ pub(super) async fn create(
 fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let Some(value) = headers.get(KEY) else { return Ok(None) };
     let key = value.to_str().ok().filter(|key| (1..=MAX_KEY).contains(&key.len()));
-    let wrong = || Problem::new(Kind::Malformed, format!("Idempotency-Key: it must be of 1 to {MAX_KEY} visible characters"));
+    let wrong = || {
+        Problem::new(
+            Kind::Malformed,
+            format!("Idempotency-Key: it must be of 1 to {MAX_KEY} visible characters"),
+        )
+    };
     key.map(|key| Some(key.to_owned())).ok_or_else(wrong)
 }
 
@@ -124,7 +129,10 @@ pub(super) async fn list(
     Tenant(tenant): Tenant,
     Asked(wanted): Asked<Wanted>,
 ) -> Result<Json<JobsShown>, Problem> {
-    let filter = Filter { state: wanted.state.as_deref().map(state).transpose()?, video: wanted.video.map(Id::from_text) };
+    let filter = Filter {
+        state: wanted.state.as_deref().map(state).transpose()?,
+        video: wanted.video.map(Id::from_text),
+    };
     let behind = wanted.cursor.map(Id::from_text);
     let page = house.store.jobs(&tenant, &filter, behind.as_ref(), limit(wanted.limit)?).await?;
     Ok(Json(page.into()))
@@ -181,11 +189,16 @@ pub(super) async fn cancel(
         (status = 409, description = "It is published.", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn retry(State(house): State<House>, caller: Caller, Named(id): Named<String>) -> Result<Json<JobShown>, Problem> {
+pub(super) async fn retry(
+    State(house): State<House>,
+    caller: Caller,
+    Named(id): Named<String>,
+) -> Result<Json<JobShown>, Problem> {
     let mut confines = house.guard.confines(&caller).await?;
     if let Some(confines) = &mut confines {
         // As for a job of what arrived there.
-        let watched = house.arrivals.watches.watches(Some(&caller.tenant)).await?.into_iter().map(|watch| watch.prefix);
+        let watched =
+            house.arrivals.watches.watches(Some(&caller.tenant)).await?.into_iter().map(|watch| watch.prefix);
         for prefix in watched {
             confines.sources.push(prefix.clone());
             confines.own.push(prefix);

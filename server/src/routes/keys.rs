@@ -52,10 +52,15 @@ pub(super) struct KeyRequest {
         (status = 422, description = "It asks for what there cannot be.", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn create(State(house): State<House>, caller: Caller, Body(wish): Body<KeyRequest>) -> Result<Response, Problem> {
+pub(super) async fn create(
+    State(house): State<House>,
+    caller: Caller,
+    Body(wish): Body<KeyRequest>,
+) -> Result<Response, Problem> {
     let scopes: Vec<Scope> = wish.scopes.iter().map(|word| word.parse()).collect::<Result<_, _>>()?;
     if let Some(scope) = scopes.iter().find(|scope| !caller.scopes.contains(scope)) {
-        let detail = format!("scopes: yours does not open {}: a key makes none that opens more", scope.word());
+        let detail =
+            format!("scopes: yours does not open {}: a key makes none that opens more", scope.word());
         return Err(Problem::new(Kind::NotAllowed, detail));
     }
     if let Some(seconds) = wish.expires_seconds
@@ -64,7 +69,12 @@ pub(super) async fn create(State(house): State<House>, caller: Caller, Body(wish
         let detail = format!("expires_seconds: it is {seconds}: it must be from 1 to {MAX_SECONDS}");
         return Err(Problem::new(Kind::Invalid, detail));
     }
-    let new = NewKey { tenant: caller.tenant, name: wish.name, scopes, valid_for: wish.expires_seconds.map(Duration::from_secs) };
+    let new = NewKey {
+        tenant: caller.tenant,
+        name: wish.name,
+        scopes,
+        valid_for: wish.expires_seconds.map(Duration::from_secs),
+    };
     let (key, token) = house.access.create_key(&new).await?;
     let body = NewKeyShown { key: key.into(), token };
     Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response())
@@ -72,7 +82,10 @@ pub(super) async fn create(State(house): State<House>, caller: Caller, Body(wish
 
 /// The tenant's keys, the newest first, without what opens.
 #[utoipa::path(get, path = "/v1/keys", tag = "keys", responses((status = 200, description = "All of them.", body = KeysShown)))]
-pub(super) async fn list(State(house): State<House>, Tenant(tenant): Tenant) -> Result<Json<KeysShown>, Problem> {
+pub(super) async fn list(
+    State(house): State<House>,
+    Tenant(tenant): Tenant,
+) -> Result<Json<KeysShown>, Problem> {
     let keys = house.access.keys(&tenant).await?;
     Ok(Json(KeysShown { keys: keys.into_iter().map(KeyShown::from).collect() }))
 }

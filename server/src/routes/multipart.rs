@@ -12,7 +12,7 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use spool_jobs::{Id, UploadState};
-use spool_media::store::piece_bytes;
+use spool_storage::piece_bytes;
 use utoipa::ToSchema;
 
 use super::{House, uploads};
@@ -117,7 +117,8 @@ pub(super) async fn create(
     let confines = house.guard.confines(&caller).await?;
     let announced = Announced::new(&caller, &asked.name, BTreeMap::new(), asked.bytes);
     house.intake.takes_parts(&announced)?;
-    let upload = house.intake.begin(announced, |source| uploads::order(&house, job, confines, source)).await?;
+    let upload =
+        house.intake.begin(announced, |source| uploads::order(&house, job, confines, source)).await?;
     let place = format!("/v1/uploads/{}", upload.id);
     let (part_bytes, parts) = (piece_bytes(upload.bytes), multipart::parts(upload.bytes));
     let shown = MultipartShown { upload: upload.into(), part_bytes, parts };
@@ -152,7 +153,10 @@ pub(super) async fn links(
     multipart::takes_more(&house.intake.show(&tenant, &id).await?)?;
     let hold = house.intake.hold(&tenant, &id).await?;
     let parts = house.intake.links(&hold, asked.from.unwrap_or(1), asked.count.unwrap_or(LINKS)).await?;
-    let links = parts.into_iter().map(|Part { number, bytes, url }| PartLinkShown { part: number, bytes, url }).collect();
+    let links = parts
+        .into_iter()
+        .map(|Part { number, bytes, url }| PartLinkShown { part: number, bytes, url })
+        .collect();
     let shown = LinksShown { links, expires_seconds: GOOD_FOR.as_secs() };
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(shown)).into_response())
 }

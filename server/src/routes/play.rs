@@ -11,11 +11,8 @@ use axum::{
 use bytes::Bytes;
 use futures::stream;
 use spool_jobs::Id;
-use spool_media::{
-    live::LIVE,
-    publish::MASTER,
-    store::{Content, SourceReader},
-};
+use spool_media::{live::LIVE, publish::MASTER};
+use spool_storage::{Content, SourceReader};
 
 use super::House;
 use crate::{
@@ -106,7 +103,9 @@ async fn piece(
     let reader = match location.open().await {
         Ok(reader) => reader,
         // Where exactly it lies is nobody's business.
-        Err(spool_media::store::Error::NotFound { .. } | spool_media::store::Error::NotAFile { .. }) => return Err(none()),
+        Err(spool_storage::Error::NotFound { .. } | spool_storage::Error::NotAFile { .. }) => {
+            return Err(none());
+        }
         Err(error) => return Err(spool_media::Error::from(error).into()),
     };
     let tag = format!("\"{}\"", reader.source().etag.trim_matches('"').replace(['"', '\\'], ""));
@@ -123,7 +122,8 @@ async fn piece(
         return Ok((StatusCode::NOT_MODIFIED, shared).into_response());
     }
     let bytes = reader.source().bytes;
-    let range = headers.get(header::RANGE).and_then(|range| range.to_str().ok()).map(|range| one_range(range, bytes));
+    let range =
+        headers.get(header::RANGE).and_then(|range| range.to_str().ok()).map(|range| one_range(range, bytes));
     let (status, range) = match range {
         None | Some(Asked::Whole) => (StatusCode::OK, 0..bytes),
         Some(Asked::Piece(range)) => (StatusCode::PARTIAL_CONTENT, range),
@@ -135,7 +135,10 @@ async fn piece(
     let mut response = (
         status,
         shared,
-        [(header::CONTENT_TYPE, content.media_type().to_owned()), (header::CONTENT_LENGTH, (range.end - range.start).to_string())],
+        [
+            (header::CONTENT_TYPE, content.media_type().to_owned()),
+            (header::CONTENT_LENGTH, (range.end - range.start).to_string()),
+        ],
     )
         .into_response();
     if status == StatusCode::PARTIAL_CONTENT {
@@ -151,7 +154,8 @@ async fn piece(
 /// What a name stands for; of a destination nothing else is anybody's business.
 fn content(path: &str) -> Option<Content> {
     let mut segments = path.split('/');
-    let inside = segments.all(|segment| !segment.is_empty() && !segment.starts_with('.')) && !path.starts_with("parts/");
+    let inside = segments.all(|segment| !segment.is_empty() && !segment.starts_with('.'))
+        && !path.starts_with("parts/");
     let kind = match path.rsplit_once('.')?.1 {
         _ if path == MASTER || path == LIVE => Content::MultivariantPlaylist,
         // Of what is encoded so far the playlists grow.
@@ -176,7 +180,8 @@ enum Asked {
 ///
 /// Source: RFC 9110 section 14.
 fn one_range(text: &str, bytes: u64) -> Asked {
-    let Some((first, last)) = text.trim().strip_prefix("bytes=").and_then(|range| range.split_once('-')) else {
+    let Some((first, last)) = text.trim().strip_prefix("bytes=").and_then(|range| range.split_once('-'))
+    else {
         return Asked::Whole;
     };
     let range = match (first.parse::<u64>(), last.parse::<u64>()) {
@@ -189,7 +194,10 @@ fn one_range(text: &str, bytes: u64) -> Asked {
 }
 
 /// A range in pieces, each read when it is wanted.
-fn pieces(reader: SourceReader, range: Range<u64>) -> impl futures::Stream<Item = Result<Bytes, spool_media::store::Error>> {
+fn pieces(
+    reader: SourceReader,
+    range: Range<u64>,
+) -> impl futures::Stream<Item = Result<Bytes, spool_storage::Error>> {
     stream::try_unfold((reader, range), |(reader, range)| async move {
         if range.is_empty() {
             return Ok(None);
@@ -234,7 +242,9 @@ mod tests {
         assert_eq!(one_range("bytes=100-", 100), Asked::Outside);
         assert_eq!(one_range("bytes=-0", 100), Asked::Outside);
         assert!(
-            ["bytes=5-4", "bytes=a-b", "bytes=0-1,5-6", "items=0-1", ""].iter().all(|text| one_range(text, 100) == Asked::Whole)
+            ["bytes=5-4", "bytes=a-b", "bytes=0-1,5-6", "items=0-1", ""]
+                .iter()
+                .all(|text| one_range(text, 100) == Asked::Whole)
         );
         assert_eq!(one_range(&format!("bytes=0-{}", u64::MAX), 100), Asked::Piece(0..100));
     }

@@ -18,7 +18,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use futures::StreamExt;
 use serde::Deserialize;
 use spool_jobs::{Id, NewUploadToken, Order, Upload, UploadState};
-use spool_media::confines::Confines;
+use spool_storage::path_policy::Confines;
 use utoipa::{IntoParams, ToSchema};
 
 use super::House;
@@ -43,7 +43,8 @@ const EXPIRES: HeaderName = HeaderName::from_static("upload-expires");
 const CHECKSUM: HeaderName = HeaderName::from_static("upload-checksum");
 
 /// What pages of other origins have to read of an answer.
-pub(super) const ANSWERED: [HeaderName; 8] = [RESUMABLE, VERSION, EXTENSION, MAX_SIZE, CHECKSUMS, OFFSET, LENGTH, EXPIRES];
+pub(super) const ANSWERED: [HeaderName; 8] =
+    [RESUMABLE, VERSION, EXTENSION, MAX_SIZE, CHECKSUMS, OFFSET, LENGTH, EXPIRES];
 
 /// The version that is spoken.
 const TUS: &str = "1.0.0";
@@ -123,7 +124,10 @@ pub(super) async fn create(
 async fn begin(house: &House, caller: &Caller, headers: &HeaderMap, body: Body) -> Result<Upload, Problem> {
     spoken(headers)?;
     let bytes = number(headers, &LENGTH)?.ok_or_else(|| {
-        Problem::new(Kind::Malformed, "Upload-Length: it is missing, and an upload whose length is not known is not taken")
+        Problem::new(
+            Kind::Malformed,
+            "Upload-Length: it is missing, and an upload whose length is not known is not taken",
+        )
     })?;
     let metadata = metadata(headers)?;
     let name = ["filename", "name"].iter().find_map(|key| metadata.get(*key)).cloned().unwrap_or_default();
@@ -143,14 +147,26 @@ async fn begin(house: &House, caller: &Caller, headers: &HeaderMap, body: Body) 
     house.intake.take(hold, body.into_data_stream(), checksum).await
 }
 
-async fn at_once(house: &House, caller: &Caller, plain: Plain, headers: &HeaderMap, body: Body) -> Result<Upload, Problem> {
+async fn at_once(
+    house: &House,
+    caller: &Caller,
+    plain: Plain,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Upload, Problem> {
     let missing = || Problem::new(Kind::Length, "Content-Length: it is missing: send a file, or use tus");
     let bytes = number(headers, &header::CONTENT_LENGTH)?.ok_or_else(missing)?;
     let _turn = if bytes > SMALL { None } else { Some(house.intake.turn_of_small().await?) };
     Box::pin(take_at_once(house, caller, plain, bytes, body)).await
 }
 
-async fn take_at_once(house: &House, caller: &Caller, plain: Plain, bytes: u64, body: Body) -> Result<Upload, Problem> {
+async fn take_at_once(
+    house: &House,
+    caller: &Caller,
+    plain: Plain,
+    bytes: u64,
+    body: Body,
+) -> Result<Upload, Problem> {
     let job = wanted(caller, plain.job.as_deref().or(Some("")).filter(|job| *job != "none"), bytes)?;
     let confines = house.guard.confines(caller).await?;
     let announced = Announced::new(caller, &plain.name.unwrap_or_default(), BTreeMap::new(), bytes);
@@ -169,7 +185,9 @@ async fn take_at_once(house: &House, caller: &Caller, plain: Plain, bytes: u64, 
     let all = async {
         while let Some(chunk) = stream.next().await {
             // The length is that of the header: what is longer is cut off before it gets here.
-            kept.extend_from_slice(&chunk.map_err(|_| Problem::new(Kind::Malformed, "the request ended before its end"))?);
+            kept.extend_from_slice(
+                &chunk.map_err(|_| Problem::new(Kind::Malformed, "the request ended before its end"))?,
+            );
         }
         Ok::<_, Problem>(())
     };
@@ -184,7 +202,11 @@ async fn take_at_once(house: &House, caller: &Caller, plain: Plain, bytes: u64, 
     (status = 200, description = "What pages of other origins may send."),
 ))]
 pub(super) async fn options() -> Response {
-    let headers = [(EXTENSION, EXTENSIONS.to_owned()), (MAX_SIZE, MAX_BYTES.to_string()), (CHECKSUMS, checksum::KNOWN.to_owned())];
+    let headers = [
+        (EXTENSION, EXTENSIONS.to_owned()),
+        (MAX_SIZE, MAX_BYTES.to_string()),
+        (CHECKSUMS, checksum::KNOWN.to_owned()),
+    ];
     (StatusCode::NO_CONTENT, headers).into_response()
 }
 
@@ -248,7 +270,8 @@ pub(super) async fn patch(
 ) -> Result<Response, Problem> {
     spoken(&headers)?;
     of_pieces(&headers)?;
-    let offset = number(&headers, &OFFSET)?.ok_or_else(|| Problem::new(Kind::Malformed, "Upload-Offset: it is missing"))?;
+    let offset = number(&headers, &OFFSET)?
+        .ok_or_else(|| Problem::new(Kind::Malformed, "Upload-Offset: it is missing"))?;
     let checksum = checksum(&headers)?;
     let id = Id::from_text(id);
     let mut upload = house.intake.show(&tenant, &id).await?;
@@ -378,7 +401,9 @@ pub(super) async fn create_token(
     let wrong = |detail: String| Problem::new(Kind::Invalid, detail);
     let seconds = wish.expires_seconds.unwrap_or(TOKEN_SECONDS);
     if !(1..=MAX_TOKEN_SECONDS).contains(&seconds) {
-        return Err(wrong(format!("expires_seconds: it is {seconds}: it must be from 1 to {MAX_TOKEN_SECONDS}")));
+        return Err(wrong(format!(
+            "expires_seconds: it is {seconds}: it must be from 1 to {MAX_TOKEN_SECONDS}"
+        )));
     }
     let most_bytes = wish.most_bytes.unwrap_or(TOKEN_BYTES);
     if !(1..=MAX_BYTES).contains(&most_bytes) {
@@ -387,11 +412,17 @@ pub(super) async fn create_token(
     let job = wish.job.unwrap_or_else(|| serde_json::json!({})).to_string();
     // What could not be made of an upload is said now, and not to whoever uploads.
     let confines = house.guard.confines(&caller).await?;
-    let example = confines.as_ref().and_then(|confines| confines.sources.last()).map_or("upload", String::as_str);
+    let example =
+        confines.as_ref().and_then(|confines| confines.sources.last()).map_or("upload", String::as_str);
     if let Some(order) = order(&house, Some(asked(&job)?), confines.clone(), example)? {
         order.check()?;
     }
-    let new = NewUploadToken { tenant: caller.tenant, most_bytes, job: Some(job), valid_for: Duration::from_secs(seconds) };
+    let new = NewUploadToken {
+        tenant: caller.tenant,
+        most_bytes,
+        job: Some(job),
+        valid_for: Duration::from_secs(seconds),
+    };
     let (token, shown) = house.access.create_upload_token(&new).await?;
     let body = TokenShown { token: shown, most_bytes: token.most_bytes, expires_ms: token.expires_ms };
     Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response())
@@ -414,9 +445,14 @@ fn of_pieces(headers: &HeaderMap) -> Result<(), Problem> {
 
 fn number(headers: &HeaderMap, name: &HeaderName) -> Result<Option<u64>, Problem> {
     let Some(value) = headers.get(name) else { return Ok(None) };
-    let number =
-        value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit())).and_then(|text| text.parse().ok());
-    number.map(Some).ok_or_else(|| Problem::new(Kind::Malformed, format!("{name}: it must be a number of bytes")))
+    let number = value
+        .to_str()
+        .ok()
+        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
+        .and_then(|text| text.parse().ok());
+    number
+        .map(Some)
+        .ok_or_else(|| Problem::new(Kind::Malformed, format!("{name}: it must be a number of bytes")))
 }
 
 fn checksum(headers: &HeaderMap) -> Result<Option<Checksum>, Problem> {
@@ -431,9 +467,13 @@ fn metadata(headers: &HeaderMap) -> Result<BTreeMap<String, String>, Problem> {
             "Upload-Metadata: it must be names, each with a blank and base64 of text, with commas between",
         )
     };
-    let text = headers.get(METADATA).map(HeaderValue::to_str).transpose().map_err(|_| wrong())?.unwrap_or_default();
+    let text =
+        headers.get(METADATA).map(HeaderValue::to_str).transpose().map_err(|_| wrong())?.unwrap_or_default();
     if text.len() > MAX_METADATA {
-        return Err(Problem::new(Kind::TooLarge, format!("Upload-Metadata: it is longer than {MAX_METADATA} bytes")));
+        return Err(Problem::new(
+            Kind::TooLarge,
+            format!("Upload-Metadata: it is longer than {MAX_METADATA} bytes"),
+        ));
     }
     let pairs = text.split(',').map(str::trim).filter(|pair| !pair.is_empty()).map(|pair| {
         let (name, value) = pair.split_once(' ').unwrap_or((pair, ""));
@@ -466,8 +506,8 @@ mod tests {
     fn metadata_is_names_and_base64() {
         let read = |text: &str| metadata(&with(METADATA, text));
         let found = read("filename dGFsay5tcDQ=, job,empty ").unwrap();
-        let expected =
-            [("filename", "talk.mp4"), ("job", ""), ("empty", "")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let expected = [("filename", "talk.mp4"), ("job", ""), ("empty", "")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(found, BTreeMap::from(expected));
         assert!(metadata(&HeaderMap::new()).unwrap().is_empty());
         assert!(["filename !", "filename /w==", "a AAA="].iter().all(|text| read(text).is_err()));
@@ -477,7 +517,11 @@ mod tests {
     fn numbers_are_numbers() {
         assert_eq!(number(&with(OFFSET, "12"), &OFFSET).unwrap(), Some(12));
         assert!(
-            ["-1", "+1", "1.5", "0x1", "", "99999999999999999999"].iter().all(|text| number(&with(OFFSET, text), &OFFSET).is_err())
+            ["-1", "+1", "1.5", "0x1", "", "99999999999999999999"].iter().all(|text| number(
+                &with(OFFSET, text),
+                &OFFSET
+            )
+            .is_err())
         );
     }
 }

@@ -155,7 +155,10 @@ pub(super) async fn create(
 
 /// Webhooks, the newest first, without their secrets.
 #[utoipa::path(get, path = "/v1/webhooks", tag = "webhooks", responses((status = 200, description = "All of them.", body = WebhooksShown)))]
-pub(super) async fn list(State(house): State<House>, Tenant(tenant): Tenant) -> Result<Json<WebhooksShown>, Problem> {
+pub(super) async fn list(
+    State(house): State<House>,
+    Tenant(tenant): Tenant,
+) -> Result<Json<WebhooksShown>, Problem> {
     let webhooks = house.webhooks.webhooks(&tenant).await?;
     Ok(Json(WebhooksShown { webhooks: webhooks.into_iter().map(WebhookShown::from).collect() }))
 }

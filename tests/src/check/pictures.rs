@@ -30,10 +30,13 @@ pub fn pictures(ladder: &Ladder, clip: &Clip) -> Result<(), Flaw> {
         let frames = grey_frames(rendition, clip.coding.made, size)?;
         for (number, (frame, due)) in frames.iter().zip(&seen).enumerate() {
             let found = read_number(frame, size.0);
-            check
-                .expect(found == Some(*due), || format!("{name}: frame {number} shows {found:?} of the source instead of {due}"))?;
+            check.expect(found == Some(*due), || {
+                format!("{name}: frame {number} shows {found:?} of the source instead of {due}")
+            })?;
         }
-        check.expect(frames.len() == seen.len(), || format!("{name}: {} frames instead of {}", frames.len(), seen.len()))?;
+        check.expect(frames.len() == seen.len(), || {
+            format!("{name}: {} frames instead of {}", frames.len(), seen.len())
+        })?;
     }
     Ok(())
 }
@@ -56,18 +59,26 @@ pub fn joins(ladder: &Ladder, clip: &Clip, source: &Path) -> Result<(), Flaw> {
     let decoded = source_frames(source, clip.coding.shown, WIDTH * HEIGHT * 3 / 2);
     // Pictures that a ladder shows, each once: what is held is shown again.
     let shown = clip.shown();
-    let kept: Vec<u32> = shown.iter().copied().collect::<std::collections::BTreeSet<_>>().into_iter().collect();
+    let kept: Vec<u32> =
+        shown.iter().copied().collect::<std::collections::BTreeSet<_>>().into_iter().collect();
     assert_eq!(decoded.len(), kept.len(), "the clip itself is not what it should be");
-    let due: Vec<&[u8]> = shown.iter().map(|picture| decoded[kept.binary_search(picture).unwrap()].as_slice()).collect();
+    let due: Vec<&[u8]> =
+        shown.iter().map(|picture| decoded[kept.binary_search(picture).unwrap()].as_slice()).collect();
     for rendition in &ladder.videos {
         let name = &rendition.name;
         let similarity = similarity(rendition, clip.coding.made, size(rendition, clip)?, &due);
-        check.expect(similarity.len() == due.len(), || format!("{name}: {} frames to compare", similarity.len()))?;
-        let starts: Vec<u64> = ladder.parts_of(rendition).map(|part| part.first_frame).filter(|first| *first > 0).collect();
-        let beside = |frame: u64| starts.iter().any(|start| (start.saturating_sub(BESIDE)..start + BESIDE).contains(&frame));
+        check.expect(similarity.len() == due.len(), || {
+            format!("{name}: {} frames to compare", similarity.len())
+        })?;
+        let starts: Vec<u64> =
+            ladder.parts_of(rendition).map(|part| part.first_frame).filter(|first| *first > 0).collect();
+        let beside = |frame: u64| {
+            starts.iter().any(|start| (start.saturating_sub(BESIDE)..start + BESIDE).contains(&frame))
+        };
         let (joins, inside): (Vec<_>, Vec<_>) = (0..).zip(similarity).partition(|(frame, _)| beside(*frame));
         if let Some((frame, found)) = joins.iter().chain(&inside).find(|(_, found)| *found < SAME_FRAME) {
-            return Err(check.flaw(format!("{name}: frame {frame} is another frame than the source's (SSIM {found})")));
+            return Err(check
+                .flaw(format!("{name}: frame {frame} is another frame than the source's (SSIM {found})")));
         }
         if joins.is_empty() {
             continue;
@@ -96,7 +107,12 @@ fn mean(frames: &[(u64, f64)]) -> f64 {
 
 /// The size that its pictures were made at, or half of that.
 fn size(rendition: &Rendition, clip: &Clip) -> Result<(usize, usize), Flaw> {
-    let turn = |(width, height)| if clip.coding.made.contains("transpose") { (height, width) } else { (width, height) };
-    let known = rendition.size.map(turn).filter(|(width, height)| *width == WIDTH && *height == HEIGHT || *width == WIDTH / 2);
+    let turn = |(width, height)| {
+        if clip.coding.made.contains("transpose") { (height, width) } else { (width, height) }
+    };
+    let known = rendition
+        .size
+        .map(turn)
+        .filter(|(width, height)| *width == WIDTH && *height == HEIGHT || *width == WIDTH / 2);
     known.ok_or_else(|| Check::Pictures.flaw(format!("{}: RESOLUTION {:?}", rendition.name, rendition.size)))
 }

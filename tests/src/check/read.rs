@@ -74,7 +74,8 @@ impl Ladder {
     pub fn open(folder: &Path) -> Result<Self, Flaw> {
         let scratch = tempfile::tempdir().unwrap();
         let text = read(&folder.join("master.m3u8"))?;
-        let master = m3u8_rs::parse_master_playlist_res(&text).map_err(|e| Check::Playlists.flaw(format!("master: {e}")))?;
+        let master = m3u8_rs::parse_master_playlist_res(&text)
+            .map_err(|e| Check::Playlists.flaw(format!("master: {e}")))?;
         let mut videos = Vec::new();
         let mut seen = std::collections::BTreeSet::new();
         // A variant for each group of sound leads to the same pictures.
@@ -84,12 +85,18 @@ impl Ladder {
             rendition.frame_rate = variant.frame_rate;
             videos.push(rendition);
         }
-        let mut uris: Vec<&String> = master.alternatives.iter().filter_map(|media| media.uri.as_ref()).collect();
+        let mut uris: Vec<&String> =
+            master.alternatives.iter().filter_map(|media| media.uri.as_ref()).collect();
         // A track without surround stands in that group too.
         uris.retain(|uri| seen.insert((*uri).clone()));
-        let sounds = uris.into_iter().map(|uri| Rendition::open(folder, uri, scratch.path())).collect::<Result<_, _>>()?;
+        let sounds = uris
+            .into_iter()
+            .map(|uri| Rendition::open(folder, uri, scratch.path()))
+            .collect::<Result<_, _>>()?;
         let mut parts = Vec::new();
-        for entry in fs::read_dir(folder.join("parts")).map_err(|e| Check::Frames.flaw(format!("parts: {e}")))? {
+        for entry in
+            fs::read_dir(folder.join("parts")).map_err(|e| Check::Frames.flaw(format!("parts: {e}")))?
+        {
             parts.push(Part::parse(&read(&entry.unwrap().path())?));
         }
         parts.sort_by_key(|part: &Part| part.first_frame);
@@ -109,7 +116,8 @@ impl Rendition {
         let name = folder.file_name().unwrap().to_string_lossy().into_owned();
         let playlist = m3u8_rs::parse_media_playlist_res(&read(&path)?)
             .map_err(|e| Check::Playlists.flaw(format!("{uri} is no media playlist: {e}")))?;
-        let inits: Vec<String> = playlist.segments.iter().filter_map(|s| s.map.as_ref()).map(|map| map.uri.clone()).collect();
+        let inits: Vec<String> =
+            playlist.segments.iter().filter_map(|s| s.map.as_ref()).map(|map| map.uri.clone()).collect();
         let mut whole = Vec::new();
         for init in inits.iter().take(1) {
             whole.extend(read(&folder.join(init))?);
@@ -118,9 +126,14 @@ impl Rendition {
         for media_segment in playlist.segments {
             let position = whole.len() as u64;
             whole.extend(read(&folder.join(&media_segment.uri))?);
-            media_segments.push(MediaSegment { name: media_segment.uri, seconds: media_segment.duration.into(), position });
+            media_segments.push(MediaSegment {
+                name: media_segment.uri,
+                seconds: media_segment.duration.into(),
+                position,
+            });
         }
-        let is_opus = whole.iter().take(4096).copied().collect::<Vec<u8>>().windows(4).any(|bytes| bytes == b"dOps");
+        let is_opus =
+            whole.iter().take(4096).copied().collect::<Vec<u8>>().windows(4).any(|bytes| bytes == b"dOps");
         let joined = scratch.join(format!("{name}.mp4"));
         fs::write(&joined, whole).unwrap();
         let packets = Packets::of(&name, &joined)?;

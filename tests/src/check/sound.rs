@@ -61,7 +61,14 @@ fn lag_tolerance(clip: &Clip, sound: &Sound, rate: u32) -> isize {
     isize::try_from(rate.div_ceil(ticks_per_second)).unwrap()
 }
 
-fn one_channel(rendition: &Rendition, clip: &Clip, sound: &Sound, channel: usize, heard: &[f32], due: &[f32]) -> Result<(), Flaw> {
+fn one_channel(
+    rendition: &Rendition,
+    clip: &Clip,
+    sound: &Sound,
+    channel: usize,
+    heard: &[f32],
+    due: &[f32],
+) -> Result<(), Flaw> {
     let check = Check::Sound;
     let name = format!("{} channel {channel}", rendition.name);
     let rate = rendition.packets.timescale;
@@ -72,20 +79,27 @@ fn one_channel(rendition: &Rendition, clip: &Clip, sound: &Sound, channel: usize
     let (loud, due_samples) = (loud(due), due.len());
     let tolerance = lag_tolerance(clip, sound, rate);
     let lag = lag(&name, heard, due, &loud, tolerance)?;
-    check.expect(lag.abs() <= tolerance, || format!("{name}: {lag} samples late, {tolerance} are allowed"))?;
+    check
+        .expect(lag.abs() <= tolerance, || format!("{name}: {lag} samples late, {tolerance} are allowed"))?;
 
     // What is due, moved to where the container put it.
-    let at = |index: usize| index.checked_add_signed(-lag).and_then(|index| due.get(index)).copied().unwrap_or(0.0);
+    let at = |index: usize| {
+        index.checked_add_signed(-lag).and_then(|index| due.get(index)).copied().unwrap_or(0.0)
+    };
     let due: Vec<f32> = (0..heard.len()).map(at).collect();
     let gain = dot(heard, &due) / energy(&due);
     let mixed = sound.channels > 2 && !rendition.name.ends_with("5.1");
-    check.expect(mixed || (gain - 1.0).abs() < GAIN_TOLERANCE, || format!("{name}: {gain} times as loud as the source"))?;
+    check.expect(mixed || (gain - 1.0).abs() < GAIN_TOLERANCE, || {
+        format!("{name}: {gain} times as loud as the source")
+    })?;
 
     let due: Vec<f32> = due.iter().map(|due| due * gain as f32).collect();
     let error: Vec<f32> = heard.iter().zip(&due).map(|(heard, due)| heard - due).collect();
     let steady = loud.start + SMEAR..loud.end.saturating_sub(SMEAR);
     let starts = (steady.start..steady.end.saturating_sub(WINDOW)).step_by(WINDOW / 2);
-    let errors = starts.map(|start| ((energy(&error[start..start + WINDOW]) / energy(&due[start..start + WINDOW])).sqrt(), start));
+    let errors = starts.map(|start| {
+        ((energy(&error[start..start + WINDOW]) / energy(&due[start..start + WINDOW])).sqrt(), start)
+    });
     let (worst, start) = errors.max_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or_default();
     let tone_hz = Sound::tone_hz(channel);
     let turn = largest_turn(heard, steady, TAU * tone_hz / f64::from(rate), sound.delay_samples(rate));
@@ -95,7 +109,9 @@ fn one_channel(rendition: &Rendition, clip: &Clip, sound: &Sound, channel: usize
             heard.len() - due_samples
         );
     }
-    check.expect(worst < ERROR_MAX, || format!("{name}: around sample {start} {worst} of the sound is not the source's"))?;
+    check.expect(worst < ERROR_MAX, || {
+        format!("{name}: around sample {start} {worst} of the sound is not the source's")
+    })?;
     let is_opus = rendition.is_opus || clip.coding.audio.contains("opus");
     check.expect(turn < if is_opus { OPUS_TURN_MAX } else { TURN_MAX }, || {
         format!("{name}: the phase of a steady tone turns by {turn} rad")
@@ -115,7 +131,13 @@ fn loud(due: &[f32]) -> std::ops::Range<usize> {
 }
 
 /// By how many samples what is heard comes late: at the start, in the middle and at the end the same.
-fn lag(name: &str, heard: &[f32], due: &[f32], loud: &std::ops::Range<usize>, tolerance: isize) -> Result<isize, Flaw> {
+fn lag(
+    name: &str,
+    heard: &[f32],
+    due: &[f32],
+    loud: &std::ops::Range<usize>,
+    tolerance: isize,
+) -> Result<isize, Flaw> {
     let listen = LISTEN.min(loud.len() / 2);
     let margin = SMEAR.min(listen / 4);
     let (first, last) = (loud.start + margin, loud.end - listen - margin);
@@ -125,11 +147,15 @@ fn lag(name: &str, heard: &[f32], due: &[f32], loud: &std::ops::Range<usize>, to
         if near.0 >= LIKENESS_MIN { near } else { best_lag(heard, due, start..start + listen, LAGS) }
     });
     let unlike = found.iter().any(|(likeness, _)| *likeness < LIKENESS_MIN);
-    Check::Sound.expect(!unlike, || format!("{name}: what is heard is not the source's sound: (likeness, lag) {found:?}"))?;
+    Check::Sound.expect(!unlike, || {
+        format!("{name}: what is heard is not the source's sound: (likeness, lag) {found:?}")
+    })?;
     let mut lags = found.map(|(_, lag)| lag);
     lags.sort_unstable();
     // Sound that lies between two samples may be nearer to either.
-    Check::Sound.expect(lags[2] - lags[0] <= 1, || format!("{name}: late by differing numbers of samples: {found:?}"))?;
+    Check::Sound.expect(lags[2] - lags[0] <= 1, || {
+        format!("{name}: late by differing numbers of samples: {found:?}")
+    })?;
     Ok(lags[1])
 }
 
@@ -137,7 +163,8 @@ fn lag(name: &str, heard: &[f32], due: &[f32], loud: &std::ops::Range<usize>, to
 fn best_lag(heard: &[f32], due: &[f32], window: std::ops::Range<usize>, most: isize) -> (f64, isize) {
     let due = &due[window.clone()];
     let likeness = |lag: isize| {
-        let heard = window.start.checked_add_signed(lag).and_then(|start| heard.get(start..start + due.len()));
+        let heard =
+            window.start.checked_add_signed(lag).and_then(|start| heard.get(start..start + due.len()));
         let energies = heard.map_or(0.0, |heard| energy(heard) * energy(due));
         heard.map_or(0.0, |heard| dot(heard, due) / energies.sqrt().max(f64::MIN_POSITIVE))
     };

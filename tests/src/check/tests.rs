@@ -35,10 +35,25 @@ impl Bench {
 
     /// The pictures, after a filter; each media segment is a fragment.
     fn video(&self, filter: &str) -> Pieces {
-        let x264 = format!("keyint={MEDIA_SEGMENT}:min-keyint={MEDIA_SEGMENT}:scenecut=0:bframes=3:open-gop=0");
-        let args = ["-map", "0:v", "-vf", filter, "-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-x264-params", &x264];
+        let x264 =
+            format!("keyint={MEDIA_SEGMENT}:min-keyint={MEDIA_SEGMENT}:scenecut=0:bframes=3:open-gop=0");
+        let args = [
+            "-map",
+            "0:v",
+            "-vf",
+            filter,
+            "-c:v",
+            "libx264",
+            "-preset",
+            "veryfast",
+            "-crf",
+            "20",
+            "-x264-params",
+            &x264,
+        ];
         let (init, fragments) = self.fragments(&args, "+frag_keyframe");
-        let frames = (0..fragments.len() as u64).map(|number| MEDIA_SEGMENT.min(330 - number * MEDIA_SEGMENT));
+        let frames =
+            (0..fragments.len() as u64).map(|number| MEDIA_SEGMENT.min(330 - number * MEDIA_SEGMENT));
         let media_segments = fragments.into_iter().zip(frames.map(|frames| frames as f64 / 25.0)).collect();
         Pieces { init, media_segments }
     }
@@ -84,8 +99,11 @@ impl Bench {
     }
 
     fn ladder(&self) -> Published {
-        let renditions =
-            [("180p", self.video("null")), ("90p", self.video("scale=160:90:flags=bicubic")), ("audio-0", self.sound("anull"))];
+        let renditions = [
+            ("180p", self.video("null")),
+            ("90p", self.video("scale=160:90:flags=bicubic")),
+            ("audio-0", self.sound("anull")),
+        ];
         Published { renditions: renditions.to_vec() }
     }
 
@@ -120,8 +138,11 @@ impl Published {
         for (name, pieces) in &self.renditions {
             fs::create_dir(folder.join(name)).unwrap();
             fs::write(folder.join(name).join("init.mp4"), &pieces.init).unwrap();
-            let longest = pieces.media_segments.iter().map(|(_, seconds)| *seconds).fold(0.0, f64::max).round();
-            let mut text = format!("#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:{longest}\n#EXT-X-MAP:URI=\"init.mp4\"\n");
+            let longest =
+                pieces.media_segments.iter().map(|(_, seconds)| *seconds).fold(0.0, f64::max).round();
+            let mut text = format!(
+                "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:{longest}\n#EXT-X-MAP:URI=\"init.mp4\"\n"
+            );
             for (number, (bytes, seconds)) in pieces.media_segments.iter().enumerate() {
                 fs::write(folder.join(name).join(format!("{number}.m4s")), bytes).unwrap();
                 text.push_str(&format!("#EXTINF:{seconds:.6},\n{number}.m4s\n"));
@@ -153,7 +174,9 @@ fn one_run_of_ffmpeg_is_exact_and_a_shift_by_one_frame_is_not() {
     assert_eq!(bench.failing(&exact), []);
 
     // The second part of the lower rung begins one frame late: as many frames, at the same times.
-    let late = bench.video("scale=160:90:flags=bicubic,trim=start_frame=1,setpts=PTS-STARTPTS,tpad=stop=1:stop_mode=clone");
+    let late = bench.video(
+        "scale=160:90:flags=bicubic,trim=start_frame=1,setpts=PTS-STARTPTS,tpad=stop=1:stop_mode=clone",
+    );
     let mut ladder = exact.clone();
     ladder.pieces("90p").media_segments.splice(2.., late.media_segments[2..].iter().cloned());
     assert_eq!(bench.failing(&ladder), [Check::Pictures, Check::Joins]);
@@ -180,7 +203,9 @@ fn frames_that_are_missing_twice_or_out_of_order_are_found() {
     ladder.pieces("90p").media_segments.pop();
     let failing = bench.failing(&ladder);
     assert!(
-        [Check::Frames, Check::Pictures, Check::Joins, Check::Playlists].iter().all(|check| failing.contains(check)),
+        [Check::Frames, Check::Pictures, Check::Joins, Check::Playlists]
+            .iter()
+            .all(|check| failing.contains(check)),
         "{failing:?}"
     );
 

@@ -22,13 +22,19 @@ pub fn frames(ladder: &Ladder, clip: &Clip) -> Result<(), Flaw> {
     for rendition in &ladder.videos {
         let name = &rendition.name;
         let found = rendition.packets.list.len();
-        check.expect(found == clip.frames as usize, || format!("{name}: {found} frames instead of {}", clip.frames))?;
+        check.expect(found == clip.frames as usize, || {
+            format!("{name}: {found} frames instead of {}", clip.frames)
+        })?;
         let mut end = 0;
         for part in ladder.parts_of(rendition) {
-            check.expect(part.first_frame == end, || format!("{name}: a part starts at {}, not at {end}", part.first_frame))?;
+            check.expect(part.first_frame == end, || {
+                format!("{name}: a part starts at {}, not at {end}", part.first_frame)
+            })?;
             end += part.frames;
         }
-        check.expect(end == u64::from(clip.frames), || format!("{name}: parts have {end} frames instead of {}", clip.frames))?;
+        check.expect(end == u64::from(clip.frames), || {
+            format!("{name}: parts have {end} frames instead of {}", clip.frames)
+        })?;
     }
     Ok(())
 }
@@ -53,8 +59,11 @@ pub fn times(ladder: &Ladder, clip: &Clip) -> Result<(), Flaw> {
         let (name, packets) = (&rendition.name, &rendition.packets);
         // What is neither 44.1 nor 48 kHz becomes 48.
         let rate = clip.sound.as_ref().map_or(0, Sound::rate_heard);
-        let (rate, delay, frame) = if rendition.is_opus { (48_000, OPUS_DELAY, OPUS_FRAME) } else { (rate, AAC_FRAME, AAC_FRAME) };
-        check.expect(packets.timescale == rate, || format!("{name}: {} ticks a second, not {rate}", packets.timescale))?;
+        let (rate, delay, frame) =
+            if rendition.is_opus { (48_000, OPUS_DELAY, OPUS_FRAME) } else { (rate, AAC_FRAME, AAC_FRAME) };
+        check.expect(packets.timescale == rate, || {
+            format!("{name}: {} ticks a second, not {rate}", packets.timescale)
+        })?;
         // Behind the encoder's delay, what is heard first is at 0.
         evenly(name, packets, -i64::try_from(delay).unwrap(), i64::try_from(frame).unwrap())?;
     }
@@ -70,10 +79,14 @@ fn evenly(name: &str, packets: &Packets, first: i64, step: i64) -> Result<(), Fl
     let mut shown: Vec<i64> = packets.list.iter().map(|packet| packet.pts).collect();
     shown.sort_unstable();
     for (number, (pts, due)) in shown.into_iter().zip((0..).map(|number| first + number * step)).enumerate() {
-        check.expect(pts == due, || format!("{name}: frame {number} is shown at tick {pts} instead of {due}"))?;
+        check.expect(pts == due, || {
+            format!("{name}: frame {number} is shown at tick {pts} instead of {due}")
+        })?;
     }
     if let Some(packet) = packets.list.iter().find(|packet| packet.dts > packet.pts) {
-        return Err(check.flaw(format!("{name}: decoded at {}, after it is shown at {}", packet.dts, packet.pts)));
+        return Err(
+            check.flaw(format!("{name}: decoded at {}, after it is shown at {}", packet.dts, packet.pts))
+        );
     }
     Ok(())
 }
@@ -86,9 +99,16 @@ fn evenly(name: &str, packets: &Packets, first: i64, step: i64) -> Result<(), Fl
 pub fn playlists(ladder: &Ladder, clip: &Clip) -> Result<(), Flaw> {
     let check = Check::Playlists;
     let due = clip.sound.as_ref().map_or(0, |sound| sound.channels_heard().len());
-    let codecs =
-        if ladder.sounds.iter().any(|sound| sound.is_opus) && ladder.sounds.iter().any(|sound| !sound.is_opus) { 2 } else { 1 };
-    check.expect(ladder.sounds.len() == due * codecs, || format!("{} sound renditions instead of {due}", ladder.sounds.len()))?;
+    let codecs = if ladder.sounds.iter().any(|sound| sound.is_opus)
+        && ladder.sounds.iter().any(|sound| !sound.is_opus)
+    {
+        2
+    } else {
+        1
+    };
+    check.expect(ladder.sounds.len() == due * codecs, || {
+        format!("{} sound renditions instead of {due}", ladder.sounds.len())
+    })?;
     let mut all_starts: Option<Vec<f64>> = None;
     for rendition in &ladder.videos {
         let name = &rendition.name;
@@ -96,7 +116,8 @@ pub fn playlists(ladder: &Ladder, clip: &Clip) -> Result<(), Flaw> {
         check.expect(rate_is_right, || format!("{name}: FRAME-RATE {:?}", rendition.frame_rate))?;
         let starts = starts(rendition, clip.seconds(), 0.0)?;
         let same = all_starts.as_ref().is_none_or(|others| *others == starts);
-        check.expect(same, || format!("{name}: media segments at {starts:?}, elsewhere at {all_starts:?}"))?;
+        check
+            .expect(same, || format!("{name}: media segments at {starts:?}, elsewhere at {all_starts:?}"))?;
         all_starts = Some(starts);
     }
     let all_starts = all_starts.unwrap_or_default();
@@ -104,17 +125,27 @@ pub fn playlists(ladder: &Ladder, clip: &Clip) -> Result<(), Flaw> {
         let frame = if rendition.is_opus { OPUS_FRAME } else { AAC_FRAME };
         let frame_s = frame as f64 / f64::from(rendition.packets.timescale);
         let rate = rendition.packets.timescale;
-        let [end_s, filled_s] =
-            [clip.samples(rate), clip.samples_with_filling(rate)].map(|samples| samples as f64 / f64::from(rate));
+        let [end_s, filled_s] = [clip.samples(rate), clip.samples_with_filling(rate)]
+            .map(|samples| samples as f64 / f64::from(rate));
         // Its own last frame is filled up too, and Matroska's milliseconds may need one more.
         let starts = starts(rendition, end_s, filled_s - end_s + 2.0 * frame_s)?;
         // A last media segment of pictures that is shorter than a frame of sound may have none beside it.
         let pairs = starts.iter().zip(&all_starts);
-        if let Some((start, video)) = pairs.clone().find(|(start, video)| !(0.0..frame_s).contains(&(**start - **video))) {
-            return Err(check.flaw(format!("{}: a media segment at {start} s beside pictures at {video} s", rendition.name)));
+        if let Some((start, video)) =
+            pairs.clone().find(|(start, video)| !(0.0..frame_s).contains(&(**start - **video)))
+        {
+            return Err(check.flaw(format!(
+                "{}: a media segment at {start} s beside pictures at {video} s",
+                rendition.name
+            )));
         }
         check.expect(starts.len() >= all_starts.len().saturating_sub(1), || {
-            format!("{}: {} media segments beside {} of pictures", rendition.name, starts.len(), all_starts.len())
+            format!(
+                "{}: {} media segments beside {} of pictures",
+                rendition.name,
+                starts.len(),
+                all_starts.len()
+            )
         })?;
     }
     Ok(())
@@ -129,7 +160,9 @@ fn starts(rendition: &Rendition, end_s: f64, slack_s: f64) -> Result<Vec<f64>, F
     let packets = &rendition.packets;
     for (media_segment, inside) in rendition.media_segments.iter().zip(packets.by_media_segment(rendition)) {
         let file = &media_segment.name;
-        check.expect(inside.first().is_some_and(|first| first.key), || format!("{name}: {file} starts without a keyframe"))?;
+        check.expect(inside.first().is_some_and(|first| first.key), || {
+            format!("{name}: {file} starts without a keyframe")
+        })?;
         let first = inside.iter().map(|packet| packet.pts).min().unwrap_or(0).max(0);
         let start = first as f64 / f64::from(packets.timescale);
         let tolerance = EXTINF_TOLERANCE_S * (starts.len() + 1) as f64;
@@ -143,21 +176,31 @@ fn starts(rendition: &Rendition, end_s: f64, slack_s: f64) -> Result<Vec<f64>, F
     check.expect((-tolerance..slack_s + tolerance).contains(&(due - end_s)), || {
         format!("{name}: durations sum up to {due} s, the title lasts {end_s} s")
     })?;
-    let longest = rendition.media_segments.iter().map(|media_segment| media_segment.seconds).fold(0.0, f64::max);
+    let longest =
+        rendition.media_segments.iter().map(|media_segment| media_segment.seconds).fold(0.0, f64::max);
     let target = (longest.round() as u64).max(1);
     check.expect(rendition.target_seconds == target, || {
-        format!("{name}: TARGETDURATION {} with media segments of up to {longest} s", rendition.target_seconds)
+        format!(
+            "{name}: TARGETDURATION {} with media segments of up to {longest} s",
+            rendition.target_seconds
+        )
     })?;
-    check.expect(rendition.inits.len() == 1, || format!("{name}: initialisation segments {:?}", rendition.inits))?;
+    check.expect(rendition.inits.len() == 1, || {
+        format!("{name}: initialisation segments {:?}", rendition.inits)
+    })?;
     nothing_else(rendition)?;
     Ok(starts)
 }
 
 /// A folder holds what its playlist names, the playlist, and nothing else.
 fn nothing_else(rendition: &Rendition) -> Result<(), Flaw> {
-    let named =
-        |file: &str| rendition.inits.iter().any(|init| init == file) || rendition.media_segments.iter().any(|m| m.name == file);
-    let files = fs::read_dir(&rendition.folder).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+    let named = |file: &str| {
+        rendition.inits.iter().any(|init| init == file)
+            || rendition.media_segments.iter().any(|m| m.name == file)
+    };
+    let files = fs::read_dir(&rendition.folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
     let strangers: Vec<String> = files.filter(|file| !named(file)).collect();
     Check::Playlists.expect(strangers.len() == 1 && strangers[0].ends_with(".m3u8"), || {
         format!("{}: beside what the playlist names there are {strangers:?}", rendition.name)

@@ -34,13 +34,21 @@ impl Packets {
     /// Reads those of a rendition's file.
     pub(super) fn of(name: &str, file: &Path) -> Result<Self, Flaw> {
         let mut ffprobe = Command::new("ffprobe");
-        ffprobe.args(["-v", "error", "-of", "json", "-show_entries", "stream=time_base:packet=pts,dts,flags,pos"]);
+        ffprobe.args([
+            "-v",
+            "error",
+            "-of",
+            "json",
+            "-show_entries",
+            "stream=time_base:packet=pts,dts,flags,pos",
+        ]);
         let output = ffprobe.arg(file).output().unwrap();
         let complaint = String::from_utf8_lossy(&output.stderr);
         Check::Times.expect(complaint.is_empty(), || format!("{name}: ffprobe says {complaint}"))?;
         let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         let broken = || Check::Times.flaw(format!("{name}: a packet without times"));
-        let timescale = json["streams"][0]["time_base"].as_str().and_then(|base| base.strip_prefix("1/")?.parse().ok());
+        let timescale =
+            json["streams"][0]["time_base"].as_str().and_then(|base| base.strip_prefix("1/")?.parse().ok());
         let packet = |packet: &serde_json::Value| {
             Some(Packet {
                 pts: packet["pts"].as_i64()?,
@@ -57,17 +65,28 @@ impl Packets {
     pub fn by_media_segment(&self, rendition: &Rendition) -> Vec<Vec<Packet>> {
         let starts = rendition.media_segments.iter().map(|media_segment| media_segment.position);
         let ends = starts.clone().skip(1).chain([u64::MAX]);
-        let inside = |start, end| self.list.iter().filter(move |packet| (start..end).contains(&packet.position)).copied();
+        let inside = |start, end| {
+            self.list.iter().filter(move |packet| (start..end).contains(&packet.position)).copied()
+        };
         starts.zip(ends).map(|(start, end)| inside(start, end).collect()).collect()
     }
 }
 
 /// Every decoded frame in grey behind a filter, in the order of showing.
-pub fn grey_frames(rendition: &Rendition, filter: &str, (width, height): (usize, usize)) -> Result<Vec<Vec<u8>>, Flaw> {
-    let args = ["-map", "0:v", "-vf", filter, "-fps_mode", "passthrough", "-pix_fmt", "gray", "-f", "rawvideo"];
+pub fn grey_frames(
+    rendition: &Rendition,
+    filter: &str,
+    (width, height): (usize, usize),
+) -> Result<Vec<Vec<u8>>, Flaw> {
+    let args =
+        ["-map", "0:v", "-vf", filter, "-fps_mode", "passthrough", "-pix_fmt", "gray", "-f", "rawvideo"];
     let raw = decoded(rendition, Check::Pictures, &args)?;
     Check::Pictures.expect(raw.len().is_multiple_of(width * height), || {
-        format!("{}: the playlist says {width}x{height}, which {} bytes are no frames of", rendition.name, raw.len())
+        format!(
+            "{}: the playlist says {width}x{height}, which {} bytes are no frames of",
+            rendition.name,
+            raw.len()
+        )
     })?;
     Ok(raw.chunks_exact(width * height).map(<[u8]>::to_vec).collect())
 }
@@ -77,7 +96,9 @@ pub fn samples(rendition: &Rendition, channels: usize) -> Result<Vec<Vec<f32>>, 
     // Whatever lies before 0 is the encoder's delay: FFmpeg does not cut it off fragments by itself.
     let raw = decoded(rendition, Check::Sound, &["-map", "0:a", "-af", "atrim=start_pts=0", "-f", "f32le"])?;
     let values: Vec<f32> = raw.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
-    Ok((0..channels).map(|channel| values.iter().skip(channel).step_by(channels).copied().collect()).collect())
+    Ok((0..channels)
+        .map(|channel| values.iter().skip(channel).step_by(channels).copied().collect())
+        .collect())
 }
 
 fn decoded(rendition: &Rendition, check: Check, args: &[&str]) -> Result<Vec<u8>, Flaw> {
@@ -85,7 +106,9 @@ fn decoded(rendition: &Rendition, check: Check, args: &[&str]) -> Result<Vec<u8>
     ffmpeg.args(["-nostdin", "-v", "error", "-copyts", "-i"]).arg(&rendition.whole).args(args).arg("pipe:1");
     let output = ffmpeg.output().unwrap();
     let complaint = String::from_utf8_lossy(&output.stderr);
-    check.expect(output.status.success() && complaint.is_empty(), || format!("{}: FFmpeg says {complaint}", rendition.name))?;
+    check.expect(output.status.success() && complaint.is_empty(), || {
+        format!("{}: FFmpeg says {complaint}", rendition.name)
+    })?;
     Ok(output.stdout)
 }
 
@@ -93,20 +116,47 @@ fn decoded(rendition: &Rendition, check: Check, args: &[&str]) -> Result<Vec<u8>
 pub fn source_frames(source: &Path, filter: &str, bytes_per_frame: usize) -> Vec<Vec<u8>> {
     let mut ffmpeg = Command::new("ffmpeg");
     ffmpeg.args(["-nostdin", "-v", "error", "-i"]).arg(source);
-    ffmpeg.args(["-map", "0:V:0", "-vf", filter, "-fps_mode", "passthrough", "-pix_fmt", "yuv420p", "-f", "rawvideo", "pipe:1"]);
+    ffmpeg.args([
+        "-map",
+        "0:V:0",
+        "-vf",
+        filter,
+        "-fps_mode",
+        "passthrough",
+        "-pix_fmt",
+        "yuv420p",
+        "-f",
+        "rawvideo",
+        "pipe:1",
+    ]);
     let output = ffmpeg.output().unwrap();
     assert!(output.status.success());
     output.stdout.chunks_exact(bytes_per_frame).map(<[u8]>::to_vec).collect()
 }
 
 /// Similarity (SSIM of the luma, 1 is equal) of every frame of a rendition to the frame that it should show.
-pub fn similarity(rendition: &Rendition, filter: &str, size: (usize, usize), reference: &[&[u8]]) -> Vec<f64> {
+pub fn similarity(
+    rendition: &Rendition,
+    filter: &str,
+    size: (usize, usize),
+    reference: &[&[u8]],
+) -> Vec<f64> {
     let scratch = tempfile::tempdir().unwrap();
     let (width, height) = size;
     let mut ffmpeg = Command::new("ffmpeg");
     let source_size = format!("{}x{}", crate::clips::WIDTH, crate::clips::HEIGHT);
     ffmpeg.args(["-v", "error", "-i"]).arg(&rendition.whole);
-    ffmpeg.args(["-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", &source_size, "-i", "pipe:0", "-filter_complex"]);
+    ffmpeg.args([
+        "-f",
+        "rawvideo",
+        "-pix_fmt",
+        "yuv420p",
+        "-s",
+        &source_size,
+        "-i",
+        "pipe:0",
+        "-filter_complex",
+    ]);
     // Frames are paired by number: what their times say is for other checks.
     ffmpeg.arg(format!(
         "[0:v]{filter},settb=1/25,setpts=N[shown];[1:v]scale={width}:{height}:flags=bicubic,settb=1/25,setpts=N[due];\

@@ -115,7 +115,8 @@ mod tests {
     #[test]
     fn neighbours_differ() {
         let (one, next) = (picture(100), picture(101));
-        let difference: u64 = one.iter().zip(&next).take(WIDTH * HEIGHT).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
+        let difference: u64 =
+            one.iter().zip(&next).take(WIDTH * HEIGHT).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
         assert!(difference > (WIDTH * HEIGHT * 8) as u64, "{difference}");
     }
 }

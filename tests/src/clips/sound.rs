@@ -76,7 +76,8 @@ impl Sound {
     fn samples(&self, number: usize, rate: u32) -> impl Iterator<Item = f64> {
         let time = number as f64 / f64::from(rate);
         let sweep = (TAU * SWEEP_HZ * time - SWING_HZ / SWINGS_HZ * (TAU * SWINGS_HZ * time).cos()).sin();
-        (0..usize::from(self.channels)).map(move |channel| LOUDNESS * ((TAU * Self::tone_hz(channel) * time).sin() + sweep))
+        (0..usize::from(self.channels))
+            .map(move |channel| LOUDNESS * ((TAU * Self::tone_hz(channel) * time).sin() + sweep))
     }
 
     /// Writes `count` samples as interleaved 32-bit floats.

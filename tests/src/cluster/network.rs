@@ -26,7 +26,10 @@ impl Network {
         let network = Self { prefix: format!("spool-{}-{number}", std::process::id()) };
         let scheduler = network.scheduler();
         let forward = format!("netns exec {scheduler} sysctl -q -w net.ipv4.ip_forward=1");
-        if ip(&format!("netns add {scheduler}")) && ip(&format!("-n {scheduler} link set lo up")) && ip(&forward) {
+        if ip(&format!("netns add {scheduler}"))
+            && ip(&format!("-n {scheduler} link set lo up"))
+            && ip(&forward)
+        {
             return Some(network);
         }
         eprintln!("network namespaces cannot be made here: links are not cut");
@@ -72,8 +75,12 @@ impl Network {
     /// # Panics
     /// Where it cannot be limited.
     pub fn slow(&self, number: usize, bits_per_second: u32) {
-        for (namespace, device) in [(self.scheduler(), format!("e{number}")), (self.executor(number), "up0".to_owned())] {
-            let args = format!("-n {namespace} qdisc add dev {device} root tbf rate {bits_per_second} burst 4kb latency 2s");
+        for (namespace, device) in
+            [(self.scheduler(), format!("e{number}")), (self.executor(number), "up0".to_owned())]
+        {
+            let args = format!(
+                "-n {namespace} qdisc add dev {device} root tbf rate {bits_per_second} burst 4kb latency 2s"
+            );
             let output = Command::new("tc").args(args.split(' ')).output().unwrap();
             assert!(output.status.success(), "tc {args}: {}", String::from_utf8_lossy(&output.stderr));
         }
@@ -90,7 +97,11 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        let listed = Command::new("ip").args(["netns", "list"]).output().map(|output| output.stdout).unwrap_or_default();
+        let listed = Command::new("ip")
+            .args(["netns", "list"])
+            .output()
+            .map(|output| output.stdout)
+            .unwrap_or_default();
         for name in String::from_utf8_lossy(&listed).lines().filter_map(|line| line.split(' ').next()) {
             if name.starts_with(&format!("{}-", self.prefix)) {
                 ip(&format!("netns del {name}"));

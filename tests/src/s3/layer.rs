@@ -49,7 +49,14 @@ impl Layer {
     async fn enter(&self, operation: &'static str, bucket: &str, key: &str) -> S3Result<Entered<'_>> {
         let (index, fault) = {
             let mut seen = self.state.seen();
-            let asked = Asked { operation, bucket: bucket.into(), key: key.into(), range: None, received: 0, sent: 0 };
+            let asked = Asked {
+                operation,
+                bucket: bucket.into(),
+                key: key.into(),
+                range: None,
+                received: 0,
+                sent: 0,
+            };
             seen.asked.push(asked);
             let due = seen.faults.iter().position(|(of, _)| of.is_none_or(|of| of == operation));
             (seen.asked.len() - 1, due.map(|due| seen.faults.remove(due).1))
@@ -117,7 +124,9 @@ impl S3 for Layer {
         let present = self.objects.get_object(whole).await?.output;
         check_read(&req.input, present.e_tag.as_ref(), present.last_modified.as_ref())?;
         let response = self.objects.get_object(req).await?;
-        entered.note(|asked| asked.sent = u64::try_from(response.output.content_length.unwrap_or_default()).unwrap_or_default());
+        entered.note(|asked| {
+            asked.sent = u64::try_from(response.output.content_length.unwrap_or_default()).unwrap_or_default()
+        });
         entered.leave(Ok(response))
     }
 
@@ -132,7 +141,9 @@ impl S3 for Layer {
         let received = receive(&mut req.input.body).await?;
         let entered = self.enter("PutObject", &req.input.bucket, &req.input.key).await?;
         entered.note(|asked| asked.received = received);
-        if self.state.unconditional.load(Ordering::Relaxed) && (req.input.if_match.is_some() || req.input.if_none_match.is_some()) {
+        if self.state.unconditional.load(Ordering::Relaxed)
+            && (req.input.if_match.is_some() || req.input.if_none_match.is_some())
+        {
             return Err(s3_error!(NotImplemented));
         }
         let _order = self.state.order.write().await;
@@ -148,21 +159,33 @@ impl S3 for Layer {
         entered.leave(self.objects.copy_object(req).await)
     }
 
-    async fn delete_object(&self, req: S3Request<DeleteObjectInput>) -> S3Result<S3Response<DeleteObjectOutput>> {
+    async fn delete_object(
+        &self,
+        req: S3Request<DeleteObjectInput>,
+    ) -> S3Result<S3Response<DeleteObjectOutput>> {
         let entered = self.enter("DeleteObject", &req.input.bucket, &req.input.key).await?;
         let _order = self.state.order.write().await;
         entered.leave(self.objects.delete_object(req).await)
     }
 
-    async fn delete_objects(&self, req: S3Request<DeleteObjectsInput>) -> S3Result<S3Response<DeleteObjectsOutput>> {
-        let keys = req.input.delete.objects.iter().map(|object| object.key.as_str()).collect::<Vec<_>>().join(" ");
+    async fn delete_objects(
+        &self,
+        req: S3Request<DeleteObjectsInput>,
+    ) -> S3Result<S3Response<DeleteObjectsOutput>> {
+        let keys =
+            req.input.delete.objects.iter().map(|object| object.key.as_str()).collect::<Vec<_>>().join(" ");
         let entered = self.enter("DeleteObjects", &req.input.bucket, &keys).await?;
         let _order = self.state.order.write().await;
         entered.leave(self.objects.delete_objects(req).await)
     }
 
-    async fn list_objects_v2(&self, req: S3Request<ListObjectsV2Input>) -> S3Result<S3Response<ListObjectsV2Output>> {
-        let entered = self.enter("ListObjectsV2", &req.input.bucket, req.input.prefix.as_deref().unwrap_or_default()).await?;
+    async fn list_objects_v2(
+        &self,
+        req: S3Request<ListObjectsV2Input>,
+    ) -> S3Result<S3Response<ListObjectsV2Output>> {
+        let entered = self
+            .enter("ListObjectsV2", &req.input.bucket, req.input.prefix.as_deref().unwrap_or_default())
+            .await?;
         let _order = self.state.order.read().await;
         entered.leave(self.objects.list_objects_v2(req).await)
     }
@@ -175,7 +198,10 @@ impl S3 for Layer {
         entered.leave(self.objects.create_multipart_upload(req).await)
     }
 
-    async fn upload_part(&self, mut req: S3Request<UploadPartInput>) -> S3Result<S3Response<UploadPartOutput>> {
+    async fn upload_part(
+        &self,
+        mut req: S3Request<UploadPartInput>,
+    ) -> S3Result<S3Response<UploadPartOutput>> {
         let received = receive(&mut req.input.body).await?;
         let entered = self.enter("UploadPart", &req.input.bucket, &req.input.key).await?;
         entered.note(|asked| asked.received = received);

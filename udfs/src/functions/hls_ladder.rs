@@ -23,8 +23,7 @@ use crate::{
 };
 
 pub(crate) const NAME: &str = "hls_ladder";
-const USAGE: &str =
-    "SELECT publish(hls_ladder(part)) FROM (SELECT transcode(segment, 'web', 'destination') AS part FROM segments('source'))";
+const USAGE: &str = "SELECT publish(hls_ladder(part)) FROM (SELECT transcode(segment, 'web', 'destination') AS part FROM segments('source'))";
 
 /// Merges parts into one ladder, and refuses those that do not join.
 #[user_doc(
@@ -56,7 +55,9 @@ impl AggregateUDFImpl for HlsLadder {
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
         match types {
-            [DataType::Struct(fields)] if PART.iter().all(|wanted| fields.find(wanted.name()).is_some()) => Ok(types.to_vec()),
+            [DataType::Struct(fields)] if PART.iter().all(|wanted| fields.find(wanted.name()).is_some()) => {
+                Ok(types.to_vec())
+            }
             _ => Err(refusal(format!("hls_ladder takes what transcode returns: write {USAGE}"))),
         }
     }
@@ -102,8 +103,12 @@ impl Accumulator for Merge {
     }
 
     fn size(&self) -> usize {
-        let media_segments: usize =
-            self.parts.iter().flat_map(|part| &part.renditions).map(|rendition| rendition.media_segments.capacity()).sum();
+        let media_segments: usize = self
+            .parts
+            .iter()
+            .flat_map(|part| &part.renditions)
+            .map(|rendition| rendition.media_segments.capacity())
+            .sum();
         size_of::<Self>()
             + self.parts.capacity() * size_of::<Part>()
             + media_segments * size_of::<spool_media::parts::MediaSegmentRef>()
@@ -113,7 +118,11 @@ impl Accumulator for Merge {
         let texts: Result<Vec<ScalarValue>> = self
             .parts
             .iter()
-            .map(|part| serde_json::to_string(part).map(ScalarValue::from).map_err(|e| DataFusionError::External(Box::new(e))))
+            .map(|part| {
+                serde_json::to_string(part)
+                    .map(ScalarValue::from)
+                    .map_err(|e| DataFusionError::External(Box::new(e)))
+            })
             .collect();
         Ok(vec![ScalarValue::List(ScalarValue::new_list_nullable(&texts?, &DataType::Utf8))])
     }
@@ -122,7 +131,8 @@ impl Accumulator for Merge {
         for list in states.iter().flat_map(|state| state.as_list::<i32>().iter()).flatten() {
             let texts: &StringArray = list.as_string();
             for text in texts.iter().flatten() {
-                self.parts.push(serde_json::from_str(text).map_err(|e| DataFusionError::External(Box::new(e)))?);
+                self.parts
+                    .push(serde_json::from_str(text).map_err(|e| DataFusionError::External(Box::new(e)))?);
             }
         }
         Ok(())

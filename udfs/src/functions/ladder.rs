@@ -67,7 +67,10 @@ impl ScalarUDFImpl for Ladder {
                 let lines = value::structs(&LADDER_LINE, &Vec::<Line>::from(ladder))?;
                 let lines: Result<Vec<ScalarValue>> =
                     (0..lines.len()).map(|line| ScalarValue::try_from_array(&lines, line)).collect();
-                Ok(ScalarValue::List(ScalarValue::new_list_nullable(&lines?, &DataType::Struct(LADDER_LINE.clone()))))
+                Ok(ScalarValue::List(ScalarValue::new_list_nullable(
+                    &lines?,
+                    &DataType::Struct(LADDER_LINE.clone()),
+                )))
             })
             .collect();
         Ok(ColumnarValue::Array(Arc::clone(&ScalarValue::iter_to_array(lists?)?)))

@@ -14,15 +14,21 @@ pub(crate) struct Literals<'a> {
 impl Literals<'_> {
     /// Refuses more arguments than the function takes.
     pub(crate) fn at_most(&self, count: usize) -> Result<()> {
-        if self.args.len() > count { Err(refusal(format!("too many arguments: write {}", self.usage))) } else { Ok(()) }
+        if self.args.len() > count {
+            Err(refusal(format!("too many arguments: write {}", self.usage)))
+        } else {
+            Ok(())
+        }
     }
 
     /// The text at this position.
     pub(crate) fn text(&self, position: usize, name: &str) -> Result<String> {
         match self.literal(position, name)? {
-            Some(ScalarValue::Utf8(Some(text)) | ScalarValue::Utf8View(Some(text)) | ScalarValue::LargeUtf8(Some(text))) => {
-                Ok(text.clone())
-            }
+            Some(
+                ScalarValue::Utf8(Some(text))
+                | ScalarValue::Utf8View(Some(text))
+                | ScalarValue::LargeUtf8(Some(text)),
+            ) => Ok(text.clone()),
             _ => Err(refusal(format!("{name} must be a text in single quotes: write {}", self.usage))),
         }
     }
@@ -35,7 +41,9 @@ impl Literals<'_> {
 
     /// The number at this position; `None` where the call ends before it, or where it is NULL.
     pub(crate) fn number(&self, position: usize, name: &str) -> Result<Option<f64>> {
-        let Some(value) = self.literal(position, name)?.filter(|value| !value.is_null()) else { return Ok(None) };
+        let Some(value) = self.literal(position, name)?.filter(|value| !value.is_null()) else {
+            return Ok(None);
+        };
         match value.cast_to(&datafusion::arrow::datatypes::DataType::Float64) {
             Ok(ScalarValue::Float64(Some(number))) if value.data_type().is_numeric() => Ok(Some(number)),
             _ => Err(refusal(format!("{name} must be a number: write {}", self.usage))),

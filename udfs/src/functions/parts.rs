@@ -35,7 +35,10 @@ static COLUMNS: LazyLock<Fields> = LazyLock::new(|| {
     description = "The part records of a destination: one row per segment and rung that is encoded, with the segment's columns and a struct `rendition` (key, name, codecs, media segments, encode_ms, host).",
     syntax_example = "parts(destination)",
     sql_example = "```sql\nSELECT index, rendition['name'], rendition['encode_ms'], rendition['host'] FROM parts('s3://media/talk/') ORDER BY 1, 2;\n```",
-    argument(name = "destination", description = "Folder or URI prefix that `transcode` wrote to: a literal.")
+    argument(
+        name = "destination",
+        description = "Folder or URI prefix that `transcode` wrote to: a literal."
+    )
 )]
 #[derive(Debug)]
 pub struct Parts {

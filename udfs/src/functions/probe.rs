@@ -8,7 +8,8 @@ use datafusion::{
     },
     error::Result,
     logical_expr::{
-        ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility, async_udf::AsyncScalarUDFImpl,
+        ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
+        async_udf::AsyncScalarUDFImpl,
     },
 };
 use datafusion_macros::user_doc;

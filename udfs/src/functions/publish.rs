@@ -5,7 +5,8 @@ use datafusion::{
     arrow::datatypes::DataType,
     error::Result,
     logical_expr::{
-        ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility, async_udf::AsyncScalarUDFImpl,
+        ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
+        async_udf::AsyncScalarUDFImpl,
     },
 };
 use datafusion_macros::user_doc;
@@ -52,7 +53,9 @@ impl ScalarUDFImpl for Publish {
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
         match types {
-            [DataType::Struct(fields)] if HLS_LADDER.iter().all(|wanted| fields.find(wanted.name()).is_some()) => {
+            [DataType::Struct(fields)]
+                if HLS_LADDER.iter().all(|wanted| fields.find(wanted.name()).is_some()) =>
+            {
                 Ok(DataType::Struct(PUBLISHED.clone()))
             }
             _ => Err(refusal(format!("publish takes what hls_ladder returns: write {USAGE}"))),

@@ -81,7 +81,8 @@ impl TableFunctionImpl for Segments {
         if let Some(confines) = SpoolOptions::confines(args.session().config_options()) {
             confines.check_source(&source).map_err(engine_error)?;
         }
-        let media_seconds = literals.number(2, "media_segment_seconds")?.unwrap_or(DEFAULT_MEDIA_SEGMENT_SECONDS);
+        let media_seconds =
+            literals.number(2, "media_segment_seconds")?.unwrap_or(DEFAULT_MEDIA_SEGMENT_SECONDS);
         let lengths = Lengths::new(literals.number(1, "seconds")?, media_seconds).map_err(engine_error)?;
         let deinterlace = match literals.optional_text(3, "deinterlace")? {
             Some(how) => how.parse::<Deinterlace>().map_err(refusal)?,

@@ -9,7 +9,8 @@ use datafusion::{
     },
     error::Result,
     logical_expr::{
-        ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility, async_udf::AsyncScalarUDFImpl,
+        ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
+        async_udf::AsyncScalarUDFImpl,
     },
 };
 use datafusion_macros::user_doc;
@@ -73,14 +74,18 @@ impl ScalarUDFImpl for Transcode {
         let [segment, ladder, destination] = types else {
             return Err(refusal(format!("transcode takes three arguments: write {USAGE}")));
         };
-        let is_segment =
-            matches!(segment, DataType::Struct(fields) if SEGMENT.iter().all(|wanted| fields.find(wanted.name()).is_some()));
+        let is_segment = matches!(segment, DataType::Struct(fields) if SEGMENT.iter().all(|wanted| fields.find(wanted.name()).is_some()));
         if !is_segment {
-            return Err(refusal(format!("the first argument of transcode is the column `segment`: write {USAGE}")));
+            return Err(refusal(format!(
+                "the first argument of transcode is the column `segment`: write {USAGE}"
+            )));
         }
-        let is_list = matches!(ladder, DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..));
+        let is_list =
+            matches!(ladder, DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..));
         if !is_list && !is_text(ladder) {
-            return Err(refusal(format!("a ladder is a text or a list of structs, not {ladder}: write {USAGE}")));
+            return Err(refusal(format!(
+                "a ladder is a text or a list of structs, not {ladder}: write {USAGE}"
+            )));
         }
         if !is_text(destination) {
             return Err(refusal(format!("a destination is a text, not {destination}: write {USAGE}")));
@@ -133,7 +138,15 @@ impl AsyncScalarUDFImpl for Transcode {
                 confines.check_destination(destination.value(row)).map_err(engine_error)?;
             }
             let TaskControl { token: cancel, job } = TaskControl::of(&args.config_options);
-            let request = Request { segment, ladder, destination: destination.value(row).to_owned(), threads, strict, job, cancel };
+            let request = Request {
+                segment,
+                ladder,
+                destination: destination.value(row).to_owned(),
+                threads,
+                strict,
+                job,
+                cancel,
+            };
             parts.push(transcode::run(&self.host.0, request).await.map_err(engine_error)?);
         }
         Ok(ColumnarValue::Array(value::structs(&PART, &parts)?))

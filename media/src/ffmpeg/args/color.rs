@@ -22,7 +22,9 @@ fn is_rgb(source: &VideoTrack) -> bool {
         return true;
     }
     let name = source.pixel_format.as_str();
-    ["rgb", "bgr", "gbr", "argb", "abgr", "0rgb", "0bgr", "pal8", "x2rgb"].iter().any(|prefix| name.starts_with(prefix))
+    ["rgb", "bgr", "gbr", "argb", "abgr", "0rgb", "0bgr", "pal8", "x2rgb"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
 }
 
 /// Does the picture say how far it can be seen through?
@@ -33,7 +35,9 @@ fn has_alpha(source: &VideoTrack) -> bool {
         return false;
     }
     let name = source.pixel_format.as_str();
-    ["yuva", "gbrap", "rgba", "bgra", "argb", "abgr", "ya8", "ya16", "pal8"].iter().any(|prefix| name.starts_with(prefix))
+    ["yuva", "gbrap", "rgba", "bgra", "argb", "abgr", "ya8", "ya16", "pal8"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
 }
 
 /// Filters that lay a picture that can be seen through on black; empty where it can't. What stays of it is red, green and blue.
@@ -47,7 +51,8 @@ pub(super) fn flatten(source: &VideoTrack) -> Vec<String> {
         (None, HD_HEIGHT..) => "bt709",
         (None, _) => "smpte170m",
     };
-    let to_rgb = format!("scale=in_color_matrix={matrix}:flags=bicubic+accurate_rnd+full_chroma_int+bitexact");
+    let to_rgb =
+        format!("scale=in_color_matrix={matrix}:flags=bicubic+accurate_rnd+full_chroma_int+bitexact");
     [&to_rgb, "format=gbrap", "premultiply=inplace=1", "format=gbrp"].map(str::to_owned).into()
 }
 
@@ -55,7 +60,9 @@ pub(super) fn flatten(source: &VideoTrack) -> Vec<String> {
 ///
 /// In linear light with the input's tags given, since not every frame carries them; Hable's curve keeps highlights without clipping.
 pub(super) fn tone_map(source: &VideoTrack) -> Vec<String> {
-    let Some(transfer) = source.color.transfer.as_deref().filter(|_| is_hdr(source)) else { return Vec::new() };
+    let Some(transfer) = source.color.transfer.as_deref().filter(|_| is_hdr(source)) else {
+        return Vec::new();
+    };
     let range = if is_full_range(source) { "pc" } else { "tv" };
     vec![
         format!("zscale=tin={transfer}:min=bt2020nc:pin=bt2020:rin={range}:t=linear:npl={NOMINAL_PEAK_NITS}"),
@@ -106,11 +113,14 @@ pub(super) fn tags(source: &VideoTrack) -> Vec<(&'static str, &'static str)> {
 
 /// Names of ITU-T H.273 matrices that ffprobe prints and `-colorspace` takes; others stay untagged.
 fn space(name: &str) -> Option<&'static str> {
-    ["bt709", "fcc", "bt470bg", "smpte170m", "smpte240m", "bt2020nc", "bt2020c"].into_iter().find(|known| *known == name)
+    ["bt709", "fcc", "bt470bg", "smpte170m", "smpte240m", "bt2020nc", "bt2020c"]
+        .into_iter()
+        .find(|known| *known == name)
 }
 
 fn primaries(name: &str) -> Option<&'static str> {
-    let known = ["bt709", "bt470m", "bt470bg", "smpte170m", "smpte240m", "film", "bt2020", "smpte431", "smpte432"];
+    let known =
+        ["bt709", "bt470m", "bt470bg", "smpte170m", "smpte240m", "film", "bt2020", "smpte431", "smpte432"];
     known.into_iter().find(|known| *known == name)
 }
 
@@ -119,8 +129,18 @@ fn transfer(name: &str) -> Option<&'static str> {
         // Printed by one name, taken by another.
         "bt470m" => Some("gamma22"),
         "bt470bg" => Some("gamma28"),
-        _ => ["bt709", "smpte170m", "smpte240m", "linear", "iec61966-2-4", "iec61966-2-1", "bt1361e", "bt2020-10", "bt2020-12"]
-            .into_iter()
-            .find(|known| *known == name),
+        _ => [
+            "bt709",
+            "smpte170m",
+            "smpte240m",
+            "linear",
+            "iec61966-2-4",
+            "iec61966-2-1",
+            "bt1361e",
+            "bt2020-10",
+            "bt2020-12",
+        ]
+        .into_iter()
+        .find(|known| *known == name),
     }
 }

@@ -47,12 +47,18 @@ fn clip(folder: &Path, name: &str, line: &str) -> PathBuf {
 }
 
 fn lines(bytes: Vec<u8>) -> Vec<String> {
-    String::from_utf8(bytes).unwrap().lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect()
+    String::from_utf8(bytes)
+        .unwrap()
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// `(pts, dts, key)` of every packet of stream `stream`, in file order.
 fn packets(path: &Path, stream: u32) -> Vec<(i64, i64, bool)> {
-    let mut args = words_of("-v error -of compact=p=0:nk=1 -show_entries packet=pts,dts,flags -select_streams");
+    let mut args =
+        words_of("-v error -of compact=p=0:nk=1 -show_entries packet=pts,dts,flags -select_streams");
     args.extend([stream.to_string().into(), path.into()]);
     let number = |text: &str| text.parse().ok();
     lines(run("ffprobe", args))
@@ -122,9 +128,11 @@ impl Source {
     fn new(path: PathBuf, demuxer: &'static str, timebase: Rational, rate: Rational, frames: u64) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (tools, cancel) = (Tools::from_env().unwrap(), CancellationToken::new());
-        let index = runtime.block_on(scan::scan(&tools, &path, demuxer, &scan::Limits::default(), &cancel)).unwrap();
+        let index =
+            runtime.block_on(scan::scan(&tools, &path, demuxer, &scan::Limits::default(), &cancel)).unwrap();
         assert_eq!(index.tracks[0].timebase, timebase);
-        let packets: Vec<_> = index.tracks[0].samples.iter().map(|sample| (sample.pts, sample.dts, sample.key)).collect();
+        let packets: Vec<_> =
+            index.tracks[0].samples.iter().map(|sample| (sample.pts, sample.dts, sample.key)).collect();
         let origin = packets.iter().map(|packet| packet.0).min().unwrap();
         let grid = Grid { rate, source_timebase: timebase, origin, frames };
         Self { path, demuxer, packets, grid, track: track(160, 90) }
@@ -141,7 +149,12 @@ impl Source {
         before.max_by_key(|packet| packet.0).unwrap().1
     }
 
-    fn job<'a>(&'a self, first_frame: u64, frames: u64, outputs: &'a [(VideoRendition, PathBuf)]) -> VideoEncode<'a> {
+    fn job<'a>(
+        &'a self,
+        first_frame: u64,
+        frames: u64,
+        outputs: &'a [(VideoRendition, PathBuf)],
+    ) -> VideoEncode<'a> {
         VideoEncode {
             input: &self.path,
             demuxer: self.demuxer,
@@ -170,7 +183,8 @@ impl Source {
         args.extend([frames.to_string().into(), "-f".into(), "framemd5".into(), "-".into()]);
         let rows = lines(run("ffmpeg", args));
         // Frame i of a piece is at time i.
-        let times: Vec<u64> = rows.iter().map(|row| row.split(',').nth(2).unwrap().trim().parse().unwrap()).collect();
+        let times: Vec<u64> =
+            rows.iter().map(|row| row.split(',').nth(2).unwrap().trim().parse().unwrap()).collect();
         assert_eq!(times, (0..u64::try_from(rows.len()).unwrap()).collect::<Vec<_>>());
         rows.iter().map(|row| row.rsplit(',').next().unwrap().trim().to_owned()).collect()
     }
@@ -243,7 +257,9 @@ fn variable_rates_fall_on_the_grid_and_held_frames_cross_cuts() {
     // Frames at uneven times, with a hole of 1.5 s over the cuts at 60 and 80.
     let line = "-f lavfi -i testsrc2=s=160x90:r=60:d=4 -vf select='not(mod(n*n,7))*not(between(t,1.7,3.2))' -fps_mode vfr \
         -c:v libx264 -preset ultrafast -bf 2 -g 9";
-    for (name, demuxer, timebase) in [("v.mkv", "matroska", rational(1, 1000)), ("v.mp4", "mov", rational(1, 15_360))] {
+    for (name, demuxer, timebase) in
+        [("v.mkv", "matroska", rational(1, 1000)), ("v.mp4", "mov", rational(1, 15_360))]
+    {
         let path = clip(folder.path(), name, line);
         let source = Source::new(path, demuxer, timebase, rational(30_000, 1001), 120);
         assert!(source.packets.len() < 60);
@@ -254,13 +270,19 @@ fn variable_rates_fall_on_the_grid_and_held_frames_cross_cuts() {
 #[test]
 fn rungs_alone_or_together_are_the_same_bytes_and_all_pieces_have_one_decoder_configuration() {
     let folder = tempfile::tempdir().unwrap();
-    let path = clip(folder.path(), "a.mp4", "-f lavfi -i testsrc2=s=320x180:r=30000/1001:d=4 -c:v libx264 -preset ultrafast");
+    let path = clip(
+        folder.path(),
+        "a.mp4",
+        "-f lavfi -i testsrc2=s=320x180:r=30000/1001:d=4 -c:v libx264 -preset ultrafast",
+    );
     let mut source = Source::new(path, "mov", rational(1, 30_000), rational(30_000, 1001), 120);
     source.track = track(320, 180);
     let rungs = [rendition("180p", 320, 180), rendition("90p", 160, 90)];
     let encode = |name: &str, first: u64, rungs: &[VideoRendition], threads| {
-        let outputs: Vec<_> =
-            rungs.iter().map(|rung| (rung.clone(), folder.path().join(format!("{name}-{}.mp4", rung.name)))).collect();
+        let outputs: Vec<_> = rungs
+            .iter()
+            .map(|rung| (rung.clone(), folder.path().join(format!("{name}-{}.mp4", rung.name))))
+            .collect();
         run("ffmpeg", encode_video(&VideoEncode { threads, ..source.job(first, 40, &outputs) }));
         outputs.iter().map(|(_, path)| fs::read(path).unwrap()).collect::<Vec<_>>()
     };
@@ -284,8 +306,20 @@ fn rungs_alone_or_together_are_the_same_bytes_and_all_pieces_have_one_decoder_co
     assert_ne!(avcc(&first[0]), avcc(&first[1]));
     // What x264 says it did: the pinned options reached it.
     let text = String::from_utf8_lossy(&together[0]).into_owned();
-    for option in ["bframes=3", "b_pyramid=2", "open_gop=0", "keyint=20", "vbv_maxrate=400", "threads=2", "stitchable=1"] {
-        assert!(text.contains(option), "{option} in {:?}", text.split("options:").nth(1).map(|rest| &rest[..800]));
+    for option in [
+        "bframes=3",
+        "b_pyramid=2",
+        "open_gop=0",
+        "keyint=20",
+        "vbv_maxrate=400",
+        "threads=2",
+        "stitchable=1",
+    ] {
+        assert!(
+            text.contains(option),
+            "{option} in {:?}",
+            text.split("options:").nth(1).map(|rest| &rest[..800])
+        );
     }
 }
 
@@ -310,7 +344,8 @@ fn every_media_segment_begins_with_a_key_frame_and_the_reordering_is_two_frames(
     let outputs = [(rendition("90p", 160, 90), folder.path().join("out.mp4"))];
     run("ffmpeg", encode_video(&source.job(0, 100, &outputs)));
     let packets = packets(&outputs[0].1, 0);
-    let keys: Vec<i64> = packets.iter().filter(|packet| packet.2).map(|packet| packet.0 - packets[0].0).collect();
+    let keys: Vec<i64> =
+        packets.iter().filter(|packet| packet.2).map(|packet| packet.0 - packets[0].0).collect();
     assert_eq!(keys, [0, 20, 30, 40, 60, 80]);
     // One tick per frame, shown in every order that two frames of delay allow.
     assert!(packets.windows(2).all(|pair| pair[1].1 - pair[0].1 == 1), "{packets:?}");
@@ -325,10 +360,22 @@ fn every_media_segment_begins_with_a_key_frame_and_the_reordering_is_two_frames(
 #[test]
 fn pictures_are_turned_as_players_turn_them() {
     let folder = tempfile::tempdir().unwrap();
-    let flat = clip(folder.path(), "flat.mp4", "-f lavfi -i testsrc2=s=160x90:r=25:d=0.4 -c:v libx264 -preset ultrafast");
-    for (tag, rotation, (width, height)) in [("90", 270, (90, 160)), ("180", 180, (160, 90)), ("270", 90, (90, 160))] {
+    let flat = clip(
+        folder.path(),
+        "flat.mp4",
+        "-f lavfi -i testsrc2=s=160x90:r=25:d=0.4 -c:v libx264 -preset ultrafast",
+    );
+    for (tag, rotation, (width, height)) in
+        [("90", 270, (90, 160)), ("180", 180, (160, 90)), ("270", 90, (90, 160))]
+    {
         let line = format!("-i {} -c copy -metadata:s:v rotate={tag}", flat.display());
-        let mut source = Source::new(clip(folder.path(), "turned.mp4", &line), "mov", rational(1, 12_800), rational(25, 1), 10);
+        let mut source = Source::new(
+            clip(folder.path(), "turned.mp4", &line),
+            "mov",
+            rational(1, 12_800),
+            rational(25, 1),
+            10,
+        );
         source.track = VideoTrack { rotation, ..track(width, height) };
         // `decoded` lets FFmpeg turn by the file's own matrix.
         assert!(source.fed(0, 10) == decoded(&source.path), "rotate={tag}");
@@ -367,8 +414,11 @@ fn odd_colours_become_eight_bits_limited_and_tagged() {
 
     // All code values: grey 128 of 0..255 is 126 of 16..235; taken for limited it would stay 128.
     let white = "-f lavfi -i color=white:s=160x90:r=25:d=0.2";
-    let full =
-        clip(folder.path(), "full.mkv", &format!("{white} -vf scale=out_range=pc,format=yuv422p10le -color_range pc -c:v ffv1"));
+    let full = clip(
+        folder.path(),
+        "full.mkv",
+        &format!("{white} -vf scale=out_range=pc,format=yuv422p10le -color_range pc -c:v ffv1"),
+    );
     let (tags, luma) = encode(&full, &|track| {
         "yuv422p10le".clone_into(&mut track.pixel_format);
         track.color.range = Some("pc".to_owned());
@@ -397,7 +447,8 @@ fn high_dynamic_range_is_mapped_not_washed_out() {
     // Reference white of 100 nits in SMPTE ST 2084 is code 0.508 of 1: 509 of ten bits, limited.
     let line = "-f lavfi -i color=black:s=160x90:r=25:d=0.2,format=yuv420p10le,geq=lum=509:cb=512:cr=512 -c:v ffv1 \
         -color_range tv -color_trc smpte2084 -color_primaries bt2020 -colorspace bt2020nc";
-    let mut source = Source::new(clip(folder.path(), "hdr.mkv", line), "matroska", rational(1, 1000), rational(25, 1), 5);
+    let mut source =
+        Source::new(clip(folder.path(), "hdr.mkv", line), "matroska", rational(1, 1000), rational(25, 1), 5);
     "yuv420p10le".clone_into(&mut source.track.pixel_format);
     source.track.color.transfer = Some("smpte2084".to_owned());
     let outputs = [(rendition("90p", 160, 90), folder.path().join("out.mp4"))];
@@ -411,7 +462,11 @@ fn high_dynamic_range_is_mapped_not_washed_out() {
 #[test]
 fn a_size_that_changes_midway_loses_no_frame() {
     let folder = tempfile::tempdir().unwrap();
-    let small = clip(folder.path(), "1.ts", "-f lavfi -i testsrc2=s=160x90:r=25:d=1 -c:v libx264 -preset ultrafast -bf 0");
+    let small = clip(
+        folder.path(),
+        "1.ts",
+        "-f lavfi -i testsrc2=s=160x90:r=25:d=1 -c:v libx264 -preset ultrafast -bf 0",
+    );
     let large = clip(
         folder.path(),
         "2.ts",
@@ -428,7 +483,8 @@ fn a_size_that_changes_midway_loses_no_frame() {
 fn interlaced_pictures_are_deinterlaced_at_the_same_rate() {
     let folder = tempfile::tempdir().unwrap();
     let line = "-f lavfi -i testsrc2=s=160x96:r=50:d=1 -vf format=yuv420p,interlace -c:v libx264 -flags +ildct+ilme -preset ultrafast -bf 0";
-    let mut source = Source::new(clip(folder.path(), "i.mkv", line), "matroska", rational(1, 1000), rational(25, 1), 25);
+    let mut source =
+        Source::new(clip(folder.path(), "i.mkv", line), "matroska", rational(1, 1000), rational(25, 1), 25);
     source.track = track(160, 96);
     let woven = source.fed(0, 25);
     source.track.interlaced = true;

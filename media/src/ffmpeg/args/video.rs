@@ -153,7 +153,8 @@ fn output(job: &VideoEncode<'_>, rendition: &VideoRendition, number: usize) -> V
 /// Is the time far enough behind the title's start? FFmpeg aims 0.13 s before it, and where nothing lies there it seeks *forward*: asked for
 /// the first keyframe of an FLV it began 2.6 s later.
 fn is_worth_seeking(ticks: i64, grid: &Grid) -> bool {
-    let later_us = floor_us(ticks, grid.source_timebase).saturating_sub(floor_us(grid.origin, grid.source_timebase));
+    let later_us =
+        floor_us(ticks, grid.source_timebase).saturating_sub(floor_us(grid.origin, grid.source_timebase));
     later_us > SEEK_AFTER_US
 }
 

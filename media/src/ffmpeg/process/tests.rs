@@ -6,11 +6,17 @@ use std::{
 };
 
 use super::*;
-use crate::{ErrorKind, ffmpeg::Confinement};
+use crate::ffmpeg::Confinement;
+use spool_storage::ErrorKind;
 
 /// Programs that read a shell script: what FFmpeg might do, on demand.
 fn shell() -> Tools {
-    Tools { ffmpeg: "/bin/sh".into(), ffprobe: "/bin/sh".into(), confinement: Confinement::None, libraries: Vec::new() }
+    Tools {
+        ffmpeg: "/bin/sh".into(),
+        ffprobe: "/bin/sh".into(),
+        confinement: Confinement::None,
+        libraries: Vec::new(),
+    }
 }
 
 const GENEROUS: Limits = Limits {
@@ -25,7 +31,11 @@ const GENEROUS: Limits = Limits {
 fn left_over(scratch: &Path) -> Vec<PathBuf> {
     let home = format!("HOME={}", scratch.display()).into_bytes();
     let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| Some(entry.ok()?.path()));
-    processes.filter(|path| fs::read(path.join("environ")).is_ok_and(|env| env.split(|b| *b == 0).any(|v| v == home))).collect()
+    processes
+        .filter(|path| {
+            fs::read(path.join("environ")).is_ok_and(|env| env.split(|b| *b == 0).any(|v| v == home))
+        })
+        .collect()
 }
 
 /// Zombies among our own children: the environment of a zombie reads as nothing.
@@ -54,7 +64,12 @@ struct Case {
 impl Case {
     fn script(script: &str) -> Self {
         let scratch = tempfile::tempdir().unwrap();
-        Self { tools: shell(), args: vec!["-c".into(), script.into()], scratch, cancel: CancellationToken::new() }
+        Self {
+            tools: shell(),
+            args: vec!["-c".into(), script.into()],
+            scratch,
+            cancel: CancellationToken::new(),
+        }
     }
 
     fn job(&self, limits: Limits) -> Job<'_> {
@@ -85,7 +100,11 @@ async fn a_program_gets_a_clean_environment_and_its_scratch_folder() {
     let scratch = case.scratch.path().canonicalize().unwrap();
     let names: Vec<&str> = said.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
     assert_eq!(
-        names.iter().filter(|name| !["PWD", "_", "SHLVL", "OLDPWD"].contains(name)).copied().collect::<Vec<_>>(),
+        names
+            .iter()
+            .filter(|name| !["PWD", "_", "SHLVL", "OLDPWD"].contains(name))
+            .copied()
+            .collect::<Vec<_>>(),
         ["HOME", "LC_ALL", "PATH", "SVT_LOG", "TMPDIR"]
     );
     assert!(said.starts_with(&format!("{}\n", scratch.display())) && said.ends_with("no stdin\n"), "{said}");
@@ -114,7 +133,8 @@ async fn a_cancel_kills_and_reaps_the_whole_group_before_it_returns() {
 async fn deadline_and_stall_end_it() {
     let case = Case::script("while :; do echo alive; done");
     let short = Limits { deadline: Duration::from_millis(200), ..GENEROUS };
-    let error = case.job(Limits { stdout_bytes: usize::MAX, ..short }).run(|_| Heard::Progress).await.unwrap_err();
+    let error =
+        case.job(Limits { stdout_bytes: usize::MAX, ..short }).run(|_| Heard::Progress).await.unwrap_err();
     assert!(matches!(error, Error::Deadline { .. }), "{error}");
     assert_eq!(error.kind(), ErrorKind::Transient);
 
@@ -173,7 +193,9 @@ fn a_runtime_that_ends_leaves_nothing() {
     drop(runtime);
     let seen = rx.try_recv();
     let start = WallClock::now();
-    while !left_over(case.scratch.path()).is_empty() || seen.as_ref().is_ok_and(|seen| is_child_of_ours(&seen[0])) {
+    while !left_over(case.scratch.path()).is_empty()
+        || seen.as_ref().is_ok_and(|seen| is_child_of_ours(&seen[0]))
+    {
         assert!(start.elapsed() < Duration::from_secs(10), "something is left");
         std::thread::yield_now();
     }
@@ -199,8 +221,11 @@ fn a_program_outlives_the_thread_that_asked_for_it() {
 
 #[tokio::test]
 async fn a_flood_on_stderr_neither_blocks_nor_is_kept() {
-    let case = Case::script("i=0; while [ $i -lt 20000 ]; do echo \"complaint $i $0 $0 $0 $0 $0\" >&2; i=$((i+1)); done; exit 3");
-    let Error::Ffmpeg { status, stderr_tail, kind, .. } = case.job(GENEROUS).capture().await.unwrap_err() else {
+    let case = Case::script(
+        "i=0; while [ $i -lt 20000 ]; do echo \"complaint $i $0 $0 $0 $0 $0\" >&2; i=$((i+1)); done; exit 3",
+    );
+    let Error::Ffmpeg { status, stderr_tail, kind, .. } = case.job(GENEROUS).capture().await.unwrap_err()
+    else {
         panic!("another end");
     };
     assert_eq!((status.as_str(), kind), ("exit code 3", ErrorKind::BadInput));
@@ -265,5 +290,8 @@ async fn processor_time_is_told() {
     let case = Case::script("i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done");
     let finished = case.job(GENEROUS).run(|_| Heard::Nothing).await.unwrap();
     let cpu = finished.cpu.unwrap();
-    assert!(cpu > Duration::from_millis(20) && cpu <= finished.wall + Duration::from_millis(50), "{finished:?}");
+    assert!(
+        cpu > Duration::from_millis(20) && cpu <= finished.wall + Duration::from_millis(50),
+        "{finished:?}"
+    );
 }

@@ -34,7 +34,10 @@ pub(crate) fn children(body: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
     let mut rest = body;
     std::iter::from_fn(move || {
         let head = Head::read(rest)?;
-        let size = head.size.and_then(|size| usize::try_from(size).ok()).map_or(rest.len(), |size| size.min(rest.len()));
+        let size = head
+            .size
+            .and_then(|size| usize::try_from(size).ok())
+            .map_or(rest.len(), |size| size.min(rest.len()));
         let (this, after) = rest.split_at(size);
         rest = after;
         Some((head.kind, this.get(usize::try_from(head.len).ok()?..)?))
@@ -85,7 +88,11 @@ mod tests {
         let all: Vec<_> = children(&bytes).collect();
         assert_eq!(all, [(*b"free", &b"ab"[..]), (*b"wide", &b"c"[..]), (*b"udta", &b"rest"[..])]);
         assert_eq!(children(b"\0\0\0\x07free").count(), 0, "a size smaller than the head");
-        assert_eq!(children(b"\0\0\0\xfffree1234").next(), Some((*b"free", &b"1234"[..])), "a size past the end is clipped");
+        assert_eq!(
+            children(b"\0\0\0\xfffree1234").next(),
+            Some((*b"free", &b"1234"[..])),
+            "a size past the end is clipped"
+        );
         assert_eq!(children(b"\0\0\0\0").count(), 0, "QuickTime ends a list with four zero bytes");
     }
 

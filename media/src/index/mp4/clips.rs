@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::index::ReadAt;
+use spool_storage::ReadAt;
 
 /// A source in memory that counts its reads.
 pub(crate) struct Memory {
@@ -33,8 +33,12 @@ impl ReadAt for Memory {
         self.bytes.len() as u64
     }
 
-    async fn read_at(&self, range: Range<u64>) -> Result<Bytes, crate::store::Error> {
-        assert!(range.start < range.end && range.end <= self.len(), "read of {range:?} from {} bytes", self.len());
+    async fn read_at(&self, range: Range<u64>) -> Result<Bytes, spool_storage::Error> {
+        assert!(
+            range.start < range.end && range.end <= self.len(),
+            "read of {range:?} from {} bytes",
+            self.len()
+        );
         self.reads.fetch_add(1, Ordering::Relaxed);
         self.bytes_read.fetch_add((range.end - range.start) as usize, Ordering::Relaxed);
         Ok(self.bytes.slice(range.start as usize..range.end as usize))
@@ -65,8 +69,7 @@ const PICTURE: &str = "-f lavfi -i testsrc2=s=160x90:d=4:r=25";
 const NTSC: &str = "-f lavfi -i testsrc2=s=160x90:d=4:r=30000/1001";
 const SOUND: &str = "-f lavfi -i sine=f=440:d=4:r=44100";
 const X264: &str = "-c:v libx264 -preset ultrafast -threads 1 -bf 3 -g 25 -b_strategy 0";
-const OPEN_GOP: &str =
-    "-c:v libx264 -preset ultrafast -threads 1 -x264-params open-gop=1:keyint=25:min-keyint=25:bframes=3:b-adapt=0:scenecut=0";
+const OPEN_GOP: &str = "-c:v libx264 -preset ultrafast -threads 1 -x264-params open-gop=1:keyint=25:min-keyint=25:bframes=3:b-adapt=0:scenecut=0";
 
 /// One of each kind of source that windows must get right.
 pub(crate) fn all(dir: &Path) -> Vec<PathBuf> {
@@ -74,12 +77,24 @@ pub(crate) fn all(dir: &Path) -> Vec<PathBuf> {
         make(dir, "faststart.mp4", &format!("{PICTURE} {SOUND} {X264} -c:a aac -movflags +faststart")),
         make(dir, "open.mp4", &format!("{PICTURE} {SOUND} {OPEN_GOP} -c:a aac -shortest")),
         make(dir, "late-sound.mp4", &format!("{PICTURE} -itsoffset 0.7 {SOUND} {X264} -c:a aac")),
-        make(dir, "late-picture.mp4", &format!("-itsoffset 0.52 {PICTURE} {SOUND} {OPEN_GOP} -c:a aac -vsync vfr")),
+        make(
+            dir,
+            "late-picture.mp4",
+            &format!("-itsoffset 0.52 {PICTURE} {SOUND} {OPEN_GOP} -c:a aac -vsync vfr"),
+        ),
         make(dir, "ntsc30000.mp4", &format!("{NTSC} {X264} -video_track_timescale 30000")),
         make(dir, "ntsc90000.mov", &format!("{NTSC} {OPEN_GOP} -video_track_timescale 90000")),
-        make(dir, "vfr.mp4", &format!("{PICTURE} {X264} -vf select=not(mod(n\\,7))+gt(mod(n\\,11)\\,4) -vsync vfr")),
+        make(
+            dir,
+            "vfr.mp4",
+            &format!("{PICTURE} {X264} -vf select=not(mod(n\\,7))+gt(mod(n\\,11)\\,4) -vsync vfr"),
+        ),
         make(dir, "no-edits.mp4", &format!("{PICTURE} {SOUND} {OPEN_GOP} -c:a aac -use_editlist 0")),
-        make(dir, "negative.mp4", &format!("{PICTURE} {SOUND} {OPEN_GOP} -c:a aac -movflags +negative_cts_offsets")),
+        make(
+            dir,
+            "negative.mp4",
+            &format!("{PICTURE} {SOUND} {OPEN_GOP} -c:a aac -movflags +negative_cts_offsets"),
+        ),
         make(dir, "pcm.mov", &format!("{PICTURE} {SOUND} {X264} -c:a pcm_s16le")),
         make(dir, "pcm24.mov", &format!("{PICTURE} -itsoffset 0.3 {SOUND} -c:v mjpeg -c:a pcm_s24be -ac 2")),
         make(
@@ -92,10 +107,22 @@ pub(crate) fn all(dir: &Path) -> Vec<PathBuf> {
             "long-gop.mp4",
             "-f lavfi -i testsrc2=s=160x90:d=21:r=10 -c:v libx264 -preset ultrafast -threads 1 -g 100 -keyint_min 100 -sc_threshold 0",
         ),
-        make(dir, "tracks.mp4", &format!("{PICTURE} {SOUND} {SOUND} -map 1:a -map 0:v -map 2:a {X264} -c:a:0 aac -c:a:1 mp3")),
+        make(
+            dir,
+            "tracks.mp4",
+            &format!("{PICTURE} {SOUND} {SOUND} -map 1:a -map 0:v -map 2:a {X264} -c:a:0 aac -c:a:1 mp3"),
+        ),
         make(dir, "opus.mp4", &format!("{SOUND} -c:a libopus -strict -2")),
-        make(dir, "interlaced.mov", &format!("{PICTURE} {X264} -s 160x96 -flags +ilme+ildct -x264-params tff=1")),
-        make(dir, "empty-sound.mp4", &format!("{PICTURE} {SOUND} {X264} -c:a aac -af atrim=start=1.5,asetpts=PTS")),
+        make(
+            dir,
+            "interlaced.mov",
+            &format!("{PICTURE} {X264} -s 160x96 -flags +ilme+ildct -x264-params tff=1"),
+        ),
+        make(
+            dir,
+            "empty-sound.mp4",
+            &format!("{PICTURE} {SOUND} {X264} -c:a aac -af atrim=start=1.5,asetpts=PTS"),
+        ),
     ];
     clips.push(before_zero(dir));
     clips.push(two_descriptions(dir));
@@ -153,5 +180,6 @@ fn described_in_turn(stsc: &[u8]) -> Vec<u8> {
     let starts = (1..60).filter(|chunk| chunk % 10 == 1 || words.chunks(3).any(|run| run[0] == *chunk));
     let runs: Vec<_> = starts.flat_map(|chunk| [chunk, samples(chunk), 1 + chunk / 10 % 2]).collect();
     let last = (runs.len() / 3) as u32;
-    [&[0; 4][..], &last.to_be_bytes(), &runs.iter().flat_map(|word| word.to_be_bytes()).collect::<Vec<_>>()].concat()
+    [&[0; 4][..], &last.to_be_bytes(), &runs.iter().flat_map(|word| word.to_be_bytes()).collect::<Vec<_>>()]
+        .concat()
 }

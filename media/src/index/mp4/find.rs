@@ -8,7 +8,8 @@ use super::{
     WholeFile,
     boxes::{Head, MAX_HEAD_BYTES},
 };
-use crate::index::{Error, ReadAt};
+use crate::index::Error;
+use spool_storage::ReadAt;
 
 /// The largest `moov` that is read into memory. A 3-hour film's is about 5 MB; a day of 60 fps takes about 100 MB.
 pub const MAX_HEADER_BYTES: u64 = 256 << 20;
@@ -65,7 +66,10 @@ pub(super) async fn moov(reader: &impl ReadAt) -> Result<Found, Error> {
         match &head.kind {
             b"moov" => {
                 if body.end - body.start > MAX_HEADER_BYTES {
-                    return Err(Error::HeaderTooLarge { bytes: body.end - body.start, limit: MAX_HEADER_BYTES });
+                    return Err(Error::HeaderTooLarge {
+                        bytes: body.end - body.start,
+                        limit: MAX_HEADER_BYTES,
+                    });
                 }
                 if end > len {
                     return Err(truncated(head, end, len));

@@ -15,7 +15,9 @@ pub(super) fn pcm_frame_bytes(stsd: &[u8], uniform: Option<u32>) -> Option<u32> 
 
 /// Would FFmpeg take the sample size from the sound description and not from `stsz`?
 pub(super) fn table_size_is_overridden(kind: TrackKind, stsd: &[u8], uniform: Option<u32>) -> bool {
-    kind == TrackKind::Audio && uniform.is_some() && described(stsd).is_some_and(|bytes| Some(bytes) != uniform)
+    kind == TrackKind::Audio
+        && uniform.is_some()
+        && described(stsd).is_some_and(|bytes| Some(bytes) != uniform)
 }
 
 /// Channels times bytes per channel, where the one sample description is of PCM.

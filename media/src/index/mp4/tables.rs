@@ -42,7 +42,13 @@ pub(super) struct Media {
 }
 
 /// Reads the sample tables of track number `track`; `room` is how many samples more may be kept, `len` the length of the file.
-pub(super) fn read(track: usize, kind: TrackKind, stbl: &[u8], room: usize, len: u64) -> Result<Media, Error> {
+pub(super) fn read(
+    track: usize,
+    kind: TrackKind,
+    stbl: &[u8],
+    room: usize,
+    len: u64,
+) -> Result<Media, Error> {
     let damaged = |what| Error::DamagedTrack { track, what };
     let whole = |why: fn(usize) -> WholeFile| Error::NeedsWholeFile { why: why(track) };
     let tables = Tables::find(stbl).map_err(damaged)?;
@@ -55,7 +61,9 @@ pub(super) fn read(track: usize, kind: TrackKind, stbl: &[u8], room: usize, len:
     let chunks = tables.check(count).map_err(damaged)?;
     // Before anything is allocated for samples that a dozen bytes can claim.
     if tables.sizes.uniform().is_some_and(|size| u64::from(size) * count > len) {
-        return Err(damaged("its samples add up to more than the file: it is truncated, or the table is wrong"));
+        return Err(damaged(
+            "its samples add up to more than the file: it is truncated, or the table is wrong",
+        ));
     }
     if tables.times.iter().any(|entry| word(entry, 0) == 0 || word(entry, 1) > i32::MAX as u32) {
         return Err(whole(WholeFile::Times));
@@ -64,7 +72,8 @@ pub(super) fn read(track: usize, kind: TrackKind, stbl: &[u8], room: usize, len:
     if let (TrackKind::Audio, [only]) = (kind, tables.times)
         && word(only, 1) == 1
     {
-        let frame_bytes = sound::pcm_frame_bytes(stsd, tables.sizes.uniform()).ok_or(whole(WholeFile::Sound))?;
+        let frame_bytes =
+            sound::pcm_frame_bytes(stsd, tables.sizes.uniform()).ok_or(whole(WholeFile::Sound))?;
         if tables.offsets.is_some() || tables.runs.iter().any(|run| word(run, 2) != 1) {
             return Err(whole(WholeFile::Sound));
         }
@@ -89,7 +98,13 @@ pub(super) fn read(track: usize, kind: TrackKind, stbl: &[u8], room: usize, len:
 }
 
 /// Walks chunk by chunk and gives every sample its place, its times and its flag.
-fn place(tables: &Tables<'_>, kind: TrackKind, chunks: usize, offsets: &[[u8; 8]], media: &mut Media) -> Result<(), &'static str> {
+fn place(
+    tables: &Tables<'_>,
+    kind: TrackKind,
+    chunks: usize,
+    offsets: &[[u8; 8]],
+    media: &mut Media,
+) -> Result<(), &'static str> {
     let count = usize::try_from(tables.sizes.count()).map_err(|_| "too many samples")?;
     let mut samples = Vec::with_capacity(count);
     let mut times = Runs::new(tables.times);
@@ -120,7 +135,12 @@ fn place(tables: &Tables<'_>, kind: TrackKind, chunks: usize, offsets: &[[u8; 8]
 }
 
 /// Cuts chunks of uncompressed sound into packets.
-fn pcm_packets(tables: &Tables<'_>, chunks: usize, frame_bytes: u32, room: usize) -> Result<Vec<Sample>, Error> {
+fn pcm_packets(
+    tables: &Tables<'_>,
+    chunks: usize,
+    frame_bytes: u32,
+    room: usize,
+) -> Result<Vec<Sample>, Error> {
     let mut samples = Vec::new();
     let mut dts = 0_i64;
     for (chunk, in_chunk, _) in tables.chunk_runs(chunks) {
@@ -144,7 +164,10 @@ fn pcm_packets(tables: &Tables<'_>, chunks: usize, frame_bytes: u32, room: usize
 /// FFmpeg drops a composition offset table with an offset this large, unless it is one of the last two.
 fn absurd(offsets: &[[u8; 8]]) -> bool {
     let most = offsets.len().saturating_sub(2);
-    offsets.iter().take(most).any(|entry| i64::from(word(entry, 1).cast_signed()).abs() > MAX_COMPOSITION_OFFSET)
+    offsets
+        .iter()
+        .take(most)
+        .any(|entry| i64::from(word(entry, 1).cast_signed()).abs() > MAX_COMPOSITION_OFFSET)
 }
 
 /// FFmpeg looks for the most negative offset in all entries but the last two.
@@ -186,7 +209,9 @@ impl<'a> Tables<'a> {
             (None, Some(body)) => Chunks::Far(entries(body, 4).ok_or("co64 is cut off")?),
             (None, None) => Chunks::Near(&[]),
         };
-        let rap = children(stbl).find(|(kind, body)| kind == b"sbgp" && body.get(4..8) == Some(b"rap ")).map(|(_, body)| body);
+        let rap = children(stbl)
+            .find(|(kind, body)| kind == b"sbgp" && body.get(4..8) == Some(b"rap "))
+            .map(|(_, body)| body);
         Ok(Self {
             sizes,
             chunks,
@@ -196,7 +221,9 @@ impl<'a> Tables<'a> {
             sync: table(stbl, b"stss", "stss is cut off")?,
             partial_sync: table(stbl, b"stps", "stps is cut off")?.unwrap_or_default(),
             random_access: match rap {
-                Some(body) => entries(body, if body.first() == Some(&1) { 12 } else { 8 }).ok_or("sbgp is cut off")?,
+                Some(body) => {
+                    entries(body, if body.first() == Some(&1) { 12 } else { 8 }).ok_or("sbgp is cut off")?
+                }
                 None => &[],
             },
         })
@@ -216,8 +243,10 @@ impl<'a> Tables<'a> {
         if self.runs.last().is_some_and(|run| word(run, 0) as usize > chunks) {
             return Err("stsc names a chunk that stco does not have");
         }
-        let placed: u64 =
-            self.run_lengths(chunks).map(|(run, chunks)| u64::from(word(run, 1)) * chunks).fold(0, u64::saturating_add);
+        let placed: u64 = self
+            .run_lengths(chunks)
+            .map(|(run, chunks)| u64::from(word(run, 1)) * chunks)
+            .fold(0, u64::saturating_add);
         if placed != count {
             return Err("stsc and stco place another number of samples than stsz has");
         }
@@ -247,7 +276,11 @@ impl<'a> Tables<'a> {
 }
 
 /// The entries of a table that may not be there.
-fn table<'a, const N: usize>(stbl: &'a [u8], kind: &[u8; 4], cut: &'static str) -> Result<Option<&'a [[u8; N]]>, &'static str> {
+fn table<'a, const N: usize>(
+    stbl: &'a [u8],
+    kind: &[u8; 4],
+    cut: &'static str,
+) -> Result<Option<&'a [[u8; N]]>, &'static str> {
     child(stbl, kind).map(|body| entries(body, 4).ok_or(cut)).transpose()
 }
 
@@ -353,10 +386,13 @@ impl<'a> Keys<'a> {
     fn new(tables: &Tables<'a>, kind: TrackKind) -> Self {
         let sync = tables.sync.unwrap_or_default();
         // FFmpeg takes the numbers for zero-based where either table starts with 0.
-        let first = |numbers: &[[u8; 4]]| numbers.first().is_some_and(|number| u32::from_be_bytes(*number) > 0);
+        let first =
+            |numbers: &[[u8; 4]]| numbers.first().is_some_and(|number| u32::from_be_bytes(*number) > 0);
         let base = u64::from(first(sync) || first(tables.partial_sync));
-        let none_told =
-            tables.sync.is_some() && sync.is_empty() && tables.partial_sync.is_empty() && tables.random_access.is_empty();
+        let none_told = tables.sync.is_some()
+            && sync.is_empty()
+            && tables.partial_sync.is_empty()
+            && tables.random_access.is_empty();
         Self {
             sync: Numbers { numbers: sync, base },
             partial: Numbers { numbers: tables.partial_sync, base },

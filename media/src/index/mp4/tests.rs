@@ -6,14 +6,24 @@ use super::{
     clips::{self, Memory, run},
     *,
 };
-use crate::{ErrorKind, index::Sample};
+use crate::index::Sample;
+use spool_storage::ErrorKind;
 
 /// What ffprobe says of a packet: times, size, position, key, discarded.
 type Packet = (i64, i64, u32, u64, bool, bool);
 
 fn ffprobe_packets(path: &std::path::Path, stream: usize) -> Vec<Packet> {
     let select = stream.to_string();
-    let arguments = ["-v", "error", "-select_streams", &select, "-show_entries", "packet=pts,dts,size,pos,flags", "-of", "csv=p=0"];
+    let arguments = [
+        "-v",
+        "error",
+        "-select_streams",
+        &select,
+        "-show_entries",
+        "packet=pts,dts,size,pos,flags",
+        "-of",
+        "csv=p=0",
+    ];
     let text = run("ffprobe", &[&arguments[..], &[path.to_str().unwrap()]].concat());
     let parse = |line: &str| {
         let fields: Vec<_> = line.split(',').collect();
@@ -43,7 +53,8 @@ async fn samples_are_ffprobes_packets() {
     for path in clips::all(dir.path()) {
         let index = read(&Memory::open(&path)).await.unwrap_or_else(|error| panic!("{path:?}: {error}"));
         for (stream, track) in index.tracks.iter().enumerate() {
-            let ours: Vec<_> = track.samples.iter().map(|sample| packet(sample, &index.shown(stream), track.kind)).collect();
+            let ours: Vec<_> =
+                track.samples.iter().map(|sample| packet(sample, &index.shown(stream), track.kind)).collect();
             let theirs = ffprobe_packets(&path, stream);
             let differ = ours.iter().zip(&theirs).position(|(a, b)| a != b);
             assert_eq!(
@@ -78,7 +89,11 @@ impl Synthetic {
             samples,
             stts: vec![(samples, 512)],
             ctts: (0..samples).map(|sample| (1, [1024, 2560, 1024, 0, 512][sample as usize % 5])).collect(),
-            stsc: if samples.is_multiple_of(10) { vec![[1, 10, 1]] } else { vec![[1, 10, 1], [chunks as u32, samples % 10, 1]] },
+            stsc: if samples.is_multiple_of(10) {
+                vec![[1, 10, 1]]
+            } else {
+                vec![[1, 10, 1], [chunks as u32, samples % 10, 1]]
+            },
             chunks: (0..chunks).map(|chunk| chunk * 1200).collect(),
             elst: vec![(1000, 1024, 0x10000)],
             format: b"avc1",
@@ -91,26 +106,39 @@ impl Synthetic {
     fn moov(&self) -> Vec<u8> {
         let words = |words: &[u32]| words.iter().flat_map(|word| word.to_be_bytes()).collect::<Vec<_>>();
         let list = |count: usize, entries: Vec<u32>| [words(&[0, count as u32]), words(&entries)].concat();
-        let pairs = |pairs: &[(u32, u32)]| list(pairs.len(), pairs.iter().flat_map(|pair| [pair.0, pair.1]).collect());
+        let pairs = |pairs: &[(u32, u32)]| {
+            list(pairs.len(), pairs.iter().flat_map(|pair| [pair.0, pair.1]).collect())
+        };
         let sizes = [words(&[0, 0, self.samples]), words(&vec![100; self.samples as usize])].concat();
         let chunks = self.chunks.iter().flat_map(|chunk| [(chunk >> 32) as u32, *chunk as u32]).collect();
         let stbl = [
             atom(b"stsd", &[words(&[0, 1]), atom(self.format, &[0; 78])].concat()),
             atom(b"stts", &pairs(&self.stts)),
             atom(b"ctts", &pairs(&self.ctts)),
-            atom(b"stss", &list(self.samples.div_ceil(50) as usize, (0..self.samples).step_by(50).map(|key| key + 1).collect())),
+            atom(
+                b"stss",
+                &list(
+                    self.samples.div_ceil(50) as usize,
+                    (0..self.samples).step_by(50).map(|key| key + 1).collect(),
+                ),
+            ),
             atom(b"stsc", &list(self.stsc.len(), self.stsc.concat())),
             atom(b"stsz", &sizes),
             atom(b"co64", &list(self.chunks.len(), chunks)),
         ]
         .concat();
-        let dinf = atom(b"dinf", &atom(b"dref", &[words(&[0, 1]), atom(b"url ", &words(&[self.data_flags]))].concat()));
+        let dinf = atom(
+            b"dinf",
+            &atom(b"dref", &[words(&[0, 1]), atom(b"url ", &words(&[self.data_flags]))].concat()),
+        );
         let minf = atom(b"minf", &[atom(b"vmhd", &[0; 12]), dinf, atom(b"stbl", &stbl)].concat());
         let mdhd = atom(b"mdhd", &words(&[0, 0, 0, 12800, self.samples * 512, 0]));
         let hdlr = atom(b"hdlr", &[&words(&[0, 0])[..], b"vide", &[0; 13]].concat());
         let mdia = atom(b"mdia", &[mdhd, hdlr, minf].concat());
-        let edits = list(self.elst.len(), self.elst.iter().flat_map(|edit| [edit.0, edit.1, edit.2]).collect());
-        let trak = atom(b"trak", &[atom(b"tkhd", &[0; 84]), atom(b"edts", &atom(b"elst", &edits)), mdia].concat());
+        let edits =
+            list(self.elst.len(), self.elst.iter().flat_map(|edit| [edit.0, edit.1, edit.2]).collect());
+        let trak =
+            atom(b"trak", &[atom(b"tkhd", &[0; 84]), atom(b"edts", &atom(b"elst", &edits)), mdia].concat());
         let mvhd = atom(b"mvhd", &[words(&[0, 0, 0, 1000, 1000]), vec![0; 80]].concat());
         [mvhd, trak, self.extra.to_vec()].concat()
     }
@@ -133,12 +161,21 @@ fn what_windows_cannot_say_needs_the_whole_file() {
     let movie = Synthetic::new(100);
     let kept = Synthetic::new(200).index().unwrap().tracks[0].samples.len();
     assert_eq!(kept, 101, "an edit of one second ends with the second key after it");
-    let edits = |elst: &[(u32, u32, u32)]| whole_file(Synthetic { elst: elst.to_vec(), ..movie.clone() }.index());
+    let edits =
+        |elst: &[(u32, u32, u32)]| whole_file(Synthetic { elst: elst.to_vec(), ..movie.clone() }.index());
     let never = u32::MAX;
     assert_eq!(edits(&[(500, never, 0), (700, never, 0), (9000, 1024, 0x10000)]), None, "empty edits add up");
-    assert_eq!(edits(&[(500, 1024, 0x10000), (500, 9024, 0x10000)]), Some(WholeFile::EditList(0)), "two edits");
+    assert_eq!(
+        edits(&[(500, 1024, 0x10000), (500, 9024, 0x10000)]),
+        Some(WholeFile::EditList(0)),
+        "two edits"
+    );
     assert_eq!(edits(&[(500, 1024, 0x8000)]), Some(WholeFile::EditList(0)), "half speed");
-    assert_eq!(edits(&[(500, 1024, 0x10000), (500, never, 0x10000)]), Some(WholeFile::EditList(0)), "a pause at the end");
+    assert_eq!(
+        edits(&[(500, 1024, 0x10000), (500, never, 0x10000)]),
+        Some(WholeFile::EditList(0)),
+        "a pause at the end"
+    );
     assert_eq!(edits(&[(0, 1024, 0x10000)]), Some(WholeFile::EditList(0)), "an edit of nothing");
     assert_eq!(edits(&[(500, never, 0x10000)]), Some(WholeFile::EditList(0)), "nothing but a pause");
     let extra = |extra| whole_file(Synthetic { extra, ..movie.clone() }.index());
@@ -174,14 +211,22 @@ fn damage_is_named() {
     assert!(said(backwards).ends_with("stsc is not in order"));
     let missing = Synthetic { stsc: vec![[1, 10, 2]], ..movie.clone() };
     assert!(said(missing).ends_with("a sample description is missing"));
-    assert_eq!(said(Synthetic { format: b"encv", ..movie.clone() }), "track 0 is encrypted; decrypt it first");
+    assert_eq!(
+        said(Synthetic { format: b"encv", ..movie.clone() }),
+        "track 0 is encrypted; decrypt it first"
+    );
     assert!(said(Synthetic { data_flags: 0, ..movie }).contains("lie in another file"));
 }
 
 #[tokio::test]
 async fn of_a_cut_file_what_is_there_is_kept() {
     let dir = tempfile::tempdir().unwrap();
-    let last = std::fs::read(clips::make(dir.path(), "last.mp4", "-f lavfi -i testsrc2=s=160x90:d=1:r=25 -c:v mjpeg")).unwrap();
+    let last = std::fs::read(clips::make(
+        dir.path(),
+        "last.mp4",
+        "-f lavfi -i testsrc2=s=160x90:d=1:r=25 -c:v mjpeg",
+    ))
+    .unwrap();
     let first = clips::make(dir.path(), "first.mp4", "-i {dir}/last.mp4 -c copy -movflags +faststart");
     let first = std::fs::read(first).unwrap();
     let said = async |bytes: &[u8]| read(&Memory::new(bytes.to_vec())).await.unwrap_err().to_string();
@@ -209,11 +254,16 @@ async fn fragments_are_recognised_and_headers_take_few_reads() {
     assert!(last.len() > 200_000, "the file is longer than one look");
     read(&last).await.unwrap();
     assert_eq!(last.reads.load(Ordering::Relaxed), 2);
-    let first = Memory::open(&clips::make(dir.path(), "first.mp4", "-i {dir}/last.mp4 -c copy -movflags +faststart"));
+    let first =
+        Memory::open(&clips::make(dir.path(), "first.mp4", "-i {dir}/last.mp4 -c copy -movflags +faststart"));
     read(&first).await.unwrap();
     assert_eq!(first.reads.load(Ordering::Relaxed), 1);
     for flags in ["frag_keyframe", "frag_keyframe+empty_moov", "dash+frag_keyframe"] {
-        let path = clips::make(dir.path(), "fragments.mp4", &format!("-i {{dir}}/last.mp4 -c copy -movflags {flags}"));
+        let path = clips::make(
+            dir.path(),
+            "fragments.mp4",
+            &format!("-i {{dir}}/last.mp4 -c copy -movflags {flags}"),
+        );
         assert_eq!(whole_file(read(&Memory::open(&path)).await), Some(WholeFile::Fragmented), "{flags}");
     }
 }
@@ -225,7 +275,11 @@ fn exercise(ftyp: Option<&[u8]>, moov: &[u8], len: u64) {
     for (stream, track) in index.tracks.iter().enumerate() {
         let middle = track.samples.get(track.samples.len() / 2).map_or(0, |sample| sample.pts);
         let (_, _) = (track.first_pts(), track.end_pts());
-        for span in [Span::All, Span::Pts { first: middle, end: middle + 1000 }, Span::Pts { first: i64::MIN, end: i64::MAX }] {
+        for span in [
+            Span::All,
+            Span::Pts { first: middle, end: middle + 1000 },
+            Span::Pts { first: i64::MIN, end: i64::MAX },
+        ] {
             if let Ok(plan) = plan(&index, stream, span) {
                 assert!(plan.bytes_read() <= len);
             }
@@ -283,5 +337,10 @@ fn half_a_million_samples_take_no_time() {
     let span = crate::window::Span::Pts { first: 100_000_000, end: 100_384_000 };
     let start = Instant::now();
     let plan = crate::window::plan(&index, 0, span).unwrap();
-    println!("{} bytes of moov in {parsed:?}; a window of {} bytes in {:?}", moov.len(), plan.window_bytes(), start.elapsed());
+    println!(
+        "{} bytes of moov in {parsed:?}; a window of {} bytes in {:?}",
+        moov.len(),
+        plan.window_bytes(),
+        start.elapsed()
+    );
 }

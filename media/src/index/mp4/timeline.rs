@@ -41,9 +41,17 @@ pub(super) fn edits(elst: &[u8]) -> Result<Vec<Edit>, Unusual> {
     let mut edits = Vec::new();
     for entry in entries {
         let (duration, media_time, rate) = if long {
-            (u64_at(entry, 0).map(u64::cast_signed), u64_at(entry, 8).map(u64::cast_signed), u32_at(entry, 16))
+            (
+                u64_at(entry, 0).map(u64::cast_signed),
+                u64_at(entry, 8).map(u64::cast_signed),
+                u32_at(entry, 16),
+            )
         } else {
-            (u32_at(entry, 0).map(i64::from), u32_at(entry, 4).map(|time| i64::from(time.cast_signed())), u32_at(entry, 8))
+            (
+                u32_at(entry, 0).map(i64::from),
+                u32_at(entry, 4).map(|time| i64::from(time.cast_signed())),
+                u32_at(entry, 8),
+            )
         };
         let (duration, media_time) = duration.zip(media_time).ok_or(Unusual)?;
         let plain = (0..MAX_TICKS).contains(&duration) && (-1..MAX_TICKS).contains(&media_time);
@@ -70,7 +78,13 @@ pub(super) struct Placed {
 }
 
 /// Applies an edit list. `movie` and `clock` are the seconds per tick of the movie and of the media.
-pub(super) fn place(media: &Media, edits: &[Edit], kind: TrackKind, movie: Rational, clock: Rational) -> Result<Placed, Unusual> {
+pub(super) fn place(
+    media: &Media,
+    edits: &[Edit],
+    kind: TrackKind,
+    movie: Rational,
+    clock: Rational,
+) -> Result<Placed, Unusual> {
     let count = media.samples.len();
     let Some((edit, empty)) = edits.split_last() else {
         return Ok(Placed { kept: 0..count, cut: 0, offset: 0, shown: i64::MIN..i64::MAX });
@@ -142,7 +156,9 @@ fn first_kept(media: &Media, start: i64, kind: TrackKind, clock: Rational) -> us
     let Some(mut at) = key.or(if media.reordered { None } else { upto.checked_sub(1) }) else { return 0 };
     // Of several with one decoding time, the first key.
     let time = samples.get(at).map(|sample| sample.dts);
-    for (index, sample) in earlier.iter().enumerate().take(at).rev().take_while(|(_, sample)| Some(sample.dts) == time) {
+    for (index, sample) in
+        earlier.iter().enumerate().take(at).rev().take_while(|(_, sample)| Some(sample.dts) == time)
+    {
         if sample.key || key.is_none() {
             at = index;
         }

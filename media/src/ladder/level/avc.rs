@@ -125,9 +125,21 @@ mod tests {
     fn each_limit_can_be_the_one_that_decides() {
         assert_eq!(of(8192, 2, 25, 64), Some(51), "too wide for 5.0 although it has few macroblocks");
         assert_eq!(of(320, 240, 10, 64), Some(12), "four frames do not fit the 900 macroblocks of 1.1");
-        assert_eq!(at(640, 480, Rational::new(30, 1).unwrap(), 1_000_000, 12_500_001), Some(31), "the buffer");
-        assert_eq!(at(1280, 720, Rational::new(60_000, 1001).unwrap(), 1000, 1000), Some(32), "just below 60");
-        assert_eq!(at(1280, 720, Rational::new(60_001, 1000).unwrap(), 1000, 1000), Some(40), "just above 60");
+        assert_eq!(
+            at(640, 480, Rational::new(30, 1).unwrap(), 1_000_000, 12_500_001),
+            Some(31),
+            "the buffer"
+        );
+        assert_eq!(
+            at(1280, 720, Rational::new(60_000, 1001).unwrap(), 1000, 1000),
+            Some(32),
+            "just below 60"
+        );
+        assert_eq!(
+            at(1280, 720, Rational::new(60_001, 1000).unwrap(), 1000, 1000),
+            Some(40),
+            "just above 60"
+        );
     }
 
     #[test]

@@ -8,22 +8,43 @@ fn samples(path: &Path, channels: usize, channel: usize) -> Vec<f32> {
     args.push(path.into());
     args.extend(words_of("-f f32le -c:a pcm_f32le -"));
     let bytes = run("ffmpeg", args);
-    let all: Vec<f32> = bytes.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().unwrap())).collect();
+    let all: Vec<f32> =
+        bytes.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().unwrap())).collect();
     all.chunks_exact(channels).map(|frame| frame[channel]).skip(1024).collect()
 }
 
 pub(super) fn audio_rendition(sample_rate: u32, channels: u16) -> AudioRendition {
-    AudioRendition { name: "audio-0".to_owned(), codec: AudioCodec::Aac, sample_rate, channels, bitrate_bps: 128_000 }
+    AudioRendition {
+        name: "audio-0".to_owned(),
+        codec: AudioCodec::Aac,
+        sample_rate,
+        channels,
+        bitrate_bps: 128_000,
+    }
 }
 
 /// Encodes stream `stream` of `path` beside a title that begins at `origin_ms` and lasts `frames` frames of 25 a second.
-fn encode_beside(path: &Path, demuxer: &str, stream: u32, origin_ms: i64, frames: u64, rendition: &AudioRendition) -> PathBuf {
+fn encode_beside(
+    path: &Path,
+    demuxer: &str,
+    stream: u32,
+    origin_ms: i64,
+    frames: u64,
+    rendition: &AudioRendition,
+) -> PathBuf {
     let grid = Grid { rate: rational(25, 1), source_timebase: rational(1, 1000), origin: origin_ms, frames };
     let output = path.with_extension(format!("{origin_ms}.out.mp4"));
     let outputs = [(rendition.clone(), output)];
     run(
         "ffmpeg",
-        encode_audio(&AudioEncode { input: path, demuxer, stream, discrete_channels: None, grid: &grid, outputs: &outputs }),
+        encode_audio(&AudioEncode {
+            input: path,
+            demuxer,
+            stream,
+            discrete_channels: None,
+            grid: &grid,
+            outputs: &outputs,
+        }),
     );
     let [(_, output)] = outputs;
     output
@@ -37,13 +58,17 @@ fn rms(samples: &[f32]) -> f32 {
 fn distance_from_sine(samples: &[f32], rate: f64) -> f64 {
     let angle = |n: usize| std::f64::consts::TAU * 440.0 * n as f64 / rate;
     let project = |part: &[f32], wave: fn(f64) -> f64| {
-        2.0 / part.len() as f64 * part.iter().enumerate().map(|(n, sample)| f64::from(*sample) * wave(angle(n))).sum::<f64>()
+        2.0 / part.len() as f64
+            * part.iter().enumerate().map(|(n, sample)| f64::from(*sample) * wave(angle(n))).sum::<f64>()
     };
     // A tenth of a second holds 44 whole waves at any rate used here.
     let start = &samples[..(rate / 10.0) as usize];
     let (a, b) = (project(start, f64::sin), project(start, f64::cos));
-    let error: f64 =
-        samples.iter().enumerate().map(|(n, s)| (f64::from(*s) - a * angle(n).sin() - b * angle(n).cos()).powi(2)).sum();
+    let error: f64 = samples
+        .iter()
+        .enumerate()
+        .map(|(n, s)| (f64::from(*s) - a * angle(n).sin() - b * angle(n).cos()).powi(2))
+        .sum();
     (error / samples.len() as f64).sqrt() / ((a * a + b * b) / 2.0).sqrt()
 }
 
@@ -60,7 +85,9 @@ fn sound_that_begins_late_is_preceded_by_silence_and_one_that_begins_early_is_cu
     // The onset itself, to the sample: a sine begins at zero and rises, so its phase tells where it began.
     let phase = |samples: &[f32]| {
         let angle = |n: usize| std::f64::consts::TAU * 440.0 * n as f64 / 48_000.0;
-        let part = |wave: fn(f64) -> f64| samples.iter().enumerate().map(|(n, s)| f64::from(*s) * wave(angle(n))).sum::<f64>();
+        let part = |wave: fn(f64) -> f64| {
+            samples.iter().enumerate().map(|(n, s)| f64::from(*s) * wave(angle(n))).sum::<f64>()
+        };
         part(f64::cos).atan2(part(f64::sin)) / (std::f64::consts::TAU * 440.0 / 48_000.0)
     };
     // 1,200 samples are 11 whole waves.
@@ -79,11 +106,19 @@ fn sound_that_begins_late_is_preceded_by_silence_and_one_that_begins_early_is_cu
 fn short_sound_goes_on_as_silence_and_long_sound_to_its_own_end() {
     let folder = tempfile::tempdir().unwrap();
     // Not louder: FFmpeg's fast AAC coder wastes the bits of a rate that a half-scale tone does not need.
-    let path = clip(folder.path(), "a.mp4", "-f lavfi -i sine=f=440:r=44100:d=2,volume=2 -c:a aac -aac_coder fast -b:a 128k");
+    let path = clip(
+        folder.path(),
+        "a.mp4",
+        "-f lavfi -i sine=f=440:r=44100:d=2,volume=2 -c:a aac -aac_coder fast -b:a 128k",
+    );
     let rendition = audio_rendition(44_100, 1);
     for (frames, expected) in [(101, 178_164), (25, 88_200)] {
         let output = samples(&encode_beside(&path, "mov", 0, 0, frames, &rendition), 1, 0);
-        assert!(output.len() >= expected && output.len() < expected + 2048, "{} for {expected}", output.len());
+        assert!(
+            output.len() >= expected && output.len() < expected + 2048,
+            "{} for {expected}",
+            output.len()
+        );
         assert!(
             distance_from_sine(&output[2048..86_000], 44_100.0) < 0.02,
             "{}",
@@ -103,14 +138,23 @@ fn gaps_are_filled_and_layouts_and_rates_are_brought_to_the_rendition() {
         "-f lavfi -i sine=f=440:r=44100:d=3,aselect=not(between(t\\,1\\,1.5)),volume=4 -c:a pcm_s16le",
     );
     let output = samples(&encode_beside(&gap, "matroska", 0, 0, 75, &audio_rendition(48_000, 2)), 2, 0);
-    assert!(rms(&output[52_000..68_000]) < 0.001 && rms(&output[20_000..44_000]) > 0.1 && rms(&output[76_000..140_000]) > 0.1);
+    assert!(
+        rms(&output[52_000..68_000]) < 0.001
+            && rms(&output[20_000..44_000]) > 0.1
+            && rms(&output[76_000..140_000]) > 0.1
+    );
     assert!(output.len() >= 144_000 && output.len() < 146_048, "{}", output.len());
 
     // The middle speaker alone is heard on both sides, and as itself where 5.1 is asked for.
-    let six = clip(folder.path(), "six.mkv", "-f lavfi -i sine=f=440:r=48000:d=1,volume=4,pan=5.1|FC=c0 -c:a pcm_s16le");
+    let six = clip(
+        folder.path(),
+        "six.mkv",
+        "-f lavfi -i sine=f=440:r=48000:d=1,volume=4,pan=5.1|FC=c0 -c:a pcm_s16le",
+    );
     let stereo = encode_beside(&six, "matroska", 0, 0, 25, &audio_rendition(48_000, 2));
     assert!((0..2).all(|channel| rms(&samples(&stereo, 2, channel)[4096..40_000]) > 0.05));
     let six_again = encode_beside(&six, "matroska", 0, 0, 25, &audio_rendition(48_000, 6));
-    let loud: Vec<bool> = (0..6).map(|channel| rms(&samples(&six_again, 6, channel)[4096..40_000]) > 0.05).collect();
+    let loud: Vec<bool> =
+        (0..6).map(|channel| rms(&samples(&six_again, 6, channel)[4096..40_000]) > 0.05).collect();
     assert_eq!(loud, [false, false, true, false, false, false]);
 }

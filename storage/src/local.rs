@@ -46,7 +46,10 @@ impl Stat {
     }
 
     fn from_metadata(meta: &fs::Metadata) -> Self {
-        Self { bytes: meta.len(), modified_ns: i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec()) }
+        Self {
+            bytes: meta.len(),
+            modified_ns: i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec()),
+        }
     }
 }
 
@@ -230,7 +233,9 @@ pub(super) fn walk(root: &Path, kind: Kind, each: &mut dyn FnMut(Found) -> bool)
             // Gone since the directory was read, or a link to nowhere.
             let Ok(meta) = fs::metadata(entry.path()) else { continue };
             let tag = Stat::from_metadata(&meta).tag();
-            if meta.is_file() && !each(Found { path: entry.path(), bytes: meta.len(), modified: meta.modified()?, tag }) {
+            if meta.is_file()
+                && !each(Found { path: entry.path(), bytes: meta.len(), modified: meta.modified()?, tag })
+            {
                 return Ok(());
             }
         }
@@ -292,7 +297,8 @@ pub(super) fn abandon(path: &Path, upload: &str) -> io::Result<()> {
 
 /// Where a file that comes in pieces is meanwhile. The name is one of ours.
 fn begun(path: &Path, upload: &str) -> io::Result<PathBuf> {
-    let ours = upload.starts_with(HIDDEN_PREFIX) && upload.ends_with(TEMPORARY_SUFFIX) && !upload.contains('/');
+    let ours =
+        upload.starts_with(HIDDEN_PREFIX) && upload.ends_with(TEMPORARY_SUFFIX) && !upload.contains('/');
     if ours { Ok(parent(path).join(upload)) } else { Err(io::ErrorKind::InvalidInput.into()) }
 }
 
@@ -351,7 +357,8 @@ mod tests {
         assert!(replace(&path, b"two", Some(&version(b"one")), 100).unwrap());
         assert!(!create(&path, b"three").unwrap());
         put(&path, From::Bytes(b"four")).unwrap();
-        let mut names: Vec<_> = fs::read_dir(parent(&path)).unwrap().map(|e| e.unwrap().file_name()).collect();
+        let mut names: Vec<_> =
+            fs::read_dir(parent(&path)).unwrap().map(|e| e.unwrap().file_name()).collect();
         names.sort();
         assert_eq!(names, [LOCK_NAME, "master.m3u8"]);
         let mut found = Vec::new();

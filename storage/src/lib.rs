@@ -9,8 +9,12 @@ mod amazon;
 mod clients;
 mod content;
 mod error;
+mod kind;
 mod local;
+pub mod net;
+pub mod path_policy;
 mod profile;
+pub mod read_cache;
 mod reader;
 mod remote;
 mod upload;
@@ -42,7 +46,8 @@ pub use self::{
     clients::Stores,
     content::Content,
     error::{AddressProblem, Denial, Error},
-    reader::{Source, SourceReader, bytes_read},
+    kind::ErrorKind,
+    reader::{ReadAt, Source, SourceReader, bytes_read},
     upload::piece_bytes,
     wire::Answer,
 };
@@ -139,7 +144,8 @@ impl Location {
     /// percent-encoded, so that nothing leads out of the location.
     pub fn child(&self, relative: &str) -> Self {
         let segments = relative.split('/').filter(|segment| !segment.is_empty());
-        let mut parts = segments.map(|segment| PathPart::parse(segment).unwrap_or_else(|_| PathPart::from(segment)));
+        let mut parts =
+            segments.map(|segment| PathPart::parse(segment).unwrap_or_else(|_| PathPart::from(segment)));
         match &self.place {
             Place::Local(path) => {
                 let path = parts.fold(path.clone(), |path, part| path.join(part.as_ref()));
@@ -161,7 +167,11 @@ impl Location {
                         path.push(part.as_ref());
                     });
                 }
-                Self { shown: shown(url.as_str()), uri: url.to_string(), place: Place::Web { stores: stores.clone(), url } }
+                Self {
+                    shown: shown(url.as_str()),
+                    uri: url.to_string(),
+                    place: Place::Web { stores: stores.clone(), url },
+                }
             }
         }
     }
@@ -196,8 +206,13 @@ impl Location {
         match &self.place {
             Place::Local(path) => {
                 let path = path.clone();
-                let read = blocking(move || local::read_small(&path, limit)).await.map_err(|e| self.system(e))?;
-                let bytes = read.transpose().map_err(|bytes| Error::TooLarge { uri: self.shown.clone(), bytes, limit })?;
+                let read =
+                    blocking(move || local::read_small(&path, limit)).await.map_err(|e| self.system(e))?;
+                let bytes = read.transpose().map_err(|bytes| Error::TooLarge {
+                    uri: self.shown.clone(),
+                    bytes,
+                    limit,
+                })?;
                 Ok(bytes.map(|bytes| {
                     let version = UpdateVersion { e_tag: Some(local::version(&bytes)), version: None };
                     (Bytes::from(bytes), Version(version))
@@ -237,9 +252,13 @@ impl Location {
         match &self.place {
             Place::Local(path) => {
                 let path = path.clone();
-                blocking(move || local::put(&path, local::From::Bytes(&bytes))).await.map_err(|e| self.system(e))
+                blocking(move || local::put(&path, local::From::Bytes(&bytes)))
+                    .await
+                    .map_err(|e| self.system(e))
             }
-            Place::Bucket { client, key } => client.put(&self.shown, key, Payload::Bytes(bytes), content).await,
+            Place::Bucket { client, key } => {
+                client.put(&self.shown, key, Payload::Bytes(bytes), content).await
+            }
             Place::Web { .. } => Err(self.read_only()),
         }
     }
@@ -252,10 +271,13 @@ impl Location {
         match &self.place {
             Place::Local(path) => {
                 let (from, to) = (file.to_owned(), path.clone());
-                let opened = blocking(move || std::fs::File::open(&from)).await.map_err(|e| Error::file(file, e))?;
+                let opened =
+                    blocking(move || std::fs::File::open(&from)).await.map_err(|e| Error::file(file, e))?;
                 blocking(move || local::put(&to, local::From::File(opened))).await.map_err(|e| self.system(e))
             }
-            Place::Bucket { client, key } => client.put(&self.shown, key, open_payload(file).await?, content).await,
+            Place::Bucket { client, key } => {
+                client.put(&self.shown, key, open_payload(file).await?, content).await
+            }
             Place::Web { .. } => Err(self.read_only()),
         }
     }
@@ -268,7 +290,8 @@ impl Location {
         match &self.place {
             Place::Local(path) => {
                 let path = path.clone();
-                let created = blocking(move || local::create(&path, &bytes)).await.map_err(|e| self.system(e))?;
+                let created =
+                    blocking(move || local::create(&path, &bytes)).await.map_err(|e| self.system(e))?;
                 Ok(if created { Created::Yes } else { Created::AlreadyThere })
             }
             Place::Bucket { client, key } => client.create(&self.shown, key, bytes, content).await,
@@ -280,11 +303,18 @@ impl Location {
     ///
     /// # Errors
     /// As [`Location::put`]. After [`Error::Unreachable`] the object may be either: read it.
-    pub async fn replace(&self, bytes: Bytes, content: Content, expected: Option<&Version>) -> Result<Replaced, Error> {
+    pub async fn replace(
+        &self,
+        bytes: Bytes,
+        content: Content,
+        expected: Option<&Version>,
+    ) -> Result<Replaced, Error> {
         match &self.place {
             Place::Local(path) => {
-                let (path, expected) = (path.clone(), expected.map(|version| version.0.e_tag.clone().unwrap_or_default()));
-                let write = move || local::replace(&path, &bytes, expected.as_deref(), SMALL_OBJECT_MAX_BYTES);
+                let (path, expected) =
+                    (path.clone(), expected.map(|version| version.0.e_tag.clone().unwrap_or_default()));
+                let write =
+                    move || local::replace(&path, &bytes, expected.as_deref(), SMALL_OBJECT_MAX_BYTES);
                 let replaced = blocking(write).await.map_err(|e| self.system(e))?;
                 Ok(if replaced { Replaced::Yes } else { Replaced::Conflict })
             }
@@ -330,11 +360,13 @@ impl Location {
                 let path = path.clone();
                 blocking(move || local::delete(&path)).await.map_err(|e| self.system(e))
             }
-            Place::Bucket { client, key } => match object_store::ObjectStoreExt::delete(&client.store, key).await {
-                Ok(()) => Ok(()),
-                Err(object_store::Error::NotFound { .. }) => Ok(()),
-                Err(e) => Err(self.remote(&e)),
-            },
+            Place::Bucket { client, key } => {
+                match object_store::ObjectStoreExt::delete(&client.store, key).await {
+                    Ok(()) => Ok(()),
+                    Err(object_store::Error::NotFound { .. }) => Ok(()),
+                    Err(e) => Err(self.remote(&e)),
+                }
+            }
             Place::Web { .. } => Err(self.read_only()),
         }
     }
@@ -398,7 +430,8 @@ fn list_local(location: Location, root: PathBuf) -> BoxStream<'static, Result<En
     // Ends with the walk, or as soon as nobody listens.
     tokio::task::spawn_blocking(move || {
         let walked = local::walk(&root, local::Kind::Object, &mut |found| {
-            let relative = found.path.strip_prefix(&root).unwrap_or(&found.path).to_string_lossy().into_owned();
+            let relative =
+                found.path.strip_prefix(&root).unwrap_or(&found.path).to_string_lossy().into_owned();
             let local::Found { bytes, modified, tag: etag, .. } = found;
             sender.blocking_send(Ok(Entry { relative, bytes, modified, etag })).is_ok()
         });
@@ -407,7 +440,8 @@ fn list_local(location: Location, root: PathBuf) -> BoxStream<'static, Result<En
             let _ = sender.blocking_send(Err(location.system(e)));
         }
     });
-    stream::unfold(receiver, |mut receiver| async { receiver.recv().await.map(|entry| (entry, receiver)) }).boxed()
+    stream::unfold(receiver, |mut receiver| async { receiver.recv().await.map(|entry| (entry, receiver)) })
+        .boxed()
 }
 
 /// Runs what blocks where it may.

@@ -60,7 +60,11 @@ impl Source {
 
 impl std::fmt::Debug for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Source").field("uri", &self.shown()).field("etag", &self.etag).field("bytes", &self.bytes).finish()
+        f.debug_struct("Source")
+            .field("uri", &self.shown())
+            .field("etag", &self.etag)
+            .field("bytes", &self.bytes)
+            .finish()
     }
 }
 
@@ -95,14 +99,17 @@ impl SourceReader {
             Place::Bucket { client, key } => {
                 let meta = match client.store.head(key).await {
                     Ok(meta) => meta,
-                    Err(object_store::Error::NotFound { .. }) => return Err(client.missing(&location.shown, key).await),
+                    Err(object_store::Error::NotFound { .. }) => {
+                        return Err(client.missing(&location.shown, key).await);
+                    }
                     Err(e) => return Err(client.error(&location.shown, &e)),
                 };
                 location.pin(client, &meta, true)
             }
             Place::Web { stores, url } => {
                 let client = &stores.web(url)?;
-                let (meta, has_ranges) = probe(client).await.map_err(|e| client.error(&location.shown, &e))?;
+                let (meta, has_ranges) =
+                    probe(client).await.map_err(|e| client.error(&location.shown, &e))?;
                 location.pin(client, &meta, has_ranges)
             }
         };
@@ -146,13 +153,19 @@ impl SourceReader {
     pub async fn read(&self, range: Range<u64>) -> Result<Bytes, Error> {
         let Range { start, end } = range;
         if start > end || end > self.source.bytes {
-            return Err(Error::OutOfRange { uri: self.location.shown.clone(), start, end, bytes: self.source.bytes });
+            return Err(Error::OutOfRange {
+                uri: self.location.shown.clone(),
+                start,
+                end,
+                bytes: self.source.bytes,
+            });
         }
         if end - start <= FETCH_BYTES {
             return self.fetch(start..end).await;
         }
         let mut whole = BytesMut::new();
-        let mut pieces = stream::iter(pieces(start..end)).map(|piece| self.fetch(piece)).buffered(FETCHES_AT_ONCE);
+        let mut pieces =
+            stream::iter(pieces(start..end)).map(|piece| self.fetch(piece)).buffered(FETCHES_AT_ONCE);
         while let Some(piece) = pieces.try_next().await? {
             // Grown by what came, not by what was asked for.
             whole.extend_from_slice(&piece);
@@ -166,7 +179,8 @@ impl SourceReader {
     /// As [`Self::read`]; [`Error::LocalFile`] and [`Error::DiskFull`] for the file.
     pub async fn save(&self, path: &Path) -> Result<(), Error> {
         let directory = path.parent().unwrap_or(path).to_owned();
-        let staged = blocking(move || tempfile::Builder::new().prefix(local::HIDDEN_PREFIX).tempfile_in(directory));
+        let staged =
+            blocking(move || tempfile::Builder::new().prefix(local::HIDDEN_PREFIX).tempfile_in(directory));
         let staged = staged.await.map_err(|e| Error::file(path, e))?;
         let file = Arc::new(staged.as_file().try_clone().map_err(|e| Error::file(path, e))?);
         let write = async |at: u64, bytes: Bytes| {
@@ -219,9 +233,11 @@ impl SourceReader {
                 Bytes::from(read.map_err(|e| self.location.system(e))?.ok_or_else(|| self.changed())?)
             }
             Way::Ranges { client, condition } => {
-                let options = GetOptions { range: Some(GetRange::Bounded(range.clone())), ..condition.clone() };
+                let options =
+                    GetOptions { range: Some(GetRange::Bounded(range.clone())), ..condition.clone() };
                 let key = self.location.key();
-                let result = client.store.get_opts(&key, options).await.map_err(|e| self.location.remote(&e))?;
+                let result =
+                    client.store.get_opts(&key, options).await.map_err(|e| self.location.remote(&e))?;
                 self.check(&result.meta)?;
                 result.bytes().await.map_err(|e| self.location.remote(&e))?
             }
@@ -234,7 +250,9 @@ impl SourceReader {
     async fn copy(&self, from: &Path, path: &Path, staged: &tempfile::NamedTempFile) -> Result<(), Error> {
         let mut file = staged.as_file().try_clone().map_err(|e| Error::file(path, e))?;
         let (from, pinned) = (from.to_owned(), self.source.etag.clone());
-        let same = blocking(move || local::copy_pinned(&from, &pinned, &mut file)).await.map_err(|e| Error::file(path, e))?;
+        let same = blocking(move || local::copy_pinned(&from, &pinned, &mut file))
+            .await
+            .map_err(|e| Error::file(path, e))?;
         if !same {
             return Err(self.changed());
         }
@@ -289,7 +307,8 @@ impl Location {
 
 /// What tells one state of an object from another: its ETag, else size and date, else nothing.
 pub(super) fn tag(meta: &ObjectMeta) -> Option<String> {
-    let dated = || is_dated(meta).then(|| format!("{:x}-{:x}", meta.size, meta.last_modified.timestamp_millis()));
+    let dated =
+        || is_dated(meta).then(|| format!("{:x}-{:x}", meta.size, meta.last_modified.timestamp_millis()));
     meta.e_tag.clone().or_else(dated)
 }
 
@@ -315,7 +334,9 @@ pub(super) async fn probe(client: &Client) -> object_store::Result<(ObjectMeta, 
     match client.store.get_opts(&page, first_byte).await {
         Ok(result) => Ok((result.meta, true)),
         // An empty page has no first byte.
-        Err(e) if lacks_ranges(&e) => Ok((client.store.get_opts(&page, GetOptions::default()).await?.meta, false)),
+        Err(e) if lacks_ranges(&e) => {
+            Ok((client.store.get_opts(&page, GetOptions::default()).await?.meta, false))
+        }
         Err(e) => Err(e),
     }
 }
@@ -325,6 +346,30 @@ fn pieces(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
     let Range { start, end } = range;
     let count = (end - start).div_ceil(FETCH_BYTES);
     (0..count).map(move |i| start + i * FETCH_BYTES..end.min(start + (i + 1) * FETCH_BYTES))
+}
+
+/// Ranged reads of one pinned source.
+pub trait ReadAt: Send + Sync {
+    /// Length of the source in bytes.
+    fn len(&self) -> u64;
+
+    /// Is there nothing to read?
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Exactly the bytes of `range`, which lies within the source.
+    fn read_at(&self, range: Range<u64>) -> impl Future<Output = Result<Bytes, Error>> + Send;
+}
+
+impl ReadAt for SourceReader {
+    fn len(&self) -> u64 {
+        self.source().bytes
+    }
+
+    async fn read_at(&self, range: Range<u64>) -> Result<Bytes, Error> {
+        self.read(range).await
+    }
 }
 
 #[cfg(test)]
@@ -348,7 +393,8 @@ mod tests {
 
     #[test]
     fn a_source_is_shown_without_its_signature() {
-        let source = Source { uri: "https://host/a.mp4?X-Amz-Signature=abc".into(), etag: "e".into(), bytes: 1 };
+        let source =
+            Source { uri: "https://host/a.mp4?X-Amz-Signature=abc".into(), etag: "e".into(), bytes: 1 };
         assert!(!format!("{source:?}").contains("abc"));
     }
 }

@@ -59,9 +59,10 @@ pub(super) fn complete(options: &mut BTreeMap<String, String>) -> Result<(), Pro
     if !found {
         return chosen.map_or(Ok(()), |name| Err(Problem::Unknown(name)));
     }
-    let has_other_credentials = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_SKIP_SIGNATURE"]
-        .iter()
-        .any(|variable| options.contains_key(*variable));
+    let has_other_credentials =
+        ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_SKIP_SIGNATURE"]
+            .iter()
+            .any(|variable| options.contains_key(*variable));
     if !has_other_credentials
         && !profile.contains_key("aws_access_key_id")
         && let Some(way) = OTHER_WAYS.into_iter().find(|way| profile.contains_key(*way))
@@ -72,7 +73,9 @@ pub(super) fn complete(options: &mut BTreeMap<String, String>) -> Result<(), Pro
     for (key, variable) in KEYS {
         let is_set = match variable {
             "AWS_REGION" => has_region,
-            "AWS_ENDPOINT_URL" => options.contains_key("AWS_ENDPOINT_URL") || options.contains_key("AWS_ENDPOINT"),
+            "AWS_ENDPOINT_URL" => {
+                options.contains_key("AWS_ENDPOINT_URL") || options.contains_key("AWS_ENDPOINT")
+            }
             _ => has_other_credentials,
         };
         if let (Some(value), false) = (profile.remove(key), is_set) {
@@ -94,11 +97,15 @@ fn section(text: &str, name: &str) -> Option<BTreeMap<String, String>> {
         if let Some(header) = line.trim().strip_prefix('[').and_then(|l| l.split(']').next()) {
             let header = header.trim();
             inside = header == name
-                || header.strip_prefix("profile").is_some_and(|rest| rest.starts_with([' ', '\t']) && rest.trim() == name);
+                || header
+                    .strip_prefix("profile")
+                    .is_some_and(|rest| rest.starts_with([' ', '\t']) && rest.trim() == name);
             if inside {
                 section.get_or_insert_with(BTreeMap::new);
             }
-        } else if let (true, Some((key, value)), Some(section)) = (inside, line.split_once('='), section.as_mut()) {
+        } else if let (true, Some((key, value)), Some(section)) =
+            (inside, line.split_once('='), section.as_mut())
+        {
             section.insert(key.trim().to_ascii_lowercase(), value.trim().to_owned());
         }
     }
@@ -109,12 +116,17 @@ fn section(text: &str, name: &str) -> Option<BTreeMap<String, String>> {
 mod tests {
     use super::*;
 
-    fn with(credentials: &str, config: &str, variables: &[(&str, &str)]) -> Result<BTreeMap<String, String>, Problem> {
+    fn with(
+        credentials: &str,
+        config: &str,
+        variables: &[(&str, &str)],
+    ) -> Result<BTreeMap<String, String>, Problem> {
         let home = tempfile::tempdir().unwrap();
         fs::create_dir(home.path().join(".aws")).unwrap();
         fs::write(home.path().join(".aws/credentials"), credentials).unwrap();
         fs::write(home.path().join(".aws/config"), config).unwrap();
-        let mut options: BTreeMap<String, String> = variables.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        let mut options: BTreeMap<String, String> =
+            variables.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
         options.insert("HOME".into(), home.path().to_str().unwrap().into());
         complete(&mut options)?;
         options.remove("HOME");
@@ -137,8 +149,12 @@ mod tests {
 
     #[test]
     fn variables_win_and_keys_are_never_mixed() {
-        let given =
-            [("AWS_PROFILE", "work"), ("AWS_ACCESS_KEY_ID", "V"), ("AWS_SECRET_ACCESS_KEY", "Y"), ("AWS_DEFAULT_REGION", "r")];
+        let given = [
+            ("AWS_PROFILE", "work"),
+            ("AWS_ACCESS_KEY_ID", "V"),
+            ("AWS_SECRET_ACCESS_KEY", "Y"),
+            ("AWS_DEFAULT_REGION", "r"),
+        ];
         let options = with(CREDENTIALS, CONFIG, &given).unwrap();
         assert_eq!(options["AWS_ACCESS_KEY_ID"], "V");
         assert!(!options.contains_key("AWS_SESSION_TOKEN") && !options.contains_key("AWS_REGION"));

@@ -3,10 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use spool_media::{
-    ErrorKind,
-    store::{Content, Error, Location, Stores},
-};
+use spool_storage::{Content, Error, ErrorKind, Location, Stores};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
@@ -69,7 +66,9 @@ async fn answer(socket: TcpStream, page: Arc<Mutex<Page>>) -> std::io::Result<()
             }
             lines.push(line.trim().to_owned());
         }
-        let header = |name: &str| lines.iter().find_map(|line| line.to_lowercase().strip_prefix(name).map(|v| v.trim().to_owned()));
+        let header = |name: &str| {
+            lines.iter().find_map(|line| line.to_lowercase().strip_prefix(name).map(|v| v.trim().to_owned()))
+        };
         let page = page.lock().unwrap().clone();
         let mut head = String::new();
         if let Some(etag) = page.etag {
@@ -78,7 +77,9 @@ async fn answer(socket: TcpStream, page: Arc<Mutex<Page>>) -> std::io::Result<()
         if let Some(date) = page.date {
             head += &format!("Last-Modified: {date}\r\n");
         }
-        let unequal = |sent: Option<String>, own: Option<&str>| sent.is_some_and(|sent| Some(sent) != own.map(str::to_lowercase));
+        let unequal = |sent: Option<String>, own: Option<&str>| {
+            sent.is_some_and(|sent| Some(sent) != own.map(str::to_lowercase))
+        };
         let fails = unequal(header("if-match:"), page.etag.filter(|tag| !tag.starts_with("W/")))
             || (header("if-match:").is_none() && unequal(header("if-unmodified-since:"), page.date));
         let range = header("range: bytes=").filter(|_| page.ranges);
@@ -140,7 +141,11 @@ async fn a_page_with_ranges_is_read_in_ranges_and_pinned() {
 
 #[tokio::test]
 async fn a_page_that_cannot_be_pinned_is_downloaded_once() {
-    let pages = [Page { ranges: true, ..Page::default() }, Page { etag: Some("\"a\""), ..Page::default() }, Page::default()];
+    let pages = [
+        Page { ranges: true, ..Page::default() },
+        Page { etag: Some("\"a\""), ..Page::default() },
+        Page::default(),
+    ];
     let directory = tempfile::tempdir().unwrap();
     for page in pages {
         let page = Page { body: patterned(3_000_000), ..page };
@@ -178,7 +183,12 @@ async fn a_presigned_link_works_and_is_never_shown() {
     let reader = location.open().await.unwrap();
     assert_eq!(reader.read(2..4).await.unwrap(), "23");
     assert!(location.uri().contains("hunter2"), "the address itself must lead there again");
-    let reader = Stores::with_options([("", "")]).locate(&reader.source().uri).unwrap().open_pinned(reader.source()).await.unwrap();
+    let reader = Stores::with_options([("", "")])
+        .locate(&reader.source().uri)
+        .unwrap()
+        .open_pinned(reader.source())
+        .await
+        .unwrap();
     web.change(|page| page.query = Some("renewed"));
     let error = reader.read(2..4).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotAllowed);
@@ -198,6 +208,14 @@ async fn the_web_is_for_reading() {
     let location = web.locate("/v.mp4");
     let error = location.put(text("y"), Content::Record).await.unwrap_err();
     assert!(matches!(error, Error::ReadOnly { .. }), "{error:?}");
-    let refused = Stores::with_options([("", "")]).locate("http://127.0.0.1:1/v.mp4?secret").unwrap().open().await.unwrap_err();
-    assert!(matches!(&refused, Error::Unreachable { uri, .. } if uri == "http://127.0.0.1:1/v.mp4"), "{refused:?}");
+    let refused = Stores::with_options([("", "")])
+        .locate("http://127.0.0.1:1/v.mp4?secret")
+        .unwrap()
+        .open()
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&refused, Error::Unreachable { uri, .. } if uri == "http://127.0.0.1:1/v.mp4"),
+        "{refused:?}"
+    );
 }

@@ -34,7 +34,10 @@ async fn where_writing_is_not_allowed_it_is_said_so() {
         location.replace(text("x"), Content::Record, None).await.unwrap_err(),
     ];
     for error in errors {
-        assert!(matches!(&error, Error::NotAllowed { uri, .. } if uri == "file:///sys/spool/out.json"), "{error:?}");
+        assert!(
+            matches!(&error, Error::NotAllowed { uri, .. } if uri == "file:///sys/spool/out.json"),
+            "{error:?}"
+        );
         assert!(error.to_string().contains("check the permissions"), "{error}");
     }
 }

@@ -33,8 +33,11 @@ const RETRY_FOR: Duration = Duration::from_secs(30);
 
 /// Waits between tries: drawn at random between the first and three times the previous one (decorrelated jitter), so that a
 /// refused connection is reported after about 5 s, and a throttling store gets up to 17 s of rest.
-const BACKOFF: BackoffConfig =
-    BackoffConfig { init_backoff: Duration::from_millis(200), max_backoff: Duration::from_secs(8), base: 3.0 };
+const BACKOFF: BackoffConfig = BackoffConfig {
+    init_backoff: Duration::from_millis(200),
+    max_backoff: Duration::from_secs(8),
+    base: 3.0,
+};
 
 /// Longest one request may take: a part of 8 MiB at 140 kB/s.
 const REQUEST_MAX: Duration = Duration::from_secs(60);
@@ -107,20 +110,32 @@ impl Stores {
     /// Takes the options from the environment, now and once.
     pub fn from_env() -> Self {
         Self::with_options(
-            std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?))),
+            std::env::vars_os()
+                .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?))),
         )
     }
 
     /// Takes the options given, by the names of their environment variables; the environment does not count.
     pub fn with_options<K: Into<String>, V: Into<String>>(options: impl IntoIterator<Item = (K, V)>) -> Self {
         let ours = |key: &str| {
-            ["AWS_", "GOOGLE_", "AZURE_"].iter().any(|prefix| key.starts_with(prefix)) || key == "SERVICE_ACCOUNT" || key == "HOME"
+            ["AWS_", "GOOGLE_", "AZURE_"].iter().any(|prefix| key.starts_with(prefix))
+                || key == "SERVICE_ACCOUNT"
+                || key == "HOME"
         };
         let options = options.into_iter().map(|(key, value)| (key.into(), value.into()));
         // An empty variable is an unset one, as for AWS's own tools.
-        let options = options.filter(|(key, value): &(String, String)| ours(key) && !value.is_empty()).collect();
+        let options =
+            options.filter(|(key, value): &(String, String)| ours(key) && !value.is_empty()).collect();
         let (web, web_unlimited) = (Connector::shared(), Connector::shared());
-        Self { inner: Arc::new(Inner { options, buckets: Mutex::default(), web, web_unlimited, public_web: false }) }
+        Self {
+            inner: Arc::new(Inner {
+                options,
+                buckets: Mutex::default(),
+                web,
+                web_unlimited,
+                public_web: false,
+            }),
+        }
     }
 
     /// The same stores; but of the web only what everybody can reach, for requests of strangers.
@@ -162,15 +177,22 @@ impl Stores {
             return Ok(Arc::clone(client));
         }
         let store = match service {
-            Service::S3 => {
-                self.s3(root, authority).map(|store| Bucket { store: store.clone(), pieces: store.clone(), amazon: Some(store) })
-            }
+            Service::S3 => self.s3(root, authority).map(|store| Bucket {
+                store: store.clone(),
+                pieces: store.clone(),
+                amazon: Some(store),
+            }),
             Service::Gcs => self.gcs(authority).map_err(|e| misconfigured(root, &e)),
             Service::Azure => self.azure(root).map_err(|e| misconfigured(root, &e)),
         }?;
         let Bucket { store, pieces, amazon } = store;
-        let client =
-            Arc::new(Client { store, pieces: Some(pieces), amazon, root: root.to_owned(), warned: AtomicBool::new(false) });
+        let client = Arc::new(Client {
+            store,
+            pieces: Some(pieces),
+            amazon,
+            root: root.to_owned(),
+            warned: AtomicBool::new(false),
+        });
         buckets.insert(root.to_owned(), Arc::clone(&client));
         Ok(client)
     }
@@ -178,13 +200,16 @@ impl Stores {
     /// The options of Amazon's services: those of the environment, and of the chosen profile.
     pub(super) fn amazon_options(&self, root: &str) -> Result<Options, Error> {
         let mut options = self.inner.options.clone();
-        profile::complete(&mut options).map_err(|e| Error::Configuration { uri: root.to_owned(), detail: e.to_string() })?;
+        profile::complete(&mut options)
+            .map_err(|e| Error::Configuration { uri: root.to_owned(), detail: e.to_string() })?;
         Ok(options)
     }
 
     pub(super) fn s3(&self, root: &str, bucket: &str) -> Result<Arc<AmazonS3>, Error> {
         let options = self.amazon_options(root)?;
-        let endpoint = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"].into_iter().find_map(|key| options.get(key));
+        let endpoint = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"]
+            .into_iter()
+            .find_map(|key| options.get(key));
         // Whoever names an http:// endpoint has allowed it.
         let allow_http = endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));
         let mut builder = AmazonS3Builder::new()
@@ -197,7 +222,9 @@ impl Stores {
             }
         }
         let by_host = options.get("AWS_VIRTUAL_HOSTED_STYLE_REQUEST").is_some_and(|value| is_true(value));
-        if let Some(endpoint) = endpoint.filter(|_| by_host).and_then(|endpoint| with_bucket_in_host(endpoint, bucket)) {
+        if let Some(endpoint) =
+            endpoint.filter(|_| by_host).and_then(|endpoint| with_bucket_in_host(endpoint, bucket))
+        {
             builder = builder.with_config(AmazonS3ConfigKey::S3Endpoint, endpoint);
         }
         let store = builder.with_bucket_name(bucket).build().map_err(|e| misconfigured(root, &e))?;
@@ -209,7 +236,12 @@ impl Stores {
             .with_client_options(limits())
             .with_retry(retries())
             .with_http_connector(Connector::default());
-        for (key, value) in self.inner.options.iter().filter(|(key, _)| key.starts_with("GOOGLE_") || *key == "SERVICE_ACCOUNT") {
+        for (key, value) in self
+            .inner
+            .options
+            .iter()
+            .filter(|(key, _)| key.starts_with("GOOGLE_") || *key == "SERVICE_ACCOUNT")
+        {
             if let Ok(key) = key.to_ascii_lowercase().parse() {
                 builder = builder.with_config(key, value);
             }
@@ -246,16 +278,27 @@ impl Stores {
 impl Stores {
     fn check_web(&self, url: &Url) -> Result<(), Error> {
         let checked = if self.inner.public_web { net::check_url(url) } else { Ok(()) };
-        checked.map_err(|private| Error::NotAllowed { uri: shown(url.as_str()), cause: Denial::Private(private) })
+        checked.map_err(|private| Error::NotAllowed {
+            uri: shown(url.as_str()),
+            cause: Denial::Private(private),
+        })
     }
 }
 
 /// The link itself is the base, so that its query is kept; its object is the empty path.
 fn web_client(url: &Url, options: ClientOptions, connector: &Connector) -> Result<Arc<Client>, Error> {
     let root = shown(url.as_str());
-    let builder = HttpBuilder::new().with_url(url.as_str()).with_retry(retries()).with_client_options(options);
-    let store = builder.with_http_connector(connector.clone()).build().map_err(|e| misconfigured(&root, &e))?;
-    Ok(Arc::new(Client { store: Arc::new(store), pieces: None, amazon: None, root, warned: AtomicBool::new(false) }))
+    let builder =
+        HttpBuilder::new().with_url(url.as_str()).with_retry(retries()).with_client_options(options);
+    let store =
+        builder.with_http_connector(connector.clone()).build().map_err(|e| misconfigured(&root, &e))?;
+    Ok(Arc::new(Client {
+        store: Arc::new(store),
+        pieces: None,
+        amazon: None,
+        root,
+        warned: AtomicBool::new(false),
+    }))
 }
 
 /// `https://bucket.host` for `https://host`: in this style `object_store` wants the bucket in the endpoint, which is one for all
@@ -310,7 +353,9 @@ mod tests {
             ("GOOGLE_SKIP_SIGNATURE", "true"),
         ];
         let stores = Stores::with_options(options);
-        for uri in ["s3://media/a", "gs://media/a", "az://media/a", "abfss://media@account.dfs.core.windows.net/a"] {
+        for uri in
+            ["s3://media/a", "gs://media/a", "az://media/a", "abfss://media@account.dfs.core.windows.net/a"]
+        {
             let location = stores.locate(uri).unwrap();
             assert_eq!((location.uri(), location.child("b/c").uri()), (uri, format!("{uri}/b/c").as_str()));
         }

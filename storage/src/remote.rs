@@ -12,8 +12,8 @@ use backon::{ExponentialBuilder, Retryable};
 use bytes::Bytes;
 use futures::{TryStreamExt, stream::FuturesUnordered};
 use object_store::{
-    GetOptions, GetRange, MultipartUpload, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
-    UpdateVersion, path::Path,
+    GetOptions, GetRange, MultipartUpload, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions,
+    PutPayload, PutResult, UpdateVersion, path::Path,
 };
 
 use super::{
@@ -94,7 +94,13 @@ impl Client {
     }
 
     /// Uploads, replacing what is there; in parts where it is large.
-    pub(super) async fn put(&self, uri: &str, key: &Path, payload: Payload, content: Content) -> Result<(), Error> {
+    pub(super) async fn put(
+        &self,
+        uri: &str,
+        key: &Path,
+        payload: Payload,
+        content: Content,
+    ) -> Result<(), Error> {
         let bytes = payload.bytes();
         if bytes <= PART_BYTES {
             let payload = payload.part(0, bytes).await?;
@@ -105,7 +111,8 @@ impl Client {
         if part_bytes > PART_MAX_BYTES {
             return Err(Error::TooLarge { uri: uri.to_owned(), bytes, limit: PART_MAX_BYTES * PARTS_MAX });
         }
-        let options = PutMultipartOptions { attributes: content.attributes(), ..PutMultipartOptions::default() };
+        let options =
+            PutMultipartOptions { attributes: content.attributes(), ..PutMultipartOptions::default() };
         let upload = self.store.put_multipart_opts(key, options).await.map_err(|e| self.error(uri, &e))?;
         let mut upload = Upload(Some(upload));
         let mut on_their_way = FuturesUnordered::new();
@@ -129,7 +136,13 @@ impl Client {
     ///
     /// A creation whose answer got lost is repeated, and may then find its own object: [`Created::AlreadyThere`], and whoever reads
     /// the winner reads the same bytes.
-    pub(super) async fn create(&self, uri: &str, key: &Path, bytes: Bytes, content: Content) -> Result<Created, Error> {
+    pub(super) async fn create(
+        &self,
+        uri: &str,
+        key: &Path,
+        bytes: Bytes,
+        content: Content,
+    ) -> Result<Created, Error> {
         let put = || self.put_opts(key, bytes.clone(), content, PutMode::Create);
         let no_winner = |e: &object_store::Error| matches!(e, object_store::Error::AlreadyExists { .. });
         for _ in 0..=REPEATS {
@@ -141,11 +154,16 @@ impl Client {
                         return Ok(Created::AlreadyThere);
                     }
                 }
-                Err(e) if lacks_conditions(&e) => return self.check_then_create(uri, key, bytes, content).await,
+                Err(e) if lacks_conditions(&e) => {
+                    return self.check_then_create(uri, key, bytes, content).await;
+                }
                 Err(e) => return Err(self.error(uri, &e)),
             }
         }
-        Err(Error::Unavailable { uri: uri.to_owned(), detail: "others create and delete it at the same time".to_owned() })
+        Err(Error::Unavailable {
+            uri: uri.to_owned(),
+            detail: "others create and delete it at the same time".to_owned(),
+        })
     }
 
     /// Replaces an object if it is still the expected version (nothing: if there is none).
@@ -164,15 +182,26 @@ impl Client {
             // A repeated write finds its own first try in its way, and that is no conflict: what is there is what was wanted.
             Err(object_store::Error::Precondition { .. } | object_store::Error::AlreadyExists { .. }) => {
                 let present = self.read(uri, key, bytes.len() as u64).await;
-                Ok(if matches!(present, Ok(Some((present, _))) if present == bytes) { Replaced::Yes } else { Replaced::Conflict })
+                Ok(if matches!(present, Ok(Some((present, _))) if present == bytes) {
+                    Replaced::Yes
+                } else {
+                    Replaced::Conflict
+                })
             }
-            Err(e) if lacks_conditions(&e) => self.check_then_replace(uri, key, bytes, content, expected).await,
+            Err(e) if lacks_conditions(&e) => {
+                self.check_then_replace(uri, key, bytes, content, expected).await
+            }
             Err(e) => Err(self.error(uri, &e)),
         }
     }
 
     /// Reads a whole small object with its version; nothing where there is none.
-    pub(super) async fn read(&self, uri: &str, key: &Path, limit: u64) -> Result<Option<(Bytes, UpdateVersion)>, Error> {
+    pub(super) async fn read(
+        &self,
+        uri: &str,
+        key: &Path,
+        limit: u64,
+    ) -> Result<Option<(Bytes, UpdateVersion)>, Error> {
         let result = match self.store.get_opts(key, GetOptions::default()).await {
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
             result => result.map_err(|e| self.error(uri, &e))?,
@@ -180,13 +209,20 @@ impl Client {
         if result.meta.size > limit {
             return Err(Error::TooLarge { uri: uri.to_owned(), bytes: result.meta.size, limit });
         }
-        let version = UpdateVersion { e_tag: result.meta.e_tag.clone(), version: result.meta.version.clone() };
+        let version =
+            UpdateVersion { e_tag: result.meta.e_tag.clone(), version: result.meta.version.clone() };
         let bytes = result.bytes().await.map_err(|e| self.error(uri, &e))?;
         Ok(Some((bytes, version)))
     }
 
     /// The fallback of [`Self::create`] for stores without conditional writes: two who create at once may both believe that they won.
-    async fn check_then_create(&self, uri: &str, key: &Path, bytes: Bytes, content: Content) -> Result<Created, Error> {
+    async fn check_then_create(
+        &self,
+        uri: &str,
+        key: &Path,
+        bytes: Bytes,
+        content: Content,
+    ) -> Result<Created, Error> {
         self.warn_check_then_put();
         if self.size(uri, key).await?.is_some() {
             return Ok(Created::AlreadyThere);
@@ -227,7 +263,13 @@ impl Client {
         }
     }
 
-    async fn put_opts(&self, key: &Path, bytes: Bytes, content: Content, mode: PutMode) -> object_store::Result<PutResult> {
+    async fn put_opts(
+        &self,
+        key: &Path,
+        bytes: Bytes,
+        content: Content,
+        mode: PutMode,
+    ) -> object_store::Result<PutResult> {
         let options = PutOptions { mode, attributes: content.attributes(), ..PutOptions::default() };
         self.store.put_opts(key, PutPayload::from_bytes(bytes), options).await
     }

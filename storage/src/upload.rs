@@ -45,7 +45,13 @@ impl Location {
     ///
     /// # Errors
     /// As [`Location::put`]; [`Error::NotFound`] where the upload is complete or given up.
-    pub async fn keep_piece(&self, upload: &str, number: usize, start: u64, bytes: Bytes) -> Result<String, Error> {
+    pub async fn keep_piece(
+        &self,
+        upload: &str,
+        number: usize,
+        start: u64,
+        bytes: Bytes,
+    ) -> Result<String, Error> {
         match &self.place {
             Place::Local(path) => {
                 let (path, upload) = (path.clone(), upload.to_owned());
@@ -54,7 +60,8 @@ impl Location {
             }
             Place::Bucket { client, key } => {
                 let pieces = self.pieces(client)?;
-                let kept = pieces.put_part(key, &upload.to_owned(), number, PutPayload::from_bytes(bytes)).await;
+                let kept =
+                    pieces.put_part(key, &upload.to_owned(), number, PutPayload::from_bytes(bytes)).await;
                 kept.map(|part| part.content_id).map_err(|e| client.error(&self.shown, &e))
             }
             Place::Web { .. } => Err(self.read_only()),
@@ -73,7 +80,8 @@ impl Location {
             }
             Place::Bucket { client, key } => {
                 let pieces = pieces.iter().map(|piece| PartId { content_id: piece.clone() }).collect();
-                let completed = self.pieces(client)?.complete_multipart(key, &upload.to_owned(), pieces).await;
+                let completed =
+                    self.pieces(client)?.complete_multipart(key, &upload.to_owned(), pieces).await;
                 completed.map(drop).map_err(|e| client.error(&self.shown, &e))
             }
             Place::Web { .. } => Err(self.read_only()),
@@ -95,10 +103,12 @@ impl Location {
                 let (path, upload) = (path.clone(), upload.to_owned());
                 blocking(move || local::abandon(&path, &upload)).await.map_err(|e| self.system(e))
             }
-            Place::Bucket { client, key } => match self.pieces(client)?.abort_multipart(key, &upload.to_owned()).await {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-                Err(e) => Err(client.error(&self.shown, &e)),
-            },
+            Place::Bucket { client, key } => {
+                match self.pieces(client)?.abort_multipart(key, &upload.to_owned()).await {
+                    Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+                    Err(e) => Err(client.error(&self.shown, &e)),
+                }
+            }
             Place::Web { .. } => Err(self.read_only()),
         }
     }
@@ -111,7 +121,7 @@ impl Location {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Stores;
+    use crate::Stores;
 
     #[test]
     fn pieces_are_as_short_as_stores_and_lengths_allow() {
@@ -142,8 +152,14 @@ mod tests {
         let other = location.begin().await.unwrap();
         location.abandon(&other).await.unwrap();
         location.abandon(&other).await.unwrap();
-        let names: Vec<_> = std::fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let names: Vec<_> = std::fs::read_dir(path.parent().unwrap())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
         assert_eq!(names, ["talk.mp4"]);
-        assert!(location.abandon("../talk.mp4").await.is_err() && path.exists(), "a name of a store's own leads nowhere else");
+        assert!(
+            location.abandon("../talk.mp4").await.is_err() && path.exists(),
+            "a name of a store's own leads nowhere else"
+        );
     }
 }

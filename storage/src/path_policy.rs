@@ -2,10 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    ErrorKind,
-    store::{lies_in, shown},
-};
+use crate::{ErrorKind, lies_in, shown};
 
 /// The places that a job is confined to, whatever its statement says.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,9 +56,14 @@ impl Confines {
     /// Where it reaches out of these places.
     pub fn check_pattern(&self, pattern: &str) -> Result<(), Error> {
         let fixed = pattern.split(['*', '?', '[', '{']).next().unwrap_or_default();
-        let folder = if fixed == pattern { fixed } else { fixed.rsplit_once('/').map_or("", |(folder, _)| folder) };
+        let folder =
+            if fixed == pattern { fixed } else { fixed.rsplit_once('/').map_or("", |(folder, _)| folder) };
         let leaves = pattern.split('/').any(|segment| segment == "..");
-        if leaves { Err(refused(&self.sources, pattern, "read")) } else { check(&self.sources, folder, "read") }
+        if leaves {
+            Err(refused(&self.sources, pattern, "read"))
+        } else {
+            check(&self.sources, folder, "read")
+        }
     }
 
     /// May it be published to?
@@ -74,7 +76,11 @@ impl Confines {
 }
 
 fn check(prefixes: &[String], uri: &str, verb: &'static str) -> Result<(), Error> {
-    if prefixes.iter().any(|prefix| lies_in(uri, prefix)) { Ok(()) } else { Err(refused(prefixes, uri, verb)) }
+    if prefixes.iter().any(|prefix| lies_in(uri, prefix)) {
+        Ok(())
+    } else {
+        Err(refused(prefixes, uri, verb))
+    }
 }
 
 fn refused(prefixes: &[String], uri: &str, verb: &'static str) -> Error {
@@ -111,7 +117,10 @@ mod tests {
         some.check_pattern("/data/in/*.mp4").unwrap();
         some.check_destination("s3://media/acme/talk/").unwrap();
         some.check_deletion("s3://in/acme/uploads/talk.mp4").unwrap();
-        assert!(some.check_deletion("s3://in/acme/talk.mp4").is_err(), "what may be read may not be deleted for that");
+        assert!(
+            some.check_deletion("s3://in/acme/talk.mp4").is_err(),
+            "what may be read may not be deleted for that"
+        );
         confines(&["https://"]).check_source("https://anywhere.example/a.mp4").unwrap();
         confines(&["s3://in"]).check_source("s3://in/a.mp4").unwrap();
     }
@@ -138,15 +147,19 @@ mod tests {
         ] {
             assert!(some.check_source(uri).is_err(), "{uri}");
         }
-        for pattern in ["s3://in/*", "s3://in/acme*/x", "/data/in/*/../../etc/*", "/data/i*/x", "*", "s3://*/acme/x"] {
+        for pattern in
+            ["s3://in/*", "s3://in/acme*/x", "/data/in/*/../../etc/*", "/data/i*/x", "*", "s3://*/acme/x"]
+        {
             assert!(some.check_pattern(pattern).is_err(), "{pattern}");
         }
         let error = some.check_destination("s3://media/other/").unwrap_err();
         assert!(
-            error.kind() == ErrorKind::NotAllowed && error.to_string().contains("it may publish to s3://media/acme/"),
+            error.kind() == ErrorKind::NotAllowed
+                && error.to_string().contains("it may publish to s3://media/acme/"),
             "{error}"
         );
-        let error = Confines::default().check_source("https://host/a.mp4?sig=secret").unwrap_err().to_string();
+        let error =
+            Confines::default().check_source("https://host/a.mp4?sig=secret").unwrap_err().to_string();
         assert!(!error.contains("secret") && error.contains("nothing"), "{error}");
     }
 }

@@ -11,8 +11,8 @@ use futures::StreamExt;
 use object_store::{
     ClientOptions,
     client::{
-        HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
-        ReqwestConnector,
+        HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody,
+        HttpService, ReqwestConnector,
     },
 };
 
@@ -29,7 +29,8 @@ const ERROR_BODY_MAX_BYTES: usize = 16 * 1024;
 const CODE_MAX_CHARS: usize = 64;
 
 /// Where cloud machines ask for their credentials. Elsewhere nobody answers, which means that there are no credentials.
-const METADATA_HOSTS: [&str; 4] = ["169.254.169.254", "169.254.170.2", "[fd00:ec2::254]", "metadata.google.internal"];
+const METADATA_HOSTS: [&str; 4] =
+    ["169.254.169.254", "169.254.170.2", "[fd00:ec2::254]", "metadata.google.internal"];
 
 /// A store's answer that is an error: its status, the code in its body, and the region that it named.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,7 +142,9 @@ impl HttpService for Wire {
         let response = match tokio::time::timeout(wait, self.inner.execute(request)).await {
             Ok(Ok(response)) => response,
             // Not asked again: on a machine without a metadata service every try costs a second.
-            Ok(Err(_)) | Err(_) if from_metadata => return Err(HttpError::new(HttpErrorKind::Unknown, NoCredentials)),
+            Ok(Err(_)) | Err(_) if from_metadata => {
+                return Err(HttpError::new(HttpErrorKind::Unknown, NoCredentials));
+            }
             Ok(Err(error)) => return Err(error),
             Err(elapsed) => return Err(HttpError::new(HttpErrorKind::Timeout, elapsed)),
         };
@@ -206,7 +209,10 @@ mod tests {
 
     #[test]
     fn codes_are_taken_from_bodies_and_nothing_else_is() {
-        assert_eq!(code_in(b"<?xml?><Error><Code>SlowDown</Code><Message>x</Message></Error>").as_deref(), Some("SlowDown"));
+        assert_eq!(
+            code_in(b"<?xml?><Error><Code>SlowDown</Code><Message>x</Message></Error>").as_deref(),
+            Some("SlowDown")
+        );
         assert_eq!(code_in(b"<Error><Code>\x1b[31m</Code></Error>"), None);
         assert_eq!(code_in(b"<Code>"), None);
         assert_eq!(code_in(b""), None);
@@ -214,7 +220,11 @@ mod tests {
 
     #[test]
     fn a_bucket_elsewhere_is_named_with_the_remedy() {
-        let answer = Answer { status: 301, code: Some("PermanentRedirect".into()), region: Some("eu-west-1".into()) };
-        assert_eq!(answer.to_string(), "HTTP 301 PermanentRedirect; the bucket is in eu-west-1: set AWS_REGION=eu-west-1");
+        let answer =
+            Answer { status: 301, code: Some("PermanentRedirect".into()), region: Some("eu-west-1".into()) };
+        assert_eq!(
+            answer.to_string(),
+            "HTTP 301 PermanentRedirect; the bucket is in eu-west-1: set AWS_REGION=eu-west-1"
+        );
     }
 }

@@ -86,14 +86,20 @@ pub fn check_host(host: &str) -> Result<(), Private> {
 /// stand in a URL itself are for [`check_host`]: nobody is asked for those.
 pub fn public_only(client: ClientBuilder) -> ClientBuilder {
     // A proxy would resolve names itself.
-    client.no_proxy().connect_timeout(CONNECT_MAX).dns_resolver(std::sync::Arc::new(PublicOnly)).redirect(Policy::custom(follow))
+    client
+        .no_proxy()
+        .connect_timeout(CONNECT_MAX)
+        .dns_resolver(std::sync::Arc::new(PublicOnly))
+        .redirect(Policy::custom(follow))
 }
 
 fn follow(attempt: Attempt) -> reqwest::redirect::Action {
     let checked = attempt.url().host_str().map_or(Ok(()), check_host);
     match checked {
         Err(private) => attempt.error(private),
-        Ok(()) if attempt.previous().len() > REDIRECTS => attempt.error("it leads from one place to the next without an end"),
+        Ok(()) if attempt.previous().len() > REDIRECTS => {
+            attempt.error("it leads from one place to the next without an end")
+        }
         Ok(()) => attempt.follow(),
     }
 }
@@ -128,9 +134,15 @@ mod tests {
 
     #[test]
     fn what_is_ours_is_told_from_what_is_everybodys() {
-        for address in
-            ["1.1.1.1", "93.184.216.34", "100.63.0.1", "172.32.0.1", "2606:4700::1111", "2a00:1450::1", "64:ff9b::101:101"]
-        {
+        for address in [
+            "1.1.1.1",
+            "93.184.216.34",
+            "100.63.0.1",
+            "172.32.0.1",
+            "2606:4700::1111",
+            "2a00:1450::1",
+            "64:ff9b::101:101",
+        ] {
             assert!(is_public(address.parse().unwrap()), "{address}");
         }
         for address in [

@@ -73,7 +73,12 @@ impl Address {
             return Err(AddressProblem::Credentials);
         }
         let key = object_store::path::Path::parse(key).map_err(|_| AddressProblem::Key)?;
-        Ok(Self::Bucket { service, root: format!("{scheme}://{authority}"), authority: authority.to_owned(), key })
+        Ok(Self::Bucket {
+            service,
+            root: format!("{scheme}://{authority}"),
+            authority: authority.to_owned(),
+            key,
+        })
     }
 
     /// The URI that names the same again.
@@ -91,7 +96,9 @@ impl Address {
 pub fn lies_in(uri: &str, prefix: &str) -> bool {
     let (address, folder) = (Address::parse(uri), Address::parse(prefix));
     match (address, folder) {
-        (Ok(Address::Web(url)), _) if prefix.ends_with("://") => prefix.strip_suffix("://") == Some(url.scheme()),
+        (Ok(Address::Web(url)), _) if prefix.ends_with("://") => {
+            prefix.strip_suffix("://") == Some(url.scheme())
+        }
         (Ok(Address::Local(path)), Ok(Address::Local(folder))) => {
             path.starts_with(folder) && !path.components().any(|part| part == Component::ParentDir)
         }
@@ -100,7 +107,8 @@ pub fn lies_in(uri: &str, prefix: &str) -> bool {
         }
         (Ok(Address::Web(url)), Ok(Address::Web(site))) => {
             let below = url.path().strip_prefix(site.path().trim_end_matches('/'));
-            url.origin() == site.origin() && below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            url.origin() == site.origin()
+                && below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         }
         _ => false,
     }
@@ -128,7 +136,9 @@ pub fn name(uri: &str) -> String {
                 file.set_path(last);
                 file.to_file_path().ok()
             });
-            decoded.and_then(|path| Some(path.file_name()?.to_str()?.to_owned())).unwrap_or_else(|| last.to_owned())
+            decoded
+                .and_then(|path| Some(path.file_name()?.to_str()?.to_owned()))
+                .unwrap_or_else(|| last.to_owned())
         }
         Err(_) => String::new(),
     }
@@ -212,7 +222,10 @@ mod tests {
         assert_eq!(problem("s3://bucket/../b"), AddressProblem::Key);
         assert_eq!(problem("file://host/a"), AddressProblem::FileHost);
         let error = Address::parse("s3://AKIA:hunter2@bucket/key").unwrap_err().to_string();
-        assert!(error.contains("environment") && error.contains("bucket") && !error.contains("hunter2"), "{error}");
+        assert!(
+            error.contains("environment") && error.contains("bucket") && !error.contains("hunter2"),
+            "{error}"
+        );
         let error = Address::parse("ftp://me:hunter2@host/x").unwrap_err().to_string();
         assert!(error.contains("ftp://") && error.contains("s3://") && !error.contains("hunter2"), "{error}");
         assert_eq!(shown("https://u:p@host/a.mp4?X-Amz-Signature=abc#t"), "https://host/a.mp4");
@@ -221,10 +234,17 @@ mod tests {
 
     #[test]
     fn a_secret_in_a_statement_is_shown_to_nobody() {
-        let shown = shown_in("SELECT * FROM segments('https://host/talk.mp4?X-Amz-Signature=secret', 30) WHERE track = 'video'");
+        let shown = shown_in(
+            "SELECT * FROM segments('https://host/talk.mp4?X-Amz-Signature=secret', 30) WHERE track = 'video'",
+        );
         assert!(!shown.contains("secret") && shown.contains("https://host/talk.mp4"), "{shown}");
-        assert!(shown.starts_with("SELECT * FROM segments('") && shown.ends_with(", 30) WHERE track = 'video'"), "{shown}");
-        let commented = shown_in("-- what's new\nSELECT * FROM segments($$https://host/talk.mp4?X-Amz-Signature=secret$$)");
+        assert!(
+            shown.starts_with("SELECT * FROM segments('") && shown.ends_with(", 30) WHERE track = 'video'"),
+            "{shown}"
+        );
+        let commented = shown_in(
+            "-- what's new\nSELECT * FROM segments($$https://host/talk.mp4?X-Amz-Signature=secret$$)",
+        );
         assert!(!commented.contains("secret") && commented.contains("what's new\nSELECT"), "{commented}");
     }
 

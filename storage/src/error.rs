@@ -116,7 +116,9 @@ pub enum Error {
         bytes: u64,
     },
     /// The server gives no ranges, or nothing to pin them by: see [`super::SourceReader::must_download`].
-    #[error("{uri} can only be read as a whole: its server gives no ranges, or no ETag and no date to pin them by")]
+    #[error(
+        "{uri} can only be read as a whole: its server gives no ranges, or no ETag and no date to pin them by"
+    )]
     NoRanges {
         /// The source.
         uri: String,
@@ -224,7 +226,9 @@ impl Error {
         match self {
             Self::NotFound { .. } | Self::NoBucket { .. } => ErrorKind::NotFound,
             Self::NotAllowed { .. } => ErrorKind::NotAllowed,
-            Self::DiskFull { .. } | Self::Unreachable { .. } | Self::Unavailable { .. } => ErrorKind::Transient,
+            Self::DiskFull { .. } | Self::Unreachable { .. } | Self::Unavailable { .. } => {
+                ErrorKind::Transient
+            }
             Self::NoRanges { .. } => ErrorKind::Bug,
             Self::Io { source, .. } | Self::LocalFile { source, .. } => io_kind(source),
             Self::BadAddress { .. }
@@ -256,7 +260,9 @@ impl Error {
     /// Names what the file system said of a file of ours.
     pub(super) fn file(path: &std::path::Path, source: io::Error) -> Self {
         match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { uri: path.display().to_string() },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::DiskFull { uri: path.display().to_string() }
+            }
             _ => Self::LocalFile { path: path.to_owned(), source },
         }
     }
@@ -291,17 +297,21 @@ impl Error {
 /// Might a write have reached the store although no answer came?
 pub(super) fn may_have_arrived(error: &object_store::Error) -> bool {
     let lost = |e: &HttpError| !matches!(e.kind(), HttpErrorKind::Connect | HttpErrorKind::Request);
-    find::<Answer>(error).is_none() && find::<NoCredentials>(error).is_none() && find::<HttpError>(error).is_some_and(lost)
+    find::<Answer>(error).is_none()
+        && find::<NoCredentials>(error).is_none()
+        && find::<HttpError>(error).is_some_and(lost)
 }
 
 /// Does the store not know conditional writes? Either it was configured so, or it said so.
 pub(super) fn lacks_conditions(error: &object_store::Error) -> bool {
-    matches!(error, object_store::Error::NotImplemented { .. }) || find::<Answer>(error).is_some_and(|a| a.status == 501)
+    matches!(error, object_store::Error::NotImplemented { .. })
+        || find::<Answer>(error).is_some_and(|a| a.status == 501)
 }
 
 /// Did the server answer that it has no such range, or gives none at all?
 pub(super) fn lacks_ranges(error: &object_store::Error) -> bool {
-    matches!(error, object_store::Error::NotSupported { .. }) || find::<Answer>(error).is_some_and(|a| a.status == 416)
+    matches!(error, object_store::Error::NotSupported { .. })
+        || find::<Answer>(error).is_some_and(|a| a.status == 416)
 }
 
 /// The last link of the chain: the ones before repeat it, some of them with the whole URL.
@@ -348,9 +358,13 @@ mod tests {
             assert!(matches!(&error, Error::DiskFull { uri } if uri == "file:///out/a.m4s"), "{error}");
             assert_eq!(error.kind(), ErrorKind::Transient);
         }
-        let error = Error::system("file:///out/a.m4s", io::Error::from_raw_os_error(nix::errno::Errno::EROFS as i32));
+        let error =
+            Error::system("file:///out/a.m4s", io::Error::from_raw_os_error(nix::errno::Errno::EROFS as i32));
         assert_eq!(error.kind(), ErrorKind::NotAllowed);
-        let error = Error::system("file:///out/a.m4s", io::Error::from_raw_os_error(nix::errno::Errno::ENAMETOOLONG as i32));
+        let error = Error::system(
+            "file:///out/a.m4s",
+            io::Error::from_raw_os_error(nix::errno::Errno::ENAMETOOLONG as i32),
+        );
         assert_eq!(error.kind(), ErrorKind::BadInput);
     }
 }

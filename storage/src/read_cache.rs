@@ -7,8 +7,8 @@ use std::{
 
 use bytes::Bytes;
 
-use super::ReadAt;
-use crate::store;
+use crate::Error;
+use crate::ReadAt;
 
 /// What is kept of one source: the front of the file, its index if that is small, and the first few pictures, of half a megabyte where each
 /// is coded by itself.
@@ -58,7 +58,7 @@ impl<R: ReadAt> ReadAt for Kept<R> {
         self.reader.len()
     }
 
-    async fn read_at(&self, range: Range<u64>) -> Result<Bytes, store::Error> {
+    async fn read_at(&self, range: Range<u64>) -> Result<Bytes, Error> {
         let mut at = range.start;
         let mut parts = Vec::new();
         while at < range.end {
@@ -78,10 +78,34 @@ impl<R: ReadAt> ReadAt for Kept<R> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::Ordering;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::index::mp4::clips::Memory;
+
+    /// A source in memory that counts its reads.
+    struct Memory {
+        bytes: Bytes,
+        reads: AtomicUsize,
+        bytes_read: AtomicUsize,
+    }
+
+    impl Memory {
+        fn new(bytes: Vec<u8>) -> Self {
+            Self { bytes: bytes.into(), reads: AtomicUsize::new(0), bytes_read: AtomicUsize::new(0) }
+        }
+    }
+
+    impl ReadAt for Memory {
+        fn len(&self) -> u64 {
+            self.bytes.len() as u64
+        }
+
+        async fn read_at(&self, range: Range<u64>) -> Result<Bytes, Error> {
+            self.reads.fetch_add(1, Ordering::Relaxed);
+            self.bytes_read.fetch_add((range.end - range.start) as usize, Ordering::Relaxed);
+            Ok(self.bytes.slice(range.start as usize..range.end as usize))
+        }
+    }
 
     /// Reads, and tells how many reads reached the source.
     async fn read(source: &Kept<Memory>, range: Range<u64>) -> (Bytes, usize) {
@@ -119,9 +143,13 @@ mod tests {
     async fn no_more_is_kept_than_fits() {
         let most = KEPT_BYTES_MAX as u64;
         let source = Kept::new(Memory::new(vec![7; 3 * KEPT_BYTES_MAX]));
-        for (range, reads) in
-            [(0..most - 10, 1), (most..most + 11, 2), (most..most + 11, 3), (most..most + 10, 4), (most..most + 10, 4)]
-        {
+        for (range, reads) in [
+            (0..most - 10, 1),
+            (most..most + 11, 2),
+            (most..most + 11, 3),
+            (most..most + 10, 4),
+            (most..most + 10, 4),
+        ] {
             assert_eq!(read(&source, range).await.1, reads);
         }
     }

@@ -12,10 +12,7 @@ use std::{path::Path, time::Instant};
 use bytes::Bytes;
 use futures::{TryStreamExt, future::join_all};
 use s3::{Fault, S3Server};
-use spool_media::{
-    ErrorKind,
-    store::{Content, Created, Entry, Error, Location, Replaced, Stores},
-};
+use spool_storage::{Content, Created, Entry, Error, ErrorKind, Location, Replaced, Stores};
 use tempfile::TempDir;
 
 const MIB: usize = 1024 * 1024;
@@ -26,7 +23,10 @@ fn text(text: &str) -> Bytes {
 
 /// Bytes of which no two neighbouring blocks look alike, so that a part in the wrong place shows.
 fn patterned(length: usize) -> Bytes {
-    (0..length.div_ceil(8) as u64).flat_map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15)).to_le_bytes()).take(length).collect()
+    (0..length.div_ceil(8) as u64)
+        .flat_map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15)).to_le_bytes())
+        .take(length)
+        .collect()
 }
 
 async fn content_of(location: &Location) -> Bytes {
@@ -142,9 +142,16 @@ async fn of_many_creators_one_wins(_: &Stores, root: &Location) {
     let location = root.child("parts/key.json");
     let created = join_all((0..16).map(|i| {
         let location = location.clone();
-        tokio::spawn(async move { (i, location.create(text(&format!("creator {i}")), Content::Record).await.unwrap()) })
+        tokio::spawn(async move {
+            (i, location.create(text(&format!("creator {i}")), Content::Record).await.unwrap())
+        })
     }));
-    let winners: Vec<_> = created.await.into_iter().map(Result::unwrap).filter(|(_, created)| *created == Created::Yes).collect();
+    let winners: Vec<_> = created
+        .await
+        .into_iter()
+        .map(Result::unwrap)
+        .filter(|(_, created)| *created == Created::Yes)
+        .collect();
     assert_eq!(winners.len(), 1);
     assert_eq!(content_of(&location).await, format!("creator {}", winners[0].0));
 }
@@ -159,20 +166,36 @@ async fn of_many_replacers_one_wins_each_round(_: &Stores, root: &Location) {
             // All of the same length: size alone must not tell them apart.
             let bytes = text(&format!("round {round} by {i:02}"));
             tokio::spawn(async move {
-                (bytes.clone(), location.replace(bytes, Content::MultivariantPlaylist, version.as_ref()).await.unwrap())
+                (
+                    bytes.clone(),
+                    location.replace(bytes, Content::MultivariantPlaylist, version.as_ref()).await.unwrap(),
+                )
             })
         }));
-        let winners: Vec<_> = replaced.await.into_iter().map(Result::unwrap).filter(|(_, r)| *r == Replaced::Yes).collect();
+        let winners: Vec<_> =
+            replaced.await.into_iter().map(Result::unwrap).filter(|(_, r)| *r == Replaced::Yes).collect();
         assert_eq!(winners.len(), 1, "round {round}");
         assert_eq!(content_of(&location).await, winners[0].0);
     }
     // One who slept cannot undo.
     let (_, old) = location.read().await.unwrap().unwrap();
-    assert_eq!(location.replace(text("new"), Content::MultivariantPlaylist, Some(&old)).await.unwrap(), Replaced::Yes);
-    assert_eq!(location.replace(text("old"), Content::MultivariantPlaylist, Some(&old)).await.unwrap(), Replaced::Conflict);
-    assert_eq!(location.replace(text("old"), Content::MultivariantPlaylist, None).await.unwrap(), Replaced::Conflict);
+    assert_eq!(
+        location.replace(text("new"), Content::MultivariantPlaylist, Some(&old)).await.unwrap(),
+        Replaced::Yes
+    );
+    assert_eq!(
+        location.replace(text("old"), Content::MultivariantPlaylist, Some(&old)).await.unwrap(),
+        Replaced::Conflict
+    );
+    assert_eq!(
+        location.replace(text("old"), Content::MultivariantPlaylist, None).await.unwrap(),
+        Replaced::Conflict
+    );
     let gone = root.child("gone.m3u8");
-    assert_eq!(gone.replace(text("x"), Content::MultivariantPlaylist, Some(&old)).await.unwrap(), Replaced::Conflict);
+    assert_eq!(
+        gone.replace(text("x"), Content::MultivariantPlaylist, Some(&old)).await.unwrap(),
+        Replaced::Conflict
+    );
     assert_eq!(content_of(&location).await, "new");
 }
 
@@ -183,7 +206,11 @@ async fn ranges_are_what_was_asked_for(_: &Stores, root: &Location) {
     assert_eq!((reader.source().bytes, reader.source().uri.as_str()), (100_000, location.uri()));
     assert!(!reader.must_download());
     for range in [0..1, 0..100_000, 99_999..100_000, 500..500, 100_000..100_000, 1234..56_789] {
-        assert_eq!(reader.read(range.clone()).await.unwrap(), bytes[range.start as usize..range.end as usize], "{range:?}");
+        assert_eq!(
+            reader.read(range.clone()).await.unwrap(),
+            bytes[range.start as usize..range.end as usize],
+            "{range:?}"
+        );
     }
     assert_eq!(reader.bytes_read(), 1 + 100_000 + 1 + (56_789 - 1234));
     for range in [0..100_001, 100_001..100_002, u64::MAX - 1..u64::MAX] {
@@ -243,7 +270,10 @@ async fn listings_show_objects_only(_: &Stores, root: &Location) {
         root.child(name).put(text(name), Content::MediaSegment).await.unwrap();
     }
     let version = root.child("master.m3u8").read().await.unwrap().unwrap().1;
-    root.child("master.m3u8").replace(text("x"), Content::MultivariantPlaylist, Some(&version)).await.unwrap();
+    root.child("master.m3u8")
+        .replace(text("x"), Content::MultivariantPlaylist, Some(&version))
+        .await
+        .unwrap();
     let names = |entries: Vec<(String, u64)>| entries.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
     assert_eq!(names(listed(root).await), ["a/1.m4s", "a/2.m4s", "ab/3.m4s", "master.m3u8"]);
     assert_eq!(names(listed(&root.child("a")).await), ["1.m4s", "2.m4s"]);
@@ -268,9 +298,11 @@ fn without(variables: Vec<(String, String)>, name: &str) -> Vec<(String, String)
 async fn objects_say_what_they_are() {
     let (server, location) = s3();
     let large = patterned(9 * MIB);
-    for (content, bytes) in
-        [(Content::MediaSegment, large), (Content::MultivariantPlaylist, text("m")), (Content::Record, text("r"))]
-    {
+    for (content, bytes) in [
+        (Content::MediaSegment, large),
+        (Content::MultivariantPlaylist, text("m")),
+        (Content::Record, text("r")),
+    ] {
         location.put(bytes, content).await.unwrap();
         let stored = server.get("media", "out/x").unwrap();
         assert_eq!(stored.content_type.as_deref(), Some(content.media_type()));
@@ -282,7 +314,10 @@ async fn objects_say_what_they_are() {
 async fn a_large_upload_goes_in_parts_and_a_failed_one_is_aborted() {
     let (server, location) = s3();
     location.put(patterned(20 * MIB), Content::MediaSegment).await.unwrap();
-    assert_eq!((server.count("UploadPart"), server.count("CompleteMultipartUpload"), server.count("PutObject")), (3, 1, 0));
+    assert_eq!(
+        (server.count("UploadPart"), server.count("CompleteMultipartUpload"), server.count("PutObject")),
+        (3, 1, 0)
+    );
     assert_eq!(server.unfinished_uploads(), 0);
     server.fail_next(1, Some("UploadPart"), Fault::Denied);
     let error = location.put(patterned(20 * MIB), Content::MediaSegment).await.unwrap_err();
@@ -356,7 +391,8 @@ async fn a_store_without_conditions_is_checked_first() {
     let (server, location) = s3();
     server.forget_conditional_writes();
     checked_first(&location).await;
-    let disabled = server.env().into_iter().chain([("AWS_CONDITIONAL_PUT".to_owned(), "disabled".to_owned())]);
+    let disabled =
+        server.env().into_iter().chain([("AWS_CONDITIONAL_PUT".to_owned(), "disabled".to_owned())]);
     checked_first(&Stores::with_options(disabled).locate("s3://media/y").unwrap()).await;
 }
 
@@ -366,8 +402,14 @@ async fn checked_first(location: &Location) {
     let (bytes, version) = location.read().await.unwrap().unwrap();
     assert_eq!(bytes, "one");
     assert_eq!(location.replace(text("x"), Content::Record, None).await.unwrap(), Replaced::Conflict);
-    assert_eq!(location.replace(text("three"), Content::Record, Some(&version)).await.unwrap(), Replaced::Yes);
-    assert_eq!(location.replace(text("four"), Content::Record, Some(&version)).await.unwrap(), Replaced::Conflict);
+    assert_eq!(
+        location.replace(text("three"), Content::Record, Some(&version)).await.unwrap(),
+        Replaced::Yes
+    );
+    assert_eq!(
+        location.replace(text("four"), Content::Record, Some(&version)).await.unwrap(),
+        Replaced::Conflict
+    );
     assert_eq!(content_of(location).await, "three");
 }
 
@@ -375,13 +417,18 @@ async fn checked_first(location: &Location) {
 async fn a_wrong_secret_is_not_allowed_and_not_shown() {
     let server = S3Server::start(&["media"]);
     let variables = without(server.env(), "AWS_SECRET_ACCESS_KEY").into_iter();
-    let stores = Stores::with_options(variables.chain([("AWS_SECRET_ACCESS_KEY".to_owned(), "hunter2".to_owned())]));
+    let stores =
+        Stores::with_options(variables.chain([("AWS_SECRET_ACCESS_KEY".to_owned(), "hunter2".to_owned())]));
     let location = stores.locate("s3://media/x").unwrap();
-    for error in [location.read().await.unwrap_err(), location.put(text("x"), Content::Record).await.unwrap_err()] {
+    for error in
+        [location.read().await.unwrap_err(), location.put(text("x"), Content::Record).await.unwrap_err()]
+    {
         let message = format!("{error} {error:?} {stores:?} {location:?}");
         assert_eq!(error.kind(), ErrorKind::NotAllowed, "{message}");
         assert!(
-            error.to_string().contains("s3://media/x: HTTP 403 SignatureDoesNotMatch; check AWS_SECRET_ACCESS_KEY"),
+            error
+                .to_string()
+                .contains("s3://media/x: HTTP 403 SignatureDoesNotMatch; check AWS_SECRET_ACCESS_KEY"),
             "{message}"
         );
         assert!(!message.contains("hunter2") && !message.contains("Signature="), "{message}");
@@ -432,7 +479,10 @@ async fn a_server_that_is_down_is_told_within_seconds() {
     let begun = Instant::now();
     let error = location.read().await.unwrap_err();
     assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
-    assert!(error.to_string().contains("Connection refused") && error.kind() == ErrorKind::Transient, "{error}");
+    assert!(
+        error.to_string().contains("Connection refused") && error.kind() == ErrorKind::Transient,
+        "{error}"
+    );
     assert!(begun.elapsed().as_secs() < 18, "{:?}", begun.elapsed());
 }
 
@@ -440,7 +490,8 @@ async fn a_server_that_is_down_is_told_within_seconds() {
 async fn a_whole_bucket_is_a_location() {
     let server = S3Server::start(&["media"]);
     let stores = Stores::with_options(server.env());
-    let (one, two) = (stores.locate("s3://media/a").unwrap(), stores.locate("s3://media").unwrap().child("a"));
+    let (one, two) =
+        (stores.locate("s3://media/a").unwrap(), stores.locate("s3://media").unwrap().child("a"));
     one.put(text("x"), Content::Record).await.unwrap();
     assert_eq!((content_of(&two).await, one.uri()), (text("x"), two.uri()));
     assert_eq!(listed(&stores.locate("s3://media/").unwrap()).await, [("a".to_owned(), 1)]);

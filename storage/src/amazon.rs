@@ -10,8 +10,8 @@ use std::{
 use aws_credential_types::Credentials;
 use aws_sigv4::{
     http_request::{
-        PercentEncodingMode, SignableBody, SignableRequest, SignatureLocation, SigningParams, SigningSettings,
-        UriPathNormalizationMode, sign,
+        PercentEncodingMode, SignableBody, SignableRequest, SignatureLocation, SigningParams,
+        SigningSettings, UriPathNormalizationMode, sign,
     },
     sign::v4,
 };
@@ -103,12 +103,17 @@ impl Location {
         let unsigned = || {
             misconfigured(
                 &client.root,
-                &object_store::Error::NotImplemented { operation: "links".to_owned(), implementer: "S3 without keys".to_owned() },
+                &object_store::Error::NotImplemented {
+                    operation: "links".to_owned(),
+                    implementer: "S3 without keys".to_owned(),
+                },
             )
         };
         let region = region_of(&signed).ok_or_else(unsigned)?;
         let keys = credentials(&keys);
-        let links = pieces.iter().map(|piece| link(&signed, upload, *piece, &keys, &region, valid_for).ok_or_else(unsigned));
+        let links = pieces
+            .iter()
+            .map(|piece| link(&signed, upload, *piece, &keys, &region, valid_for).ok_or_else(unsigned));
         Ok(Some(links.collect::<Result<_, _>>()?))
     }
 }
@@ -135,7 +140,10 @@ fn link(
 ) -> Option<PieceLink> {
     let mut url = object.clone();
     // S3 counts from one.
-    url.query_pairs_mut().clear().append_pair("partNumber", &(number + 1).to_string()).append_pair("uploadId", upload);
+    url.query_pairs_mut()
+        .clear()
+        .append_pair("partNumber", &(number + 1).to_string())
+        .append_pair("uploadId", upload);
     let mut settings = SigningSettings::default();
     settings.signature_location = SignatureLocation::QueryParams;
     settings.expires_in = Some(valid_for);
@@ -151,9 +159,13 @@ fn link(
         .build()
         .ok()?;
     let length = bytes.to_string();
-    let request =
-        SignableRequest::new("PUT", url.as_str(), [("content-length", length.as_str())].into_iter(), SignableBody::UnsignedPayload)
-            .ok()?;
+    let request = SignableRequest::new(
+        "PUT",
+        url.as_str(),
+        [("content-length", length.as_str())].into_iter(),
+        SignableBody::UnsignedPayload,
+    )
+    .ok()?;
     let (instructions, _) = sign(request, &SigningParams::V4(params)).ok()?.into_parts();
     let (_, query) = instructions.into_parts();
     for (name, value) in &query {

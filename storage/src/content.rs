@@ -49,6 +49,9 @@ impl Content {
     }
 
     pub(super) fn attributes(self) -> Attributes {
-        Attributes::from_iter([(Attribute::ContentType, self.media_type()), (Attribute::CacheControl, self.cache_control())])
+        Attributes::from_iter([
+            (Attribute::ContentType, self.media_type()),
+            (Attribute::CacheControl, self.cache_control()),
+        ])
     }
 }
