@@ -9,9 +9,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use spool_media::{
-    grid::MAX_TITLE_SECONDS,
     limits::{Limits, PIXELS_MAX, STREAMS_MAX},
-    titles::Deinterlace,
+    plan::{deinterlace::Deinterlace, grid::MAX_TITLE_SECONDS},
 };
 
 pub use access::{Access, Entry, Kept, KeyCreate, KeyList, KeyRevoke, Keys, TenantSet, Tenants};

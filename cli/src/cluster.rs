@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use spool_executor::Executor;
 use spool_media::{
+    encode::worker::{Event, Machine},
     ffmpeg,
-    machine::{Event, Machine},
 };
 use spool_scheduler::{Outcome, Remote, Scheduler, Service};
 use tokio_util::sync::CancellationToken;

@@ -7,8 +7,8 @@ use std::{
 };
 
 use spool_media::{
+    encode::worker::Machine,
     ffmpeg::{Confinement, Tools},
-    machine::Machine,
 };
 use spool_storage::Stores;
 use tokio_util::sync::CancellationToken;

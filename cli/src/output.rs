@@ -11,7 +11,7 @@ use datafusion::arrow::{
     util::display::{ArrayFormatter, FormatOptions},
 };
 use serde::Serialize;
-use spool_media::{catalog::FileInfo, publish::Published};
+use spool_media::{package::publish::Published, source::listing::FileInfo};
 use spool_scheduler::Outcome;
 
 use crate::{args::RowFormat, commands::plan::Planned, exit::CliError, profile::Summary, progress::Tally};

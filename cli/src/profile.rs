@@ -9,9 +9,11 @@ use std::{
 use serde::Serialize;
 use serde_json::json;
 use spool_media::{
-    machine::{Event, What},
-    segments::{Segment, SegmentTrack},
-    timing::{Span, Step, Timing, micros},
+    encode::{
+        timing::{Span, Step, Timing, micros},
+        worker::{Event, What},
+    },
+    plan::segments::{Segment, SegmentTrack},
 };
 use spool_scheduler::Spent;
 
@@ -325,7 +327,7 @@ fn step_name(step: Step) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use spool_media::{time::Rational, timing::Encode};
+    use spool_media::{encode::timing::Encode, time::Rational};
 
     use super::*;
 

@@ -9,8 +9,8 @@ use std::{
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use spool_media::{
-    machine::{Event, What},
-    segments::{Segment, SegmentTrack},
+    encode::worker::{Event, What},
+    plan::segments::{Segment, SegmentTrack},
 };
 use spool_storage::shown;
 use tokio::{sync::mpsc, task::JoinHandle};

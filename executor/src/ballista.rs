@@ -10,7 +10,7 @@ use ballista_core::{
     config::TaskSchedulingPolicy, extension::SessionConfigExt, registry::BallistaFunctionRegistry,
 };
 use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_process};
-use spool_media::machine::Machine;
+use spool_media::encode::worker::Machine;
 use spool_udfs::session;
 use tokio::{
     net::{TcpListener, UdpSocket, lookup_host},

@@ -21,7 +21,7 @@ use datafusion::{
     physical_plan::{ExecutionPlan, metrics::MetricsSet},
     prelude::SessionConfig,
 };
-use spool_media::machine;
+use spool_media::encode::worker;
 use spool_udfs::{control::TaskControl, error::engine_error};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -172,7 +172,7 @@ impl QueryStageExecutor for Task {
         );
         tokio::select! {
             biased;
-            () = stopped.cancelled() => Err(engine_error(machine::Error::Stopping)),
+            () = stopped.cancelled() => Err(engine_error(worker::Error::Stopping)),
             written = self.inner.execute_query_stage(task_id, Arc::new(context)) => written,
         }
     }

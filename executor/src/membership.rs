@@ -10,7 +10,7 @@ use std::{
 };
 
 use backon::BackoffBuilder;
-use spool_media::machine::Machine;
+use spool_media::encode::worker::Machine;
 use spool_wire::{
     Channel,
     v1::{

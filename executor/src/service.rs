@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use spool_media::machine::Machine;
+use spool_media::encode::worker::Machine;
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::membership::{self, Orders, Settings, Standing};

@@ -3,12 +3,7 @@
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use spool_media::{
-    grid::Grid,
-    ladder::{Ladder, Line},
-    probe::{Color, VideoTrack},
-    time::Rational,
-};
+use spool_media::{plan::{grid::Grid, ladder::{Ladder, Line}}, source::probe::{Color, VideoTrack}, time::Rational};
 
 #[derive(Debug, Arbitrary)]
 struct Input<'a> {

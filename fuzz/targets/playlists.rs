@@ -4,11 +4,7 @@
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use spool_media::{
-    label::Role,
-    playlists::{self, AudioEntry, Extent, MediaEntry, References, RenditionTrack, VideoEntry},
-    time::Rational,
-};
+use spool_media::{plan::audio_label::Role, package::playlists::{self, AudioEntry, Extent, MediaEntry, References, RenditionTrack, VideoEntry}, time::Rational};
 
 #[derive(Debug, Arbitrary)]
 enum Input<'a> {

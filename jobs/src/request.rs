@@ -1,10 +1,10 @@
 //! What is asked for? A document or a statement; either way it is a statement in the end.
 
 use serde::{Deserialize, Serialize};
-use spool_media::{
+use spool_media::plan::{
+    deinterlace::Deinterlace,
     ladder::Ladder,
     segments::{DEFAULT_MEDIA_SEGMENT_SECONDS, Lengths},
-    titles::Deinterlace,
 };
 use spool_storage::path_policy::Confines;
 

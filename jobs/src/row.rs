@@ -1,7 +1,7 @@
 //! What is known of a job's rows.
 
 use serde::{Deserialize, Serialize};
-use spool_media::segments::{Segment, SegmentTrack};
+use spool_media::plan::segments::{Segment, SegmentTrack};
 
 use crate::Error;
 

@@ -17,11 +17,15 @@ use spool_jobs::{
     Store,
 };
 use spool_media::{
-    machine::{Event, What},
-    segments::{Segment, SegmentTrack},
+    encode::{
+        timing::Timing,
+        worker::{Event, What},
+    },
+    plan::{
+        deinterlace::Deinterlace,
+        segments::{Segment, SegmentTrack},
+    },
     time::Rational,
-    timing::Timing,
-    titles::Deinterlace,
 };
 use spool_storage::ErrorKind;
 use spool_tests::postgres::Postgres;

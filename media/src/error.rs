@@ -1,11 +1,16 @@
 //! What can go wrong, and what the caller may do about it.
 
 use crate::{
-    catalog, cmaf, ffmpeg, grid, index, ladder, machine, merge, parts, playlists, probe, publish,
-    segments::{self, Segment, SegmentTrack},
-    sweep, window,
+    encode::worker,
+    ffmpeg,
+    package::{cmaf, gc, merge, parts, playlists, publish},
+    plan::{
+        grid, ladder,
+        segments::{self, Segment, SegmentTrack},
+    },
+    source::{index, listing, probe, window},
 };
-use spool_storage::path_policy;
+use spool_storage::{ErrorKind, path_policy};
 
 /// The result of everything in this crate that touches more than one module.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -37,15 +42,15 @@ pub enum Error {
     #[error(transparent)]
     Playlists(#[from] playlists::Error),
     #[error(transparent)]
-    Machine(#[from] machine::Error),
+    Machine(#[from] worker::Error),
     #[error(transparent)]
     Merge(#[from] merge::Error),
     #[error(transparent)]
     Publish(#[from] publish::Error),
     #[error(transparent)]
-    Sweep(#[from] sweep::Error),
+    Sweep(#[from] gc::Error),
     #[error(transparent)]
-    Catalog(#[from] catalog::Error),
+    Catalog(#[from] listing::Error),
     #[error(transparent)]
     Confines(#[from] path_policy::Error),
     #[error("{uri}: {source}")]

@@ -3,7 +3,6 @@
 //! [`args`] says what to do and is pure; [`Job::run`] does it: one process group, one deadline, one watchdog, one way to stop. Every
 //! process has a thread of this process that owns it: it starts it, waits for it and reaps it, so none outlives us and none stays a zombie.
 
-pub mod args;
 mod build;
 mod capture;
 mod child;

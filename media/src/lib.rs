@@ -2,37 +2,24 @@
 //!
 //! No Arrow and no DataFusion here. Planning, argument lists, packaging and playlist text are pure; effects live at the rim:
 //! `spool_storage` is the one place that talks to an object store, [`ffmpeg`] the one place that starts processes.
+//!
+//! Rooms, from the ground up; no module imports from a room above its own (`tests/tests/architecture.rs`): `time`, `limits` and
+//! [`ffmpeg`] < [`source`] < [`plan`] < [`predict`] < [`package`] < [`encode`].
 
 mod error;
-pub mod time;
-pub mod timing;
-
-pub mod grid;
-pub mod index;
-pub mod label;
-pub mod ladder;
 pub mod limits;
-pub mod probe;
-pub mod segments;
+pub mod time;
 
-pub mod catalog;
-pub mod cost;
-pub mod machine;
-pub mod plan;
-pub mod samples;
-pub mod titles;
-
-pub mod cmaf;
 pub mod ffmpeg;
-pub mod parts;
-pub mod records;
-pub mod transcode;
-pub mod window;
 
-pub mod live;
-pub mod merge;
-pub mod playlists;
-pub mod publish;
-pub mod sweep;
+pub mod source;
+
+pub mod plan;
+
+pub mod predict;
+
+pub mod package;
+
+pub mod encode;
 
 pub use error::{Error, Result};

@@ -1,7 +1,7 @@
 //! What is taken for a video, and what may be spent on it? Sources are strangers' files: each limit is far above what people make, and far
 //! below what harms.
 
-use crate::grid::MAX_TITLE_SECONDS;
+use crate::plan::grid::MAX_TITLE_SECONDS;
 
 /// Most pixels of a frame: 8192 x 8192, twice the largest format in use (8K).
 pub const PIXELS_MAX: u64 = 8192 * 8192;

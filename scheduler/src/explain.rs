@@ -11,10 +11,12 @@ use datafusion::{
     prelude::SessionContext,
 };
 use spool_media::{
-    cost::{Prediction, Work},
-    samples::{self, Samples},
-    segments::{Segment, SegmentTrack},
-    titles,
+    plan::segments::{Segment, SegmentTrack},
+    predict::{
+        complexity::{self, Samples},
+        cost_model::{Prediction, Work},
+    },
+    source::source_cache,
 };
 use spool_udfs::{functions::transcode::ladder_at, guard, options::SpoolOptions, value};
 
@@ -117,13 +119,13 @@ impl Scheduler {
         // The first sources tell of the others.
         let mut looked_at: HashMap<(String, String), Option<Samples>> = HashMap::new();
         for (segment, ladder) in rows {
-            let title = titles::open_planned(&self.machine, &segment).await.map_err(failed)?;
+            let title = source_cache::open_planned(&self.machine, &segment).await.map_err(failed)?;
             let source = (segment.source.clone(), segment.etag.clone());
             if segment.track == SegmentTrack::Video
                 && looked_at.len() < SAMPLED_TITLES
                 && !looked_at.contains_key(&source)
             {
-                looked_at.insert(source.clone(), samples::of(&self.machine, &title, &ladder).await);
+                looked_at.insert(source.clone(), complexity::of(&self.machine, &title, &ladder).await);
             }
             let samples = looked_at.get(&source).cloned().unwrap_or_else(|| {
                 let found: Vec<Samples> = looked_at.values().flatten().cloned().collect();

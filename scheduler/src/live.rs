@@ -7,7 +7,12 @@ use std::{
 };
 
 use datafusion::arrow::array::RecordBatch;
-use spool_media::{Result, live, machine::Machine, parts::Part, playlists::Extent, segments::Segment};
+use spool_media::{
+    Result,
+    encode::worker::Machine,
+    package::{early_playback, parts::Part, playlists::Extent},
+    plan::segments::Segment,
+};
 use tokio::{
     sync::Notify,
     task::JoinHandle,
@@ -40,7 +45,7 @@ struct Known {
 }
 
 struct Title {
-    live: live::Live,
+    live: early_playback::Live,
     /// Since it was written last.
     changed: bool,
     playable: bool,
@@ -58,7 +63,12 @@ impl Live {
         let titles = by_source.into_iter().filter_map(|(source, rows)| {
             Some((
                 source.to_owned(),
-                Title { live: live::Live::of(&rows)?, changed: false, playable: false, whole: false },
+                Title {
+                    live: early_playback::Live::of(&rows)?,
+                    changed: false,
+                    playable: false,
+                    whole: false,
+                },
             ))
         });
         let known = Arc::new(Known { titles: Mutex::new(titles.collect()), ..Known::default() });
@@ -130,7 +140,7 @@ async fn write_on(machine: Arc<Machine>, known: Arc<Known>) {
         for (source, ladder, pause) in due {
             let written = match ladder {
                 Ok(Some((ladder, extent))) => {
-                    live::write(&machine, &ladder, extent).await.map(|uri| (uri, extent))
+                    early_playback::write(&machine, &ladder, extent).await.map(|uri| (uri, extent))
                 }
                 Ok(None) => continue,
                 Err(error) => Err(error),

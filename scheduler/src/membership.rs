@@ -7,7 +7,7 @@ use std::{
 };
 
 use ballista_core::serde::protobuf::{ExecutorStoppedParams, scheduler_grpc_server::SchedulerGrpc};
-use spool_media::machine::Machine;
+use spool_media::encode::worker::Machine;
 use spool_wire::{
     authorized,
     v1::{

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use spool_media::segments::SegmentTrack;
+use spool_media::plan::segments::SegmentTrack;
 
 /// A row that has run for less is never called slow.
 const LEAST: Duration = Duration::from_secs(5);

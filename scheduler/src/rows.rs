@@ -18,8 +18,8 @@ use datafusion::{
 };
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use spool_media::{
-    machine::{Event, What},
-    segments::{Segment, SegmentTrack},
+    encode::worker::{Event, What},
+    plan::segments::{Segment, SegmentTrack},
 };
 use spool_storage::ErrorKind;
 use tokio_util::sync::CancellationToken;

@@ -13,8 +13,8 @@ use datafusion::{
     prelude::{SQLOptions, SessionContext},
 };
 use spool_media::{
-    machine::{Event, What},
-    segments::Segment,
+    encode::worker::{Event, What},
+    plan::segments::Segment,
 };
 use spool_storage::ErrorKind;
 use spool_udfs::options::SpoolOptions;

@@ -19,7 +19,7 @@ use ballista_scheduler::{
 };
 use datafusion::prelude::SessionConfig;
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
-use spool_media::machine::Machine;
+use spool_media::encode::worker::Machine;
 use spool_udfs::session;
 use tokio::{
     net::TcpListener,

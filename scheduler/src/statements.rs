@@ -14,8 +14,8 @@ use arrow_ipc::writer::StreamWriter;
 use futures::Stream;
 use serde::Serialize;
 use spool_media::{
-    machine::{Event, What},
-    segments::Segment,
+    encode::worker::{Event, What},
+    plan::segments::Segment,
 };
 use spool_storage::shown_in;
 use spool_wire::{

@@ -7,7 +7,7 @@ use std::{
 
 use futures::{TryStreamExt, stream::TryChunksError};
 use spool_jobs::{Id, NewJob, Order, Store, Watch, Watches};
-use spool_media::parts::{RECORDS, is_object};
+use spool_media::package::parts::{RECORDS, is_object};
 use spool_storage::{Entry, Location, Stores, lies_in};
 use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;

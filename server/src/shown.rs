@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use spool_jobs::{ApiKey, Attempt, Cut, Event, Job, Page, Request, Row, Scope, State, Upload, VIDEO, Video};
-use spool_media::titles::Deinterlace;
+use spool_media::plan::deinterlace::Deinterlace;
 use utoipa::ToSchema;
 
 use crate::{
@@ -389,7 +389,7 @@ pub(crate) struct RowShown {
     number: i64,
     /// `video` or `audio`.
     #[schema(value_type = String)]
-    track: spool_media::segments::SegmentTrack,
+    track: spool_media::plan::segments::SegmentTrack,
     /// Number of the segment within the video, or of the audio track within the source.
     track_index: i64,
     first_frame: i64,

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use spool_jobs::{Job, Request, Sources};
-use spool_media::{records, sweep};
+use spool_media::package::{gc, part_store};
 use spool_storage::{ErrorKind, Stores, lies_in};
 use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -65,8 +65,8 @@ impl Tidy {
         };
         // Elsewhere others may publish, and know better.
         let again = if lies_in(&video.destination, media) {
-            let options = sweep::Options { grace, dry_run: false };
-            match timeout(SWEEP_WITHIN, sweep::run(&self.stores, &video.destination, options)).await {
+            let options = gc::Options { grace, dry_run: false };
+            match timeout(SWEEP_WITHIN, gc::run(&self.stores, &video.destination, options)).await {
                 // Objects of what is retired now go after another grace.
                 Ok(Ok(swept)) => swept.records > 0 || swept.waiting > 0,
                 Err(_) => {
@@ -111,7 +111,7 @@ impl Tidy {
             Err(spool_storage::Error::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let records = records::list(&self.stores.locate(destination)?).await?;
+        let records = part_store::list(&self.stores.locate(destination)?).await?;
         let read =
             records.iter().any(|record| record.segment.source == now.uri && record.segment.etag == now.etag);
         if !read {

@@ -19,7 +19,7 @@ use datafusion::{
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 use spool_jobs::{Id, Store};
-use spool_media::{parts::PartRecord, records};
+use spool_media::package::{part_store, parts::PartRecord};
 use spool_storage::Stores;
 
 /// Items that are read at a time.
@@ -383,7 +383,7 @@ async fn parts(table: &Table, id: &Id, video: &Value) -> Result<Vec<Value>> {
     }
     let destination = video["destination"].as_str().unwrap_or_default();
     let location = table.stores.locate(destination).map_err(external)?;
-    let records = records::list(&location).await.map_err(external)?;
+    let records = part_store::list(&location).await.map_err(external)?;
     let part = |record: &PartRecord| {
         let (segment, rendition) = (json!(record.segment), json!(record.rendition));
         let media_segments = rendition["media_segments"].as_array();

@@ -21,7 +21,7 @@ use std::{
 };
 
 use datafusion::logical_expr::Documentation;
-use spool_media::machine::Machine;
+use spool_media::encode::worker::Machine;
 
 /// The section that our functions are documented under.
 pub const SECTION: &str = "Video Functions";

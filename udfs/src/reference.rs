@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, sync::Arc};
 
-use spool_media::machine::Machine;
+use spool_media::encode::worker::Machine;
 
 use crate::functions::{Kind, documented};
 

@@ -8,7 +8,7 @@ use datafusion::{
     logical_expr::{AggregateUDF, ScalarUDF, async_udf::AsyncScalarUDF},
     prelude::{SessionConfig, SessionContext},
 };
-use spool_media::machine::Machine;
+use spool_media::encode::worker::Machine;
 
 use crate::{
     confined::Confined,

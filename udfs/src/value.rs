@@ -28,7 +28,7 @@ fn list(name: &str, fields: &Fields) -> FieldRef {
 
 use DataType::{Boolean, Float64, Int64, UInt8, UInt16, UInt32, UInt64, Utf8};
 
-/// [`spool_media::segments::Segment`].
+/// [`spool_media::plan::segments::Segment`].
 pub(crate) static SEGMENT: LazyLock<Fields> = LazyLock::new(|| {
     Fields::from(vec![
         field("source", Utf8),
@@ -47,7 +47,7 @@ pub(crate) static SEGMENT: LazyLock<Fields> = LazyLock::new(|| {
     ])
 });
 
-/// [`spool_media::parts::MediaSegmentRef`].
+/// [`spool_media::package::parts::MediaSegmentRef`].
 static MEDIA_SEGMENT: LazyLock<Fields> = LazyLock::new(|| {
     Fields::from(vec![
         field("number", UInt32),
@@ -58,7 +58,7 @@ static MEDIA_SEGMENT: LazyLock<Fields> = LazyLock::new(|| {
     ])
 });
 
-/// [`spool_media::label::Label`].
+/// [`spool_media::plan::audio_label::Label`].
 static LABEL: LazyLock<Fields> = LazyLock::new(|| {
     Fields::from(vec![
         field("track", UInt32),
@@ -69,7 +69,7 @@ static LABEL: LazyLock<Fields> = LazyLock::new(|| {
     ])
 });
 
-/// [`spool_media::parts::PartRendition`].
+/// [`spool_media::package::parts::PartRendition`].
 pub(crate) static PART_RENDITION: LazyLock<Fields> = LazyLock::new(|| {
     Fields::from(vec![
         field("key", Utf8),
@@ -91,7 +91,7 @@ pub(crate) static PART_RENDITION: LazyLock<Fields> = LazyLock::new(|| {
     ])
 });
 
-/// [`spool_media::parts::Part`].
+/// [`spool_media::package::parts::Part`].
 pub(crate) static PART: LazyLock<Fields> = LazyLock::new(|| {
     Fields::from(vec![
         field("destination", Utf8),
@@ -100,7 +100,7 @@ pub(crate) static PART: LazyLock<Fields> = LazyLock::new(|| {
     ])
 });
 
-/// [`spool_media::merge::HlsLadder`].
+/// [`spool_media::package::merge::HlsLadder`].
 pub(crate) static HLS_LADDER: LazyLock<Fields> = LazyLock::new(|| {
     let rendition = Fields::from(vec![
         field("track", Utf8),
@@ -126,7 +126,7 @@ pub(crate) static HLS_LADDER: LazyLock<Fields> = LazyLock::new(|| {
     ])
 });
 
-/// [`spool_media::publish::Published`].
+/// [`spool_media::package::publish::Published`].
 pub(crate) static PUBLISHED: LazyLock<Fields> = LazyLock::new(|| {
     let rendition = Fields::from(vec![
         field("name", Utf8),
@@ -150,7 +150,7 @@ pub(crate) static PUBLISHED: LazyLock<Fields> = LazyLock::new(|| {
     ])
 });
 
-/// [`spool_media::ladder::Line`].
+/// [`spool_media::plan::ladder::Line`].
 pub(crate) static LADDER_LINE: LazyLock<Fields> = LazyLock::new(|| {
     Fields::from(vec![
         optional("codec", Utf8),

@@ -3,8 +3,8 @@
 use std::{path::Path, sync::Arc};
 
 use spool_media::{
+    encode::worker::Machine,
     ffmpeg::{Confinement, Tools},
-    machine::Machine,
 };
 use spool_storage::Stores;
 

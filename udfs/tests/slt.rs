@@ -24,7 +24,7 @@ use datafusion::{
     error::DataFusionError,
     prelude::SessionContext,
 };
-use spool_media::{ffmpeg::Tools, machine::Machine};
+use spool_media::{encode::worker::Machine, ffmpeg::Tools};
 use spool_storage::Stores;
 use spool_udfs::{error::Failure, session};
 use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType};

@@ -1,6 +1,6 @@
 //! How does what happens to a row travel?
 
-use spool_media::machine::{Event, What};
+use spool_media::encode::worker::{Event, What};
 
 use crate::v1::{Advanced, Again, Finished, Planned, RowEvent, Started, row_event};
 

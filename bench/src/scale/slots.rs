@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use spool_media::cost::longest_first;
+use spool_media::predict::cost_model::longest_first;
 use spool_tests::cluster::Cluster;
 use tokio::runtime::Runtime;
 

@@ -3,8 +3,8 @@
 use std::fmt::Display;
 
 use spool_media::{
+    encode::worker::Machine,
     ffmpeg::{self, Confinement, Encoder, Program, sandbox},
-    machine::Machine,
 };
 
 use crate::{

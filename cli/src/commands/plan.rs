@@ -2,11 +2,16 @@
 
 use serde::Serialize;
 use spool_media::{
-    cost::{Prediction, Work},
-    ladder::{Ladder, VideoRendition},
-    plan, samples,
-    segments::{Lengths, Segment},
-    titles,
+    plan::{
+        ladder::{Ladder, VideoRendition},
+        rows,
+        segments::{Lengths, Segment},
+    },
+    predict::{
+        complexity,
+        cost_model::{Prediction, Work},
+    },
+    source::source_cache,
 };
 
 use crate::{
@@ -40,16 +45,16 @@ pub async fn run(global: &Global, args: Plan) -> Result<(), CliError> {
         .map_err(|e| CliError::Usage(e.to_string()))?;
     let cancel = local::interrupt();
     let machine = local::machine(global)?;
-    let title = titles::open(&machine, &args.source, args.cut.deinterlace).await?;
+    let title = source_cache::open(&machine, &args.source, args.cut.deinterlace).await?;
     let renditions = match &title.probe.video {
         Some(video) => ladder.fit(video, &title.grid).map_err(spool_media::Error::from)?,
         None => Vec::new(),
     };
-    let rows = plan::rows(&title, lengths)?;
+    let rows = rows::rows(&title, lengths)?;
     // What is encoded to look at it is not needed to plan.
     let planning_bytes = title.reader.inner().bytes_read();
     let samples = tokio::select! {
-        samples = samples::of(&machine, &title, &ladder) => samples,
+        samples = complexity::of(&machine, &title, &ladder) => samples,
         () = cancel.cancelled() => return Err(CliError::interrupted()),
     };
     let work = rows
@@ -60,7 +65,7 @@ pub async fn run(global: &Global, args: Plan) -> Result<(), CliError> {
         source: title.source.shown(),
         bytes: title.source.bytes,
         planning_bytes,
-        reading: titles::reading(&title),
+        reading: source_cache::reading(&title),
         segments: rows.iter().map(Segment::without_secrets).collect(),
         renditions,
         prediction: Prediction::of(&machine.costs(), &work, local::slots(args.share), args.share.threads),

@@ -1,6 +1,6 @@
 //! `spool probe`: what is in a video?
 
-use spool_media::catalog;
+use spool_media::source::listing;
 
 use crate::{
     args::{Format, Global, Probe},
@@ -10,7 +10,7 @@ use crate::{
 
 pub async fn run(global: &Global, args: Probe) -> Result<(), CliError> {
     let machine = local::machine(global)?;
-    let file = catalog::file(&machine, &args.source).await?;
+    let file = listing::file(&machine, &args.source).await?;
     match args.output {
         Format::Json => output::print_json(&file),
         Format::Table => {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use spool_media::sweep;
+use spool_media::package::gc;
 
 use crate::{
     args::{Format, Global, Sweep},
@@ -22,8 +22,7 @@ pub async fn run(global: &Global, args: Sweep) -> Result<(), CliError> {
     })?;
     let machine = local::machine(global)?;
     let swept =
-        sweep::run(&machine.stores, &args.destination, sweep::Options { grace, dry_run: args.dry_run })
-            .await?;
+        gc::run(&machine.stores, &args.destination, gc::Options { grace, dry_run: args.dry_run }).await?;
     match args.output {
         Format::Json => output::print_json(&swept),
         Format::Table => {

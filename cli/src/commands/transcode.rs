@@ -5,13 +5,18 @@ use std::{collections::HashSet, sync::Arc, time::Instant};
 use futures::{StreamExt, TryStreamExt};
 use spool_jobs::Request;
 use spool_media::{
-    ladder::Ladder,
-    live::LIVE,
-    machine::{Event, Machine},
-    plan,
-    publish::{self, Published},
-    segments::{Lengths, Segment, SegmentTrack},
-    titles::{self, Deinterlace},
+    encode::worker::{Event, Machine},
+    package::{
+        early_playback::LIVE,
+        publish::{self, Published},
+    },
+    plan::{
+        deinterlace::Deinterlace,
+        ladder::Ladder,
+        rows,
+        segments::{Lengths, Segment, SegmentTrack},
+    },
+    source::source_cache,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -203,8 +208,8 @@ async fn job(
     lengths: Lengths,
     deinterlace: Deinterlace,
 ) -> Result<Job, CliError> {
-    let title = titles::open(machine, source, deinterlace).await?;
-    let segments = plan::rows(&title, lengths)?;
+    let title = source_cache::open(machine, source, deinterlace).await?;
+    let segments = rows::rows(&title, lengths)?;
     if let Some(video) = &title.probe.video {
         ladder.fit(video, &title.grid).map_err(spool_media::Error::from)?;
     }

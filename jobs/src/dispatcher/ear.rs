@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 use spool_media::{
-    machine::{Event, What},
-    segments::{Segment, SegmentTrack},
+    encode::worker::{Event, What},
+    plan::segments::{Segment, SegmentTrack},
 };
 
 use crate::{Attempt, Kind, Phase, Progress, Report, Row, RowState, State, job};
@@ -170,7 +170,7 @@ fn last_of(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use spool_media::{time::Rational, timing::Timing, titles::Deinterlace};
+    use spool_media::{encode::timing::Timing, plan::deinterlace::Deinterlace, time::Rational};
 
     use super::*;
 

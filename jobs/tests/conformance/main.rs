@@ -19,7 +19,7 @@ use spool_jobs::{
     Attempt, Claim, Ending, Error, Filter, Id, Job, Kind, NewJob, Order, Phase, Progress, Report, Request,
     Row, RowState, SqlStore, State, Store,
 };
-use spool_media::segments::SegmentTrack;
+use spool_media::plan::segments::SegmentTrack;
 use spool_storage::{ErrorKind, path_policy::Confines};
 use spool_tests::postgres::Postgres;
 use tokio::{task::JoinSet, time::Instant};

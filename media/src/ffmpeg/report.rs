@@ -10,7 +10,7 @@ use std::{
 use tokio::task::spawn_blocking;
 
 use super::sandbox::open_written;
-use crate::ladder::{VideoCodec, VideoRendition};
+use crate::plan::ladder::{VideoCodec, VideoRendition};
 
 /// The file in the scratch folder of a run that FFmpeg writes what it has to say to.
 pub(super) const REPORT: &str = "ffmpeg.log";
@@ -263,7 +263,7 @@ kb/s:802.29";
     fn what_was_told_goes_with_the_renditions_that_it_is_of() {
         let of = |codecs: &[&str]| {
             let text = codecs.iter().map(|codec| format!("360p-{codec}")).collect::<Vec<_>>().join(",");
-            let ladder = crate::ladder::Ladder::parse(&text).unwrap();
+            let ladder = crate::plan::ladder::Ladder::parse(&text).unwrap();
             ladder.rungs.iter().map(|rung| rendition(rung.codec)).collect::<Vec<_>>()
         };
         let report = Report { encoded: vec![Encoded::default()], damaged_frames: 0 };

@@ -11,7 +11,7 @@ use axum::{
 use bytes::Bytes;
 use futures::stream;
 use spool_jobs::Id;
-use spool_media::{live::LIVE, publish::MASTER};
+use spool_media::package::{early_playback::LIVE, publish::MASTER};
 use spool_storage::{Content, SourceReader};
 
 use super::House;

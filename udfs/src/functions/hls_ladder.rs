@@ -15,7 +15,7 @@ use datafusion::{
     },
 };
 use datafusion_macros::user_doc;
-use spool_media::{merge, parts::Part};
+use spool_media::package::{merge, parts::Part};
 
 use crate::{
     error::{engine_error, refusal},
@@ -111,7 +111,7 @@ impl Accumulator for Merge {
             .sum();
         size_of::<Self>()
             + self.parts.capacity() * size_of::<Part>()
-            + media_segments * size_of::<spool_media::parts::MediaSegmentRef>()
+            + media_segments * size_of::<spool_media::package::parts::MediaSegmentRef>()
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {

@@ -7,7 +7,7 @@ use datafusion::{
     logical_expr::{ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility},
 };
 use datafusion_macros::user_doc;
-use spool_media::ladder::Line;
+use spool_media::plan::ladder::Line;
 use std::sync::Arc;
 
 use crate::{
@@ -63,7 +63,7 @@ impl ScalarUDFImpl for Ladder {
                 let Some(Some(name)) = name.try_as_str() else {
                     return Err(refusal("ladder takes a text: write ladder('web')"));
                 };
-                let ladder = spool_media::ladder::Ladder::parse(name).map_err(engine_error)?;
+                let ladder = spool_media::plan::ladder::Ladder::parse(name).map_err(engine_error)?;
                 let lines = value::structs(&LADDER_LINE, &Vec::<Line>::from(ladder))?;
                 let lines: Result<Vec<ScalarValue>> =
                     (0..lines.len()).map(|line| ScalarValue::try_from_array(&lines, line)).collect();

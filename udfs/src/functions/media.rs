@@ -8,7 +8,7 @@ use datafusion::{
     logical_expr::Documentation,
 };
 use datafusion_macros::user_doc;
-use spool_media::catalog;
+use spool_media::source::listing;
 
 use super::{Host, literals::Literals, rows::Rows};
 use crate::{
@@ -58,7 +58,7 @@ impl TableFunctionImpl for Media {
         let fetch = move || {
             let (machine, glob) = (machine.clone(), glob.clone());
             Box::pin(async move {
-                let files = catalog::glob(&machine, &glob).await.map_err(engine_error)?;
+                let files = listing::glob(&machine, &glob).await.map_err(engine_error)?;
                 Ok(vec![value::batch(&PROBE, &files)?])
             }) as _
         };

@@ -12,7 +12,7 @@ use datafusion::{
     logical_expr::Documentation,
 };
 use datafusion_macros::user_doc;
-use spool_media::{records, segments::Segment};
+use spool_media::{package::part_store, plan::segments::Segment};
 
 use super::{Host, literals::Literals, rows::Rows};
 use crate::{
@@ -68,7 +68,7 @@ impl TableFunctionImpl for Parts {
             let (machine, destination) = (machine.clone(), destination.clone());
             Box::pin(async move {
                 let location = machine.stores.locate(&destination).map_err(engine_error)?;
-                let records = records::list(&location).await.map_err(engine_error)?;
+                let records = part_store::list(&location).await.map_err(engine_error)?;
                 let segments: Vec<&Segment> = records.iter().map(|r| &r.segment).collect();
                 let renditions: Vec<_> = records.iter().map(|r| &r.rendition).collect();
                 let plain = value::batch(&SEGMENT, &segments)?;

@@ -10,7 +10,7 @@ use datafusion::{
     },
 };
 use datafusion_macros::user_doc;
-use spool_media::{merge::HlsLadder, publish};
+use spool_media::package::{merge::HlsLadder, publish};
 
 use super::Host;
 use crate::{

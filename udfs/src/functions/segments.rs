@@ -13,9 +13,12 @@ use datafusion::{
 };
 use datafusion_macros::user_doc;
 use spool_media::{
-    plan,
-    segments::{DEFAULT_MEDIA_SEGMENT_SECONDS, Lengths},
-    titles::{self, Deinterlace},
+    plan::{
+        deinterlace::Deinterlace,
+        rows,
+        segments::{DEFAULT_MEDIA_SEGMENT_SECONDS, Lengths},
+    },
+    source::source_cache,
 };
 
 use super::{
@@ -92,8 +95,8 @@ impl TableFunctionImpl for Segments {
         let fetch = move || {
             let (machine, source) = (machine.clone(), source.clone());
             Box::pin(async move {
-                let title = titles::open(&machine, &source, deinterlace).await.map_err(engine_error)?;
-                let segments = plan::rows(&title, lengths).map_err(engine_error)?;
+                let title = source_cache::open(&machine, &source, deinterlace).await.map_err(engine_error)?;
+                let segments = rows::rows(&title, lengths).map_err(engine_error)?;
                 let plain = value::batch(&SEGMENT, &segments)?;
                 let whole = Arc::new(StructArray::from(plain.clone()));
                 let columns = plain.columns().iter().cloned().chain([whole as _]).collect();

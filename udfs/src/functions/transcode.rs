@@ -15,9 +15,11 @@ use datafusion::{
 };
 use datafusion_macros::user_doc;
 use spool_media::{
-    ladder::{Ladder, Line},
-    segments::Segment,
-    transcode::{self, Request},
+    encode::encode_segment::{self, Request},
+    plan::{
+        ladder::{Ladder, Line},
+        segments::Segment,
+    },
 };
 
 use super::Host;
@@ -147,7 +149,7 @@ impl AsyncScalarUDFImpl for Transcode {
                 job,
                 cancel,
             };
-            parts.push(transcode::run(&self.host.0, request).await.map_err(engine_error)?);
+            parts.push(encode_segment::run(&self.host.0, request).await.map_err(engine_error)?);
         }
         Ok(ColumnarValue::Array(value::structs(&PART, &parts)?))
     }

@@ -1,0 +1,5 @@
+//! Encoding: one row, from its source's samples to committed part records.
+
+pub mod encode_segment;
+pub mod timing;
+pub mod worker;

@@ -1,0 +1,526 @@
+//! What happens to one row? Its missing rungs are encoded in one FFmpeg run, packaged, stored, and recorded, in this order.
+
+mod package;
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use futures::{StreamExt, TryStreamExt};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::{
+    Error, Result,
+    encode::{
+        timing::{self, Step, Stopwatch, Timing},
+        worker::{Event, Machine, What},
+    },
+    ffmpeg::{self, Encode, Encoded, Job, Limits, Program},
+    package::{
+        cmaf::{self, MediaSegment},
+        part_store,
+        parts::{
+            self, MediaSegmentRef, Output, Part, PartRecord, PartRendition, init_path, media_segment_path,
+        },
+    },
+    plan::{
+        args::{self, AudioEncode, VideoEncode},
+        audio_label::Label,
+        ladder::{AudioRendition, Ladder, VideoRendition},
+        segments::{Segment, SegmentTrack},
+    },
+    predict::cost_model::{self, Work},
+    source::{
+        index::Container,
+        source_cache::{self, Title, WholeFile},
+        window,
+    },
+};
+use spool_storage::{Content, ErrorKind, Location, shown};
+
+use package::{Spec, package, tokio_stream};
+
+/// Part records looked up at a time.
+const LOOK_UPS: usize = 8;
+
+/// Rungs that are packaged and stored at a time, each with a thread of its own.
+const STORES: usize = 2;
+
+/// Media segments of one rung that are uploaded at a time, and as many that wait: some megabytes each.
+const UPLOADS: usize = 4;
+
+/// How often a running row looks whether another run of it was faster.
+const LOOK_FOR_WINNER: Duration = Duration::from_secs(10);
+
+/// One row to encode.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The row.
+    pub segment: Segment,
+    /// The rungs it is wanted at.
+    pub ladder: Ladder,
+    /// Path or URI of the folder to write to.
+    pub destination: String,
+    /// Threads of each encode: a setting of the job, since the bytes depend on it.
+    pub threads: u32,
+    /// Is what is damaged refused?
+    pub strict: bool,
+    /// The job that it is run for, by the engine's name: what its events say.
+    pub job: String,
+    /// Fires when nobody waits for the row any more.
+    pub cancel: CancellationToken,
+}
+
+impl Request {
+    fn event(&self, what: What) -> Event {
+        Event { job: self.job.clone(), segment: self.segment.clone(), what }
+    }
+}
+
+/// A rendition that this row is wanted at.
+#[derive(Debug, Clone)]
+enum Wanted {
+    Video(VideoRendition),
+    Audio(AudioRendition, Label),
+}
+
+impl Wanted {
+    fn output(&self) -> Output<'_> {
+        match self {
+            Self::Video(rendition) => Output::Video(rendition),
+            Self::Audio(rendition, _) => Output::Audio(rendition),
+        }
+    }
+
+    fn encoder(&self) -> ffmpeg::Encoder {
+        match self {
+            Self::Video(rendition) => rendition.codec.into(),
+            Self::Audio(rendition, _) => rendition.codec.into(),
+        }
+    }
+
+    fn name(&self) -> &str {
+        match self {
+            Self::Video(rendition) => &rendition.name,
+            Self::Audio(rendition, _) => &rendition.name,
+        }
+    }
+}
+
+/// One rung that has to be encoded.
+struct Missing {
+    wanted: Wanted,
+    key: String,
+    file: PathBuf,
+}
+
+/// Encodes what is missing of a row and returns its part. Running it again changes nothing and costs almost nothing.
+///
+/// # Errors
+/// Whatever goes wrong, with the segment that it went wrong on; [`ErrorKind::Canceled`] once `cancel` fires.
+pub async fn run(machine: &Machine, request: Request) -> Result<Part> {
+    let (segment, cancel) = (request.segment.clone(), request.cancel.clone());
+    let work = async {
+        tokio::select! {
+            part = row(machine, request) => part,
+            () = cancel.cancelled() => Err(ffmpeg::Error::Canceled { program: Program::Ffmpeg }.into()),
+        }
+    };
+    work.await.map_err(|source| match source.kind() {
+        ErrorKind::Canceled => source,
+        _ => source.of_row(&segment),
+    })
+}
+
+async fn row(machine: &Machine, request: Request) -> Result<Part> {
+    let watch = Stopwatch::start();
+    let segment = &request.segment;
+    if request.strict && segment.lost_ms > 0 {
+        return Err(parts::Error::CutOff { uri: shown(&segment.source), lost_ms: segment.lost_ms }.into());
+    }
+    let title = watch.time(Step::Open, source_cache::open_planned(machine, segment)).await?;
+    let destination = machine.stores.locate(&request.destination)?;
+    let wanted = wanted(&title, segment, &request.ladder)?;
+    let mut keys = Vec::with_capacity(wanted.len());
+    for wanted in &wanted {
+        let encoder = machine.build(wanted.encoder()).await?;
+        keys.push(parts::key(segment, wanted.output(), request.threads, encoder));
+    }
+    // Futures first, stream after: a closure that lives in the stream cannot be sent between threads.
+    let look_ups: Vec<_> = keys.iter().map(|key| part_store::read(&destination, key)).collect();
+    let look_ups = futures::stream::iter(look_ups).buffered(LOOK_UPS).try_collect();
+    let mut records: Vec<Option<PartRecord>> = watch.time(Step::LookUp, look_ups).await?;
+
+    let scratch = machine.scratch_folder()?;
+    let missing: Vec<Missing> = std::iter::zip(&wanted, &keys)
+        .zip(&records)
+        .filter(|(_, record)| record.is_none())
+        .map(|((wanted, key), _)| Missing {
+            wanted: wanted.clone(),
+            key: key.clone(),
+            file: scratch.path().join(format!("{}.mp4", wanted.name())),
+        })
+        .collect();
+    let mut encoded = missing.len();
+    let mut ran = None;
+    if !missing.is_empty() {
+        let _slot = watch.time(Step::Slot, machine.slot()).await;
+        let rungs = missing.iter().map(|m| m.wanted.name().to_owned()).collect();
+        machine.tell(request.event(What::Started { rungs }));
+        let started = Instant::now();
+        let gave: Vec<PartRecord> = tokio::select! {
+            ended = encode(machine, &title, &request, &missing, scratch.path(), &watch) => {
+                let (mut ended, damaged_frames) = ended?;
+                check_whole(&request, damaged_frames)?;
+                let encode_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+                let told = Told { encode_ms, damaged_frames };
+                let stores: Vec<_> =
+                    missing.iter().map(|m| store(machine, &destination, &title, segment, m, &told, &watch)).collect();
+                let gave: Vec<PartRecord> = futures::stream::iter(stores).buffered(STORES).try_collect().await?;
+                ended.written_bytes = gave.iter().flat_map(|record| &record.rendition.media_segments).map(|s| s.bytes).sum();
+                ran = Some(ended);
+                info!(track = ?segment.track, index = segment.index, encoded = missing.len(), encode_ms, "row encoded");
+                gave
+            }
+            theirs = committed_by_another(&destination, &missing) => {
+                info!(track = ?segment.track, index = segment.index, "row was encoded elsewhere meanwhile");
+                encoded = 0;
+                theirs
+            }
+        };
+        for (record, gave) in records.iter_mut().filter(|record| record.is_none()).zip(gave) {
+            *record = Some(gave);
+        }
+    }
+    // What is there already may be of a run that was content with less.
+    check_whole(
+        &request,
+        records.iter().flatten().map(|record| record.rendition.damaged_frames).max().unwrap_or(0),
+    )?;
+    let reused = wanted.len() - encoded;
+    let timing = Timing { encode: ran, ..watch.timing(&machine.host) };
+    machine.tell(request.event(What::Finished { encoded, reused, timing }));
+    let fresh = |rendition: &PartRendition| encoded > 0 && missing.iter().any(|m| m.key == rendition.key);
+    let renditions = records
+        .into_iter()
+        .flatten()
+        .map(|record| PartRendition { encoded: fresh(&record.rendition), ..record.rendition });
+    Ok(Part {
+        destination: destination.uri().to_owned(),
+        segment: segment.clone(),
+        renditions: renditions.collect(),
+    })
+}
+
+/// Refuses damaged pictures or sound where that is wanted.
+fn check_whole(request: &Request, damaged_frames: u64) -> Result<()> {
+    if !request.strict || damaged_frames == 0 {
+        return Ok(());
+    }
+    Err(parts::Error::Damaged { uri: shown(&request.segment.source), damaged_frames }.into())
+}
+
+/// What a run of FFmpeg is to be remembered by.
+struct Told {
+    encode_ms: u64,
+    damaged_frames: u64,
+}
+
+/// Waits until all that is missing was committed by somebody else: a row may run twice, and who is behind yields.
+async fn committed_by_another(destination: &Location, missing: &[Missing]) -> Vec<PartRecord> {
+    loop {
+        tokio::time::sleep(LOOK_FOR_WINNER).await;
+        let mut theirs = Vec::with_capacity(missing.len());
+        for missing in missing {
+            // What cannot be read now may be readable the next time.
+            match part_store::read(destination, &missing.key).await {
+                Ok(Some(record)) => theirs.push(record),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        if theirs.len() == missing.len() {
+            return theirs;
+        }
+    }
+}
+
+/// The renditions that a row is wanted at, in the ladder's order.
+fn wanted(title: &Title, segment: &Segment, ladder: &Ladder) -> Result<Vec<Wanted>> {
+    let none = |track| parts::Error::NoSuchTrack { uri: segment.source.clone(), track, index: segment.index };
+    match segment.track {
+        SegmentTrack::Video => {
+            let video = title.probe.video.as_ref().ok_or_else(|| none("video track"))?;
+            Ok(ladder.fit(video, &title.grid)?.into_iter().map(Wanted::Video).collect())
+        }
+        SegmentTrack::Audio => {
+            let track = title.probe.audio.get(segment.index as usize).ok_or_else(|| none("sound track"))?;
+            let renditions = ladder.audio(track, segment.index).into_iter();
+            Ok(renditions
+                .map(|rendition| Wanted::Audio(rendition, Label::of(track, segment.index)))
+                .collect())
+        }
+    }
+}
+
+/// Runs FFmpeg over the row, once, for every missing rung; also says how many frames were damaged.
+async fn encode(
+    machine: &Machine,
+    title: &Title,
+    request: &Request,
+    missing: &[Missing],
+    scratch: &std::path::Path,
+    watch: &Stopwatch,
+) -> Result<(timing::Encode, u64)> {
+    let segment = &request.segment;
+    let window = scratch.join("window.mp4");
+    let input = watch.time(Step::Fetch, input(title, segment, &window)).await?;
+    let args = match segment.track {
+        SegmentTrack::Video => {
+            let none =
+                || parts::Error::NoSuchTrack { uri: segment.source.clone(), track: "video track", index: 0 };
+            let video = |m: &Missing| match &m.wanted {
+                Wanted::Video(rendition) => Some((rendition.clone(), m.file.clone())),
+                Wanted::Audio(..) => None,
+            };
+            let outputs: Vec<(VideoRendition, PathBuf)> = missing.iter().filter_map(video).collect();
+            args::encode_video(&VideoEncode {
+                input: &input.path,
+                demuxer: input.demuxer,
+                stream: input.stream,
+                seek: input.seek,
+                grid: &title.grid,
+                first_frame: segment.first_frame,
+                frames: segment.frames,
+                media_segment_frames: segment.media_segment_frames,
+                source: title.probe.video.as_ref().ok_or_else(none)?,
+                fields: title.fields,
+                outputs: &outputs,
+                max_pixels: machine.limits.pixels,
+                threads: request.threads,
+            })
+        }
+        SegmentTrack::Audio => {
+            let audio = |m: &Missing| match &m.wanted {
+                Wanted::Audio(rendition, _) => Some((rendition.clone(), m.file.clone())),
+                Wanted::Video(_) => None,
+            };
+            let outputs: Vec<(AudioRendition, PathBuf)> = missing.iter().filter_map(audio).collect();
+            let track = title.probe.audio.get(segment.index as usize);
+            args::encode_audio(&AudioEncode {
+                input: &input.path,
+                demuxer: input.demuxer,
+                stream: input.stream,
+                discrete_channels: track.filter(|track| track.discrete).map(|track| track.channels),
+                grid: &title.grid,
+                outputs: &outputs,
+            })
+        }
+    };
+    let media = Duration::from_millis(u64::try_from(segment.duration_ms).unwrap_or(0));
+    let run = Encode {
+        job: Job {
+            tools: &machine.tools,
+            program: Program::Ffmpeg,
+            args: &args,
+            scratch,
+            input: Some(&input.path),
+            limits: Limits::for_encode(media, peak_bps(missing), effort(missing), &machine.limits),
+            cancel: &request.cancel,
+            report: true,
+        },
+        segment: segment.index,
+        rungs: missing.len(),
+        frames: (segment.track == SegmentTrack::Video).then_some(segment.frames),
+    };
+    let started = Instant::now();
+    // It reports for the first time when its outputs are set up, which takes a first frame to put in.
+    let mut first_report = None;
+    let finished = run
+        .run(|progress| {
+            first_report.get_or_insert_with(|| started.elapsed());
+            let done_ms = (progress.out_time_us / 1000).clamp(0, segment.duration_ms);
+            machine.tell(request.event(What::Advanced { done_ms }));
+        })
+        .await?;
+    // Windows are read under a condition; a whole local file is read by FFmpeg, which knows of none.
+    if matches!(title.whole, Some(WholeFile::Source(_))) {
+        title.reader.inner().location().open_pinned(&title.source).await?;
+    }
+    let first_report = first_report.unwrap_or(finished.wall);
+    watch.note(Step::Start, started, first_report);
+    watch.note(Step::Encode, started + first_report, finished.wall.saturating_sub(first_report));
+    let cpu_us = finished.cpu.and_then(|cpu| u64::try_from(cpu.as_micros()).ok()).unwrap_or(0);
+    let (mut renditions, mut audio_bps) = (Vec::new(), 0);
+    for missing in missing {
+        match &missing.wanted {
+            Wanted::Video(rendition) => renditions.push(rendition.clone()),
+            Wanted::Audio(rendition, _) => audio_bps += rendition.bitrate_bps,
+        }
+    }
+    let coded = finished.report.of(&renditions).into_iter().map(|encoded| encoded.and_then(Encoded::coded));
+    let renditions: Vec<_> = std::iter::zip(renditions.clone(), coded).collect();
+    let work = Work::at(title, segment, &renditions, audio_bps)?;
+    let encode =
+        timing::Encode { cpu_us, preroll_frames: preroll_frames(title, segment), work, written_bytes: 0 };
+    Ok((encode, finished.report.damaged_frames))
+}
+
+/// Bits per second of the largest of these.
+fn peak_bps(missing: &[Missing]) -> u64 {
+    let peak = |missing: &Missing| match &missing.wanted {
+        Wanted::Video(rendition) => rendition.max_bitrate_bps,
+        Wanted::Audio(rendition, _) => rendition.bitrate_bps,
+    };
+    missing.iter().map(peak).max().unwrap_or_default().into()
+}
+
+/// How many times as long as x264's `veryfast` the slowest encoder of these takes.
+fn effort(missing: &[Missing]) -> u32 {
+    let effort = |missing: &Missing| match &missing.wanted {
+        Wanted::Video(rendition) => cost_model::effort(rendition).ceil() as u32,
+        Wanted::Audio(..) => 1,
+    };
+    missing.iter().map(effort).max().unwrap_or(1)
+}
+
+/// What FFmpeg reads for a row.
+pub(crate) struct Input<'a> {
+    pub(crate) path: PathBuf,
+    pub(crate) demuxer: &'a str,
+    pub(crate) stream: u32,
+    /// Decoding time of the keyframe to start at, where the file holds more than the row needs.
+    pub(crate) seek: Option<i64>,
+}
+
+/// Gets the row's samples into a local file: a window of the source, or all of it.
+pub(crate) async fn input<'a>(
+    title: &'a Title,
+    segment: &Segment,
+    window: &std::path::Path,
+) -> Result<Input<'a>> {
+    let stream = match segment.track {
+        SegmentTrack::Video => title.probe.video.as_ref().map(|video| video.stream),
+        SegmentTrack::Audio => title.probe.audio.get(segment.index as usize).map(|audio| audio.stream),
+    };
+    let none =
+        || parts::Error::NoSuchTrack { uri: segment.source.clone(), track: "track", index: segment.index };
+    let stream = stream.ok_or_else(none)?;
+    match (&title.index.container, &title.whole) {
+        (Container::Whole { demuxer }, Some(whole)) => {
+            if matches!(whole, WholeFile::Source(_)) {
+                title.reader.inner().location().open_pinned(&title.source).await?;
+            }
+            let seek = match segment.track {
+                SegmentTrack::Video => key_before(title, title.reads(segment).start),
+                SegmentTrack::Audio => None,
+            };
+            Ok(Input { path: whole.as_ref().to_owned(), demuxer, stream, seek })
+        }
+        _ => {
+            let span = match segment.track {
+                SegmentTrack::Video => {
+                    let reads = title.reads(segment);
+                    window::Span::Pts { first: reads.start, end: reads.end }
+                }
+                SegmentTrack::Audio => window::Span::All,
+            };
+            let plan = window::plan(&title.index, stream as usize, span)?;
+            window::write(&plan, &title.reader, window).await?;
+            Ok(Input { path: window.to_owned(), demuxer: "mov", stream: 0, seek: None })
+        }
+    }
+}
+
+/// Decoding time of the last keyframe that is shown at or before `pts`. MPEG-TS is searched by decoding times.
+fn key_before(title: &Title, pts: i64) -> Option<i64> {
+    let samples = &title.video_track()?.samples;
+    samples
+        .iter()
+        .filter(|sample| sample.key && sample.pts <= pts)
+        .max_by_key(|sample| sample.pts)
+        .map(|sample| sample.dts)
+}
+
+/// Pictures between the keyframe that decoding a row begins with and the row's first.
+fn preroll_frames(title: &Title, segment: &Segment) -> u64 {
+    let first = title.reads(segment).start;
+    let Some(track) = title.video_track().filter(|_| segment.track == SegmentTrack::Video) else { return 0 };
+    let key = track
+        .samples
+        .iter()
+        .filter(|sample| sample.key && sample.pts <= first)
+        .map(|sample| sample.pts)
+        .max();
+    let before = |pts: i64| pts < first && key.is_some_and(|key| pts >= key);
+    track.samples.iter().filter(|sample| before(sample.pts)).count() as u64
+}
+
+/// Packages what FFmpeg wrote for one rung, stores it, and commits its record, last.
+async fn store(
+    machine: &Machine,
+    destination: &Location,
+    title: &Title,
+    segment: &Segment,
+    missing: &Missing,
+    told: &Told,
+    watch: &Stopwatch,
+) -> Result<PartRecord> {
+    let begun = Instant::now();
+    let (sender, receiver) = mpsc::channel::<MediaSegment>(UPLOADS);
+    let file = missing.file.clone();
+    let spec = Spec::of(title, segment, &missing.wanted);
+    let packaging = tokio::task::spawn_blocking(move || package(&file, &spec, &sender));
+    let name = missing.wanted.name();
+    let uploads = tokio_stream(receiver).map(|media_segment| async move {
+        let path = media_segment_path(name, media_segment.number, &media_segment.bytes);
+        let stored = MediaSegmentRef {
+            number: media_segment.number,
+            path: path.clone(),
+            start_ticks: media_segment.start_ticks,
+            duration_ticks: media_segment.duration_ticks,
+            bytes: media_segment.bytes.len() as u64,
+        };
+        destination.child(&path).put(media_segment.bytes, Content::MediaSegment).await?;
+        Ok::<_, Error>(stored)
+    });
+    // A failed upload drops the receiver, which ends the packager; its own error, if any, is what is told.
+    let media_segments: Result<Vec<MediaSegmentRef>> = uploads.buffered(UPLOADS).try_collect().await;
+    let init = packaging.await.map_err(|e| cmaf::Error::Read(std::io::Error::other(e)))?;
+    let (media_segments, (init, packaged)) = (media_segments?, init?);
+    watch.note(Step::Package, begun, packaged);
+    let init_path = init_path(name, &init.bytes);
+    let init_bytes = init.bytes.len() as u64;
+    destination.child(&init_path).put(init.bytes, Content::Init).await?;
+    watch.note(Step::Upload, begun + packaged, begun.elapsed().saturating_sub(packaged));
+    let (max_bitrate_bps, channels, label) = match &missing.wanted {
+        Wanted::Video(rendition) => (rendition.max_bitrate_bps, 0, None),
+        Wanted::Audio(rendition, label) => (rendition.bitrate_bps, rendition.channels, Some(label.clone())),
+    };
+    let rendition = PartRendition {
+        key: missing.key.clone(),
+        name: name.to_owned(),
+        codecs: init.codecs,
+        timescale: init.timescale,
+        width: init.width,
+        height: init.height,
+        max_bitrate_bps: u64::from(max_bitrate_bps),
+        channels,
+        label,
+        init: init_path,
+        init_bytes,
+        media_segments,
+        encode_ms: told.encode_ms,
+        host: machine.host.clone(),
+        damaged_frames: told.damaged_frames,
+        encoded: true,
+    };
+    watch
+        .time(
+            Step::Commit,
+            part_store::commit(destination, PartRecord { segment: segment.without_secrets(), rendition }),
+        )
+        .await
+}

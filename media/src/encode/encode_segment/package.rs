@@ -1,0 +1,69 @@
+//! How does what FFmpeg wrote for one rung become media segments? By the packager, on a thread of its own, one at a time.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use super::Wanted;
+use crate::{
+    ffmpeg::sandbox::open_written,
+    package::cmaf::{self, AudioSpec, MediaSegment, VideoSpec},
+    plan::{args, segments::Segment},
+    source::{language, source_cache::Title},
+};
+
+/// What the packager has to know of a row.
+pub(super) enum Spec {
+    Video(VideoSpec),
+    Audio(AudioSpec),
+}
+
+impl Spec {
+    pub(super) fn of(title: &Title, segment: &Segment, wanted: &Wanted) -> Self {
+        match wanted {
+            Wanted::Video(rendition) => Self::Video(VideoSpec {
+                rate: title.grid.rate,
+                first_frame: segment.first_frame,
+                frames: segment.frames,
+                media_segment_frames: segment.media_segment_frames,
+                reorder_frames: args::reorder_frames(rendition.codec),
+            }),
+            Wanted::Audio(_, label) => Self::Audio(AudioSpec {
+                grid_timebase: segment.timebase,
+                media_segment_frames: segment.media_segment_frames,
+                language: label.language.as_deref().and_then(language::three_letters),
+            }),
+        }
+    }
+}
+
+/// Cuts FFmpeg's output into media segments, and tells how long that took; runs where blocking is fine, and stops when nobody takes them
+/// any more.
+pub(super) fn package(
+    file: &std::path::Path,
+    spec: &Spec,
+    sink: &mpsc::Sender<MediaSegment>,
+) -> std::result::Result<(cmaf::Init, Duration), cmaf::Error> {
+    let (mut begun, mut took) = (Instant::now(), Duration::ZERO);
+    let input = std::io::BufReader::new(open_written(file).map_err(cmaf::Error::Read)?);
+    let mut packager = match spec {
+        Spec::Video(spec) => cmaf::Packager::video(input, spec)?,
+        Spec::Audio(spec) => cmaf::Packager::audio(input, spec)?,
+    };
+    for media_segment in packager.by_ref() {
+        took += begun.elapsed();
+        // Nobody takes them any more: an upload failed, and its error is what is told.
+        if sink.blocking_send(media_segment?).is_err() {
+            break;
+        }
+        begun = Instant::now();
+    }
+    Ok((packager.init().clone(), took + begun.elapsed()))
+}
+
+/// A channel as a stream.
+pub(super) fn tokio_stream<T>(receiver: mpsc::Receiver<T>) -> impl futures::Stream<Item = T> {
+    futures::stream::unfold(receiver, |mut receiver| async move {
+        receiver.recv().await.map(|item| (item, receiver))
+    })
+}

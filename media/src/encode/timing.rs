@@ -1,0 +1,151 @@
+//! Where does a row's time go? Each step is timed as it is taken.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::predict::cost_model::Work;
+
+/// A step on a row's way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// The source is opened: its index is read, and it is probed. Once per source and process.
+    Open,
+    /// It is looked for part records.
+    LookUp,
+    /// A slot is waited for.
+    Slot,
+    /// The samples that the row needs are fetched.
+    Fetch,
+    /// FFmpeg starts, and decodes what lies between the keyframe before the row and its first frame.
+    Start,
+    /// FFmpeg encodes.
+    Encode,
+    /// What FFmpeg wrote is packaged.
+    Package,
+    /// Objects are uploaded.
+    Upload,
+    /// Part records are committed.
+    Commit,
+}
+
+/// One step as it was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    /// Which.
+    pub step: Step,
+    /// Microseconds from the row's begin to the step's.
+    pub from_us: u64,
+    /// How long it took, in microseconds.
+    pub took_us: u64,
+}
+
+/// What a row took where it ran.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Timing {
+    /// The host.
+    pub host: String,
+    /// When it began, in microseconds since 1970 by the host's clock.
+    pub begun_us: u64,
+    /// How long it took, in microseconds.
+    pub took_us: u64,
+    /// Its steps, in the order of their ends.
+    pub spans: Vec<Span>,
+    /// What FFmpeg did; `None` where it did not run.
+    pub encode: Option<Encode>,
+}
+
+/// What FFmpeg did for a row.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Encode {
+    /// Processor time in microseconds; 0 where the system does not tell.
+    pub cpu_us: u64,
+    /// Pictures that were decoded only because others refer to them.
+    pub preroll_frames: u64,
+    /// What there was to do.
+    pub work: Work,
+    /// Bytes of media that were stored.
+    pub written_bytes: u64,
+}
+
+/// Times the steps of one row.
+#[derive(Debug)]
+pub struct Stopwatch {
+    begun: Instant,
+    begun_us: u64,
+    spans: Mutex<Vec<Span>>,
+}
+
+impl Stopwatch {
+    /// Begins now.
+    pub fn start() -> Self {
+        // A clock before 1970 is wrong anyway; what was taken is measured by another that never jumps.
+        let begun_us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, micros);
+        Self { begun: Instant::now(), begun_us, spans: Mutex::default() }
+    }
+
+    /// Does a step and notes how long it took, also where it fails.
+    pub async fn time<T>(&self, step: Step, work: impl Future<Output = T>) -> T {
+        let from = Instant::now();
+        let done = work.await;
+        self.note(step, from, from.elapsed());
+        done
+    }
+
+    /// Notes a step that was timed elsewhere.
+    pub fn note(&self, step: Step, from: Instant, took: Duration) {
+        let from_us = micros(from.saturating_duration_since(self.begun));
+        self.spans().push(Span { step, from_us, took_us: micros(took) });
+    }
+
+    /// What was noted so far.
+    pub fn timing(&self, host: &str) -> Timing {
+        Timing {
+            host: host.to_owned(),
+            begun_us: self.begun_us,
+            took_us: micros(self.begun.elapsed()),
+            spans: self.spans().clone(),
+            ..Timing::default()
+        }
+    }
+
+    fn spans(&self) -> MutexGuard<'_, Vec<Span>> {
+        self.spans.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A time in microseconds.
+pub fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn steps_are_noted_with_their_times() {
+        let watch = Stopwatch::start();
+        assert_eq!(watch.time(Step::Fetch, async { 7 }).await, 7);
+        watch.note(Step::Encode, watch.begun + Duration::from_millis(2), Duration::from_millis(3));
+        let timing = watch.timing("here");
+        assert_eq!(
+            timing.spans.iter().map(|span| span.step).collect::<Vec<_>>(),
+            [Step::Fetch, Step::Encode]
+        );
+        assert_eq!(timing.spans[1], Span { step: Step::Encode, from_us: 2000, took_us: 3000 });
+        assert!(timing.begun_us > 1_700_000_000_000_000 && timing.host == "here");
+    }
+
+    #[test]
+    fn steps_travel_by_their_names() {
+        let span = Span { step: Step::LookUp, from_us: 1, took_us: 2 };
+        assert_eq!(serde_json::to_string(&span).unwrap(), r#"{"step":"look_up","from_us":1,"took_us":2}"#);
+    }
+}

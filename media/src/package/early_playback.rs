@@ -1,0 +1,169 @@
+//! What can be played while the rest is still encoded? Playlists that grow with the rows that are done, over the same objects that are
+//! published at the end.
+
+use std::time::Duration;
+
+use crate::{
+    Result,
+    encode::worker::Machine,
+    package::{
+        merge::{self, HlsLadder},
+        parts::Part,
+        playlists::{self, Extent},
+        publish,
+    },
+    plan::segments::{Segment, SegmentTrack},
+};
+use spool_storage::Content;
+
+/// Name of the multivariant playlist and of every media playlist of what grows.
+pub const LIVE: &str = "live.m3u8";
+
+/// A frame of sound at the lower of the rates that are encoded: by so much a media segment of sound may be longer than one of pictures.
+const SOUND_FRAME_SECONDS: f64 = 1024.0 / 44_100.0;
+
+/// What is done of one title.
+#[derive(Debug)]
+pub struct Live {
+    sounds: usize,
+    target_seconds: u64,
+    parts: Vec<Part>,
+}
+
+impl Live {
+    /// Nothing yet of a title with these rows; `None` for one without pictures, which is one row.
+    pub fn of(rows: &[Segment]) -> Option<Self> {
+        let first = rows.iter().find(|row| row.track == SegmentTrack::Video)?;
+        let seconds = f64::from(first.media_segment_frames) * first.timebase.to_f64();
+        Some(Self {
+            sounds: rows.iter().filter(|row| row.track == SegmentTrack::Audio).count(),
+            target_seconds: ((seconds + SOUND_FRAME_SECONDS).round() as u64).max(1),
+            parts: Vec::new(),
+        })
+    }
+
+    /// Takes in what a row gave. The same row again changes nothing.
+    pub fn add(&mut self, part: Part) {
+        let row = |part: &Part| (part.segment.track, part.segment.index);
+        if !self.parts.iter().any(|known| row(known) == row(&part)) {
+            self.parts.push(part);
+        }
+    }
+
+    /// What can be played by now, and its extent: whole where all rows are there, or `ended`. `None` where nothing can be played.
+    ///
+    /// # Errors
+    /// Where the parts do not join.
+    pub fn ladder(&self, ended: bool) -> Result<Option<(HlsLadder, Extent)>> {
+        let target_seconds = self.target_seconds;
+        let pictures = || {
+            self.parts.iter().map(|part| &part.segment).filter(|segment| segment.track == SegmentTrack::Video)
+        };
+        let whole = pictures()
+            .next()
+            .is_some_and(|row| pictures().map(|row| row.frames).sum::<u64>() == row.title_frames);
+        let extent = if ended || whole {
+            Extent::Grown { target_seconds }
+        } else {
+            Extent::Growing { target_seconds }
+        };
+        Ok(merge::merge_begin(&self.parts, self.sounds)?.map(|ladder| (ladder, extent)))
+    }
+
+    /// The time between two versions of a playlist: half the target duration at least (RFC 8216 section 6.2.2).
+    pub fn pause(&self) -> Duration {
+        Duration::from_secs(self.target_seconds) / 2
+    }
+}
+
+/// Writes the playlists of what can be played: the media playlists first, so that whoever can read the multivariant one can play all of it.
+/// Gives its URI.
+///
+/// # Errors
+/// Where the store cannot be written.
+pub async fn write(machine: &Machine, ladder: &HlsLadder, extent: Extent) -> Result<String> {
+    let destination = machine.stores.locate(&ladder.destination)?;
+    let mut tracks = Vec::with_capacity(ladder.renditions.len());
+    for rendition in &ladder.renditions {
+        let mut track = publish::track(rendition);
+        track.declared_bps = Some(rendition.max_bitrate_bps);
+        track.uri = format!("{}/{LIVE}", rendition.name);
+        let text = playlists::media_playlist(&track, extent)?;
+        let location = destination.child(&track.uri);
+        // A run before this one may have come further: what a player has read must not become less.
+        let before = if matches!(extent, Extent::Growing { .. }) { location.read().await? } else { None };
+        if !before.is_some_and(|(before, _)| before.starts_with(text.as_bytes())) {
+            // Not to be kept by anybody, as the multivariant one: it changes.
+            location.put(text.into(), Content::MultivariantPlaylist).await?;
+        }
+        tracks.push(track);
+    }
+    let text = publish::multivariant(ladder, &tracks)?;
+    let location = destination.child(LIVE);
+    location.put(text.into(), Content::MultivariantPlaylist).await?;
+    Ok(location.uri().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        ffmpeg::Tools,
+        package::{merge::Rendition, parts::MediaSegmentRef},
+        time::Rational,
+    };
+    use spool_storage::Stores;
+
+    use super::*;
+
+    fn ladder(destination: &str, media_segments: u32) -> HlsLadder {
+        let media_segment = |number| MediaSegmentRef {
+            number,
+            path: format!("180p/{number:05}-0123456789abcdef.m4s"),
+            start_ticks: u64::from(number) * 25_600,
+            duration_ticks: 25_600,
+            bytes: 10_000,
+        };
+        HlsLadder {
+            destination: destination.to_owned(),
+            source: "file:///talk.mp4".to_owned(),
+            duration_ms: 10_000,
+            lost_ms: 0,
+            damaged_frames: 0,
+            renditions: vec![Rendition {
+                track: SegmentTrack::Video,
+                name: "180p".to_owned(),
+                codecs: "avc1.64001f".to_owned(),
+                timescale: 12_800,
+                width: 320,
+                height: 180,
+                max_bitrate_bps: 300_000,
+                frame_rate: Some(Rational::new(25, 1).unwrap()),
+                channels: 0,
+                label: None,
+                init: "180p/init-0123456789abcdef.mp4".to_owned(),
+                init_bytes: 800,
+                media_segments: (0..media_segments).map(media_segment).collect(),
+            }],
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_player_has_read_does_not_become_less() {
+        let folder = tempfile::tempdir().unwrap();
+        let machine = Machine::new(Stores::from_env(), Tools::from_env().unwrap(), folder.path()).unwrap();
+        let out = folder.path().join("out");
+        let growing = Extent::Growing { target_seconds: 2 };
+        let mut seen = Vec::new();
+        // A second run begins again from the first row.
+        for (media_segments, extent) in
+            [(3, growing), (1, growing), (4, growing), (5, Extent::Grown { target_seconds: 2 }), (2, growing)]
+        {
+            write(&machine, &ladder(out.to_str().unwrap(), media_segments), extent).await.unwrap();
+            let text = std::fs::read_to_string(out.join("180p").join(LIVE)).unwrap();
+            seen.push((text.matches("#EXTINF").count(), text.contains("#EXT-X-ENDLIST")));
+        }
+        assert_eq!(seen, [(3, false), (3, false), (4, false), (5, true), (5, true)]);
+        let master = std::fs::read_to_string(out.join(LIVE)).unwrap();
+        assert!(master.contains("180p/live.m3u8") && master.contains("BANDWIDTH=300000,"), "{master}");
+    }
+}

@@ -1,0 +1,328 @@
+//! When may the world see a ladder? When every object is there: then the playlists are written, the master last.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use tracing::info;
+
+use crate::{
+    Result,
+    encode::worker::Machine,
+    package::{
+        merge::{HlsLadder, Rendition},
+        part_store,
+        parts::playlist_path,
+        playlists::{self, AudioEntry, Extent, MediaEntry, RenditionTrack, VideoEntry},
+    },
+    plan::{
+        audio_label::Label,
+        ladder::{SURROUND, audio_name},
+        segments::SegmentTrack,
+    },
+    source::language,
+    time::Rational,
+};
+use spool_storage::{Content, ErrorKind, Location, Replaced};
+
+/// Name of the multivariant playlist: the one object that changes.
+pub const MASTER: &str = "master.m3u8";
+
+/// What [`check_writable`] writes, and deletes again.
+const TRIAL: &str = "writable.tmp";
+
+/// How a `GROUP-ID` of sound begins.
+const AUDIO_GROUP: &str = "audio";
+
+/// What was published.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Published {
+    /// URI of the multivariant playlist.
+    pub master: String,
+    /// Length of the title in milliseconds.
+    pub duration_ms: i64,
+    /// Bytes of all media and initialisation segments.
+    pub bytes: u64,
+    /// How much longer its file says that the title is, in milliseconds.
+    #[serde(default)]
+    pub lost_ms: i64,
+    /// Frames of the source that were decoded with errors, or not at all.
+    #[serde(default)]
+    pub damaged_frames: u64,
+    /// What it offers.
+    pub renditions: Vec<PublishedRendition>,
+}
+
+/// One rendition as it was published.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct PublishedRendition {
+    /// Folder name, such as `1080p`.
+    pub name: String,
+    /// RFC 6381 codec string.
+    pub codecs: String,
+    /// Width in pixels; 0 for sound.
+    pub width: u32,
+    /// Height in pixels; 0 for sound.
+    pub height: u32,
+    /// Frames per second of pictures.
+    #[serde(default)]
+    pub frame_rate: Option<Rational>,
+    /// Mean rate of the rendition alone.
+    pub average_bps: u64,
+    /// Peak rate of the rendition alone, over 0.5 to 1.5 target durations.
+    pub peak_bps: u64,
+    /// Number of media segments.
+    pub media_segments: u64,
+    /// Bytes of its media segments.
+    pub bytes: u64,
+    /// Media playlist, relative to the master.
+    pub playlist: String,
+}
+
+/// Why a ladder was not published.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An object that the ladder names is not in the store, or has another size.
+    #[error(
+        "{uri} should hold {expected} bytes but {found}: run the transcode again, it encodes only what is missing"
+    )]
+    Object {
+        /// The object.
+        uri: String,
+        /// Bytes that were written.
+        expected: u64,
+        /// What is there.
+        found: String,
+    },
+    /// Somebody else published while this publisher worked.
+    #[error(
+        "{uri} was published by another job meanwhile and is left as that one made it: run this one again to replace it"
+    )]
+    Superseded {
+        /// The multivariant playlist.
+        uri: String,
+    },
+    /// The ladder has no renditions.
+    #[error("there is nothing to publish at {uri}: the ladder has no renditions")]
+    Nothing {
+        /// The destination.
+        uri: String,
+    },
+}
+
+impl Error {
+    /// What the failure means to whoever asked.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            // Not transient: an engine that publishes again would read the newer master as the one to replace, and what is missing
+            // does not come back by publishing.
+            Self::Object { .. } | Self::Superseded { .. } | Self::Nothing { .. } => ErrorKind::BadInput,
+        }
+    }
+}
+
+/// Writes what a merge describes, master last. Publishing the same ladder again changes nothing.
+///
+/// # Errors
+/// Where an object is missing, the store cannot be written, or another job published meanwhile.
+pub async fn run(machine: &Machine, ladder: &HlsLadder) -> Result<Published> {
+    let destination = machine.stores.locate(&ladder.destination)?;
+    if ladder.renditions.is_empty() {
+        return Err(Error::Nothing { uri: destination.to_string() }.into());
+    }
+    let master = destination.child(MASTER);
+    // Read before anything else: what is replaced must be what was there when this publisher set out.
+    let before = master.read().await?;
+    for rendition in &ladder.renditions {
+        check_objects(&destination, rendition).await?;
+    }
+    let mut tracks = Vec::with_capacity(ladder.renditions.len());
+    for rendition in &ladder.renditions {
+        let mut track = track(rendition);
+        let text = playlists::media_playlist(&track, Extent::Whole)?;
+        track.uri = playlist_path(&rendition.name, text.as_bytes());
+        destination.child(&track.uri).put(text.into(), Content::MediaPlaylist).await?;
+        tracks.push(track);
+    }
+    let text = multivariant(ladder, &tracks)?;
+    let unchanged = before.as_ref().is_some_and(|(bytes, _)| bytes == text.as_bytes());
+    if !unchanged {
+        let replaced = master
+            .replace(
+                text.clone().into(),
+                Content::MultivariantPlaylist,
+                before.as_ref().map(|(_, version)| version),
+            )
+            .await?;
+        // A replace that was answered late and tried again meets its own work.
+        if replaced == Replaced::Conflict
+            && master.read().await?.is_none_or(|(bytes, _)| bytes != text.as_bytes())
+        {
+            return Err(Error::Superseded { uri: master.to_string() }.into());
+        }
+    }
+    info!(%master, renditions = tracks.len(), unchanged, "ladder published");
+    let renditions: Result<Vec<_>> =
+        ladder.renditions.iter().zip(tracks).map(|(rendition, track)| published(rendition, track)).collect();
+    Ok(Published {
+        lost_ms: ladder.lost_ms,
+        damaged_frames: ladder.damaged_frames,
+        master: master.uri().to_owned(),
+        duration_ms: ladder.duration_ms,
+        bytes: ladder.renditions.iter().map(|r| r.bytes() + r.init_bytes).sum(),
+        renditions: renditions?,
+    })
+}
+
+/// Makes sure that a destination can be written, before hours of work go there.
+///
+/// # Errors
+/// Where it cannot: what the store says.
+pub async fn check_writable(destination: &Location) -> Result<()> {
+    let trial = destination.child(TRIAL);
+    trial.put(Bytes::new(), Content::Record).await?;
+    Ok(trial.delete().await?)
+}
+
+/// Every object of a rendition must be there with its size: one listing instead of a request per object.
+async fn check_objects(destination: &Location, rendition: &Rendition) -> Result<()> {
+    let folder = destination.child(&rendition.name);
+    let found: HashMap<String, u64> = folder
+        .list()
+        .map_ok(|entry| (format!("{}/{}", rendition.name, entry.relative), entry.bytes))
+        .try_collect()
+        .await?;
+    let objects = rendition.media_segments.iter().map(|s| (&s.path, s.bytes));
+    for (path, expected) in objects.chain([(&rendition.init, rendition.init_bytes)]) {
+        let bytes = found.get(path);
+        if bytes != Some(&expected) {
+            // So that the next transcode does not trust them.
+            let is_gone = |other: &str| other == path || !found.contains_key(other);
+            part_store::forget(destination, is_gone, &rendition.name).await?;
+            let found = bytes.map_or_else(|| "is not there".to_owned(), |bytes| format!("holds {bytes}"));
+            return Err(Error::Object { uri: destination.child(path).to_string(), expected, found }.into());
+        }
+    }
+    Ok(())
+}
+
+/// A rendition as playlists name it. Its media playlist, whose name follows from its text, is not known yet.
+pub(crate) fn track(rendition: &Rendition) -> RenditionTrack {
+    let inside = |path: &str| path.strip_prefix(&format!("{}/", rendition.name)).unwrap_or(path).to_owned();
+    RenditionTrack {
+        name: rendition.name.clone(),
+        uri: String::new(),
+        codecs: rendition.codecs.clone(),
+        timescale: rendition.timescale,
+        init_uri: inside(&rendition.init),
+        entries: rendition
+            .media_segments
+            .iter()
+            .map(|s| MediaEntry { uri: inside(&s.path), duration_ticks: s.duration_ticks, bytes: s.bytes })
+            .collect(),
+        declared_bps: None,
+    }
+}
+
+fn published(rendition: &Rendition, track: RenditionTrack) -> Result<PublishedRendition> {
+    Ok(PublishedRendition {
+        name: rendition.name.clone(),
+        codecs: rendition.codecs.clone(),
+        width: rendition.width,
+        height: rendition.height,
+        frame_rate: rendition.frame_rate,
+        average_bps: playlists::average_bps(&track)?,
+        peak_bps: playlists::peak_bps(&track)?,
+        media_segments: track.entries.len() as u64,
+        bytes: rendition.bytes(),
+        playlist: track.uri,
+    })
+}
+
+/// Every sound track is in a group for each codec and layout of channels, since a player chooses one of a group: which group, the variant
+/// says, and so each has all tracks. One that has no surround stands in a surround group as the stereo that it is.
+pub(crate) fn multivariant(ladder: &HlsLadder, tracks: &[RenditionTrack]) -> Result<String> {
+    let pairs = || ladder.renditions.iter().zip(tracks);
+    let videos: Vec<VideoEntry> = pairs()
+        .filter_map(|(rendition, track)| {
+            let frame_rate = rendition.frame_rate?;
+            Some(VideoEntry {
+                track: track.clone(),
+                width: rendition.width,
+                height: rendition.height,
+                frame_rate,
+            })
+        })
+        .collect();
+    let sounds: Vec<Sound<'_>> =
+        pairs().filter_map(|(rendition, track)| Sound::of(rendition, track)).collect();
+    let mut labels: Vec<&Label> = sounds.iter().map(|sound| sound.label).collect();
+    labels.dedup_by_key(|label| label.track);
+    let of_pictures = || labels.iter().find(|label| label.role.is_none());
+    let default = labels
+        .iter()
+        .find(|label| label.default)
+        .or_else(of_pictures)
+        .or(labels.first())
+        .map(|label| label.track);
+    let names = names(&labels);
+    let mut groups: Vec<&str> = Vec::new();
+    for sound in &sounds {
+        if !groups.contains(&sound.kind) {
+            groups.push(sound.kind);
+        }
+    }
+    let mut audios = Vec::new();
+    for kind in groups {
+        for (label, name) in labels.iter().zip(&names) {
+            let of_kind = |kind: &str| {
+                sounds.iter().find(|sound| sound.label.track == label.track && sound.kind == kind)
+            };
+            let Some(sound) = of_kind(kind).or_else(|| of_kind(kind.strip_suffix(SURROUND)?)) else {
+                continue;
+            };
+            audios.push(AudioEntry {
+                track: RenditionTrack { name: name.clone(), ..sound.track.clone() },
+                group: format!("{AUDIO_GROUP}{kind}"),
+                language: label.language.as_deref().and_then(language::bcp_47),
+                channels: sound.rendition.channels,
+                role: label.role,
+                default: default == Some(label.track),
+            });
+        }
+    }
+    Ok(playlists::multivariant_playlist(&videos, &audios)?)
+}
+
+/// A rendition of sound.
+struct Sound<'a> {
+    rendition: &'a Rendition,
+    track: &'a RenditionTrack,
+    label: &'a Label,
+    /// What its name says besides its track, such as `-opus-5.1`; nothing of stereo in AAC.
+    kind: &'a str,
+}
+
+impl<'a> Sound<'a> {
+    fn of(rendition: &'a Rendition, track: &'a RenditionTrack) -> Option<Self> {
+        let label = rendition.label.as_ref().filter(|_| rendition.track == SegmentTrack::Audio)?;
+        let kind = rendition.name.strip_prefix(&audio_name(label.track)).unwrap_or_default();
+        Some(Self { rendition, track, label, kind })
+    }
+}
+
+/// What tracks are called, each by another name.
+fn names(labels: &[&Label]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for label in labels {
+        let name = label.name();
+        let mut other = name.clone();
+        let mut number = 2;
+        while names.contains(&other) {
+            other = format!("{name} {number}");
+            number += 1;
+        }
+        names.push(other);
+    }
+    names
+}

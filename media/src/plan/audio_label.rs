@@ -1,0 +1,73 @@
+//! What is a listener told of a sound track, so that he can choose?
+
+use crate::source::{language, probe::AudioTrack};
+
+/// What a sound track is besides the sound of the pictures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Somebody speaks of the film.
+    Commentary,
+    /// Somebody says what is to be seen, for who does not see it.
+    Description,
+}
+
+/// What is told of a sound track.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Label {
+    /// Number of the sound track within the source, from 0.
+    pub track: u32,
+    /// Its language as the source tags it.
+    #[serde(default)]
+    pub language: Option<String>,
+    /// What its author calls it.
+    #[serde(default)]
+    pub title: Option<String>,
+    /// What it is, if not the sound of the pictures.
+    #[serde(default)]
+    pub role: Option<Role>,
+    /// Does the source say that it is what plays unless chosen otherwise?
+    pub default: bool,
+}
+
+impl Label {
+    /// Of a source's sound track number `index`.
+    pub(crate) fn of(track: &AudioTrack, index: u32) -> Self {
+        Self {
+            track: index,
+            language: track.language.clone(),
+            title: track.title.clone(),
+            role: track.role,
+            default: track.default,
+        }
+    }
+
+    /// What a menu shows: its title, or its language in that language, or its number.
+    pub(crate) fn name(&self) -> String {
+        if let Some(title) = &self.title {
+            return title.clone();
+        }
+        let language = self.language.as_deref().and_then(language::name).map(str::to_owned);
+        let name = language.unwrap_or_else(|| format!("Track {}", self.track + 1));
+        match self.role {
+            Some(Role::Commentary) => format!("{name} (commentary)"),
+            Some(Role::Description) => format!("{name} (audio description)"),
+            None => name,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_track_has_a_name_whatever_is_known_of_it() {
+        let label = Label { track: 1, language: None, title: None, role: None, default: false };
+        assert_eq!(label.name(), "Track 2");
+        let german = Label { language: Some("ger".to_owned()), ..label };
+        assert_eq!(german.name(), "Deutsch");
+        assert_eq!(Label { role: Some(Role::Commentary), ..german.clone() }.name(), "Deutsch (commentary)");
+        assert_eq!(Label { title: Some("Regie".to_owned()), ..german }.name(), "Regie");
+    }
+}

@@ -1,0 +1,239 @@
+//! Which clock do the output frames follow? One rational rate for the whole title, whatever the source's frames do.
+
+mod rate;
+
+use std::ops::Range;
+
+use crate::{source::index::Sample, time::Rational};
+use spool_storage::ErrorKind;
+
+/// The longest title, in seconds. Longer ones are broken timestamps far more often than they are films, and every count of frames
+/// and ticks below stays far inside its integer type.
+pub const MAX_TITLE_SECONDS: u32 = 48 * 3600;
+
+/// The smallest timescale of an output track: fine enough for players that compute in ticks, at every frame rate.
+pub const MIN_TIMESCALE: u32 = 10_000;
+
+/// How long the last frame of a title may be held if no other frame was held for half as long: what says more is a broken duration,
+/// and the frame is shown for one frame of the grid.
+const MAX_LAST_FRAME_SECONDS: u32 = 60;
+
+/// The clock of a title without pictures.
+const AUDIO_RATE_HZ: u32 = 1000;
+
+/// The output frame clock: frame `n` is shown at `origin + n / rate` of the source's time, for `n` in `0..frames`.
+///
+/// Which source frame that is, is decided as FFmpeg's `fps` filter decides it with `round=near` (its default) on times that count
+/// from `origin` (`setpts=PTS-origin` before it): a source frame belongs to the grid frame nearest to it, halves away from zero
+/// ([`Grid::frame_at`]); of several in one grid frame the last is shown; a grid frame without any repeats the one before it. The end
+/// is the grid's own: left to itself the filter ends where the last frame's duration ends, and drops that frame if this is the tick
+/// after its start. So the last frame is to be held before the filter (`tpad`) and the title's end cut after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grid {
+    /// Frames per second.
+    pub rate: Rational,
+    /// The video track's timebase, in which `origin` counts.
+    pub source_timebase: Rational,
+    /// Ticks of the source at which frame 0 is shown.
+    pub origin: i64,
+    /// Length of the title in frames.
+    pub frames: u64,
+}
+
+impl Grid {
+    /// The clock of a title with pictures, from the samples of its video track that are shown, in any order.
+    ///
+    /// A constant frame rate is kept exactly, up to 120 frames per second, and then the title has as many frames as the source
+    /// shows. Timestamps that a coarse timebase rounded (Matroska's milliseconds) snap to the rate that they were rounded from.
+    /// A variable rate becomes the common rate nearest to the usual distance between frames, at most 60. A single frame lasts as
+    /// long as the container says, at `declared` or else 25 frames per second.
+    ///
+    /// # Errors
+    /// [`Error::NoFrames`] without samples, [`Error::TooLong`] past [`MAX_TITLE_SECONDS`].
+    pub fn of(samples: &[Sample], timebase: Rational, declared: Option<Rational>) -> Result<Self, Error> {
+        let shown = shown(samples);
+        let (Some(&origin), Some(&last)) = (shown.first(), shown.last()) else {
+            return Err(Error::NoFrames);
+        };
+        check_length(origin, last, timebase)?;
+        let chosen = rate::choose(&shown, timebase, declared);
+        let mut grid =
+            Self { rate: chosen.rate, source_timebase: timebase, origin, frames: shown.len() as u64 };
+        if !chosen.constant {
+            let end = match last_duration(samples, &shown, timebase) {
+                Some(duration) => grid.frame_at(last.saturating_add(duration)),
+                None => grid.frame_at(last).saturating_add(1),
+            };
+            grid.frames = u64::try_from(end).unwrap_or(0).max(1);
+        }
+        Ok(grid)
+    }
+
+    /// The clock of a title without pictures, from the samples of its first audio track: milliseconds.
+    ///
+    /// A millisecond divides every length that one may ask for, whatever the sample rates of the tracks; the cuts of the sound itself
+    /// lie on the encoder's frames nearest to it, as they do under a video grid. The end is rounded up: no sound is lost.
+    ///
+    /// # Errors
+    /// [`Error::NoFrames`] without samples, [`Error::TooLong`] past [`MAX_TITLE_SECONDS`].
+    pub fn for_audio(samples: &[Sample], timebase: Rational) -> Result<Self, Error> {
+        let shown = shown(samples);
+        let (Some(&origin), Some(&last)) = (shown.first(), shown.last()) else {
+            return Err(Error::NoFrames);
+        };
+        check_length(origin, last, timebase)?;
+        let duration = last_duration(samples, &shown, timebase)
+            .or_else(|| shown.windows(2).next_back().map(|pair| pair[1].saturating_sub(pair[0])))
+            .unwrap_or(1);
+        let rate = Rational::new(AUDIO_RATE_HZ, 1).unwrap_or(timebase);
+        let mut grid = Self { rate, source_timebase: timebase, origin, frames: 0 };
+        grid.frames = grid.frames_until(last.saturating_add(duration), timebase).max(1);
+        Ok(grid)
+    }
+
+    /// The clock of fields: twice as many, twice as fast. `None` where that cannot be counted.
+    #[must_use]
+    pub fn of_fields(self) -> Option<Self> {
+        let rate = Rational::new(self.rate.num().checked_mul(2)?, self.rate.den())?;
+        Some(Self { rate, frames: self.frames.checked_mul(2)?, ..self })
+    }
+
+    /// The grid frame that a source frame belongs to; negative before the origin, [`Grid::frames`] and more after the end.
+    ///
+    /// Source: `av_rescale_q_rnd` with `AV_ROUND_NEAR_INF`, as `libavfilter/vf_fps.c` calls it.
+    pub fn frame_at(&self, pts: i64) -> i64 {
+        self.source_timebase.rescale(pts.saturating_sub(self.origin), self.rate.inverse())
+    }
+
+    /// The source tick nearest to the start of a grid frame.
+    ///
+    /// [`Grid::frame_at`] of it is that frame again unless a tick is longer than a frame.
+    pub fn pts_at(&self, frame: i64) -> i64 {
+        self.rate.inverse().rescale(frame, self.source_timebase).saturating_add(self.origin)
+    }
+
+    /// The source ticks that belong to a run of grid frames: `t` is in it exactly if [`Grid::frame_at`] of `t` is in the run.
+    ///
+    /// If no source frame belongs to `first_frame`, it repeats an earlier one, which lies before this range: see [`Grid::needs`].
+    pub fn span_of(&self, first_frame: u64, frames: u64) -> Range<i64> {
+        self.first_tick_of(first_frame)..self.first_tick_of(first_frame.saturating_add(frames))
+    }
+
+    /// The source ticks in which every source frame lies that a run of grid frames shows, the one that is held at its start included.
+    ///
+    /// `shown` are the presentation times of the track, sorted ([`shown`]).
+    pub fn needs(&self, shown: &[i64], first_frame: u64, frames: u64) -> Range<i64> {
+        let span = self.span_of(first_frame, frames);
+        let next = self.first_tick_of(first_frame.saturating_add(1));
+        let held = shown[..shown.partition_point(|&pts| pts < next)].last().copied();
+        held.map_or(span.start, |held| held.min(span.start))..span.end
+    }
+
+    /// Grid frames from the origin to a time of another track of the same source, rounded up; 0 before the origin.
+    pub fn frames_until(&self, end: i64, timebase: Rational) -> u64 {
+        let [end_num, end_den] = [timebase.num(), timebase.den()].map(i128::from);
+        let [num, den] = [self.source_timebase.num(), self.source_timebase.den()].map(i128::from);
+        let limit = u64::from(MAX_TITLE_SECONDS)
+            .saturating_mul(u64::from(self.rate.num()))
+            .div_ceil(u64::from(self.rate.den()));
+        let seconds_times_dens =
+            (i128::from(end) * end_num * den).checked_sub(i128::from(self.origin) * num * end_den);
+        let frames = seconds_times_dens.and_then(|time| {
+            let divisor = (end_den * den).checked_mul(i128::from(self.rate.den()))?;
+            let time = time.max(0).checked_mul(i128::from(self.rate.num()))?;
+            time.checked_add(divisor - 1).map(|time| time / divisor)
+        });
+        frames.and_then(|frames| u64::try_from(frames).ok()).map_or(limit, |frames| frames.min(limit))
+    }
+
+    /// Length of the title in whole seconds.
+    pub fn seconds(&self) -> u64 {
+        let seconds = u128::from(self.frames) * u128::from(self.rate.den()) / u128::from(self.rate.num());
+        u64::try_from(seconds).unwrap_or(u64::MAX)
+    }
+
+    /// Ticks per second of the output's video track: the smallest multiple of the rate's numerator that is no less than
+    /// [`MIN_TIMESCALE`], so that every frame is a whole number of ticks.
+    pub fn timescale(&self) -> u32 {
+        self.rate.num().saturating_mul(self.ticks_factor())
+    }
+
+    /// Ticks of [`Grid::timescale`] per frame.
+    pub fn frame_ticks(&self) -> u32 {
+        self.rate.den().saturating_mul(self.ticks_factor())
+    }
+
+    fn ticks_factor(&self) -> u32 {
+        MIN_TIMESCALE.div_ceil(self.rate.num())
+    }
+
+    /// The smallest tick whose grid frame is `frame` or later. The frame begins half a frame before it is shown.
+    fn first_tick_of(&self, frame: u64) -> i64 {
+        let per_tick = i128::from(self.source_timebase.num()) * i128::from(self.rate.num());
+        let per_frame = i128::from(self.source_timebase.den()) * i128::from(self.rate.den());
+        // Halves go away from zero: half a frame before frame 0 still belongs to frame -1, half a frame before any other to that one.
+        let ticks = if frame == 0 {
+            -((per_frame - 1) / (2 * per_tick))
+        } else {
+            let Some(position) = (2 * i128::from(frame) - 1).checked_mul(per_frame) else { return i64::MAX };
+            position.div_euclid(2 * per_tick) + i128::from(position.rem_euclid(2 * per_tick) != 0)
+        };
+        i64::try_from(ticks + i128::from(self.origin)).unwrap_or(i64::MAX)
+    }
+}
+
+/// The presentation times of the samples, sorted.
+pub fn shown(samples: &[Sample]) -> Vec<i64> {
+    let mut shown: Vec<i64> = samples.iter().map(|sample| sample.pts).collect();
+    shown.sort_unstable();
+    shown
+}
+
+/// The container's duration of the frame shown last, where it has one that can be believed.
+fn last_duration(samples: &[Sample], shown: &[i64], timebase: Rational) -> Option<i64> {
+    let last = *shown.last()?;
+    let duration =
+        samples.iter().filter(|sample| sample.pts == last).map(|sample| i64::from(sample.duration)).max()?;
+    let longest_gap = shown.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).max().unwrap_or(0);
+    let believed = timebase.inverse().to_f64() * f64::from(MAX_LAST_FRAME_SECONDS);
+    (duration > 0 && (duration as f64 <= believed || duration <= longest_gap.saturating_mul(2)))
+        .then_some(duration)
+}
+
+fn check_length(origin: i64, last: i64, timebase: Rational) -> Result<(), Error> {
+    let ticks = i128::from(last) - i128::from(origin);
+    let seconds = ticks * i128::from(timebase.num()) / i128::from(timebase.den());
+    if seconds > i128::from(MAX_TITLE_SECONDS) {
+        return Err(Error::TooLong { seconds: u64::try_from(seconds).unwrap_or(u64::MAX) });
+    }
+    Ok(())
+}
+
+/// Why no clock fits a source.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The track has no samples.
+    #[error("the track has no frames")]
+    NoFrames,
+    /// The frames lie further apart than any title is long.
+    #[error(
+        "the first and the last frame are {seconds} s apart and {MAX_TITLE_SECONDS} s is the most: the timestamps may be broken, \
+         remuxing the source may mend them"
+    )]
+    TooLong {
+        /// Seconds between the first and the last frame.
+        seconds: u64,
+    },
+}
+
+impl Error {
+    /// What the failure means to whoever asked.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoFrames | Self::TooLong { .. } => ErrorKind::BadInput,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,187 @@
+//! Which videos lie in a folder or a bucket, and what is in them?
+
+use futures::{StreamExt, TryStreamExt};
+
+use crate::{
+    Result,
+    encode::worker::Machine,
+    plan::deinterlace::Deinterlace,
+    source::{
+        probe::AudioTrack,
+        source_cache::{self, Title},
+    },
+};
+use spool_storage::ErrorKind;
+
+/// FFmpeg's names of the transfer functions of high dynamic range: PQ (SMPTE ST 2084) and HLG (ARIB STD-B67).
+const HDR_TRANSFERS: [&str; 2] = ["smpte2084", "arib-std-b67"];
+
+/// Files of one pattern that are looked into at a time.
+const PROBES: usize = 4;
+
+/// Files that one pattern may name: each is opened and read.
+const MOST_FILES: usize = 10_000;
+
+/// What is in one file; all that is unknown of a file that is no video is `None`.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[expect(missing_docs, reason = "the columns of the SQL function, documented there")]
+pub struct FileInfo {
+    pub uri: String,
+    pub etag: String,
+    pub bytes: u64,
+    pub container: Option<String>,
+    pub duration_ms: Option<i64>,
+    pub width: Option<u32>,
+    pub height: Option<u32>,
+    pub rotation: Option<u16>,
+    pub fps: Option<f64>,
+    pub video_codec: Option<String>,
+    pub pixel_format: Option<String>,
+    pub hdr: Option<bool>,
+    pub interlaced: Option<bool>,
+    pub audio: Vec<AudioTrack>,
+    pub error: Option<String>,
+}
+
+/// Why a pattern has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The pattern is malformed.
+    #[error("{pattern:?} is not a pattern: {message}; write media('folder/*.mp4')")]
+    Pattern {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The pattern names too much.
+    #[error("{pattern} names more than {limit} files: narrow it")]
+    TooMany {
+        /// The pattern.
+        pattern: String,
+        /// How many are allowed.
+        limit: usize,
+    },
+}
+
+impl Error {
+    /// What the failure means to whoever asked.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::BadInput
+    }
+}
+
+/// What is in one file.
+///
+/// # Errors
+/// Where it cannot be read, or is not a video.
+pub async fn file(machine: &Machine, uri: &str) -> Result<FileInfo> {
+    Ok(info(&*source_cache::open(machine, uri, Deinterlace::default()).await?))
+}
+
+fn info(title: &Title) -> FileInfo {
+    let video = title.probe.video.as_ref();
+    let frames = i64::try_from(title.grid.frames).unwrap_or(i64::MAX);
+    FileInfo {
+        uri: title.source.shown(),
+        etag: title.source.etag.clone(),
+        bytes: title.source.bytes,
+        container: Some(title.probe.format.clone()),
+        duration_ms: Some(title.grid.rate.inverse().to_ms(frames)),
+        width: video.map(|v| v.width),
+        height: video.map(|v| v.height),
+        rotation: video.map(|v| v.rotation),
+        fps: video.map(|_| title.grid.rate.to_f64()),
+        video_codec: video.map(|v| v.codec.clone()),
+        pixel_format: video.map(|v| v.pixel_format.clone()),
+        hdr: video
+            .map(|v| v.color.transfer.as_deref().is_some_and(|transfer| HDR_TRANSFERS.contains(&transfer))),
+        interlaced: video.map(|v| v.interlaced),
+        audio: title.probe.audio.clone(),
+        error: None,
+    }
+}
+
+/// What is in the files that a pattern names, in the order of their names.
+///
+/// # Errors
+/// Where the pattern is malformed or the folder cannot be listed. A file that is no video is a row with its error.
+pub async fn glob(machine: &Machine, pattern: &str) -> Result<Vec<FileInfo>> {
+    let (folder, wildcard) = split(pattern);
+    let Some(wildcard) = wildcard else { return Ok(vec![file(machine, pattern).await?]) };
+    let matcher = globset::GlobBuilder::new(wildcard)
+        .literal_separator(true)
+        .build()
+        .map_err(|e| Error::Pattern { pattern: pattern.to_owned(), message: e.kind().to_string() })?
+        .compile_matcher();
+    let location = machine.stores.locate(folder)?;
+    let mut names: Vec<String> = Vec::new();
+    let mut entries = location.list();
+    while let Some(entry) = entries.try_next().await? {
+        if matcher.is_match(&entry.relative) {
+            names.push(entry.relative);
+        }
+        if names.len() > MOST_FILES {
+            return Err(Error::TooMany { pattern: pattern.to_owned(), limit: MOST_FILES }.into());
+        }
+    }
+    names.sort();
+    let files = futures::stream::iter(names).map(|name| {
+        let location = location.child(&name);
+        async move {
+            match file(machine, location.uri()).await {
+                Ok(info) => Ok(info),
+                Err(error) if error.kind() == ErrorKind::BadInput => {
+                    Ok(unreadable(location.uri(), &error.to_string()))
+                }
+                Err(error) => Err(error),
+            }
+        }
+    });
+    files.buffered(PROBES).try_collect().await
+}
+
+/// The folder of a pattern, and what follows it where that has a wildcard.
+fn split(pattern: &str) -> (&str, Option<&str>) {
+    match pattern.find(['*', '?', '[', '{']) {
+        None => (pattern, None),
+        Some(wildcard) => {
+            let folder = pattern[..wildcard].rfind('/').map_or(0, |slash| slash + 1);
+            let (folder, rest) = pattern.split_at(folder);
+            (if folder.is_empty() { "./" } else { folder }, Some(rest))
+        }
+    }
+}
+
+fn unreadable(uri: &str, error: &str) -> FileInfo {
+    FileInfo {
+        uri: uri.to_owned(),
+        etag: String::new(),
+        bytes: 0,
+        container: None,
+        duration_ms: None,
+        width: None,
+        height: None,
+        rotation: None,
+        fps: None,
+        video_codec: None,
+        pixel_format: None,
+        hdr: None,
+        interlaced: None,
+        audio: Vec::new(),
+        error: Some(error.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_splits_at_the_last_folder_before_its_first_wildcard() {
+        assert_eq!(split("s3://b/a/x*.mp4"), ("s3://b/a/", Some("x*.mp4")));
+        assert_eq!(split("s3://b/**/x.mp4"), ("s3://b/", Some("**/x.mp4")));
+        assert_eq!(split("*.mp4"), ("./", Some("*.mp4")));
+        assert_eq!(split("a/b.mp4"), ("a/b.mp4", None));
+    }
+}
