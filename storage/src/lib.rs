@@ -6,6 +6,7 @@
 
 mod address;
 mod amazon;
+mod backoff;
 mod clients;
 mod content;
 mod error;
@@ -43,6 +44,7 @@ use self::{
 pub use self::{
     address::{lies_in, name, shown, shown_in},
     amazon::{Amazon, PieceLink},
+    backoff::Backoff,
     clients::Stores,
     content::Content,
     error::{AddressProblem, Denial, Error},
