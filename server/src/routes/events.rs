@@ -24,10 +24,12 @@ use utoipa::IntoParams;
 
 use super::{House, jobs::limit};
 use crate::{
-    body::{Asked, Named},
-    guard::Tenant,
+    auth::authenticate::Tenant,
     problem::{Kind, Problem},
-    shown::{EventShown, EventsShown},
+    routes::{
+        documents::{EventShown, EventsShown},
+        extract::{Asked, Named},
+    },
 };
 
 /// The header by which a client says what it has seen.

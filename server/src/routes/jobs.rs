@@ -12,10 +12,12 @@ use utoipa::IntoParams;
 
 use super::House;
 use crate::{
-    body::{Asked, Body, Named},
-    guard::{Caller, Tenant},
+    auth::authenticate::{Caller, Tenant},
     problem::{Kind, Problem},
-    shown::{AttemptsShown, JobRequest, JobShown, JobsShown, RowsShown, state},
+    routes::{
+        documents::{AttemptsShown, JobRequest, JobShown, JobsShown, RowsShown, state},
+        extract::{Asked, Body, Named},
+    },
 };
 
 /// The header that makes a request one that can be sent twice.

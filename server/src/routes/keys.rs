@@ -14,10 +14,12 @@ use utoipa::ToSchema;
 
 use super::House;
 use crate::{
-    body::{Body, Named},
-    guard::{Caller, Tenant},
+    auth::authenticate::{Caller, Tenant},
     problem::{Kind, Problem},
-    shown::{KeyShown, KeysShown, NewKeyShown},
+    routes::{
+        documents::{KeyShown, KeysShown, NewKeyShown},
+        extract::{Body, Named},
+    },
 };
 
 /// The longest time that a key is good, in seconds: ten years.

@@ -17,12 +17,16 @@ use utoipa::ToSchema;
 
 use super::{House, uploads};
 use crate::{
-    body::{Body, Named},
-    guard::{Caller, Tenant},
-    intake::Announced,
-    multipart::{self, GOOD_FOR, Part},
+    auth::authenticate::{Caller, Tenant},
     problem::Problem,
-    shown::UploadShown,
+    routes::{
+        documents::UploadShown,
+        extract::{Body, Named},
+    },
+    uploads::{
+        multipart::{self, GOOD_FOR, Part},
+        service::Announced,
+    },
 };
 
 /// Links that are made unless more or fewer are asked for.

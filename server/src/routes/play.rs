@@ -16,9 +16,9 @@ use spool_storage::{Content, SourceReader};
 
 use super::House;
 use crate::{
-    body::Named,
-    guard::Tenant,
+    auth::authenticate::Tenant,
     problem::{Kind, Problem},
+    routes::extract::Named,
 };
 
 /// Bytes that are read at a time, and so held in memory for each client.

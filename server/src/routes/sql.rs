@@ -6,7 +6,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::House;
-use crate::{body::Body, guard::Tenant, problem::Problem};
+use crate::{auth::authenticate::Tenant, problem::Problem, routes::extract::Body};
 
 /// A query.
 #[derive(Debug, Deserialize, ToSchema)]

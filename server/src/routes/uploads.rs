@@ -23,12 +23,16 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::House;
 use crate::{
-    body::{Asked, Body as BodyOf, Named},
-    checksum::{self, Checksum},
-    guard::{Caller, Tenant},
-    intake::{Announced, MAX_BYTES},
+    auth::authenticate::{Caller, Tenant},
     problem::{Kind, Problem},
-    shown::{JobRequest, TokenShown, UploadShown, job_document},
+    routes::{
+        documents::{JobRequest, TokenShown, UploadShown, job_document},
+        extract::{Asked, Body as BodyOf, Named},
+    },
+    uploads::{
+        checksum::{self, Checksum},
+        service::{Announced, MAX_BYTES},
+    },
 };
 
 const RESUMABLE: HeaderName = HeaderName::from_static("tus-resumable");

@@ -7,11 +7,12 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{House, jobs::limit};
 use crate::{
-    body::{Asked, Body, Named},
-    guard::Tenant,
-    links::Link,
+    auth::{authenticate::Tenant, signed_links::Link},
     problem::{Kind, Problem},
-    shown::{LinkShown, VideoShown, VideosShown},
+    routes::{
+        documents::{LinkShown, VideoShown, VideosShown},
+        extract::{Asked, Body, Named},
+    },
 };
 
 /// How long a link is good, in seconds, unless asked otherwise and at most.

@@ -12,10 +12,10 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{House, jobs::limit};
 use crate::{
-    body::{Asked, Body, Named},
-    guard::Tenant,
-    outbox,
+    auth::authenticate::Tenant,
+    background::webhook_delivery,
     problem::Problem,
+    routes::extract::{Asked, Body, Named},
 };
 
 /// A webhook to be made.
@@ -147,7 +147,7 @@ pub(super) async fn create(
     Body(wish): Body<WebhookRequest>,
 ) -> Result<Response, Problem> {
     let url = house.outbox.check(&wish.url)?;
-    let secret = outbox::new_secret(spool_jobs::drawn());
+    let secret = webhook_delivery::new_secret(spool_jobs::drawn());
     let webhook = house.webhooks.create_webhook(&tenant, url.as_str(), &secret).await?;
     let body = NewWebhookShown { webhook: webhook.into(), secret };
     Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response())

@@ -10,9 +10,8 @@ use utoipa::ToSchema;
 
 use super::House;
 use crate::{
-    arrivals::Taken,
-    guard::Tenant,
-    notice,
+    auth::authenticate::Tenant,
+    ingest::{s3_events, watcher::Taken},
     problem::{Kind, Problem},
 };
 
@@ -52,7 +51,8 @@ pub(super) async fn s3(
             if error.status() == StatusCode::PAYLOAD_TOO_LARGE { Kind::TooLarge } else { Kind::Malformed };
         Problem::new(kind, error.body_text())
     })?;
-    let arrived = notice::read(&message).map_err(|error| Problem::new(Kind::Invalid, error.to_string()))?;
+    let arrived =
+        s3_events::read(&message).map_err(|error| Problem::new(Kind::Invalid, error.to_string()))?;
     let watches = house.arrivals.watches.watches(Some(&tenant)).await?;
     let (mut jobs, mut ignored, mut wrong) = (Vec::new(), 0, None);
     for arrived in &arrived {

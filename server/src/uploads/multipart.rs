@@ -6,8 +6,8 @@ use spool_jobs::{Upload, UploadHold, UploadState};
 use spool_storage::{Location, PieceLink, piece_bytes};
 
 use crate::{
-    intake::{Announced, Intake, KEPT_FOR},
     problem::{Kind, Problem},
+    uploads::service::{Announced, Intake, KEPT_FOR},
 };
 
 /// How long a link is good.

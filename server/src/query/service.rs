@@ -23,7 +23,7 @@ use tokio::{sync::Semaphore, time::timeout};
 
 use crate::{
     problem::{Kind as Fault, Problem},
-    tables::{Kind, Table},
+    query::tables::{Kind, Table},
 };
 
 /// Queries at a time, and how long others wait for their turn.

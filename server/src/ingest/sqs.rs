@@ -23,8 +23,10 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{debug, warn};
 
 use crate::{
-    arrivals::{Arrivals, Taken},
-    notice,
+    ingest::{
+        s3_events,
+        watcher::{Arrivals, Taken},
+    },
     problem::Problem,
 };
 
@@ -169,7 +171,7 @@ async fn handle(
             .visibility_timeout(seconds);
         changed.send().await.map(drop).map_err(|e| said(&e))
     };
-    let arrived = match notice::read(message.body().unwrap_or_default()) {
+    let arrived = match s3_events::read(message.body().unwrap_or_default()) {
         Ok(arrived) => arrived,
         Err(error) => {
             warn!(queue, message = id, %error, "a message cannot be read: once it has come often enough, it goes to the dead letters");

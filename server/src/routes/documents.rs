@@ -7,8 +7,8 @@ use spool_media::titles::Deinterlace;
 use utoipa::ToSchema;
 
 use crate::{
-    body::Object,
     problem::{Kind, Problem},
+    routes::extract::Object,
 };
 
 /// Priorities that are taken.

@@ -16,9 +16,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    checksum::Checksum,
-    guard::Caller,
+    auth::authenticate::Caller,
     problem::{Kind, Problem},
+    uploads::checksum::Checksum,
 };
 
 /// How long an upload is kept without more of it.

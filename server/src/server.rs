@@ -9,17 +9,20 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::{
-    arrivals::Arrivals,
+    auth::{
+        authenticate::{Entry, Guard},
+        oidc::{Oidc, Provider},
+        signed_links::Links,
+    },
+    background::{
+        cleanup::Tidy,
+        webhook_delivery::{Outbox, Reach},
+    },
     connections,
-    guard::{Entry, Guard},
-    intake::Intake,
-    links::Links,
-    oidc::{Oidc, Provider},
-    outbox::{Outbox, Reach},
-    queue,
+    ingest::{sqs, watcher::Arrivals},
+    query::service::Desk,
     routes::{self, House, MAX_STREAMS},
-    sources::Tidy,
-    sql::Desk,
+    uploads::service::Intake,
 };
 
 /// How long answers under way may take once the server leaves.
@@ -127,7 +130,7 @@ impl Server {
             uploads: Arc::from(settings.uploads.as_str()),
         };
         tokio::spawn(arrivals.clone().run(leave.clone()));
-        tokio::spawn(queue::run(arrivals.clone(), leave.clone()));
+        tokio::spawn(sqs::run(arrivals.clone(), leave.clone()));
         let router = routes::router(House {
             access: store.clone(),
             guard,

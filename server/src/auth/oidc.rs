@@ -14,7 +14,7 @@ use tokio::{sync::Mutex, time::Instant};
 use tracing::warn;
 
 use crate::{
-    guard::unknown,
+    auth::authenticate::unknown,
     problem::{Kind, Problem},
 };
 

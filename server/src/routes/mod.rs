@@ -1,13 +1,15 @@
 //! What can be asked? The routes, and the document that lists them.
 
-mod arrivals;
+pub(crate) mod documents;
 mod events;
+pub(crate) mod extract;
 mod health;
 mod jobs;
 mod keys;
 mod multipart;
 mod page;
 mod play;
+mod s3_events;
 mod sql;
 mod uploads;
 mod videos;
@@ -45,14 +47,16 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    arrivals::Arrivals,
-    guard::{self, Entry, Guard},
-    intake::Intake,
-    links::Links,
-    outbox::Outbox,
+    auth::{
+        authenticate::{self, Entry, Guard},
+        rate_limit,
+        signed_links::Links,
+    },
+    background::webhook_delivery::Outbox,
+    ingest::watcher::Arrivals,
     problem::{Kind, Problem},
-    rates,
-    sql::Desk,
+    query::service::Desk,
+    uploads::service::Intake,
 };
 
 /// The largest body of a request that is a document.
@@ -164,7 +168,7 @@ fn documents() -> OpenApiRouter<House> {
         .routes(routes!(jobs::rows))
         .routes(routes!(jobs::attempts))
         .routes(routes!(events::events))
-        .routes(routes!(arrivals::s3))
+        .routes(routes!(s3_events::s3))
         .routes(routes!(videos::list))
         .routes(routes!(videos::get))
         .routes(routes!(videos::link))
@@ -248,7 +252,7 @@ fn across_origins() -> CorsLayer {
         .allow_origin(Any)
         .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PATCH, Method::DELETE])
         .allow_headers(AllowHeaders::mirror_request())
-        .expose_headers(uploads::ANSWERED.into_iter().chain(rates::TOLD).chain(READ).collect::<Vec<_>>())
+        .expose_headers(uploads::ANSWERED.into_iter().chain(rate_limit::TOLD).chain(READ).collect::<Vec<_>>())
         .max_age(PREFLIGHT)
 }
 
@@ -277,7 +281,7 @@ pub(crate) fn router(house: House) -> Router {
         .layer(CatchPanicLayer::custom(|_| {
             Problem::new(Kind::Bug, "a request broke off: see the server's log").into_response()
         }))
-        .layer(middleware::from_fn_with_state(guard, guard::admit));
+        .layer(middleware::from_fn_with_state(guard, authenticate::admit));
     // Outside of the guard, so that its refusals can be read as well.
     let router = if keys { router.layer(across_origins()) } else { router };
     router.layer(middleware::from_fn(note)).with_state(house)

@@ -14,10 +14,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    guard::Guard,
-    notice::Arrived,
+    auth::authenticate::Guard,
+    ingest::s3_events::Arrived,
     problem::{Kind, Problem},
-    shown::job_document,
+    routes::documents::job_document,
 };
 
 /// How often it is looked for places that are to be looked at.

@@ -14,9 +14,8 @@ use spool_jobs::{Access, Id, Scope, Shown, UploadToken, Watch};
 use spool_storage::path_policy::Confines;
 
 use crate::{
-    oidc::Provider,
+    auth::{oidc::Provider, rate_limit::Rates},
     problem::{Kind, Problem},
-    rates::Rates,
 };
 
 /// Whose jobs are meant where nobody has to say who they are.
