@@ -8,6 +8,7 @@ mod address;
 mod amazon;
 mod backoff;
 mod clients;
+mod concurrency;
 mod content;
 mod error;
 mod kind;
@@ -46,6 +47,7 @@ pub use self::{
     amazon::{Amazon, PieceLink},
     backoff::Backoff,
     clients::Stores,
+    concurrency::{ConcurrencyLimit, ConcurrencyPermit},
     content::Content,
     error::{AddressProblem, Denial, Error},
     kind::ErrorKind,
