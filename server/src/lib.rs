@@ -1,6 +1,7 @@
 //! The HTTP API: takes jobs and uploads into the store, shows what the store holds, and plays published videos. A server keeps no
 //! state of its own: any of several servers answers any request.
 
+mod app_state;
 mod connections;
 mod problem;
 mod server;
@@ -12,7 +13,7 @@ mod query;
 mod routes;
 mod uploads;
 
-pub use auth::authenticate::Entry;
+pub use auth::authenticate::AuthMode;
 pub use auth::oidc::Oidc;
 pub use auth::rate_limit::REQUESTS_A_MINUTE;
 pub use background::webhook_delivery::Reach;

@@ -26,10 +26,10 @@ pub struct Entry {
 
 impl Entry {
     /// The same, as the server has it.
-    pub fn entry(&self) -> spool_server::Entry {
+    pub fn entry(&self) -> spool_server::AuthMode {
         match self.access {
-            Access::Local => spool_server::Entry::Local,
-            Access::Keys => spool_server::Entry::Keys,
+            Access::Local => spool_server::AuthMode::None,
+            Access::Keys => spool_server::AuthMode::Keys,
         }
     }
 

@@ -16,7 +16,7 @@ use tokio::{sync::Semaphore, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::problem::{Kind, Problem};
+use crate::problem::{Problem, ProblemKind};
 
 /// What a secret begins with, and the bytes that it stands for.
 const SECRET: &str = "whsec_";
@@ -70,7 +70,7 @@ impl Outbox {
 
     /// An address that can be told.
     pub(crate) fn check(&self, url: &str) -> Result<Url, Problem> {
-        let wrong = |why: String| Problem::new(Kind::Invalid, format!("url: {why}"));
+        let wrong = |why: String| Problem::new(ProblemKind::Invalid, format!("url: {why}"));
         let url = Url::parse(url)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.as_str().len() <= MAX_URL);

@@ -14,10 +14,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    auth::authenticate::Guard,
+    auth::authenticate::Authenticator,
     ingest::s3_events::Arrived,
-    problem::{Kind, Problem},
-    routes::documents::job_document,
+    problem::{Problem, ProblemKind},
+    routes::documents::parse_job_request,
 };
 
 /// How often it is looked for places that are to be looked at.
@@ -38,7 +38,7 @@ const BATCH: usize = 200;
 pub(crate) struct Arrivals {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) watches: Arc<dyn Watches>,
-    pub(crate) guard: Guard,
+    pub(crate) auth: Authenticator,
     pub(crate) stores: Stores,
     /// Where videos go that come without a destination.
     pub(crate) media: Option<Arc<str>>,
@@ -106,8 +106,9 @@ impl Arrivals {
     }
 
     async fn order(&self, watch: &Watch, uri: &str) -> Result<Order, Problem> {
-        let (request, priority) = job_document(&watch.job)?.of_source(uri)?.read(self.media.as_deref())?;
-        Ok(Order { request, priority, confines: self.guard.confines_of(watch).await? })
+        let (request, priority) =
+            parse_job_request(&watch.job)?.with_source(uri)?.read(self.media.as_deref())?;
+        Ok(Order { request, priority, confines: self.auth.watch_path_policy(watch).await? })
     }
 
     /// Why a file is nothing that arrived, where that can be told by its name.
@@ -146,8 +147,12 @@ impl Arrivals {
     }
 
     async fn look(&self, watch: &Watch) {
-        let late =
-            || Err(Problem::new(Kind::Late, format!("it took longer than {} s", LOOK_WITHIN.as_secs())));
+        let late = || {
+            Err(Problem::new(
+                ProblemKind::RequestTimeout,
+                format!("it took longer than {} s", LOOK_WITHIN.as_secs()),
+            ))
+        };
         let trouble = timeout(LOOK_WITHIN, self.list(watch))
             .await
             .unwrap_or_else(|_| late())
@@ -219,7 +224,8 @@ impl Arrivals {
 /// What is wrong, and with which field.
 pub fn check_document(text: &str, media: bool) -> Result<(), String> {
     let source = "s3://any/file.mp4";
-    let read = job_document(text).and_then(|job| job.of_source(source)?.read(media.then_some("s3://any")));
+    let read =
+        parse_job_request(text).and_then(|job| job.with_source(source)?.read(media.then_some("s3://any")));
     let (request, _) = read.map_err(|problem| problem.detail)?;
     request.check().map_err(|error| error.to_string())
 }

@@ -22,7 +22,7 @@ use spool_storage::Stores;
 use tokio::{sync::Semaphore, time::timeout};
 
 use crate::{
-    problem::{Kind as Fault, Problem},
+    problem::{Problem, ProblemKind},
     query::tables::{Kind, Table},
 };
 
@@ -105,15 +105,23 @@ impl Desk {
     /// Answers a tenant's query.
     pub(crate) async fn ask(&self, tenant: &str, sql: String) -> Result<Answer, Problem> {
         if sql.len() > MAX_SQL || sql.trim().is_empty() {
-            return Err(Problem::new(Fault::Invalid, format!("sql: it must be of 1 to {MAX_SQL} bytes")));
+            return Err(Problem::new(
+                ProblemKind::Invalid,
+                format!("sql: it must be of 1 to {MAX_SQL} bytes"),
+            ));
         }
         let own = self.turn(tenant).ok_or_else(|| {
             Problem::new(
-                Fault::Busy,
+                ProblemKind::TooManyConcurrent,
                 format!("{QUERIES_OF_TENANT} queries of yours run already: try again when one has ended"),
             )
         })?;
-        let busy = || Problem::new(Fault::Busy, "as many queries run as this server takes: try again");
+        let busy = || {
+            Problem::new(
+                ProblemKind::TooManyConcurrent,
+                "as many queries run as this server takes: try again",
+            )
+        };
         let turn = timeout(TURN_WITHIN, self.turns.clone().acquire_owned())
             .await
             .map_err(|_| busy())?
@@ -127,14 +135,14 @@ impl Desk {
         });
         let late = || {
             Problem::new(
-                Fault::Invalid,
+                ProblemKind::Invalid,
                 format!("sql: it takes longer than {} s: ask for less", DEADLINE.as_secs()),
             )
         };
         match timeout(DEADLINE, run.join_next()).await {
             Err(_) => Err(late()),
             Ok(Some(Ok(answer))) => answer,
-            Ok(_) => Err(Problem::new(Fault::Bug, "a query broke off: see the server's log")),
+            Ok(_) => Err(Problem::new(ProblemKind::Internal, "a query broke off: see the server's log")),
         }
     }
 
@@ -210,7 +218,7 @@ fn check_growth(plan: &LogicalPlan) -> Result<(), Problem> {
         return Ok(());
     }
     Err(Problem::new(
-        Fault::Invalid,
+        ProblemKind::Invalid,
         format!("sql: it puts texts together {concats} times: at most {MAX_CONCATS} are taken"),
     ))
 }
@@ -229,7 +237,7 @@ async fn answer(context: &SessionContext, sql: &str) -> Result<Answer, Problem> 
         bytes += written.len();
         if bytes > MAX_ANSWER {
             return Err(Problem::new(
-                Fault::Invalid,
+                ProblemKind::Invalid,
                 format!("sql: the answer is longer than {MAX_ANSWER} bytes: select less"),
             ));
         }
@@ -247,7 +255,7 @@ fn written(batch: &RecordBatch) -> Result<Vec<u8>, Problem> {
     let mut bytes = Vec::new();
     let mut writer = ArrayWriter::new(&mut bytes);
     writer.write(batch).map_err(|error| {
-        Problem::new(Fault::Invalid, format!("sql: its answer is not to be said in JSON: {error}"))
+        Problem::new(ProblemKind::Invalid, format!("sql: its answer is not to be said in JSON: {error}"))
     })?;
     writer.finish().map_err(bug)?;
     drop(writer);
@@ -256,7 +264,7 @@ fn written(batch: &RecordBatch) -> Result<Vec<u8>, Problem> {
 
 fn bug(error: impl std::fmt::Display) -> Problem {
     tracing::error!(%error, "the answer to a query cannot be written");
-    Problem::new(Fault::Bug, "the answer cannot be written: see the server's log")
+    Problem::new(ProblemKind::Internal, "the answer cannot be written: see the server's log")
 }
 
 /// What is wrong is the query's, unless the store says so itself.
@@ -266,15 +274,15 @@ fn refused(error: &DataFusionError) -> Problem {
         if source.downcast_ref::<spool_jobs::Error>().is_some() {
             tracing::warn!(%error, "a query failed");
             return Problem::new(
-                Fault::Away,
+                ProblemKind::Unavailable,
                 "the store of jobs did not answer as it should: try again, and see the server's log",
             );
         }
         if let Some(error) = source.downcast_ref::<spool_media::Error>() {
-            return Problem::new(Fault::Invalid, format!("sql: {error}"));
+            return Problem::new(ProblemKind::Invalid, format!("sql: {error}"));
         }
     }
     let text = root.strip_backtrace();
     let said: String = text.chars().take(500).collect();
-    Problem::new(Fault::Invalid, format!("sql: {said}"))
+    Problem::new(ProblemKind::Invalid, format!("sql: {said}"))
 }

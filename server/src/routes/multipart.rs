@@ -15,9 +15,10 @@ use spool_jobs::{Id, UploadState};
 use spool_storage::piece_bytes;
 use utoipa::ToSchema;
 
-use super::{House, uploads};
+use super::uploads;
 use crate::{
-    auth::authenticate::{Caller, Tenant},
+    app_state::AppState,
+    auth::authenticate::{Principal, Tenant},
     problem::Problem,
     routes::{
         documents::UploadShown,
@@ -112,17 +113,17 @@ pub(super) struct CompleteRequest {
     )
 )]
 pub(super) async fn create(
-    State(house): State<House>,
-    caller: Caller,
+    State(state): State<AppState>,
+    principal: Principal,
     Body(asked): Body<MultipartRequest>,
 ) -> Result<Response, Problem> {
     let job = asked.job.map(|job| job.to_string());
-    let job = uploads::wanted(&caller, job.as_deref(), asked.bytes)?;
-    let confines = house.guard.confines(&caller).await?;
-    let announced = Announced::new(&caller, &asked.name, BTreeMap::new(), asked.bytes);
-    house.intake.takes_parts(&announced)?;
+    let job = uploads::wanted(&principal, job.as_deref(), asked.bytes)?;
+    let confines = state.auth.path_policy(&principal).await?;
+    let announced = Announced::new(&principal, &asked.name, BTreeMap::new(), asked.bytes);
+    state.uploads.takes_parts(&announced)?;
     let upload =
-        house.intake.begin(announced, |source| uploads::order(&house, job, confines, source)).await?;
+        state.uploads.begin(announced, |source| uploads::order(&state, job, confines, source)).await?;
     let place = format!("/v1/uploads/{}", upload.id);
     let (part_bytes, parts) = (piece_bytes(upload.bytes), multipart::parts(upload.bytes));
     let shown = MultipartShown { upload: upload.into(), part_bytes, parts };
@@ -148,15 +149,15 @@ pub(super) async fn create(
     )
 )]
 pub(super) async fn links(
-    State(house): State<House>,
+    State(state): State<AppState>,
     Tenant(tenant): Tenant,
     Named(id): Named<String>,
     Body(asked): Body<LinksRequest>,
 ) -> Result<Response, Problem> {
     let id = Id::from_text(id);
-    multipart::takes_more(&house.intake.show(&tenant, &id).await?)?;
-    let hold = house.intake.hold(&tenant, &id).await?;
-    let parts = house.intake.links(&hold, asked.from.unwrap_or(1), asked.count.unwrap_or(LINKS)).await?;
+    multipart::takes_more(&state.uploads.show(&tenant, &id).await?)?;
+    let hold = state.uploads.hold(&tenant, &id).await?;
+    let parts = state.uploads.links(&hold, asked.from.unwrap_or(1), asked.count.unwrap_or(LINKS)).await?;
     let links = parts
         .into_iter()
         .map(|Part { number, bytes, url }| PartLinkShown { part: number, bytes, url })
@@ -183,16 +184,16 @@ pub(super) async fn links(
     )
 )]
 pub(super) async fn complete(
-    State(house): State<House>,
+    State(state): State<AppState>,
     Tenant(tenant): Tenant,
     Named(id): Named<String>,
     Body(asked): Body<CompleteRequest>,
 ) -> Result<Json<UploadShown>, Problem> {
     let id = Id::from_text(id);
-    let upload = house.intake.show(&tenant, &id).await?;
+    let upload = state.uploads.show(&tenant, &id).await?;
     if upload.state == UploadState::Finished {
         return Ok(Json(upload.into()));
     }
-    let hold = house.intake.hold(&tenant, &id).await?;
-    Ok(Json(house.intake.assemble(hold, asked.etags).await?.into()))
+    let hold = state.uploads.hold(&tenant, &id).await?;
+    Ok(Json(state.uploads.assemble(hold, asked.etags).await?.into()))
 }

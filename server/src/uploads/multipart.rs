@@ -6,7 +6,7 @@ use spool_jobs::{Upload, UploadHold, UploadState};
 use spool_storage::{Location, PieceLink, piece_bytes};
 
 use crate::{
-    problem::{Kind, Problem},
+    problem::{Problem, ProblemKind},
     uploads::service::{Announced, Intake, KEPT_FOR},
 };
 
@@ -37,13 +37,13 @@ impl Intake {
     /// Refuses an upload in parts where the store takes none but from a server.
     pub(crate) fn takes_parts(&self, announced: &Announced) -> Result<(), Problem> {
         if announced.bytes() == 0 {
-            return Err(Problem::new(Kind::Invalid, "bytes: an upload in parts has some"));
+            return Err(Problem::new(ProblemKind::Invalid, "bytes: an upload in parts has some"));
         }
         if self.root()?.has_piece_links() {
             return Ok(());
         }
         let detail = "this server keeps uploads where nobody else can send them: send yours to POST /v1/uploads, at once or by tus";
-        Err(Problem::new(Kind::Invalid, detail))
+        Err(Problem::new(ProblemKind::Invalid, detail))
     }
 
     /// Links for some parts of an upload, which is kept from then on as if something had come.
@@ -53,7 +53,7 @@ impl Intake {
             let (length, all) = (piece_bytes(upload.bytes), parts(upload.bytes));
             if !(1..=all).contains(&from) || !(1..=MAX_LINKS).contains(&count) {
                 let detail = format!("from: it must be from 1 to {all}, and count from 1 to {MAX_LINKS}");
-                return Err(Problem::new(Kind::Invalid, detail));
+                return Err(Problem::new(ProblemKind::Invalid, detail));
             }
             let bytes = |number| if number == all { upload.bytes - (all - 1) * length } else { length };
             let numbers = from..=all.min(from - 1 + count);
@@ -64,7 +64,7 @@ impl Intake {
             let links = self.location(upload)?.piece_links(&upload.token, &pieces, GOOD_FOR).await;
             let links = links.map_err(spool_media::Error::from)?;
             let links = links.ok_or_else(|| {
-                Problem::new(Kind::Conflict, "this upload takes no parts: go on with it by tus")
+                Problem::new(ProblemKind::Conflict, "this upload takes no parts: go on with it by tus")
             })?;
             self.uploads.advance_upload(hold, upload.received, &upload.pieces, KEPT_FOR).await?;
             Ok(numbers
@@ -80,9 +80,9 @@ impl Intake {
     pub(crate) async fn assemble(&self, hold: UploadHold, etags: Vec<String>) -> Result<Upload, Problem> {
         let intake = self.clone();
         let assembled = tokio::spawn(async move { intake.put_together(&hold, etags).await });
-        assembled
-            .await
-            .unwrap_or_else(|_| Err(Problem::new(Kind::Bug, "an upload broke off: see the server's log")))
+        assembled.await.unwrap_or_else(|_| {
+            Err(Problem::new(ProblemKind::Internal, "an upload broke off: see the server's log"))
+        })
     }
 
     async fn put_together(&self, hold: &UploadHold, etags: Vec<String>) -> Result<Upload, Problem> {
@@ -99,7 +99,7 @@ impl Intake {
                     "the parts are {bytes} bytes long, and {} were announced: begin another upload",
                     upload.bytes
                 );
-                return Err(Problem::new(Kind::Conflict, detail));
+                return Err(Problem::new(ProblemKind::Conflict, detail));
             }
             self.uploads.advance_upload(hold, upload.bytes, &etags, KEPT_FOR).await?;
             let upload = Upload { received: upload.bytes, pieces: etags, ..upload.clone() };
@@ -119,7 +119,7 @@ pub(crate) fn takes_more(upload: &Upload) -> Result<&Upload, Problem> {
         return Ok(upload);
     }
     Err(Problem::new(
-        Kind::Conflict,
+        ProblemKind::Conflict,
         format!("upload {} is {}, or came by tus: begin another", upload.id, upload.state.word()),
     ))
 }
@@ -127,14 +127,14 @@ pub(crate) fn takes_more(upload: &Upload) -> Result<&Upload, Problem> {
 fn check(etags: &[String], parts: u64) -> Result<(), Problem> {
     if etags.len() as u64 != parts {
         return Err(Problem::new(
-            Kind::Invalid,
+            ProblemKind::Invalid,
             format!("etags: there are {}, and the upload has {parts} parts", etags.len()),
         ));
     }
     let wrong =
         etags.iter().find(|etag| etag.is_empty() || etag.len() > MAX_ETAG || etag.contains(char::is_control));
     wrong.map_or(Ok(()), |wrong| {
-        Err(Problem::new(Kind::Invalid, format!("etags: {wrong:?} is none that a store gives")))
+        Err(Problem::new(ProblemKind::Invalid, format!("etags: {wrong:?} is none that a store gives")))
     })
 }
 

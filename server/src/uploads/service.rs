@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    auth::authenticate::Caller,
-    problem::{Kind, Problem},
+    auth::authenticate::Principal,
+    problem::{Problem, ProblemKind},
     uploads::checksum::Checksum,
 };
 
@@ -73,11 +73,16 @@ pub(crate) struct Announced {
 
 impl Announced {
     /// What a client says of a file. Of its name only the last part counts, and what begins with a dot is ours or a folder's.
-    pub(crate) fn new(caller: &Caller, name: &str, metadata: BTreeMap<String, String>, bytes: u64) -> Self {
+    pub(crate) fn new(
+        principal: &Principal,
+        name: &str,
+        metadata: BTreeMap<String, String>,
+        bytes: u64,
+    ) -> Self {
         let name: String =
             name.rsplit(['/', '\\']).next().unwrap_or_default().chars().filter(|c| !c.is_control()).collect();
         let name = if name.is_empty() || name.starts_with('.') { NAMELESS.to_owned() } else { name };
-        Self { tenant: caller.tenant.clone(), name, metadata, bytes, once: caller.once() }
+        Self { tenant: principal.tenant.clone(), name, metadata, bytes, once: principal.upload_token_id() }
     }
 
     /// How long it will be.
@@ -203,9 +208,9 @@ impl Intake {
             };
             intake.holding(&hold, work).await
         });
-        taken
-            .await
-            .unwrap_or_else(|_| Err(Problem::new(Kind::Bug, "an upload broke off: see the server's log")))
+        taken.await.unwrap_or_else(|_| {
+            Err(Problem::new(ProblemKind::Internal, "an upload broke off: see the server's log"))
+        })
     }
 
     async fn transfer(
@@ -227,15 +232,18 @@ impl Intake {
                 Ok(Some(Ok(chunk))) => chunk,
                 Ok(None) => break None,
                 Ok(Some(Err(_))) => {
-                    break Some(Problem::new(Kind::Malformed, "the request ended before its end"));
+                    break Some(Problem::new(ProblemKind::Malformed, "the request ended before its end"));
                 }
                 Err(_) => {
-                    break Some(Problem::new(Kind::Late, format!("nothing came for {} s", IDLE.as_secs())));
+                    break Some(Problem::new(
+                        ProblemKind::RequestTimeout,
+                        format!("nothing came for {} s", IDLE.as_secs()),
+                    ));
                 }
             };
             if chunk.len() as u64 > upload.bytes - received {
                 let detail = format!("more comes than the {} bytes that were announced", upload.bytes);
-                return Err(Problem::new(Kind::TooLarge, detail));
+                return Err(Problem::new(ProblemKind::TooLarge, detail));
             }
             received += chunk.len() as u64;
             if let Some(checksum) = &mut checksum {
@@ -257,7 +265,7 @@ impl Intake {
                         "less than {WINDOW_LEAST} bytes came within {} s: what came is kept",
                         WINDOW.as_secs()
                     );
-                    break Some(Problem::new(Kind::Late, detail));
+                    break Some(Problem::new(ProblemKind::RequestTimeout, detail));
                 }
                 window = (Instant::now(), received);
             }
@@ -391,7 +399,7 @@ impl Intake {
     fn place(&self, announced: &Announced) -> Result<(Id, Location), Problem> {
         if announced.bytes > MAX_BYTES {
             let detail = format!("it is {} bytes long: at most {MAX_BYTES} are taken", announced.bytes);
-            return Err(Problem::new(Kind::TooLarge, detail));
+            return Err(Problem::new(ProblemKind::TooLarge, detail));
         }
         let id = Id::upload();
         let location = self.root()?.child(&announced.tenant).child(id.as_str()).child(&announced.name);
@@ -404,7 +412,10 @@ impl Intake {
 }
 
 fn busy() -> Problem {
-    Problem::new(Kind::Busy, "as many uploads are under way as this server takes: try again")
+    Problem::new(
+        ProblemKind::TooManyConcurrent,
+        "as many uploads are under way as this server takes: try again",
+    )
 }
 
 /// Did the store say no? Where it said nothing, it may have said yes.
