@@ -12,11 +12,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     auth::{authenticate::Authenticator, signed_links::Links},
-    background::webhook_delivery::Outbox,
-    ingest::watcher::Arrivals,
+    background::webhook_delivery::WebhookDelivery,
+    ingest::watcher::Watcher,
     problem::Problem,
-    query::service::Desk,
-    uploads::service::Intake,
+    query::service::QueryService,
+    uploads::service::UploadService,
 };
 
 /// Event streams at a time; each polls the job store.
@@ -32,12 +32,12 @@ pub(crate) struct AppState {
     pub(crate) credentials: Arc<dyn Access>,
     pub(crate) auth: Authenticator,
     pub(crate) signed_links: Links,
-    pub(crate) queries: Desk,
+    pub(crate) queries: QueryService,
     pub(crate) webhook_store: Arc<dyn Webhooks>,
-    pub(crate) webhook_delivery: Outbox,
-    pub(crate) watcher: Arrivals,
+    pub(crate) webhook_delivery: WebhookDelivery,
+    pub(crate) watcher: Watcher,
     pub(crate) object_stores: Stores,
-    pub(crate) uploads: Intake,
+    pub(crate) uploads: UploadService,
     /// Prefix below which videos without a destination are published.
     pub(crate) media_root: Option<Arc<str>>,
     pub(crate) event_streams: Arc<Semaphore>,

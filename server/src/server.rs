@@ -16,14 +16,14 @@ use crate::{
         signed_links::Links,
     },
     background::{
-        cleanup::Tidy,
-        webhook_delivery::{Outbox, Reach},
+        cleanup::Cleanup,
+        webhook_delivery::{WebhookDelivery, WebhookTargets},
     },
     connections,
-    ingest::{sqs, watcher::Arrivals},
-    query::service::Desk,
+    ingest::{sqs, watcher::Watcher},
+    query::service::QueryService,
     routes,
-    uploads::service::Intake,
+    uploads::service::UploadService,
 };
 
 /// How long answers under way may take once the server leaves.
@@ -43,7 +43,7 @@ pub struct Settings {
     /// An identity provider whose tokens are taken beside keys.
     pub oidc: Option<Oidc>,
     /// Whom webhooks reach.
-    pub reach: Reach,
+    pub webhook_targets: WebhookTargets,
     /// After how long parts that nothing refers to are retired, where the server keeps videos, and go after as long again; never unless given.
     /// Longer than the longest job.
     pub gc_grace: Option<Duration>,
@@ -108,7 +108,8 @@ impl Server {
             .map(Provider::new)
             .transpose()
             .map_err(|source| Error::Client { source })?;
-        let outbox = Outbox::new(store.clone(), settings.reach).map_err(|source| Error::Client { source })?;
+        let webhook_delivery = WebhookDelivery::new(store.clone(), settings.webhook_targets)
+            .map_err(|source| Error::Client { source })?;
         let auth = Authenticator::new(
             settings.auth,
             store.clone(),
@@ -116,18 +117,18 @@ impl Server {
             &settings.uploads,
             settings.media.as_deref(),
         );
-        let intake = Intake::new(store.clone(), stores.clone(), &settings.uploads);
-        tokio::spawn(intake.clone().clean(leave.clone()));
-        tokio::spawn(outbox.clone().run(leave.clone()));
-        let tidy = Tidy {
+        let uploads = UploadService::new(store.clone(), stores.clone(), &settings.uploads);
+        tokio::spawn(uploads.clone().run_expiry(leave.clone()));
+        tokio::spawn(webhook_delivery.clone().run(leave.clone()));
+        let cleanup = Cleanup {
             sources: store.clone(),
             stores: stores.clone(),
             media: settings.media.as_deref().map(Arc::from),
-            sweep: settings.gc_grace,
+            gc_grace: settings.gc_grace,
         };
-        tokio::spawn(tidy.run(leave.clone()));
+        tokio::spawn(cleanup.run(leave.clone()));
         let media = settings.media.as_deref().map(Arc::from);
-        let arrivals = Arrivals {
+        let watcher = Watcher {
             store: store.clone(),
             watches: store.clone(),
             auth: auth.clone(),
@@ -135,19 +136,19 @@ impl Server {
             media: media.clone(),
             uploads: Arc::from(settings.uploads.as_str()),
         };
-        tokio::spawn(arrivals.clone().run(leave.clone()));
-        tokio::spawn(sqs::run(arrivals.clone(), leave.clone()));
+        tokio::spawn(watcher.clone().run(leave.clone()));
+        tokio::spawn(sqs::run(watcher.clone(), leave.clone()));
         let router = routes::router(AppState {
             credentials: store.clone(),
             auth,
             signed_links: Links::new(store.clone()),
-            queries: Desk::new(store.clone(), stores.clone()),
+            queries: QueryService::new(store.clone(), stores.clone()),
             webhook_store: store.clone(),
-            webhook_delivery: outbox,
-            watcher: arrivals,
+            webhook_delivery,
+            watcher,
             job_store: store,
             object_stores: stores,
-            uploads: intake,
+            uploads,
             media_root: media,
             event_streams: Arc::new(Semaphore::new(MAX_EVENT_STREAMS)),
             job_counts: Arc::default(),

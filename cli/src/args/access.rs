@@ -34,10 +34,10 @@ impl Entry {
     }
 
     /// Whom webhooks reach.
-    pub fn reach(&self) -> spool_server::Reach {
+    pub fn reach(&self) -> spool_server::WebhookTargets {
         match (self.webhooks, self.access) {
-            (Some(Web::Any), _) | (None, Access::Local) => spool_server::Reach::Any,
-            (Some(Web::Public), _) | (None, Access::Keys) => spool_server::Reach::Public,
+            (Some(Web::Any), _) | (None, Access::Local) => spool_server::WebhookTargets::Any,
+            (Some(Web::Public), _) | (None, Access::Keys) => spool_server::WebhookTargets::Public,
         }
     }
 

@@ -48,7 +48,7 @@ pub async fn run(global: &Global, args: Args) -> Result<(), CliError> {
         uploads,
         auth: entry,
         oidc,
-        reach,
+        webhook_targets: reach,
         gc_grace: local::hours(args.sweep_hours),
     };
     let mut server = Server::start(&settings, store.clone(), machine.stores.clone()).await?;

@@ -19,7 +19,7 @@ pub async fn run(args: Args) -> Result<(), CliError> {
         uploads,
         auth: entry,
         oidc,
-        reach,
+        webhook_targets: reach,
         gc_grace: local::hours(args.sweep_hours),
     };
     let mut server = Server::start(&settings, store, Stores::from_env()).await?;

@@ -57,7 +57,7 @@ pub(super) async fn metrics(State(state): State<AppState>) -> Result<Response, P
         "transfers_running",
         "gauge",
         "Requests to this server that send bytes of uploads.",
-        state.uploads.transfers() as i128,
+        state.uploads.active_transfers() as i128,
     );
     say(
         "event_streams",

@@ -25,8 +25,8 @@ use crate::{
         extract::{Body, Named},
     },
     uploads::{
-        multipart::{self, GOOD_FOR, Part},
-        service::Announced,
+        multipart::{self, LINK_LIFETIME, Part},
+        service::UploadSpec,
     },
 };
 
@@ -120,12 +120,11 @@ pub(super) async fn create(
     let job = asked.job.map(|job| job.to_string());
     let job = uploads::wanted(&principal, job.as_deref(), asked.bytes)?;
     let confines = state.auth.path_policy(&principal).await?;
-    let announced = Announced::new(&principal, &asked.name, BTreeMap::new(), asked.bytes);
-    state.uploads.takes_parts(&announced)?;
-    let upload =
-        state.uploads.begin(announced, |source| uploads::order(&state, job, confines, source)).await?;
+    let spec = UploadSpec::new(&principal, &asked.name, BTreeMap::new(), asked.bytes);
+    state.uploads.check_multipart(&spec)?;
+    let upload = state.uploads.create(spec, |source| uploads::order(&state, job, confines, source)).await?;
     let place = format!("/v1/uploads/{}", upload.id);
-    let (part_bytes, parts) = (piece_bytes(upload.bytes), multipart::parts(upload.bytes));
+    let (part_bytes, parts) = (piece_bytes(upload.bytes), multipart::part_count(upload.bytes));
     let shown = MultipartShown { upload: upload.into(), part_bytes, parts };
     Ok((StatusCode::CREATED, [(header::LOCATION, place)], Json(shown)).into_response())
 }
@@ -155,14 +154,15 @@ pub(super) async fn links(
     Body(asked): Body<LinksRequest>,
 ) -> Result<Response, Problem> {
     let id = Id::from_text(id);
-    multipart::takes_more(&state.uploads.show(&tenant, &id).await?)?;
-    let hold = state.uploads.hold(&tenant, &id).await?;
-    let parts = state.uploads.links(&hold, asked.from.unwrap_or(1), asked.count.unwrap_or(LINKS)).await?;
+    multipart::check_accepts_parts(&state.uploads.get(&tenant, &id).await?)?;
+    let hold = state.uploads.lease(&tenant, &id).await?;
+    let parts =
+        state.uploads.part_links(&hold, asked.from.unwrap_or(1), asked.count.unwrap_or(LINKS)).await?;
     let links = parts
         .into_iter()
         .map(|Part { number, bytes, url }| PartLinkShown { part: number, bytes, url })
         .collect();
-    let shown = LinksShown { links, expires_seconds: GOOD_FOR.as_secs() };
+    let shown = LinksShown { links, expires_seconds: LINK_LIFETIME.as_secs() };
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(shown)).into_response())
 }
 
@@ -190,10 +190,10 @@ pub(super) async fn complete(
     Body(asked): Body<CompleteRequest>,
 ) -> Result<Json<UploadShown>, Problem> {
     let id = Id::from_text(id);
-    let upload = state.uploads.show(&tenant, &id).await?;
+    let upload = state.uploads.get(&tenant, &id).await?;
     if upload.state == UploadState::Finished {
         return Ok(Json(upload.into()));
     }
-    let hold = state.uploads.hold(&tenant, &id).await?;
-    Ok(Json(state.uploads.assemble(hold, asked.etags).await?.into()))
+    let hold = state.uploads.lease(&tenant, &id).await?;
+    Ok(Json(state.uploads.complete_multipart(hold, asked.etags).await?.into()))
 }

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use crate::{
     app_state::AppState,
     auth::authenticate::Tenant,
-    ingest::{s3_events, watcher::Taken},
+    ingest::{s3_events, watcher::IngestOutcome},
     problem::{Problem, ProblemKind},
 };
 
@@ -54,14 +54,14 @@ pub(super) async fn s3(
         };
         Problem::new(kind, error.body_text())
     })?;
-    let arrived =
-        s3_events::read(&message).map_err(|error| Problem::new(ProblemKind::Invalid, error.to_string()))?;
+    let objects =
+        s3_events::parse(&message).map_err(|error| Problem::new(ProblemKind::Invalid, error.to_string()))?;
     let watches = state.watcher.watches.watches(Some(&tenant)).await?;
     let (mut jobs, mut ignored, mut wrong) = (Vec::new(), 0, None);
-    for arrived in &arrived {
-        match state.watcher.told(&watches, arrived).await {
-            Ok(Taken::Job(job)) => jobs.push(job.to_string()),
-            Ok(Taken::Ignored(_)) => ignored += 1,
+    for object in &objects {
+        match state.watcher.ingest(&watches, object).await {
+            Ok(IngestOutcome::Job(job)) => jobs.push(job.to_string()),
+            Ok(IngestOutcome::Ignored(_)) => ignored += 1,
             // The others are taken all the same: told again, they are the same jobs.
             Err(problem) => wrong = wrong.or(Some(problem)),
         }

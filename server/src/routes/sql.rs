@@ -50,6 +50,6 @@ pub(super) async fn query(
     Tenant(tenant): Tenant,
     Body(asked): Body<QueryRequest>,
 ) -> Result<Json<QueryShown>, Problem> {
-    let answer = state.queries.ask(&tenant, asked.sql).await?;
+    let answer = state.queries.query(&tenant, asked.sql).await?;
     Ok(Json(QueryShown { columns: answer.columns, rows: answer.rows, more: answer.more }))
 }

@@ -31,7 +31,7 @@ use crate::{
     },
     uploads::{
         checksum::{self, Checksum},
-        service::{Announced, MAX_BYTES},
+        service::{MAX_BYTES, UploadSpec},
     },
 };
 
@@ -142,18 +142,18 @@ async fn begin(
     let name = ["filename", "name"].iter().find_map(|key| metadata.get(*key)).cloned().unwrap_or_default();
     let job = wanted(principal, metadata.get("job").map(String::as_str), bytes)?;
     let confines = state.auth.path_policy(principal).await?;
-    let announced = Announced::new(principal, &name, metadata, bytes);
+    let spec = UploadSpec::new(principal, &name, metadata, bytes);
     let with_bytes = headers.contains_key(header::CONTENT_TYPE);
     if with_bytes {
         of_pieces(headers)?;
     }
-    let upload = state.uploads.begin(announced, |source| order(state, job, confines, source)).await?;
+    let upload = state.uploads.create(spec, |source| order(state, job, confines, source)).await?;
     if !with_bytes || upload.state != UploadState::Open {
         return Ok(upload);
     }
     let checksum = checksum(headers)?;
-    let hold = state.uploads.hold(&principal.tenant, &upload.id).await?;
-    state.uploads.take(hold, body.into_data_stream(), checksum).await
+    let hold = state.uploads.lease(&principal.tenant, &upload.id).await?;
+    state.uploads.append(hold, body.into_data_stream(), checksum).await
 }
 
 async fn at_once(
@@ -167,7 +167,7 @@ async fn at_once(
         Problem::new(ProblemKind::LengthRequired, "Content-Length: it is missing: send a file, or use tus")
     };
     let bytes = number(headers, &header::CONTENT_LENGTH)?.ok_or_else(missing)?;
-    let _turn = if bytes > SMALL { None } else { Some(state.uploads.turn_of_small().await?) };
+    let _turn = if bytes > SMALL { None } else { Some(state.uploads.small_upload_permit().await?) };
     Box::pin(take_at_once(state, principal, plain, bytes, body)).await
 }
 
@@ -180,14 +180,14 @@ async fn take_at_once(
 ) -> Result<Upload, Problem> {
     let job = wanted(principal, plain.job.as_deref().or(Some("")).filter(|job| *job != "none"), bytes)?;
     let confines = state.auth.path_policy(principal).await?;
-    let announced = Announced::new(principal, &plain.name.unwrap_or_default(), BTreeMap::new(), bytes);
+    let spec = UploadSpec::new(principal, &plain.name.unwrap_or_default(), BTreeMap::new(), bytes);
     if bytes > SMALL {
-        let upload = state.uploads.begin(announced, |source| order(state, job, confines, source)).await?;
-        let hold = state.uploads.hold(&principal.tenant, &upload.id).await?;
-        let taken = state.uploads.take(hold.clone(), body.into_data_stream(), None).await;
+        let upload = state.uploads.create(spec, |source| order(state, job, confines, source)).await?;
+        let hold = state.uploads.lease(&principal.tenant, &upload.id).await?;
+        let taken = state.uploads.append(hold.clone(), body.into_data_stream(), None).await;
         if taken.is_err() {
             // Nobody comes back for what came without tus. What somebody else finished meanwhile is finished.
-            let _ = state.uploads.give_up(&hold).await;
+            let _ = state.uploads.abort(&hold).await;
         }
         return taken;
     }
@@ -210,7 +210,7 @@ async fn take_at_once(
         )
     };
     tokio::time::timeout(SMALL_WITHIN, all).await.map_err(|_| late())??;
-    state.uploads.whole(announced, kept.freeze(), |source| order(state, job, confines, source)).await
+    state.uploads.create_finished(spec, kept.freeze(), |source| order(state, job, confines, source)).await
 }
 
 /// What tus can do here.
@@ -244,7 +244,7 @@ pub(super) async fn get(
     Named(id): Named<String>,
     method: Method,
 ) -> Result<Response, Problem> {
-    let upload = state.uploads.show(&tenant, &Id::from_text(id)).await?;
+    let upload = state.uploads.get(&tenant, &Id::from_text(id)).await?;
     if method == Method::HEAD && upload.state == UploadState::Gone {
         return Err(given_up(&upload));
     }
@@ -291,16 +291,16 @@ pub(super) async fn patch(
         .ok_or_else(|| Problem::new(ProblemKind::Malformed, "Upload-Offset: it is missing"))?;
     let checksum = checksum(&headers)?;
     let id = Id::from_text(id);
-    let mut upload = state.uploads.show(&tenant, &id).await?;
+    let mut upload = state.uploads.get(&tenant, &id).await?;
     // Before it is taken in hand: what is sent for another place takes it from nobody.
     at(&upload, offset)?;
     if upload.state == UploadState::Open {
-        let hold = state.uploads.hold(&tenant, &id).await?;
+        let hold = state.uploads.lease(&tenant, &id).await?;
         at(&hold.upload, offset)?;
         upload = if hold.upload.received == hold.upload.bytes {
-            state.uploads.settle(&hold).await?
+            state.uploads.finish(&hold).await?
         } else {
-            state.uploads.take(hold, body.into_data_stream(), checksum).await?
+            state.uploads.append(hold, body.into_data_stream(), checksum).await?
         };
     }
     Ok((StatusCode::NO_CONTENT, tus_headers(&upload)).into_response())
@@ -343,8 +343,8 @@ pub(super) async fn delete(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     spoken(&headers)?;
-    let hold = state.uploads.hold(&tenant, &Id::from_text(id)).await?;
-    state.uploads.give_up(&hold).await?;
+    let hold = state.uploads.lease(&tenant, &Id::from_text(id)).await?;
+    state.uploads.abort(&hold).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

@@ -147,7 +147,7 @@ pub(super) async fn create(
     Tenant(tenant): Tenant,
     Body(wish): Body<WebhookRequest>,
 ) -> Result<Response, Problem> {
-    let url = state.webhook_delivery.check(&wish.url)?;
+    let url = state.webhook_delivery.check_url(&wish.url)?;
     let secret = webhook_delivery::new_secret(spool_jobs::drawn());
     let webhook = state.webhook_store.create_webhook(&tenant, url.as_str(), &secret).await?;
     let body = NewWebhookShown { webhook: webhook.into(), secret };
