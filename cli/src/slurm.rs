@@ -211,7 +211,7 @@ mod tests {
             ("SCHEDULER", "10.0.0.1:50050"),
             ("THREADS", "1"),
             ("WAIT", "300"),
-            ("LEAVE_IDLE", "300"),
+            ("IDLE_TIMEOUT", "300"),
             ("REQUEUES", "3"),
         ]);
         for name in ["NAME", "TIME", "LEAD", "LOGS", "CPUS", "NODES", "EXECUTORS"] {

@@ -47,7 +47,7 @@ def test_the_compose_file_is_valid():
 
 def test_the_schema_tells_a_bad_file(tmp_path):
     bad = tmp_path / "compose.yaml"
-    bad.write_text("services: {server: {image: a, helthcheck: {}}}\n")
+    bad.write_text("services: {api: {image: a, helthcheck: {}}}\n")
     assert run("check-jsonschema", "--builtin-schema", "vendor.compose-spec", bad).returncode != 0
 
 
@@ -127,7 +127,7 @@ def test_the_health_command_is_the_binary_s():
 
 
 def test_the_grace_outlasts_the_rows():
-    default = int(re.search(r"--grace.*?\[default: (\d+)\]", help_of("executor"), re.DOTALL)[1])
+    default = int(re.search(r"--drain-timeout.*?\[default: (\d+)\]", help_of("executor"), re.DOTALL)[1])
     assert int(spool_services()["executor"]["stop_grace_period"].rstrip("s")) > default
 
 

@@ -43,7 +43,7 @@ os.execvpe(program, words[1:], environment)
 
 
 def test_each_is_unhealthy_until_it_runs(stack):
-    order = ["scheduler", "executor", "server"]
+    order = ["scheduler", "executor", "api"]
     for name in order:
         # As depends_on says: what it needs is there by now.
         needed = [other for other in compose()["services"][name]["depends_on"] if other in order]
@@ -54,8 +54,8 @@ def test_each_is_unhealthy_until_it_runs(stack):
 
 
 def test_the_key_that_up_tells_of_is_made(stack):
-    command = re.search(r"exec server (spool keys create .*)", (FOLDER / "up").read_text())[1]
-    assert len(stack.execute("server", command.split()).splitlines()) == 1
+    command = re.search(r"exec api (spool keys create .*)", (FOLDER / "up").read_text())[1]
+    assert len(stack.execute("api", command.split()).splitlines()) == 1
 
 
 def test_a_video_is_uploaded_transcoded_and_played(stack, tmp_path):
@@ -68,7 +68,7 @@ def test_a_video_is_uploaded_transcoded_and_played(stack, tmp_path):
     (programs / "docker").chmod(0o755)
     result = subprocess.run([FOLDER / "smoke"], env={"PATH": f"{programs}:/usr/bin:/bin", "SPOOL_PORT": str(stack.api)},
                             capture_output=True, text=True, timeout=180)
-    assert result.returncode == 0, result.stdout + result.stderr + stack.log("server")[-2000:]
+    assert result.returncode == 0, result.stdout + result.stderr + stack.log("api")[-2000:]
     assert "#EXT-X-STREAM-INF" in result.stdout
     # It lies where the compose file says.
     objects = stack.objects.client.list_objects_v2(Bucket="spool", Prefix="media/")["Contents"]
@@ -79,10 +79,10 @@ def test_a_store_that_is_away_shows(stack):
     assert stack.postgres.health() == 0
     stack.postgres.stop()
     assert stack.postgres.health() != 0
-    until("the server is unhealthy", lambda: stack.health("server") != 0)
+    until("the server is unhealthy", lambda: stack.health("api") != 0)
     stack.postgres.start()
     until("PostgreSQL is healthy", lambda: stack.postgres.health() == 0)
-    until("the server is healthy again", lambda: stack.health("server") == 0)
+    until("the server is healthy again", lambda: stack.health("api") == 0)
 
 
 def test_a_scheduler_that_is_away_shows(stack):
@@ -103,7 +103,7 @@ def test_a_token_is_wanted(stack):
 
 def test_the_image_s_signal_ends_each_in_time(stack):
     how = getattr(signal, image().last("STOPSIGNAL"))
-    for name in ("server", "executor", "scheduler"):
+    for name in ("api", "executor", "scheduler"):
         assert stack.stop(name, how) == 0, stack.log(name)[-2000:]
         assert stack.health(name) != 0
 

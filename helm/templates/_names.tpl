@@ -47,11 +47,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
 {{/* How long rows in hand may take once an executor has to go, and how long until it is killed. */}}
-{{- define "spool.grace" -}}
-{{- ternary .Values.rows.limitSeconds .Values.executors.graceSeconds (kindIs "invalid" .Values.executors.graceSeconds) | int -}}
+{{- define "spool.drainTimeout" -}}
+{{- ternary .Values.rows.limitSeconds .Values.executors.drainTimeoutSeconds (kindIs "invalid" .Values.executors.drainTimeoutSeconds) | int -}}
 {{- end -}}
 
 {{- define "spool.terminationGrace" -}}
 {{- $given := .Values.executors.terminationGracePeriodSeconds -}}
-{{- ternary (add (include "spool.grace" . | int) .Values.rows.marginSeconds) $given (kindIs "invalid" $given) | int -}}
+{{- ternary (add (include "spool.drainTimeout" . | int) .Values.rows.marginSeconds) $given (kindIs "invalid" $given) | int -}}
 {{- end -}}

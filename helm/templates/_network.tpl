@@ -9,12 +9,12 @@
   {{- end }}
 {{- end -}}
 
-{{- define "spool.egress.store" -}}
+{{- define "spool.egress.database" -}}
 - ports:
-    {{- range .Values.networkPolicy.store.ports }}
+    {{- range .Values.networkPolicy.database.ports }}
     - {protocol: TCP, port: {{ . }}}
     {{- end }}
-  {{- with .Values.networkPolicy.store.to }}
+  {{- with .Values.networkPolicy.database.to }}
   to:
     {{- toYaml . | nindent 4 }}
   {{- end }}

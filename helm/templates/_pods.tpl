@@ -102,12 +102,12 @@ securityContext:
   value: /scratch
 {{- end -}}
 
-{{- define "spool.env.store" -}}
-- name: SPOOL_STORE
+{{- define "spool.env.database" -}}
+- name: SPOOL_DATABASE
   valueFrom:
     secretKeyRef:
-      name: {{ default (printf "%s-store" (include "spool.fullname" .)) .Values.store.postgres.existingSecret }}
-      key: {{ ternary .Values.store.postgres.key "url" (ne .Values.store.postgres.existingSecret "") }}
+      name: {{ default (printf "%s-database" (include "spool.fullname" .)) .Values.database.postgres.existingSecret }}
+      key: {{ ternary .Values.database.postgres.key "url" (ne .Values.database.postgres.existingSecret "") }}
 {{- end -}}
 
 {{- define "spool.env.token" -}}
@@ -127,7 +127,7 @@ securityContext:
 {{/* Pods restart when secrets change that values hold. Those that were made here or are yours take `kubectl rollout restart`. */}}
 {{- define "spool.annotations" -}}
 {{- $v := .root.Values -}}
-checksum/secrets: {{ list $v.store.postgres.url $v.s3.accessKeyId $v.s3.secretAccessKey $v.token.value | toJson | sha256sum }}
+checksum/secrets: {{ list $v.database.postgres.url $v.s3.accessKeyId $v.s3.secretAccessKey $v.token.value | toJson | sha256sum }}
 {{- with .role.podAnnotations }}
 {{ toYaml . }}
 {{- end }}

@@ -153,10 +153,10 @@ def cluster(spool, tmp_path_factory):
     ports = [("0.0.0.0", 50050, scheduler), (scheduler_address, 50050, scheduler)]
     ports += [("0.0.0.0", 9090, free_port()), ("0.0.0.0", 8080, free_port())]
     node = Node(spool, folder)
-    secrets = {"SPOOL_TOKEN": "shown-by-executors", "SPOOL_STORE": f"{node.path}/jobs.db"}
+    secrets = {"SPOOL_TOKEN": "shown-by-executors", "SPOOL_DATABASE": f"{node.path}/jobs.db"}
     with contextlib.ExitStack() as stack:
         pods = {}
-        for role in ("scheduler", "executor", "server"):
+        for role in ("scheduler", "executor", "api"):
             pods[role] = Pod(node, objects.role(role), secrets, ports)
             stack.callback(pods[role].kill)
         for pod in pods.values():
@@ -218,7 +218,7 @@ def test_keda_is_answered_by_the_metadata_that_it_is_given(cluster):
 
 def test_pods_end_when_they_are_told_to(cluster):
     """The last of these tests: whoever drains has nothing in hand here."""
-    for role in ("executor", "server", "scheduler"):
+    for role in ("executor", "api", "scheduler"):
         cluster[role].end()
 
 

@@ -105,8 +105,8 @@ def test_roles_reach_nothing_else(name):
         for address, port in ((METADATA, 80), (PRIVATE, 80), (PRIVATE, 22), (PUBLIC, 22), (PRIVATE, 6443)):
             assert not passes(objects, source, elsewhere(address), port), (address, port)
     assert not passes(objects, executor, elsewhere(PRIVATE), 5432), "who encodes has nothing to say to the database"
-    if objects.role("server"):
-        server = pod(objects, "server")
+    if objects.role("api"):
+        server = pod(objects, "api")
         for target, port in ((scheduler, 50050), (executor, 9090), (executor, 40000)):
             assert not passes(objects, server, target, port) and not passes(objects, target, server, 8080)
         for address, port in ((METADATA, 80), (PRIVATE, 80), (PUBLIC, 22), (PRIVATE, 6443)):
@@ -120,32 +120,32 @@ def test_strangers_reach_the_server_at_most(name):
         assert not passes(objects, who, pod(objects, "scheduler"), 50050)
         assert not passes(objects, who, pod(objects, "executor"), 40000)
         assert not passes(objects, who, pod(objects, "executor"), 9090)
-        if objects.role("server"):
-            assert passes(objects, who, pod(objects, "server"), 8080) == (name != "restricted")
+        if objects.role("api"):
+            assert passes(objects, who, pod(objects, "api"), 8080) == (name != "restricted")
 
 
 def test_sources_webhooks_and_the_bucket_on_the_internet_are_reached():
     objects = RENDERED["minimal"]
-    for role in ("scheduler", "executor", "server"):
+    for role in ("scheduler", "executor", "api"):
         for port in (80, 443):
             assert passes(objects, pod(objects, role), elsewhere(PUBLIC), port)
         assert not passes(objects, pod(objects, role), elsewhere(PRIVATE), 443)
-    for role in ("scheduler", "server"):
+    for role in ("scheduler", "api"):
         assert passes(objects, pod(objects, role), elsewhere(PRIVATE), 5432)
-    for role in ("scheduler", "executor", "server"):
+    for role in ("scheduler", "executor", "api"):
         assert passes(objects, pod(objects, role), elsewhere(PRIVATE), 53, "UDP")
 
 
 def test_a_bucket_in_the_cluster_is_reached_at_its_port():
     objects = RENDERED["ha"]
-    for role in ("scheduler", "executor", "server"):
+    for role in ("scheduler", "executor", "api"):
         assert passes(objects, pod(objects, role), stranger("storage"), 9000)
         assert not passes(objects, pod(objects, role), stranger("storage"), 443)
 
 
 def test_named_places_are_the_only_ones():
     objects = RENDERED["restricted"]
-    scheduler, server, executor = (pod(objects, role) for role in ("scheduler", "server", "executor"))
+    scheduler, server, executor = (pod(objects, role) for role in ("scheduler", "api", "executor"))
     database, bucket, names = stranger(app="postgres"), stranger("storage"), stranger("kube-system", k8s_app="kube-dns")
     for port in (5432, 6432):
         assert passes(objects, scheduler, database, port) and passes(objects, server, database, port)
@@ -166,8 +166,8 @@ def test_prometheus_and_keda_come_in_where_they_are_wanted():
         assert passes(objects, stranger("monitoring"), pod(objects, "executor"), 9090) == scraped
         assert passes(objects, stranger("monitoring"), pod(objects, "scheduler"), 50050) == scraped
         assert passes(objects, stranger("keda"), pod(objects, "scheduler"), 50050) == scaled
-        if scraped and objects.role("server"):
-            assert passes(objects, stranger("monitoring"), pod(objects, "server"), 8080)
+        if scraped and objects.role("api"):
+            assert passes(objects, stranger("monitoring"), pod(objects, "api"), 8080)
 
 
 def test_the_one_pod_of_sqlite():

@@ -44,13 +44,13 @@ def test_an_executor_may_finish_the_longest_row(name):
     executor = RENDERED[name].role("executor")
     killed_after = template(executor)["spec"]["terminationGracePeriodSeconds"]
     _, given = flags(executor)
-    grace = int(given["--grace"])
+    grace = int(given["--drain-timeout"])
     assert rows["limitSeconds"] <= grace < killed_after
     assert killed_after >= grace + rows["marginSeconds"] and rows["marginSeconds"] > ENDING_SECONDS
 
 
 def test_others_have_the_time_that_they_take(objects):
-    if server := objects.role("server"):
+    if server := objects.role("api"):
         pause = container(server)["lifecycle"]["preStop"]["sleep"]["seconds"]
         assert pause > 0
         assert template(server)["spec"]["terminationGracePeriodSeconds"] > pause + SERVER_ENDING_SECONDS
@@ -65,7 +65,7 @@ def test_the_signal_to_end_reaches_spool_itself(workload):
 
 
 def test_an_upgrade_leaves_no_gap_and_makes_no_second_scheduler(objects):
-    if server := objects.role("server"):
+    if server := objects.role("api"):
         strategy = server["spec"]["strategy"]
         assert strategy["type"] == "RollingUpdate"
         assert strategy["rollingUpdate"]["maxUnavailable"] == 0 and strategy["rollingUpdate"]["maxSurge"] >= 1
@@ -95,7 +95,7 @@ def test_selectors_find_their_own_pods_and_no_others(objects):
 
 
 def test_services_find_pods_that_have_the_port(objects):
-    assert len(objects.of("Service")) == sum(bool(objects.role(role)) for role in ("scheduler", "server", "all-in-one"))
+    assert len(objects.of("Service")) == sum(bool(objects.role(role)) for role in ("scheduler", "api", "all-in-one"))
     for service in objects.of("Service"):
         [workload] = pods(objects, service["spec"]["selector"])
         names = {port["name"] for port in container(workload)["ports"]}
@@ -108,7 +108,7 @@ def test_budgets_find_pods(objects):
     named = [workloads[0]["metadata"]["name"] for workloads in found]
     assert [budget["metadata"]["name"] for budget in objects.of("PodDisruptionBudget")] == named
     # Of one pod, a budget would hold up whoever drains its node, so there is one of it only where that was asked for.
-    expected = {role for role in ("executor", "server") if objects.role(role)}
+    expected = {role for role in ("executor", "api") if objects.role(role)}
     assert expected <= {workloads[0]["metadata"]["labels"]["app.kubernetes.io/component"] for workloads in found}
 
 
@@ -177,7 +177,7 @@ def test_some_set_scales_each_way():
     }
     assert scaled == {
         ("HorizontalPodAutoscaler", "demo-spool-executor"),
-        ("HorizontalPodAutoscaler", "demo-spool-server"),
+        ("HorizontalPodAutoscaler", "demo-spool-api"),
         ("ScaledObject", "demo-spool-executor"),
     }
 
@@ -202,7 +202,7 @@ def test_what_is_written_goes_to_sized_scratch_space(workload):
     assert len(mounts) == len(volumes)
     limits, requests = only["resources"]["limits"], only["resources"]["requests"]
     assert limits["memory"] and requests["memory"] and requests["cpu"] and requests["ephemeral-storage"]
-    if flags(workload)[0] == "server":
+    if flags(workload)[0] == "api":
         assert mounts == {}
         return
     names = environment(workload)
@@ -260,10 +260,10 @@ def test_a_token_is_made_where_none_is_given():
 
 
 def test_each_role_knows_what_it_needs_and_no_more(objects):
-    knows = {"scheduler": {"SPOOL_STORE", "SPOOL_TOKEN"}, "executor": {"SPOOL_TOKEN"}, "server": {"SPOOL_STORE"}}
+    knows = {"scheduler": {"SPOOL_DATABASE", "SPOOL_TOKEN"}, "executor": {"SPOOL_TOKEN"}, "api": {"SPOOL_DATABASE"}}
     for role, expected in knows.items():
         if workload := objects.role(role):
-            assert {"SPOOL_STORE", "SPOOL_TOKEN"} & environment(workload).keys() == expected
+            assert {"SPOOL_DATABASE", "SPOOL_TOKEN"} & environment(workload).keys() == expected
 
 
 def test_buckets_are_reached_as_values_say():
@@ -301,7 +301,7 @@ def test_an_upgrade_changes_nothing_that_cannot_be_changed(tmp_path):
         ("minimal", VALUES["ha"]),
         ("minimal", VALUES["keda"]),
         ("ingress", VALUES["restricted"]),
-        ("sqlite", merged(VALUES["sqlite"], {"store": {"sqlite": {"size": "200Gi"}}, "executors": {"slots": 8}})),
+        ("sqlite", merged(VALUES["sqlite"], {"database": {"sqlite": {"size": "200Gi"}}, "executors": {"slots": 8}})),
     ):
         old, new = rendered(CHART, VALUES[before]), rendered(newer, after)
         for workload in old.workloads():
@@ -322,5 +322,5 @@ def test_more_executors_restart_none():
 
 
 def test_another_password_restarts_pods():
-    other = render(merged(VALUES["monitoring"], {"store": {"postgres": {"url": "postgres://spool:another@db.example/spool"}}}))
-    assert template(other.role("server")) != template(RENDERED["monitoring"].role("server"))
+    other = render(merged(VALUES["monitoring"], {"database": {"postgres": {"url": "postgres://spool:another@db.example/spool"}}}))
+    assert template(other.role("api")) != template(RENDERED["monitoring"].role("api"))

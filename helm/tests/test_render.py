@@ -56,7 +56,7 @@ def test_schema(name, version):
 
 
 def test_the_schema_tells_good_from_bad():
-    deployment = render(VALUES["minimal"]).one("Deployment", "demo-spool-server")
+    deployment = render(VALUES["minimal"]).one("Deployment", "demo-spool-api")
     deployment["spec"]["template"]["spec"]["containers"][0]["readinesProbe"] = {}
     with pytest.raises(kubernetes_validate.ValidationError, match="readinesProbe"):
         kubernetes_validate.validate(deployment, "1.34", strict=True)
@@ -100,7 +100,7 @@ def test_a_long_release_name_stays_within_what_names_may_be():
 def test_the_image():
     def image(**given):
         values = {**VALUES["minimal"], "image": {"repository": "registry.example/spool", **given}}
-        return render(values).role("server")["spec"]["template"]["spec"]["containers"][0]["image"]
+        return render(values).role("api")["spec"]["template"]["spec"]["containers"][0]["image"]
 
     version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
     digest = "sha256:" + "ab" * 32
@@ -126,8 +126,8 @@ def test_notes_tell_what_to_do_first():
     def notes(name):
         return next(text for template, text in texts(VALUES[name]).items() if template.endswith("NOTES.txt"))
 
-    assert re.search(r"exec deploy/demo-spool-server -- \\\n +spool keys create", notes("minimal"))
-    assert "port-forward svc/demo-spool-server 8080:80" in notes("minimal")
+    assert re.search(r"exec deploy/demo-spool-api -- \\\n +spool keys create", notes("minimal"))
+    assert "port-forward svc/demo-spool-api 8080:80" in notes("minimal")
     assert "exec statefulset/demo-spool -- " in notes("sqlite") and "spool keys create" in notes("sqlite")
     assert "SPOOL_SERVER=https://video.example.org" in notes("ingress") and "port-forward" not in notes("ingress")
     assert "logs deploy/demo-spool-scheduler" in notes("second-scheduler") and "keys create" not in notes("second-scheduler")

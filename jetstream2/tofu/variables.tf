@@ -94,22 +94,22 @@ variable "scratch" {
   }
 }
 
-variable "grace" {
+variable "drain_timeout" {
   description = "Seconds that rows in hand may take when an executor is told to leave."
   type        = number
   default     = 300
   validation {
-    condition     = var.grace >= 1 && var.grace <= 3600
+    condition     = var.drain_timeout >= 1 && var.drain_timeout <= 3600
     error_message = "1 to 3600 seconds, since the unit's TimeoutStopSec is longer than that."
   }
 }
 
-variable "leave_idle" {
+variable "idle_timeout" {
   description = "Seconds without a row after which an executor turns itself off; it stays where this is null."
   type        = number
   default     = null
   validation {
-    condition     = var.leave_idle == null ? true : var.leave_idle >= 60
+    condition     = var.idle_timeout == null ? true : var.idle_timeout >= 60
     error_message = "60 seconds at least, or null."
   }
 }
@@ -124,13 +124,13 @@ variable "api" {
   }
 }
 
-variable "store" {
+variable "database" {
   description = "Where jobs are kept: postgres://USER:PASSWORD@HOST/DATABASE, or a file on the scheduler."
   type        = string
   default     = "/var/lib/spool/jobs.db"
   sensitive   = true
   validation {
-    condition     = can(regex("^(postgres(ql)?://|/var/lib/spool/)[A-Za-z0-9._~:/@%+=,-]+$", var.store))
+    condition     = can(regex("^(postgres(ql)?://|/var/lib/spool/)[A-Za-z0-9._~:/@%+=,-]+$", var.database))
     error_message = "postgres://…, percent-encoded, or a file below /var/lib/spool, which the units may write."
   }
 }

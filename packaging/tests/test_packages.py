@@ -23,7 +23,7 @@ PACKAGING = ROOT / "packaging"
 SPOOL = os.environ.get("SPOOL", "")
 TARGET = f"{platform.machine()}-unknown-linux-gnu"
 OTHER = {"x86_64": "aarch64", "aarch64": "x86_64"}[platform.machine()] + "-unknown-linux-gnu"
-ROLES = ["scheduler", "executor", "server"]
+ROLES = ["scheduler", "executor", "api"]
 EPOCH = 1_700_000_000
 
 
@@ -309,7 +309,7 @@ def test_the_settings_as_they_come_work_together(installed, tmp_path):
             words = [f"{installed.root}{program}", *words]
             process = subprocess.Popen(words, env=environment, stdout=log, stderr=log, cwd=tmp_path)
             started.append(process)
-            url = f"http://127.0.0.1:{ports[{'scheduler': '50050', 'executor': '8090', 'server': '8080'}[role]]}/readyz"
+            url = f"http://127.0.0.1:{ports[{'scheduler': '50050', 'executor': '8090', 'api': '8080'}[role]]}/readyz"
             end = time.monotonic() + 60
             while not answers(url):
                 assert process.poll() is None and time.monotonic() < end, (tmp_path / f"{role}.log").read_text()

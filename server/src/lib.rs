@@ -1,38 +1,23 @@
-//! The HTTP door: what is asked for goes into the store, what is in the store is shown, and what was published is played. It holds
-//! nothing of its own: any of several servers answers any request.
+//! The HTTP API: takes jobs and uploads into the store, shows what the store holds, and plays published videos. A server keeps no
+//! state of its own: any of several servers answers any request.
 
+mod app_state;
 mod connections;
 mod problem;
-mod service;
+mod server;
 
-mod body;
-mod guard;
-mod links;
-mod oidc;
-mod rates;
-mod shown;
-
-mod checksum;
-mod intake;
-mod multipart;
-
-mod arrivals;
-mod notice;
-mod queue;
-
-mod outbox;
-mod sources;
-
-mod sql;
-mod tables;
-
+mod auth;
+mod background;
+mod ingest;
+mod query;
 mod routes;
+mod uploads;
 
-pub use arrivals::check_document;
-pub use guard::Entry;
-pub use oidc::Oidc;
-pub use outbox::Reach;
-pub use queue::check_queue;
-pub use rates::REQUESTS_A_MINUTE;
+pub use auth::authenticate::AuthMode;
+pub use auth::oidc::Oidc;
+pub use auth::rate_limit::REQUESTS_A_MINUTE;
+pub use background::webhook_delivery::WebhookTargets;
+pub use ingest::sqs::check_queue;
+pub use ingest::watcher::check_job_document;
 pub use routes::openapi;
-pub use service::{Error, Server, Settings};
+pub use server::{Error, Server, Settings};

@@ -28,36 +28,36 @@ pub(crate) struct Problem {
 
 /// The kinds of problems.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum ProblemKind {
     /// The request cannot be read.
     Malformed,
     /// It can be read, and asks for what cannot be done.
     Invalid,
     NotFound,
-    NoMethod,
+    MethodNotAllowed,
     /// It is not so any more, or not yet.
     Conflict,
     KeyUsed,
     /// Nobody knows who asks.
-    Unknown,
+    Unauthenticated,
     NotAllowed,
     Rate,
     Quota,
     TooLarge,
-    Media,
+    UnsupportedMediaType,
     Range,
     /// Nothing came for too long.
-    Late,
-    Length,
+    RequestTimeout,
+    LengthRequired,
     Version,
     Checksum,
-    Held,
-    Busy,
-    Away,
-    Bug,
+    Locked,
+    TooManyConcurrent,
+    Unavailable,
+    Internal,
 }
 
-impl Kind {
+impl ProblemKind {
     fn parts(self) -> (&'static str, &'static str, StatusCode) {
         match self {
             Self::Malformed => {
@@ -71,8 +71,8 @@ impl Kind {
             Self::NotFound => {
                 ("urn:spool:problem:not-found", "there is no such thing", StatusCode::NOT_FOUND)
             }
-            Self::NoMethod => (
-                "urn:spool:problem:no-such-method",
+            Self::MethodNotAllowed => (
+                "urn:spool:problem:method-not-allowed",
                 "this cannot be done here",
                 StatusCode::METHOD_NOT_ALLOWED,
             ),
@@ -84,7 +84,7 @@ impl Kind {
                 "the idempotency key stands for another request",
                 StatusCode::CONFLICT,
             ),
-            Self::Unknown => {
+            Self::Unauthenticated => {
                 ("urn:spool:problem:unauthenticated", "it is not known who asks", StatusCode::UNAUTHORIZED)
             }
             Self::Rate => {
@@ -99,8 +99,8 @@ impl Kind {
             Self::TooLarge => {
                 ("urn:spool:problem:too-large", "the request is too large", StatusCode::PAYLOAD_TOO_LARGE)
             }
-            Self::Media => (
-                "urn:spool:problem:media-type",
+            Self::UnsupportedMediaType => (
+                "urn:spool:problem:unsupported-media-type",
                 "the request is of a type that is not taken",
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
             ),
@@ -109,11 +109,13 @@ impl Kind {
                 "the range is outside of the object",
                 StatusCode::RANGE_NOT_SATISFIABLE,
             ),
-            Self::Late => {
-                ("urn:spool:problem:late", "nothing came for too long", StatusCode::REQUEST_TIMEOUT)
-            }
-            Self::Length => {
-                ("urn:spool:problem:length", "its length is not said", StatusCode::LENGTH_REQUIRED)
+            Self::RequestTimeout => (
+                "urn:spool:problem:request-timeout",
+                "nothing came for too long",
+                StatusCode::REQUEST_TIMEOUT,
+            ),
+            Self::LengthRequired => {
+                ("urn:spool:problem:length-required", "its length is not said", StatusCode::LENGTH_REQUIRED)
             }
             Self::Version => (
                 "urn:spool:problem:version",
@@ -123,17 +125,21 @@ impl Kind {
             Self::Checksum => {
                 ("urn:spool:problem:checksum", "it is not what its checksum says", checksum_mismatch())
             }
-            Self::Held => ("urn:spool:problem:held", "another request has it in hand", StatusCode::LOCKED),
-            Self::Busy => {
-                ("urn:spool:problem:busy", "there are too many of these", StatusCode::TOO_MANY_REQUESTS)
+            Self::Locked => {
+                ("urn:spool:problem:locked", "another request has it in hand", StatusCode::LOCKED)
             }
-            Self::Away => (
-                "urn:spool:problem:away",
+            Self::TooManyConcurrent => (
+                "urn:spool:problem:too-many-concurrent",
+                "there are too many of these",
+                StatusCode::TOO_MANY_REQUESTS,
+            ),
+            Self::Unavailable => (
+                "urn:spool:problem:unavailable",
                 "something that is needed is away",
                 StatusCode::SERVICE_UNAVAILABLE,
             ),
-            Self::Bug => {
-                ("urn:spool:problem:bug", "this is a defect of Spool", StatusCode::INTERNAL_SERVER_ERROR)
+            Self::Internal => {
+                ("urn:spool:problem:internal", "this is a defect of Spool", StatusCode::INTERNAL_SERVER_ERROR)
             }
         }
     }
@@ -145,7 +151,7 @@ fn checksum_mismatch() -> StatusCode {
 }
 
 impl Problem {
-    pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
         let (kind, title, status) = kind.parts();
         Self { kind, title, status: status.as_u16(), detail: detail.into() }
     }
@@ -172,19 +178,19 @@ impl From<spool_jobs::Error> for Problem {
     fn from(error: spool_jobs::Error) -> Self {
         use spool_jobs::Error;
         let kind = match &error {
-            Error::NotFound { .. } => Kind::NotFound,
-            Error::NotAllowed { .. } | Error::Spent { .. } => Kind::NotAllowed,
-            Error::Quota { .. } => Kind::Quota,
-            Error::Request { .. } => Kind::Invalid,
-            Error::KeyUsed { .. } => Kind::KeyUsed,
-            Error::State { .. } => Kind::Conflict,
-            Error::Database { .. } | Error::Open { .. } => Kind::Away,
-            Error::Held { .. } => Kind::Held,
+            Error::NotFound { .. } => ProblemKind::NotFound,
+            Error::NotAllowed { .. } | Error::Spent { .. } => ProblemKind::NotAllowed,
+            Error::Quota { .. } => ProblemKind::Quota,
+            Error::Request { .. } => ProblemKind::Invalid,
+            Error::KeyUsed { .. } => ProblemKind::KeyUsed,
+            Error::State { .. } => ProblemKind::Conflict,
+            Error::Database { .. } | Error::Open { .. } => ProblemKind::Unavailable,
+            Error::Held { .. } => ProblemKind::Locked,
             // Another request of the same client has it now.
-            Error::Lost { .. } => Kind::Conflict,
-            Error::Unknown { .. } => Kind::Bug,
+            Error::Lost { .. } => ProblemKind::Conflict,
+            Error::Unknown { .. } => ProblemKind::Internal,
         };
-        if matches!(kind, Kind::Away | Kind::Bug) {
+        if matches!(kind, ProblemKind::Unavailable | ProblemKind::Internal) {
             // What a database says may hold what is nobody's business.
             tracing::warn!(%error, "a request failed");
             return Self::new(
@@ -199,11 +205,11 @@ impl From<spool_jobs::Error> for Problem {
 impl From<spool_media::Error> for Problem {
     fn from(error: spool_media::Error) -> Self {
         let kind = match error.kind() {
-            ErrorKind::NotFound => Kind::NotFound,
-            ErrorKind::NotAllowed => Kind::NotAllowed,
-            ErrorKind::BadInput => Kind::Invalid,
-            ErrorKind::Transient | ErrorKind::Canceled => Kind::Away,
-            ErrorKind::Bug => Kind::Bug,
+            ErrorKind::NotFound => ProblemKind::NotFound,
+            ErrorKind::NotAllowed => ProblemKind::NotAllowed,
+            ErrorKind::BadInput => ProblemKind::Invalid,
+            ErrorKind::Transient | ErrorKind::Canceled => ProblemKind::Unavailable,
+            ErrorKind::Bug => ProblemKind::Internal,
         };
         Self::new(kind, error.to_string())
     }

@@ -6,7 +6,9 @@
 
 mod address;
 mod amazon;
+mod backoff;
 mod clients;
+mod concurrency;
 mod content;
 mod error;
 mod kind;
@@ -43,7 +45,9 @@ use self::{
 pub use self::{
     address::{lies_in, name, shown, shown_in},
     amazon::{Amazon, PieceLink},
+    backoff::Backoff,
     clients::Stores,
+    concurrency::{ConcurrencyLimit, ConcurrencyPermit},
     content::Content,
     error::{AddressProblem, Denial, Error},
     kind::ErrorKind,

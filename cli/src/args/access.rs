@@ -26,18 +26,18 @@ pub struct Entry {
 
 impl Entry {
     /// The same, as the server has it.
-    pub fn entry(&self) -> spool_server::Entry {
+    pub fn entry(&self) -> spool_server::AuthMode {
         match self.access {
-            Access::Local => spool_server::Entry::Local,
-            Access::Keys => spool_server::Entry::Keys,
+            Access::Local => spool_server::AuthMode::None,
+            Access::Keys => spool_server::AuthMode::Keys,
         }
     }
 
     /// Whom webhooks reach.
-    pub fn reach(&self) -> spool_server::Reach {
+    pub fn reach(&self) -> spool_server::WebhookTargets {
         match (self.webhooks, self.access) {
-            (Some(Web::Any), _) | (None, Access::Local) => spool_server::Reach::Any,
-            (Some(Web::Public), _) | (None, Access::Keys) => spool_server::Reach::Public,
+            (Some(Web::Any), _) | (None, Access::Local) => spool_server::WebhookTargets::Any,
+            (Some(Web::Public), _) | (None, Access::Keys) => spool_server::WebhookTargets::Public,
         }
     }
 

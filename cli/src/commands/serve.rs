@@ -46,10 +46,10 @@ pub async fn run(global: &Global, args: Args) -> Result<(), CliError> {
         listen: args.listen,
         media: Some(media),
         uploads,
-        entry,
+        auth: entry,
         oidc,
-        reach,
-        sweep: local::hours(args.sweep_hours),
+        webhook_targets: reach,
+        gc_grace: local::hours(args.sweep_hours),
     };
     let mut server = Server::start(&settings, store.clone(), machine.stores.clone()).await?;
     let (service, mut executor) = cluster::roles(&machine, args.share).await?;

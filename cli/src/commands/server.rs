@@ -17,10 +17,10 @@ pub async fn run(args: Args) -> Result<(), CliError> {
         listen: args.listen,
         media,
         uploads,
-        entry,
+        auth: entry,
         oidc,
-        reach,
-        sweep: local::hours(args.sweep_hours),
+        webhook_targets: reach,
+        gc_grace: local::hours(args.sweep_hours),
     };
     let mut server = Server::start(&settings, store, Stores::from_env()).await?;
     // On stdout: the result of this command, for scripts that let the system choose the port.

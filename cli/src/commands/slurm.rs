@@ -97,7 +97,7 @@ fn executors(args: SlurmExecutors) -> Result<Values, CliError> {
     values.insert("EXECUTORS", Value::Plain(executors.to_string()));
     values.insert("CPUS", Value::Plain(cpus_per_task.to_string()));
     values.insert("THREADS", Value::Word(threads.to_string()));
-    values.insert("LEAVE_IDLE", Value::Word(leave_idle.to_string()));
+    values.insert("IDLE_TIMEOUT", Value::Word(leave_idle.to_string()));
     values.insert("SCHEDULER", Value::Word(scheduler.unwrap_or_default()));
     Ok(values)
 }

@@ -31,7 +31,7 @@ async fn add(args: WatchAdd) -> Result<(), CliError> {
     let WatchAdd { prefix, tenant, job, queue, list_every, kept } = args;
     let stores = Stores::from_env();
     let prefix = place(&stores, &prefix)?;
-    spool_server::check_document(&job, true).map_err(|why| CliError::Usage(format!("--job: {why}")))?;
+    spool_server::check_job_document(&job, true).map_err(|why| CliError::Usage(format!("--job: {why}")))?;
     if let Some(queue) = &queue {
         spool_server::check_queue(&stores, queue)
             .await

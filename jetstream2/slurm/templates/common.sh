@@ -50,7 +50,7 @@ ask_why() {
     local state wait
     time_limit=
     # It gives up by itself before.
-    seconds=$((grace + 5))
+    seconds=$((drain_timeout + 5))
     state=$(squeue --noheader --jobs "$job" --format %T 2>/dev/null)
     if [[ $state == RUNNING || $state == SIGNALING ]]; then
         time_limit=yes

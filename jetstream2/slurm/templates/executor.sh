@@ -18,7 +18,7 @@ start_executor() {
     # SIGUSR1 is for this script; its default would end the executor and its FFmpegs.
     (
         trap '' USR1
-        exec "$spool" executor --scheduler "$address" --slots "$slots" --threads "$threads" --grace "$grace" 9>&-
+        exec "$spool" executor --scheduler "$address" --slots "$slots" --threads "$threads" --drain-timeout "$drain_timeout" 9>&-
     ) &
     executor=$!
 }

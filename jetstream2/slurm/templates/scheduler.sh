@@ -23,7 +23,7 @@ start_scheduler() {
     local end=$((SECONDS + wait_s)) port=$1
     find_ip
     : >"$scratch/listening"
-    "$spool" scheduler --listen "$ip:$port" --patience "$wait_s" >"$scratch/listening" 9>&- &
+    "$spool" scheduler --listen "$ip:$port" --no-executor-timeout "$wait_s" >"$scratch/listening" 9>&- &
     scheduler=$!
     while true; do
         address=$(sed -n 's/^listening on //p' "$scratch/listening")

@@ -21,7 +21,7 @@ DEFAULTS = {
         "LEAD": 120,
         "SCHEDULER": "",
         "THREADS": 1,
-        "LEAVE_IDLE": 300,
+        "IDLE_TIMEOUT": 300,
         "REQUEUES": 10,
     },
     "batch": {
@@ -38,7 +38,7 @@ DEFAULTS = {
 SHARED = {"SPOOL": "spool", "LOGS": ".", "WAIT": 300, "SBATCH": [], "SETUP": []}
 
 # Words of the shell: one, or as many as there are.
-WORD = {"FOLDER", "SPOOL", "PORT", "INTERFACE", "SCHEDULER", "THREADS", "WAIT", "LEAVE_IDLE", "REQUEUES"}
+WORD = {"FOLDER", "SPOOL", "PORT", "INTERFACE", "SCHEDULER", "THREADS", "WAIT", "IDLE_TIMEOUT", "REQUEUES"}
 WORDS = {"WORK"}
 # A line for each.
 LINES = {"SBATCH", "SETUP"}

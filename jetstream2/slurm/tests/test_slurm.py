@@ -243,7 +243,7 @@ class Array(Case):
         self.assertEqual((self.shared / "token").stat().st_mode & 0o777, 0o600)
         # One for each node: more do not fit.
         array = self.submit(
-            "executors", f"--dependency=after:{scheduler}", executors=2, cpus=3, leave_idle=30, setup=[WORLD.slow_ffmpeg(1)]
+            "executors", f"--dependency=after:{scheduler}", executors=2, cpus=3, idle_timeout=30, setup=[WORLD.slow_ffmpeg(1)]
         )
         until("both executors joined", lambda: len(self.executors()) == 2, JOB_STARTS)
         self.assertEqual([executor["slots"] for executor in self.executors()], [3, 3])
@@ -306,7 +306,7 @@ class Array(Case):
         # Each row takes eight seconds, and two are in hand: all of them take longer than the job may.
         # Slurm sends the signal up to 30 s earlier than it should: after 45 to 75 s of 120.
         slow = [WORLD.slow_ffmpeg(0.5)]
-        array = self.submit("executors", executors=1, cpus=2, time=2, lead=45, leave_idle=60, setup=slow)
+        array = self.submit("executors", executors=1, cpus=2, time=2, lead=45, idle_timeout=60, setup=slow)
         task = f"{array}_1"
         until("the executor joined", lambda: self.executors(), JOB_STARTS)
         ladder = self.folder / "ladder"
@@ -327,7 +327,7 @@ class Array(Case):
     def test_executors_follow_a_scheduler_that_comes_back_elsewhere(self):
         scheduler = self.start_scheduler()
         address = self.cluster()["SPOOL_CLUSTER"]
-        array = self.submit("executors", executors=1, cpus=1, leave_idle=150)
+        array = self.submit("executors", executors=1, cpus=1, idle_timeout=150)
         until("the executor joined", lambda: self.executors(), JOB_STARTS)
         self.slurm.run("scontrol", "requeue", scheduler)
         until("it took its address back", lambda: not (self.shared / "scheduler").exists(), JOB_ENDS)

@@ -6,14 +6,14 @@ locals {
   blank = {
     scheduler          = var.scheduler
     token              = var.token
-    store              = var.store
+    database           = var.database
     bucket             = var.bucket
-    grace              = var.grace
-    leave_idle         = var.leave_idle == null ? "# SPOOL_LEAVE_IDLE: it stays" : "SPOOL_LEAVE_IDLE=${var.leave_idle}"
+    drain_timeout      = var.drain_timeout
+    idle_timeout       = var.idle_timeout == null ? "# SPOOL_IDLE_TIMEOUT is unset: an idle executor stays" : "SPOOL_IDLE_TIMEOUT=${var.idle_timeout}"
     scratch            = var.scratch > 0 ? "volume" : "root"
     api_listen         = local.open ? "0.0.0.0:8080" : "127.0.0.1:8080"
-    api_access         = local.open ? "keys" : "local"
-    scheduler_units    = var.api == "none" ? "spool-scheduler" : "spool-scheduler, spool-server"
+    api_auth           = local.open ? "keys" : "none"
+    scheduler_units    = var.api == "none" ? "spool-scheduler" : "spool-scheduler, spool-api"
     s3_endpoint        = var.s3_endpoint
     s3_region          = var.s3_region
     s3_access          = var.s3_access
@@ -21,7 +21,7 @@ locals {
     binary_url         = var.binary_url
     binary_sha256      = var.binary_sha256
     scheduler_unit     = filebase64("${local.folder}/systemd/spool-scheduler.service")
-    server_unit        = filebase64("${local.folder}/systemd/spool-server.service")
+    api_unit           = filebase64("${local.folder}/systemd/spool-api.service")
     executor_unit      = filebase64("${local.folder}/systemd/spool-executor.service")
     make_scratch       = filebase64("${local.folder}/cloud-init/files/make-scratch")
     fetch_spool        = filebase64("${local.folder}/cloud-init/files/fetch-spool")

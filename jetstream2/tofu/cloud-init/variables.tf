@@ -11,7 +11,7 @@ variable "token" {
   sensitive   = true
 }
 
-variable "store" {
+variable "database" {
   description = "Where jobs are kept."
   type        = string
 }
@@ -21,12 +21,12 @@ variable "bucket" {
   type        = string
 }
 
-variable "grace" {
+variable "drain_timeout" {
   description = "Seconds for rows in hand."
   type        = number
 }
 
-variable "leave_idle" {
+variable "idle_timeout" {
   description = "Seconds without a row, or null."
   type        = number
   default     = null

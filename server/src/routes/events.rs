@@ -22,12 +22,15 @@ use tokio::{
 use tracing::warn;
 use utoipa::IntoParams;
 
-use super::{House, jobs::limit};
+use super::jobs::limit;
 use crate::{
-    body::{Asked, Named},
-    guard::Tenant,
-    problem::{Kind, Problem},
-    shown::{EventShown, EventsShown},
+    app_state::AppState,
+    auth::authenticate::Tenant,
+    problem::{Problem, ProblemKind},
+    routes::{
+        documents::{EventShown, EventsShown},
+        extract::{Asked, Named},
+    },
 };
 
 /// The header by which a client says what it has seen.
@@ -78,7 +81,7 @@ pub(super) struct Seen {
     )
 )]
 pub(super) async fn events(
-    State(house): State<House>,
+    State(state): State<AppState>,
     Tenant(tenant): Tenant,
     Named(id): Named<String>,
     Asked(seen): Asked<Seen>,
@@ -93,21 +96,24 @@ pub(super) async fn events(
         .is_some_and(|accept| accept.contains("text/event-stream"));
     if !streamed {
         let events: Vec<EventShown> =
-            house.store.events(&tenant, &id, behind, limit).await?.into_iter().map(Into::into).collect();
-        let job = house.store.job(&tenant, &id).await?;
+            state.job_store.events(&tenant, &id, behind, limit).await?.into_iter().map(Into::into).collect();
+        let job = state.job_store.job(&tenant, &id).await?;
         let more = !over(&job, events.last().map_or(behind, |event| event.sequence));
         return Ok(Json(EventsShown { events, more }).into_response());
     }
-    let job = house.store.job(&tenant, &id).await?;
+    let job = state.job_store.job(&tenant, &id).await?;
     if over(&job, behind) {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let busy = |_| {
-        Problem::new(Kind::Busy, "as many streams are open as this server keeps: ask for pages, or come back")
+        Problem::new(
+            ProblemKind::TooManyConcurrent,
+            "as many streams are open as this server keeps: ask for pages, or come back",
+        )
     };
-    let permit = house.streams.clone().try_acquire_owned().map_err(busy)?;
+    let permit = state.event_streams.clone().try_acquire_owned().map_err(busy)?;
     let follow = Follow {
-        house,
+        state,
         tenant,
         id,
         behind,
@@ -124,7 +130,7 @@ pub(super) async fn events(
 
 fn behind(headers: &HeaderMap, seen: &Seen) -> Result<i64, Problem> {
     let wrong = |name: &str| {
-        Problem::new(Kind::Malformed, format!("{name}: it must be the number of an event, or 0"))
+        Problem::new(ProblemKind::Malformed, format!("{name}: it must be the number of an event, or 0"))
     };
     let asked = seen.behind.unwrap_or(0);
     let last =
@@ -143,7 +149,7 @@ fn over(job: &Job, behind: i64) -> bool {
 
 /// A client that follows a job.
 struct Follow {
-    house: House,
+    state: AppState,
     tenant: String,
     id: Id,
     behind: i64,
@@ -161,7 +167,7 @@ impl Follow {
                 let data = serde_json::to_string(&event).ok()?;
                 return Some(Event::default().id(event.sequence.to_string()).event(event.kind).data(data));
             }
-            if self.house.leave.is_cancelled() || Instant::now() >= self.until {
+            if self.state.shutdown.is_cancelled() || Instant::now() >= self.until {
                 return None;
             }
             match self.look().await {
@@ -173,7 +179,7 @@ impl Follow {
             if self.waiting.is_empty() {
                 tokio::select! {
                     () = sleep(LOOK) => {}
-                    () = self.house.leave.cancelled() => return None,
+                    () = self.state.shutdown.cancelled() => return None,
                 }
             }
         }
@@ -182,12 +188,12 @@ impl Follow {
     /// Reads on; tells whether it is over.
     async fn look(&mut self) -> spool_jobs::Result<bool> {
         // In this order: an end that is seen here has its event behind it.
-        let job = self.house.store.job(&self.tenant, &self.id).await?;
+        let job = self.state.job_store.job(&self.tenant, &self.id).await?;
         if over(&job, self.behind) {
             return Ok(true);
         }
         if job.events > self.behind {
-            let events = self.house.store.events(&self.tenant, &self.id, self.behind, PIECE).await?;
+            let events = self.state.job_store.events(&self.tenant, &self.id, self.behind, PIECE).await?;
             self.waiting.extend(events.into_iter().map(EventShown::from));
         }
         Ok(false)

@@ -9,8 +9,7 @@ use axum::{
 };
 use spool_jobs::Filter;
 
-use super::House;
-use crate::problem::Problem;
+use crate::{app_state::AppState, problem::Problem};
 
 /// Is the process alive?
 #[utoipa::path(get, path = "/livez", tag = "health", responses((status = 200, description = "It is.", body = String)))]
@@ -25,8 +24,8 @@ pub(super) async fn live() -> &'static str {
     tag = "health",
     responses((status = 200, description = "They can.", body = String), (status = 503, description = "The store is away.", body = Problem, content_type = "application/problem+json"))
 )]
-pub(super) async fn ready(State(house): State<House>) -> Result<&'static str, Problem> {
-    house.store.jobs("", &Filter::default(), None, 1).await?;
+pub(super) async fn ready(State(state): State<AppState>) -> Result<&'static str, Problem> {
+    state.job_store.jobs("", &Filter::default(), None, 1).await?;
     Ok("ok")
 }
 
@@ -40,8 +39,8 @@ pub(super) async fn ready(State(house): State<House>) -> Result<&'static str, Pr
         (status = 503, description = "The store is away.", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn metrics(State(house): State<House>) -> Result<Response, Problem> {
-    let counts = house.counts().await?;
+pub(super) async fn metrics(State(state): State<AppState>) -> Result<Response, Problem> {
+    let counts = state.counts().await?;
     let mut text = String::from("# HELP spool_jobs Jobs in the store, by state.\n# TYPE spool_jobs gauge\n");
     for (state, count) in counts.jobs {
         // Writing to a String cannot fail.
@@ -58,13 +57,13 @@ pub(super) async fn metrics(State(house): State<House>) -> Result<Response, Prob
         "transfers_running",
         "gauge",
         "Requests to this server that send bytes of uploads.",
-        house.intake.transfers() as i128,
+        state.uploads.active_transfers() as i128,
     );
     say(
         "event_streams",
         "gauge",
         "Streams of events that this server keeps open.",
-        house.open_streams() as i128,
+        state.open_event_streams() as i128,
     );
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
 }

@@ -10,12 +10,14 @@ use serde::Deserialize;
 use spool_jobs::{Filter, Id, NewJob, Order};
 use utoipa::IntoParams;
 
-use super::House;
 use crate::{
-    body::{Asked, Body, Named},
-    guard::{Caller, Tenant},
-    problem::{Kind, Problem},
-    shown::{AttemptsShown, JobRequest, JobShown, JobsShown, RowsShown, state},
+    app_state::AppState,
+    auth::authenticate::{Principal, Tenant},
+    problem::{Problem, ProblemKind},
+    routes::{
+        documents::{AttemptsShown, JobRequest, JobShown, JobsShown, RowsShown, state},
+        extract::{Asked, Body, Named},
+    },
 };
 
 /// The header that makes a request one that can be sent twice.
@@ -65,7 +67,7 @@ pub(super) fn limit(asked: Option<u32>) -> Result<u32, Problem> {
     if (1..=MAX_PAGE).contains(&limit) {
         return Ok(limit);
     }
-    Err(Problem::new(Kind::Invalid, format!("limit: it is {limit}: it must be from 1 to {MAX_PAGE}")))
+    Err(Problem::new(ProblemKind::Invalid, format!("limit: it is {limit}: it must be from 1 to {MAX_PAGE}")))
 }
 
 /// Asks for a job. With an `Idempotency-Key` the same request can be sent again, and makes no second job.
@@ -86,15 +88,15 @@ pub(super) fn limit(asked: Option<u32>) -> Result<u32, Problem> {
     )
 )]
 pub(super) async fn create(
-    State(house): State<House>,
-    caller: Caller,
+    State(state): State<AppState>,
+    principal: Principal,
     headers: HeaderMap,
     Body(asked): Body<JobRequest>,
 ) -> Result<Response, Problem> {
     let key = key(&headers)?;
-    let (request, priority) = asked.read(house.media.as_deref())?;
-    let order = Order { request, priority, confines: house.guard.confines(&caller).await? };
-    let created = house.store.create(&NewJob { tenant: caller.tenant, order, key }).await?;
+    let (request, priority) = asked.read(state.media_root.as_deref())?;
+    let order = Order { request, priority, confines: state.auth.path_policy(&principal).await? };
+    let created = state.job_store.create(&NewJob { tenant: principal.tenant, order, key }).await?;
     let place = format!("/v1/jobs/{}", created.job.id);
     let status = if created.existed { StatusCode::OK } else { StatusCode::CREATED };
     Ok((status, [(header::LOCATION, place)], Json(JobShown::from(created.job))).into_response())
@@ -105,7 +107,7 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let key = value.to_str().ok().filter(|key| (1..=MAX_KEY).contains(&key.len()));
     let wrong = || {
         Problem::new(
-            Kind::Malformed,
+            ProblemKind::Malformed,
             format!("Idempotency-Key: it must be of 1 to {MAX_KEY} visible characters"),
         )
     };
@@ -125,7 +127,7 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     )
 )]
 pub(super) async fn list(
-    State(house): State<House>,
+    State(state): State<AppState>,
     Tenant(tenant): Tenant,
     Asked(wanted): Asked<Wanted>,
 ) -> Result<Json<JobsShown>, Problem> {
@@ -134,7 +136,7 @@ pub(super) async fn list(
         video: wanted.video.map(Id::from_text),
     };
     let behind = wanted.cursor.map(Id::from_text);
-    let page = house.store.jobs(&tenant, &filter, behind.as_ref(), limit(wanted.limit)?).await?;
+    let page = state.job_store.jobs(&tenant, &filter, behind.as_ref(), limit(wanted.limit)?).await?;
     Ok(Json(page.into()))
 }
 
@@ -150,11 +152,11 @@ pub(super) async fn list(
     )
 )]
 pub(super) async fn get(
-    State(house): State<House>,
+    State(state): State<AppState>,
     Tenant(tenant): Tenant,
     Named(id): Named<String>,
 ) -> Result<Json<JobShown>, Problem> {
-    Ok(Json(house.store.job(&tenant, &Id::from_text(id)).await?.into()))
+    Ok(Json(state.job_store.job(&tenant, &Id::from_text(id)).await?.into()))
 }
 
 /// Asks to stop a job. One that waits is canceled at once; one that runs is within a second or so. Asked twice is asked once.
@@ -170,11 +172,11 @@ pub(super) async fn get(
     )
 )]
 pub(super) async fn cancel(
-    State(house): State<House>,
+    State(state): State<AppState>,
     Tenant(tenant): Tenant,
     Named(id): Named<String>,
 ) -> Result<Json<JobShown>, Problem> {
-    Ok(Json(house.store.cancel(&tenant, &Id::from_text(id)).await?.into()))
+    Ok(Json(state.job_store.cancel(&tenant, &Id::from_text(id)).await?.into()))
 }
 
 /// Has a job that failed or was canceled tried again. What it encoded before is not encoded again.
@@ -190,21 +192,26 @@ pub(super) async fn cancel(
     )
 )]
 pub(super) async fn retry(
-    State(house): State<House>,
-    caller: Caller,
+    State(state): State<AppState>,
+    principal: Principal,
     Named(id): Named<String>,
 ) -> Result<Json<JobShown>, Problem> {
-    let mut confines = house.guard.confines(&caller).await?;
+    let mut confines = state.auth.path_policy(&principal).await?;
     if let Some(confines) = &mut confines {
         // As for a job of what arrived there.
-        let watched =
-            house.arrivals.watches.watches(Some(&caller.tenant)).await?.into_iter().map(|watch| watch.prefix);
+        let watched = state
+            .watcher
+            .watches
+            .watches(Some(&principal.tenant))
+            .await?
+            .into_iter()
+            .map(|watch| watch.prefix);
         for prefix in watched {
             confines.sources.push(prefix.clone());
             confines.own.push(prefix);
         }
     }
-    Ok(Json(house.store.retry(&caller.tenant, &Id::from_text(id), confines.as_ref()).await?.into()))
+    Ok(Json(state.job_store.retry(&principal.tenant, &Id::from_text(id), confines.as_ref()).await?.into()))
 }
 
 /// A job's rows, by number.
@@ -221,7 +228,7 @@ pub(super) async fn retry(
     )
 )]
 pub(super) async fn rows(
-    State(house): State<House>,
+    State(state): State<AppState>,
     Tenant(tenant): Tenant,
     Named(id): Named<String>,
     Asked(wanted): Asked<WantedRows>,
@@ -229,9 +236,9 @@ pub(super) async fn rows(
     let limit = limit(wanted.limit)?;
     let from = wanted.from.unwrap_or(0);
     if from < 0 {
-        return Err(Problem::new(Kind::Malformed, "from: it must be the number of a row, or 0"));
+        return Err(Problem::new(ProblemKind::Malformed, "from: it must be the number of a row, or 0"));
     }
-    let mut rows = house.store.rows(&tenant, &Id::from_text(id), from, limit + 1).await?;
+    let mut rows = state.job_store.rows(&tenant, &Id::from_text(id), from, limit + 1).await?;
     let next = rows.get(limit as usize).map(|row| row.number);
     rows.truncate(limit as usize);
     Ok(Json(RowsShown { rows: rows.into_iter().map(Into::into).collect(), next }))
@@ -249,10 +256,10 @@ pub(super) async fn rows(
     )
 )]
 pub(super) async fn attempts(
-    State(house): State<House>,
+    State(state): State<AppState>,
     Tenant(tenant): Tenant,
     Named(id): Named<String>,
 ) -> Result<Json<AttemptsShown>, Problem> {
-    let attempts = house.store.attempts(&tenant, &Id::from_text(id), PAGE).await?;
+    let attempts = state.job_store.attempts(&tenant, &Id::from_text(id), PAGE).await?;
     Ok(Json(AttemptsShown { attempts: attempts.into_iter().map(Into::into).collect() }))
 }

@@ -12,12 +12,14 @@ use serde::Deserialize;
 use spool_jobs::{Id, NewKey, Scope};
 use utoipa::ToSchema;
 
-use super::House;
 use crate::{
-    body::{Body, Named},
-    guard::{Caller, Tenant},
-    problem::{Kind, Problem},
-    shown::{KeyShown, KeysShown, NewKeyShown},
+    app_state::AppState,
+    auth::authenticate::{Principal, Tenant},
+    problem::{Problem, ProblemKind},
+    routes::{
+        documents::{KeyShown, KeysShown, NewKeyShown},
+        extract::{Body, Named},
+    },
 };
 
 /// The longest time that a key is good, in seconds: ten years.
@@ -53,29 +55,29 @@ pub(super) struct KeyRequest {
     )
 )]
 pub(super) async fn create(
-    State(house): State<House>,
-    caller: Caller,
+    State(state): State<AppState>,
+    principal: Principal,
     Body(wish): Body<KeyRequest>,
 ) -> Result<Response, Problem> {
     let scopes: Vec<Scope> = wish.scopes.iter().map(|word| word.parse()).collect::<Result<_, _>>()?;
-    if let Some(scope) = scopes.iter().find(|scope| !caller.scopes.contains(scope)) {
+    if let Some(scope) = scopes.iter().find(|scope| !principal.scopes.contains(scope)) {
         let detail =
             format!("scopes: yours does not open {}: a key makes none that opens more", scope.word());
-        return Err(Problem::new(Kind::NotAllowed, detail));
+        return Err(Problem::new(ProblemKind::NotAllowed, detail));
     }
     if let Some(seconds) = wish.expires_seconds
         && !(1..=MAX_SECONDS).contains(&seconds)
     {
         let detail = format!("expires_seconds: it is {seconds}: it must be from 1 to {MAX_SECONDS}");
-        return Err(Problem::new(Kind::Invalid, detail));
+        return Err(Problem::new(ProblemKind::Invalid, detail));
     }
     let new = NewKey {
-        tenant: caller.tenant,
+        tenant: principal.tenant,
         name: wish.name,
         scopes,
         valid_for: wish.expires_seconds.map(Duration::from_secs),
     };
-    let (key, token) = house.access.create_key(&new).await?;
+    let (key, token) = state.credentials.create_key(&new).await?;
     let body = NewKeyShown { key: key.into(), token };
     Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response())
 }
@@ -83,10 +85,10 @@ pub(super) async fn create(
 /// The tenant's keys, the newest first, without what opens.
 #[utoipa::path(get, path = "/v1/keys", tag = "keys", responses((status = 200, description = "All of them.", body = KeysShown)))]
 pub(super) async fn list(
-    State(house): State<House>,
+    State(state): State<AppState>,
     Tenant(tenant): Tenant,
 ) -> Result<Json<KeysShown>, Problem> {
-    let keys = house.access.keys(&tenant).await?;
+    let keys = state.credentials.keys(&tenant).await?;
     Ok(Json(KeysShown { keys: keys.into_iter().map(KeyShown::from).collect() }))
 }
 
@@ -102,9 +104,9 @@ pub(super) async fn list(
     )
 )]
 pub(super) async fn revoke(
-    State(house): State<House>,
+    State(state): State<AppState>,
     Tenant(tenant): Tenant,
     Named(id): Named<String>,
 ) -> Result<Json<KeyShown>, Problem> {
-    Ok(Json(house.access.revoke_key(&tenant, &Id::from_text(id)).await?.into()))
+    Ok(Json(state.credentials.revoke_key(&tenant, &Id::from_text(id)).await?.into()))
 }

@@ -15,14 +15,19 @@ use spool_jobs::{Id, UploadState};
 use spool_storage::piece_bytes;
 use utoipa::ToSchema;
 
-use super::{House, uploads};
+use super::uploads;
 use crate::{
-    body::{Body, Named},
-    guard::{Caller, Tenant},
-    intake::Announced,
-    multipart::{self, GOOD_FOR, Part},
+    app_state::AppState,
+    auth::authenticate::{Principal, Tenant},
     problem::Problem,
-    shown::UploadShown,
+    routes::{
+        documents::UploadShown,
+        extract::{Body, Named},
+    },
+    uploads::{
+        multipart::{self, LINK_LIFETIME, Part},
+        service::UploadSpec,
+    },
 };
 
 /// Links that are made unless more or fewer are asked for.
@@ -108,19 +113,18 @@ pub(super) struct CompleteRequest {
     )
 )]
 pub(super) async fn create(
-    State(house): State<House>,
-    caller: Caller,
+    State(state): State<AppState>,
+    principal: Principal,
     Body(asked): Body<MultipartRequest>,
 ) -> Result<Response, Problem> {
     let job = asked.job.map(|job| job.to_string());
-    let job = uploads::wanted(&caller, job.as_deref(), asked.bytes)?;
-    let confines = house.guard.confines(&caller).await?;
-    let announced = Announced::new(&caller, &asked.name, BTreeMap::new(), asked.bytes);
-    house.intake.takes_parts(&announced)?;
-    let upload =
-        house.intake.begin(announced, |source| uploads::order(&house, job, confines, source)).await?;
+    let job = uploads::wanted(&principal, job.as_deref(), asked.bytes)?;
+    let confines = state.auth.path_policy(&principal).await?;
+    let spec = UploadSpec::new(&principal, &asked.name, BTreeMap::new(), asked.bytes);
+    state.uploads.check_multipart(&spec)?;
+    let upload = state.uploads.create(spec, |source| uploads::order(&state, job, confines, source)).await?;
     let place = format!("/v1/uploads/{}", upload.id);
-    let (part_bytes, parts) = (piece_bytes(upload.bytes), multipart::parts(upload.bytes));
+    let (part_bytes, parts) = (piece_bytes(upload.bytes), multipart::part_count(upload.bytes));
     let shown = MultipartShown { upload: upload.into(), part_bytes, parts };
     Ok((StatusCode::CREATED, [(header::LOCATION, place)], Json(shown)).into_response())
 }
@@ -144,20 +148,21 @@ pub(super) async fn create(
     )
 )]
 pub(super) async fn links(
-    State(house): State<House>,
+    State(state): State<AppState>,
     Tenant(tenant): Tenant,
     Named(id): Named<String>,
     Body(asked): Body<LinksRequest>,
 ) -> Result<Response, Problem> {
     let id = Id::from_text(id);
-    multipart::takes_more(&house.intake.show(&tenant, &id).await?)?;
-    let hold = house.intake.hold(&tenant, &id).await?;
-    let parts = house.intake.links(&hold, asked.from.unwrap_or(1), asked.count.unwrap_or(LINKS)).await?;
+    multipart::check_accepts_parts(&state.uploads.get(&tenant, &id).await?)?;
+    let hold = state.uploads.lease(&tenant, &id).await?;
+    let parts =
+        state.uploads.part_links(&hold, asked.from.unwrap_or(1), asked.count.unwrap_or(LINKS)).await?;
     let links = parts
         .into_iter()
         .map(|Part { number, bytes, url }| PartLinkShown { part: number, bytes, url })
         .collect();
-    let shown = LinksShown { links, expires_seconds: GOOD_FOR.as_secs() };
+    let shown = LinksShown { links, expires_seconds: LINK_LIFETIME.as_secs() };
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(shown)).into_response())
 }
 
@@ -179,16 +184,16 @@ pub(super) async fn links(
     )
 )]
 pub(super) async fn complete(
-    State(house): State<House>,
+    State(state): State<AppState>,
     Tenant(tenant): Tenant,
     Named(id): Named<String>,
     Body(asked): Body<CompleteRequest>,
 ) -> Result<Json<UploadShown>, Problem> {
     let id = Id::from_text(id);
-    let upload = house.intake.show(&tenant, &id).await?;
+    let upload = state.uploads.get(&tenant, &id).await?;
     if upload.state == UploadState::Finished {
         return Ok(Json(upload.into()));
     }
-    let hold = house.intake.hold(&tenant, &id).await?;
-    Ok(Json(house.intake.assemble(hold, asked.etags).await?.into()))
+    let hold = state.uploads.lease(&tenant, &id).await?;
+    Ok(Json(state.uploads.complete_multipart(hold, asked.etags).await?.into()))
 }

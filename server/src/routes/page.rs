@@ -8,7 +8,7 @@ use axum::{
 };
 use rust_embed::{EmbeddedFile, RustEmbed};
 
-use crate::problem::{Kind, Problem};
+use crate::problem::{Problem, ProblemKind};
 
 /// What the page may do: nothing of anybody else's, and no code that is not a file here.
 ///
@@ -32,7 +32,7 @@ pub(super) async fn part(Path(name): Path<String>, headers: HeaderMap) -> Respon
 
 fn file(name: &str, headers: &HeaderMap) -> Response {
     let Some(EmbeddedFile { data, metadata }) = Files::get(name) else {
-        return Problem::new(Kind::NotFound, format!("there is no {name}")).into_response();
+        return Problem::new(ProblemKind::NotFound, format!("there is no {name}")).into_response();
     };
     let tag = format!("\"{}\"", blake3::Hash::from_bytes(metadata.sha256_hash()).to_hex());
     let shared = [

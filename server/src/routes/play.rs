@@ -14,11 +14,11 @@ use spool_jobs::Id;
 use spool_media::package::{early_playback::LIVE, publish::MASTER};
 use spool_storage::{Content, SourceReader};
 
-use super::House;
 use crate::{
-    body::Named,
-    guard::Tenant,
-    problem::{Kind, Problem},
+    app_state::AppState,
+    auth::authenticate::Tenant,
+    problem::{Problem, ProblemKind},
+    routes::extract::Named,
 };
 
 /// Bytes that are read at a time, and so held in memory for each client.
@@ -44,13 +44,13 @@ const PIECE: u64 = 1 << 20;
     )
 )]
 pub(super) async fn play(
-    State(house): State<House>,
+    State(state): State<AppState>,
     Tenant(tenant): Tenant,
     Named((id, path)): Named<(String, String)>,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    piece(&house, &tenant, &id, &path, &method, &headers).await
+    piece(&state, &tenant, &id, &path, &method, &headers).await
 }
 
 /// The same by a link that `POST /v1/videos/{id}/links` made: for whoever has it, and for pages of any origin.
@@ -74,32 +74,33 @@ pub(super) async fn play(
     )
 )]
 pub(super) async fn play_link(
-    State(house): State<House>,
+    State(state): State<AppState>,
     Named((link, path)): Named<(String, String)>,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let link = house.links.check(&link).await?;
-    piece(&house, &link.tenant, &link.video, &path, &method, &headers).await
+    let link = state.signed_links.check(&link).await?;
+    piece(&state, &link.tenant, &link.video, &path, &method, &headers).await
 }
 
 async fn piece(
-    house: &House,
+    state: &AppState,
     tenant: &str,
     id: &str,
     path: &str,
     method: &Method,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
-    let none = || Problem::new(Kind::NotFound, format!("there is no {path} of video {id}"));
+    let none = || Problem::new(ProblemKind::NotFound, format!("there is no {path} of video {id}"));
     let content = content(path).ok_or_else(none)?;
-    let video = house.store.video(tenant, &Id::from_text(id)).await?;
+    let video = state.job_store.video(tenant, &Id::from_text(id)).await?;
     // A destination is whatever somebody asked for: what lies there is a video only once a job has published it, or grows there.
     let growing = path.contains(LIVE) || video.published.is_some();
     if video.destination.starts_with("http://") || video.destination.starts_with("https://") || !growing {
         return Err(none());
     }
-    let location = house.stores.locate(&video.destination).map_err(spool_media::Error::from)?.child(path);
+    let location =
+        state.object_stores.locate(&video.destination).map_err(spool_media::Error::from)?.child(path);
     let reader = match location.open().await {
         Ok(reader) => reader,
         // Where exactly it lies is nobody's business.
@@ -128,7 +129,7 @@ async fn piece(
         None | Some(Asked::Whole) => (StatusCode::OK, 0..bytes),
         Some(Asked::Piece(range)) => (StatusCode::PARTIAL_CONTENT, range),
         Some(Asked::Outside) => {
-            let problem = Problem::new(Kind::Range, format!("{path} has {bytes} bytes"));
+            let problem = Problem::new(ProblemKind::Range, format!("{path} has {bytes} bytes"));
             return Ok(([(header::CONTENT_RANGE, format!("bytes */{bytes}"))], problem).into_response());
         }
     };

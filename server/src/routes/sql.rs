@@ -5,8 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::House;
-use crate::{body::Body, guard::Tenant, problem::Problem};
+use crate::{app_state::AppState, auth::authenticate::Tenant, problem::Problem, routes::extract::Body};
 
 /// A query.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -47,10 +46,10 @@ pub(super) struct QueryShown {
     )
 )]
 pub(super) async fn query(
-    State(house): State<House>,
+    State(state): State<AppState>,
     Tenant(tenant): Tenant,
     Body(asked): Body<QueryRequest>,
 ) -> Result<Json<QueryShown>, Problem> {
-    let answer = house.desk.ask(&tenant, asked.sql).await?;
+    let answer = state.queries.query(&tenant, asked.sql).await?;
     Ok(Json(QueryShown { columns: answer.columns, rows: answer.rows, more: answer.more }))
 }

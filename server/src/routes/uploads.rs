@@ -21,14 +21,18 @@ use spool_jobs::{Id, NewUploadToken, Order, Upload, UploadState};
 use spool_storage::path_policy::Confines;
 use utoipa::{IntoParams, ToSchema};
 
-use super::House;
 use crate::{
-    body::{Asked, Body as BodyOf, Named},
-    checksum::{self, Checksum},
-    guard::{Caller, Tenant},
-    intake::{Announced, MAX_BYTES},
-    problem::{Kind, Problem},
-    shown::{JobRequest, TokenShown, UploadShown, job_document},
+    app_state::AppState,
+    auth::authenticate::{Principal, Tenant},
+    problem::{Problem, ProblemKind},
+    routes::{
+        documents::{JobRequest, TokenShown, UploadShown, parse_job_request},
+        extract::{Asked, Body as BodyOf, Named},
+    },
+    uploads::{
+        checksum::{self, Checksum},
+        service::{MAX_BYTES, UploadSpec},
+    },
 };
 
 const RESUMABLE: HeaderName = HeaderName::from_static("tus-resumable");
@@ -104,79 +108,86 @@ pub(super) struct Plain {
     )
 )]
 pub(super) async fn create(
-    State(house): State<House>,
-    caller: Caller,
+    State(state): State<AppState>,
+    principal: Principal,
     Asked(plain): Asked<Plain>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     // In boxes: what waits for its turn holds no room for what comes after.
     let upload = if headers.contains_key(RESUMABLE) {
-        Box::pin(begin(&house, &caller, &headers, body)).await?
+        Box::pin(begin(&state, &principal, &headers, body)).await?
     } else {
-        at_once(&house, &caller, plain, &headers, body).await?
+        at_once(&state, &principal, plain, &headers, body).await?
     };
     let place = [(header::LOCATION, format!("/v1/uploads/{}", upload.id))];
     let shown = Json(UploadShown::from(upload.clone()));
     Ok((StatusCode::CREATED, place, tus_headers(&upload), shown).into_response())
 }
 
-async fn begin(house: &House, caller: &Caller, headers: &HeaderMap, body: Body) -> Result<Upload, Problem> {
+async fn begin(
+    state: &AppState,
+    principal: &Principal,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Upload, Problem> {
     spoken(headers)?;
     let bytes = number(headers, &LENGTH)?.ok_or_else(|| {
         Problem::new(
-            Kind::Malformed,
+            ProblemKind::Malformed,
             "Upload-Length: it is missing, and an upload whose length is not known is not taken",
         )
     })?;
     let metadata = metadata(headers)?;
     let name = ["filename", "name"].iter().find_map(|key| metadata.get(*key)).cloned().unwrap_or_default();
-    let job = wanted(caller, metadata.get("job").map(String::as_str), bytes)?;
-    let confines = house.guard.confines(caller).await?;
-    let announced = Announced::new(caller, &name, metadata, bytes);
+    let job = wanted(principal, metadata.get("job").map(String::as_str), bytes)?;
+    let confines = state.auth.path_policy(principal).await?;
+    let spec = UploadSpec::new(principal, &name, metadata, bytes);
     let with_bytes = headers.contains_key(header::CONTENT_TYPE);
     if with_bytes {
         of_pieces(headers)?;
     }
-    let upload = house.intake.begin(announced, |source| order(house, job, confines, source)).await?;
+    let upload = state.uploads.create(spec, |source| order(state, job, confines, source)).await?;
     if !with_bytes || upload.state != UploadState::Open {
         return Ok(upload);
     }
     let checksum = checksum(headers)?;
-    let hold = house.intake.hold(&caller.tenant, &upload.id).await?;
-    house.intake.take(hold, body.into_data_stream(), checksum).await
+    let hold = state.uploads.lease(&principal.tenant, &upload.id).await?;
+    state.uploads.append(hold, body.into_data_stream(), checksum).await
 }
 
 async fn at_once(
-    house: &House,
-    caller: &Caller,
+    state: &AppState,
+    principal: &Principal,
     plain: Plain,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Upload, Problem> {
-    let missing = || Problem::new(Kind::Length, "Content-Length: it is missing: send a file, or use tus");
+    let missing = || {
+        Problem::new(ProblemKind::LengthRequired, "Content-Length: it is missing: send a file, or use tus")
+    };
     let bytes = number(headers, &header::CONTENT_LENGTH)?.ok_or_else(missing)?;
-    let _turn = if bytes > SMALL { None } else { Some(house.intake.turn_of_small().await?) };
-    Box::pin(take_at_once(house, caller, plain, bytes, body)).await
+    let _turn = if bytes > SMALL { None } else { Some(state.uploads.small_upload_permit().await?) };
+    Box::pin(take_at_once(state, principal, plain, bytes, body)).await
 }
 
 async fn take_at_once(
-    house: &House,
-    caller: &Caller,
+    state: &AppState,
+    principal: &Principal,
     plain: Plain,
     bytes: u64,
     body: Body,
 ) -> Result<Upload, Problem> {
-    let job = wanted(caller, plain.job.as_deref().or(Some("")).filter(|job| *job != "none"), bytes)?;
-    let confines = house.guard.confines(caller).await?;
-    let announced = Announced::new(caller, &plain.name.unwrap_or_default(), BTreeMap::new(), bytes);
+    let job = wanted(principal, plain.job.as_deref().or(Some("")).filter(|job| *job != "none"), bytes)?;
+    let confines = state.auth.path_policy(principal).await?;
+    let spec = UploadSpec::new(principal, &plain.name.unwrap_or_default(), BTreeMap::new(), bytes);
     if bytes > SMALL {
-        let upload = house.intake.begin(announced, |source| order(house, job, confines, source)).await?;
-        let hold = house.intake.hold(&caller.tenant, &upload.id).await?;
-        let taken = house.intake.take(hold.clone(), body.into_data_stream(), None).await;
+        let upload = state.uploads.create(spec, |source| order(state, job, confines, source)).await?;
+        let hold = state.uploads.lease(&principal.tenant, &upload.id).await?;
+        let taken = state.uploads.append(hold.clone(), body.into_data_stream(), None).await;
         if taken.is_err() {
             // Nobody comes back for what came without tus. What somebody else finished meanwhile is finished.
-            let _ = house.intake.give_up(&hold).await;
+            let _ = state.uploads.abort(&hold).await;
         }
         return taken;
     }
@@ -186,14 +197,20 @@ async fn take_at_once(
         while let Some(chunk) = stream.next().await {
             // The length is that of the header: what is longer is cut off before it gets here.
             kept.extend_from_slice(
-                &chunk.map_err(|_| Problem::new(Kind::Malformed, "the request ended before its end"))?,
+                &chunk
+                    .map_err(|_| Problem::new(ProblemKind::Malformed, "the request ended before its end"))?,
             );
         }
         Ok::<_, Problem>(())
     };
-    let late = || Problem::new(Kind::Late, format!("it did not come within {} s", SMALL_WITHIN.as_secs()));
+    let late = || {
+        Problem::new(
+            ProblemKind::RequestTimeout,
+            format!("it did not come within {} s", SMALL_WITHIN.as_secs()),
+        )
+    };
     tokio::time::timeout(SMALL_WITHIN, all).await.map_err(|_| late())??;
-    house.intake.whole(announced, kept.freeze(), |source| order(house, job, confines, source)).await
+    state.uploads.create_finished(spec, kept.freeze(), |source| order(state, job, confines, source)).await
 }
 
 /// What tus can do here.
@@ -222,12 +239,12 @@ pub(super) async fn options() -> Response {
     )
 )]
 pub(super) async fn get(
-    State(house): State<House>,
+    State(state): State<AppState>,
     Tenant(tenant): Tenant,
     Named(id): Named<String>,
     method: Method,
 ) -> Result<Response, Problem> {
-    let upload = house.intake.show(&tenant, &Id::from_text(id)).await?;
+    let upload = state.uploads.get(&tenant, &Id::from_text(id)).await?;
     if method == Method::HEAD && upload.state == UploadState::Gone {
         return Err(given_up(&upload));
     }
@@ -262,7 +279,7 @@ pub(super) async fn get(
     )
 )]
 pub(super) async fn patch(
-    State(house): State<House>,
+    State(state): State<AppState>,
     Tenant(tenant): Tenant,
     Named(id): Named<String>,
     headers: HeaderMap,
@@ -271,26 +288,26 @@ pub(super) async fn patch(
     spoken(&headers)?;
     of_pieces(&headers)?;
     let offset = number(&headers, &OFFSET)?
-        .ok_or_else(|| Problem::new(Kind::Malformed, "Upload-Offset: it is missing"))?;
+        .ok_or_else(|| Problem::new(ProblemKind::Malformed, "Upload-Offset: it is missing"))?;
     let checksum = checksum(&headers)?;
     let id = Id::from_text(id);
-    let mut upload = house.intake.show(&tenant, &id).await?;
+    let mut upload = state.uploads.get(&tenant, &id).await?;
     // Before it is taken in hand: what is sent for another place takes it from nobody.
     at(&upload, offset)?;
     if upload.state == UploadState::Open {
-        let hold = house.intake.hold(&tenant, &id).await?;
+        let hold = state.uploads.lease(&tenant, &id).await?;
         at(&hold.upload, offset)?;
         upload = if hold.upload.received == hold.upload.bytes {
-            house.intake.settle(&hold).await?
+            state.uploads.finish(&hold).await?
         } else {
-            house.intake.take(hold, body.into_data_stream(), checksum).await?
+            state.uploads.append(hold, body.into_data_stream(), checksum).await?
         };
     }
     Ok((StatusCode::NO_CONTENT, tus_headers(&upload)).into_response())
 }
 
 fn given_up(upload: &Upload) -> Problem {
-    Problem::new(Kind::NotFound, format!("upload {} was given up: begin another", upload.id))
+    Problem::new(ProblemKind::NotFound, format!("upload {} was given up: begin another", upload.id))
 }
 
 fn at(upload: &Upload, offset: u64) -> Result<(), Problem> {
@@ -301,7 +318,7 @@ fn at(upload: &Upload, offset: u64) -> Result<(), Problem> {
         return Ok(());
     }
     Err(Problem::new(
-        Kind::Conflict,
+        ProblemKind::Conflict,
         format!("Upload-Offset: it is {offset}, and {} bytes are there: go on behind those", upload.received),
     ))
 }
@@ -320,14 +337,14 @@ fn at(upload: &Upload, offset: u64) -> Result<(), Problem> {
     )
 )]
 pub(super) async fn delete(
-    State(house): State<House>,
+    State(state): State<AppState>,
     Tenant(tenant): Tenant,
     Named(id): Named<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     spoken(&headers)?;
-    let hold = house.intake.hold(&tenant, &Id::from_text(id)).await?;
-    house.intake.give_up(&hold).await?;
+    let hold = state.uploads.lease(&tenant, &Id::from_text(id)).await?;
+    state.uploads.abort(&hold).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -340,27 +357,31 @@ pub(super) async fn speaks_tus(mut response: Response) -> Response {
 
 /// What a client asks to be made of an upload.
 fn asked(text: &str) -> Result<JobRequest, Problem> {
-    job_document(if text.trim().is_empty() { "{}" } else { text })
+    parse_job_request(if text.trim().is_empty() { "{}" } else { text })
 }
 
 /// The job that is made of an upload: a client's own wish, or what its token for one upload says.
-pub(super) fn wanted(caller: &Caller, wish: Option<&str>, bytes: u64) -> Result<Option<JobRequest>, Problem> {
-    let Some(token) = &caller.once else { return wish.map(asked).transpose() };
+pub(super) fn wanted(
+    principal: &Principal,
+    wish: Option<&str>,
+    bytes: u64,
+) -> Result<Option<JobRequest>, Problem> {
+    let Some(token) = &principal.upload_token else { return wish.map(asked).transpose() };
     if bytes > token.most_bytes {
         let detail = format!("it is {bytes} bytes long: this token is good for at most {}", token.most_bytes);
-        return Err(Problem::new(Kind::TooLarge, detail));
+        return Err(Problem::new(ProblemKind::TooLarge, detail));
     }
     token.job.as_deref().map(asked).transpose()
 }
 
 pub(super) fn order(
-    house: &House,
+    state: &AppState,
     job: Option<JobRequest>,
     confines: Option<Confines>,
     source: &str,
 ) -> Result<Option<Order>, Problem> {
     let Some(job) = job else { return Ok(None) };
-    let (request, priority) = job.of_source(source)?.read(house.media.as_deref())?;
+    let (request, priority) = job.with_source(source)?.read(state.media_root.as_deref())?;
     Ok(Some(Order { request, priority, confines }))
 }
 
@@ -394,11 +415,11 @@ pub(super) struct TokenRequest {
     )
 )]
 pub(super) async fn create_token(
-    State(house): State<House>,
-    caller: Caller,
+    State(state): State<AppState>,
+    principal: Principal,
     BodyOf(wish): BodyOf<TokenRequest>,
 ) -> Result<Response, Problem> {
-    let wrong = |detail: String| Problem::new(Kind::Invalid, detail);
+    let wrong = |detail: String| Problem::new(ProblemKind::Invalid, detail);
     let seconds = wish.expires_seconds.unwrap_or(TOKEN_SECONDS);
     if !(1..=MAX_TOKEN_SECONDS).contains(&seconds) {
         return Err(wrong(format!(
@@ -411,19 +432,19 @@ pub(super) async fn create_token(
     }
     let job = wish.job.unwrap_or_else(|| serde_json::json!({})).to_string();
     // What could not be made of an upload is said now, and not to whoever uploads.
-    let confines = house.guard.confines(&caller).await?;
+    let confines = state.auth.path_policy(&principal).await?;
     let example =
         confines.as_ref().and_then(|confines| confines.sources.last()).map_or("upload", String::as_str);
-    if let Some(order) = order(&house, Some(asked(&job)?), confines.clone(), example)? {
+    if let Some(order) = order(&state, Some(asked(&job)?), confines.clone(), example)? {
         order.check()?;
     }
     let new = NewUploadToken {
-        tenant: caller.tenant,
+        tenant: principal.tenant,
         most_bytes,
         job: Some(job),
         valid_for: Duration::from_secs(seconds),
     };
-    let (token, shown) = house.access.create_upload_token(&new).await?;
+    let (token, shown) = state.credentials.create_upload_token(&new).await?;
     let body = TokenShown { token: shown, most_bytes: token.most_bytes, expires_ms: token.expires_ms };
     Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response())
 }
@@ -433,14 +454,14 @@ fn spoken(headers: &HeaderMap) -> Result<(), Problem> {
     if headers.get(RESUMABLE).is_some_and(|version| version == TUS) {
         return Ok(());
     }
-    Err(Problem::new(Kind::Version, format!("Tus-Resumable: it must be {TUS}")))
+    Err(Problem::new(ProblemKind::Version, format!("Tus-Resumable: it must be {TUS}")))
 }
 
 fn of_pieces(headers: &HeaderMap) -> Result<(), Problem> {
     if headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == PIECES) {
         return Ok(());
     }
-    Err(Problem::new(Kind::Media, format!("Content-Type: it must be {PIECES}")))
+    Err(Problem::new(ProblemKind::UnsupportedMediaType, format!("Content-Type: it must be {PIECES}")))
 }
 
 fn number(headers: &HeaderMap, name: &HeaderName) -> Result<Option<u64>, Problem> {
@@ -452,7 +473,7 @@ fn number(headers: &HeaderMap, name: &HeaderName) -> Result<Option<u64>, Problem
         .and_then(|text| text.parse().ok());
     number
         .map(Some)
-        .ok_or_else(|| Problem::new(Kind::Malformed, format!("{name}: it must be a number of bytes")))
+        .ok_or_else(|| Problem::new(ProblemKind::Malformed, format!("{name}: it must be a number of bytes")))
 }
 
 fn checksum(headers: &HeaderMap) -> Result<Option<Checksum>, Problem> {
@@ -463,7 +484,7 @@ fn checksum(headers: &HeaderMap) -> Result<Option<Checksum>, Problem> {
 fn metadata(headers: &HeaderMap) -> Result<BTreeMap<String, String>, Problem> {
     let wrong = || {
         Problem::new(
-            Kind::Malformed,
+            ProblemKind::Malformed,
             "Upload-Metadata: it must be names, each with a blank and base64 of text, with commas between",
         )
     };
@@ -471,7 +492,7 @@ fn metadata(headers: &HeaderMap) -> Result<BTreeMap<String, String>, Problem> {
         headers.get(METADATA).map(HeaderValue::to_str).transpose().map_err(|_| wrong())?.unwrap_or_default();
     if text.len() > MAX_METADATA {
         return Err(Problem::new(
-            Kind::TooLarge,
+            ProblemKind::TooLarge,
             format!("Upload-Metadata: it is longer than {MAX_METADATA} bytes"),
         ));
     }

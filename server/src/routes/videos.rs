@@ -5,13 +5,15 @@ use serde::Deserialize;
 use spool_jobs::Id;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{House, jobs::limit};
+use super::jobs::limit;
 use crate::{
-    body::{Asked, Body, Named},
-    guard::Tenant,
-    links::Link,
-    problem::{Kind, Problem},
-    shown::{LinkShown, VideoShown, VideosShown},
+    app_state::AppState,
+    auth::{authenticate::Tenant, signed_links::Link},
+    problem::{Problem, ProblemKind},
+    routes::{
+        documents::{LinkShown, VideoShown, VideosShown},
+        extract::{Asked, Body, Named},
+    },
 };
 
 /// How long a link is good, in seconds, unless asked otherwise and at most.
@@ -52,12 +54,12 @@ pub(super) struct Wanted {
     )
 )]
 pub(super) async fn list(
-    State(house): State<House>,
+    State(state): State<AppState>,
     Tenant(tenant): Tenant,
     Asked(wanted): Asked<Wanted>,
 ) -> Result<Json<VideosShown>, Problem> {
     let behind = wanted.cursor.map(Id::from_text);
-    Ok(Json(house.store.videos(&tenant, behind.as_ref(), limit(wanted.limit)?).await?.into()))
+    Ok(Json(state.job_store.videos(&tenant, behind.as_ref(), limit(wanted.limit)?).await?.into()))
 }
 
 /// A video.
@@ -72,11 +74,11 @@ pub(super) async fn list(
     )
 )]
 pub(super) async fn get(
-    State(house): State<House>,
+    State(state): State<AppState>,
     Tenant(tenant): Tenant,
     Named(id): Named<String>,
 ) -> Result<Json<VideoShown>, Problem> {
-    Ok(Json(house.store.video(&tenant, &Id::from_text(id)).await?.into()))
+    Ok(Json(state.job_store.video(&tenant, &Id::from_text(id)).await?.into()))
 }
 
 /// Makes a link that plays a video for whoever has it, for a while: for players, which show no keys.
@@ -95,7 +97,7 @@ pub(super) async fn get(
     )
 )]
 pub(super) async fn link(
-    State(house): State<House>,
+    State(state): State<AppState>,
     Tenant(tenant): Tenant,
     Named(id): Named<String>,
     Body(wish): Body<LinkRequest>,
@@ -103,10 +105,10 @@ pub(super) async fn link(
     let seconds = wish.expires_seconds.unwrap_or(LINK_SECONDS);
     if !(1..=MAX_LINK_SECONDS).contains(&seconds) {
         let detail = format!("expires_seconds: it is {seconds}: it must be from 1 to {MAX_LINK_SECONDS}");
-        return Err(Problem::new(Kind::Invalid, detail));
+        return Err(Problem::new(ProblemKind::Invalid, detail));
     }
-    let video = house.store.video(&tenant, &Id::from_text(id)).await?;
+    let video = state.job_store.video(&tenant, &Id::from_text(id)).await?;
     let link = Link::new(tenant, video.id.to_string(), seconds);
-    let signed = house.links.sign(&link).await?;
+    let signed = state.signed_links.sign(&link).await?;
     Ok(Json(LinkShown { play: format!("/v1/play/{signed}/master.m3u8"), expires_ms: link.expires_ms }))
 }

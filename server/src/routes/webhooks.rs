@@ -10,12 +10,13 @@ use serde::{Deserialize, Serialize};
 use spool_jobs::{Delivery, Id, Webhook};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{House, jobs::limit};
+use super::jobs::limit;
 use crate::{
-    body::{Asked, Body, Named},
-    guard::Tenant,
-    outbox,
+    app_state::AppState,
+    auth::authenticate::Tenant,
+    background::webhook_delivery,
     problem::Problem,
+    routes::extract::{Asked, Body, Named},
 };
 
 /// A webhook to be made.
@@ -142,13 +143,13 @@ pub(super) struct ReplayShown {
     )
 )]
 pub(super) async fn create(
-    State(house): State<House>,
+    State(state): State<AppState>,
     Tenant(tenant): Tenant,
     Body(wish): Body<WebhookRequest>,
 ) -> Result<Response, Problem> {
-    let url = house.outbox.check(&wish.url)?;
-    let secret = outbox::new_secret(spool_jobs::drawn());
-    let webhook = house.webhooks.create_webhook(&tenant, url.as_str(), &secret).await?;
+    let url = state.webhook_delivery.check_url(&wish.url)?;
+    let secret = webhook_delivery::new_secret(spool_jobs::drawn());
+    let webhook = state.webhook_store.create_webhook(&tenant, url.as_str(), &secret).await?;
     let body = NewWebhookShown { webhook: webhook.into(), secret };
     Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response())
 }
@@ -156,10 +157,10 @@ pub(super) async fn create(
 /// Webhooks, the newest first, without their secrets.
 #[utoipa::path(get, path = "/v1/webhooks", tag = "webhooks", responses((status = 200, description = "All of them.", body = WebhooksShown)))]
 pub(super) async fn list(
-    State(house): State<House>,
+    State(state): State<AppState>,
     Tenant(tenant): Tenant,
 ) -> Result<Json<WebhooksShown>, Problem> {
-    let webhooks = house.webhooks.webhooks(&tenant).await?;
+    let webhooks = state.webhook_store.webhooks(&tenant).await?;
     Ok(Json(WebhooksShown { webhooks: webhooks.into_iter().map(WebhookShown::from).collect() }))
 }
 
@@ -175,11 +176,11 @@ pub(super) async fn list(
     )
 )]
 pub(super) async fn disable(
-    State(house): State<House>,
+    State(state): State<AppState>,
     Tenant(tenant): Tenant,
     Named(id): Named<String>,
 ) -> Result<Json<WebhookShown>, Problem> {
-    Ok(Json(house.webhooks.disable_webhook(&tenant, &Id::from_text(id)).await?.into()))
+    Ok(Json(state.webhook_store.disable_webhook(&tenant, &Id::from_text(id)).await?.into()))
 }
 
 /// What was sent to a webhook, and what is to be, the newest first.
@@ -196,12 +197,13 @@ pub(super) async fn disable(
     )
 )]
 pub(super) async fn deliveries(
-    State(house): State<House>,
+    State(state): State<AppState>,
     Tenant(tenant): Tenant,
     Named(id): Named<String>,
     Asked(wanted): Asked<Wanted>,
 ) -> Result<Json<DeliveriesShown>, Problem> {
-    let deliveries = house.webhooks.deliveries(&tenant, &Id::from_text(id), limit(wanted.limit)?).await?;
+    let deliveries =
+        state.webhook_store.deliveries(&tenant, &Id::from_text(id), limit(wanted.limit)?).await?;
     Ok(Json(DeliveriesShown { deliveries: deliveries.into_iter().map(DeliveryShown::from).collect() }))
 }
 
@@ -221,11 +223,11 @@ pub(super) async fn deliveries(
     )
 )]
 pub(super) async fn replay(
-    State(house): State<House>,
+    State(state): State<AppState>,
     Tenant(tenant): Tenant,
     Named(id): Named<String>,
     Body(wish): Body<ReplayRequest>,
 ) -> Result<Json<ReplayShown>, Problem> {
-    let messages = house.webhooks.replay(&tenant, &Id::from_text(id), wish.since_ms).await?;
+    let messages = state.webhook_store.replay(&tenant, &Id::from_text(id), wish.since_ms).await?;
     Ok(Json(ReplayShown { messages }))
 }

@@ -15,7 +15,7 @@ use serde::{
     de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-use crate::problem::{Kind, Problem};
+use crate::problem::{Problem, ProblemKind};
 
 /// A body of JSON.
 pub(crate) struct Body<T>(pub(crate) T);
@@ -33,14 +33,14 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
         let read = Json::from_request(request, state).await;
         read.map(|Json(Object(body))| Self(body)).map_err(|error: JsonRejection| {
             let kind = match &error {
-                JsonRejection::JsonDataError(_) => Kind::Invalid,
-                JsonRejection::MissingJsonContentType(_) => Kind::Media,
+                JsonRejection::JsonDataError(_) => ProblemKind::Invalid,
+                JsonRejection::MissingJsonContentType(_) => ProblemKind::UnsupportedMediaType,
                 JsonRejection::BytesRejection(error)
                     if error.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE =>
                 {
-                    Kind::TooLarge
+                    ProblemKind::TooLarge
                 }
-                _ => Kind::Malformed,
+                _ => ProblemKind::Malformed,
             };
             Problem::new(kind, error.body_text())
         })
@@ -76,7 +76,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let read = Query::from_request_parts(parts, state).await;
         read.map(|Query(asked)| Self(asked))
-            .map_err(|error: QueryRejection| Problem::new(Kind::Malformed, error.body_text()))
+            .map_err(|error: QueryRejection| Problem::new(ProblemKind::Malformed, error.body_text()))
     }
 }
 
@@ -86,6 +86,6 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Named<T
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let read = Path::from_request_parts(parts, state).await;
         read.map(|Path(named)| Self(named))
-            .map_err(|error: PathRejection| Problem::new(Kind::Malformed, error.body_text()))
+            .map_err(|error: PathRejection| Problem::new(ProblemKind::Malformed, error.body_text()))
     }
 }

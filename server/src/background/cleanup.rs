@@ -11,28 +11,28 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 /// How often it is looked for such sources, and how soon another tries where one was not deleted.
-const LOOK: Duration = Duration::from_secs(5);
+const POLL_INTERVAL: Duration = Duration::from_secs(5);
 const LEASE: Duration = Duration::from_secs(60);
 
 /// How long a sweep may take, and is nobody else's.
-const SWEEP_WITHIN: Duration = Duration::from_secs(600);
-const SWEEP_LEASE: Duration = Duration::from_secs(3600);
+const GC_TIMEOUT: Duration = Duration::from_secs(600);
+const GC_LEASE: Duration = Duration::from_secs(3600);
 
 /// Deletes what is to go.
 #[derive(Clone)]
-pub(crate) struct Tidy {
+pub(crate) struct Cleanup {
     pub(crate) sources: Arc<dyn Sources>,
     pub(crate) stores: Stores,
     /// Where the server keeps videos.
     pub(crate) media: Option<Arc<str>>,
     /// After how long parts go that nothing refers to.
-    pub(crate) sweep: Option<Duration>,
+    pub(crate) gc_grace: Option<Duration>,
 }
 
-impl Tidy {
+impl Cleanup {
     /// Deletes what is to be deleted, until the server leaves.
     pub(crate) async fn run(self, leave: CancellationToken) {
-        let mut look = interval(LOOK);
+        let mut look = interval(POLL_INTERVAL);
         loop {
             tokio::select! {
                 () = leave.cancelled() => return,
@@ -40,7 +40,7 @@ impl Tidy {
             }
             loop {
                 match self.sources.hold_source(LEASE).await {
-                    Ok(Some(job)) => self.settle(&job).await,
+                    Ok(Some(job)) => self.delete_source(&job).await,
                     Ok(None) => break,
                     Err(error) => {
                         warn!(%error, "sources that are to be deleted cannot be looked for");
@@ -50,15 +50,15 @@ impl Tidy {
             }
             tokio::select! {
                 () = leave.cancelled() => return,
-                () = self.sweep() => {}
+                () = self.collect_garbage() => {}
             }
         }
     }
 
     /// Sweeps a video that is due, if any is.
-    async fn sweep(&self) {
-        let (Some(grace), Some(media)) = (self.sweep, &self.media) else { return };
-        let video = match self.sources.hold_unswept(grace, SWEEP_LEASE).await {
+    async fn collect_garbage(&self) {
+        let (Some(grace), Some(media)) = (self.gc_grace, &self.media) else { return };
+        let video = match self.sources.hold_unswept(grace, GC_LEASE).await {
             Ok(Some(video)) => video,
             Ok(None) => return,
             Err(error) => return warn!(%error, "videos that are to be swept cannot be looked for"),
@@ -66,7 +66,7 @@ impl Tidy {
         // Elsewhere others may publish, and know better.
         let again = if lies_in(&video.destination, media) {
             let options = gc::Options { grace, dry_run: false };
-            match timeout(SWEEP_WITHIN, gc::run(&self.stores, &video.destination, options)).await {
+            match timeout(GC_TIMEOUT, gc::run(&self.stores, &video.destination, options)).await {
                 // Objects of what is retired now go after another grace.
                 Ok(Ok(swept)) => swept.records > 0 || swept.waiting > 0,
                 Err(_) => {
@@ -86,9 +86,9 @@ impl Tidy {
         }
     }
 
-    async fn settle(&self, job: &Job) {
+    async fn delete_source(&self, job: &Job) {
         let Request::Transcode { source, destination, .. } = &job.request else { return };
-        let kept = match self.delete(source, destination).await {
+        let kept = match self.delete_if_unchanged(source, destination).await {
             Ok(kept) => kept,
             Err(error) if error.kind() == ErrorKind::Transient => {
                 warn!(job = %job.id, %error, "a source cannot be deleted now: it is tried again");
@@ -103,7 +103,11 @@ impl Tidy {
     }
 
     /// Deletes a source; tells why it is kept where it is not what was transcoded any more.
-    async fn delete(&self, source: &str, destination: &str) -> spool_media::Result<Option<String>> {
+    async fn delete_if_unchanged(
+        &self,
+        source: &str,
+        destination: &str,
+    ) -> spool_media::Result<Option<String>> {
         let location = self.stores.locate(source)?;
         let now = match location.open().await {
             Ok(reader) => reader.source().clone(),

@@ -14,10 +14,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    guard::Guard,
-    notice::Arrived,
-    problem::{Kind, Problem},
-    shown::job_document,
+    auth::authenticate::Authenticator,
+    ingest::s3_events::ObjectCreated,
+    problem::{Problem, ProblemKind},
+    routes::documents::parse_job_request,
 };
 
 /// How often it is looked for places that are to be looked at.
@@ -35,10 +35,10 @@ const BATCH: usize = 200;
 
 /// Makes jobs of what arrives.
 #[derive(Clone)]
-pub(crate) struct Arrivals {
+pub(crate) struct Watcher {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) watches: Arc<dyn Watches>,
-    pub(crate) guard: Guard,
+    pub(crate) auth: Authenticator,
     pub(crate) stores: Stores,
     /// Where videos go that come without a destination.
     pub(crate) media: Option<Arc<str>>,
@@ -48,24 +48,28 @@ pub(crate) struct Arrivals {
 
 /// What became of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Taken {
+pub(crate) enum IngestOutcome {
     /// A job is made of it, or was before.
     Job(Id),
     /// Nothing, and why.
     Ignored(&'static str),
 }
 
-impl Arrivals {
+impl Watcher {
     /// Takes what a store says has arrived, for the watches that may see it.
     ///
     /// # Errors
     /// Where something that is needed is away, or the tenant has as much as it may: to be told again.
-    pub(crate) async fn told(&self, watches: &[Watch], arrived: &Arrived) -> Result<Taken, Problem> {
-        let mut taken = Taken::Ignored("nobody watches it");
-        for uri in arrived.uris() {
-            let Some(watch) = nearest(watches, &uri) else { continue };
-            taken = self.take(watch, &uri).await?;
-            if matches!(taken, Taken::Job(_)) {
+    pub(crate) async fn ingest(
+        &self,
+        watches: &[Watch],
+        object: &ObjectCreated,
+    ) -> Result<IngestOutcome, Problem> {
+        let mut taken = IngestOutcome::Ignored("nobody watches it");
+        for uri in object.uris() {
+            let Some(watch) = deepest_watch(watches, &uri) else { continue };
+            taken = self.ingest_object(watch, &uri).await?;
+            if matches!(taken, IngestOutcome::Job(_)) {
                 break;
             }
         }
@@ -73,45 +77,52 @@ impl Arrivals {
     }
 
     /// Makes a job of a file, unless there is one.
-    async fn take(&self, watch: &Watch, uri: &str) -> Result<Taken, Problem> {
-        if let Some(why) = self.is_ours(uri) {
-            return Ok(Taken::Ignored(why));
+    async fn ingest_object(&self, watch: &Watch, uri: &str) -> Result<IngestOutcome, Problem> {
+        if let Some(why) = self.ignore_reason(uri) {
+            return Ok(IngestOutcome::Ignored(why));
         }
         let location = self.stores.locate(uri).map_err(spool_media::Error::from)?;
         let source = match location.open().await {
             Ok(reader) => reader.source().clone(),
-            Err(spool_storage::Error::NotFound { .. }) => return Ok(Taken::Ignored("it is gone")),
+            Err(spool_storage::Error::NotFound { .. }) => return Ok(IngestOutcome::Ignored("it is gone")),
             Err(error) => return Err(spool_media::Error::from(error).into()),
         };
-        self.make(watch, &source.uri, &source.etag, source.bytes).await
+        self.create_job(watch, &source.uri, &source.etag, source.bytes).await
     }
 
-    async fn make(&self, watch: &Watch, uri: &str, etag: &str, bytes: u64) -> Result<Taken, Problem> {
+    async fn create_job(
+        &self,
+        watch: &Watch,
+        uri: &str,
+        etag: &str,
+        bytes: u64,
+    ) -> Result<IngestOutcome, Problem> {
         if bytes == 0 {
-            return Ok(Taken::Ignored("it is empty"));
+            return Ok(IngestOutcome::Ignored("it is empty"));
         }
-        let order = self.order(watch, uri).await?;
-        let new = NewJob { tenant: watch.tenant.clone(), order, key: Some(key(uri, etag)) };
+        let order = self.job_spec(watch, uri).await?;
+        let new = NewJob { tenant: watch.tenant.clone(), order, key: Some(idempotency_key(uri, etag)) };
         match self.store.create(&new).await {
             Ok(created) => {
                 if !created.existed {
                     info!(job = %created.job.id, watch = %watch.id, "a job of what has arrived");
                 }
-                Ok(Taken::Job(created.job.id))
+                Ok(IngestOutcome::Job(created.job.id))
             }
             // Something else was wanted of it when it arrived.
-            Err(spool_jobs::Error::KeyUsed { job, .. }) => Ok(Taken::Job(job)),
+            Err(spool_jobs::Error::KeyUsed { job, .. }) => Ok(IngestOutcome::Job(job)),
             Err(error) => Err(error.into()),
         }
     }
 
-    async fn order(&self, watch: &Watch, uri: &str) -> Result<Order, Problem> {
-        let (request, priority) = job_document(&watch.job)?.of_source(uri)?.read(self.media.as_deref())?;
-        Ok(Order { request, priority, confines: self.guard.confines_of(watch).await? })
+    async fn job_spec(&self, watch: &Watch, uri: &str) -> Result<Order, Problem> {
+        let (request, priority) =
+            parse_job_request(&watch.job)?.with_source(uri)?.read(self.media.as_deref())?;
+        Ok(Order { request, priority, confines: self.auth.watch_path_policy(watch).await? })
     }
 
     /// Why a file is nothing that arrived, where that can be told by its name.
-    fn is_ours(&self, uri: &str) -> Option<&'static str> {
+    fn ignore_reason(&self, uri: &str) -> Option<&'static str> {
         if uri.ends_with('/') {
             return Some("it is a folder");
         }
@@ -133,7 +144,7 @@ impl Arrivals {
                 match self.watches.hold_watch(LEASE).await {
                     Ok(Some(watch)) => tokio::select! {
                         () = leave.cancelled() => return,
-                        () = self.look(&watch) => {}
+                        () = self.scan(&watch) => {}
                     },
                     Ok(None) => break,
                     Err(error) => {
@@ -145,10 +156,14 @@ impl Arrivals {
         }
     }
 
-    async fn look(&self, watch: &Watch) {
-        let late =
-            || Err(Problem::new(Kind::Late, format!("it took longer than {} s", LOOK_WITHIN.as_secs())));
-        let trouble = timeout(LOOK_WITHIN, self.list(watch))
+    async fn scan(&self, watch: &Watch) {
+        let late = || {
+            Err(Problem::new(
+                ProblemKind::RequestTimeout,
+                format!("it took longer than {} s", LOOK_WITHIN.as_secs()),
+            ))
+        };
+        let trouble = timeout(LOOK_WITHIN, self.scan_prefix(watch))
             .await
             .unwrap_or_else(|_| late())
             .err()
@@ -162,7 +177,7 @@ impl Arrivals {
     }
 
     /// Takes what a listing shows, and no job was made of; what is wrong with one file keeps from no other.
-    async fn list(&self, watch: &Watch) -> Result<(), Problem> {
+    async fn scan_prefix(&self, watch: &Watch) -> Result<(), Problem> {
         let place = self.stores.locate(&watch.prefix).map_err(spool_media::Error::from)?;
         let mut entries = place.list().try_chunks(BATCH);
         let mut wrong = None;
@@ -172,7 +187,7 @@ impl Arrivals {
                 Ok(None) => return wrong.map_or(Ok(()), Err),
                 Err(TryChunksError(batch, error)) => (batch, Some(error)),
             };
-            let taken = self.take_listed(watch, &place, batch).await?;
+            let taken = self.ingest_entries(watch, &place, batch).await?;
             wrong = wrong.or(taken);
             if let Some(error) = broken {
                 return Err(spool_media::Error::from(error).into());
@@ -181,7 +196,7 @@ impl Arrivals {
     }
 
     /// Gives the first thing that is wrong with a file.
-    async fn take_listed(
+    async fn ingest_entries(
         &self,
         watch: &Watch,
         place: &Location,
@@ -192,9 +207,9 @@ impl Arrivals {
             |entry: &Entry| now.duration_since(entry.modified).is_ok_and(|since| since >= SETTLED);
         let found = batch.into_iter().filter(|entry| entry.bytes > 0 && is_settled(entry));
         let found = found.map(|entry| (place.child(&entry.relative).uri().to_owned(), entry.etag));
-        let found = found.filter(|(uri, _)| self.is_ours(uri).is_none());
+        let found = found.filter(|(uri, _)| self.ignore_reason(uri).is_none());
         let (found, keys): (Vec<_>, Vec<_>) =
-            found.map(|(uri, etag)| (uri.clone(), key(&uri, &etag))).unzip();
+            found.map(|(uri, etag)| (uri.clone(), idempotency_key(&uri, &etag))).unzip();
         let used = self.watches.used_keys(&watch.tenant, &keys).await?;
         let mut wrong = None;
         for (uri, key) in found.iter().zip(keys) {
@@ -202,7 +217,7 @@ impl Arrivals {
             if used.contains(&key) {
                 continue;
             }
-            match self.take(watch, uri).await {
+            match self.ingest_object(watch, uri).await {
                 Ok(_) => {}
                 // Of the others it would be no better.
                 Err(problem) if problem.status == 429 || problem.status >= 500 => return Err(problem),
@@ -217,9 +232,10 @@ impl Arrivals {
 ///
 /// # Errors
 /// What is wrong, and with which field.
-pub fn check_document(text: &str, media: bool) -> Result<(), String> {
+pub fn check_job_document(text: &str, media: bool) -> Result<(), String> {
     let source = "s3://any/file.mp4";
-    let read = job_document(text).and_then(|job| job.of_source(source)?.read(media.then_some("s3://any")));
+    let read =
+        parse_job_request(text).and_then(|job| job.with_source(source)?.read(media.then_some("s3://any")));
     let (request, _) = read.map_err(|problem| problem.detail)?;
     request.check().map_err(|error| error.to_string())
 }
@@ -230,7 +246,7 @@ fn nearest<'a>(watches: &'a [Watch], uri: &str) -> Option<&'a Watch> {
 }
 
 /// Stands for a state of a file, whoever tells of it.
-fn key(uri: &str, etag: &str) -> String {
+fn idempotency_key(uri: &str, etag: &str) -> String {
     format!("arrived {uri} {etag}")
 }
 
@@ -264,7 +280,7 @@ mod tests {
     #[test]
     fn the_deepest_watch_takes_it() {
         let watches = ["s3://in/", "s3://in/talks/", "s3://other/"].map(watch);
-        let taken = |uri| nearest(&watches, uri).map(|watch| watch.prefix.as_str());
+        let taken = |uri| deepest_watch(&watches, uri).map(|watch| watch.prefix.as_str());
         assert_eq!(taken("s3://in/a.mp4"), Some("s3://in/"));
         assert_eq!(taken("s3://in/talks/a.mp4"), Some("s3://in/talks/"));
         assert_eq!(taken("s3://in/talks-2/a.mp4"), Some("s3://in/"));
@@ -301,8 +317,8 @@ mod tests {
 
     #[test]
     fn what_is_to_be_made_is_checked_before_anything_arrives() {
-        check_document("{}", true).unwrap();
-        check_document(r#"{"destination": "s3://media/{video}/", "ladder": "720p"}"#, false).unwrap();
+        check_job_document("{}", true).unwrap();
+        check_job_document(r#"{"destination": "s3://media/{video}/", "ladder": "720p"}"#, false).unwrap();
         for (text, says) in [
             ("{}", "destination"),
             (r#"{"destination": "s3://media/", "ladder": "9x"}"#, "ladder"),
@@ -311,7 +327,7 @@ mod tests {
             (r#"{"targets": "s3://media/"}"#, "targets"),
             ("[", "job"),
         ] {
-            let refused = check_document(text, false).unwrap_err();
+            let refused = check_job_document(text, false).unwrap_err();
             assert!(refused.contains(says), "{text}: {refused}");
         }
     }

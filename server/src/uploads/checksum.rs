@@ -5,7 +5,7 @@ use md5::Md5;
 use sha1::Sha1;
 use sha2::{Sha256, digest::DynDigest};
 
-use crate::problem::{Kind, Problem};
+use crate::problem::{Problem, ProblemKind};
 
 /// The ways that are known, as they are announced.
 pub(crate) const KNOWN: &str = "sha1,sha256,md5";
@@ -23,7 +23,7 @@ impl Checksum {
     pub(crate) fn parse(text: &str) -> Result<Self, Problem> {
         let wrong = || {
             Problem::new(
-                Kind::Malformed,
+                ProblemKind::Malformed,
                 format!("Upload-Checksum: it must be one of {KNOWN}, a blank, and base64"),
             )
         };
@@ -48,7 +48,7 @@ impl Checksum {
             return Ok(());
         }
         Err(Problem::new(
-            Kind::Checksum,
+            ProblemKind::Checksum,
             "what came is not what its checksum says, and is not kept: send it again",
         ))
     }

@@ -1,5 +1,5 @@
 //! How do an upload's bytes get to where they are kept? In pieces of which each is written down when it is there, so that another request, to
-//! another server, goes on behind it. A server holds one piece of each upload in memory, and nothing on a disk of its own.
+//! another server, goes on behind it. A server holds one part of each upload in memory, and nothing on a disk of its own.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -16,13 +16,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    checksum::Checksum,
-    guard::Caller,
-    problem::{Kind, Problem},
+    auth::authenticate::Principal,
+    problem::{Problem, ProblemKind},
+    uploads::checksum::Checksum,
 };
 
 /// How long an upload is kept without more of it.
-pub(crate) const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const RETENTION: Duration = Duration::from_secs(24 * 3600);
 
 /// The longest upload, in bytes.
 pub(crate) const MAX_BYTES: u64 = 500 << 30;
@@ -34,7 +34,7 @@ const IDLE: Duration = Duration::from_secs(60);
 const WINDOW: Duration = Duration::from_secs(60);
 const WINDOW_LEAST: u64 = 64 << 10;
 
-/// Requests that send bytes at a time, and how long others wait for their turn. Each holds a piece of 5 MiB, or of more where the upload is
+/// Requests that send bytes at a time, and how long others wait for their turn. Each holds a part of 5 MiB, or of more where the upload is
 /// longer than 48 GiB.
 const TRANSFERS: usize = 8;
 const TURN_WITHIN: Duration = Duration::from_secs(60);
@@ -54,7 +54,7 @@ const NAMELESS: &str = "source";
 
 /// Where uploads are kept, and what is known of them.
 #[derive(Clone)]
-pub(crate) struct Intake {
+pub(crate) struct UploadService {
     pub(crate) uploads: Arc<dyn Uploads>,
     pub(crate) stores: Stores,
     root: Arc<str>,
@@ -63,7 +63,7 @@ pub(crate) struct Intake {
 }
 
 /// What a client announces.
-pub(crate) struct Announced {
+pub(crate) struct UploadSpec {
     tenant: String,
     name: String,
     metadata: BTreeMap<String, String>,
@@ -71,13 +71,18 @@ pub(crate) struct Announced {
     once: Option<Id>,
 }
 
-impl Announced {
+impl UploadSpec {
     /// What a client says of a file. Of its name only the last part counts, and what begins with a dot is ours or a folder's.
-    pub(crate) fn new(caller: &Caller, name: &str, metadata: BTreeMap<String, String>, bytes: u64) -> Self {
+    pub(crate) fn new(
+        principal: &Principal,
+        name: &str,
+        metadata: BTreeMap<String, String>,
+        bytes: u64,
+    ) -> Self {
         let name: String =
             name.rsplit(['/', '\\']).next().unwrap_or_default().chars().filter(|c| !c.is_control()).collect();
         let name = if name.is_empty() || name.starts_with('.') { NAMELESS.to_owned() } else { name };
-        Self { tenant: caller.tenant.clone(), name, metadata, bytes, once: caller.once() }
+        Self { tenant: principal.tenant.clone(), name, metadata, bytes, once: principal.upload_token_id() }
     }
 
     /// How long it will be.
@@ -86,7 +91,7 @@ impl Announced {
     }
 }
 
-impl Intake {
+impl UploadService {
     pub(crate) fn new(uploads: Arc<dyn Uploads>, stores: Stores, root: &str) -> Self {
         Self {
             uploads,
@@ -98,36 +103,36 @@ impl Intake {
     }
 
     /// How many requests send bytes now.
-    pub(crate) fn transfers(&self) -> usize {
+    pub(crate) fn active_transfers(&self) -> usize {
         TRANSFERS - self.transfers.available_permits()
     }
 
     /// The turn of an upload that is small enough to be taken in at once; not a byte of it need be read before.
-    pub(crate) async fn turn_of_small(&self) -> Result<OwnedSemaphorePermit, Problem> {
+    pub(crate) async fn small_upload_permit(&self) -> Result<OwnedSemaphorePermit, Problem> {
         let turn = timeout(TURN_WITHIN, self.small.clone().acquire_owned()).await;
         turn.ok().and_then(Result::ok).ok_or_else(busy)
     }
 
     /// A tenant's upload.
-    pub(crate) async fn show(&self, tenant: &str, id: &Id) -> Result<Upload, Problem> {
+    pub(crate) async fn get(&self, tenant: &str, id: &Id) -> Result<Upload, Problem> {
         Ok(self.uploads.upload(tenant, id).await?)
     }
 
     /// Begins an upload; `order` says what is asked for once it is where it will be.
-    pub(crate) async fn begin(
+    pub(crate) async fn create(
         &self,
-        announced: Announced,
+        spec: UploadSpec,
         order: impl FnOnce(&str) -> Result<Option<Order>, Problem>,
     ) -> Result<Upload, Problem> {
-        if announced.bytes == 0 {
-            return self.whole(announced, Bytes::new(), order).await;
+        if spec.bytes == 0 {
+            return self.create_finished(spec, Bytes::new(), order).await;
         }
-        let (id, location) = self.place(&announced)?;
-        let order = checked(order(location.uri())?)?;
+        let (id, location) = self.new_location(&spec)?;
+        let order = validated(order(location.uri())?)?;
         let token = location.begin().await.map_err(spool_media::Error::from)?;
-        let new = of(announced, id, &location, token, order);
+        let new = new_upload(spec, id, &location, token, order);
         let begun = self.uploads.begin_upload(&new, false).await;
-        if matches!(&begun, Err(error) if refuses(error)) {
+        if matches!(&begun, Err(error) if is_rejection(error)) {
             // What nobody knows of would never go.
             location.abandon(&new.token).await.map_err(spool_media::Error::from)?;
         }
@@ -135,30 +140,30 @@ impl Intake {
     }
 
     /// Keeps what came at once.
-    pub(crate) async fn whole(
+    pub(crate) async fn create_finished(
         &self,
-        announced: Announced,
+        spec: UploadSpec,
         bytes: Bytes,
         order: impl FnOnce(&str) -> Result<Option<Order>, Problem>,
     ) -> Result<Upload, Problem> {
-        let (id, location) = self.place(&announced)?;
-        let order = checked(order(location.uri())?)?;
+        let (id, location) = self.new_location(&spec)?;
+        let order = validated(order(location.uri())?)?;
         location.put(bytes, Content::Record).await.map_err(spool_media::Error::from)?;
-        let new = of(announced, id, &location, String::new(), order);
+        let new = new_upload(spec, id, &location, String::new(), order);
         let begun = self.uploads.begin_upload(&new, true).await;
-        if matches!(&begun, Err(error) if refuses(error)) {
+        if matches!(&begun, Err(error) if is_rejection(error)) {
             location.delete().await.map_err(spool_media::Error::from)?;
         }
         Ok(begun?)
     }
 
     /// Takes an upload in hand.
-    pub(crate) async fn hold(&self, tenant: &str, id: &Id) -> Result<UploadHold, Problem> {
+    pub(crate) async fn lease(&self, tenant: &str, id: &Id) -> Result<UploadHold, Problem> {
         Ok(self.uploads.hold_upload(tenant, id, LEASE).await?)
     }
 
     /// Does something with an upload as long as it is in this hand, and then lets go of it.
-    pub(crate) async fn holding<T>(
+    pub(crate) async fn with_lease<T>(
         &self,
         hold: &UploadHold,
         work: impl Future<Output = Result<T, Problem>>,
@@ -186,40 +191,40 @@ impl Intake {
     }
 
     /// Takes in what a request sends. What is kept stays also where the client goes away: the work is a task of its own.
-    pub(crate) async fn take(
+    pub(crate) async fn append(
         &self,
         hold: UploadHold,
         body: BodyDataStream,
         checksum: Option<Checksum>,
     ) -> Result<Upload, Problem> {
-        let intake = self.clone();
+        let service = self.clone();
         let taken = tokio::spawn(async move {
             let work = async {
-                let turn = timeout(TURN_WITHIN, intake.transfers.acquire()).await;
+                let turn = timeout(TURN_WITHIN, service.transfers.acquire()).await;
                 let Ok(Ok(_turn)) = turn else {
                     return Err(busy());
                 };
-                intake.transfer(&hold, body, checksum).await
+                service.receive(&hold, body, checksum).await
             };
-            intake.holding(&hold, work).await
+            service.with_lease(&hold, work).await
         });
-        taken
-            .await
-            .unwrap_or_else(|_| Err(Problem::new(Kind::Bug, "an upload broke off: see the server's log")))
+        taken.await.unwrap_or_else(|_| {
+            Err(Problem::new(ProblemKind::Internal, "an upload broke off: see the server's log"))
+        })
     }
 
-    async fn transfer(
+    async fn receive(
         &self,
         hold: &UploadHold,
         mut body: BodyDataStream,
         mut checksum: Option<Checksum>,
     ) -> Result<Upload, Problem> {
         let upload = &hold.upload;
-        let piece = piece_bytes(upload.bytes);
+        let part = piece_bytes(upload.bytes);
         let location = self.stores.locate(&upload.location).map_err(spool_media::Error::from)?;
         let mut pieces = upload.pieces.clone();
-        let mut kept = pieces.len() as u64 * piece;
-        let mut buffer = self.rest(upload, kept).await?;
+        let mut kept = pieces.len() as u64 * part;
+        let mut buffer = self.read_remainder(upload, kept).await?;
         let mut received = upload.received;
         let mut window = (Instant::now(), received);
         let broken = loop {
@@ -227,28 +232,31 @@ impl Intake {
                 Ok(Some(Ok(chunk))) => chunk,
                 Ok(None) => break None,
                 Ok(Some(Err(_))) => {
-                    break Some(Problem::new(Kind::Malformed, "the request ended before its end"));
+                    break Some(Problem::new(ProblemKind::Malformed, "the request ended before its end"));
                 }
                 Err(_) => {
-                    break Some(Problem::new(Kind::Late, format!("nothing came for {} s", IDLE.as_secs())));
+                    break Some(Problem::new(
+                        ProblemKind::RequestTimeout,
+                        format!("nothing came for {} s", IDLE.as_secs()),
+                    ));
                 }
             };
             if chunk.len() as u64 > upload.bytes - received {
                 let detail = format!("more comes than the {} bytes that were announced", upload.bytes);
-                return Err(Problem::new(Kind::TooLarge, detail));
+                return Err(Problem::new(ProblemKind::TooLarge, detail));
             }
             received += chunk.len() as u64;
             if let Some(checksum) = &mut checksum {
                 checksum.update(&chunk);
             }
             buffer.extend_from_slice(&chunk);
-            while buffer.len() as u64 >= piece {
-                let bytes = buffer.split_to(usize::try_from(piece).unwrap_or(usize::MAX)).freeze();
-                self.keep(&location, upload, &mut pieces, kept, bytes).await?;
-                kept += piece;
+            while buffer.len() as u64 >= part {
+                let bytes = buffer.split_to(usize::try_from(part).unwrap_or(usize::MAX)).freeze();
+                self.put_part(&location, upload, &mut pieces, kept, bytes).await?;
+                kept += part;
                 // What may be wrong is not written down: its pieces are replaced by those that come next.
                 if checksum.is_none() {
-                    self.uploads.advance_upload(hold, kept, &pieces, KEPT_FOR).await?;
+                    self.uploads.advance_upload(hold, kept, &pieces, RETENTION).await?;
                 }
             }
             if window.0.elapsed() >= WINDOW {
@@ -257,7 +265,7 @@ impl Intake {
                         "less than {WINDOW_LEAST} bytes came within {} s: what came is kept",
                         WINDOW.as_secs()
                     );
-                    break Some(Problem::new(Kind::Late, detail));
+                    break Some(Problem::new(ProblemKind::RequestTimeout, detail));
                 }
                 window = (Instant::now(), received);
             }
@@ -269,18 +277,18 @@ impl Intake {
             }
         }
         if received == upload.bytes && !buffer.is_empty() {
-            self.keep(&location, upload, &mut pieces, kept, buffer.freeze()).await?;
+            self.put_part(&location, upload, &mut pieces, kept, buffer.freeze()).await?;
         } else if !buffer.is_empty() {
-            let rest = self.rest_location(upload, received)?;
+            let rest = self.remainder_location(upload, received)?;
             rest.put(buffer.freeze(), Content::Record).await.map_err(spool_media::Error::from)?;
         }
-        self.uploads.advance_upload(hold, received, &pieces, KEPT_FOR).await?;
-        if upload.received > upload.pieces.len() as u64 * piece && received > upload.received {
-            self.forget_rest(upload).await;
+        self.uploads.advance_upload(hold, received, &pieces, RETENTION).await?;
+        if upload.received > upload.pieces.len() as u64 * part && received > upload.received {
+            self.delete_remainder(upload).await;
         }
         let mut now = UploadHold { upload: Upload { received, pieces, ..upload.clone() }, fence: hold.fence };
         if received == upload.bytes {
-            now.upload = self.finish(&now).await?;
+            now.upload = self.complete(&now).await?;
         }
         match broken {
             Some(problem) if received < upload.bytes => Err(problem),
@@ -288,7 +296,7 @@ impl Intake {
         }
     }
 
-    async fn keep(
+    async fn put_part(
         &self,
         location: &Location,
         upload: &Upload,
@@ -302,12 +310,12 @@ impl Intake {
     }
 
     /// Finishes an upload that all of is there.
-    pub(crate) async fn settle(&self, hold: &UploadHold) -> Result<Upload, Problem> {
-        self.holding(hold, self.finish(hold)).await
+    pub(crate) async fn finish(&self, hold: &UploadHold) -> Result<Upload, Problem> {
+        self.with_lease(hold, self.complete(hold)).await
     }
 
     /// Whoever dies on the way is followed by another: each step can be done again.
-    pub(crate) async fn finish(&self, hold: &UploadHold) -> Result<Upload, Problem> {
+    pub(crate) async fn complete(&self, hold: &UploadHold) -> Result<Upload, Problem> {
         let upload = &hold.upload;
         let location = self.stores.locate(&upload.location).map_err(spool_media::Error::from)?;
         location
@@ -320,7 +328,7 @@ impl Intake {
     }
 
     /// Gives an upload up, and what is kept of it.
-    pub(crate) async fn give_up(&self, hold: &UploadHold) -> Result<(), Problem> {
+    pub(crate) async fn abort(&self, hold: &UploadHold) -> Result<(), Problem> {
         let upload = &hold.upload;
         // First written down: what is gone is not added to, whoever dies next.
         self.uploads.give_up_upload(hold).await?;
@@ -328,12 +336,12 @@ impl Intake {
         location.abandon(&upload.token).await.map_err(spool_media::Error::from)?;
         // Whoever put its parts together died before it could be written down: it lies where nothing else ever will.
         location.delete().await.map_err(spool_media::Error::from)?;
-        self.forget_rest(upload).await;
+        self.delete_remainder(upload).await;
         Ok(())
     }
 
     /// Finishes and gives up what was left, until the server leaves.
-    pub(crate) async fn clean(self, leave: CancellationToken) {
+    pub(crate) async fn run_expiry(self, leave: CancellationToken) {
         let mut look = interval(LOOK);
         loop {
             tokio::select! {
@@ -342,7 +350,7 @@ impl Intake {
             }
             loop {
                 match self.uploads.hold_left_upload(LEASE).await {
-                    Ok(Some(hold)) => self.clean_one(&hold).await,
+                    Ok(Some(hold)) => self.finish_or_abort(&hold).await,
                     Ok(None) => break,
                     Err(error) => {
                         warn!(%error, "uploads that were left cannot be looked for");
@@ -353,9 +361,9 @@ impl Intake {
         }
     }
 
-    async fn clean_one(&self, hold: &UploadHold) {
+    async fn finish_or_abort(&self, hold: &UploadHold) {
         let whole = hold.upload.received == hold.upload.bytes;
-        let cleaned = if whole { self.settle(hold).await.map(drop) } else { self.give_up(hold).await };
+        let cleaned = if whole { self.finish(hold).await.map(drop) } else { self.abort(hold).await };
         match cleaned {
             Ok(()) => info!(upload = %hold.upload.id, whole, "an upload that was left is cleaned up"),
             Err(problem) => {
@@ -364,37 +372,37 @@ impl Intake {
         }
     }
 
-    /// What is kept behind the last whole piece.
-    async fn rest(&self, upload: &Upload, kept: u64) -> Result<BytesMut, Problem> {
+    /// What is kept behind the last whole part.
+    async fn read_remainder(&self, upload: &Upload, kept: u64) -> Result<BytesMut, Problem> {
         if upload.received == kept {
             return Ok(BytesMut::new());
         }
-        let location = self.rest_location(upload, upload.received)?;
+        let location = self.remainder_location(upload, upload.received)?;
         let reader = location.open().await.map_err(spool_media::Error::from)?;
         let bytes = reader.read(0..upload.received - kept).await.map_err(spool_media::Error::from)?;
         Ok(BytesMut::from(&bytes[..]))
     }
 
-    async fn forget_rest(&self, upload: &Upload) {
-        if let Ok(location) = self.rest_location(upload, upload.received)
+    async fn delete_remainder(&self, upload: &Upload) {
+        if let Ok(location) = self.remainder_location(upload, upload.received)
             && let Err(error) = location.delete().await
         {
-            warn!(%location, %error, "a piece of an upload stays behind");
+            warn!(%location, %error, "a part of an upload stays behind");
         }
     }
 
-    fn rest_location(&self, upload: &Upload, received: u64) -> Result<Location, Problem> {
+    fn remainder_location(&self, upload: &Upload, received: u64) -> Result<Location, Problem> {
         Ok(self.root()?.child(&format!("{}/{}.rest/{received}", upload.tenant, upload.id)))
     }
 
     /// Where an upload will be.
-    fn place(&self, announced: &Announced) -> Result<(Id, Location), Problem> {
-        if announced.bytes > MAX_BYTES {
-            let detail = format!("it is {} bytes long: at most {MAX_BYTES} are taken", announced.bytes);
-            return Err(Problem::new(Kind::TooLarge, detail));
+    fn new_location(&self, spec: &UploadSpec) -> Result<(Id, Location), Problem> {
+        if spec.bytes > MAX_BYTES {
+            let detail = format!("it is {} bytes long: at most {MAX_BYTES} are taken", spec.bytes);
+            return Err(Problem::new(ProblemKind::TooLarge, detail));
         }
         let id = Id::upload();
-        let location = self.root()?.child(&announced.tenant).child(id.as_str()).child(&announced.name);
+        let location = self.root()?.child(&spec.tenant).child(id.as_str()).child(&spec.name);
         Ok((id, location))
     }
 
@@ -404,24 +412,33 @@ impl Intake {
 }
 
 fn busy() -> Problem {
-    Problem::new(Kind::Busy, "as many uploads are under way as this server takes: try again")
+    Problem::new(
+        ProblemKind::TooManyConcurrent,
+        "as many uploads are under way as this server takes: try again",
+    )
 }
 
 /// Did the store say no? Where it said nothing, it may have said yes.
-fn refuses(error: &spool_jobs::Error) -> bool {
+fn is_rejection(error: &spool_jobs::Error) -> bool {
     !matches!(error, spool_jobs::Error::Database { .. })
 }
 
 /// What cannot be asked for is not waited for.
-fn checked(order: Option<Order>) -> Result<Option<Order>, Problem> {
+fn validated(order: Option<Order>) -> Result<Option<Order>, Problem> {
     if let Some(order) = &order {
         order.check()?;
     }
     Ok(order)
 }
 
-fn of(announced: Announced, id: Id, location: &Location, token: String, order: Option<Order>) -> NewUpload {
-    let Announced { tenant, name, metadata, bytes, once } = announced;
+fn new_upload(
+    spec: UploadSpec,
+    id: Id,
+    location: &Location,
+    token: String,
+    order: Option<Order>,
+) -> NewUpload {
+    let UploadSpec { tenant, name, metadata, bytes, once } = spec;
     NewUpload {
         id,
         tenant,
@@ -432,6 +449,6 @@ fn of(announced: Announced, id: Id, location: &Location, token: String, order: O
         bytes,
         order,
         once,
-        kept_for: KEPT_FOR,
+        kept_for: RETENTION,
     }
 }

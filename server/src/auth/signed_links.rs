@@ -9,7 +9,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use spool_jobs::Access;
 use tokio::sync::OnceCell;
 
-use crate::problem::{Kind, Problem};
+use crate::problem::{Problem, ProblemKind};
 
 /// The secret's name in the store.
 const SECRET: &str = "links";
@@ -63,11 +63,12 @@ impl Links {
 
     /// What a link says, where it was signed here and is good now.
     pub(crate) async fn check(&self, signed: &str) -> Result<Link, Problem> {
-        let bad = || Problem::new(Kind::NotAllowed, "the link is none that was given out here: get another");
+        let bad =
+            || Problem::new(ProblemKind::NotAllowed, "the link is none that was given out here: get another");
         let link = checked(self.secret().await?, signed).ok_or_else(bad)?;
         if link.expires_ms <= now_ms() {
             return Err(Problem::new(
-                Kind::NotAllowed,
+                ProblemKind::NotAllowed,
                 "the link was good for a while, which is over: get another",
             ));
         }

@@ -9,17 +9,21 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::{
-    arrivals::Arrivals,
+    app_state::{AppState, MAX_EVENT_STREAMS},
+    auth::{
+        authenticate::{AuthMode, Authenticator},
+        oidc::{Oidc, Provider},
+        signed_links::Links,
+    },
+    background::{
+        cleanup::Cleanup,
+        webhook_delivery::{WebhookDelivery, WebhookTargets},
+    },
     connections,
-    guard::{Entry, Guard},
-    intake::Intake,
-    links::Links,
-    oidc::{Oidc, Provider},
-    outbox::{Outbox, Reach},
-    queue,
-    routes::{self, House, MAX_STREAMS},
-    sources::Tidy,
-    sql::Desk,
+    ingest::{sqs, watcher::Watcher},
+    query::service::QueryService,
+    routes,
+    uploads::service::UploadService,
 };
 
 /// How long answers under way may take once the server leaves.
@@ -35,14 +39,14 @@ pub struct Settings {
     /// Folder or URI prefix for what is uploaded.
     pub uploads: String,
     /// Who has to show what.
-    pub entry: Entry,
+    pub auth: AuthMode,
     /// An identity provider whose tokens are taken beside keys.
     pub oidc: Option<Oidc>,
     /// Whom webhooks reach.
-    pub reach: Reach,
+    pub webhook_targets: WebhookTargets,
     /// After how long parts that nothing refers to are retired, where the server keeps videos, and go after as long again; never unless given.
     /// Longer than the longest job.
-    pub sweep: Option<Duration>,
+    pub gc_grace: Option<Duration>,
 }
 
 /// Why there is no server.
@@ -91,7 +95,7 @@ impl Server {
         stores: Stores,
     ) -> Result<Self, Error> {
         let address = settings.listen;
-        if settings.entry == Entry::Local && !address.ip().is_loopback() {
+        if settings.auth == AuthMode::None && !address.ip().is_loopback() {
             return Err(Error::Open { address });
         }
         let fault = |source| Error::Listen { address, source };
@@ -104,45 +108,51 @@ impl Server {
             .map(Provider::new)
             .transpose()
             .map_err(|source| Error::Client { source })?;
-        let outbox = Outbox::new(store.clone(), settings.reach).map_err(|source| Error::Client { source })?;
-        let guard =
-            Guard::new(settings.entry, store.clone(), provider, &settings.uploads, settings.media.as_deref());
-        let intake = Intake::new(store.clone(), stores.clone(), &settings.uploads);
-        tokio::spawn(intake.clone().clean(leave.clone()));
-        tokio::spawn(outbox.clone().run(leave.clone()));
-        let tidy = Tidy {
+        let webhook_delivery = WebhookDelivery::new(store.clone(), settings.webhook_targets)
+            .map_err(|source| Error::Client { source })?;
+        let auth = Authenticator::new(
+            settings.auth,
+            store.clone(),
+            provider,
+            &settings.uploads,
+            settings.media.as_deref(),
+        );
+        let uploads = UploadService::new(store.clone(), stores.clone(), &settings.uploads);
+        tokio::spawn(uploads.clone().run_expiry(leave.clone()));
+        tokio::spawn(webhook_delivery.clone().run(leave.clone()));
+        let cleanup = Cleanup {
             sources: store.clone(),
             stores: stores.clone(),
             media: settings.media.as_deref().map(Arc::from),
-            sweep: settings.sweep,
+            gc_grace: settings.gc_grace,
         };
-        tokio::spawn(tidy.run(leave.clone()));
+        tokio::spawn(cleanup.run(leave.clone()));
         let media = settings.media.as_deref().map(Arc::from);
-        let arrivals = Arrivals {
+        let watcher = Watcher {
             store: store.clone(),
             watches: store.clone(),
-            guard: guard.clone(),
+            auth: auth.clone(),
             stores: stores.clone(),
             media: media.clone(),
             uploads: Arc::from(settings.uploads.as_str()),
         };
-        tokio::spawn(arrivals.clone().run(leave.clone()));
-        tokio::spawn(queue::run(arrivals.clone(), leave.clone()));
-        let router = routes::router(House {
-            access: store.clone(),
-            guard,
-            links: Links::new(store.clone()),
-            desk: Desk::new(store.clone(), stores.clone()),
-            webhooks: store.clone(),
-            outbox,
-            arrivals,
-            store,
-            stores,
-            intake,
-            media,
-            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
-            counted: Arc::default(),
-            leave: leave.clone(),
+        tokio::spawn(watcher.clone().run(leave.clone()));
+        tokio::spawn(sqs::run(watcher.clone(), leave.clone()));
+        let router = routes::router(AppState {
+            credentials: store.clone(),
+            auth,
+            signed_links: Links::new(store.clone()),
+            queries: QueryService::new(store.clone(), stores.clone()),
+            webhook_store: store.clone(),
+            webhook_delivery,
+            watcher,
+            job_store: store,
+            object_stores: stores,
+            uploads,
+            media_root: media,
+            event_streams: Arc::new(Semaphore::new(MAX_EVENT_STREAMS)),
+            job_counts: Arc::default(),
+            shutdown: leave.clone(),
         });
         let task = tokio::spawn(connections::serve(listener, router, leave.clone()));
         Ok(Self { address, leave, task })

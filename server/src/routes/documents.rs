@@ -7,8 +7,8 @@ use spool_media::plan::deinterlace::Deinterlace;
 use utoipa::ToSchema;
 
 use crate::{
-    body::Object,
-    problem::{Kind, Problem},
+    problem::{Problem, ProblemKind},
+    routes::extract::Object,
 };
 
 /// Priorities that are taken.
@@ -57,7 +57,7 @@ pub(crate) struct JobRequest {
 impl JobRequest {
     /// What the store is asked for, and how urgently. `media` is where it is published unless the request says.
     pub(crate) fn read(self, media: Option<&str>) -> Result<(Request, i64), Problem> {
-        let wrong = |detail: String| Err(Problem::new(Kind::Invalid, detail));
+        let wrong = |detail: String| Err(Problem::new(ProblemKind::Invalid, detail));
         if !PRIORITIES.contains(&self.priority) {
             let (least, most) = PRIORITIES.into_inner();
             return wrong(format!("priority: it is {}: it must be from {least} to {most}", self.priority));
@@ -122,10 +122,10 @@ impl JobRequest {
 
 impl JobRequest {
     /// The same for a source that is known already.
-    pub(crate) fn of_source(self, source: &str) -> Result<Self, Problem> {
+    pub(crate) fn with_source(self, source: &str) -> Result<Self, Problem> {
         if self.source.is_some() || self.sql.is_some() {
             return Err(Problem::new(
-                Kind::Invalid,
+                ProblemKind::Invalid,
                 "job: its source is the upload: leave out source and sql",
             ));
         }
@@ -134,9 +134,9 @@ impl JobRequest {
 }
 
 /// The document of a job that is a part of something else.
-pub(crate) fn job_document(text: &str) -> Result<JobRequest, Problem> {
+pub(crate) fn parse_job_request(text: &str) -> Result<JobRequest, Problem> {
     let read: Result<Object<JobRequest>, _> = serde_json::from_str(text);
-    read.map(|Object(job)| job).map_err(|error| Problem::new(Kind::Invalid, format!("job: {error}")))
+    read.map(|Object(job)| job).map_err(|error| Problem::new(ProblemKind::Invalid, format!("job: {error}")))
 }
 
 /// A job.
@@ -496,7 +496,7 @@ pub(crate) struct EventsShown {
 pub(crate) fn state(word: &str) -> Result<State, Problem> {
     let words: Vec<&str> = State::ALL.into_iter().map(State::word).collect();
     word.parse().map_err(|_| {
-        Problem::new(Kind::Invalid, format!("state: {word:?} is none: there are {}", words.join(", ")))
+        Problem::new(ProblemKind::Invalid, format!("state: {word:?} is none: there are {}", words.join(", ")))
     })
 }
 

@@ -8,12 +8,11 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::House;
 use crate::{
-    arrivals::Taken,
-    guard::Tenant,
-    notice,
-    problem::{Kind, Problem},
+    app_state::AppState,
+    auth::authenticate::Tenant,
+    ingest::{s3_events, watcher::IngestOutcome},
+    problem::{Problem, ProblemKind},
 };
 
 /// What became of what was told.
@@ -43,22 +42,26 @@ pub(super) struct ArrivalsShown {
     )
 )]
 pub(super) async fn s3(
-    State(house): State<House>,
+    State(state): State<AppState>,
     Tenant(tenant): Tenant,
     message: Result<String, StringRejection>,
 ) -> Result<Json<ArrivalsShown>, Problem> {
     let message = message.map_err(|error| {
-        let kind =
-            if error.status() == StatusCode::PAYLOAD_TOO_LARGE { Kind::TooLarge } else { Kind::Malformed };
+        let kind = if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            ProblemKind::TooLarge
+        } else {
+            ProblemKind::Malformed
+        };
         Problem::new(kind, error.body_text())
     })?;
-    let arrived = notice::read(&message).map_err(|error| Problem::new(Kind::Invalid, error.to_string()))?;
-    let watches = house.arrivals.watches.watches(Some(&tenant)).await?;
+    let objects =
+        s3_events::parse(&message).map_err(|error| Problem::new(ProblemKind::Invalid, error.to_string()))?;
+    let watches = state.watcher.watches.watches(Some(&tenant)).await?;
     let (mut jobs, mut ignored, mut wrong) = (Vec::new(), 0, None);
-    for arrived in &arrived {
-        match house.arrivals.told(&watches, arrived).await {
-            Ok(Taken::Job(job)) => jobs.push(job.to_string()),
-            Ok(Taken::Ignored(_)) => ignored += 1,
+    for object in &objects {
+        match state.watcher.ingest(&watches, object).await {
+            Ok(IngestOutcome::Job(job)) => jobs.push(job.to_string()),
+            Ok(IngestOutcome::Ignored(_)) => ignored += 1,
             // The others are taken all the same: told again, they are the same jobs.
             Err(problem) => wrong = wrong.or(Some(problem)),
         }

@@ -16,61 +16,61 @@ use tokio::{sync::Semaphore, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::problem::{Kind, Problem};
+use crate::problem::{Problem, ProblemKind};
 
 /// What a secret begins with, and the bytes that it stands for.
-const SECRET: &str = "whsec_";
+const SECRET_PREFIX: &str = "whsec_";
 
 /// How long a webhook may take to answer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How long a message is nobody else's: as long as its answer may take, and some.
 const LEASE: Duration = Duration::from_secs(30);
 
 /// How often it is looked for what is to be told, where there is nothing.
-const LOOK: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Messages that are sent at a time: one that does not answer keeps few others waiting.
-const HANDS: usize = 16;
+const MAX_CONCURRENT: usize = 16;
 
 /// How long is waited after each try, in seconds; after the last a message is given up. Three days and more in all.
-const AGAIN: [u64; 9] = [5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400];
+const RETRY_DELAYS_SECONDS: [u64; 9] = [5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400];
 
 /// The longest address.
 const MAX_URL: usize = 2000;
 
 /// Whom messages are sent to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
+pub enum WebhookTargets {
     /// Anybody: where those who ask are at home here anyway.
     Any,
-    /// Only whom everybody can reach.
+    /// Only whom everybody can targets.
     Public,
 }
 
 /// Sends messages.
 #[derive(Clone)]
-pub(crate) struct Outbox {
+pub(crate) struct WebhookDelivery {
     webhooks: Arc<dyn Webhooks>,
     client: reqwest::Client,
-    reach: Reach,
+    targets: WebhookTargets,
 }
 
-impl Outbox {
-    pub(crate) fn new(webhooks: Arc<dyn Webhooks>, reach: Reach) -> reqwest::Result<Self> {
+impl WebhookDelivery {
+    pub(crate) fn new(webhooks: Arc<dyn Webhooks>, targets: WebhookTargets) -> reqwest::Result<Self> {
         let client = reqwest::Client::builder().user_agent(concat!("spool/", env!("CARGO_PKG_VERSION")));
-        let client = match reach {
-            Reach::Any => client,
-            Reach::Public => net::public_only(client),
+        let client = match targets {
+            WebhookTargets::Any => client,
+            WebhookTargets::Public => net::public_only(client),
         };
         // An address that leads elsewhere is not the one that was given.
-        let client = client.redirect(Policy::none()).timeout(ANSWER_WITHIN).build()?;
-        Ok(Self { webhooks, client, reach })
+        let client = client.redirect(Policy::none()).timeout(RESPONSE_TIMEOUT).build()?;
+        Ok(Self { webhooks, client, targets })
     }
 
     /// An address that can be told.
-    pub(crate) fn check(&self, url: &str) -> Result<Url, Problem> {
-        let wrong = |why: String| Problem::new(Kind::Invalid, format!("url: {why}"));
+    pub(crate) fn check_url(&self, url: &str) -> Result<Url, Problem> {
+        let wrong = |why: String| Problem::new(ProblemKind::Invalid, format!("url: {why}"));
         let url = Url::parse(url)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.as_str().len() <= MAX_URL);
@@ -80,14 +80,14 @@ impl Outbox {
         if !url.username().is_empty() || url.password().is_some() {
             return Err(wrong("it holds a password: what is sent is signed, and needs none".to_owned()));
         }
-        let checked = if self.reach == Reach::Public { net::check_url(&url) } else { Ok(()) };
+        let checked = if self.targets == WebhookTargets::Public { net::check_url(&url) } else { Ok(()) };
         checked.map_err(|private| wrong(private.to_string()))?;
         Ok(url)
     }
 
     /// Sends what is to be sent, until the server leaves.
     pub(crate) async fn run(self, leave: CancellationToken) {
-        let hands = Arc::new(Semaphore::new(HANDS));
+        let hands = Arc::new(Semaphore::new(MAX_CONCURRENT));
         loop {
             let hand = tokio::select! {
                 () = leave.cancelled() => return,
@@ -95,9 +95,9 @@ impl Outbox {
             };
             match self.webhooks.hold_delivery(LEASE).await {
                 Ok(Some(hold)) => {
-                    let outbox = self.clone();
+                    let delivery = self.clone();
                     tokio::spawn(async move {
-                        outbox.tell(&hold).await;
+                        delivery.deliver(&hold).await;
                         drop(hand);
                     });
                     continue;
@@ -108,12 +108,12 @@ impl Outbox {
             drop(hand);
             tokio::select! {
                 () = leave.cancelled() => return,
-                () = sleep(LOOK) => {}
+                () = sleep(POLL_INTERVAL) => {}
             }
         }
     }
 
-    async fn tell(&self, hold: &DeliveryHold) {
+    async fn deliver(&self, hold: &DeliveryHold) {
         let sent = self.send(hold).await;
         match &sent {
             Sent::Delivered => debug!(message = %hold.delivery.id, "told"),
@@ -129,7 +129,7 @@ impl Outbox {
     }
 
     async fn send(&self, hold: &DeliveryHold) -> Sent {
-        let Ok(url) = self.check(&hold.url) else {
+        let Ok(url) = self.check_url(&hold.url) else {
             return Sent::Failed { trouble: "it is none of the addresses that may be told here".to_owned() };
         };
         let (body, now) = (body(&hold.delivery), chrono::Utc::now().timestamp());
@@ -149,10 +149,10 @@ impl Outbox {
             Ok(response) if response.status().is_success() => return Sent::Delivered,
             Ok(response) if response.status() == StatusCode::GONE => return Sent::Gone,
             Ok(response) => format!("it answers {}", response.status()),
-            Err(error) => reason(&error),
+            Err(error) => error_reason(&error),
         };
         let tried = usize::try_from(hold.delivery.tries).unwrap_or(usize::MAX).saturating_sub(1);
-        match AGAIN.get(tried) {
+        match RETRY_DELAYS_SECONDS.get(tried) {
             Some(seconds) => Sent::Again { after: Duration::from_secs(*seconds), trouble },
             None => Sent::Failed { trouble },
         }
@@ -160,13 +160,13 @@ impl Outbox {
 }
 
 /// The last link of the chain: the ones before hold the address.
-fn reason(error: &reqwest::Error) -> String {
+fn error_reason(error: &reqwest::Error) -> String {
     let mut last: &dyn std::error::Error = error;
     while let Some(next) = last.source() {
         last = next;
     }
     if error.is_timeout() {
-        format!("it did not answer within {} s", ANSWER_WITHIN.as_secs())
+        format!("it did not answer within {} s", RESPONSE_TIMEOUT.as_secs())
     } else {
         last.to_string()
     }
@@ -184,13 +184,13 @@ fn body(delivery: &Delivery) -> String {
     json!({ "type": delivery.kind.word(), "timestamp": at, "data": data }).to_string()
 }
 
-/// A secret that was just drawn.
-pub(crate) fn new_secret(drawn: [u8; 32]) -> String {
-    format!("{SECRET}{}", BASE64_STANDARD.encode(drawn))
+/// A secret that was just random.
+pub(crate) fn new_secret(random: [u8; 32]) -> String {
+    format!("{SECRET_PREFIX}{}", BASE64_STANDARD.encode(random))
 }
 
 fn signature(secret: &str, id: &str, timestamp: i64, body: &str) -> Option<String> {
-    let key = BASE64_STANDARD.decode(secret.strip_prefix(SECRET)?).ok()?;
+    let key = BASE64_STANDARD.decode(secret.strip_prefix(SECRET_PREFIX)?).ok()?;
     let mut mac = Hmac::<Sha256>::new_from_slice(&key).ok()?;
     mac.update(format!("{id}.{timestamp}.{body}").as_bytes());
     Some(format!("v1,{}", BASE64_STANDARD.encode(mac.finalize().into_bytes())))
@@ -212,10 +212,10 @@ mod tests {
         assert_eq!(signature.as_deref(), Some("v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="));
     }
 
-    struct Nothing;
+    struct EmptyStore;
 
     #[async_trait::async_trait]
-    impl Webhooks for Nothing {
+    impl Webhooks for EmptyStore {
         async fn create_webhook(&self, _: &str, _: &str, _: &str) -> spool_jobs::Result<spool_jobs::Webhook> {
             unreachable!()
         }
@@ -251,9 +251,9 @@ mod tests {
 
     #[test]
     fn addresses_of_this_network_are_told_only_where_that_is_wanted() {
-        let outbox = |reach| Outbox::new(Arc::new(Nothing), reach).unwrap();
-        outbox(Reach::Any).check("http://127.0.0.1:9/hook").unwrap();
-        outbox(Reach::Public).check("https://example.com/hook?x=1").unwrap();
+        let delivery = |targets| WebhookDelivery::new(Arc::new(EmptyStore), targets).unwrap();
+        delivery(WebhookTargets::Any).check_url("http://127.0.0.1:9/hook").unwrap();
+        delivery(WebhookTargets::Public).check_url("https://example.com/hook?x=1").unwrap();
         for url in [
             "http://127.0.0.1:9/hook",
             "http://2130706433/",
@@ -261,12 +261,16 @@ mod tests {
             "http://169.254.169.254/latest/meta-data/",
         ] {
             assert!(
-                outbox(Reach::Public).check(url).unwrap_err().detail.contains("not a public address"),
+                delivery(WebhookTargets::Public)
+                    .check_url(url)
+                    .unwrap_err()
+                    .detail
+                    .contains("not a public address"),
                 "{url}"
             );
         }
         for url in ["", "ftp://example.com", "https://user:password@example.com/", "/hook"] {
-            assert_eq!(outbox(Reach::Any).check(url).unwrap_err().status, 422, "{url}");
+            assert_eq!(delivery(WebhookTargets::Any).check_url(url).unwrap_err().status, 422, "{url}");
         }
     }
 }

@@ -14,8 +14,8 @@ use tokio::{sync::Mutex, time::Instant};
 use tracing::warn;
 
 use crate::{
-    guard::unknown,
-    problem::{Kind, Problem},
+    auth::authenticate::unauthenticated,
+    problem::{Problem, ProblemKind},
 };
 
 /// How long keys are believed, and how soon they are asked for again where one is unknown.
@@ -91,7 +91,7 @@ impl Provider {
 
     /// The tenant that a token is of, and what it opens.
     pub(crate) async fn check(&self, token: &str) -> Result<(String, Vec<Scope>), Problem> {
-        let header = jsonwebtoken::decode_header(token).map_err(|_| unknown())?;
+        let header = jsonwebtoken::decode_header(token).map_err(|_| unauthenticated())?;
         let name = header.kid.ok_or_else(|| refused("it names no key (kid)"))?;
         let (promised, key) = self
             .key(&name)
@@ -156,7 +156,7 @@ impl Provider {
                 );
                 if !keys.by_name.contains_key(name) {
                     return Err(Problem::new(
-                        Kind::Away,
+                        ProblemKind::Unavailable,
                         "the identity provider does not answer: try again, and see the server's log",
                     ));
                 }
@@ -203,7 +203,7 @@ impl Provider {
 }
 
 fn refused(why: &str) -> Problem {
-    Problem::new(Kind::Unknown, format!("the token is not taken: {why}"))
+    Problem::new(ProblemKind::Unauthenticated, format!("the token is not taken: {why}"))
 }
 
 #[cfg(test)]

@@ -14,9 +14,8 @@ use spool_jobs::{Access, Id, Scope, Shown, UploadToken, Watch};
 use spool_storage::path_policy::Confines;
 
 use crate::{
-    oidc::Provider,
-    problem::{Kind, Problem},
-    rates::Rates,
+    auth::{oidc::Provider, rate_limit::Rates},
+    problem::{Problem, ProblemKind},
 };
 
 /// Whose jobs are meant where nobody has to say who they are.
@@ -27,7 +26,7 @@ const EVENTS: &str = "/v1/events/s3";
 
 /// Who has to show what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Entry {
+pub enum AuthMode {
     /// Whoever is on this machine may ask for anything; nobody else can reach it.
     Local,
     /// Whoever brings a key may ask for what it opens.
@@ -36,21 +35,21 @@ pub enum Entry {
 
 /// Whoever asks.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Caller {
+pub(crate) struct Principal {
     pub(crate) tenant: String,
     pub(crate) scopes: Vec<Scope>,
     /// The token for one upload that was shown, where it was no key.
-    pub(crate) once: Option<UploadToken>,
+    pub(crate) upload_token: Option<UploadToken>,
     /// Is it a stranger, who may touch only what is the tenant's?
     confined: bool,
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Caller {
+impl<S: Send + Sync> FromRequestParts<S> for Principal {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         // Where nobody let it in, nobody knows who it is.
-        parts.extensions.get().cloned().ok_or_else(unknown)
+        parts.extensions.get().cloned().ok_or_else(unauthenticated)
     }
 }
 
@@ -62,14 +61,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Tenant {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        Ok(Self(Caller::from_request_parts(parts, state).await?.tenant))
+        Ok(Self(Principal::from_request_parts(parts, state).await?.tenant))
     }
 }
 
 /// Lets in who may come in.
 #[derive(Clone)]
-pub(crate) struct Guard {
-    entry: Entry,
+pub(crate) struct Authenticator {
+    mode: AuthMode,
     access: Arc<dyn Access>,
     provider: Option<Arc<Provider>>,
     rates: Arc<Rates>,
@@ -78,9 +77,9 @@ pub(crate) struct Guard {
     media: Option<Arc<str>>,
 }
 
-impl Guard {
+impl Authenticator {
     pub(crate) fn new(
-        entry: Entry,
+        mode: AuthMode,
         access: Arc<dyn Access>,
         provider: Option<Provider>,
         uploads: &str,
@@ -88,7 +87,7 @@ impl Guard {
     ) -> Self {
         let provider = provider.map(Arc::new);
         Self {
-            entry,
+            mode,
             access,
             provider,
             rates: Arc::default(),
@@ -97,30 +96,30 @@ impl Guard {
         }
     }
 
-    pub(crate) fn entry(&self) -> Entry {
-        self.entry
+    pub(crate) fn mode(&self) -> AuthMode {
+        self.mode
     }
 
-    /// The places that jobs of this caller may touch: its own uploads, what its policy says, and a folder of the video's own.
-    pub(crate) async fn confines(&self, caller: &Caller) -> Result<Option<Confines>, Problem> {
-        if !caller.confined {
+    /// The places that jobs of this principal may touch: its own uploads, what its policy says, and a folder of the video's own.
+    pub(crate) async fn path_policy(&self, principal: &Principal) -> Result<Option<Confines>, Problem> {
+        if !principal.confined {
             return Ok(None);
         }
-        Ok(Some(self.places(&caller.tenant).await?))
+        Ok(Some(self.tenant_path_policy(&principal.tenant).await?))
     }
 
     /// The same for jobs of what arrives in a place that was given to a tenant: that place as well.
-    pub(crate) async fn confines_of(&self, watch: &Watch) -> Result<Option<Confines>, Problem> {
-        if self.entry == Entry::Local {
+    pub(crate) async fn watch_path_policy(&self, watch: &Watch) -> Result<Option<Confines>, Problem> {
+        if self.mode == AuthMode::None {
             return Ok(None);
         }
-        let mut places = self.places(&watch.tenant).await?;
+        let mut places = self.tenant_path_policy(&watch.tenant).await?;
         places.sources.push(watch.prefix.clone());
         places.own.push(watch.prefix.clone());
         Ok(Some(places))
     }
 
-    async fn places(&self, tenant: &str) -> Result<Confines, Problem> {
+    async fn tenant_path_policy(&self, tenant: &str) -> Result<Confines, Problem> {
         let policy = self.access.policy(tenant).await?;
         let own = format!("{}/{tenant}/", self.uploads.trim_end_matches('/'));
         let kept = self
@@ -134,48 +133,62 @@ impl Guard {
         })
     }
 
-    async fn caller(&self, method: &Method, path: &str, headers: &HeaderMap) -> Result<Caller, Problem> {
-        let shown =
-            headers.get(header::AUTHORIZATION).and_then(|shown| shown.to_str().ok()).ok_or_else(unknown)?;
-        let token = &token(shown, path).ok_or_else(unknown)?;
-        let caller = match (self.access.shown(token).await?, &self.provider) {
+    async fn principal(
+        &self,
+        method: &Method,
+        path: &str,
+        headers: &HeaderMap,
+    ) -> Result<Principal, Problem> {
+        let shown = headers
+            .get(header::AUTHORIZATION)
+            .and_then(|shown| shown.to_str().ok())
+            .ok_or_else(unauthenticated)?;
+        let token = &token(shown, path).ok_or_else(unauthenticated)?;
+        let principal = match (self.access.shown(token).await?, &self.provider) {
             (Some(Shown::Key(key)), _) => {
-                Caller { tenant: key.tenant, scopes: key.scopes, once: None, confined: true }
+                Principal { tenant: key.tenant, scopes: key.scopes, upload_token: None, confined: true }
             }
             (Some(Shown::Token(token)), _) => {
-                may_once(&token, method, path)?;
-                Caller {
+                check_upload_token(&token, method, path)?;
+                Principal {
                     tenant: token.tenant.clone(),
                     scopes: vec![Scope::Write],
-                    once: Some(token),
+                    upload_token: Some(token),
                     confined: true,
                 }
             }
             (None, Some(provider)) => {
                 let (tenant, scopes) = provider.check(token).await?;
-                Caller { tenant, scopes, once: None, confined: true }
+                Principal { tenant, scopes, upload_token: None, confined: true }
             }
-            (None, None) => return Err(unknown()),
+            (None, None) => return Err(unauthenticated()),
         };
         let needed = needed(method, path);
-        if needed.iter().any(|scope| caller.scopes.contains(scope)) {
-            return Ok(caller);
+        if needed.iter().any(|scope| principal.scopes.contains(scope)) {
+            return Ok(principal);
         }
         let words: Vec<&str> = needed.iter().map(|scope| scope.word()).collect();
-        Err(Problem::new(Kind::NotAllowed, format!("this needs a key with the scope {}", words.join(" or "))))
+        Err(Problem::new(
+            ProblemKind::NotAllowed,
+            format!("this needs a key with the scope {}", words.join(" or ")),
+        ))
     }
 }
 
 /// Lets requests in, or refuses them.
-pub(crate) async fn admit(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
-    if guard.entry == Entry::Local {
+pub(crate) async fn authenticate(
+    State(auth): State<Authenticator>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    if auth.mode == AuthMode::None {
         if let Some(problem) = refusal(request.uri(), request.headers()) {
             return problem.into_response();
         }
-        request.extensions_mut().insert(Caller {
+        request.extensions_mut().insert(Principal {
             tenant: ONLY.to_owned(),
             scopes: Scope::ALL.to_vec(),
-            once: None,
+            upload_token: None,
             confined: false,
         });
         return next.run(request).await;
@@ -183,25 +196,25 @@ pub(crate) async fn admit(State(guard): State<Guard>, mut request: Request, next
     if is_open(request.method(), request.uri().path()) {
         return next.run(request).await;
     }
-    let caller = match guard.caller(request.method(), request.uri().path(), request.headers()).await {
-        Ok(caller) => caller,
+    let principal = match auth.principal(request.method(), request.uri().path(), request.headers()).await {
+        Ok(principal) => principal,
         Err(problem) => return with_challenge(problem),
     };
-    let policy = match guard.access.policy(&caller.tenant).await {
+    let policy = match auth.access.policy(&principal.tenant).await {
         Ok(policy) => policy,
         Err(error) => return Problem::from(error).into_response(),
     };
     // Whoever has a token for one upload is somebody else, and takes nothing of what the tenant may ask.
-    let rate = match &caller.once {
-        Some(token) => guard.rates.take(token.id.as_str(), None),
-        None => guard.rates.take(&caller.tenant, policy.requests_per_minute),
+    let rate = match &principal.upload_token {
+        Some(token) => auth.rates.take(token.id.as_str(), None),
+        None => auth.rates.take(&principal.tenant, policy.requests_per_minute),
     };
     let mut response = if rate.allowed() {
-        request.extensions_mut().insert(caller);
+        request.extensions_mut().insert(principal);
         next.run(request).await
     } else {
         Problem::new(
-            Kind::Rate,
+            ProblemKind::Rate,
             format!("more than {} requests a minute came: go on in {} s", rate.limit, rate.reset),
         )
         .into_response()
@@ -247,7 +260,7 @@ fn needed(method: &Method, path: &str) -> &'static [Scope] {
 }
 
 /// A token for one upload begins one, and goes on with it.
-fn may_once(token: &UploadToken, method: &Method, path: &str) -> Result<(), Problem> {
+fn check_upload_token(token: &UploadToken, method: &Method, path: &str) -> Result<(), Problem> {
     let allowed = match (path.strip_prefix("/v1/uploads"), &token.upload) {
         (Some("" | "/multipart"), None) => method == Method::POST,
         (Some(rest), Some(upload)) => {
@@ -259,20 +272,20 @@ fn may_once(token: &UploadToken, method: &Method, path: &str) -> Result<(), Prob
     if allowed {
         Ok(())
     } else {
-        Err(Problem::new(Kind::NotAllowed, "this token is good for one upload and nothing else"))
+        Err(Problem::new(ProblemKind::NotAllowed, "this token is good for one upload and nothing else"))
     }
 }
 
-impl Caller {
+impl Principal {
     /// The token that an upload is begun with.
-    pub(crate) fn once(&self) -> Option<Id> {
-        self.once.as_ref().map(|token| token.id.clone())
+    pub(crate) fn upload_token_id(&self) -> Option<Id> {
+        self.upload_token.as_ref().map(|token| token.id.clone())
     }
 }
 
-pub(crate) fn unknown() -> Problem {
+pub(crate) fn unauthenticated() -> Problem {
     Problem::new(
-        Kind::Unknown,
+        ProblemKind::Unauthenticated,
         "show who you are: Authorization: Bearer KEY, with a key that is good now (`spool keys create` makes one)",
     )
 }
@@ -295,14 +308,15 @@ fn refusal(uri: &Uri, headers: &HeaderMap) -> Option<Problem> {
     let host: Option<Authority> = uri.authority().cloned().or_else(|| text(header::HOST)?.parse().ok());
     let Some(host) = host.filter(|host| is_loopback(host.host())) else {
         return Some(Problem::new(
-            Kind::NotAllowed,
+            ProblemKind::NotAllowed,
             "this server answers to localhost alone: call it by 127.0.0.1 or localhost",
         ));
     };
     let origin = headers.get(header::ORIGIN)?;
     let same = origin.to_str().is_ok_and(|origin| origin.strip_prefix("http://") == Some(host.as_str()));
-    (!same)
-        .then(|| Problem::new(Kind::NotAllowed, "this server takes no requests of other pages in a browser"))
+    (!same).then(|| {
+        Problem::new(ProblemKind::NotAllowed, "this server takes no requests of other pages in a browser")
+    })
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -392,7 +406,9 @@ mod tests {
             expires_ms: 0,
             upload: None,
         };
-        let may = |token: &UploadToken, method: Method, path: &str| may_once(token, &method, path).is_ok();
+        let may = |token: &UploadToken, method: Method, path: &str| {
+            check_upload_token(token, &method, path).is_ok()
+        };
         assert!(may(&token, Method::POST, "/v1/uploads/multipart"));
         assert!(may(&token, Method::POST, "/v1/uploads") && !may(&token, Method::GET, "/v1/uploads"));
         assert!(

@@ -13,14 +13,14 @@ const MAX_EVENTS: usize = 1000;
 
 /// An object that is said to have arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Arrived {
+pub(crate) struct ObjectCreated {
     /// Its bucket.
     pub(crate) bucket: String,
     /// Its key, in each way that it may be meant: some stores encode keys as forms do, some do not, and some say neither.
     pub(crate) keys: Vec<String>,
 }
 
-impl Arrived {
+impl ObjectCreated {
     /// Where it may be.
     pub(crate) fn uris(&self) -> impl Iterator<Item = String> {
         self.keys.iter().map(|key| format!("s3://{}/{key}", self.bucket))
@@ -33,7 +33,7 @@ pub(crate) enum Error {
     #[error("it is not JSON: {0}")]
     Json(String),
     #[error("it is no event of S3, MinIO, Ceph or EventBridge")]
-    Unknown,
+    UnknownFormat,
     #[error("it holds {0} events: at most {MAX_EVENTS} are read")]
     TooMany(usize),
 }
@@ -71,14 +71,14 @@ struct Object {
 
 /// What S3 sends when notifications are set up.
 #[derive(Debug, Deserialize)]
-struct Trial {
+struct TestEvent {
     #[serde(rename = "Event")]
     event: String,
 }
 
 /// The envelope of a topic.
 #[derive(Debug, Deserialize)]
-struct Envelope {
+struct SnsEnvelope {
     #[serde(rename = "Type")]
     kind: String,
     #[serde(rename = "Message")]
@@ -86,7 +86,7 @@ struct Envelope {
 }
 
 #[derive(Debug, Deserialize)]
-struct Bridged {
+struct EventBridgeEvent {
     source: String,
     #[serde(rename = "detail-type")]
     kind: String,
@@ -94,42 +94,47 @@ struct Bridged {
 }
 
 /// What arrived, by a message. What was removed, and what is only tried out, is nothing.
-pub(crate) fn read(message: &str) -> Result<Vec<Arrived>, Error> {
+pub(crate) fn parse(message: &str) -> Result<Vec<ObjectCreated>, Error> {
     let value: serde_json::Value = serde_json::from_str(message).map_err(|e| Error::Json(e.to_string()))?;
     if value.is_object()
-        && let Ok(Envelope { kind, message }) = Envelope::deserialize(&value)
+        && let Ok(SnsEnvelope { kind, message }) = SnsEnvelope::deserialize(&value)
     {
         // Within an envelope there is none.
         return if kind == "Notification" {
-            plain(&serde_json::from_str(&message).map_err(|e| Error::Json(e.to_string()))?)
+            parse_event(&serde_json::from_str(&message).map_err(|e| Error::Json(e.to_string()))?)
         } else {
             Ok(Vec::new())
         };
     }
-    plain(&value)
+    parse_event(&value)
 }
 
-fn plain(value: &serde_json::Value) -> Result<Vec<Arrived>, Error> {
+fn parse_event(value: &serde_json::Value) -> Result<Vec<ObjectCreated>, Error> {
     // A list would be taken by the order of what is in it.
     if !value.is_object() {
-        return Err(Error::Unknown);
+        return Err(Error::UnknownFormat);
     }
     if let Ok(Records { records }) = Records::deserialize(value) {
         if records.len() > MAX_EVENTS {
             return Err(Error::TooMany(records.len()));
         }
-        return Ok(records.into_iter().filter(|record| is_creation(&record.name)).map(arrived).collect());
+        return Ok(records
+            .into_iter()
+            .filter(|record| is_creation(&record.name))
+            .map(object_created)
+            .collect());
     }
-    if let Ok(Bridged { source, kind, detail: Entity { bucket, object } }) = Bridged::deserialize(value)
+    if let Ok(EventBridgeEvent { source, kind, detail: Entity { bucket, object } }) =
+        EventBridgeEvent::deserialize(value)
         && source == "aws.s3"
     {
         // Its keys are as they are.
-        let arrived = Arrived { bucket: bucket.name, keys: vec![object.key] };
-        return Ok(if kind == "Object Created" { vec![arrived] } else { Vec::new() });
+        let object = ObjectCreated { bucket: bucket.name, keys: vec![object.key] };
+        return Ok(if kind == "Object Created" { vec![object] } else { Vec::new() });
     }
-    match Trial::deserialize(value) {
-        Ok(Trial { event }) if event == "s3:TestEvent" => Ok(Vec::new()),
-        _ => Err(Error::Unknown),
+    match TestEvent::deserialize(value) {
+        Ok(TestEvent { event }) if event == "s3:TestEvent" => Ok(Vec::new()),
+        _ => Err(Error::UnknownFormat),
     }
 }
 
@@ -138,16 +143,16 @@ fn is_creation(name: &str) -> bool {
     name.strip_prefix("s3:").unwrap_or(name).starts_with("ObjectCreated:")
 }
 
-fn arrived(record: Record) -> Arrived {
+fn object_created(record: Record) -> ObjectCreated {
     let Record { source, s3: Entity { bucket, object: Object { key } }, .. } = record;
-    let decoded = decoded(&key);
+    let decoded = form_decoded(&key);
     let mut keys = if source == "ceph:s3" { vec![key, decoded] } else { vec![decoded, key] };
     keys.dedup();
-    Arrived { bucket: bucket.name, keys }
+    ObjectCreated { bucket: bucket.name, keys }
 }
 
 /// A key as forms encode it.
-fn decoded(key: &str) -> String {
+fn form_decoded(key: &str) -> String {
     let spaced = key.replace('+', " ");
     percent_encoding::percent_decode_str(&spaced)
         .decode_utf8()
@@ -173,7 +178,7 @@ mod tests {
     }
 
     fn uris(message: &Value) -> Vec<String> {
-        read(&message.to_string()).unwrap().iter().flat_map(Arrived::uris).collect()
+        parse(&message.to_string()).unwrap().iter().flat_map(ObjectCreated::uris).collect()
     }
 
     #[test]
@@ -235,11 +240,11 @@ mod tests {
             r#"{"Records": [{}]}"#,
             r#"{"Event": "s3:Other"}"#,
         ] {
-            assert!(read(message).is_err(), "{message}");
+            assert!(parse(message).is_err(), "{message}");
         }
         let many = json!({ "Records": vec![record("aws:s3", "ObjectCreated:Put", "a"); 1001] });
-        assert_eq!(read(&many.to_string()), Err(Error::TooMany(1001)));
+        assert_eq!(parse(&many.to_string()), Err(Error::TooMany(1001)));
         let deep = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
-        assert!(read(&deep).is_err(), "no message is so deep that it takes the stack");
+        assert!(parse(&deep).is_err(), "no message is so deep that it takes the stack");
     }
 }

@@ -1,19 +1,21 @@
 //! What can be asked? The routes, and the document that lists them.
 
-mod arrivals;
+pub(crate) mod documents;
 mod events;
+pub(crate) mod extract;
 mod health;
 mod jobs;
 mod keys;
 mod multipart;
 mod page;
 mod play;
+mod s3_events;
 mod sql;
 mod uploads;
 mod videos;
 mod webhooks;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use axum::{
     Json, Router,
@@ -23,13 +25,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use spool_jobs::{Access, Counts, Store, Webhooks};
-use spool_storage::Stores;
-use tokio::{
-    sync::{Mutex, Semaphore},
-    time::{Instant, timeout},
-};
-use tokio_util::sync::CancellationToken;
+use tokio::time::timeout;
 use tower_http::{
     catch_panic::CatchPanicLayer,
     cors::{AllowHeaders, Any, CorsLayer},
@@ -45,14 +41,12 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    arrivals::Arrivals,
-    guard::{self, Entry, Guard},
-    intake::Intake,
-    links::Links,
-    outbox::Outbox,
-    problem::{Kind, Problem},
-    rates,
-    sql::Desk,
+    app_state::AppState,
+    auth::{
+        authenticate::{self, AuthMode},
+        rate_limit,
+    },
+    problem::{Problem, ProblemKind},
 };
 
 /// The largest body of a request that is a document.
@@ -71,55 +65,8 @@ const READ: [HeaderName; 6] = [
     header::WWW_AUTHENTICATE,
 ];
 
-/// How long it is believed how the jobs stand.
-const COUNTED_FOR: Duration = Duration::from_secs(2);
-
 /// How long a browser believes what it was told of other origins.
 const PREFLIGHT: Duration = Duration::from_secs(600);
-
-/// Streams of events at a time; each looks into the store now and then.
-pub(crate) const MAX_STREAMS: usize = 256;
-
-/// What every route has at hand.
-#[derive(Clone)]
-pub(crate) struct House {
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) access: Arc<dyn Access>,
-    pub(crate) guard: Guard,
-    pub(crate) links: Links,
-    pub(crate) desk: Desk,
-    pub(crate) webhooks: Arc<dyn Webhooks>,
-    pub(crate) outbox: Outbox,
-    pub(crate) arrivals: Arrivals,
-    pub(crate) stores: Stores,
-    pub(crate) intake: Intake,
-    /// Where videos go that come without a destination.
-    pub(crate) media: Option<Arc<str>>,
-    pub(crate) streams: Arc<Semaphore>,
-    pub(crate) counted: Arc<Mutex<Option<(Instant, Counts)>>>,
-    /// Fires when the server leaves.
-    pub(crate) leave: CancellationToken,
-}
-
-impl House {
-    /// How the jobs stand, or stood some seconds ago: whoever asks often asks the store no more often for that.
-    async fn counts(&self) -> Result<Counts, Problem> {
-        let mut counted = self.counted.lock().await;
-        if let Some((when, counts)) = &*counted
-            && when.elapsed() < COUNTED_FOR
-        {
-            return Ok(counts.clone());
-        }
-        let counts = self.store.counts().await?;
-        *counted = Some((Instant::now(), counts.clone()));
-        Ok(counts)
-    }
-
-    /// Streams of events that are open.
-    fn open_streams(&self) -> usize {
-        MAX_STREAMS - self.streams.available_permits()
-    }
-}
 
 #[derive(OpenApi)]
 #[openapi(
@@ -155,7 +102,7 @@ impl Modify for Secured {
 }
 
 /// Routes that answer soon, of documents that are small.
-fn documents() -> OpenApiRouter<House> {
+fn documents() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(jobs::list, jobs::create))
         .routes(routes!(jobs::get))
@@ -164,7 +111,7 @@ fn documents() -> OpenApiRouter<House> {
         .routes(routes!(jobs::rows))
         .routes(routes!(jobs::attempts))
         .routes(routes!(events::events))
-        .routes(routes!(arrivals::s3))
+        .routes(routes!(s3_events::s3))
         .routes(routes!(videos::list))
         .routes(routes!(videos::get))
         .routes(routes!(videos::link))
@@ -186,7 +133,7 @@ fn documents() -> OpenApiRouter<House> {
 }
 
 /// Routes that files come by, which takes as long as it takes.
-fn files() -> OpenApiRouter<House> {
+fn files() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(uploads::create, uploads::options)).routes(routes!(
         uploads::get,
         uploads::patch,
@@ -232,7 +179,7 @@ fn complete(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi 
 }
 
 /// By links, for pages of any origin.
-fn links() -> Router<House> {
+fn links() -> Router<AppState> {
     let reads = CorsLayer::new()
         .allow_origin(Any)
         .allow_methods([Method::GET, Method::HEAD])
@@ -248,13 +195,13 @@ fn across_origins() -> CorsLayer {
         .allow_origin(Any)
         .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PATCH, Method::DELETE])
         .allow_headers(AllowHeaders::mirror_request())
-        .expose_headers(uploads::ANSWERED.into_iter().chain(rates::TOLD).chain(READ).collect::<Vec<_>>())
+        .expose_headers(uploads::ANSWERED.into_iter().chain(rate_limit::TOLD).chain(READ).collect::<Vec<_>>())
         .max_age(PREFLIGHT)
 }
 
-pub(crate) fn router(house: House) -> Router {
-    let guard = house.guard.clone();
-    let soon = |router: OpenApiRouter<House>| {
+pub(crate) fn router(state: AppState) -> Router {
+    let auth = state.auth.clone();
+    let soon = |router: OpenApiRouter<AppState>| {
         router.layer(DefaultBodyLimit::max(MAX_BODY)).layer(middleware::from_fn(in_time))
     };
     let (router, document) = soon(documents())
@@ -262,31 +209,34 @@ pub(crate) fn router(house: House) -> Router {
             files().layer(DefaultBodyLimit::disable()).layer(middleware::map_response(uploads::speaks_tus)),
         )
         .split_for_parts();
-    let (keys, document) = (guard.entry() == Entry::Keys, complete(document));
+    let (keys, document) = (auth.mode() == AuthMode::Keys, complete(document));
     let router = router
         .merge(links())
         .route("/", get(page::index))
         .route("/page/{name}", get(page::part))
         .route("/openapi.json", get(|| async move { Json(document) }))
         .fallback(|uri: Uri| async move {
-            Problem::new(Kind::NotFound, format!("there is nothing at {}", uri.path()))
+            Problem::new(ProblemKind::NotFound, format!("there is nothing at {}", uri.path()))
         })
         .method_not_allowed_fallback(|request: Request| async move {
-            Problem::new(Kind::NoMethod, format!("{} is not for {}", request.uri().path(), request.method()))
+            Problem::new(
+                ProblemKind::MethodNotAllowed,
+                format!("{} is not for {}", request.uri().path(), request.method()),
+            )
         })
         .layer(CatchPanicLayer::custom(|_| {
-            Problem::new(Kind::Bug, "a request broke off: see the server's log").into_response()
+            Problem::new(ProblemKind::Internal, "a request broke off: see the server's log").into_response()
         }))
-        .layer(middleware::from_fn_with_state(guard, guard::admit));
-    // Outside of the guard, so that its refusals can be read as well.
+        .layer(middleware::from_fn_with_state(auth, authenticate::authenticate));
+    // Outside of the auth, so that its refusals can be read as well.
     let router = if keys { router.layer(across_origins()) } else { router };
-    router.layer(middleware::from_fn(note)).with_state(house)
+    router.layer(middleware::from_fn(note)).with_state(state)
 }
 
 async fn in_time(request: Request, next: Next) -> Response {
     let late = || {
         Problem::new(
-            Kind::Away,
+            ProblemKind::Unavailable,
             format!("there was no answer within {} s: try again", ANSWER_WITHIN.as_secs()),
         )
         .into_response()

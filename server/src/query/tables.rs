@@ -27,7 +27,7 @@ const PAGE: u32 = 500;
 
 /// The tables that there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum TableKind {
     Jobs,
     Rows,
     Attempts,
@@ -36,7 +36,7 @@ pub(crate) enum Kind {
     Parts,
 }
 
-impl Kind {
+impl TableKind {
     pub(crate) const ALL: [Self; 6] =
         [Self::Jobs, Self::Rows, Self::Attempts, Self::Videos, Self::Renditions, Self::Parts];
 
@@ -131,7 +131,7 @@ impl Kind {
 /// A table of one tenant.
 #[derive(Clone)]
 pub(crate) struct Table {
-    pub(crate) kind: Kind,
+    pub(crate) kind: TableKind,
     pub(crate) tenant: Arc<str>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) stores: Stores,
@@ -168,8 +168,8 @@ impl TableProvider for Table {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let only = filters.iter().find_map(|filter| wanted(filter, self.kind.key()));
-        let pages = Pages { table: self.clone(), only: only.map(Id::from_text), schema: self.schema() };
+        let key = filters.iter().find_map(|filter| literal_of(filter, self.kind.key()));
+        let pages = Pages { table: self.clone(), key: key.map(Id::from_text), schema: self.schema() };
         StreamingTable::try_new(self.schema(), vec![Arc::new(pages)])?
             .scan(state, projection, &[], limit)
             .await
@@ -177,10 +177,10 @@ impl TableProvider for Table {
 }
 
 /// What a condition wants a column to be.
-fn wanted(filter: &Expr, key: &str) -> Option<String> {
+fn literal_of(filter: &Expr, key: &str) -> Option<String> {
     let Expr::BinaryExpr(BinaryExpr { left, op, right }) = filter else { return None };
     match (&**left, op, &**right) {
-        (left, Operator::And, right) => wanted(left, key).or_else(|| wanted(right, key)),
+        (left, Operator::And, right) => literal_of(left, key).or_else(|| literal_of(right, key)),
         (Expr::Column(column), Operator::Eq, Expr::Literal(value, _))
         | (Expr::Literal(value, _), Operator::Eq, Expr::Column(column))
             if column.name == key =>
@@ -200,7 +200,7 @@ fn wanted(filter: &Expr, key: &str) -> Option<String> {
 #[derive(Debug)]
 struct Pages {
     table: Table,
-    only: Option<Id>,
+    key: Option<Id>,
     schema: SchemaRef,
 }
 
@@ -211,8 +211,8 @@ impl PartitionStream for Pages {
 
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
         let schema = self.schema.clone();
-        let (table, only) = (self.table.clone(), self.only.clone());
-        let batches = items(table, only).ready_chunks(PAGE as usize).map(move |items| {
+        let (table, key) = (self.table.clone(), self.key.clone());
+        let batches = items(table, key).ready_chunks(PAGE as usize).map(move |items| {
             let items: Vec<Value> = items.into_iter().collect::<Result<_>>()?;
             batch(&schema, &items)
         });
@@ -230,7 +230,7 @@ fn batch(schema: &SchemaRef, items: &[Value]) -> Result<RecordBatch> {
 type Items = stream::BoxStream<'static, Result<Value>>;
 
 /// The items of a table, the newest first.
-fn items(table: Table, only: Option<Id>) -> Items {
+fn items(table: Table, key: Option<Id>) -> Items {
     let of_each = move |table: Table, parent: Items, key: &'static str| -> Items {
         let children = move |parent: Value| {
             let table = table.clone();
@@ -242,15 +242,15 @@ fn items(table: Table, only: Option<Id>) -> Items {
         parent.and_then(children).try_flatten().boxed()
     };
     match table.kind {
-        Kind::Jobs => jobs(table, only),
-        Kind::Videos => videos(table, only),
-        Kind::Rows | Kind::Attempts => of_each(table.clone(), jobs(table, only), "id"),
-        Kind::Renditions | Kind::Parts => of_each(table.clone(), videos(table, only), "id"),
+        TableKind::Jobs => jobs(table, key),
+        TableKind::Videos => videos(table, key),
+        TableKind::Rows | TableKind::Attempts => of_each(table.clone(), jobs(table, key), "id"),
+        TableKind::Renditions | TableKind::Parts => of_each(table.clone(), videos(table, key), "id"),
     }
 }
 
-fn jobs(table: Table, only: Option<Id>) -> Items {
-    pages(only, move |one, behind| {
+fn jobs(table: Table, key: Option<Id>) -> Items {
+    pages(key, move |one, behind| {
         let table = table.clone();
         async move {
             let page = match one {
@@ -260,7 +260,7 @@ fn jobs(table: Table, only: Option<Id>) -> Items {
                         .store
                         .jobs(&table.tenant, &spool_jobs::Filter::default(), behind.as_ref(), PAGE)
                         .await;
-                    let page = page.map_err(failed)?;
+                    let page = page.map_err(store_error)?;
                     (page.items, page.next)
                 }
             };
@@ -269,15 +269,18 @@ fn jobs(table: Table, only: Option<Id>) -> Items {
     })
 }
 
-fn videos(table: Table, only: Option<Id>) -> Items {
-    pages(only, move |one, behind| {
+fn videos(table: Table, key: Option<Id>) -> Items {
+    pages(key, move |one, behind| {
         let table = table.clone();
         async move {
             let page = match one {
                 Some(id) => (found(table.store.video(&table.tenant, &id).await)?, None),
                 None => {
-                    let page =
-                        table.store.videos(&table.tenant, behind.as_ref(), PAGE).await.map_err(failed)?;
+                    let page = table
+                        .store
+                        .videos(&table.tenant, behind.as_ref(), PAGE)
+                        .await
+                        .map_err(store_error)?;
                     (page.items, page.next)
                 }
             };
@@ -287,16 +290,16 @@ fn videos(table: Table, only: Option<Id>) -> Items {
 }
 
 /// What pages hold, each read when the one before is used up.
-fn pages<F>(only: Option<Id>, read: impl Fn(Option<Id>, Option<Id>) -> F + Send + Sync + 'static) -> Items
+fn pages<F>(key: Option<Id>, read: impl Fn(Option<Id>, Option<Id>) -> F + Send + Sync + 'static) -> Items
 where
     F: Future<Output = Result<(Vec<Value>, Option<Id>)>> + Send + 'static,
 {
     let read = Arc::new(read);
     let turn = move |place: Option<Option<Id>>| {
-        let (read, only) = (read.clone(), only.clone());
+        let (read, key) = (read.clone(), key.clone());
         async move {
             let Some(behind) = place else { return Ok::<_, DataFusionError>(None) };
-            let (items, next) = read(only, behind).await?;
+            let (items, next) = read(key, behind).await?;
             Ok(Some((stream::iter(items.into_iter().map(Ok)), next.map(Some))))
         }
     };
@@ -307,16 +310,16 @@ where
 fn children(table: Table, id: Id, parent: Value) -> Items {
     let read = async move {
         match table.kind {
-            Kind::Rows => rows(&table, &id).await,
-            Kind::Attempts => {
-                let attempts = table.store.attempts(&table.tenant, &id, 1000).await.map_err(failed)?;
+            TableKind::Rows => rows(&table, &id).await,
+            TableKind::Attempts => {
+                let attempts = table.store.attempts(&table.tenant, &id, 1000).await.map_err(store_error)?;
                 Ok(attempts.into_iter().map(|attempt| {
                     json!({ "job": id, "row": attempt.row, "claim": attempt.claim, "attempt": attempt.attempt, "at_ms": attempt.at_ms, "reason": attempt.reason })
                 }).collect())
             }
-            Kind::Renditions => Ok(renditions(&id, &parent)),
-            Kind::Parts => parts(&table, &id, &parent).await,
-            Kind::Jobs | Kind::Videos => Ok(Vec::new()),
+            TableKind::Renditions => Ok(renditions(&id, &parent)),
+            TableKind::Parts => parts(&table, &id, &parent).await,
+            TableKind::Jobs | TableKind::Videos => Ok(Vec::new()),
         }
     };
     stream::once(read)
@@ -328,7 +331,7 @@ fn children(table: Table, id: Id, parent: Value) -> Items {
 async fn rows(table: &Table, id: &Id) -> Result<Vec<Value>> {
     let (mut all, mut from) = (Vec::new(), 0);
     loop {
-        let rows = table.store.rows(&table.tenant, id, from, PAGE).await.map_err(failed)?;
+        let rows = table.store.rows(&table.tenant, id, from, PAGE).await.map_err(store_error)?;
         let Some(last) = rows.last() else { return Ok(all) };
         from = last.number + 1;
         all.extend(rows.into_iter().map(|row| {
@@ -403,11 +406,11 @@ fn found<T>(found: spool_jobs::Result<T>) -> Result<Vec<T>> {
     match found {
         Ok(item) => Ok(vec![item]),
         Err(spool_jobs::Error::NotFound { .. }) => Ok(Vec::new()),
-        Err(error) => Err(failed(error)),
+        Err(error) => Err(store_error(error)),
     }
 }
 
-fn failed(error: spool_jobs::Error) -> DataFusionError {
+fn store_error(error: spool_jobs::Error) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }
 

@@ -1,0 +1,5 @@
+//! Uploads: bytes of clients on their way into the object store.
+
+pub(crate) mod checksum;
+pub(crate) mod multipart;
+pub(crate) mod service;
