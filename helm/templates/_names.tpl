@@ -1,10 +1,10 @@
-{{/* What things are called, and by what they are found. */}}
+{{/* Names and selector labels. */}}
 
 {{- define "spool.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* Short enough for what is appended to it. */}}
+{{/* At most 50 characters, so that suffixed names stay within the limit of 63. */}}
 {{- define "spool.fullname" -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
@@ -15,7 +15,7 @@
 {{- end -}}
 {{- end -}}
 
-{{/* What never changes over a release's life: selectors are made of it, and cannot be changed. */}}
+{{/* Labels that never change over a release's life, because selectors are immutable. */}}
 {{- define "spool.selector" -}}
 app.kubernetes.io/name: {{ include "spool.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -38,20 +38,24 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
 {{- define "spool.serviceAccount" -}}
-{{- default (ternary (include "spool.fullname" .) "default" .Values.serviceAccount.create) .Values.serviceAccount.name -}}
+{{- $account := .Values.serviceAccount -}}
+{{- default (ternary (include "spool.fullname" .) "default" $account.create) $account.name -}}
 {{- end -}}
 
-{{/* Where an executor finds its scheduler; KEDA asks from another namespace. */}}
+{{/* Address of the scheduler, with its namespace because KEDA connects from another one. */}}
 {{- define "spool.scheduler" -}}
 {{- printf "%s-scheduler.%s.svc:50050" (include "spool.fullname" .) .Release.Namespace -}}
 {{- end -}}
 
-{{/* How long rows in hand may take once an executor has to go, and how long until it is killed. */}}
+{{/* Seconds for running rows to finish once an executor is terminated. */}}
 {{- define "spool.drainTimeout" -}}
-{{- ternary .Values.rows.limitSeconds .Values.executors.drainTimeoutSeconds (kindIs "invalid" .Values.executors.drainTimeoutSeconds) | int -}}
+{{- $given := .Values.executors.drainTimeoutSeconds -}}
+{{- ternary .Values.rows.limitSeconds $given (kindIs "invalid" $given) | int -}}
 {{- end -}}
 
+{{/* Seconds until Kubernetes kills an executor that is terminated. */}}
 {{- define "spool.terminationGrace" -}}
 {{- $given := .Values.executors.terminationGracePeriodSeconds -}}
-{{- ternary (add (include "spool.drainTimeout" . | int) .Values.rows.marginSeconds) $given (kindIs "invalid" $given) | int -}}
+{{- $derived := add (include "spool.drainTimeout" . | int) .Values.rows.marginSeconds -}}
+{{- ternary $derived $given (kindIs "invalid" $given) | int -}}
 {{- end -}}

@@ -1,4 +1,4 @@
-{{/* Rules of egress that several policies have. Without `to`, a rule is good for anywhere. */}}
+{{/* Egress rules that several policies share. A rule without `to` allows every address. */}}
 
 {{- define "spool.egress.dns" -}}
 {{- $dns := .Values.networkPolicy.dns -}}
@@ -32,11 +32,15 @@
     {{- end }}
 {{- end -}}
 
-{{/* The bucket, at the port that the endpoint names or its scheme has. Without an endpoint it is on the Internet unless told. */}}
+{{/*
+The bucket, at the endpoint's port or the default port of its scheme. Without an endpoint the bucket is on the
+Internet, unless networkPolicy.bucket.to names its peers.
+*/}}
 {{- define "spool.egress.bucket" -}}
 {{- $policy := .Values.networkPolicy -}}
 {{- $endpoint := default "https://" .Values.s3.endpoint | urlParse -}}
-{{- $port := regexFind ":[0-9]+$" $endpoint.host | trimPrefix ":" | default (ternary "80" "443" (eq $endpoint.scheme "http")) -}}
+{{- $default := ternary "80" "443" (eq $endpoint.scheme "http") -}}
+{{- $port := regexFind ":[0-9]+$" $endpoint.host | trimPrefix ":" | default $default -}}
 {{- if or .Values.s3.endpoint $policy.bucket.to -}}
 - ports: [{protocol: TCP, port: {{ $port }}}]
   {{- with $policy.bucket.to }}

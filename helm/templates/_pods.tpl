@@ -1,12 +1,12 @@
-{{/* What the pods of all roles have in common. */}}
+{{/* Parts of the pod templates that all roles share. */}}
 
-{{/* Of a pod: root is called with . and the role's values. */}}
+{{/* Fields of a pod spec. Call it with a dict of root (.) and role (the role's values). */}}
 {{- define "spool.pod" -}}
 {{- $root := .root -}}
 serviceAccountName: {{ include "spool.serviceAccount" $root }}
-# Spool asks Kubernetes nothing. A role's own token is mounted by whoever gives the role.
+# Spool does not call the Kubernetes API. The token of a cloud role is mounted by that cloud's webhook.
 automountServiceAccountToken: false
-# Variables like SPOOL_SERVER_PORT, which Kubernetes would make of services, are no settings.
+# Kubernetes would otherwise define variables such as SPOOL_API_PORT from services, which are not settings.
 enableServiceLinks: false
 {{- with $root.Values.image.pullSecrets }}
 imagePullSecrets:
@@ -46,8 +46,8 @@ affinity:
 {{- end -}}
 
 {{/*
-Of a container. FFmpeg's sandbox (Landlock, seccomp) needs no privilege, and takes more away than this does. `spool` is what gets
-SIGTERM: there is no shell in between.
+Fields of a container. FFmpeg's sandbox (Landlock, seccomp) needs no privilege, and is stricter than this
+context. `spool` receives SIGTERM directly: there is no shell in between.
 */}}
 {{- define "spool.container" -}}
 image: {{ include "spool.image" . | quote }}
@@ -60,7 +60,7 @@ securityContext:
     drop: [ALL]
 {{- end -}}
 
-{{/* Variables of every container: logs, the bucket, and what was asked for besides. */}}
+{{/* Environment of every container: logs, the bucket, and extraEnv. */}}
 {{- define "spool.env" -}}
 - name: SPOOL_LOG_FORMAT
   value: {{ .Values.log.format }}
@@ -94,7 +94,7 @@ securityContext:
 {{- end }}
 {{- end -}}
 
-{{/* The root is read-only, so what is written at all is written here. */}}
+{{/* The root file system is read-only, so all temporary files go to the scratch volume. */}}
 {{- define "spool.env.scratch" -}}
 - name: SPOOL_SCRATCH
   value: /scratch
@@ -103,11 +103,12 @@ securityContext:
 {{- end -}}
 
 {{- define "spool.env.database" -}}
+{{- $postgres := .Values.database.postgres -}}
 - name: SPOOL_DATABASE
   valueFrom:
     secretKeyRef:
-      name: {{ default (printf "%s-database" (include "spool.fullname" .)) .Values.database.postgres.existingSecret }}
-      key: {{ ternary .Values.database.postgres.key "url" (ne .Values.database.postgres.existingSecret "") }}
+      name: {{ default (printf "%s-database" (include "spool.fullname" .)) $postgres.existingSecret }}
+      key: {{ ternary $postgres.key "url" (ne $postgres.existingSecret "") }}
 {{- end -}}
 
 {{- define "spool.env.token" -}}
@@ -118,16 +119,23 @@ securityContext:
       key: {{ ternary .Values.token.key "token" (ne .Values.token.existingSecret "") }}
 {{- end -}}
 
-{{/* A role's resources, with its scratch space and a GiB for logs, so that Kubernetes looks for a node with as much. */}}
+{{/*
+A role's resources plus ephemeral storage: its scratch space and 1 GiB for logs, so that Kubernetes chooses a
+node with enough disk space.
+*/}}
 {{- define "spool.resources" -}}
 {{- $storage := dict "ephemeral-storage" (printf "%dGi" (add 1 (int .scratch.sizeGiB))) -}}
 {{- mergeOverwrite (deepCopy .resources) (dict "requests" $storage "limits" $storage) | toYaml -}}
 {{- end -}}
 
-{{/* Pods restart when secrets change that values hold. Those that were made here or are yours take `kubectl rollout restart`. */}}
+{{/*
+Pod annotations. The checksum restarts pods when a secret in the values changes. After a change of a generated
+or an existing secret, run `kubectl rollout restart`.
+*/}}
 {{- define "spool.annotations" -}}
 {{- $v := .root.Values -}}
-checksum/secrets: {{ list $v.database.postgres.url $v.s3.accessKeyId $v.s3.secretAccessKey $v.token.value | toJson | sha256sum }}
+{{- $secrets := list $v.database.postgres.url $v.s3.accessKeyId $v.s3.secretAccessKey $v.token.value }}
+checksum/secrets: {{ $secrets | toJson | sha256sum }}
 {{- with .role.podAnnotations }}
 {{ toYaml . }}
 {{- end }}

@@ -1,4 +1,4 @@
-"""Are pods taken where the Pod Security Standard `restricted` is enforced?
+"""Pods comply with the Pod Security Standard `restricted`.
 
 Source: Kubernetes documentation, "Pod Security Standards", profiles Baseline and Restricted.
 """
@@ -9,14 +9,23 @@ import pytest
 
 from conftest import RENDERED, container, each_workload, template
 
-VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
+VOLUMES = {
+    "configMap",
+    "csi",
+    "downwardAPI",
+    "emptyDir",
+    "ephemeral",
+    "persistentVolumeClaim",
+    "projected",
+    "secret",
+}
 
 
-def faults(pod):
-    """What of a template of pods is not as the standard wants it."""
-    spec, about, found = pod["spec"], pod["spec"].get("securityContext", {}), []
+def violations(pod):
+    """Returns the violations of the standard in a pod template."""
+    spec, context, found = pod["spec"], pod["spec"].get("securityContext", {}), []
     found += [name for name in ("hostNetwork", "hostPID", "hostIPC") if spec.get(name)]
-    found += [f"sysctl {entry['name']}" for entry in about.get("sysctls", [])]
+    found += [f"sysctl {entry['name']}" for entry in context.get("sysctls", [])]
     for volume in spec.get("volumes", []):
         found += [f"volume {kind}" for kind in volume.keys() - {"name"} - VOLUMES]
     for only in spec["containers"] + spec.get("initContainers", []) + spec.get("ephemeralContainers", []):
@@ -25,39 +34,40 @@ def faults(pod):
             found.append("privileged")
         if own.get("allowPrivilegeEscalation") is not False:
             found.append("allowPrivilegeEscalation")
-        if own.get("capabilities", {}).get("drop") != ["ALL"] or set(own["capabilities"].get("add", [])) - {"NET_BIND_SERVICE"}:
+        capabilities = own.get("capabilities", {})
+        if capabilities.get("drop") != ["ALL"] or set(capabilities.get("add", [])) - {"NET_BIND_SERVICE"}:
             found.append("capabilities")
-        if own.get("runAsNonRoot", about.get("runAsNonRoot")) is not True:
+        if own.get("runAsNonRoot", context.get("runAsNonRoot")) is not True:
             found.append("runAsNonRoot")
-        if own.get("runAsUser", about.get("runAsUser")) == 0:
+        if own.get("runAsUser", context.get("runAsUser")) == 0:
             found.append("runAsUser")
-        seccomp = own.get("seccompProfile", about.get("seccompProfile", {})).get("type")
+        seccomp = own.get("seccompProfile", context.get("seccompProfile", {})).get("type")
         if seccomp not in ("RuntimeDefault", "Localhost"):
             found.append("seccompProfile")
         if own.get("procMount", "Default") != "Default":
             found.append("procMount")
-        if {**about.get("seLinuxOptions", {}), **own.get("seLinuxOptions", {})}.keys() & {"user", "role"}:
+        if {**context.get("seLinuxOptions", {}), **own.get("seLinuxOptions", {})}.keys() & {"user", "role"}:
             found.append("seLinuxOptions")
-        if own.get("appArmorProfile", about.get("appArmorProfile", {})).get("type") == "Unconfined":
+        if own.get("appArmorProfile", context.get("appArmorProfile", {})).get("type") == "Unconfined":
             found.append("appArmorProfile")
         found += [f"hostPort {port['hostPort']}" for port in only.get("ports", []) if "hostPort" in port]
     return found
 
 
 @pytest.mark.parametrize("workload", each_workload())
-def test_restricted(workload):
-    assert faults(template(workload)) == []
+def test_pods_comply_with_the_restricted_standard(workload):
+    assert violations(template(workload)) == []
 
 
 @pytest.mark.parametrize("workload", each_workload())
-def test_more_than_restricted(workload):
+def test_pods_have_a_read_only_root_and_no_service_account_token(workload):
     spec = template(workload)["spec"]
     assert container(workload)["securityContext"]["readOnlyRootFilesystem"] is True
     assert spec["automountServiceAccountToken"] is False and spec["enableServiceLinks"] is False
     assert "initContainers" not in spec
 
 
-def set_in(part, key, value):
+def setting(part, key, value):
     return lambda spec: part(spec).__setitem__(key, value)
 
 
@@ -70,23 +80,23 @@ def own_level(spec):
 
 
 @pytest.mark.parametrize(
-    ("change", "fault"),
+    ("change", "violation"),
     [
-        (set_in(own_level, "privileged", True), "privileged"),
-        (set_in(own_level, "allowPrivilegeEscalation", True), "allowPrivilegeEscalation"),
-        (set_in(own_level, "capabilities", {"drop": ["ALL"], "add": ["SYS_ADMIN"]}), "capabilities"),
-        (set_in(own_level, "capabilities", {}), "capabilities"),
-        (set_in(own_level, "runAsUser", 0), "runAsUser"),
-        (set_in(own_level, "seccompProfile", {"type": "Unconfined"}), "seccompProfile"),
-        (set_in(own_level, "procMount", "Unmasked"), "procMount"),
-        (set_in(pod_level, "runAsNonRoot", False), "runAsNonRoot"),
-        (set_in(pod_level, "sysctls", [{"name": "kernel.msgmax"}]), "sysctl kernel.msgmax"),
-        (set_in(lambda spec: spec, "hostNetwork", True), "hostNetwork"),
+        (setting(own_level, "privileged", True), "privileged"),
+        (setting(own_level, "allowPrivilegeEscalation", True), "allowPrivilegeEscalation"),
+        (setting(own_level, "capabilities", {"drop": ["ALL"], "add": ["SYS_ADMIN"]}), "capabilities"),
+        (setting(own_level, "capabilities", {}), "capabilities"),
+        (setting(own_level, "runAsUser", 0), "runAsUser"),
+        (setting(own_level, "seccompProfile", {"type": "Unconfined"}), "seccompProfile"),
+        (setting(own_level, "procMount", "Unmasked"), "procMount"),
+        (setting(pod_level, "runAsNonRoot", False), "runAsNonRoot"),
+        (setting(pod_level, "sysctls", [{"name": "kernel.msgmax"}]), "sysctl kernel.msgmax"),
+        (setting(lambda spec: spec, "hostNetwork", True), "hostNetwork"),
         (lambda spec: spec["volumes"].append({"name": "host", "hostPath": {"path": "/"}}), "volume hostPath"),
-        (set_in(lambda spec: spec["containers"][0]["ports"][0], "hostPort", 80), "hostPort 80"),
+        (setting(lambda spec: spec["containers"][0]["ports"][0], "hostPort", 80), "hostPort 80"),
     ],
 )
-def test_faults_are_found(change, fault):
+def test_violations_are_found(change, violation):
     pod = copy.deepcopy(template(RENDERED["minimal"].role("executor")))
     change(pod["spec"])
-    assert faults(pod) == [fault]
+    assert violations(pod) == [violation]
