@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use spool_executor::Executor;
 use spool_media::{
-    encode::worker::{Event, Machine},
+    encode::worker::{Machine, RowEvent},
     ffmpeg,
 };
 use spool_scheduler::{Outcome, Remote, Scheduler, Service};
@@ -96,7 +96,7 @@ impl Cluster {
         &self,
         sql: &str,
         cancel: &CancellationToken,
-        tell: &(dyn Fn(Event) + Send + Sync),
+        tell: &(dyn Fn(RowEvent) + Send + Sync),
     ) -> Result<Outcome, CliError> {
         let (live, strict) = (self.live.to_string(), self.strict.to_string());
         let settings = [

@@ -8,7 +8,7 @@ use std::{
 
 use spool_media::{
     encode::worker::Machine,
-    ffmpeg::{Confinement, Tools},
+    ffmpeg::{SandboxMode, Tools},
 };
 use spool_storage::Stores;
 use tokio_util::sync::CancellationToken;
@@ -46,11 +46,11 @@ fn ours(machine: Machine) -> Arc<Machine> {
 fn new_machine(global: &Global, strangers: bool) -> Result<Machine, CliError> {
     let scratch: PathBuf = global.scratch.clone().unwrap_or_else(std::env::temp_dir);
     let confinement = match global.sandbox {
-        Sandbox::On => Confinement::All,
-        Sandbox::Off => Confinement::Limits,
+        Sandbox::On => SandboxMode::All,
+        Sandbox::Off => SandboxMode::Limits,
     };
     let stores = Stores::from_env();
-    let stores = if strangers || global.web == Web::Public { stores.with_public_web_only() } else { stores };
+    let stores = if strangers || global.web == Web::Public { stores.with_public_http_only() } else { stores };
     let libraries = global.sandbox_libraries.clone();
     let tools = Tools { confinement, libraries, ..Tools::from_env().map_err(spool_media::Error::from)? };
     let machine = Machine::new(stores, tools, &scratch)?.with_limits(global.limits.limits());

@@ -151,7 +151,7 @@ pub fn display_uri(uri: &str) -> String {
 
 /// The last part of a path or URI.
 pub fn short_name(source: &str) -> String {
-    let path = display_uri(&spool_storage::shown(source));
+    let path = display_uri(&spool_storage::redact(source));
     path.trim_end_matches('/').rsplit('/').next().unwrap_or(&path).to_owned()
 }
 

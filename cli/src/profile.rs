@@ -1,4 +1,4 @@
-//! Where did the time go? What rows tell of their steps, summed up for people, or as a trace for Perfetto.
+//! Where did the time go? RowEventKind rows tell of their steps, summed up for people, or as a trace for Perfetto.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,7 @@ use serde_json::json;
 use spool_media::{
     encode::{
         timing::{Span, Step, Timing, micros},
-        worker::{Event, What},
+        worker::{RowEvent, RowEventKind},
     },
     plan::segments::{Segment, SegmentTrack},
 };
@@ -74,7 +74,7 @@ pub struct Summary {
     /// Rows that ran at a time, at most.
     slots: usize,
     rows: usize,
-    /// What the slots were busy with while there were rows.
+    /// RowEventKind the slots were busy with while there were rows.
     steps: Vec<Sum>,
     /// Processor time of all FFmpegs that encoded.
     ffmpeg_cpu_us: u64,
@@ -89,7 +89,7 @@ struct Sum {
     /// Of the time of all slots.
     #[serde(skip_serializing_if = "Option::is_none")]
     share: Option<f64>,
-    /// What it took in the row where it took most.
+    /// RowEventKind it took in the row where it took most.
     #[serde(skip_serializing_if = "Option::is_none")]
     most_us: Option<u64>,
 }
@@ -120,8 +120,8 @@ impl Profile {
     }
 
     /// Takes note of what happened to a row.
-    pub fn hear(&self, event: &Event) {
-        if let What::Finished { timing, .. } = &event.what {
+    pub fn hear(&self, event: &RowEvent) {
+        if let RowEventKind::Finished { timing, .. } = &event.what {
             self.noted().rows.push(Row { segment: event.segment.clone(), timing: timing.clone() });
         }
     }
@@ -159,7 +159,7 @@ impl Profile {
 
     /// All of it in Chrome's trace format: a process per host, a thread per slot.
     ///
-    /// Source: "Trace Event Format", <https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU>.
+    /// Source: "Trace RowEvent Format", <https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU>.
     pub fn trace(&self) -> serde_json::Value {
         let noted = self.noted();
         let mut events = Vec::new();
@@ -183,7 +183,7 @@ impl Profile {
             for row in lane.iter().map(|at| &noted.rows[*at]) {
                 let Timing { host, begun_us, took_us, spans, encode } = &row.timing;
                 let pid = hosts.iter().position(|other| other == host).map_or(0, |number| number + 1);
-                let args = json!({"source": spool_storage::shown(&row.segment.source), "encode": encode});
+                let args = json!({"source": spool_storage::redact(&row.segment.source), "encode": encode});
                 events.push(span(&row.name(), pid, tid, *begun_us, *took_us, args));
                 events.extend(
                     spans.iter().map(|s| {
@@ -244,7 +244,7 @@ fn lanes(rows: &[Row]) -> Vec<Vec<usize>> {
     lanes
 }
 
-/// What slots were busy with, from the first row's begin to the last one's end.
+/// RowEventKind slots were busy with, from the first row's begin to the last one's end.
 fn steps(rows: &[Row], lanes: &[Vec<usize>]) -> Vec<Sum> {
     let first = rows.iter().map(|row| row.timing.begun_us).min().unwrap_or(0);
     let last = rows.iter().map(Row::end_us).max().unwrap_or(0);

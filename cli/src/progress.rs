@@ -9,10 +9,10 @@ use std::{
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use spool_media::{
-    encode::worker::{Event, What},
+    encode::worker::{RowEvent, RowEventKind},
     plan::segments::{Segment, SegmentTrack},
 };
-use spool_storage::shown;
+use spool_storage::redact;
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use crate::args::{Global, Progress};
@@ -28,13 +28,13 @@ const QUEUE: usize = 4096;
 
 /// The work of one video.
 pub struct Work<'a> {
-    /// What the video is called.
+    /// RowEventKind the video is called.
     pub name: String,
     /// Its rows.
     pub segments: &'a [Segment],
 }
 
-/// What was done, in rungs of rows.
+/// RowEventKind was done, in rungs of rows.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Tally {
     /// Encoded by this command.
@@ -45,7 +45,7 @@ pub struct Tally {
 
 /// Shows progress until it is told that the work ended.
 pub struct Reporter {
-    events: mpsc::Sender<Event>,
+    events: mpsc::Sender<RowEvent>,
     task: JoinHandle<Tally>,
 }
 
@@ -71,7 +71,7 @@ impl Reporter {
     }
 
     /// Takes note of what happened to a row.
-    pub fn tell(&self, event: Event) {
+    pub fn tell(&self, event: RowEvent) {
         let _ = self.events.try_send(event);
     }
 
@@ -89,7 +89,7 @@ struct Board {
 }
 
 impl Board {
-    async fn watch(mut self, mut told: mpsc::Receiver<Event>) -> Tally {
+    async fn watch(mut self, mut told: mpsc::Receiver<RowEvent>) -> Tally {
         while let Some(event) = told.recv().await {
             self.take(&event);
         }
@@ -99,22 +99,22 @@ impl Board {
         self.tally
     }
 
-    fn take(&mut self, event: &Event) {
+    fn take(&mut self, event: &RowEvent) {
         if self.shape == Progress::Json {
             print_json(event);
         }
         let segment = &event.segment;
         let done_ms = match &event.what {
             // Of what is shown here the rows are known.
-            What::Planned => return,
-            What::Started { .. } => 0,
-            What::Advanced { done_ms } => *done_ms,
-            What::Finished { encoded, reused, .. } => {
+            RowEventKind::Planned => return,
+            RowEventKind::Started { .. } => 0,
+            RowEventKind::Progress { done_ms } => *done_ms,
+            RowEventKind::Finished { encoded, reused, .. } => {
                 self.tally.encoded += encoded;
                 self.tally.reused += reused;
                 segment.duration_ms
             }
-            What::Again { reason } => {
+            RowEventKind::Retrying { reason } => {
                 if let Some(video) = self.videos.get(&segment.source) {
                     let track = if segment.track == SegmentTrack::Audio { "sound track" } else { "segment" };
                     video.note(self.shape, &format!("{track} {} runs again: {reason}", segment.index));
@@ -125,7 +125,7 @@ impl Board {
         let Some(video) = self.videos.get_mut(&segment.source) else { return };
         let row = (segment.track == SegmentTrack::Audio, segment.index);
         video.rows.insert(row, weight(segment) * done_ms as f64);
-        if let What::Finished { encoded, .. } = event.what {
+        if let RowEventKind::Finished { encoded, .. } = event.what {
             video.rows_done.insert(row);
             if encoded == 0 {
                 video.reused += weight(segment) * segment.duration_ms as f64;
@@ -240,7 +240,7 @@ impl Video {
 }
 
 /// One event as a line of JSON.
-fn print_json(event: &Event) {
+fn print_json(event: &RowEvent) {
     #[derive(Serialize)]
     #[serde(rename_all = "snake_case", tag = "event")]
     enum Happened<'a> {
@@ -260,13 +260,17 @@ fn print_json(event: &Event) {
     }
     let Segment { source, track, index, duration_ms, .. } = &event.segment;
     let happened = match &event.what {
-        What::Planned => Happened::Planned,
-        What::Started { rungs } => Happened::Started { rungs },
-        What::Advanced { done_ms } => Happened::Advanced { done_ms: *done_ms, duration_ms: *duration_ms },
-        What::Finished { encoded, reused, .. } => Happened::Finished { encoded: *encoded, reused: *reused },
-        What::Again { reason } => Happened::Again { reason },
+        RowEventKind::Planned => Happened::Planned,
+        RowEventKind::Started { rungs } => Happened::Started { rungs },
+        RowEventKind::Progress { done_ms } => {
+            Happened::Advanced { done_ms: *done_ms, duration_ms: *duration_ms }
+        }
+        RowEventKind::Finished { encoded, reused, .. } => {
+            Happened::Finished { encoded: *encoded, reused: *reused }
+        }
+        RowEventKind::Retrying { reason } => Happened::Again { reason },
     };
-    let line = Line { source: shown(source), track: *track, index: *index, happened };
+    let line = Line { source: redact(source), track: *track, index: *index, happened };
     if let Ok(json) = serde_json::to_string(&line) {
         eprintln!("{json}");
     }

@@ -63,7 +63,7 @@ fuzz_target!(|input: Input<'_>| {
         Input::Renditions { videos, sounds } => (videos, sounds),
     };
     for track in videos.iter().chain(sounds.iter().map(|sound| &sound.track)) {
-        let Ok(text) = playlists::media_playlist(&track.entry(), Extent::Whole) else { continue };
+        let Ok(text) = playlists::media_playlist(&track.entry(), PlaylistKind::Vod) else { continue };
         let Ok(References::Media(uris)) = playlists::references(&text) else {
             panic!("no media playlist: {text}")
         };

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use spool_storage::{ErrorKind, path_policy::Confines};
+use spool_storage::{ErrorKind, path_policy::PathPolicy};
 
 use crate::{Error, Id, Request};
 
@@ -115,7 +115,7 @@ pub struct Job {
     /// Higher ones of a tenant go first.
     pub priority: i64,
     /// The places that it may touch; any unless given.
-    pub confines: Option<Confines>,
+    pub confines: Option<PathPolicy>,
     /// Where it stands.
     pub state: State,
     /// What is done with it.

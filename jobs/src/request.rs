@@ -6,7 +6,7 @@ use spool_media::plan::{
     ladder::Ladder,
     segments::{DEFAULT_MEDIA_SEGMENT_SECONDS, Lengths},
 };
-use spool_storage::path_policy::Confines;
+use spool_storage::path_policy::PathPolicy;
 
 use crate::{Error, Id, Result};
 
@@ -69,7 +69,7 @@ pub struct Order {
     /// Higher ones of a tenant go first.
     pub priority: i64,
     /// The places that it may touch; any unless given. [`VIDEO`] in a destination stands for the video's name.
-    pub confines: Option<Confines>,
+    pub confines: Option<PathPolicy>,
 }
 
 impl From<Request> for Order {
@@ -95,9 +95,9 @@ impl Order {
         };
         confines.check_source(source).map_err(refused("source"))?;
         if *delete_source {
-            confines.check_deletion(source).map_err(refused("delete_source"))?;
+            confines.check_delete(source).map_err(refused("delete_source"))?;
         }
-        confines.check_destination(destination).map_err(refused("destination"))
+        confines.check_write(destination).map_err(refused("destination"))
     }
 
     /// The same for a video of this name.
@@ -247,8 +247,8 @@ impl Request {
     pub fn without_secrets(&self) -> Self {
         let mut shown = self.clone();
         match &mut shown {
-            Self::Transcode { source, .. } => *source = spool_storage::shown(source),
-            Self::Sql { sql, .. } => *sql = spool_storage::shown_in(sql),
+            Self::Transcode { source, .. } => *source = spool_storage::redact(source),
+            Self::Sql { sql, .. } => *sql = spool_storage::redact_in(sql),
         }
         shown
     }
@@ -305,7 +305,7 @@ mod tests {
 
     #[test]
     fn an_order_stays_within_its_confines() {
-        let confines = Confines {
+        let confines = PathPolicy {
             sources: vec!["s3://in/".into()],
             destinations: vec!["s3://media/{video}/".into()],
             own: Vec::new(),

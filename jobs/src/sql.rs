@@ -12,7 +12,7 @@ mod webhooks;
 use std::{path::Path, time::Duration};
 
 use async_trait::async_trait;
-use spool_storage::path_policy::Confines;
+use spool_storage::path_policy::PathPolicy;
 use sqlx::{
     Any, AnyConnection, AnyPool, Connection, Transaction, any::AnyPoolOptions, migrate::Migrator,
     pool::PoolOptions,
@@ -283,7 +283,7 @@ impl Store for SqlStore {
         within(jobs::cancel(self, tenant, id)).await
     }
 
-    async fn retry(&self, tenant: &str, id: &Id, confines: Option<&Confines>) -> Result<Job> {
+    async fn retry(&self, tenant: &str, id: &Id, confines: Option<&PathPolicy>) -> Result<Job> {
         within(jobs::retry(self, tenant, id, confines)).await
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::Value;
-use spool_storage::{ErrorKind, path_policy::Confines};
+use spool_storage::{ErrorKind, path_policy::PathPolicy};
 
 use crate::{Attempt, Event, Id, Job, Kind, Order, Phase, Result, Row, State, Video};
 
@@ -184,7 +184,7 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// [`Error::State`](crate::Error::State) where it is published; [`Error::NotAllowed`](crate::Error::NotAllowed) where it lies outside of
     /// the places.
-    async fn retry(&self, tenant: &str, id: &Id, confines: Option<&Confines>) -> Result<Job>;
+    async fn retry(&self, tenant: &str, id: &Id, confines: Option<&PathPolicy>) -> Result<Job>;
 
     /// A tenant's job's rows, at most `limit`, from a number on.
     async fn rows(&self, tenant: &str, id: &Id, from: i64, limit: u32) -> Result<Vec<Row>>;

@@ -1,4 +1,4 @@
-//! What a dispatcher promises, on a cluster that is none: it does what a test tells it to.
+//! RowEventKind a dispatcher promises, on a cluster that is none: it does what a test tells it to.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::{
@@ -19,7 +19,7 @@ use spool_jobs::{
 use spool_media::{
     encode::{
         timing::Timing,
-        worker::{Event, What},
+        worker::{RowEvent, RowEventKind},
     },
     plan::{
         deinterlace::Deinterlace,
@@ -52,7 +52,7 @@ struct Fake {
     stopped: AtomicUsize,
     running: AtomicUsize,
     most: AtomicUsize,
-    /// What those wait for whose source is called so.
+    /// RowEventKind those wait for whose source is called so.
     gate: Option<Arc<Semaphore>>,
 }
 
@@ -61,22 +61,25 @@ impl Fake {
         self.begun.lock().unwrap().get(source).copied().unwrap_or_default()
     }
 
-    async fn work(&self, source: &str, tell: &(dyn Fn(Event) + Send + Sync)) -> Result<Value, Failure> {
+    async fn work(&self, source: &str, tell: &(dyn Fn(RowEvent) + Send + Sync)) -> Result<Value, Failure> {
         let times = {
             let mut begun = self.begun.lock().unwrap();
             let times = begun.entry(source.to_owned()).or_default();
             *times += 1;
             *times
         };
-        let event = |index, what| tell(Event { job: String::new(), segment: segment(source, index), what });
-        (0..ROWS).for_each(|index| event(index, What::Planned));
+        let event =
+            |index, what| tell(RowEvent { job: String::new(), segment: segment(source, index), what });
+        (0..ROWS).for_each(|index| event(index, RowEventKind::Planned));
         for index in 0..ROWS {
-            event(index, What::Started { rungs: vec!["720p".to_owned()] });
-            event(index, What::Advanced { done_ms: ROW_MS / 2 });
+            event(index, RowEventKind::Started { rungs: vec!["720p".to_owned()] });
+            event(index, RowEventKind::Progress { done_ms: ROW_MS / 2 });
             if index == 1 {
                 event(
                     index,
-                    What::Again { reason: "ffmpeg exited with 187:\nx264: the last line".to_owned() },
+                    RowEventKind::Retrying {
+                        reason: "ffmpeg exited with 187:\nx264: the last line".to_owned(),
+                    },
                 );
             }
             if index == 2 && source.contains("gate") {
@@ -85,7 +88,7 @@ impl Fake {
             if index == 2 && source.contains("hang") {
                 std::future::pending::<()>().await;
             }
-            event(index, What::Finished { encoded: 1, reused: 0, timing: Timing::default() });
+            event(index, RowEventKind::Finished { encoded: 1, reused: 0, timing: Timing::default() });
         }
         let failure = |passes| Failure {
             kind: if passes { ErrorKind::Transient } else { ErrorKind::BadInput },
@@ -125,7 +128,7 @@ impl Cluster for Fake {
         &self,
         job: &Job,
         cancel: &CancellationToken,
-        tell: &(dyn Fn(Event) + Send + Sync),
+        tell: &(dyn Fn(RowEvent) + Send + Sync),
     ) -> Result<Value, Failure> {
         let _running = Running::new(self);
         let Request::Transcode { source, .. } = &job.request else { panic!("not what was asked for") };

@@ -52,7 +52,7 @@ pub enum Error {
     #[error(transparent)]
     Catalog(#[from] listing::Error),
     #[error(transparent)]
-    Confines(#[from] path_policy::Error),
+    PathPolicy(#[from] path_policy::Error),
     #[error("{uri}: {source}")]
     Source { uri: String, source: Box<Error> },
     #[error("{}{} {index}: {source}", uri.as_ref().map_or_else(String::new, |uri| format!("{uri}: ")), name(*.track))]
@@ -71,7 +71,7 @@ impl Error {
 
     /// The same, with the row that it is about.
     pub(crate) fn of_row(self, segment: &Segment) -> Self {
-        let uri = (!self.names_its_source()).then(|| spool_storage::shown(&segment.source));
+        let uri = (!self.names_its_source()).then(|| spool_storage::redact(&segment.source));
         Self::Row { uri, track: segment.track, index: segment.index, source: Box::new(self) }
     }
 
@@ -80,7 +80,7 @@ impl Error {
             self,
             Self::Store(_)
                 | Self::Parts(_)
-                | Self::Confines(_)
+                | Self::PathPolicy(_)
                 | Self::Source { .. }
                 | Self::Index(index::Error::Store(_))
         )
@@ -105,7 +105,7 @@ impl Error {
             Self::Publish(e) => e.kind(),
             Self::Sweep(e) => e.kind(),
             Self::Catalog(e) => e.kind(),
-            Self::Confines(e) => e.kind(),
+            Self::PathPolicy(e) => e.kind(),
             Self::Source { source, .. } | Self::Row { source, .. } => source.kind(),
         }
     }

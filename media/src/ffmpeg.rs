@@ -1,6 +1,6 @@
 //! How is FFmpeg told what to do, watched and ended? The one place that starts processes.
 //!
-//! [`args`] says what to do and is pure; [`Job::run`] does it: one process group, one deadline, one watchdog, one way to stop. Every
+//! [`args`] says what to do and is pure; [`Invocation::run`] does it: one process group, one deadline, one watchdog, one way to stop. Every
 //! process has a thread of this process that owns it: it starts it, waits for it and reaps it, so none outlives us and none stays a zombie.
 
 mod build;
@@ -19,10 +19,10 @@ pub use self::{
     build::{Encoder, build, version},
     capture::{LINE_BYTES_MAX, Lines},
     child::all_gone,
-    process::{Encode, Finished, Heard, Job, Limits, encodes_started},
+    process::{Encode, Finished, Invocation, Limits, OutputVerdict, encodes_started},
     progress::{Progress, ProgressParser},
     report::{Encoded, Pictures, Report},
-    tools::{Confinement, Program, Tools},
+    tools::{Program, SandboxMode, Tools},
 };
 use spool_storage::ErrorKind;
 

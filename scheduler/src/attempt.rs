@@ -15,7 +15,7 @@ use ballista_core::{
 };
 use ballista_scheduler::state::task_builder::restrict_plan_to_partitions;
 use datafusion::{arrow::array::RecordBatch, physical_plan::ExecutionPlan, prelude::SessionContext};
-use spool_media::encode::worker::{Event, What};
+use spool_media::encode::worker::{RowEvent, RowEventKind};
 use tokio::{
     sync::mpsc,
     time::{interval, sleep, timeout},
@@ -64,7 +64,7 @@ pub(crate) struct Attempt<'a> {
     pub(crate) standing: Arc<Mutex<Standing>>,
     pub(crate) cancel: CancellationToken,
     /// Is told what the row says.
-    pub(crate) tell: &'a (dyn Fn(Event) + Send + Sync),
+    pub(crate) tell: &'a (dyn Fn(RowEvent) + Send + Sync),
 }
 
 /// How an attempt stands.
@@ -164,7 +164,7 @@ impl Attempt<'_> {
         };
         guard.job = None;
         let batches = self.fetch(success).await?;
-        // What is no row may have run on several.
+        // RowEventKind is no row may have run on several.
         members.fetched(placed.and_then(Placed::executor).as_deref(), &job);
         for event in listener.rest() {
             finished |= self.hear(event);
@@ -178,20 +178,20 @@ impl Attempt<'_> {
     }
 
     /// Notes what the row says, and passes it on; tells whether it was the last.
-    fn hear(&self, event: Event) -> bool {
+    fn hear(&self, event: RowEvent) -> bool {
         let mut standing = self.standing();
         match &event.what {
-            What::Started { .. } => standing.started = Some(Instant::now()),
-            What::Advanced { done_ms } => standing.done_ms = *done_ms,
-            What::Planned | What::Finished { .. } | What::Again { .. } => {}
+            RowEventKind::Started { .. } => standing.started = Some(Instant::now()),
+            RowEventKind::Progress { done_ms } => standing.done_ms = *done_ms,
+            RowEventKind::Planned | RowEventKind::Finished { .. } | RowEventKind::Retrying { .. } => {}
         }
         drop(standing);
-        let last = matches!(event.what, What::Finished { .. });
+        let last = matches!(event.what, RowEventKind::Finished { .. });
         (self.tell)(event);
         last
     }
 
-    /// What the engine forgot is not waited for.
+    /// RowEventKind the engine forgot is not waited for.
     fn check_held(&self, placed: Option<&Placed>, job: &str, seen: &mut Instant) -> Result<()> {
         let members = &self.scheduler.members;
         let executor = match placed.map(Placed::executor) {

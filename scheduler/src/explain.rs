@@ -29,7 +29,7 @@ use crate::{
 /// How long it is waited for an executor: that of the same process joins while a statement is planned.
 const JOINED: Duration = Duration::from_secs(3);
 
-/// Titles of a statement that samples are encoded of: some seconds each.
+/// SourceCache of a statement that samples are encoded of: some seconds each.
 const SAMPLED_TITLES: usize = 8;
 
 /// What the prediction is called among the plans.

@@ -1,4 +1,4 @@
-//! What of a scheduler does a dispatcher of jobs see? Requests go in as statements, and come out as what publishing returned.
+//! RowEventKind of a scheduler does a dispatcher of jobs see? Requests go in as statements, and come out as what publishing returned.
 
 use arrow_json::ArrayWriter;
 use async_trait::async_trait;
@@ -23,7 +23,7 @@ impl Cluster for Scheduler {
         &self,
         job: &Job,
         cancel: &CancellationToken,
-        tell: &(dyn Fn(Event) + Send + Sync),
+        tell: &(dyn Fn(RowEvent) + Send + Sync),
     ) -> std::result::Result<Value, Failure> {
         let settings = job.settings();
         let settings: Vec<(&str, &str)> =
@@ -69,7 +69,7 @@ fn unwritten(error: impl std::fmt::Display) -> Error {
     Error::Engine { message: error.to_string() }
 }
 
-/// What may pass by itself is worth another try: also what the engine does not understand itself.
+/// RowEventKind may pass by itself is worth another try: also what the engine does not understand itself.
 fn failure(error: Error) -> Failure {
     let passes = error.kind() == ErrorKind::Transient || matches!(error, Error::Engine { .. });
     Failure { kind: error.kind(), message: error.to_string(), passes }

@@ -39,12 +39,12 @@ pub(crate) struct Live {
 #[derive(Default)]
 struct Known {
     /// By source.
-    titles: Mutex<HashMap<String, Title>>,
+    titles: Mutex<HashMap<String, OpenSource>>,
     changed: Notify,
     ended: CancellationToken,
 }
 
-struct Title {
+struct OpenSource {
     live: early_playback::Live,
     /// Since it was written last.
     changed: bool,
@@ -63,7 +63,7 @@ impl Live {
         let titles = by_source.into_iter().filter_map(|(source, rows)| {
             Some((
                 source.to_owned(),
-                Title {
+                OpenSource {
                     live: early_playback::Live::of(&rows)?,
                     changed: false,
                     playable: false,
@@ -113,7 +113,7 @@ impl Drop for Live {
 }
 
 impl Known {
-    fn state(&self) -> MutexGuard<'_, HashMap<String, Title>> {
+    fn state(&self) -> MutexGuard<'_, HashMap<String, OpenSource>> {
         self.titles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -152,7 +152,7 @@ async fn write_on(machine: Arc<Machine>, known: Arc<Known>) {
                     if !std::mem::replace(&mut title.playable, true) {
                         info!(uri, "playable while the rest is encoded");
                     }
-                    title.whole = !matches!(extent, Extent::Growing { .. });
+                    title.whole = !matches!(extent, PlaylistKind::EventOpen { .. });
                     wait = pause;
                 }
                 // The published ladder does not depend on it.

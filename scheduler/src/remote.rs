@@ -72,7 +72,7 @@ impl Remote {
         sql: &str,
         settings: &[(&str, &str)],
         cancel: &CancellationToken,
-        tell: &(dyn Fn(Event) + Send + Sync),
+        tell: &(dyn Fn(RowEvent) + Send + Sync),
     ) -> Result<Outcome> {
         let settings: HashMap<String, String> =
             settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -88,7 +88,7 @@ impl Remote {
     async fn call_until_done(
         &self,
         statement: Statement,
-        tell: &(dyn Fn(Event) + Send + Sync),
+        tell: &(dyn Fn(RowEvent) + Send + Sync),
     ) -> Result<Outcome> {
         let waits = || {
             let shape =
@@ -122,7 +122,7 @@ impl Remote {
         }
     }
 
-    async fn call(&self, statement: Statement, tell: &(dyn Fn(Event) + Send + Sync)) -> Result<Outcome> {
+    async fn call(&self, statement: Statement, tell: &(dyn Fn(RowEvent) + Send + Sync)) -> Result<Outcome> {
         let failed = |status: Status| self.failure(&status, false);
         let begun = async {
             let channel = Channel::connect(&self.address, self.token.as_deref()).await?;

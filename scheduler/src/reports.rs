@@ -8,7 +8,7 @@ use std::{
 use spool_media::encode::worker::Event;
 use tokio::sync::mpsc;
 
-/// Events of a job that wait for its listener. What a slow one misses is made up for by the next: they say how far a row is.
+/// Events of a job that wait for its listener. RowEventKind a slow one misses is made up for by the next: they say how far a row is.
 const QUEUE: usize = 256;
 
 /// Jobs that nobody listens to whose events are kept: a row may start a moment before whoever submitted its job knows the job's name.
@@ -20,9 +20,9 @@ pub(crate) struct Reports(Arc<Mutex<Desk>>);
 
 #[derive(Debug, Default)]
 struct Desk {
-    listeners: HashMap<String, mpsc::Sender<Event>>,
+    listeners: HashMap<String, mpsc::Sender<RowEvent>>,
     /// Oldest first.
-    early: VecDeque<(String, Vec<Event>)>,
+    early: VecDeque<(String, Vec<RowEvent>)>,
 }
 
 /// Hears the events of one job, until dropped.
@@ -30,12 +30,12 @@ struct Desk {
 pub(crate) struct Listener {
     reports: Reports,
     job: String,
-    events: mpsc::Receiver<Event>,
+    events: mpsc::Receiver<RowEvent>,
 }
 
 impl Reports {
     /// Passes an event on.
-    pub(crate) fn deliver(&self, job: &str, event: Event) {
+    pub(crate) fn deliver(&self, job: &str, event: RowEvent) {
         let mut desk = self.desk();
         if let Some(listener) = desk.listeners.get(job) {
             // A full queue belongs to somebody who is behind, a closed one to somebody who is gone.
@@ -77,7 +77,7 @@ impl Reports {
 
 impl Listener {
     /// Waits for the next event.
-    pub(crate) async fn next(&mut self) -> Event {
+    pub(crate) async fn next(&mut self) -> RowEvent {
         match self.events.recv().await {
             Some(event) => event,
             // The sender is at the desk for as long as we listen.
@@ -85,8 +85,8 @@ impl Listener {
         }
     }
 
-    /// What was said and not yet heard.
-    pub(crate) fn rest(&mut self) -> impl Iterator<Item = Event> + '_ {
+    /// RowEventKind was said and not yet heard.
+    pub(crate) fn rest(&mut self) -> impl Iterator<Item = RowEvent> + '_ {
         std::iter::from_fn(|| self.events.try_recv().ok())
     }
 }

@@ -18,7 +18,7 @@ use datafusion::{
 };
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use spool_media::{
-    encode::worker::{Event, What},
+    encode::worker::{RowEvent, RowEventKind},
     plan::segments::{Segment, SegmentTrack},
 };
 use spool_storage::ErrorKind;
@@ -57,17 +57,17 @@ pub(crate) struct Rows<'a> {
     pub(crate) statement: u64,
     /// A plan with a partition for each row.
     pub(crate) plan: Arc<dyn ExecutionPlan>,
-    /// What the plan gives.
+    /// RowEventKind the plan gives.
     pub(crate) schema: SchemaRef,
     /// The rows' segments, where they could be told.
     pub(crate) segments: Vec<Option<Segment>>,
     /// The playlists of what is done, where they are wanted.
     pub(crate) live: Option<&'a Live>,
     /// Is told what happens.
-    pub(crate) tell: &'a (dyn Fn(Event) + Send + Sync),
+    pub(crate) tell: &'a (dyn Fn(RowEvent) + Send + Sync),
 }
 
-/// What is known of one row.
+/// RowEventKind is known of one row.
 #[derive(Default)]
 struct Row {
     /// Executors that it was tried on.
@@ -139,7 +139,7 @@ impl Rows<'_> {
         Ok(rows.into_iter().filter_map(|row| row.gave).collect())
     }
 
-    /// What a row's turn goes by, the highest first: how long it takes next to others, or, where it is played meanwhile, when it is played.
+    /// RowEventKind a row's turn goes by, the highest first: how long it takes next to others, or, where it is played meanwhile, when it is played.
     fn rank(&self, row: usize) -> (i64, i64) {
         let Some(segment) = &self.segments[row] else { return (i64::MIN, 0) };
         let sound = segment.track == SegmentTrack::Audio;
@@ -301,10 +301,10 @@ impl Rows<'_> {
     fn again(&self, row: usize, reason: &str) {
         info!(statement = self.statement, row, reason, "row runs again");
         if let Some(segment) = &self.segments[row] {
-            (self.tell)(Event {
+            (self.tell)(RowEvent {
                 job: String::new(),
                 segment: segment.clone(),
-                what: What::Again { reason: reason.to_owned() },
+                what: RowEventKind::Retrying { reason: reason.to_owned() },
             });
         }
     }

@@ -13,7 +13,7 @@ use datafusion::{
     prelude::{SQLOptions, SessionContext},
 };
 use spool_media::{
-    encode::worker::{Event, What},
+    encode::worker::{RowEvent, RowEventKind},
     plan::segments::Segment,
 };
 use spool_storage::ErrorKind;
@@ -41,7 +41,7 @@ const RETRY_MOST: Duration = Duration::from_secs(10);
 /// How often it is looked whether anybody works here.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What a statement returned.
+/// RowEventKind a statement returned.
 #[derive(Debug, Clone)]
 pub struct Outcome {
     /// The columns, also where there are no rows.
@@ -59,7 +59,7 @@ pub struct Spent {
     pub planning: Duration,
     /// Encoding rows.
     pub rows: Duration,
-    /// What follows the rows: the merge and the publishing.
+    /// RowEventKind follows the rows: the merge and the publishing.
     pub merging: Duration,
 }
 
@@ -93,7 +93,7 @@ impl Scheduler {
         sql: &str,
         settings: &[(&str, &str)],
         cancel: &CancellationToken,
-        tell: &(dyn Fn(Event) + Send + Sync),
+        tell: &(dyn Fn(RowEvent) + Send + Sync),
     ) -> Result<Outcome> {
         let entry = self.statements.enter(sql, cancel);
         let outcome = tokio::select! {
@@ -130,7 +130,7 @@ impl Scheduler {
         entry: &Entry,
         sql: &str,
         settings: &[(&str, &str)],
-        tell: &(dyn Fn(Event) + Send + Sync),
+        tell: &(dyn Fn(RowEvent) + Send + Sync),
     ) -> Result<Outcome> {
         let (mut spent, begun) = (Spent::default(), Instant::now());
         let session = self.session(settings).await?;
@@ -199,7 +199,7 @@ impl Scheduler {
         entry: &Entry,
         session: &Arc<SessionContext>,
         encode: &Encode,
-        tell: &(dyn Fn(Event) + Send + Sync),
+        tell: &(dyn Fn(RowEvent) + Send + Sync),
         spent: &mut Spent,
         lives: &mut Vec<Live>,
     ) -> Result<Vec<RecordBatch>> {
@@ -212,7 +212,7 @@ impl Scheduler {
                 input.into_iter().flatten().flat_map(|batch| one_row_each(&batch)).collect();
             let state = session.state();
             let segment = state.create_physical_expr(encode.segment.clone(), encode.input().schema())?;
-            // What is no segment is refused where it is encoded; here it only has no weight.
+            // RowEventKind is no segment is refused where it is encoded; here it only has no weight.
             let segments = rows.iter().map(|row| {
                 let array = segment.evaluate(row).and_then(|value| value.into_array(1)).ok()?;
                 spool_udfs::value::values::<Segment>(&array).ok()?.pop().flatten()
@@ -240,7 +240,7 @@ impl Scheduler {
             tell(event);
         };
         for segment in segments.iter().flatten() {
-            tell(Event { job: String::new(), segment: segment.clone(), what: What::Planned });
+            tell(RowEvent { job: String::new(), segment: segment.clone(), what: RowEventKind::Planned });
         }
         let schema = Arc::new(encode.schema().as_arrow().clone());
         let options =
@@ -265,12 +265,12 @@ impl Scheduler {
         Ok(gave)
     }
 
-    /// Runs what no row has to be encoded for any more. What it does can be done again, so a failure that may pass is tried again.
+    /// Runs what no row has to be encoded for any more. RowEventKind it does can be done again, so a failure that may pass is tried again.
     async fn finish(
         &self,
         session: &Arc<SessionContext>,
         plan: &LogicalPlan,
-        tell: &(dyn Fn(Event) + Send + Sync),
+        tell: &(dyn Fn(RowEvent) + Send + Sync),
     ) -> Result<Vec<RecordBatch>> {
         let plan = {
             let _planner = self.planners.acquire().await;

@@ -14,10 +14,10 @@ use arrow_ipc::writer::StreamWriter;
 use futures::Stream;
 use serde::Serialize;
 use spool_media::{
-    encode::worker::{Event, What},
+    encode::worker::{RowEvent, RowEventKind},
     plan::segments::Segment,
 };
-use spool_storage::shown_in;
+use spool_storage::redact_in;
 use spool_wire::{
     authorized,
     v1::{
@@ -60,7 +60,7 @@ struct Listed {
     work: Work,
 }
 
-/// What of a statement is done and what is not.
+/// RowEventKind of a statement is done and what is not.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Work {
     /// Rows of the statement.
@@ -113,14 +113,14 @@ impl Statements {
     pub(crate) fn all(&self) -> Vec<Shown> {
         let shown = |(id, listed): (&u64, &Listed)| Shown {
             id: *id,
-            sql: shown_in(&listed.sql),
+            sql: redact_in(&listed.sql),
             seconds: listed.started.elapsed().as_secs(),
             work: listed.work,
         };
         self.list().iter().map(shown).collect()
     }
 
-    /// What all of them have to do.
+    /// RowEventKind all of them have to do.
     pub(crate) fn work(&self) -> Work {
         self.list().values().fold(Work::default(), |sum, listed| Work {
             rows: sum.rows + listed.work.rows,
@@ -165,8 +165,8 @@ impl Entry {
     }
 
     /// Notes what happened to a row.
-    pub(crate) fn hear(&self, event: &Event) {
-        if let What::Finished { .. } = event.what {
+    pub(crate) fn hear(&self, event: &RowEvent) {
+        if let RowEventKind::Finished { .. } = event.what {
             self.change(|work| {
                 // Of a row that ran twice both may say that they finished.
                 work.rows_done = (work.rows_done + 1).min(work.rows);
@@ -222,7 +222,7 @@ impl statements_server::Statements for Door {
             let tell = |event: Event| {
                 // Progress that a slow network misses is made up for by the next; half of the queue is kept for what happens once, which a
                 // client misses that reads none of hundreds of rows' ends: its tally is short then, its result is not.
-                if !matches!(event.what, What::Planned | What::Advanced { .. })
+                if !matches!(event.what, RowEventKind::Planned | RowEventKind::Progress { .. })
                     || sender.capacity() > QUEUE / 2
                 {
                     let _ = sender.try_send(said(Message::Row(RowEvent::from(&event))));

@@ -40,7 +40,7 @@ impl Address {
     /// A plain path is taken literally (`%` and `#` are characters of file names; `~` is the shell's business) and made absolute;
     /// `file://` is percent-decoded (RFC 8089); keys of buckets are literal.
     pub(super) fn parse(uri: &str) -> Result<Self, Error> {
-        let bad = |problem| Error::BadAddress { uri: shown(uri), problem };
+        let bad = |problem| Error::BadAddress { uri: redact(uri), problem };
         if uri.is_empty() {
             return Err(bad(AddressProblem::Empty));
         }
@@ -93,7 +93,7 @@ impl Address {
 
 /// Does a path or URI lie in the folder, bucket or site that a prefix names? `https://` names all of the web. Of two ways to write a place
 /// either will do; a path that leads up again lies nowhere.
-pub fn lies_in(uri: &str, prefix: &str) -> bool {
+pub fn is_within(uri: &str, prefix: &str) -> bool {
     let (address, folder) = (Address::parse(uri), Address::parse(prefix));
     match (address, folder) {
         (Ok(Address::Web(url)), _) if prefix.ends_with("://") => {
@@ -145,7 +145,7 @@ pub fn name(uri: &str) -> String {
 }
 
 /// A URI as it may be shown: presigned queries and anything like a password left out.
-pub fn shown(uri: &str) -> String {
+pub fn redact(uri: &str) -> String {
     let Some((scheme, rest)) = split_scheme(uri) else {
         return uri.to_owned();
     };
@@ -160,11 +160,11 @@ pub fn shown(uri: &str) -> String {
 }
 
 /// A text, such as a statement, as it may be shown: URIs wherever they stand in it without their secrets.
-pub fn shown_in(text: &str) -> String {
+pub fn redact_in(text: &str) -> String {
     let ends = |c: char| c.is_whitespace() || "'\"`$();,".contains(c);
     let pieces = text.split_inclusive(ends).map(|piece| {
         let (word, end) = piece.strip_suffix(ends).map_or((piece, ""), |word| (word, &piece[word.len()..]));
-        if word.contains("://") { format!("{}{end}", shown(word)) } else { piece.to_owned() }
+        if word.contains("://") { format!("{}{end}", redact(word)) } else { piece.to_owned() }
     });
     pieces.collect()
 }
@@ -228,13 +228,13 @@ mod tests {
         );
         let error = Address::parse("ftp://me:hunter2@host/x").unwrap_err().to_string();
         assert!(error.contains("ftp://") && error.contains("s3://") && !error.contains("hunter2"), "{error}");
-        assert_eq!(shown("https://u:p@host/a.mp4?X-Amz-Signature=abc#t"), "https://host/a.mp4");
-        assert_eq!(shown("https://host?sig=abc"), "https://host");
+        assert_eq!(redact("https://u:p@host/a.mp4?X-Amz-Signature=abc#t"), "https://host/a.mp4");
+        assert_eq!(redact("https://host?sig=abc"), "https://host");
     }
 
     #[test]
     fn a_secret_in_a_statement_is_shown_to_nobody() {
-        let shown = shown_in(
+        let shown = redact_in(
             "SELECT * FROM segments('https://host/talk.mp4?X-Amz-Signature=secret', 30) WHERE track = 'video'",
         );
         assert!(!shown.contains("secret") && shown.contains("https://host/talk.mp4"), "{shown}");
@@ -242,7 +242,7 @@ mod tests {
             shown.starts_with("SELECT * FROM segments('") && shown.ends_with(", 30) WHERE track = 'video'"),
             "{shown}"
         );
-        let commented = shown_in(
+        let commented = redact_in(
             "-- what's new\nSELECT * FROM segments($$https://host/talk.mp4?X-Amz-Signature=secret$$)",
         );
         assert!(!commented.contains("secret") && commented.contains("what's new\nSELECT"), "{commented}");
@@ -254,7 +254,7 @@ mod tests {
             if let Ok(address) = Address::parse(&uri) {
                 prop_assert_eq!(Address::parse(&address.uri()).unwrap(), address);
             }
-            let _ = shown(&uri);
+            let _ = redact(&uri);
         }
     }
 }

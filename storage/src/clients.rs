@@ -18,7 +18,7 @@ use url::Url;
 
 use super::{
     Location, Place,
-    address::{Address, Service, shown},
+    address::{Address, Service, redact},
     error::{Denial, Error, innermost},
     profile,
     wire::Connector,
@@ -140,7 +140,7 @@ impl Stores {
 
     /// The same stores; but of the web only what everybody can reach, for requests of strangers.
     #[must_use]
-    pub fn with_public_web_only(&self) -> Self {
+    pub fn with_public_http_only(&self) -> Self {
         let inner = Inner {
             options: self.inner.options.clone(),
             buckets: Mutex::default(),
@@ -168,7 +168,7 @@ impl Stores {
             }
             Address::Web(url) => Place::Web { stores: self.clone(), url },
         };
-        Ok(Location { shown: shown(&uri), uri, place })
+        Ok(Location { shown: redact(&uri), uri, place })
     }
 
     fn bucket(&self, service: Service, root: &str, authority: &str) -> Result<Arc<Client>, Error> {
@@ -279,7 +279,7 @@ impl Stores {
     fn check_web(&self, url: &Url) -> Result<(), Error> {
         let checked = if self.inner.public_web { net::check_url(url) } else { Ok(()) };
         checked.map_err(|private| Error::NotAllowed {
-            uri: shown(url.as_str()),
+            uri: redact(url.as_str()),
             cause: Denial::Private(private),
         })
     }
@@ -287,7 +287,7 @@ impl Stores {
 
 /// The link itself is the base, so that its query is kept; its object is the empty path.
 fn web_client(url: &Url, options: ClientOptions, connector: &Connector) -> Result<Arc<Client>, Error> {
-    let root = shown(url.as_str());
+    let root = redact(url.as_str());
     let builder =
         HttpBuilder::new().with_url(url.as_str()).with_retry(retries()).with_client_options(options);
     let store =

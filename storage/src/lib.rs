@@ -5,16 +5,16 @@
 //! was acknowledged survives, and [`Location::create`] and [`Location::replace`] have one winner.
 
 mod address;
-mod amazon;
 mod backoff;
 mod clients;
 mod concurrency;
-mod content;
 mod error;
 mod kind;
 mod local;
 pub mod net;
+mod object_kind;
 pub mod path_policy;
+mod presign;
 mod profile;
 pub mod read_cache;
 mod reader;
@@ -43,16 +43,16 @@ use self::{
     remote::{Payload, open_payload},
 };
 pub use self::{
-    address::{lies_in, name, shown, shown_in},
-    amazon::{Amazon, PieceLink},
+    address::{is_within, name, redact, redact_in},
     backoff::Backoff,
     clients::Stores,
     concurrency::{ConcurrencyLimit, ConcurrencyPermit},
-    content::Content,
     error::{AddressProblem, Denial, Error},
     kind::ErrorKind,
+    object_kind::ObjectKind,
+    presign::{Amazon, PartLink},
     reader::{ReadAt, Source, SourceReader, bytes_read},
-    upload::piece_bytes,
+    upload::part_bytes,
     wire::Answer,
 };
 
@@ -81,22 +81,15 @@ enum Place {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version(UpdateVersion);
 
-/// What became of a creation.
+/// The outcome of a conditional write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Created {
-    /// The object is ours.
-    Yes,
-    /// There was one, which is untouched. It may be our own, if an answer got lost on the way.
-    AlreadyThere,
-}
-
-/// What became of a replacement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Replaced {
-    /// The object is what was given.
-    Yes,
-    /// Somebody else was faster, and theirs is untouched: read again, decide again.
-    Conflict,
+pub enum PutOutcome {
+    /// The object is the one that was given.
+    Written,
+    /// An object was there already and is untouched. It may be this caller's own, if an answer was lost.
+    AlreadyExists,
+    /// Another writer replaced the expected version first; its object is untouched. Read again, decide again.
+    PreconditionFailed,
 }
 
 /// What a listing found.
@@ -159,7 +152,7 @@ impl Location {
             Place::Bucket { client, key } => {
                 let key = key.parts().chain(parts).collect();
                 let uri = key_uri(&client.root, &key);
-                Self { shown: shown(&uri), uri, place: Place::Bucket { client: Arc::clone(client), key } }
+                Self { shown: redact(&uri), uri, place: Place::Bucket { client: Arc::clone(client), key } }
             }
             Place::Web { stores, url } => {
                 let mut url = url.clone();
@@ -172,7 +165,7 @@ impl Location {
                     });
                 }
                 Self {
-                    shown: shown(url.as_str()),
+                    shown: redact(url.as_str()),
                     uri: url.to_string(),
                     place: Place::Web { stores: stores.clone(), url },
                 }
@@ -252,7 +245,7 @@ impl Location {
     ///
     /// # Errors
     /// [`Error::NotAllowed`], [`Error::DiskFull`], [`Error::NoBucket`], [`Error::ReadOnly`], …
-    pub async fn put(&self, bytes: Bytes, content: Content) -> Result<(), Error> {
+    pub async fn put(&self, bytes: Bytes, content: ObjectKind) -> Result<(), Error> {
         match &self.place {
             Place::Local(path) => {
                 let path = path.clone();
@@ -271,7 +264,7 @@ impl Location {
     ///
     /// # Errors
     /// As [`Location::put`]; [`Error::LocalFile`] for the file.
-    pub async fn put_file(&self, file: &Path, content: Content) -> Result<(), Error> {
+    pub async fn put_file(&self, file: &Path, content: ObjectKind) -> Result<(), Error> {
         match &self.place {
             Place::Local(path) => {
                 let (from, to) = (file.to_owned(), path.clone());
@@ -290,13 +283,13 @@ impl Location {
     ///
     /// # Errors
     /// As [`Location::put`].
-    pub async fn create(&self, bytes: Bytes, content: Content) -> Result<Created, Error> {
+    pub async fn create(&self, bytes: Bytes, content: ObjectKind) -> Result<PutOutcome, Error> {
         match &self.place {
             Place::Local(path) => {
                 let path = path.clone();
                 let created =
                     blocking(move || local::create(&path, &bytes)).await.map_err(|e| self.system(e))?;
-                Ok(if created { Created::Yes } else { Created::AlreadyThere })
+                Ok(if created { PutOutcome::Written } else { PutOutcome::AlreadyExists })
             }
             Place::Bucket { client, key } => client.create(&self.shown, key, bytes, content).await,
             Place::Web { .. } => Err(self.read_only()),
@@ -310,9 +303,9 @@ impl Location {
     pub async fn replace(
         &self,
         bytes: Bytes,
-        content: Content,
+        content: ObjectKind,
         expected: Option<&Version>,
-    ) -> Result<Replaced, Error> {
+    ) -> Result<PutOutcome, Error> {
         match &self.place {
             Place::Local(path) => {
                 let (path, expected) =
@@ -320,7 +313,7 @@ impl Location {
                 let write =
                     move || local::replace(&path, &bytes, expected.as_deref(), SMALL_OBJECT_MAX_BYTES);
                 let replaced = blocking(write).await.map_err(|e| self.system(e))?;
-                Ok(if replaced { Replaced::Yes } else { Replaced::Conflict })
+                Ok(if replaced { PutOutcome::Written } else { PutOutcome::PreconditionFailed })
             }
             Place::Bucket { client, key } => {
                 client.replace(&self.shown, key, bytes, content, expected.map(|version| &version.0)).await

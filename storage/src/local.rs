@@ -270,7 +270,7 @@ fn empty(path: &Path) -> io::Result<tempfile::NamedTempFile> {
 }
 
 /// Begins a file that comes in pieces, beside where it will be; gives its name.
-pub(super) fn begin(path: &Path) -> io::Result<String> {
+pub(super) fn create_multipart(path: &Path) -> io::Result<String> {
     let staged = empty(path)?;
     sync_directory(parent(path))?;
     let (_, kept) = staged.keep().map_err(|e| e.error)?;
@@ -278,20 +278,20 @@ pub(super) fn begin(path: &Path) -> io::Result<String> {
 }
 
 /// Writes a piece of one.
-pub(super) fn keep_piece(path: &Path, upload: &str, start: u64, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn put_part(path: &Path, upload: &str, start: u64, bytes: &[u8]) -> io::Result<()> {
     let file = OpenOptions::new().write(true).open(begun(path, upload)?)?;
     file.write_all_at(bytes, start)?;
     file.sync_data()
 }
 
 /// Puts one into its place.
-pub(super) fn complete(path: &Path, upload: &str) -> io::Result<()> {
+pub(super) fn complete_multipart(path: &Path, upload: &str) -> io::Result<()> {
     fs::rename(begun(path, upload)?, path)?;
     sync_directory(parent(path))
 }
 
 /// Removes one; a missing one is fine.
-pub(super) fn abandon(path: &Path, upload: &str) -> io::Result<()> {
+pub(super) fn abort_multipart(path: &Path, upload: &str) -> io::Result<()> {
     delete(&begun(path, upload)?)
 }
 

@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ErrorKind, lies_in, shown};
+use crate::{ErrorKind, is_within, redact};
 
 /// The places that a job is confined to, whatever its statement says.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Confines {
+pub struct PathPolicy {
     /// Prefixes of what may be read: `s3://uploads/acme/`, a folder, `https://cdn.example.com/`, or `https://` for all of the web.
     pub sources: Vec<String>,
     /// Prefixes of where may be published.
@@ -33,7 +33,7 @@ impl Error {
     }
 }
 
-impl Confines {
+impl PathPolicy {
     /// May it be read?
     ///
     /// # Errors
@@ -46,7 +46,7 @@ impl Confines {
     ///
     /// # Errors
     /// Where it lies in no place of these.
-    pub fn check_deletion(&self, uri: &str) -> Result<(), Error> {
+    pub fn check_delete(&self, uri: &str) -> Result<(), Error> {
         check(&self.own, uri, "delete")
     }
 
@@ -70,13 +70,13 @@ impl Confines {
     ///
     /// # Errors
     /// Where it lies in no place of these.
-    pub fn check_destination(&self, uri: &str) -> Result<(), Error> {
+    pub fn check_write(&self, uri: &str) -> Result<(), Error> {
         check(&self.destinations, uri, "publish to")
     }
 }
 
 fn check(prefixes: &[String], uri: &str, verb: &'static str) -> Result<(), Error> {
-    if prefixes.iter().any(|prefix| lies_in(uri, prefix)) {
+    if prefixes.iter().any(|prefix| is_within(uri, prefix)) {
         Ok(())
     } else {
         Err(refused(prefixes, uri, verb))
@@ -85,15 +85,15 @@ fn check(prefixes: &[String], uri: &str, verb: &'static str) -> Result<(), Error
 
 fn refused(prefixes: &[String], uri: &str, verb: &'static str) -> Error {
     let allowed = if prefixes.is_empty() { "nothing".to_owned() } else { prefixes.join(", ") };
-    Error { uri: shown(uri), verb, allowed }
+    Error { uri: redact(uri), verb, allowed }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn confines(sources: &[&str]) -> Confines {
-        Confines {
+    fn confines(sources: &[&str]) -> PathPolicy {
+        PathPolicy {
             sources: sources.iter().map(ToString::to_string).collect(),
             destinations: vec!["s3://media/acme/".to_owned()],
             own: vec!["s3://in/acme/uploads/".to_owned()],
@@ -115,10 +115,10 @@ mod tests {
         }
         some.check_pattern("s3://in/acme/**/*.mp4").unwrap();
         some.check_pattern("/data/in/*.mp4").unwrap();
-        some.check_destination("s3://media/acme/talk/").unwrap();
-        some.check_deletion("s3://in/acme/uploads/talk.mp4").unwrap();
+        some.check_write("s3://media/acme/talk/").unwrap();
+        some.check_delete("s3://in/acme/uploads/talk.mp4").unwrap();
         assert!(
-            some.check_deletion("s3://in/acme/talk.mp4").is_err(),
+            some.check_delete("s3://in/acme/talk.mp4").is_err(),
             "what may be read may not be deleted for that"
         );
         confines(&["https://"]).check_source("https://anywhere.example/a.mp4").unwrap();
@@ -152,14 +152,14 @@ mod tests {
         {
             assert!(some.check_pattern(pattern).is_err(), "{pattern}");
         }
-        let error = some.check_destination("s3://media/other/").unwrap_err();
+        let error = some.check_write("s3://media/other/").unwrap_err();
         assert!(
             error.kind() == ErrorKind::NotAllowed
                 && error.to_string().contains("it may publish to s3://media/acme/"),
             "{error}"
         );
         let error =
-            Confines::default().check_source("https://host/a.mp4?sig=secret").unwrap_err().to_string();
+            PathPolicy::default().check_source("https://host/a.mp4?sig=secret").unwrap_err().to_string();
         assert!(!error.contains("secret") && error.contains("nothing"), "{error}");
     }
 }

@@ -16,13 +16,13 @@ const KEPT_BYTES_MAX: usize = 8 << 20;
 
 /// A source whose first reads are kept: what begins within one of them is read from its end on.
 #[derive(Debug)]
-pub struct Kept<R> {
+pub struct ReadCache<R> {
     reader: R,
     /// Where each began, and its bytes.
     kept: Mutex<Vec<(u64, Bytes)>>,
 }
 
-impl<R> Kept<R> {
+impl<R> ReadCache<R> {
     /// Nothing is kept yet.
     pub fn new(reader: R) -> Self {
         Self { reader, kept: Mutex::default() }
@@ -53,7 +53,7 @@ impl<R> Kept<R> {
     }
 }
 
-impl<R: ReadAt> ReadAt for Kept<R> {
+impl<R: ReadAt> ReadAt for ReadCache<R> {
     fn len(&self) -> u64 {
         self.reader.len()
     }
@@ -108,7 +108,7 @@ mod tests {
     }
 
     /// Reads, and tells how many reads reached the source.
-    async fn read(source: &Kept<Memory>, range: Range<u64>) -> (Bytes, usize) {
+    async fn read(source: &ReadCache<Memory>, range: Range<u64>) -> (Bytes, usize) {
         let bytes = source.read_at(range).await.unwrap();
         (bytes, source.inner().reads.load(Ordering::Relaxed))
     }
@@ -116,7 +116,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_read_is_not_read_again() {
         let all: Vec<u8> = (0..=u8::MAX).collect();
-        let source = Kept::new(Memory::new(all.clone()));
+        let source = ReadCache::new(Memory::new(all.clone()));
         assert_eq!(source.len(), 256);
         assert_eq!(read(&source, 100..120).await, (Bytes::copy_from_slice(&all[100..120]), 1));
         assert_eq!(read(&source, 100..120).await, (Bytes::copy_from_slice(&all[100..120]), 1));
@@ -129,7 +129,7 @@ mod tests {
 
     #[tokio::test]
     async fn of_what_begins_as_before_only_the_rest_is_read() {
-        let source = Kept::new(Memory::new(vec![7; 100]));
+        let source = ReadCache::new(Memory::new(vec![7; 100]));
         for (range, bytes_read) in [(10..20, 10), (15..30, 20), (10..40, 30), (90..100, 40)] {
             let (bytes, _) = read(&source, range.clone()).await;
             assert_eq!(
@@ -142,7 +142,7 @@ mod tests {
     #[tokio::test]
     async fn no_more_is_kept_than_fits() {
         let most = KEPT_BYTES_MAX as u64;
-        let source = Kept::new(Memory::new(vec![7; 3 * KEPT_BYTES_MAX]));
+        let source = ReadCache::new(Memory::new(vec![7; 3 * KEPT_BYTES_MAX]));
         for (range, reads) in [
             (0..most - 10, 1),
             (most..most + 11, 2),

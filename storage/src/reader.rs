@@ -53,15 +53,15 @@ pub struct Source {
 
 impl Source {
     /// The URI as it may be shown: without credentials and without the query of a presigned link.
-    pub fn shown(&self) -> String {
-        super::address::shown(&self.uri)
+    pub fn redacted_uri(&self) -> String {
+        super::address::redact(&self.uri)
     }
 }
 
 impl std::fmt::Debug for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Source")
-            .field("uri", &self.shown())
+            .field("uri", &self.redacted_uri())
             .field("etag", &self.etag)
             .field("bytes", &self.bytes)
             .finish()

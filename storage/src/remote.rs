@@ -17,7 +17,7 @@ use object_store::{
 };
 
 use super::{
-    Content, Created, Replaced, blocking,
+    ObjectKind, PutOutcome, blocking,
     clients::Client,
     error::{Error, lacks_conditions, may_have_arrived},
 };
@@ -99,7 +99,7 @@ impl Client {
         uri: &str,
         key: &Path,
         payload: Payload,
-        content: Content,
+        content: ObjectKind,
     ) -> Result<(), Error> {
         let bytes = payload.bytes();
         if bytes <= PART_BYTES {
@@ -134,24 +134,24 @@ impl Client {
 
     /// Creates an object if there is none.
     ///
-    /// A creation whose answer got lost is repeated, and may then find its own object: [`Created::AlreadyThere`], and whoever reads
+    /// A creation whose answer got lost is repeated, and may then find its own object: [`PutOutcome::AlreadyExists`], and whoever reads
     /// the winner reads the same bytes.
     pub(super) async fn create(
         &self,
         uri: &str,
         key: &Path,
         bytes: Bytes,
-        content: Content,
-    ) -> Result<Created, Error> {
+        content: ObjectKind,
+    ) -> Result<PutOutcome, Error> {
         let put = || self.put_opts(key, bytes.clone(), content, PutMode::Create);
         let no_winner = |e: &object_store::Error| matches!(e, object_store::Error::AlreadyExists { .. });
         for _ in 0..=REPEATS {
             match put.retry(repeats()).when(may_have_arrived).await {
-                Ok(_) => return Ok(Created::Yes),
+                Ok(_) => return Ok(PutOutcome::Written),
                 // 412, but S3 says 409 also while another's creation is under way, which may still fail.
                 Err(e) if no_winner(&e) => {
                     if self.size(uri, key).await?.is_some() {
-                        return Ok(Created::AlreadyThere);
+                        return Ok(PutOutcome::AlreadyExists);
                     }
                 }
                 Err(e) if lacks_conditions(&e) => {
@@ -172,20 +172,20 @@ impl Client {
         uri: &str,
         key: &Path,
         bytes: Bytes,
-        content: Content,
+        content: ObjectKind,
         expected: Option<&UpdateVersion>,
-    ) -> Result<Replaced, Error> {
+    ) -> Result<PutOutcome, Error> {
         let mode = || expected.map_or(PutMode::Create, |version| PutMode::Update(version.clone()));
         let put = || self.put_opts(key, bytes.clone(), content, mode());
         match put.retry(repeats()).when(may_have_arrived).await {
-            Ok(_) => Ok(Replaced::Yes),
+            Ok(_) => Ok(PutOutcome::Written),
             // A repeated write finds its own first try in its way, and that is no conflict: what is there is what was wanted.
             Err(object_store::Error::Precondition { .. } | object_store::Error::AlreadyExists { .. }) => {
                 let present = self.read(uri, key, bytes.len() as u64).await;
                 Ok(if matches!(present, Ok(Some((present, _))) if present == bytes) {
-                    Replaced::Yes
+                    PutOutcome::Written
                 } else {
-                    Replaced::Conflict
+                    PutOutcome::PreconditionFailed
                 })
             }
             Err(e) if lacks_conditions(&e) => {
@@ -221,14 +221,14 @@ impl Client {
         uri: &str,
         key: &Path,
         bytes: Bytes,
-        content: Content,
-    ) -> Result<Created, Error> {
+        content: ObjectKind,
+    ) -> Result<PutOutcome, Error> {
         self.warn_check_then_put();
         if self.size(uri, key).await?.is_some() {
-            return Ok(Created::AlreadyThere);
+            return Ok(PutOutcome::AlreadyExists);
         }
         let result = self.put_opts(key, bytes, content, PutMode::Overwrite).await;
-        result.map(|_| Created::Yes).map_err(|e| self.error(uri, &e))
+        result.map(|_| PutOutcome::Written).map_err(|e| self.error(uri, &e))
     }
 
     /// The fallback of [`Self::replace`]: of two who replace at once, the later one wins and neither sees a conflict.
@@ -237,9 +237,9 @@ impl Client {
         uri: &str,
         key: &Path,
         bytes: Bytes,
-        content: Content,
+        content: ObjectKind,
         expected: Option<&UpdateVersion>,
-    ) -> Result<Replaced, Error> {
+    ) -> Result<PutOutcome, Error> {
         self.warn_check_then_put();
         let present = match self.store.head(key).await {
             Ok(meta) => Some(meta.e_tag),
@@ -247,10 +247,10 @@ impl Client {
             Err(e) => return Err(self.error(uri, &e)),
         };
         if present != expected.map(|version| version.e_tag.clone()) {
-            return Ok(Replaced::Conflict);
+            return Ok(PutOutcome::PreconditionFailed);
         }
         let result = self.put_opts(key, bytes, content, PutMode::Overwrite).await;
-        result.map(|_| Replaced::Yes).map_err(|e| self.error(uri, &e))
+        result.map(|_| PutOutcome::Written).map_err(|e| self.error(uri, &e))
     }
 
     fn warn_check_then_put(&self) {
@@ -267,7 +267,7 @@ impl Client {
         &self,
         key: &Path,
         bytes: Bytes,
-        content: Content,
+        content: ObjectKind,
         mode: PutMode,
     ) -> object_store::Result<PutResult> {
         let options = PutOptions { mode, attributes: content.attributes(), ..PutOptions::default() };

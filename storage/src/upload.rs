@@ -19,7 +19,7 @@ const PIECES_MAX: u64 = 10_000;
 const PIECE_STEP: u64 = 1 << 20;
 
 /// Length of every piece but the last, of an object of so many bytes. Whoever takes pieces in holds one in memory.
-pub fn piece_bytes(bytes: u64) -> u64 {
+pub fn part_bytes(bytes: u64) -> u64 {
     bytes.div_ceil(PIECES_MAX).next_multiple_of(PIECE_STEP).max(PIECE_LEAST)
 }
 
@@ -28,11 +28,11 @@ impl Location {
     ///
     /// # Errors
     /// As [`Location::put`].
-    pub async fn begin(&self) -> Result<String, Error> {
+    pub async fn create_multipart(&self) -> Result<String, Error> {
         match &self.place {
             Place::Local(path) => {
                 let path = path.clone();
-                blocking(move || local::begin(&path)).await.map_err(|e| self.system(e))
+                blocking(move || local::create_multipart(&path)).await.map_err(|e| self.system(e))
             }
             Place::Bucket { client, key } => {
                 self.pieces(client)?.create_multipart(key).await.map_err(|e| client.error(&self.shown, &e))
@@ -45,7 +45,7 @@ impl Location {
     ///
     /// # Errors
     /// As [`Location::put`]; [`Error::NotFound`] where the upload is complete or given up.
-    pub async fn keep_piece(
+    pub async fn put_part(
         &self,
         upload: &str,
         number: usize,
@@ -55,7 +55,7 @@ impl Location {
         match &self.place {
             Place::Local(path) => {
                 let (path, upload) = (path.clone(), upload.to_owned());
-                let kept = blocking(move || local::keep_piece(&path, &upload, start, &bytes)).await;
+                let kept = blocking(move || local::put_part(&path, &upload, start, &bytes)).await;
                 kept.map(|()| String::new()).map_err(|e| self.system(e))
             }
             Place::Bucket { client, key } => {
@@ -72,11 +72,11 @@ impl Location {
     ///
     /// # Errors
     /// As [`Location::put`].
-    pub async fn complete(&self, upload: &str, pieces: &[String], bytes: u64) -> Result<(), Error> {
+    pub async fn complete_multipart(&self, upload: &str, pieces: &[String], bytes: u64) -> Result<(), Error> {
         let completed = match &self.place {
             Place::Local(path) => {
                 let (path, upload) = (path.clone(), upload.to_owned());
-                blocking(move || local::complete(&path, &upload)).await.map_err(|e| self.system(e))
+                blocking(move || local::complete_multipart(&path, &upload)).await.map_err(|e| self.system(e))
             }
             Place::Bucket { client, key } => {
                 let pieces = pieces.iter().map(|piece| PartId { content_id: piece.clone() }).collect();
@@ -97,11 +97,11 @@ impl Location {
     ///
     /// # Errors
     /// What the store says.
-    pub async fn abandon(&self, upload: &str) -> Result<(), Error> {
+    pub async fn abort_multipart(&self, upload: &str) -> Result<(), Error> {
         match &self.place {
             Place::Local(path) => {
                 let (path, upload) = (path.clone(), upload.to_owned());
-                blocking(move || local::abandon(&path, &upload)).await.map_err(|e| self.system(e))
+                blocking(move || local::abort_multipart(&path, &upload)).await.map_err(|e| self.system(e))
             }
             Place::Bucket { client, key } => {
                 match self.pieces(client)?.abort_multipart(key, &upload.to_owned()).await {
@@ -125,12 +125,12 @@ mod tests {
 
     #[test]
     fn pieces_are_as_short_as_stores_and_lengths_allow() {
-        assert_eq!(piece_bytes(0), 5 << 20);
-        assert_eq!(piece_bytes(100 << 20), 5 << 20);
-        assert_eq!(piece_bytes(500 << 30), 52 << 20);
+        assert_eq!(part_bytes(0), 5 << 20);
+        assert_eq!(part_bytes(100 << 20), 5 << 20);
+        assert_eq!(part_bytes(500 << 30), 52 << 20);
         for gigabytes in [1_u64, 50, 48, 49, 100, 1000] {
             let bytes = gigabytes << 30;
-            assert!(bytes.div_ceil(piece_bytes(bytes)) <= PIECES_MAX, "{gigabytes} GiB");
+            assert!(bytes.div_ceil(part_bytes(bytes)) <= PIECES_MAX, "{gigabytes} GiB");
         }
     }
 
@@ -139,26 +139,26 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("in/talk.mp4");
         let location = Stores::with_options::<&str, &str>([]).locate(path.to_str().unwrap()).unwrap();
-        let upload = location.begin().await.unwrap();
-        location.keep_piece(&upload, 1, 3, Bytes::from_static(b"def")).await.unwrap();
-        location.keep_piece(&upload, 0, 0, Bytes::from_static(b"xyz")).await.unwrap();
-        location.keep_piece(&upload, 0, 0, Bytes::from_static(b"abc")).await.unwrap();
+        let upload = location.create_multipart().await.unwrap();
+        location.put_part(&upload, 1, 3, Bytes::from_static(b"def")).await.unwrap();
+        location.put_part(&upload, 0, 0, Bytes::from_static(b"xyz")).await.unwrap();
+        location.put_part(&upload, 0, 0, Bytes::from_static(b"abc")).await.unwrap();
         assert_eq!(location.size().await.unwrap(), None);
-        location.complete(&upload, &[], 6).await.unwrap();
+        location.complete_multipart(&upload, &[], 6).await.unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"abcdef");
-        location.complete(&upload, &[], 6).await.unwrap();
-        assert!(location.complete(&upload, &[], 7).await.is_err(), "that is another one");
-        assert!(location.keep_piece(&upload, 2, 6, Bytes::from_static(b"ghi")).await.is_err());
-        let other = location.begin().await.unwrap();
-        location.abandon(&other).await.unwrap();
-        location.abandon(&other).await.unwrap();
+        location.complete_multipart(&upload, &[], 6).await.unwrap();
+        assert!(location.complete_multipart(&upload, &[], 7).await.is_err(), "that is another one");
+        assert!(location.put_part(&upload, 2, 6, Bytes::from_static(b"ghi")).await.is_err());
+        let other = location.create_multipart().await.unwrap();
+        location.abort_multipart(&other).await.unwrap();
+        location.abort_multipart(&other).await.unwrap();
         let names: Vec<_> = std::fs::read_dir(path.parent().unwrap())
             .unwrap()
             .map(|entry| entry.unwrap().file_name())
             .collect();
         assert_eq!(names, ["talk.mp4"]);
         assert!(
-            location.abandon("../talk.mp4").await.is_err() && path.exists(),
+            location.abort_multipart("../talk.mp4").await.is_err() && path.exists(),
             "a name of a store's own leads nowhere else"
         );
     }

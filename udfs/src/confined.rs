@@ -99,11 +99,11 @@ mod tests {
     use std::sync::Arc;
 
     use datafusion::prelude::{SessionConfig, SessionContext};
-    use spool_storage::path_policy::Confines;
+    use spool_storage::path_policy::PathPolicy;
 
     use super::*;
 
-    async fn planned(confines: Option<Confines>, sql: &str) -> Result<LogicalPlan> {
+    async fn planned(confines: Option<PathPolicy>, sql: &str) -> Result<LogicalPlan> {
         let options = SpoolOptions { confines, ..SpoolOptions::default() };
         let context = SessionContext::new_with_config(SessionConfig::new().with_option_extension(options));
         context.add_analyzer_rule(Arc::new(Confined));
@@ -124,14 +124,14 @@ mod tests {
             ),
             (&joined, "39 times"),
         ] {
-            let error = planned(Some(Confines::default()), sql).await.unwrap_err().to_string();
+            let error = planned(Some(PathPolicy::default()), sql).await.unwrap_err().to_string();
             assert!(error.contains(says), "{sql}: {error}");
         }
         for sql in [
             "SELECT upper('x') || lower('Y')",
             "SELECT count(*) FROM (VALUES (1), (2)) AS rows (n) WHERE n > 1",
         ] {
-            planned(Some(Confines::default()), sql).await.unwrap();
+            planned(Some(PathPolicy::default()), sql).await.unwrap();
         }
         planned(None, "SELECT repeat('x', 10)").await.unwrap();
     }

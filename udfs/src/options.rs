@@ -6,7 +6,7 @@ use datafusion::{
     common::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions},
     error::{DataFusionError, Result},
 };
-use spool_storage::path_policy::Confines;
+use spool_storage::path_policy::PathPolicy;
 
 /// Threads that an encode may have: none would be as many as a machine has, and other bytes on each.
 const THREADS: std::ops::RangeInclusive<u32> = 1..=64;
@@ -21,7 +21,7 @@ pub struct SpoolOptions {
     /// Keep playlists of what is encoded so far, `live.m3u8`, at the destination; rows go in the order of the title then.
     pub live: bool,
     /// The places that the job may touch; any unless given.
-    pub confines: Option<Confines>,
+    pub confines: Option<PathPolicy>,
 }
 
 impl Default for SpoolOptions {
@@ -32,7 +32,7 @@ impl Default for SpoolOptions {
 
 impl SpoolOptions {
     /// The places that a statement may touch, by the settings that it runs with.
-    pub fn confines(options: &ConfigOptions) -> Option<Confines> {
+    pub fn confines(options: &ConfigOptions) -> Option<PathPolicy> {
         options.extensions.get::<Self>()?.confines.clone()
     }
 }
@@ -72,7 +72,7 @@ impl ExtensionOptions for SpoolOptions {
             "confines" if value.is_empty() => self.confines = None,
             "confines" => {
                 // What cannot be read, such as what a newer version wrote, is no place at all: Ballista goes on after an error.
-                self.confines = Some(Confines::default());
+                self.confines = Some(PathPolicy::default());
                 self.confines = Some(places(value)?);
             }
             _ => {
@@ -125,7 +125,7 @@ fn parsed<T: std::str::FromStr>(key: &str, value: &str) -> Result<T> {
     })
 }
 
-fn places(value: &str) -> Result<Confines> {
+fn places(value: &str) -> Result<PathPolicy> {
     serde_json::from_str(value)
         .map_err(|e| DataFusionError::Configuration(format!("spool.confines cannot be read: {e}")))
 }
@@ -155,7 +155,8 @@ mod tests {
         }
         let options =
             |config: &SessionConfig| config.options().extensions.get::<SpoolOptions>().cloned().unwrap();
-        let confines = Some(Confines { sources: vec!["s3://in/it's/".to_owned()], ..Confines::default() });
+        let confines =
+            Some(PathPolicy { sources: vec!["s3://in/it's/".to_owned()], ..PathPolicy::default() });
         assert_eq!(options(&came), SpoolOptions { threads: 3, strict: true, live: true, confines });
         assert_eq!(options(&came), options(&sent));
     }
@@ -175,7 +176,7 @@ mod tests {
             options.set("threads", threads).unwrap_err().to_string().contains("from 1 to 64")
         }));
         assert!(options.set("confines", "s3://in/").unwrap_err().to_string().contains("cannot be read"));
-        assert_eq!(options.confines, Some(Confines::default()), "what cannot be read opens nothing");
+        assert_eq!(options.confines, Some(PathPolicy::default()), "what cannot be read opens nothing");
         assert!(options.set("strict", "maybe").unwrap_err().to_string().contains("true or false"));
     }
 }

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use spool_media::{
     encode::worker::Machine,
-    ffmpeg::{Confinement, Tools},
+    ffmpeg::{SandboxMode, Tools},
 };
 use spool_storage::Stores;
 
@@ -13,7 +13,7 @@ fn the_function_reference_is_up_to_date() {
     let tools = Tools {
         ffmpeg: "ffmpeg".into(),
         ffprobe: "ffprobe".into(),
-        confinement: Confinement::None,
+        confinement: SandboxMode::None,
         libraries: Vec::new(),
     };
     let scratch = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
 //! How does what happens to a row travel?
 
-use spool_media::encode::worker::{Event, What};
+use spool_media::encode::worker::{RowEvent, RowEventKind};
 
 use crate::v1::{Advanced, Again, Finished, Planned, RowEvent, Started, row_event};
 
@@ -8,18 +8,26 @@ use crate::v1::{Advanced, Again, Finished, Planned, RowEvent, Started, row_event
 #[derive(Debug)]
 pub struct BadEvent;
 
-impl From<&Event> for RowEvent {
-    fn from(event: &Event) -> Self {
+impl From<&RowEvent> for RowEvent {
+    fn from(event: &RowEvent) -> Self {
         let what = match &event.what {
-            What::Planned => row_event::What::Planned(Planned {}),
-            What::Started { rungs } => row_event::What::Started(Started { rungs: rungs.clone() }),
-            What::Advanced { done_ms } => row_event::What::Advanced(Advanced { done_ms: *done_ms }),
-            What::Finished { encoded, reused, timing } => row_event::What::Finished(Finished {
-                encoded: *encoded as u64,
-                reused: *reused as u64,
-                timing: serde_json::to_string(timing).unwrap_or_default(),
-            }),
-            What::Again { reason } => row_event::What::Again(Again { reason: reason.clone() }),
+            RowEventKind::Planned => row_event::RowEventKind::Planned(Planned {}),
+            RowEventKind::Started { rungs } => {
+                row_event::RowEventKind::Started(Started { rungs: rungs.clone() })
+            }
+            RowEventKind::Progress { done_ms } => {
+                row_event::RowEventKind::Progress(Advanced { done_ms: *done_ms })
+            }
+            RowEventKind::Finished { encoded, reused, timing } => {
+                row_event::RowEventKind::Finished(Finished {
+                    encoded: *encoded as u64,
+                    reused: *reused as u64,
+                    timing: serde_json::to_string(timing).unwrap_or_default(),
+                })
+            }
+            RowEventKind::Retrying { reason } => {
+                row_event::RowEventKind::Retrying(Again { reason: reason.clone() })
+            }
         };
         // Numbers and texts always serialise.
         let segment = serde_json::to_string(&event.segment).unwrap_or_default();
@@ -27,22 +35,24 @@ impl From<&Event> for RowEvent {
     }
 }
 
-impl TryFrom<RowEvent> for Event {
+impl TryFrom<RowEvent> for RowEvent {
     type Error = BadEvent;
 
     fn try_from(event: RowEvent) -> Result<Self, BadEvent> {
         let count = |n: u64| usize::try_from(n).map_err(|_| BadEvent);
         let what = match event.what.ok_or(BadEvent)? {
-            row_event::What::Planned(Planned {}) => What::Planned,
-            row_event::What::Started(Started { rungs }) => What::Started { rungs },
-            row_event::What::Advanced(Advanced { done_ms }) => What::Advanced { done_ms },
-            row_event::What::Finished(Finished { encoded, reused, timing }) => What::Finished {
-                encoded: count(encoded)?,
-                reused: count(reused)?,
-                // Of another version: the row is done all the same.
-                timing: serde_json::from_str(&timing).unwrap_or_default(),
-            },
-            row_event::What::Again(Again { reason }) => What::Again { reason },
+            row_event::RowEventKind::Planned(Planned {}) => RowEventKind::Planned,
+            row_event::RowEventKind::Started(Started { rungs }) => RowEventKind::Started { rungs },
+            row_event::RowEventKind::Progress(Advanced { done_ms }) => RowEventKind::Progress { done_ms },
+            row_event::RowEventKind::Finished(Finished { encoded, reused, timing }) => {
+                RowEventKind::Finished {
+                    encoded: count(encoded)?,
+                    reused: count(reused)?,
+                    // Of another version: the row is done all the same.
+                    timing: serde_json::from_str(&timing).unwrap_or_default(),
+                }
+            }
+            row_event::RowEventKind::Retrying(Again { reason }) => RowEventKind::Retrying { reason },
         };
         let segment = serde_json::from_str(&event.segment).map_err(|_| BadEvent)?;
         Ok(Self { job: event.job, segment, what })

@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use spool_media::{
     encode::worker::Machine,
-    ffmpeg::{self, Confinement, Encoder, Program, sandbox},
+    ffmpeg::{self, Encoder, Program, SandboxMode, sandbox},
 };
 
 use crate::{
@@ -62,7 +62,7 @@ pub async fn run(global: &Global) -> Result<(), CliError> {
 
 /// Encoders that only some ladders ask for: a machine without them is able for all others.
 async fn more_encoders(machine: &Machine) {
-    for encoder in Encoder::ALL.into_iter().filter(|encoder| *encoder != Encoder::Usual) {
+    for encoder in Encoder::ALL.into_iter().filter(|encoder| *encoder != Encoder::Default) {
         match machine.build(encoder).await {
             Ok(_) => println!("ok    encoders: {} encodes", encoder.names()),
             Err(error) => println!(
@@ -93,7 +93,7 @@ fn scratch(checks: &mut Checks, machine: &Machine) {
 /// What FFmpeg is kept from here. What the kernel lacks makes no machine unfit.
 async fn sandbox(checks: &mut Checks, machine: &Machine) {
     let tools = &machine.tools;
-    if tools.confinement != Confinement::All {
+    if tools.confinement != SandboxMode::All {
         return Checks::warn("sandbox", "off: FFmpeg is kept from nothing but its limits");
     }
     if let Some(script) =

@@ -9,7 +9,7 @@ use spool_media::{
     },
     predict::{
         complexity,
-        cost_model::{Prediction, Work},
+        cost_model::{EncodeFeatures, Prediction},
     },
     source::source_cache,
 };
@@ -59,10 +59,10 @@ pub async fn run(global: &Global, args: Plan) -> Result<(), CliError> {
     };
     let work = rows
         .iter()
-        .map(|row| Work::of(&title, row, &ladder, samples.as_ref()))
+        .map(|row| EncodeFeatures::of(&title, row, &ladder, samples.as_ref()))
         .collect::<Result<Vec<_>, _>>()?;
     let planned = Planned {
-        source: title.source.shown(),
+        source: title.source.redacted_uri(),
         bytes: title.source.bytes,
         planning_bytes,
         reading: source_cache::reading(&title),

@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc, time::Instant};
 use futures::{StreamExt, TryStreamExt};
 use spool_jobs::Request;
 use spool_media::{
-    encode::worker::{Event, Machine},
+    encode::worker::{Machine, RowEvent},
     package::{
         early_playback::LIVE,
         publish::{self, Published},
@@ -124,7 +124,7 @@ async fn transcode(
     }
 }
 
-/// What plays what is encoded so far.
+/// RowEventKind plays what is encoded so far.
 fn live_uri(destination: &str) -> String {
     format!("{}/{LIVE}", destination.trim_end_matches('/'))
 }
@@ -185,7 +185,7 @@ async fn planned_elsewhere(
     Ok(jobs)
 }
 
-/// What one video is to become.
+/// RowEventKind one video is to become.
 fn request(source: &str, destination: &str, args: &Transcode) -> Request {
     Request::Transcode {
         source: source.to_owned(),

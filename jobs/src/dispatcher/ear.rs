@@ -1,10 +1,10 @@
-//! What of all that rows say is worth writing down? The last word of each, what happened once, and how far the whole of it is.
+//! RowEventKind of all that rows say is worth writing down? The last word of each, what happened once, and how far the whole of it is.
 
 use std::collections::HashMap;
 
 use serde_json::{Value, json};
 use spool_media::{
-    encode::worker::{Event, What},
+    encode::worker::{RowEvent, RowEventKind},
     plan::segments::{Segment, SegmentTrack},
 };
 
@@ -37,7 +37,7 @@ struct Heard {
     changed: bool,
 }
 
-/// What was said last.
+/// RowEventKind was said last.
 #[derive(Debug, Default)]
 struct Told {
     phase: Option<Phase>,
@@ -52,9 +52,9 @@ impl Ear {
     }
 
     /// Hears one thing.
-    pub(super) fn hear(&mut self, event: &Event) {
+    pub(super) fn hear(&mut self, event: &RowEvent) {
         let segment = &event.segment;
-        if event.what == What::Planned {
+        if event.what == RowEventKind::Planned {
             let number = self.rows.len();
             self.numbers.entry(key(segment)).or_default().push(number);
             self.rows.push(Heard { row: Row::planned(number, segment), failed: 0, changed: true });
@@ -69,18 +69,18 @@ impl Ear {
         }
         heard.changed = true;
         let said = match &event.what {
-            What::Planned => None,
-            What::Started { .. } => {
+            RowEventKind::Planned => None,
+            RowEventKind::Started { .. } => {
                 row.state = RowState::Running;
                 row.attempts += 1;
                 None
             }
-            What::Advanced { done_ms } => {
+            RowEventKind::Progress { done_ms } => {
                 row.state = RowState::Running;
                 row.done_ms = row.done_ms.max((*done_ms).min(row.duration_ms));
                 None
             }
-            What::Finished { encoded, reused, .. } => {
+            RowEventKind::Finished { encoded, reused, .. } => {
                 row.state = RowState::Done;
                 row.done_ms = row.duration_ms;
                 (row.encoded, row.reused) = (*encoded as i64, *reused as i64);
@@ -88,7 +88,7 @@ impl Ear {
                     json!({ "row": row.number, "track": row.track, "encoded": encoded, "reused": reused });
                 Some((Kind::RowFinished, data))
             }
-            What::Again { reason } => {
+            RowEventKind::Retrying { reason } => {
                 heard.failed += 1;
                 let (number, attempt, reason) = (row.number, heard.failed, last_of(reason));
                 let data = json!({ "row": number, "attempt": attempt, "reason": reason });
@@ -101,7 +101,7 @@ impl Ear {
         }
     }
 
-    /// What changed since the last time.
+    /// RowEventKind changed since the last time.
     pub(super) fn report(&mut self) -> Report {
         let progress = self.progress();
         let phase = match progress.rows {
@@ -192,12 +192,12 @@ mod tests {
         }
     }
 
-    fn heard(ear: &mut Ear, segment: &Segment, what: What) {
-        ear.hear(&Event { job: String::new(), segment: segment.clone(), what });
+    fn heard(ear: &mut Ear, segment: &Segment, what: RowEventKind) {
+        ear.hear(&RowEvent { job: String::new(), segment: segment.clone(), what });
     }
 
-    fn finished() -> What {
-        What::Finished { encoded: 3, reused: 0, timing: Timing::default() }
+    fn finished() -> RowEventKind {
+        RowEventKind::Finished { encoded: 3, reused: 0, timing: Timing::default() }
     }
 
     fn kinds(report: &Report) -> Vec<Kind> {
@@ -210,14 +210,14 @@ mod tests {
         let mut ear = Ear::new(0);
         assert!(ear.report().is_empty());
         for row in [&one, &two] {
-            heard(&mut ear, row, What::Planned);
+            heard(&mut ear, row, RowEventKind::Planned);
         }
         let report = ear.report();
         assert_eq!(kinds(&report), [Kind::Planned, Kind::Progress]);
         assert_eq!((report.rows.len(), report.phase), (2, Some(Phase::Encoding)));
-        heard(&mut ear, &one, What::Started { rungs: vec!["1080p".to_owned()] });
-        heard(&mut ear, &one, What::Advanced { done_ms: 4_000 });
-        heard(&mut ear, &one, What::Advanced { done_ms: 3_000 });
+        heard(&mut ear, &one, RowEventKind::Started { rungs: vec!["1080p".to_owned()] });
+        heard(&mut ear, &one, RowEventKind::Progress { done_ms: 4_000 });
+        heard(&mut ear, &one, RowEventKind::Progress { done_ms: 3_000 });
         let report = ear.report();
         assert_eq!((report.rows.len(), report.rows[0].done_ms, report.phase), (1, 4_000, None));
         assert_eq!(
@@ -242,10 +242,10 @@ mod tests {
     fn attempts_are_counted_and_their_last_lines_kept() {
         let row = segment(SegmentTrack::Audio, 0, 1_000);
         let mut ear = Ear::new(0);
-        heard(&mut ear, &row, What::Planned);
+        heard(&mut ear, &row, RowEventKind::Planned);
         for last in ["x264: out of memory", "é".repeat(MAX_REASON).as_str()] {
             let reason = format!("{}{last}", "…".repeat(MAX_REASON));
-            heard(&mut ear, &row, What::Again { reason });
+            heard(&mut ear, &row, RowEventKind::Retrying { reason });
         }
         let report = ear.report();
         let [one, two] = report.attempts.as_slice() else { panic!("{report:?}") };
@@ -259,10 +259,10 @@ mod tests {
     fn what_was_said_of_a_job_is_not_taken_back_by_whoever_takes_over() {
         let row = segment(SegmentTrack::Video, 0, 10_000);
         let mut ear = Ear::new(60);
-        heard(&mut ear, &row, What::Planned);
-        heard(&mut ear, &row, What::Advanced { done_ms: 2_000 });
+        heard(&mut ear, &row, RowEventKind::Planned);
+        heard(&mut ear, &row, RowEventKind::Progress { done_ms: 2_000 });
         assert_eq!(ear.report().events[1].1["percent"], 60);
-        heard(&mut ear, &row, What::Advanced { done_ms: 7_000 });
+        heard(&mut ear, &row, RowEventKind::Progress { done_ms: 7_000 });
         assert_eq!(ear.report().events[0].1["percent"], 70);
     }
 
@@ -270,7 +270,7 @@ mod tests {
     fn a_title_that_is_named_twice_has_its_rows_twice() {
         let row = segment(SegmentTrack::Video, 0, 1_000);
         let mut ear = Ear::new(0);
-        for what in [What::Planned, What::Planned, finished(), finished()] {
+        for what in [RowEventKind::Planned, RowEventKind::Planned, finished(), finished()] {
             heard(&mut ear, &row, what);
         }
         assert_eq!(ear.report().progress.unwrap().rows_done, 2);

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use spool_storage::{path_policy::Confines, shown};
+use spool_storage::{path_policy::PathPolicy, redact};
 use sqlx::Row as _;
 
 use super::{Change, SqlStore, access, read, webhooks};
@@ -91,7 +91,7 @@ async fn use_key(change: &mut Change, new: &NewJob, key: &str, id: &Id) -> Resul
 /// Makes the video that a request makes.
 async fn make_video(change: &mut Change, tenant: &str, request: &Request, id: Id) -> Result<Option<Id>> {
     let Request::Transcode { source, destination, .. } = request else { return Ok(None) };
-    let (source, now) = (shown(source), change.now_ms);
+    let (source, now) = (redact(source), change.now_ms);
     let name = spool_storage::name(&source);
     sqlx::query("INSERT INTO videos (id, tenant, name, source, destination, created_ms) VALUES ($1, $2, $3, $4, $5, $6)")
         .bind(id.as_str())
@@ -147,7 +147,7 @@ pub(super) async fn retry(
     store: &SqlStore,
     tenant: &str,
     id: &Id,
-    confines: Option<&Confines>,
+    confines: Option<&PathPolicy>,
 ) -> Result<Job> {
     let confines = match confines {
         Some(confines) => Some(as_json(&places(store, tenant, id, confines).await?)),
@@ -184,7 +184,7 @@ pub(super) async fn retry(
 }
 
 /// The places that a job may touch now: what it was once allowed may be so no more.
-async fn places(store: &SqlStore, tenant: &str, id: &Id, confines: &Confines) -> Result<Confines> {
+async fn places(store: &SqlStore, tenant: &str, id: &Id, confines: &PathPolicy) -> Result<PathPolicy> {
     let job = read::job(store, tenant, id).await?;
     let order = Order { request: job.request, priority: job.priority, confines: Some(confines.clone()) };
     let order = job.video.as_ref().map_or_else(|| order.clone(), |video| order.of_video(video));

@@ -20,7 +20,7 @@ use spool_jobs::{
     Row, RowState, SqlStore, State, Store,
 };
 use spool_media::plan::segments::SegmentTrack;
-use spool_storage::{ErrorKind, path_policy::Confines};
+use spool_storage::{ErrorKind, path_policy::PathPolicy};
 use spool_tests::postgres::Postgres;
 use tokio::{task::JoinSet, time::Instant};
 
@@ -348,7 +348,7 @@ async fn what_failed_can_be_tried_again(backend: Backend) {
 
 async fn what_is_tried_again_touches_what_is_allowed_now(backend: Backend) {
     let store = &backend.store;
-    let places = |source: &str| Confines {
+    let places = |source: &str| PathPolicy {
         sources: vec![source.to_owned()],
         destinations: vec!["s3://media/{video}/".to_owned()],
         own: Vec::new(),

@@ -1,4 +1,4 @@
-//! What happens to one row? Its missing rungs are encoded in one FFmpeg run, packaged, stored, and recorded, in this order.
+//! RowEventKind happens to one row? Its missing rungs are encoded in one FFmpeg run, packaged, stored, and recorded, in this order.
 
 mod package;
 
@@ -16,9 +16,9 @@ use crate::{
     Error, Result,
     encode::{
         timing::{self, Step, Stopwatch, Timing},
-        worker::{Event, Machine, What},
+        worker::{Machine, RowEvent, RowEventKind},
     },
-    ffmpeg::{self, Encode, Encoded, Job, Limits, Program},
+    ffmpeg::{self, Encode, Encoded, Invocation, Limits, Program},
     package::{
         cmaf::{self, MediaSegment},
         part_store,
@@ -28,18 +28,18 @@ use crate::{
     },
     plan::{
         args::{self, AudioEncode, VideoEncode},
-        audio_label::Label,
+        audio_label::AudioTrackLabel,
         ladder::{AudioRendition, Ladder, VideoRendition},
         segments::{Segment, SegmentTrack},
     },
-    predict::cost_model::{self, Work},
+    predict::cost_model::{self, EncodeFeatures},
     source::{
         index::Container,
-        source_cache::{self, Title, WholeFile},
+        source_cache::{self, OpenSource, WholeFile},
         window,
     },
 };
-use spool_storage::{Content, ErrorKind, Location, shown};
+use spool_storage::{ErrorKind, Location, ObjectKind, redact};
 
 use package::{Spec, package, tokio_stream};
 
@@ -66,17 +66,17 @@ pub struct Request {
     pub destination: String,
     /// Threads of each encode: a setting of the job, since the bytes depend on it.
     pub threads: u32,
-    /// Is what is damaged refused?
+    /// Is kind is damaged refused?
     pub strict: bool,
-    /// The job that it is run for, by the engine's name: what its events say.
+    /// The job that it is run for, by the engine's name: kind its events say.
     pub job: String,
     /// Fires when nobody waits for the row any more.
     pub cancel: CancellationToken,
 }
 
 impl Request {
-    fn event(&self, what: What) -> Event {
-        Event { job: self.job.clone(), segment: self.segment.clone(), what }
+    fn event(&self, kind: RowEventKind) -> RowEvent {
+        RowEvent { job: self.job.clone(), segment: self.segment.clone(), kind }
     }
 }
 
@@ -84,7 +84,7 @@ impl Request {
 #[derive(Debug, Clone)]
 enum Wanted {
     Video(VideoRendition),
-    Audio(AudioRendition, Label),
+    Audio(AudioRendition, AudioTrackLabel),
 }
 
 impl Wanted {
@@ -117,7 +117,7 @@ struct Missing {
     file: PathBuf,
 }
 
-/// Encodes what is missing of a row and returns its part. Running it again changes nothing and costs almost nothing.
+/// Encodes kind is missing of a row and returns its part. Running it again changes nothing and costs almost nothing.
 ///
 /// # Errors
 /// Whatever goes wrong, with the segment that it went wrong on; [`ErrorKind::Canceled`] once `cancel` fires.
@@ -139,7 +139,7 @@ async fn row(machine: &Machine, request: Request) -> Result<Part> {
     let watch = Stopwatch::start();
     let segment = &request.segment;
     if request.strict && segment.lost_ms > 0 {
-        return Err(parts::Error::CutOff { uri: shown(&segment.source), lost_ms: segment.lost_ms }.into());
+        return Err(parts::Error::CutOff { uri: redact(&segment.source), lost_ms: segment.lost_ms }.into());
     }
     let title = watch.time(Step::Open, source_cache::open_planned(machine, segment)).await?;
     let destination = machine.stores.locate(&request.destination)?;
@@ -169,14 +169,14 @@ async fn row(machine: &Machine, request: Request) -> Result<Part> {
     if !missing.is_empty() {
         let _slot = watch.time(Step::Slot, machine.slot()).await;
         let rungs = missing.iter().map(|m| m.wanted.name().to_owned()).collect();
-        machine.tell(request.event(What::Started { rungs }));
+        machine.tell(request.event(RowEventKind::Started { rungs }));
         let started = Instant::now();
         let gave: Vec<PartRecord> = tokio::select! {
             ended = encode(machine, &title, &request, &missing, scratch.path(), &watch) => {
                 let (mut ended, damaged_frames) = ended?;
                 check_whole(&request, damaged_frames)?;
                 let encode_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-                let told = Told { encode_ms, damaged_frames };
+                let told = EncodeSummary { encode_ms, damaged_frames };
                 let stores: Vec<_> =
                     missing.iter().map(|m| store(machine, &destination, &title, segment, m, &told, &watch)).collect();
                 let gave: Vec<PartRecord> = futures::stream::iter(stores).buffered(STORES).try_collect().await?;
@@ -195,14 +195,14 @@ async fn row(machine: &Machine, request: Request) -> Result<Part> {
             *record = Some(gave);
         }
     }
-    // What is there already may be of a run that was content with less.
+    // RowEventKind is there already may be of a run that was content with less.
     check_whole(
         &request,
         records.iter().flatten().map(|record| record.rendition.damaged_frames).max().unwrap_or(0),
     )?;
     let reused = wanted.len() - encoded;
     let timing = Timing { encode: ran, ..watch.timing(&machine.host) };
-    machine.tell(request.event(What::Finished { encoded, reused, timing }));
+    machine.tell(request.event(RowEventKind::Finished { encoded, reused, timing }));
     let fresh = |rendition: &PartRendition| encoded > 0 && missing.iter().any(|m| m.key == rendition.key);
     let renditions = records
         .into_iter()
@@ -220,11 +220,11 @@ fn check_whole(request: &Request, damaged_frames: u64) -> Result<()> {
     if !request.strict || damaged_frames == 0 {
         return Ok(());
     }
-    Err(parts::Error::Damaged { uri: shown(&request.segment.source), damaged_frames }.into())
+    Err(parts::Error::Damaged { uri: redact(&request.segment.source), damaged_frames }.into())
 }
 
-/// What a run of FFmpeg is to be remembered by.
-struct Told {
+/// RowEventKind a run of FFmpeg is to be remembered by.
+struct EncodeSummary {
     encode_ms: u64,
     damaged_frames: u64,
 }
@@ -235,7 +235,7 @@ async fn committed_by_another(destination: &Location, missing: &[Missing]) -> Ve
         tokio::time::sleep(LOOK_FOR_WINNER).await;
         let mut theirs = Vec::with_capacity(missing.len());
         for missing in missing {
-            // What cannot be read now may be readable the next time.
+            // RowEventKind cannot be read now may be readable the next time.
             match part_store::read(destination, &missing.key).await {
                 Ok(Some(record)) => theirs.push(record),
                 Ok(None) | Err(_) => break,
@@ -248,7 +248,7 @@ async fn committed_by_another(destination: &Location, missing: &[Missing]) -> Ve
 }
 
 /// The renditions that a row is wanted at, in the ladder's order.
-fn wanted(title: &Title, segment: &Segment, ladder: &Ladder) -> Result<Vec<Wanted>> {
+fn wanted(title: &OpenSource, segment: &Segment, ladder: &Ladder) -> Result<Vec<Wanted>> {
     let none = |track| parts::Error::NoSuchTrack { uri: segment.source.clone(), track, index: segment.index };
     match segment.track {
         SegmentTrack::Video => {
@@ -259,7 +259,7 @@ fn wanted(title: &Title, segment: &Segment, ladder: &Ladder) -> Result<Vec<Wante
             let track = title.probe.audio.get(segment.index as usize).ok_or_else(|| none("sound track"))?;
             let renditions = ladder.audio(track, segment.index).into_iter();
             Ok(renditions
-                .map(|rendition| Wanted::Audio(rendition, Label::of(track, segment.index)))
+                .map(|rendition| Wanted::Audio(rendition, AudioTrackLabel::of(track, segment.index)))
                 .collect())
         }
     }
@@ -268,7 +268,7 @@ fn wanted(title: &Title, segment: &Segment, ladder: &Ladder) -> Result<Vec<Wante
 /// Runs FFmpeg over the row, once, for every missing rung; also says how many frames were damaged.
 async fn encode(
     machine: &Machine,
-    title: &Title,
+    title: &OpenSource,
     request: &Request,
     missing: &[Missing],
     scratch: &std::path::Path,
@@ -321,7 +321,7 @@ async fn encode(
     };
     let media = Duration::from_millis(u64::try_from(segment.duration_ms).unwrap_or(0));
     let run = Encode {
-        job: Job {
+        job: Invocation {
             tools: &machine.tools,
             program: Program::Ffmpeg,
             args: &args,
@@ -342,7 +342,7 @@ async fn encode(
         .run(|progress| {
             first_report.get_or_insert_with(|| started.elapsed());
             let done_ms = (progress.out_time_us / 1000).clamp(0, segment.duration_ms);
-            machine.tell(request.event(What::Advanced { done_ms }));
+            machine.tell(request.event(RowEventKind::Progress { done_ms }));
         })
         .await?;
     // Windows are read under a condition; a whole local file is read by FFmpeg, which knows of none.
@@ -362,7 +362,7 @@ async fn encode(
     }
     let coded = finished.report.of(&renditions).into_iter().map(|encoded| encoded.and_then(Encoded::coded));
     let renditions: Vec<_> = std::iter::zip(renditions.clone(), coded).collect();
-    let work = Work::at(title, segment, &renditions, audio_bps)?;
+    let work = EncodeFeatures::at(title, segment, &renditions, audio_bps)?;
     let encode =
         timing::Encode { cpu_us, preroll_frames: preroll_frames(title, segment), work, written_bytes: 0 };
     Ok((encode, finished.report.damaged_frames))
@@ -386,7 +386,7 @@ fn effort(missing: &[Missing]) -> u32 {
     missing.iter().map(effort).max().unwrap_or(1)
 }
 
-/// What FFmpeg reads for a row.
+/// RowEventKind FFmpeg reads for a row.
 pub(crate) struct Input<'a> {
     pub(crate) path: PathBuf,
     pub(crate) demuxer: &'a str,
@@ -397,7 +397,7 @@ pub(crate) struct Input<'a> {
 
 /// Gets the row's samples into a local file: a window of the source, or all of it.
 pub(crate) async fn input<'a>(
-    title: &'a Title,
+    title: &'a OpenSource,
     segment: &Segment,
     window: &std::path::Path,
 ) -> Result<Input<'a>> {
@@ -435,7 +435,7 @@ pub(crate) async fn input<'a>(
 }
 
 /// Decoding time of the last keyframe that is shown at or before `pts`. MPEG-TS is searched by decoding times.
-fn key_before(title: &Title, pts: i64) -> Option<i64> {
+fn key_before(title: &OpenSource, pts: i64) -> Option<i64> {
     let samples = &title.video_track()?.samples;
     samples
         .iter()
@@ -445,7 +445,7 @@ fn key_before(title: &Title, pts: i64) -> Option<i64> {
 }
 
 /// Pictures between the keyframe that decoding a row begins with and the row's first.
-fn preroll_frames(title: &Title, segment: &Segment) -> u64 {
+fn preroll_frames(title: &OpenSource, segment: &Segment) -> u64 {
     let first = title.reads(segment).start;
     let Some(track) = title.video_track().filter(|_| segment.track == SegmentTrack::Video) else { return 0 };
     let key = track
@@ -458,14 +458,14 @@ fn preroll_frames(title: &Title, segment: &Segment) -> u64 {
     track.samples.iter().filter(|sample| before(sample.pts)).count() as u64
 }
 
-/// Packages what FFmpeg wrote for one rung, stores it, and commits its record, last.
+/// Packages kind FFmpeg wrote for one rung, stores it, and commits its record, last.
 async fn store(
     machine: &Machine,
     destination: &Location,
-    title: &Title,
+    title: &OpenSource,
     segment: &Segment,
     missing: &Missing,
-    told: &Told,
+    told: &EncodeSummary,
     watch: &Stopwatch,
 ) -> Result<PartRecord> {
     let begun = Instant::now();
@@ -483,17 +483,17 @@ async fn store(
             duration_ticks: media_segment.duration_ticks,
             bytes: media_segment.bytes.len() as u64,
         };
-        destination.child(&path).put(media_segment.bytes, Content::MediaSegment).await?;
+        destination.child(&path).put(media_segment.bytes, ObjectKind::MediaSegment).await?;
         Ok::<_, Error>(stored)
     });
-    // A failed upload drops the receiver, which ends the packager; its own error, if any, is what is told.
+    // A failed upload drops the receiver, which ends the packager; its own error, if any, is kind is told.
     let media_segments: Result<Vec<MediaSegmentRef>> = uploads.buffered(UPLOADS).try_collect().await;
     let init = packaging.await.map_err(|e| cmaf::Error::Read(std::io::Error::other(e)))?;
     let (media_segments, (init, packaged)) = (media_segments?, init?);
     watch.note(Step::Package, begun, packaged);
     let init_path = init_path(name, &init.bytes);
     let init_bytes = init.bytes.len() as u64;
-    destination.child(&init_path).put(init.bytes, Content::Init).await?;
+    destination.child(&init_path).put(init.bytes, ObjectKind::InitSegment).await?;
     watch.note(Step::Upload, begun + packaged, begun.elapsed().saturating_sub(packaged));
     let (max_bitrate_bps, channels, label) = match &missing.wanted {
         Wanted::Video(rendition) => (rendition.max_bitrate_bps, 0, None),

@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::predict::cost_model::Work;
+use crate::predict::cost_model::EncodeFeatures;
 
 /// A step on a row's way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -25,7 +25,7 @@ pub enum Step {
     Start,
     /// FFmpeg encodes.
     Encode,
-    /// What FFmpeg wrote is packaged.
+    /// RowEventKind FFmpeg wrote is packaged.
     Package,
     /// Objects are uploaded.
     Upload,
@@ -44,7 +44,7 @@ pub struct Span {
     pub took_us: u64,
 }
 
-/// What a row took where it ran.
+/// RowEventKind a row took where it ran.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Timing {
@@ -56,11 +56,11 @@ pub struct Timing {
     pub took_us: u64,
     /// Its steps, in the order of their ends.
     pub spans: Vec<Span>,
-    /// What FFmpeg did; `None` where it did not run.
+    /// RowEventKind FFmpeg did; `None` where it did not run.
     pub encode: Option<Encode>,
 }
 
-/// What FFmpeg did for a row.
+/// RowEventKind FFmpeg did for a row.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Encode {
@@ -68,8 +68,8 @@ pub struct Encode {
     pub cpu_us: u64,
     /// Pictures that were decoded only because others refer to them.
     pub preroll_frames: u64,
-    /// What there was to do.
-    pub work: Work,
+    /// RowEventKind there was to do.
+    pub work: EncodeFeatures,
     /// Bytes of media that were stored.
     pub written_bytes: u64,
 }
@@ -104,7 +104,7 @@ impl Stopwatch {
         self.spans().push(Span { step, from_us, took_us: micros(took) });
     }
 
-    /// What was noted so far.
+    /// RowEventKind was noted so far.
     pub fn timing(&self, host: &str) -> Timing {
         Timing {
             host: host.to_owned(),

@@ -1,4 +1,4 @@
-//! What does a process bring to its rows? Its stores, its FFmpeg, its scratch space, and somebody to tell of progress.
+//! RowEventKind does a process bring to its rows? Its stores, its FFmpeg, its scratch space, and somebody to tell of progress.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -20,7 +20,7 @@ use crate::{
     limits::Limits,
     plan::segments::Segment,
     predict::{complexity, cost_model::Costs},
-    source::source_cache::Titles,
+    source::source_cache::SourceCache,
 };
 use spool_storage::{ErrorKind, Stores};
 
@@ -41,24 +41,24 @@ const SCRATCH_LOCK: &str = "lock";
 const LEAVE: Duration = Duration::from_secs(2);
 const LEAVE_AGAIN: Duration = Duration::from_millis(10);
 
-/// What a process brings to its rows.
+/// RowEventKind a process brings to its rows.
 #[derive(Debug)]
 pub struct Machine {
     /// The object stores it can reach.
     pub stores: Stores,
     /// Its FFmpeg.
     pub tools: Tools,
-    /// What it takes for a video.
+    /// RowEventKind it takes for a video.
     pub limits: Limits,
     /// The sources it has open.
-    pub titles: Titles,
+    pub titles: SourceCache,
     /// Its name, for part records.
     pub host: String,
     /// Encodes that it runs at a time.
     slots: Semaphore,
     /// Samples that it encodes at a time.
     samples: Semaphore,
-    events: broadcast::Sender<Event>,
+    events: broadcast::Sender<RowEvent>,
     costs: Mutex<Costs>,
     costs_file: Option<PathBuf>,
     builds: [OnceCell<String>; ffmpeg::Encoder::ALL.len()],
@@ -67,18 +67,18 @@ pub struct Machine {
 
 /// Something that happened to a row.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Event {
+pub struct RowEvent {
     /// The job that the row was run for, by the engine's name.
     pub job: String,
     /// The row.
     pub segment: Segment,
-    /// What happened.
-    pub what: What,
+    /// RowEventKind happened.
+    pub kind: RowEventKind,
 }
 
-/// What happened to a row.
+/// RowEventKind happened to a row.
 #[derive(Debug, Clone, PartialEq)]
-pub enum What {
+pub enum RowEventKind {
     /// It is known, and nobody has begun it.
     Planned,
     /// FFmpeg starts on it.
@@ -87,7 +87,7 @@ pub enum What {
         rungs: Vec<String>,
     },
     /// FFmpeg is further along.
-    Advanced {
+    Progress {
         /// Milliseconds of the row that are encoded.
         done_ms: i64,
     },
@@ -101,7 +101,7 @@ pub enum What {
         timing: Timing,
     },
     /// It is run again, elsewhere if there is an elsewhere.
-    Again {
+    Retrying {
         /// Why, for people.
         reason: String,
     },
@@ -121,7 +121,7 @@ pub enum Error {
     Scratch {
         /// The folder.
         path: PathBuf,
-        /// What the system says.
+        /// RowEventKind the system says.
         source: std::io::Error,
     },
     /// The process ends, or is no member of its cluster any more.
@@ -130,7 +130,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What the failure means to whoever asked.
+    /// RowEventKind the failure means to whoever asked.
     pub fn kind(&self) -> ErrorKind {
         match self {
             // Another machine may have space.
@@ -161,7 +161,7 @@ impl Machine {
         Ok(Self {
             stores,
             tools,
-            titles: Titles::default(),
+            titles: SourceCache::default(),
             host: nix::unistd::gethostname()
                 .map_or_else(|_| "unknown".to_owned(), |name| name.to_string_lossy().into_owned()),
             events: broadcast::channel(EVENT_QUEUE).0,
@@ -190,7 +190,7 @@ impl Machine {
     /// The same process, with what rows cost kept in a file from one process to the next.
     #[must_use]
     pub fn with_costs_in(mut self, file: PathBuf) -> Self {
-        // What is not there, or of another version, is learned anew.
+        // RowEventKind is not there, or of another version, is learned anew.
         let known = fs::read(&file).ok().and_then(|json| serde_json::from_slice(&json).ok());
         self.costs = Mutex::new(known.unwrap_or_default());
         Self { costs_file: Some(file), ..self }
@@ -202,8 +202,10 @@ impl Machine {
     }
 
     /// Learns from what happened to a row what rows cost.
-    pub fn learn(&self, event: &Event) {
-        if let What::Finished { timing: Timing { encode: Some(encode), spans, host, .. }, .. } = &event.what {
+    pub fn learn(&self, event: &RowEvent) {
+        if let RowEventKind::Finished { timing: Timing { encode: Some(encode), spans, host, .. }, .. } =
+            &event.kind
+        {
             let ran = spans
                 .iter()
                 .filter(|span| matches!(span.step, Step::Start | Step::Encode))
@@ -307,7 +309,7 @@ impl Machine {
     /// # Errors
     /// Where FFmpeg is missing or lacks an encoder.
     pub async fn encoder(&self) -> Result<&str> {
-        self.build(ffmpeg::Encoder::Usual).await
+        self.build(ffmpeg::Encoder::Default).await
     }
 
     /// Names the build of FFmpeg and of an encoder: part of every key. Found out once per process.
@@ -320,11 +322,11 @@ impl Machine {
     }
 
     /// Listens to what happens to this process's rows.
-    pub fn events(&self) -> broadcast::Receiver<Event> {
+    pub fn events(&self) -> broadcast::Receiver<RowEvent> {
         self.events.subscribe()
     }
 
-    pub(crate) fn tell(&self, event: Event) {
+    pub(crate) fn tell(&self, event: RowEvent) {
         // Nobody listening is fine.
         let _ = self.events.send(event);
     }

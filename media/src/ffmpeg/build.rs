@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::Path, time::Duration};
 use futures::future::try_join_all;
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, Job, Limits, Program, Tools};
+use super::{Error, Invocation, Limits, Program, Tools};
 use crate::{
     limits::MEMORY_MAX,
     plan::ladder::{AudioCodec, VideoCodec},
@@ -26,7 +26,7 @@ const HASHES: &str = "-fflags +bitexact -flags +bitexact -f framehash pipe:1";
 #[expect(missing_docs, reason = "the codecs say it")]
 pub enum Encoder {
     /// x264 and FFmpeg's own for AAC.
-    Usual,
+    Default,
     Hevc,
     Av1,
     Vp9,
@@ -35,12 +35,12 @@ pub enum Encoder {
 
 impl Encoder {
     /// Every one of them.
-    pub const ALL: [Self; 5] = [Self::Usual, Self::Hevc, Self::Av1, Self::Vp9, Self::Opus];
+    pub const ALL: [Self; 5] = [Self::Default, Self::Hevc, Self::Av1, Self::Vp9, Self::Opus];
 
     /// FFmpeg's names.
     pub fn names(self) -> &'static str {
         match self {
-            Self::Usual => "libx264 and aac",
+            Self::Default => "libx264 and aac",
             Self::Hevc => "libx265",
             Self::Av1 => "libsvtav1",
             Self::Vp9 => "libvpx-vp9",
@@ -51,7 +51,7 @@ impl Encoder {
     /// What FFmpeg is asked for.
     fn trials(self) -> Vec<String> {
         match self {
-            Self::Usual => {
+            Self::Default => {
                 let x264 = "-c:v libx264 -preset veryfast -x264-params threads=1:cpu-independent=1";
                 vec![format!("{FRAMES} {x264} {HASHES}"), format!("{SOUND} -c:a aac {HASHES}")]
             }
@@ -72,7 +72,7 @@ impl Encoder {
 impl From<VideoCodec> for Encoder {
     fn from(codec: VideoCodec) -> Self {
         match codec {
-            VideoCodec::H264 => Self::Usual,
+            VideoCodec::H264 => Self::Default,
             VideoCodec::Hevc => Self::Hevc,
             VideoCodec::Av1 => Self::Av1,
             VideoCodec::Vp9 => Self::Vp9,
@@ -83,7 +83,7 @@ impl From<VideoCodec> for Encoder {
 impl From<AudioCodec> for Encoder {
     fn from(codec: AudioCodec) -> Self {
         match codec {
-            AudioCodec::Aac => Self::Usual,
+            AudioCodec::Aac => Self::Default,
             AudioCodec::Opus => Self::Opus,
         }
     }
@@ -117,7 +117,16 @@ pub async fn version(tools: &Tools, program: Program, scratch: &Path) -> Result<
 async fn ask(tools: &Tools, program: Program, scratch: &Path, arguments: &str) -> Result<Vec<u8>, Error> {
     let args: Vec<OsString> = arguments.split(' ').map(OsString::from).collect();
     let cancel = CancellationToken::new();
-    Job { tools, program, args: &args, scratch, input: None, limits: LIMITS, cancel: &cancel, report: false }
-        .capture()
-        .await
+    Invocation {
+        tools,
+        program,
+        args: &args,
+        scratch,
+        input: None,
+        limits: LIMITS,
+        cancel: &cancel,
+        report: false,
+    }
+    .capture()
+    .await
 }

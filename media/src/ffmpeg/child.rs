@@ -36,7 +36,7 @@ use tokio::{
 };
 
 use super::{
-    Confinement, Error, Job, Program,
+    Error, Invocation, Program, SandboxMode,
     sandbox::{self, Sandbox},
 };
 
@@ -77,8 +77,8 @@ type Started = (KillOnDrop, std::process::ChildStdout, std::process::ChildStderr
 
 /// Starts the program of a job in a process group of its own, in its scratch folder, with an environment that holds no secret.
 /// With `report` what FFmpeg has to say besides errors goes to a file in that folder.
-pub(super) async fn start(job: &Job<'_>, report: Option<&str>) -> Result<Child, Error> {
-    let Job { tools, program, scratch, .. } = *job;
+pub(super) async fn start(job: &Invocation<'_>, report: Option<&str>) -> Result<Child, Error> {
+    let Invocation { tools, program, scratch, .. } = *job;
     let path = tools.path(program);
     if !path.exists() {
         let variable = if program == Program::Ffmpeg { "SPOOL_FFMPEG" } else { "SPOOL_FFPROBE" };
@@ -115,8 +115,8 @@ pub(super) async fn start(job: &Job<'_>, report: Option<&str>) -> Result<Child, 
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the one place where processes are started")]
-fn command(job: &Job<'_>, path: &Path) -> io::Result<Command> {
-    let mut command = if job.tools.confinement == Confinement::None {
+fn command(job: &Invocation<'_>, path: &Path) -> io::Result<Command> {
+    let mut command = if job.tools.confinement == SandboxMode::None {
         Command::new(path)
     } else {
         let mut command = Command::new(sandbox::OWN);
@@ -128,11 +128,11 @@ fn command(job: &Job<'_>, path: &Path) -> io::Result<Command> {
 }
 
 /// What a job's program may do.
-fn sandbox(job: &Job<'_>, path: &Path) -> Sandbox {
+fn sandbox(job: &Invocation<'_>, path: &Path) -> Sandbox {
     let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
     Sandbox {
         parent: i32::try_from(std::process::id()).unwrap_or_default(),
-        confined: job.tools.confinement == Confinement::All && !sandbox::is_script(path),
+        confined: job.tools.confinement == SandboxMode::All && !sandbox::is_script(path),
         // Named as it is found from there.
         reads: job.input.map(|input| job.scratch.join(input).into()).into_iter().collect(),
         libraries: job.tools.libraries.iter().map(|folder| folder.clone().into()).collect(),

@@ -85,7 +85,7 @@ impl Limits {
 
 /// What a listener makes of what a program said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Heard {
+pub enum OutputVerdict {
     /// It got on.
     Progress,
     /// It is alive, no more.
@@ -96,7 +96,7 @@ pub enum Heard {
 
 /// One run of one program.
 #[derive(Debug, Clone, Copy)]
-pub struct Job<'a> {
+pub struct Invocation<'a> {
     /// Where the programs lie.
     pub tools: &'a Tools,
     /// Which to run.
@@ -115,7 +115,7 @@ pub struct Job<'a> {
     pub report: bool,
 }
 
-/// A program that succeeded, or that was ended because [`Heard::Enough`] was heard.
+/// A program that succeeded, or that was ended because [`OutputVerdict::Enough`] was heard.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finished {
     /// From start to end.
@@ -128,7 +128,7 @@ pub struct Finished {
     pub report: Report,
 }
 
-impl Job<'_> {
+impl Invocation<'_> {
     /// Runs the program to its end. `listen` gets its stdout in pieces cut anywhere.
     ///
     /// However this ends, by return or by being dropped, the program's whole process group is killed and reaped: before the return,
@@ -136,7 +136,7 @@ impl Job<'_> {
     ///
     /// # Errors
     /// Those of [`Error`], except [`Error::Frames`].
-    pub async fn run(&self, mut listen: impl FnMut(&[u8]) -> Heard) -> Result<Finished, Error> {
+    pub async fn run(&self, mut listen: impl FnMut(&[u8]) -> OutputVerdict) -> Result<Finished, Error> {
         let program = self.program;
         if self.cancel.is_cancelled() {
             return Err(Error::Canceled { program });
@@ -178,7 +178,7 @@ impl Job<'_> {
         child: &mut Child,
         started: Instant,
         tail: &mut Tail,
-        listen: &mut impl FnMut(&[u8]) -> Heard,
+        listen: &mut impl FnMut(&[u8]) -> OutputVerdict,
     ) -> Result<Option<Exit>, Error> {
         let (program, limits) = (self.program, self.limits);
         let broken = |source| Error::Watch { program, source };
@@ -205,13 +205,13 @@ impl Job<'_> {
                     if out_bytes > limits.stdout_bytes {
                         return Err(Error::TooMuchOutput { program, limit_bytes: limits.stdout_bytes });
                     }
-                    match if read > 0 { listen(&out[..read]) } else { Heard::Nothing } {
-                        Heard::Progress if report::is_too_long(self.scratch) => {
+                    match if read > 0 { listen(&out[..read]) } else { OutputVerdict::Nothing } {
+                        OutputVerdict::Progress if report::is_too_long(self.scratch) => {
                             return Err(Error::TooMuchOutput { program, limit_bytes: report::REPORT_BYTES_MAX });
                         }
-                        Heard::Progress => stall = Instant::now() + limits.stall,
-                        Heard::Nothing => {}
-                        Heard::Enough => return Ok(None),
+                        OutputVerdict::Progress => stall = Instant::now() + limits.stall,
+                        OutputVerdict::Nothing => {}
+                        OutputVerdict::Enough => return Ok(None),
                     }
                 }
                 read = child.stderr.read(&mut err), if err_open => {
@@ -243,12 +243,12 @@ impl Job<'_> {
     /// Runs the program and gives all of its stdout. Bytes on it count as progress.
     ///
     /// # Errors
-    /// Those of [`Job::run`]; [`Error::TooMuchOutput`] beyond the limit.
+    /// Those of [`Invocation::run`]; [`Error::TooMuchOutput`] beyond the limit.
     pub async fn capture(&self) -> Result<Vec<u8>, Error> {
         let mut captured = Vec::new();
         self.run(|bytes| {
             captured.extend_from_slice(bytes);
-            Heard::Progress
+            OutputVerdict::Progress
         })
         .await?;
         Ok(captured)
@@ -259,7 +259,7 @@ impl Job<'_> {
 #[derive(Debug, Clone, Copy)]
 pub struct Encode<'a> {
     /// What is run: `ffmpeg` with arguments of [`super::args`].
-    pub job: Job<'a>,
+    pub job: Invocation<'a>,
     /// The row's number, for the log.
     pub segment: u32,
     /// How many rungs it encodes, for the log.
@@ -272,7 +272,7 @@ impl Encode<'_> {
     /// Encodes, and reports progress about twice a second.
     ///
     /// # Errors
-    /// Those of [`Job::run`]; [`Error::Frames`] where FFmpeg was content with another number of frames than asked for.
+    /// Those of [`Invocation::run`]; [`Error::Frames`] where FFmpeg was content with another number of frames than asked for.
     pub async fn run(&self, mut on_progress: impl FnMut(Progress)) -> Result<Finished, Error> {
         let (segment, rungs) = (self.segment, self.rungs);
         ENCODES_STARTED.fetch_add(1, Ordering::Relaxed);
@@ -281,8 +281,9 @@ impl Encode<'_> {
         let finished = self
             .job
             .run(|bytes| {
-                let Some(progress) = parser.push(bytes) else { return Heard::Nothing };
-                let heard = if progress.is_beyond(&last) { Heard::Progress } else { Heard::Nothing };
+                let Some(progress) = parser.push(bytes) else { return OutputVerdict::Nothing };
+                let heard =
+                    if progress.is_beyond(&last) { OutputVerdict::Progress } else { OutputVerdict::Nothing };
                 last = progress;
                 on_progress(progress);
                 heard

@@ -43,7 +43,7 @@ use seccompiler::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Job, Limits, Program, Tools};
+use super::{Invocation, Limits, Program, Tools};
 use crate::limits::MEMORY_MAX;
 
 /// The first argument that makes the binary a program in a sandbox.
@@ -444,7 +444,7 @@ const LIMITED: [Resource; 3] = [Resource::RLIMIT_AS, Resource::RLIMIT_CPU, Resou
 /// Whether a sandbox holds here: what was tried in one, and whether it was kept from.
 ///
 /// # Errors
-/// Where it cannot be tried: [`Confinement`](super::Confinement) is none, or the program cannot be started.
+/// Where it cannot be tried: [`SandboxMode`](super::SandboxMode) is none, or the program cannot be started.
 pub async fn check(tools: &Tools, scratch: &Path) -> Result<Vec<(String, bool)>, super::Error> {
     let program = Program::Ffmpeg;
     let failed = |source| super::Error::Start { program, source };
@@ -453,7 +453,7 @@ pub async fn check(tools: &Tools, scratch: &Path) -> Result<Vec<(String, bool)>,
     let args = [COMMAND.into(), CHECK.into()];
     let cancel = CancellationToken::new();
     let limits = Limits::within(PATIENCE, 1 << 16, MEMORY_MAX);
-    let job = Job {
+    let job = Invocation {
         tools: &tools,
         program,
         args: &args,

@@ -30,7 +30,7 @@ impl fmt::Display for Program {
 
 /// What programs are kept from. All but nothing takes a binary that starts them in a [sandbox](super::sandbox), as `spool` does.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Confinement {
+pub enum SandboxMode {
     /// From nothing, not even from outliving us.
     #[default]
     None,
@@ -48,7 +48,7 @@ pub struct Tools {
     /// Path of `ffprobe`.
     pub ffprobe: PathBuf,
     /// What they are kept from.
-    pub confinement: Confinement,
+    pub confinement: SandboxMode,
     /// Folders with libraries that they need, besides the system's and `lib` beside their own `bin`.
     pub libraries: Vec<PathBuf>,
 }
@@ -62,7 +62,7 @@ impl Tools {
         Ok(Self {
             ffmpeg: find("ffmpeg", "SPOOL_FFMPEG")?,
             ffprobe: find("ffprobe", "SPOOL_FFPROBE")?,
-            confinement: Confinement::None,
+            confinement: SandboxMode::None,
             libraries: Vec::new(),
         })
     }

@@ -9,12 +9,12 @@ use crate::{
     package::{
         merge::{self, HlsLadder},
         parts::Part,
-        playlists::{self, Extent},
+        playlists::{self, PlaylistKind},
         publish,
     },
     plan::segments::{Segment, SegmentTrack},
 };
-use spool_storage::Content;
+use spool_storage::ObjectKind;
 
 /// Name of the multivariant playlist and of every media playlist of what grows.
 pub const LIVE: &str = "live.m3u8";
@@ -54,7 +54,7 @@ impl Live {
     ///
     /// # Errors
     /// Where the parts do not join.
-    pub fn ladder(&self, ended: bool) -> Result<Option<(HlsLadder, Extent)>> {
+    pub fn ladder(&self, ended: bool) -> Result<Option<(HlsLadder, PlaylistKind)>> {
         let target_seconds = self.target_seconds;
         let pictures = || {
             self.parts.iter().map(|part| &part.segment).filter(|segment| segment.track == SegmentTrack::Video)
@@ -63,9 +63,9 @@ impl Live {
             .next()
             .is_some_and(|row| pictures().map(|row| row.frames).sum::<u64>() == row.title_frames);
         let extent = if ended || whole {
-            Extent::Grown { target_seconds }
+            PlaylistKind::EventEnded { target_seconds }
         } else {
-            Extent::Growing { target_seconds }
+            PlaylistKind::EventOpen { target_seconds }
         };
         Ok(merge::merge_begin(&self.parts, self.sounds)?.map(|ladder| (ladder, extent)))
     }
@@ -81,7 +81,7 @@ impl Live {
 ///
 /// # Errors
 /// Where the store cannot be written.
-pub async fn write(machine: &Machine, ladder: &HlsLadder, extent: Extent) -> Result<String> {
+pub async fn write(machine: &Machine, ladder: &HlsLadder, extent: PlaylistKind) -> Result<String> {
     let destination = machine.stores.locate(&ladder.destination)?;
     let mut tracks = Vec::with_capacity(ladder.renditions.len());
     for rendition in &ladder.renditions {
@@ -91,16 +91,17 @@ pub async fn write(machine: &Machine, ladder: &HlsLadder, extent: Extent) -> Res
         let text = playlists::media_playlist(&track, extent)?;
         let location = destination.child(&track.uri);
         // A run before this one may have come further: what a player has read must not become less.
-        let before = if matches!(extent, Extent::Growing { .. }) { location.read().await? } else { None };
+        let before =
+            if matches!(extent, PlaylistKind::EventOpen { .. }) { location.read().await? } else { None };
         if !before.is_some_and(|(before, _)| before.starts_with(text.as_bytes())) {
             // Not to be kept by anybody, as the multivariant one: it changes.
-            location.put(text.into(), Content::MultivariantPlaylist).await?;
+            location.put(text.into(), ObjectKind::MultivariantPlaylist).await?;
         }
         tracks.push(track);
     }
     let text = publish::multivariant(ladder, &tracks)?;
     let location = destination.child(LIVE);
-    location.put(text.into(), Content::MultivariantPlaylist).await?;
+    location.put(text.into(), ObjectKind::MultivariantPlaylist).await?;
     Ok(location.uri().to_owned())
 }
 
@@ -152,12 +153,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let machine = Machine::new(Stores::from_env(), Tools::from_env().unwrap(), folder.path()).unwrap();
         let out = folder.path().join("out");
-        let growing = Extent::Growing { target_seconds: 2 };
+        let growing = PlaylistKind::EventOpen { target_seconds: 2 };
         let mut seen = Vec::new();
         // A second run begins again from the first row.
-        for (media_segments, extent) in
-            [(3, growing), (1, growing), (4, growing), (5, Extent::Grown { target_seconds: 2 }), (2, growing)]
-        {
+        for (media_segments, extent) in [
+            (3, growing),
+            (1, growing),
+            (4, growing),
+            (5, PlaylistKind::EventEnded { target_seconds: 2 }),
+            (2, growing),
+        ] {
             write(&machine, &ladder(out.to_str().unwrap(), media_segments), extent).await.unwrap();
             let text = std::fs::read_to_string(out.join("180p").join(LIVE)).unwrap();
             seen.push((text.matches("#EXTINF").count(), text.contains("#EXT-X-ENDLIST")));

@@ -18,7 +18,7 @@ use crate::{
         publish::MASTER,
     },
 };
-use spool_storage::{Content, Entry, ErrorKind, Location, Replaced, Stores};
+use spool_storage::{Entry, ErrorKind, Location, ObjectKind, PutOutcome, Stores};
 
 /// Ending of a retired record: what the objects of a part were that a sweep took out of use.
 const RETIRED: &str = ".retired";
@@ -41,7 +41,7 @@ pub struct Options {
 
 /// What a sweep found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Swept {
+pub struct GcReport {
     /// Part records deleted.
     pub records: u64,
     /// Media segments, initialisation segments and playlists deleted.
@@ -87,20 +87,20 @@ impl Error {
 ///
 /// # Errors
 /// Where another sweep runs, nothing is published, or the store cannot be read or written.
-pub async fn run(stores: &Stores, destination: &str, options: Options) -> Result<Swept> {
+pub async fn run(stores: &Stores, destination: &str, options: Options) -> Result<GcReport> {
     let destination = stores.locate(destination)?;
     if destination.child(MASTER).read().await?.is_none() {
         return Err(Error::NoMaster { uri: destination.to_string() }.into());
     }
     lock(&destination).await?;
-    let swept = sweep(&destination, options).await;
+    let swept = collect(&destination, options).await;
     destination.child(LOCK).delete().await?;
     let swept = swept?;
     info!(%destination, ?swept, dry_run = options.dry_run, "destination swept");
     Ok(swept)
 }
 
-async fn sweep(destination: &Location, options: Options) -> Result<Swept> {
+async fn collect(destination: &Location, options: Options) -> Result<GcReport> {
     // Listed before anything is read: what is written from now on is not in the list, so it is not deleted.
     let entries: Vec<Entry> = destination.list().try_collect().await?;
     let oldest = SystemTime::now().checked_sub(options.grace).unwrap_or(UNIX_EPOCH);
@@ -121,14 +121,14 @@ async fn sweep(destination: &Location, options: Options) -> Result<Swept> {
             used.extend(objects);
         }
     }
-    let mut swept = Swept { records: dead.len() as u64, ..Swept::default() };
+    let mut swept = GcReport { records: dead.len() as u64, ..GcReport::default() };
     let mut waiting = waiting(destination, &entries, &young).await?;
     for record in dead {
         if !options.grace.is_zero() {
             waiting.extend(objects(&record));
         }
         if !options.dry_run {
-            retire(destination, &record, options.grace).await?;
+            tombstone(destination, &record, options.grace).await?;
         }
     }
     if !options.dry_run {
@@ -170,13 +170,13 @@ async fn sweep(destination: &Location, options: Options) -> Result<Swept> {
 
 /// Takes a record out of use. A job that read it before may still publish its objects: they wait for the grace from now on, which the
 /// retired record keeps.
-async fn retire(destination: &Location, record: &PartRecord, grace: Duration) -> Result<()> {
+async fn tombstone(destination: &Location, record: &PartRecord, grace: Duration) -> Result<()> {
     let path = record_path(&record.rendition.key);
     if !grace.is_zero() {
         let retired = destination.child(&format!("{RECORDS}/{}{RETIRED}", record.rendition.key));
         let json = serde_json::to_vec(record)
             .map_err(|source| parts::Error::Record { uri: retired.to_string(), source })?;
-        retired.put(json.into(), Content::Record).await?;
+        retired.put(json.into(), ObjectKind::Record).await?;
     }
     Ok(destination.child(&path).delete().await?)
 }
@@ -247,8 +247,10 @@ async fn lock(destination: &Location) -> Result<()> {
         }
     }
     let version = before.as_ref().map(|(_, version)| version);
-    match location.replace(now.to_string().into(), Content::Record, version).await? {
-        Replaced::Yes => Ok(()),
-        Replaced::Conflict => Err(Error::Locked { uri: destination.to_string() }.into()),
+    match location.replace(now.to_string().into(), ObjectKind::Record, version).await? {
+        PutOutcome::Written => Ok(()),
+        PutOutcome::AlreadyExists | PutOutcome::PreconditionFailed => {
+            Err(Error::Locked { uri: destination.to_string() }.into())
+        }
     }
 }

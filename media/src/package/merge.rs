@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::{
     package::parts::{MediaSegmentRef, Part, PartRendition},
     plan::{
-        audio_label::Label,
+        audio_label::AudioTrackLabel,
         segments::{Segment, SegmentTrack},
     },
     time::Rational,
@@ -56,7 +56,7 @@ pub struct Rendition {
     pub channels: u16,
     /// What a listener is told of the sound; `None` for pictures.
     #[serde(default)]
-    pub label: Option<Label>,
+    pub label: Option<AudioTrackLabel>,
     /// Initialisation segment, relative to the destination.
     pub init: String,
     /// Bytes of the initialisation segment.
@@ -225,7 +225,7 @@ fn empty(segment: &Segment, timebase: Rational, piece: &PartRendition) -> Rendit
     let track = segment.track;
     // Parts of other versions may tell no more than that it is sound.
     let unlabelled =
-        || Label { track: segment.index, language: None, title: None, role: None, default: false };
+        || AudioTrackLabel { track: segment.index, language: None, title: None, role: None, default: false };
     let label = piece.label.clone().or_else(|| (track == SegmentTrack::Audio).then(unlabelled));
     Rendition {
         track,

@@ -7,7 +7,7 @@ use crate::{
     Result,
     package::parts::{Error, PartRecord, RECORDS, record_path},
 };
-use spool_storage::{Content, Created, Location};
+use spool_storage::{Location, ObjectKind, PutOutcome};
 
 /// Records read at a time.
 const READS: usize = 16;
@@ -37,9 +37,9 @@ pub async fn commit(destination: &Location, record: PartRecord) -> Result<PartRe
     let location = destination.child(&record_path(&record.rendition.key));
     let json = serde_json::to_vec_pretty(&record)
         .map_err(|source| Error::Record { uri: location.to_string(), source })?;
-    match location.create(json.into(), Content::Record).await? {
-        Created::Yes => Ok(record),
-        Created::AlreadyThere => {
+    match location.create(json.into(), ObjectKind::Record).await? {
+        PutOutcome::Written => Ok(record),
+        PutOutcome::AlreadyExists | PutOutcome::PreconditionFailed => {
             debug!(key = record.rendition.key, "part was committed by another run");
             // A sweep may have taken it in between; then ours is what is there to tell.
             Ok(parse(&location).await?.unwrap_or(record))

@@ -2,13 +2,13 @@
 
 use crate::{
     plan::{
-        audio_label::Label,
+        audio_label::AudioTrackLabel,
         ladder::{AudioRendition, VideoRendition},
         segments::{Segment, SegmentTrack},
     },
     time::Rational,
 };
-use spool_storage::{ErrorKind, shown};
+use spool_storage::{ErrorKind, redact};
 
 /// The version of everything between FFmpeg's samples and the stored bytes: part of every key, raised when bytes would change.
 const PACKAGER_VERSION: u32 = 1;
@@ -46,7 +46,7 @@ pub struct PartRendition {
     pub channels: u16,
     /// What a listener is told of the sound; `None` for pictures.
     #[serde(default)]
-    pub label: Option<Label>,
+    pub label: Option<AudioTrackLabel>,
     /// Initialisation segment, relative to the destination.
     pub init: String,
     /// Bytes of the initialisation segment.
@@ -120,7 +120,7 @@ pub fn key(segment: &Segment, output: Output<'_>, threads: u32, encoder: &str) -
         encoder: &'a str,
     }
     // A presigned link is another one tomorrow, for the same bytes.
-    let source = shown(&segment.source);
+    let source = redact(&segment.source);
     let key = Key {
         packager: PACKAGER_VERSION,
         source: &source,

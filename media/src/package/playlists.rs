@@ -55,16 +55,16 @@ pub struct RenditionTrack {
 
 /// Is all of a rendition there?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Extent {
+pub enum PlaylistKind {
     /// All of it.
-    Whole,
+    Vod,
     /// More will follow, in media segments of up to so many seconds.
-    Growing {
+    EventOpen {
         /// `EXT-X-TARGETDURATION`, which never changes.
         target_seconds: u64,
     },
     /// It grew, and is whole now.
-    Grown {
+    EventEnded {
         /// As while it grew.
         target_seconds: u64,
     },
@@ -161,19 +161,21 @@ impl Error {
 /// [`Error::NoMedia`] for a rendition without media, [`Error::Text`] for a URI that would break the text.
 ///
 /// Source: RFC 8216 sections 4.3.2 and 4.3.3.
-pub fn media_playlist(track: &RenditionTrack, extent: Extent) -> Result<String, Error> {
+pub fn media_playlist(track: &RenditionTrack, extent: PlaylistKind) -> Result<String, Error> {
     let micros = durations_micros(track)?;
     let mut text = format!("#EXTM3U\n#EXT-X-VERSION:{VERSION}\n");
     let (kind, target) = match extent {
-        Extent::Whole => ("VOD", target_seconds(&micros)),
-        Extent::Growing { target_seconds } | Extent::Grown { target_seconds } => ("EVENT", target_seconds),
+        PlaylistKind::Vod => ("VOD", target_seconds(&micros)),
+        PlaylistKind::EventOpen { target_seconds } | PlaylistKind::EventEnded { target_seconds } => {
+            ("EVENT", target_seconds)
+        }
     };
     line(&mut text, format_args!("#EXT-X-TARGETDURATION:{target}"));
     line(
         &mut text,
         format_args!("#EXT-X-MEDIA-SEQUENCE:0\n#EXT-X-PLAYLIST-TYPE:{kind}\n#EXT-X-INDEPENDENT-SEGMENTS"),
     );
-    if extent != Extent::Whole {
+    if extent != PlaylistKind::Vod {
         // Players would join what still grows near its end.
         text.push_str("#EXT-X-START:TIME-OFFSET=0\n");
     }
@@ -182,7 +184,7 @@ pub fn media_playlist(track: &RenditionTrack, extent: Extent) -> Result<String, 
         line(&mut text, format_args!("#EXTINF:{}.{:06},", micros / MICROS, micros % MICROS));
         line(&mut text, format_args!("{}", uri(&entry.uri)?));
     }
-    if !matches!(extent, Extent::Growing { .. }) {
+    if !matches!(extent, PlaylistKind::EventOpen { .. }) {
         text.push_str("#EXT-X-ENDLIST\n");
     }
     Ok(text)

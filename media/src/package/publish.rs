@@ -13,17 +13,17 @@ use crate::{
         merge::{HlsLadder, Rendition},
         part_store,
         parts::playlist_path,
-        playlists::{self, AudioEntry, Extent, MediaEntry, RenditionTrack, VideoEntry},
+        playlists::{self, AudioEntry, MediaEntry, PlaylistKind, RenditionTrack, VideoEntry},
     },
     plan::{
-        audio_label::Label,
+        audio_label::AudioTrackLabel,
         ladder::{SURROUND, audio_name},
         segments::SegmentTrack,
     },
     source::language,
     time::Rational,
 };
-use spool_storage::{Content, ErrorKind, Location, Replaced};
+use spool_storage::{ErrorKind, Location, ObjectKind, PutOutcome};
 
 /// Name of the multivariant playlist: the one object that changes.
 pub const MASTER: &str = "master.m3u8";
@@ -139,9 +139,9 @@ pub async fn run(machine: &Machine, ladder: &HlsLadder) -> Result<Published> {
     let mut tracks = Vec::with_capacity(ladder.renditions.len());
     for rendition in &ladder.renditions {
         let mut track = track(rendition);
-        let text = playlists::media_playlist(&track, Extent::Whole)?;
+        let text = playlists::media_playlist(&track, PlaylistKind::Vod)?;
         track.uri = playlist_path(&rendition.name, text.as_bytes());
-        destination.child(&track.uri).put(text.into(), Content::MediaPlaylist).await?;
+        destination.child(&track.uri).put(text.into(), ObjectKind::MediaPlaylist).await?;
         tracks.push(track);
     }
     let text = multivariant(ladder, &tracks)?;
@@ -150,12 +150,12 @@ pub async fn run(machine: &Machine, ladder: &HlsLadder) -> Result<Published> {
         let replaced = master
             .replace(
                 text.clone().into(),
-                Content::MultivariantPlaylist,
+                ObjectKind::MultivariantPlaylist,
                 before.as_ref().map(|(_, version)| version),
             )
             .await?;
         // A replace that was answered late and tried again meets its own work.
-        if replaced == Replaced::Conflict
+        if replaced == PutOutcome::PreconditionFailed
             && master.read().await?.is_none_or(|(bytes, _)| bytes != text.as_bytes())
         {
             return Err(Error::Superseded { uri: master.to_string() }.into());
@@ -180,7 +180,7 @@ pub async fn run(machine: &Machine, ladder: &HlsLadder) -> Result<Published> {
 /// Where it cannot: what the store says.
 pub async fn check_writable(destination: &Location) -> Result<()> {
     let trial = destination.child(TRIAL);
-    trial.put(Bytes::new(), Content::Record).await?;
+    trial.put(Bytes::new(), ObjectKind::Record).await?;
     Ok(trial.delete().await?)
 }
 
@@ -256,7 +256,7 @@ pub(crate) fn multivariant(ladder: &HlsLadder, tracks: &[RenditionTrack]) -> Res
         .collect();
     let sounds: Vec<Sound<'_>> =
         pairs().filter_map(|(rendition, track)| Sound::of(rendition, track)).collect();
-    let mut labels: Vec<&Label> = sounds.iter().map(|sound| sound.label).collect();
+    let mut labels: Vec<&AudioTrackLabel> = sounds.iter().map(|sound| sound.label).collect();
     labels.dedup_by_key(|label| label.track);
     let of_pictures = || labels.iter().find(|label| label.role.is_none());
     let default = labels
@@ -298,7 +298,7 @@ pub(crate) fn multivariant(ladder: &HlsLadder, tracks: &[RenditionTrack]) -> Res
 struct Sound<'a> {
     rendition: &'a Rendition,
     track: &'a RenditionTrack,
-    label: &'a Label,
+    label: &'a AudioTrackLabel,
     /// What its name says besides its track, such as `-opus-5.1`; nothing of stereo in AAC.
     kind: &'a str,
 }
@@ -312,7 +312,7 @@ impl<'a> Sound<'a> {
 }
 
 /// What tracks are called, each by another name.
-fn names(labels: &[&Label]) -> Vec<String> {
+fn names(labels: &[&AudioTrackLabel]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for label in labels {
         let name = label.name();

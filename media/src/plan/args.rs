@@ -62,7 +62,7 @@ fn input(path: &Path) -> Vec<OsString> {
 fn output_options(extra_movflags: &str) -> Vec<OsString> {
     let movflags = format!("+empty_moov+default_base_moof{extra_movflags}");
     words(&[
-        // Titles, GPS positions and chapters of the source are not the renditions' business.
+        // SourceCache, GPS positions and chapters of the source are not the renditions' business.
         "-map_metadata",
         "-1",
         "-map_chapters",

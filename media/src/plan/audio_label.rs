@@ -14,7 +14,7 @@ pub enum Role {
 
 /// What is told of a sound track.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Label {
+pub struct AudioTrackLabel {
     /// Number of the sound track within the source, from 0.
     pub track: u32,
     /// Its language as the source tags it.
@@ -30,7 +30,7 @@ pub struct Label {
     pub default: bool,
 }
 
-impl Label {
+impl AudioTrackLabel {
     /// Of a source's sound track number `index`.
     pub(crate) fn of(track: &AudioTrack, index: u32) -> Self {
         Self {
@@ -63,11 +63,14 @@ mod tests {
 
     #[test]
     fn a_track_has_a_name_whatever_is_known_of_it() {
-        let label = Label { track: 1, language: None, title: None, role: None, default: false };
+        let label = AudioTrackLabel { track: 1, language: None, title: None, role: None, default: false };
         assert_eq!(label.name(), "Track 2");
-        let german = Label { language: Some("ger".to_owned()), ..label };
+        let german = AudioTrackLabel { language: Some("ger".to_owned()), ..label };
         assert_eq!(german.name(), "Deutsch");
-        assert_eq!(Label { role: Some(Role::Commentary), ..german.clone() }.name(), "Deutsch (commentary)");
-        assert_eq!(Label { title: Some("Regie".to_owned()), ..german }.name(), "Regie");
+        assert_eq!(
+            AudioTrackLabel { role: Some(Role::Commentary), ..german.clone() }.name(),
+            "Deutsch (commentary)"
+        );
+        assert_eq!(AudioTrackLabel { title: Some("Regie".to_owned()), ..german }.name(), "Regie");
     }
 }

@@ -1,9 +1,9 @@
 //! Which renditions does a source get? Presets, the short form, and what fits the source.
 
 mod codec;
+mod entry;
 mod fit;
 mod level;
-mod line;
 mod presets;
 mod text;
 
@@ -15,7 +15,7 @@ use crate::{
 use spool_storage::ErrorKind;
 
 pub use codec::{AudioCodec, VideoCodec};
-pub use line::Line;
+pub use entry::LadderEntry;
 pub use presets::{Preset, presets};
 
 /// The most rungs of a ladder: each is an encoder beside the others in one process.
@@ -81,7 +81,7 @@ impl Rung {
 
 /// Every sound track of a source is encoded so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sound {
+pub struct AudioRung {
     /// The codec.
     pub codec: AudioCodec,
     /// Bits per second of a stereo track; `None` is 128 kb/s.
@@ -90,12 +90,12 @@ pub struct Sound {
 
 /// Rungs of pictures, best first, and what becomes of sound.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(try_from = "Vec<Line>", into = "Vec<Line>")]
+#[serde(try_from = "Vec<LadderEntry>", into = "Vec<LadderEntry>")]
 pub struct Ladder {
     /// Rungs, the highest first.
     pub rungs: Vec<Rung>,
     /// What every sound track is encoded with: at least one.
-    pub sound: Vec<Sound>,
+    pub sound: Vec<AudioRung>,
 }
 
 /// One video rendition: a rung fitted to a source. All that decides its bytes, and the same in every part.
@@ -142,7 +142,7 @@ impl Ladder {
     /// # Errors
     /// [`Error::Empty`], [`Error::TooManyRungs`], [`Error::Twice`]; [`Error::OutOfRange`] for a number that no encoder takes, and
     /// [`Error::UnknownEncoderPreset`].
-    pub fn new(mut rungs: Vec<Rung>, mut sound: Vec<Sound>) -> Result<Self, Error> {
+    pub fn new(mut rungs: Vec<Rung>, mut sound: Vec<AudioRung>) -> Result<Self, Error> {
         if rungs.is_empty() {
             return Err(Error::Empty);
         }
@@ -163,7 +163,7 @@ impl Ladder {
             }
         }
         if sound.is_empty() {
-            sound.push(Sound { codec: AudioCodec::Aac, bitrate_bps: None });
+            sound.push(AudioRung { codec: AudioCodec::Aac, bitrate_bps: None });
         }
         for rate in sound.iter().filter_map(|sound| sound.bitrate_bps) {
             in_range(
@@ -215,7 +215,7 @@ impl Ladder {
             channels if channels >= SURROUND_CHANNELS && !track.discrete => &[2, SURROUND_CHANNELS],
             _ => &[2],
         };
-        let rendition = |sound: &Sound, channels: u16| {
+        let rendition = |sound: &AudioRung, channels: u16| {
             let stereo_bps = sound.bitrate_bps.unwrap_or(DEFAULT_AUDIO_BITRATE_BPS);
             let codec = if sound.codec == AudioCodec::Aac {
                 String::new()

@@ -6,14 +6,14 @@ use crate::{
         deinterlace::Deinterlace,
         segments::{self, Lengths, Segment},
     },
-    source::{index::TrackKind, source_cache::Title},
+    source::{index::TrackKind, source_cache::OpenSource},
 };
 
 /// The rows of a title: a row per sound track, then contiguous rows of pictures.
 ///
 /// # Errors
 /// Where the title cannot be cut with these lengths.
-pub fn rows(title: &Title, lengths: Lengths) -> Result<Vec<Segment>> {
+pub fn rows(title: &OpenSource, lengths: Lengths) -> Result<Vec<Segment>> {
     let cuts = match title.video_track() {
         Some(pictures) => segments::cut(&title.grid, &segments::keys(&pictures.samples), lengths)?,
         None => Vec::new(),
@@ -27,7 +27,7 @@ pub fn rows(title: &Title, lengths: Lengths) -> Result<Vec<Segment>> {
 }
 
 /// Where a sound track ends, in grid frames.
-fn audio_end(title: &Title, stream: u32) -> u64 {
+fn audio_end(title: &OpenSource, stream: u32) -> u64 {
     let track = title.index.tracks.get(stream as usize).filter(|track| track.kind == TrackKind::Audio);
     let end = track.and_then(|track| Some((track.end_pts()?, track.timebase)));
     end.map_or(title.grid.frames, |(end, timebase)| title.grid.frames_until(end, timebase))

@@ -5,7 +5,7 @@ use crate::{
     source::index::Sample,
     time::Rational,
 };
-use spool_storage::{ErrorKind, Source, shown};
+use spool_storage::{ErrorKind, Source, redact};
 
 /// Length of a segment unless asked otherwise: long, because each costs a start and up to a GOP of preroll; short enough to lose.
 const DEFAULT_SEGMENT_MS: u32 = 30_000;
@@ -24,7 +24,7 @@ pub const MAX_SEGMENT_SECONDS: f64 = 3600.0;
 /// this is ten jobs; 30 s segments reach it after three and a half days.
 pub const MAX_SEGMENTS: usize = 10_000;
 
-/// Titles of so many segments end in shorter ones, down to a segment's length divided by this: of a shorter title the starts of more FFmpegs
+/// SourceCache of so many segments end in shorter ones, down to a segment's length divided by this: of a shorter title the starts of more FFmpegs
 /// would cost more than slots that wait.
 const TAPERS_FROM: u64 = 10;
 const TAPERS_TO: u64 = 4;
@@ -66,7 +66,7 @@ impl Segment {
     /// The row as it may be shown and kept: a presigned link in it without its secret.
     #[must_use]
     pub fn without_secrets(&self) -> Self {
-        Self { source: shown(&self.source), ..self.clone() }
+        Self { source: redact(&self.source), ..self.clone() }
     }
 }
 

@@ -15,15 +15,15 @@ use tracing::debug;
 use crate::{
     Result,
     encode::{encode_segment, worker::Machine},
-    ffmpeg::{Encoded, Finished, Heard, Job, Limits, Program, Report},
+    ffmpeg::{Encoded, Finished, Invocation, Limits, OutputVerdict, Program, Report},
     plan::{
         args::{self, VideoEncode},
         deinterlace::Deinterlace,
         ladder::{Ladder, VideoRendition},
         segments::{Segment, SegmentTrack},
     },
-    predict::cost_model::{self, Costs, Work},
-    source::{probe::VideoTrack, source_cache::Title},
+    predict::cost_model::{self, Costs, EncodeFeatures},
+    source::{probe::VideoTrack, source_cache::OpenSource},
 };
 
 /// Places that are looked at.
@@ -49,16 +49,16 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What samples of a title's pictures showed.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Samples {
+pub struct Complexity {
     /// How much changes between keyframes: by pixels of a picture, the share that is coded and not skipped, from 0 to 1.
     changes: Vec<(u64, f64)>,
     /// What was encoded for each, and the processor time that it took.
-    took: Vec<(Work, Duration)>,
+    took: Vec<(EncodeFeatures, Duration)>,
     /// How many times what the model said when they were asked for.
     times: Option<f64>,
 }
 
-impl Samples {
+impl Complexity {
     /// The share that changes at a size that was looked at, or at the one nearest to it.
     pub(crate) fn changes(&self, rendition: &VideoRendition) -> Option<f64> {
         let pixels = pixels(rendition);
@@ -100,7 +100,7 @@ fn pixels(rendition: &VideoRendition) -> u64 {
 
 /// What samples of a title's pictures show. `None` where there are none, or where they do not tell: a prediction without them is rougher, and
 /// whoever transcodes a damaged source hears of it then. The first ladder that is asked for decides the sizes.
-pub async fn of(machine: &Machine, title: &Title, ladder: &Ladder) -> Option<Samples> {
+pub async fn of(machine: &Machine, title: &OpenSource, ladder: &Ladder) -> Option<Complexity> {
     let looked = title.samples.get_or_try_init(|| async {
         let found = timeout(PATIENCE, look(machine, title, ladder)).await.ok().flatten();
         // What did not tell may tell the next time.
@@ -109,7 +109,7 @@ pub async fn of(machine: &Machine, title: &Title, ladder: &Ladder) -> Option<Sam
     looked.await.ok().map(|samples| samples.beside(&machine.costs()))
 }
 
-async fn look(machine: &Machine, title: &Title, ladder: &Ladder) -> Option<Samples> {
+async fn look(machine: &Machine, title: &OpenSource, ladder: &Ladder) -> Option<Complexity> {
     let video = title.probe.video.as_ref()?;
     let renditions = ladder.fit(video, &title.grid).ok()?;
     let grid = &title.grid;
@@ -131,7 +131,7 @@ async fn look(machine: &Machine, title: &Title, ladder: &Ladder) -> Option<Sampl
                 reports.push(report);
                 took.extend(cpu.map(|cpu| (work, cpu)));
             }
-            Err(error) => debug!(source = title.source.shown(), %error, "a sample tells nothing"),
+            Err(error) => debug!(source = title.source.redacted_uri(), %error, "a sample tells nothing"),
         }
     }
     let size = |(number, rendition): (usize, &VideoRendition)| {
@@ -140,14 +140,14 @@ async fn look(machine: &Machine, title: &Title, ladder: &Ladder) -> Option<Sampl
         Some((pixels(rendition), mean(&shares)?))
     };
     let changes: Vec<_> = renditions.iter().enumerate().filter_map(size).collect();
-    (!changes.is_empty() || !took.is_empty()).then_some(Samples { changes, took, times: None })
+    (!changes.is_empty() || !took.is_empty()).then_some(Complexity { changes, took, times: None })
 }
 
 /// Some frames that were encoded.
 struct Sample {
     /// What was told of the renditions.
     report: Report,
-    work: Work,
+    work: EncodeFeatures,
     cpu: Option<Duration>,
 }
 
@@ -168,7 +168,7 @@ fn places(mut keys: Vec<u64>, frames: u64) -> Vec<u64> {
 /// Encodes some frames from here at these renditions: this part of all that are looked at. `None` where they are too few to tell anything.
 async fn sample(
     machine: &Machine,
-    title: &Title,
+    title: &OpenSource,
     source: &VideoTrack,
     renditions: &[VideoRendition],
     first_frame: u64,
@@ -226,7 +226,7 @@ async fn sample(
     let cancel = CancellationToken::new();
     let (tools, scratch, limits) =
         (&machine.tools, scratch.path(), Limits::within(PATIENCE, 1 << 20, machine.limits.memory_bytes));
-    let job = Job {
+    let job = Invocation {
         tools,
         program: Program::Ffmpeg,
         args: &args,
@@ -236,10 +236,10 @@ async fn sample(
         cancel: &cancel,
         report: true,
     };
-    let Finished { report, cpu, .. } = job.run(|_| Heard::Nothing).await?;
+    let Finished { report, cpu, .. } = job.run(|_| OutputVerdict::Nothing).await?;
     let coded = report.of(renditions).into_iter().map(|encoded| encoded.and_then(Encoded::coded));
     let coded: Vec<_> = std::iter::zip(renditions.iter().cloned(), coded).collect();
-    Ok(Some(Sample { work: Work::at(title, &segment, &coded, 0)?, report, cpu }))
+    Ok(Some(Sample { work: EncodeFeatures::at(title, &segment, &coded, 0)?, report, cpu }))
 }
 
 #[cfg(test)]
@@ -262,8 +262,8 @@ mod tests {
         }
     }
 
-    fn samples(changes: Vec<(u64, f64)>, times: Option<f64>) -> Samples {
-        Samples { changes, took: Vec::new(), times }
+    fn samples(changes: Vec<(u64, f64)>, times: Option<f64>) -> Complexity {
+        Complexity { changes, took: Vec::new(), times }
     }
 
     #[test]
@@ -294,12 +294,12 @@ mod tests {
             samples(vec![(90, 0.1)], Some(0.5)),
             samples(vec![(90, 0.3)], None),
         ];
-        let mean = Samples::mean(&of).unwrap();
+        let mean = Complexity::mean(&of).unwrap();
         assert_eq!(mean.times, Some(1.0));
         assert_eq!(
             mean.changes.iter().map(|(size, share)| (*size, (share * 1e6).round())).collect::<Vec<_>>(),
             [(100, 3e5), (50, 233_333.0)]
         );
-        assert_eq!(Samples::mean(&[]), None);
+        assert_eq!(Complexity::mean(&[]), None);
     }
 }

@@ -16,8 +16,8 @@ use crate::{
         ladder::{ENCODER_PRESETS, Ladder, VideoCodec, VideoRendition},
         segments::{Segment, SegmentTrack},
     },
-    predict::complexity::Samples,
-    source::{source_cache::Title, window},
+    predict::complexity::Complexity,
+    source::{source_cache::OpenSource, window},
 };
 
 /// Weights in the model.
@@ -73,7 +73,7 @@ pub(crate) fn effort(rendition: &VideoRendition) -> f64 {
 /// What decides what a row costs.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Work {
+pub struct EncodeFeatures {
     /// Megapixels that are decoded, preroll included.
     pub decoded_mpx: f64,
     /// Megapixels that are read or written by scalers.
@@ -95,12 +95,17 @@ pub struct Work {
     pub sampled: Option<f64>,
 }
 
-impl Work {
+impl EncodeFeatures {
     /// What a row of a title is to do for a ladder; samples of the title tell more of it.
     ///
     /// # Errors
     /// Where the ladder does not fit, or there is no such row.
-    pub fn of(title: &Title, segment: &Segment, ladder: &Ladder, samples: Option<&Samples>) -> Result<Self> {
+    pub fn of(
+        title: &OpenSource,
+        segment: &Segment,
+        ladder: &Ladder,
+        samples: Option<&Complexity>,
+    ) -> Result<Self> {
         let renditions = match &title.probe.video {
             Some(video) => ladder.fit(video, &title.grid)?,
             None => Vec::new(),
@@ -111,7 +116,7 @@ impl Work {
         };
         let renditions: Vec<_> =
             renditions.iter().map(|rendition| (rendition.clone(), coded(rendition))).collect();
-        let sampled = samples.filter(|_| segment.track == SegmentTrack::Video).and_then(Samples::times);
+        let sampled = samples.filter(|_| segment.track == SegmentTrack::Video).and_then(Complexity::times);
         Ok(Self { sampled, ..Self::at(title, segment, &renditions, ladder.stereo_bps())? })
     }
 
@@ -121,7 +126,7 @@ impl Work {
     /// # Errors
     /// Where there is no such row.
     pub fn at(
-        title: &Title,
+        title: &OpenSource,
         segment: &Segment,
         renditions: &[(VideoRendition, Option<f64>)],
         audio_bps: u32,
@@ -171,7 +176,7 @@ impl Work {
     }
 }
 
-fn weighted(weights: &[f64; WEIGHTS], work: &Work) -> f64 {
+fn weighted(weights: &[f64; WEIGHTS], work: &EncodeFeatures) -> f64 {
     std::iter::zip(work.features(), weights).map(|(feature, weight)| feature * weight).sum()
 }
 
@@ -185,7 +190,7 @@ fn mpx(width: u32, height: u32) -> f64 {
 }
 
 /// Bytes that a row reads from the store.
-pub(crate) fn read_bytes(title: &Title, segment: &Segment) -> Result<u64> {
+pub(crate) fn read_bytes(title: &OpenSource, segment: &Segment) -> Result<u64> {
     if title.whole.is_some() {
         // Once per process, and not by rows.
         return Ok(0);
@@ -241,7 +246,14 @@ impl Default for Costs {
 
 impl Costs {
     /// Takes in what a row took, by the wall clock and of processors, `here` or on another machine.
-    pub fn learn(&mut self, work: &Work, wall: Duration, cpu: Duration, written_bytes: u64, here: bool) {
+    pub fn learn(
+        &mut self,
+        work: &EncodeFeatures,
+        wall: Duration,
+        cpu: Duration,
+        written_bytes: u64,
+        here: bool,
+    ) {
         let seconds = cpu.as_secs_f64();
         // What is not to be believed, such as that of an FFmpeg that leaves the work to another process, teaches nothing.
         if seconds * INCREDIBLE < weighted(&BEGIN, work) {
@@ -273,7 +285,7 @@ impl Costs {
     }
 
     /// Processor time that rows will take, each.
-    pub fn predict(&self, rows: &[Work]) -> Vec<Duration> {
+    pub fn predict(&self, rows: &[EncodeFeatures]) -> Vec<Duration> {
         let weights = self.weights();
         // Whatever a damaged file says, a sum of them is still a duration.
         rows.iter()
@@ -284,7 +296,7 @@ impl Costs {
 
     /// How many times what the model says these took, which were encoded here. As far as rows are: how fast this machine is says nothing of
     /// others. `None` where nothing is known.
-    pub(crate) fn beside(&self, took: &[(Work, Duration)]) -> Option<f64> {
+    pub(crate) fn beside(&self, took: &[(EncodeFeatures, Duration)]) -> Option<f64> {
         let weights = self.weights();
         let took_s: f64 = took.iter().map(|(_, cpu)| cpu.as_secs_f64()).sum();
         let model_s: f64 = took.iter().map(|(work, _)| weighted(&weights, work)).sum();
@@ -295,7 +307,7 @@ impl Costs {
     }
 
     /// Bytes that rows will write.
-    pub fn predict_written(&self, rows: &[Work]) -> u64 {
+    pub fn predict_written(&self, rows: &[EncodeFeatures]) -> u64 {
         let fill = self.written_mb / self.source_rate_mb.max(f64::MIN_POSITIVE);
         (rows.iter().map(|work| work.source_rate_mb).sum::<f64>() * fill * 1e6) as u64
     }
@@ -349,7 +361,7 @@ pub struct Prediction {
 
 impl Prediction {
     /// Of rows that run on so many slots, each on so many threads, the longest first.
-    pub fn of(costs: &Costs, rows: &[Work], slots: usize, threads: u32) -> Self {
+    pub fn of(costs: &Costs, rows: &[EncodeFeatures], slots: usize, threads: u32) -> Self {
         let cpu = costs.predict(rows);
         let factor = costs.wall_per_cpu(threads);
         let took = |cpu: &Duration| {
@@ -409,16 +421,16 @@ mod tests {
     }
 
     /// A row of so many seconds of 1080p at three rungs.
-    fn row(seconds: f64, mb: f64) -> Work {
+    fn row(seconds: f64, mb: f64) -> EncodeFeatures {
         let frames = seconds * 30.0;
-        Work {
+        EncodeFeatures {
             decoded_mpx: frames * 2.07,
             scaled_mpx: frames * 5.5,
             encoded_mpx: frames * 3.4,
             coded_mpx: frames * 3.4 * BEGIN_CODED,
             key_mpx: frames * 3.4 / 120.0,
             source_rate_mb: mb * 2.0,
-            ..Work::default()
+            ..EncodeFeatures::default()
         }
     }
 
@@ -426,11 +438,11 @@ mod tests {
         /// Whatever the machine's true weights are, within reason, twenty rows are enough for rows like them.
         #[test]
         fn it_learns_another_machine(speed in 0.2_f64..5.0, start in 0.0_f64..0.5, dense in 0.0_f64..0.1) {
-            let truth = |work: &Work| start + speed * (0.011 * work.encoded_mpx + dense * work.coded_mpx);
+            let truth = |work: &EncodeFeatures| start + speed * (0.011 * work.encoded_mpx + dense * work.coded_mpx);
             let mut costs = Costs::default();
             for n in 0..20 {
                 let work = row(4.0 + f64::from(n % 5) * 6.0, 1.0);
-                let work = Work { coded_mpx: work.encoded_mpx * f64::from(1 + n * 7 % 11) / 15.0, ..work };
+                let work = EncodeFeatures { coded_mpx: work.encoded_mpx * f64::from(1 + n * 7 % 11) / 15.0, ..work };
                 let cpu = Duration::from_secs_f64(truth(&work));
                 costs.learn(&work, cpu, cpu, 3_000_000, true);
             }
@@ -450,7 +462,7 @@ mod tests {
         for _ in 0..1000 {
             costs.learn(&row(30.0, 10.0), Duration::from_secs(15), Duration::from_secs(10), 0, true);
         }
-        let sound = Work { sound_s: 60.0, ..Work::default() };
+        let sound = EncodeFeatures { sound_s: 60.0, ..EncodeFeatures::default() };
         let speed = 10.0 / before * 2.0;
         let predicted = costs.predict(&[sound])[0].as_secs_f64() / (60.0 * BEGIN[WEIGHTS - 1] * speed);
         assert!((0.8..1.6).contains(&predicted), "{predicted}");
@@ -466,9 +478,9 @@ mod tests {
     #[test]
     fn pictures_unlike_those_it_learned_from_are_told_by_how_much_of_them_is_coded() {
         let busy = row(12.0, 4.0);
-        let still = Work { coded_mpx: busy.encoded_mpx * 0.01, ..busy.clone() };
+        let still = EncodeFeatures { coded_mpx: busy.encoded_mpx * 0.01, ..busy.clone() };
         // A machine that is 1.6 times slower than the one of the beginning, in all alike.
-        let truth = |work: &Work| 1.6 * weighted(&BEGIN, work);
+        let truth = |work: &EncodeFeatures| 1.6 * weighted(&BEGIN, work);
         let mut costs = Costs::default();
         for _ in 0..20 {
             let cpu = Duration::from_secs_f64(truth(&busy));
@@ -497,7 +509,7 @@ mod tests {
         for (costs, expected) in [(Costs::default(), 1.5), (taught(true), 1.5), (taught(false), 1.0)] {
             let times = costs.beside(&took(&costs)).unwrap();
             assert!((times - expected).abs() < 1e-6, "{times}, not {expected}");
-            let sampled = Work { sampled: Some(times), ..learned.clone() };
+            let sampled = EncodeFeatures { sampled: Some(times), ..learned.clone() };
             let [plain, sampled] = costs.predict(&[learned.clone(), sampled])[..] else { panic!() };
             assert!((sampled.as_secs_f64() / plain.as_secs_f64() - expected).abs() < 1e-6);
         }

@@ -8,7 +8,7 @@ use crate::{
     plan::deinterlace::Deinterlace,
     source::{
         probe::AudioTrack,
-        source_cache::{self, Title},
+        source_cache::{self, OpenSource},
     },
 };
 use spool_storage::ErrorKind;
@@ -79,11 +79,11 @@ pub async fn file(machine: &Machine, uri: &str) -> Result<FileInfo> {
     Ok(info(&*source_cache::open(machine, uri, Deinterlace::default()).await?))
 }
 
-fn info(title: &Title) -> FileInfo {
+fn info(title: &OpenSource) -> FileInfo {
     let video = title.probe.video.as_ref();
     let frames = i64::try_from(title.grid.frames).unwrap_or(i64::MAX);
     FileInfo {
-        uri: title.source.shown(),
+        uri: title.source.redacted_uri(),
         etag: title.source.etag.clone(),
         bytes: title.source.bytes,
         container: Some(title.probe.format.clone()),

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::sniff::{SNIFF_BYTES, Sniffed, sniff};
 use crate::{
-    ffmpeg::{self, Job, Program, Tools},
+    ffmpeg::{self, Invocation, Program, Tools},
     limits::Limits,
     plan::audio_label::Role,
     time::Rational,
@@ -120,7 +120,7 @@ pub async fn file(
     // ffprobe writes nothing but stdout; its folder is that of the file.
     let scratch = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let limits_of_run = ffmpeg::Limits::within(DEADLINE, JSON_BYTES_MAX, limits.memory_bytes);
-    let job = Job {
+    let job = Invocation {
         tools,
         program: Program::Ffprobe,
         args: &args,

@@ -17,16 +17,16 @@ use crate::{
     encode::worker::{self, Machine},
     package::parts,
     plan::{grid::Grid, segments::Segment},
-    predict::complexity::Samples,
+    predict::complexity::Complexity,
     source::{
         index::{self, Container, Index, Sample, Track, TrackKind},
         probe::{self, Probe},
         window,
     },
 };
-use spool_storage::{ReadAt, Source, SourceReader, read_cache::Kept};
+use spool_storage::{ReadAt, Source, SourceReader, read_cache::ReadCache};
 
-/// Titles that a process keeps open: an index of a long film is some 20 MB, and a whole-file copy takes scratch space.
+/// SourceCache that a process keeps open: an index of a long film is some 20 MB, and a whole-file copy takes scratch space.
 const OPEN_TITLES: usize = 8;
 
 /// Bytes from the front of a source that tell its container.
@@ -38,7 +38,7 @@ const LOST_SHARE_LEAST: i64 = 100;
 
 /// A source that is opened: what is in it, where its frames are, and the clock of its output.
 #[derive(Debug)]
-pub struct Title {
+pub struct OpenSource {
     /// What pins its bytes.
     pub source: Source,
     /// What is in it.
@@ -50,13 +50,13 @@ pub struct Title {
     /// Is each frame of that clock a field of the source?
     pub fields: bool,
     /// Reads its bytes; those that told what it is are kept.
-    pub reader: Kept<SourceReader>,
+    pub reader: ReadCache<SourceReader>,
     /// The whole file, where rows cannot read windows of it.
     pub whole: Option<WholeFile>,
     /// How much longer a container that is scanned says that it is, in milliseconds.
     cut_off_ms: i64,
     /// What [`samples`](crate::predict::complexity) found out, once somebody asked.
-    pub(crate) samples: OnceCell<Samples>,
+    pub(crate) samples: OnceCell<Complexity>,
 }
 
 /// A local file that holds all of a source.
@@ -77,7 +77,7 @@ impl AsRef<Path> for WholeFile {
     }
 }
 
-impl Title {
+impl OpenSource {
     /// The track that the pictures come from.
     pub fn video_track(&self) -> Option<&Track> {
         let video = self.probe.video.as_ref()?;
@@ -117,16 +117,16 @@ impl Title {
     }
 }
 
-type Slot = Arc<OnceCell<Arc<Title>>>;
+type Slot = Arc<OnceCell<Arc<OpenSource>>>;
 
 /// The titles that a process has open.
 #[derive(Debug, Default)]
-pub struct Titles {
+pub struct SourceCache {
     /// Most recently used last.
     slots: Mutex<VecDeque<(Source, Deinterlace, Slot)>>,
 }
 
-impl Titles {
+impl SourceCache {
     fn slot(&self, source: &Source, deinterlace: Deinterlace) -> Slot {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let found = slots
@@ -142,7 +142,7 @@ impl Titles {
         slot
     }
 
-    fn find(&self, uri: &str, etag: &str, deinterlace: Deinterlace) -> Option<Arc<Title>> {
+    fn find(&self, uri: &str, etag: &str, deinterlace: Deinterlace) -> Option<Arc<OpenSource>> {
         let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let is_it = |source: &Source, how: Deinterlace| {
             source.uri == uri && source.etag == etag && how == deinterlace
@@ -155,7 +155,7 @@ impl Titles {
 ///
 /// # Errors
 /// Where it is missing, not readable, or not a video.
-pub async fn open(machine: &Machine, uri: &str, deinterlace: Deinterlace) -> Result<Arc<Title>> {
+pub async fn open(machine: &Machine, uri: &str, deinterlace: Deinterlace) -> Result<Arc<OpenSource>> {
     let location = machine.stores.locate(uri)?;
     let title = open_reader(machine, location.open().await?, Deinterlace::Frame).await?;
     // What is not interlaced is the same in both ways, and opened once.
@@ -170,7 +170,7 @@ pub async fn open(machine: &Machine, uri: &str, deinterlace: Deinterlace) -> Res
 ///
 /// # Errors
 /// As [`open`], and where the source is another by now.
-pub async fn open_planned(machine: &Machine, segment: &Segment) -> Result<Arc<Title>> {
+pub async fn open_planned(machine: &Machine, segment: &Segment) -> Result<Arc<OpenSource>> {
     if let Some(title) = machine.titles.find(&segment.source, &segment.etag, segment.deinterlace) {
         return Ok(title);
     }
@@ -187,20 +187,20 @@ async fn open_reader(
     machine: &Machine,
     reader: SourceReader,
     deinterlace: Deinterlace,
-) -> Result<Arc<Title>> {
+) -> Result<Arc<OpenSource>> {
     let slot = machine.titles.slot(reader.source(), deinterlace);
     slot.get_or_try_init(|| async { read(machine, reader, deinterlace).await.map(Arc::new) }).await.cloned()
 }
 
-async fn read(machine: &Machine, reader: SourceReader, deinterlace: Deinterlace) -> Result<Title> {
+async fn read(machine: &Machine, reader: SourceReader, deinterlace: Deinterlace) -> Result<OpenSource> {
     let shown = reader.location().to_string();
     look(machine, reader, deinterlace).await.map_err(|e| e.of(&shown))
 }
 
 /// Finds out all there is to know: from the index and a few samples where the container has an index, from the whole file elsewhere.
-async fn look(machine: &Machine, reader: SourceReader, deinterlace: Deinterlace) -> Result<Title> {
+async fn look(machine: &Machine, reader: SourceReader, deinterlace: Deinterlace) -> Result<OpenSource> {
     let source = reader.source().clone();
-    let reader = Kept::new(reader);
+    let reader = ReadCache::new(reader);
     // A server without ranges gives all or nothing.
     let mut whole =
         if reader.inner().must_download() { Some(download(machine, reader.inner()).await?) } else { None };
@@ -239,7 +239,7 @@ async fn look(machine: &Machine, reader: SourceReader, deinterlace: Deinterlace)
     let (grid, fields) = of_fields.map_or((grid, false), |grid| (grid, true));
     probe::check_duration(grid.seconds(), &limits)?;
     let cut_off_ms = cut_off_ms(&index, &probe);
-    Ok(Title { source, probe, index, grid, fields, reader, whole, cut_off_ms, samples: OnceCell::new() })
+    Ok(OpenSource { source, probe, index, grid, fields, reader, whole, cut_off_ms, samples: OnceCell::new() })
 }
 
 /// How much longer a container that is scanned says that it is, beyond what its packets show. Only of those whose header has the length of
@@ -276,7 +276,7 @@ async fn head_of(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// The index of a source that rows can read in windows; `None` where they need all of it.
-async fn windows(reader: &Kept<SourceReader>, demuxer: &str) -> Result<Option<Index>> {
+async fn windows(reader: &ReadCache<SourceReader>, demuxer: &str) -> Result<Option<Index>> {
     if demuxer != "mov" || reader.inner().must_download() {
         return Ok(None);
     }
@@ -310,7 +310,7 @@ fn grid(index: &Index, probe: &Probe, uri: &str) -> Result<Grid> {
 }
 
 /// Whether rows of a title read windows of it or all of it, for people.
-pub fn reading(title: &Title) -> &'static str {
+pub fn reading(title: &OpenSource) -> &'static str {
     match title.index.container {
         Container::Mp4(_) => "windows",
         Container::Whole { .. } => "whole file",

@@ -11,7 +11,7 @@ use axum::{
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use spool_jobs::{Access, Id, Scope, Shown, UploadToken, Watch};
-use spool_storage::path_policy::Confines;
+use spool_storage::path_policy::PathPolicy;
 
 use crate::{
     auth::{oidc::Provider, rate_limit::Rates},
@@ -101,7 +101,7 @@ impl Authenticator {
     }
 
     /// The places that jobs of this principal may touch: its own uploads, what its policy says, and a folder of the video's own.
-    pub(crate) async fn path_policy(&self, principal: &Principal) -> Result<Option<Confines>, Problem> {
+    pub(crate) async fn path_policy(&self, principal: &Principal) -> Result<Option<PathPolicy>, Problem> {
         if !principal.confined {
             return Ok(None);
         }
@@ -109,7 +109,7 @@ impl Authenticator {
     }
 
     /// The same for jobs of what arrives in a place that was given to a tenant: that place as well.
-    pub(crate) async fn watch_path_policy(&self, watch: &Watch) -> Result<Option<Confines>, Problem> {
+    pub(crate) async fn watch_path_policy(&self, watch: &Watch) -> Result<Option<PathPolicy>, Problem> {
         if self.mode == AuthMode::None {
             return Ok(None);
         }
@@ -119,14 +119,14 @@ impl Authenticator {
         Ok(Some(places))
     }
 
-    async fn tenant_path_policy(&self, tenant: &str) -> Result<Confines, Problem> {
+    async fn tenant_path_policy(&self, tenant: &str) -> Result<PathPolicy, Problem> {
         let policy = self.access.policy(tenant).await?;
         let own = format!("{}/{tenant}/", self.uploads.trim_end_matches('/'));
         let kept = self
             .media
             .as_deref()
             .map(|media| format!("{}/{}/", media.trim_end_matches('/'), spool_jobs::VIDEO));
-        Ok(Confines {
+        Ok(PathPolicy {
             sources: policy.sources.into_iter().chain([own.clone()]).collect(),
             destinations: policy.destinations.into_iter().chain(kept).collect(),
             own: vec![own],

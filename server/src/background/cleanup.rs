@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use spool_jobs::{Job, Request, Sources};
 use spool_media::package::{gc, part_store};
-use spool_storage::{ErrorKind, Stores, lies_in};
+use spool_storage::{ErrorKind, Stores, is_within};
 use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -64,7 +64,7 @@ impl Cleanup {
             Err(error) => return warn!(%error, "videos that are to be swept cannot be looked for"),
         };
         // Elsewhere others may publish, and know better.
-        let again = if lies_in(&video.destination, media) {
+        let again = if is_within(&video.destination, media) {
             let options = gc::Options { grace, dry_run: false };
             match timeout(GC_TIMEOUT, gc::run(&self.stores, &video.destination, options)).await {
                 // Objects of what is retired now go after another grace.

@@ -8,7 +8,7 @@ use std::{
 use futures::{TryStreamExt, stream::TryChunksError};
 use spool_jobs::{Id, NewJob, Order, Store, Watch, Watches};
 use spool_media::package::parts::{RECORDS, is_object};
-use spool_storage::{Entry, Location, Stores, lies_in};
+use spool_storage::{Entry, Location, Stores, is_within};
 use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -126,7 +126,7 @@ impl Watcher {
         if uri.ends_with('/') {
             return Some("it is a folder");
         }
-        if lies_in(uri, &self.uploads) {
+        if is_within(uri, &self.uploads) {
             return Some("it is an upload, which says itself what is made of it");
         }
         is_published(uri).then_some("it is published")
@@ -242,7 +242,7 @@ pub fn check_job_document(text: &str, media: bool) -> Result<(), String> {
 
 /// The watch that a file lies in; of several the one that lies deepest.
 fn nearest<'a>(watches: &'a [Watch], uri: &str) -> Option<&'a Watch> {
-    watches.iter().filter(|watch| lies_in(uri, &watch.prefix)).max_by_key(|watch| watch.prefix.len())
+    watches.iter().filter(|watch| is_within(uri, &watch.prefix)).max_by_key(|watch| watch.prefix.len())
 }
 
 /// Stands for a state of a file, whoever tells of it.

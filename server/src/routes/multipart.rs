@@ -12,7 +12,7 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use spool_jobs::{Id, UploadState};
-use spool_storage::piece_bytes;
+use spool_storage::part_bytes;
 use utoipa::ToSchema;
 
 use super::uploads;
@@ -124,7 +124,7 @@ pub(super) async fn create(
     state.uploads.check_multipart(&spec)?;
     let upload = state.uploads.create(spec, |source| uploads::order(&state, job, confines, source)).await?;
     let place = format!("/v1/uploads/{}", upload.id);
-    let (part_bytes, parts) = (piece_bytes(upload.bytes), multipart::part_count(upload.bytes));
+    let (part_bytes, parts) = (part_bytes(upload.bytes), multipart::part_count(upload.bytes));
     let shown = MultipartShown { upload: upload.into(), part_bytes, parts };
     Ok((StatusCode::CREATED, [(header::LOCATION, place)], Json(shown)).into_response())
 }

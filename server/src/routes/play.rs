@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::stream;
 use spool_jobs::Id;
 use spool_media::package::{early_playback::LIVE, publish::MASTER};
-use spool_storage::{Content, SourceReader};
+use spool_storage::{ObjectKind, SourceReader};
 
 use crate::{
     app_state::AppState,
@@ -158,12 +158,12 @@ fn content(path: &str) -> Option<Content> {
     let inside = segments.all(|segment| !segment.is_empty() && !segment.starts_with('.'))
         && !path.starts_with("parts/");
     let kind = match path.rsplit_once('.')?.1 {
-        _ if path == MASTER || path == LIVE => Content::MultivariantPlaylist,
+        _ if path == MASTER || path == LIVE => ObjectKind::MultivariantPlaylist,
         // Of what is encoded so far the playlists grow.
-        "m3u8" if path.rsplit('/').next()? == LIVE => Content::MultivariantPlaylist,
-        "m3u8" => Content::MediaPlaylist,
-        "m4s" => Content::MediaSegment,
-        "mp4" => Content::Init,
+        "m3u8" if path.rsplit('/').next()? == LIVE => ObjectKind::MultivariantPlaylist,
+        "m3u8" => ObjectKind::MediaPlaylist,
+        "m4s" => ObjectKind::MediaSegment,
+        "mp4" => ObjectKind::InitSegment,
         _ => return None,
     };
     inside.then_some(kind)
@@ -215,10 +215,10 @@ mod tests {
 
     #[test]
     fn only_what_is_played_is_played() {
-        assert_eq!(content("master.m3u8"), Some(Content::MultivariantPlaylist));
-        assert_eq!(content("720p/ab12.m3u8"), Some(Content::MediaPlaylist));
-        assert_eq!(content("720p/3-ab12.m4s"), Some(Content::MediaSegment));
-        assert_eq!(content("720p/init-ab12.mp4"), Some(Content::Init));
+        assert_eq!(content("master.m3u8"), Some(ObjectKind::MultivariantPlaylist));
+        assert_eq!(content("720p/ab12.m3u8"), Some(ObjectKind::MediaPlaylist));
+        assert_eq!(content("720p/3-ab12.m4s"), Some(ObjectKind::MediaSegment));
+        assert_eq!(content("720p/init-ab12.mp4"), Some(ObjectKind::InitSegment));
         for path in [
             "parts/ab12.json",
             "parts/ab12.mp4",

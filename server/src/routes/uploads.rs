@@ -18,7 +18,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use futures::StreamExt;
 use serde::Deserialize;
 use spool_jobs::{Id, NewUploadToken, Order, Upload, UploadState};
-use spool_storage::path_policy::Confines;
+use spool_storage::path_policy::PathPolicy;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
@@ -377,7 +377,7 @@ pub(super) fn wanted(
 pub(super) fn order(
     state: &AppState,
     job: Option<JobRequest>,
-    confines: Option<Confines>,
+    confines: Option<PathPolicy>,
     source: &str,
 ) -> Result<Option<Order>, Problem> {
     let Some(job) = job else { return Ok(None) };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use spool_jobs::{Upload, UploadHold, UploadState};
-use spool_storage::{Location, PieceLink, piece_bytes};
+use spool_storage::{Location, PartLink, part_bytes};
 
 use crate::{
     problem::{Problem, ProblemKind},
@@ -30,7 +30,7 @@ pub(crate) struct Part {
 
 /// How many parts an upload has; each but the last is as long as the first.
 pub(crate) fn part_count(bytes: u64) -> u64 {
-    bytes.div_ceil(piece_bytes(bytes))
+    bytes.div_ceil(part_bytes(bytes))
 }
 
 impl UploadService {
@@ -39,7 +39,7 @@ impl UploadService {
         if spec.bytes() == 0 {
             return Err(Problem::new(ProblemKind::Invalid, "bytes: an upload in parts has some"));
         }
-        if self.root()?.has_piece_links() {
+        if self.root()?.has_part_links() {
             return Ok(());
         }
         let detail = "this server keeps uploads where nobody else can send them: send yours to POST /v1/uploads, at once or by tus";
@@ -55,7 +55,7 @@ impl UploadService {
     ) -> Result<Vec<Part>, Problem> {
         let links = async {
             let upload = check_accepts_parts(&hold.upload)?;
-            let (length, all) = (piece_bytes(upload.bytes), part_count(upload.bytes));
+            let (length, all) = (part_bytes(upload.bytes), part_count(upload.bytes));
             if !(1..=all).contains(&from) || !(1..=MAX_LINKS).contains(&count) {
                 let detail = format!("from: it must be from 1 to {all}, and count from 1 to {MAX_LINKS}");
                 return Err(Problem::new(ProblemKind::Invalid, detail));
@@ -66,7 +66,7 @@ impl UploadService {
                 .clone()
                 .map(|number| (usize::try_from(number - 1).unwrap_or(usize::MAX), bytes(number)));
             let pieces: Vec<_> = pieces.collect();
-            let links = self.location(upload)?.piece_links(&upload.token, &pieces, LINK_LIFETIME).await;
+            let links = self.location(upload)?.part_links(&upload.token, &pieces, LINK_LIFETIME).await;
             let links = links.map_err(spool_media::Error::from)?;
             let links = links.ok_or_else(|| {
                 Problem::new(ProblemKind::Conflict, "this upload takes no parts: go on with it by tus")
@@ -74,7 +74,7 @@ impl UploadService {
             self.uploads.advance_upload(hold, upload.received, &upload.pieces, RETENTION).await?;
             Ok(numbers
                 .zip(links)
-                .map(|(number, PieceLink(url))| Part { number, bytes: bytes(number), url })
+                .map(|(number, PartLink(url))| Part { number, bytes: bytes(number), url })
                 .collect())
         };
         self.with_lease(hold, links).await
@@ -100,7 +100,10 @@ impl UploadService {
             check(&etags, part_count(upload.bytes))?;
             let location = self.location(upload)?;
             // Before it is written down that all is there: what the store refuses can be sent again.
-            location.complete(&upload.token, &etags, upload.bytes).await.map_err(spool_media::Error::from)?;
+            location
+                .complete_multipart(&upload.token, &etags, upload.bytes)
+                .await
+                .map_err(spool_media::Error::from)?;
             let bytes = location.size().await.map_err(spool_media::Error::from)?.unwrap_or_default();
             if bytes != upload.bytes {
                 self.abort(hold).await?;

@@ -7,7 +7,7 @@ use axum::body::BodyDataStream;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use spool_jobs::{Id, NewUpload, Order, Upload, UploadHold, Uploads};
-use spool_storage::{Content, Location, Stores, piece_bytes};
+use spool_storage::{Location, ObjectKind, Stores, part_bytes};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, interval, timeout},
@@ -129,12 +129,12 @@ impl UploadService {
         }
         let (id, location) = self.new_location(&spec)?;
         let order = validated(order(location.uri())?)?;
-        let token = location.begin().await.map_err(spool_media::Error::from)?;
+        let token = location.create_multipart().await.map_err(spool_media::Error::from)?;
         let new = new_upload(spec, id, &location, token, order);
         let begun = self.uploads.begin_upload(&new, false).await;
         if matches!(&begun, Err(error) if is_rejection(error)) {
             // What nobody knows of would never go.
-            location.abandon(&new.token).await.map_err(spool_media::Error::from)?;
+            location.abort_multipart(&new.token).await.map_err(spool_media::Error::from)?;
         }
         Ok(begun?)
     }
@@ -148,7 +148,7 @@ impl UploadService {
     ) -> Result<Upload, Problem> {
         let (id, location) = self.new_location(&spec)?;
         let order = validated(order(location.uri())?)?;
-        location.put(bytes, Content::Record).await.map_err(spool_media::Error::from)?;
+        location.put(bytes, ObjectKind::Record).await.map_err(spool_media::Error::from)?;
         let new = new_upload(spec, id, &location, String::new(), order);
         let begun = self.uploads.begin_upload(&new, true).await;
         if matches!(&begun, Err(error) if is_rejection(error)) {
@@ -220,7 +220,7 @@ impl UploadService {
         mut checksum: Option<Checksum>,
     ) -> Result<Upload, Problem> {
         let upload = &hold.upload;
-        let part = piece_bytes(upload.bytes);
+        let part = part_bytes(upload.bytes);
         let location = self.stores.locate(&upload.location).map_err(spool_media::Error::from)?;
         let mut pieces = upload.pieces.clone();
         let mut kept = pieces.len() as u64 * part;
@@ -280,7 +280,7 @@ impl UploadService {
             self.put_part(&location, upload, &mut pieces, kept, buffer.freeze()).await?;
         } else if !buffer.is_empty() {
             let rest = self.remainder_location(upload, received)?;
-            rest.put(buffer.freeze(), Content::Record).await.map_err(spool_media::Error::from)?;
+            rest.put(buffer.freeze(), ObjectKind::Record).await.map_err(spool_media::Error::from)?;
         }
         self.uploads.advance_upload(hold, received, &pieces, RETENTION).await?;
         if upload.received > upload.pieces.len() as u64 * part && received > upload.received {
@@ -304,7 +304,7 @@ impl UploadService {
         start: u64,
         bytes: Bytes,
     ) -> Result<(), Problem> {
-        let kept = location.keep_piece(&upload.token, pieces.len(), start, bytes).await;
+        let kept = location.put_part(&upload.token, pieces.len(), start, bytes).await;
         pieces.push(kept.map_err(spool_media::Error::from)?);
         Ok(())
     }
@@ -333,7 +333,7 @@ impl UploadService {
         // First written down: what is gone is not added to, whoever dies next.
         self.uploads.give_up_upload(hold).await?;
         let location = self.stores.locate(&upload.location).map_err(spool_media::Error::from)?;
-        location.abandon(&upload.token).await.map_err(spool_media::Error::from)?;
+        location.abort_multipart(&upload.token).await.map_err(spool_media::Error::from)?;
         // Whoever put its parts together died before it could be written down: it lies where nothing else ever will.
         location.delete().await.map_err(spool_media::Error::from)?;
         self.delete_remainder(upload).await;

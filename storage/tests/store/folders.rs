@@ -29,9 +29,9 @@ async fn where_writing_is_not_allowed_it_is_said_so() {
     // A place where nobody can make a directory, whoever runs the tests.
     let location = Stores::with_options([("", "")]).locate("/sys/spool/out.json").unwrap();
     let errors = [
-        location.put(text("x"), Content::Record).await.unwrap_err(),
-        location.create(text("x"), Content::Record).await.unwrap_err(),
-        location.replace(text("x"), Content::Record, None).await.unwrap_err(),
+        location.put(text("x"), ObjectKind::Record).await.unwrap_err(),
+        location.create(text("x"), ObjectKind::Record).await.unwrap_err(),
+        location.replace(text("x"), ObjectKind::Record, None).await.unwrap_err(),
     ];
     for error in errors {
         assert!(
@@ -46,7 +46,7 @@ async fn where_writing_is_not_allowed_it_is_said_so() {
 async fn what_killed_writers_left_is_removed_once_it_is_old() {
     let directory = TempDir::new().unwrap();
     let root = Stores::with_options([("", "")]).locate(directory.path().to_str().unwrap()).unwrap();
-    root.child("a/b.json").replace(text("x"), Content::Record, None).await.unwrap();
+    root.child("a/b.json").replace(text("x"), ObjectKind::Record, None).await.unwrap();
     let left = directory.path().join("a/.spool-x1y2.tmp");
     std::fs::write(&left, "half").unwrap();
     assert_eq!(root.remove_abandoned(std::time::Duration::from_secs(3600)).await.unwrap(), 0);

@@ -12,7 +12,7 @@ use std::{path::Path, time::Instant};
 use bytes::Bytes;
 use futures::{TryStreamExt, future::join_all};
 use s3::{Fault, S3Server};
-use spool_storage::{Content, Created, Entry, Error, ErrorKind, Location, Replaced, Stores};
+use spool_storage::{Entry, Error, ErrorKind, Location, ObjectKind, PutOutcome, Stores};
 use tempfile::TempDir;
 
 const MIB: usize = 1024 * 1024;
@@ -81,8 +81,8 @@ conformance! {
 
 async fn what_is_put_is_read(stores: &Stores, root: &Location) {
     let location = root.child("a/b.json");
-    location.put(text("one"), Content::Record).await.unwrap();
-    location.put(text("two!"), Content::Record).await.unwrap();
+    location.put(text("one"), ObjectKind::Record).await.unwrap();
+    location.put(text("two!"), ObjectKind::Record).await.unwrap();
     assert_eq!(content_of(&location).await, "two!");
     assert_eq!(location.size().await.unwrap(), Some(4));
     assert_eq!(content_of(&stores.locate(location.uri()).unwrap()).await, "two!", "{}", location.uri());
@@ -90,7 +90,7 @@ async fn what_is_put_is_read(stores: &Stores, root: &Location) {
     location.delete().await.unwrap();
     location.delete().await.unwrap();
     assert_eq!(location.size().await.unwrap(), None);
-    root.child("empty").put(Bytes::new(), Content::Init).await.unwrap();
+    root.child("empty").put(Bytes::new(), ObjectKind::InitSegment).await.unwrap();
     assert_eq!(content_of(&root.child("empty")).await, "");
 }
 
@@ -108,7 +108,7 @@ async fn names_may_have_any_characters(stores: &Stores, root: &Location) {
     ];
     for name in names {
         let location = root.child(name);
-        location.create(text(name), Content::MediaSegment).await.unwrap();
+        location.create(text(name), ObjectKind::MediaSegment).await.unwrap();
         let again = stores.locate(location.uri()).unwrap();
         assert_eq!(content_of(&again).await, name);
         let reader = again.open().await.unwrap();
@@ -124,7 +124,7 @@ async fn names_may_have_any_characters(stores: &Stores, root: &Location) {
 }
 
 async fn nothing_is_found_where_nothing_is(_: &Stores, root: &Location) {
-    root.child("there/file").put(text("x"), Content::Record).await.unwrap();
+    root.child("there/file").put(text("x"), ObjectKind::Record).await.unwrap();
     for location in [root.child("nothing"), root.child("no/thing")] {
         assert!(location.read().await.unwrap().is_none());
         assert_eq!(location.size().await.unwrap(), None);
@@ -143,14 +143,14 @@ async fn of_many_creators_one_wins(_: &Stores, root: &Location) {
     let created = join_all((0..16).map(|i| {
         let location = location.clone();
         tokio::spawn(async move {
-            (i, location.create(text(&format!("creator {i}")), Content::Record).await.unwrap())
+            (i, location.create(text(&format!("creator {i}")), ObjectKind::Record).await.unwrap())
         })
     }));
     let winners: Vec<_> = created
         .await
         .into_iter()
         .map(Result::unwrap)
-        .filter(|(_, created)| *created == Created::Yes)
+        .filter(|(_, created)| *created == PutOutcome::Written)
         .collect();
     assert_eq!(winners.len(), 1);
     assert_eq!(content_of(&location).await, format!("creator {}", winners[0].0));
@@ -168,40 +168,47 @@ async fn of_many_replacers_one_wins_each_round(_: &Stores, root: &Location) {
             tokio::spawn(async move {
                 (
                     bytes.clone(),
-                    location.replace(bytes, Content::MultivariantPlaylist, version.as_ref()).await.unwrap(),
+                    location
+                        .replace(bytes, ObjectKind::MultivariantPlaylist, version.as_ref())
+                        .await
+                        .unwrap(),
                 )
             })
         }));
-        let winners: Vec<_> =
-            replaced.await.into_iter().map(Result::unwrap).filter(|(_, r)| *r == Replaced::Yes).collect();
+        let winners: Vec<_> = replaced
+            .await
+            .into_iter()
+            .map(Result::unwrap)
+            .filter(|(_, r)| *r == PutOutcome::Written)
+            .collect();
         assert_eq!(winners.len(), 1, "round {round}");
         assert_eq!(content_of(&location).await, winners[0].0);
     }
     // One who slept cannot undo.
     let (_, old) = location.read().await.unwrap().unwrap();
     assert_eq!(
-        location.replace(text("new"), Content::MultivariantPlaylist, Some(&old)).await.unwrap(),
-        Replaced::Yes
+        location.replace(text("new"), ObjectKind::MultivariantPlaylist, Some(&old)).await.unwrap(),
+        PutOutcome::Written
     );
     assert_eq!(
-        location.replace(text("old"), Content::MultivariantPlaylist, Some(&old)).await.unwrap(),
-        Replaced::Conflict
+        location.replace(text("old"), ObjectKind::MultivariantPlaylist, Some(&old)).await.unwrap(),
+        PutOutcome::PreconditionFailed
     );
     assert_eq!(
-        location.replace(text("old"), Content::MultivariantPlaylist, None).await.unwrap(),
-        Replaced::Conflict
+        location.replace(text("old"), ObjectKind::MultivariantPlaylist, None).await.unwrap(),
+        PutOutcome::PreconditionFailed
     );
     let gone = root.child("gone.m3u8");
     assert_eq!(
-        gone.replace(text("x"), Content::MultivariantPlaylist, Some(&old)).await.unwrap(),
-        Replaced::Conflict
+        gone.replace(text("x"), ObjectKind::MultivariantPlaylist, Some(&old)).await.unwrap(),
+        PutOutcome::PreconditionFailed
     );
     assert_eq!(content_of(&location).await, "new");
 }
 
 async fn ranges_are_what_was_asked_for(_: &Stores, root: &Location) {
     let (location, bytes) = (root.child("source.mp4"), patterned(100_000));
-    location.put(bytes.clone(), Content::Init).await.unwrap();
+    location.put(bytes.clone(), ObjectKind::InitSegment).await.unwrap();
     let reader = location.open().await.unwrap();
     assert_eq!((reader.source().bytes, reader.source().uri.as_str()), (100_000, location.uri()));
     assert!(!reader.must_download());
@@ -221,12 +228,12 @@ async fn ranges_are_what_was_asked_for(_: &Stores, root: &Location) {
 
 async fn a_source_that_changes_is_told(_: &Stores, root: &Location) {
     let location = root.child("source.mp4");
-    location.put(patterned(1000), Content::Init).await.unwrap();
+    location.put(patterned(1000), ObjectKind::InitSegment).await.unwrap();
     let reader = location.open().await.unwrap();
     let pinned = reader.source().clone();
     assert_eq!(location.open_pinned(&pinned).await.unwrap().source(), &pinned);
     // As long as before, and at once.
-    location.put(Bytes::from(vec![0; 1000]), Content::Init).await.unwrap();
+    location.put(Bytes::from(vec![0; 1000]), ObjectKind::InitSegment).await.unwrap();
     let directory = TempDir::new().unwrap();
     let target = directory.path().join("copy");
     let errors = [
@@ -240,7 +247,7 @@ async fn a_source_that_changes_is_told(_: &Stores, root: &Location) {
     }
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "a failed save leaves nothing");
     // Cut short: the same error, not one about ranges.
-    location.put(Bytes::from(vec![0; 10]), Content::Init).await.unwrap();
+    location.put(Bytes::from(vec![0; 10]), ObjectKind::InitSegment).await.unwrap();
     assert!(matches!(reader.read(900..1000).await.unwrap_err(), Error::SourceChanged { .. }));
 }
 
@@ -250,28 +257,29 @@ async fn large_files_go_there_and_back(_: &Stores, root: &Location) {
     let bytes = patterned(20 * MIB + 12_345);
     std::fs::write(&from, &bytes).unwrap();
     let location = root.child("1080p/large.mp4");
-    location.put_file(&from, Content::Init).await.unwrap();
+    location.put_file(&from, ObjectKind::InitSegment).await.unwrap();
     let reader = location.open().await.unwrap();
     reader.save(&to).await.unwrap();
     assert!(std::fs::read(&to).unwrap() == bytes);
     assert_eq!(reader.bytes_read(), bytes.len() as u64);
     assert!(reader.read(5..bytes.len() as u64).await.unwrap() == bytes[5..]);
-    root.child("again").put(bytes.clone(), Content::Init).await.unwrap();
+    root.child("again").put(bytes.clone(), ObjectKind::InitSegment).await.unwrap();
     assert_eq!(root.child("again").size().await.unwrap(), Some(bytes.len() as u64));
     let error = root.child("again").read().await.unwrap_err();
     assert!(matches!(error, Error::TooLarge { .. }), "{error:?}");
-    let error = location.put_file(&directory.path().join("nothing"), Content::Init).await.unwrap_err();
+    let error =
+        location.put_file(&directory.path().join("nothing"), ObjectKind::InitSegment).await.unwrap_err();
     assert!(error.to_string().contains("nothing") && error.kind() == ErrorKind::NotFound, "{error}");
 }
 
 async fn listings_show_objects_only(_: &Stores, root: &Location) {
     assert_eq!(listed(root).await, []);
     for name in ["a/1.m4s", "a/2.m4s", "ab/3.m4s", "master.m3u8"] {
-        root.child(name).put(text(name), Content::MediaSegment).await.unwrap();
+        root.child(name).put(text(name), ObjectKind::MediaSegment).await.unwrap();
     }
     let version = root.child("master.m3u8").read().await.unwrap().unwrap().1;
     root.child("master.m3u8")
-        .replace(text("x"), Content::MultivariantPlaylist, Some(&version))
+        .replace(text("x"), ObjectKind::MultivariantPlaylist, Some(&version))
         .await
         .unwrap();
     let names = |entries: Vec<(String, u64)>| entries.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
@@ -299,9 +307,9 @@ async fn objects_say_what_they_are() {
     let (server, location) = s3();
     let large = patterned(9 * MIB);
     for (content, bytes) in [
-        (Content::MediaSegment, large),
-        (Content::MultivariantPlaylist, text("m")),
-        (Content::Record, text("r")),
+        (ObjectKind::MediaSegment, large),
+        (ObjectKind::MultivariantPlaylist, text("m")),
+        (ObjectKind::Record, text("r")),
     ] {
         location.put(bytes, content).await.unwrap();
         let stored = server.get("media", "out/x").unwrap();
@@ -313,14 +321,14 @@ async fn objects_say_what_they_are() {
 #[tokio::test]
 async fn a_large_upload_goes_in_parts_and_a_failed_one_is_aborted() {
     let (server, location) = s3();
-    location.put(patterned(20 * MIB), Content::MediaSegment).await.unwrap();
+    location.put(patterned(20 * MIB), ObjectKind::MediaSegment).await.unwrap();
     assert_eq!(
         (server.count("UploadPart"), server.count("CompleteMultipartUpload"), server.count("PutObject")),
         (3, 1, 0)
     );
     assert_eq!(server.unfinished_uploads(), 0);
     server.fail_next(1, Some("UploadPart"), Fault::Denied);
-    let error = location.put(patterned(20 * MIB), Content::MediaSegment).await.unwrap_err();
+    let error = location.put(patterned(20 * MIB), ObjectKind::MediaSegment).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotAllowed);
     // The abort runs on its own; its end is what is waited for.
     while server.count("AbortMultipartUpload") == 0 || server.unfinished_uploads() > 0 {
@@ -345,7 +353,7 @@ async fn transient_failures_are_asked_again() {
     let (server, location) = s3();
     for fault in [Fault::Busy, Fault::Internal] {
         server.fail_next(2, None, fault);
-        location.put(text("x"), Content::Record).await.unwrap();
+        location.put(text("x"), ObjectKind::Record).await.unwrap();
         server.fail_next(1, None, fault);
         assert_eq!(content_of(&location).await, "x");
     }
@@ -361,16 +369,19 @@ async fn transient_failures_are_asked_again() {
 async fn a_write_whose_answer_is_lost_is_no_conflict_with_itself() {
     let (server, location) = s3();
     server.fail_next(1, Some("PutObject"), Fault::LostAnswer);
-    let created = location.create(text("one"), Content::Record).await.unwrap();
-    assert_eq!((created, content_of(&location).await), (Created::AlreadyThere, text("one")));
+    let created = location.create(text("one"), ObjectKind::Record).await.unwrap();
+    assert_eq!((created, content_of(&location).await), (PutOutcome::AlreadyExists, text("one")));
     let version = location.read().await.unwrap().unwrap().1;
     server.fail_next(1, Some("PutObject"), Fault::LostAnswer);
-    assert_eq!(location.replace(text("two"), Content::Record, Some(&version)).await.unwrap(), Replaced::Yes);
+    assert_eq!(
+        location.replace(text("two"), ObjectKind::Record, Some(&version)).await.unwrap(),
+        PutOutcome::Written
+    );
     assert_eq!(content_of(&location).await, "two");
     // 409 without a winner is not somebody else's object.
     location.delete().await.unwrap();
     server.fail_next(1, Some("PutObject"), Fault::Conflict);
-    assert_eq!(location.create(text("three"), Content::Record).await.unwrap(), Created::Yes);
+    assert_eq!(location.create(text("three"), ObjectKind::Record).await.unwrap(), PutOutcome::Written);
 }
 
 #[tokio::test]
@@ -380,7 +391,7 @@ async fn a_request_without_an_answer_is_given_up_and_repeated() {
     let location = Stores::with_options(impatient).locate("s3://media/x").unwrap();
     let forever = std::time::Duration::from_secs(600);
     server.fail_next(1, Some("PutObject"), Fault::Stall(forever));
-    assert_eq!(location.create(text("x"), Content::Record).await.unwrap(), Created::Yes);
+    assert_eq!(location.create(text("x"), ObjectKind::Record).await.unwrap(), PutOutcome::Written);
     server.fail_next(1, Some("GetObject"), Fault::Stall(forever));
     assert_eq!(content_of(&location).await, "x");
     assert_eq!(server.faults_left(), 0);
@@ -397,18 +408,21 @@ async fn a_store_without_conditions_is_checked_first() {
 }
 
 async fn checked_first(location: &Location) {
-    assert_eq!(location.create(text("one"), Content::Record).await.unwrap(), Created::Yes);
-    assert_eq!(location.create(text("two"), Content::Record).await.unwrap(), Created::AlreadyThere);
+    assert_eq!(location.create(text("one"), ObjectKind::Record).await.unwrap(), PutOutcome::Written);
+    assert_eq!(location.create(text("two"), ObjectKind::Record).await.unwrap(), PutOutcome::AlreadyExists);
     let (bytes, version) = location.read().await.unwrap().unwrap();
     assert_eq!(bytes, "one");
-    assert_eq!(location.replace(text("x"), Content::Record, None).await.unwrap(), Replaced::Conflict);
     assert_eq!(
-        location.replace(text("three"), Content::Record, Some(&version)).await.unwrap(),
-        Replaced::Yes
+        location.replace(text("x"), ObjectKind::Record, None).await.unwrap(),
+        PutOutcome::PreconditionFailed
     );
     assert_eq!(
-        location.replace(text("four"), Content::Record, Some(&version)).await.unwrap(),
-        Replaced::Conflict
+        location.replace(text("three"), ObjectKind::Record, Some(&version)).await.unwrap(),
+        PutOutcome::Written
+    );
+    assert_eq!(
+        location.replace(text("four"), ObjectKind::Record, Some(&version)).await.unwrap(),
+        PutOutcome::PreconditionFailed
     );
     assert_eq!(content_of(location).await, "three");
 }
@@ -421,7 +435,7 @@ async fn a_wrong_secret_is_not_allowed_and_not_shown() {
         Stores::with_options(variables.chain([("AWS_SECRET_ACCESS_KEY".to_owned(), "hunter2".to_owned())]));
     let location = stores.locate("s3://media/x").unwrap();
     for error in
-        [location.read().await.unwrap_err(), location.put(text("x"), Content::Record).await.unwrap_err()]
+        [location.read().await.unwrap_err(), location.put(text("x"), ObjectKind::Record).await.unwrap_err()]
     {
         let message = format!("{error} {error:?} {stores:?} {location:?}");
         assert_eq!(error.kind(), ErrorKind::NotAllowed, "{message}");
@@ -459,9 +473,9 @@ async fn a_missing_bucket_is_named() {
         location.open().await.unwrap_err(),
         location.read().await.unwrap_err(),
         location.size().await.unwrap_err(),
-        location.put(text("x"), Content::Record).await.unwrap_err(),
-        location.put(patterned(9 * MIB), Content::Record).await.unwrap_err(),
-        location.create(text("x"), Content::Record).await.unwrap_err(),
+        location.put(text("x"), ObjectKind::Record).await.unwrap_err(),
+        location.put(patterned(9 * MIB), ObjectKind::Record).await.unwrap_err(),
+        location.create(text("x"), ObjectKind::Record).await.unwrap_err(),
         location.list().try_collect::<Vec<_>>().await.unwrap_err(),
         location.delete().await.unwrap_err(),
     ];
@@ -474,7 +488,7 @@ async fn a_missing_bucket_is_named() {
 #[tokio::test]
 async fn a_server_that_is_down_is_told_within_seconds() {
     let (mut server, location) = s3();
-    location.put(text("x"), Content::Record).await.unwrap();
+    location.put(text("x"), ObjectKind::Record).await.unwrap();
     server.stop();
     let begun = Instant::now();
     let error = location.read().await.unwrap_err();
@@ -492,7 +506,7 @@ async fn a_whole_bucket_is_a_location() {
     let stores = Stores::with_options(server.env());
     let (one, two) =
         (stores.locate("s3://media/a").unwrap(), stores.locate("s3://media").unwrap().child("a"));
-    one.put(text("x"), Content::Record).await.unwrap();
+    one.put(text("x"), ObjectKind::Record).await.unwrap();
     assert_eq!((content_of(&two).await, one.uri()), (text("x"), two.uri()));
     assert_eq!(listed(&stores.locate("s3://media/").unwrap()).await, [("a".to_owned(), 1)]);
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use spool_storage::{Content, Error, ErrorKind, Location, Stores};
+use spool_storage::{Error, ErrorKind, Location, ObjectKind, Stores};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
@@ -95,8 +95,8 @@ async fn answer(socket: TcpStream, page: Arc<Mutex<Page>>) -> std::io::Result<()
             if first >= page.body.len() {
                 ("416 Range Not Satisfiable", Bytes::new())
             } else {
-                head += &format!("Content-Range: bytes {first}-{last}/{}\r\n", page.body.len());
-                ("206 Partial Content", page.body.slice(first..=last))
+                head += &format!("ObjectKind-Range: bytes {first}-{last}/{}\r\n", page.body.len());
+                ("206 Partial ObjectKind", page.body.slice(first..=last))
             }
         } else {
             ("200 OK", page.body.clone())
@@ -206,7 +206,7 @@ async fn a_presigned_link_works_and_is_never_shown() {
 async fn the_web_is_for_reading() {
     let web = Web::start(Page { body: text("x"), ..Page::default() }).await;
     let location = web.locate("/v.mp4");
-    let error = location.put(text("y"), Content::Record).await.unwrap_err();
+    let error = location.put(text("y"), ObjectKind::Record).await.unwrap_err();
     assert!(matches!(error, Error::ReadOnly { .. }), "{error:?}");
     let refused = Stores::with_options([("", "")])
         .locate("http://127.0.0.1:1/v.mp4?secret")

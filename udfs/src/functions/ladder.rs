@@ -7,7 +7,7 @@ use datafusion::{
     logical_expr::{ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility},
 };
 use datafusion_macros::user_doc;
-use spool_media::plan::ladder::Line;
+use spool_media::plan::ladder::LadderEntry;
 use std::sync::Arc;
 
 use crate::{
@@ -64,7 +64,7 @@ impl ScalarUDFImpl for Ladder {
                     return Err(refusal("ladder takes a text: write ladder('web')"));
                 };
                 let ladder = spool_media::plan::ladder::Ladder::parse(name).map_err(engine_error)?;
-                let lines = value::structs(&LADDER_LINE, &Vec::<Line>::from(ladder))?;
+                let lines = value::structs(&LADDER_LINE, &Vec::<LadderEntry>::from(ladder))?;
                 let lines: Result<Vec<ScalarValue>> =
                     (0..lines.len()).map(|line| ScalarValue::try_from_array(&lines, line)).collect();
                 Ok(ScalarValue::List(ScalarValue::new_list_nullable(

@@ -61,7 +61,7 @@ impl TableFunctionImpl for Parts {
         literals.at_most(1)?;
         let destination = literals.text(0, "destination")?;
         if let Some(confines) = SpoolOptions::confines(args.session().config_options()) {
-            confines.check_destination(&destination).map_err(engine_error)?;
+            confines.check_write(&destination).map_err(engine_error)?;
         }
         let machine = self.host.0.clone();
         let fetch = move || {

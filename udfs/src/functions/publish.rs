@@ -89,7 +89,7 @@ impl AsyncScalarUDFImpl for Publish {
                 return Err(refusal("there is nothing to publish: the statement selected no segments"));
             };
             if let Some(confines) = &confines {
-                confines.check_destination(&ladder.destination).map_err(engine_error)?;
+                confines.check_write(&ladder.destination).map_err(engine_error)?;
             }
             published.push(publish::run(&self.host.0, &ladder).await.map_err(engine_error)?);
         }

@@ -17,7 +17,7 @@ use datafusion_macros::user_doc;
 use spool_media::{
     encode::encode_segment::{self, Request},
     plan::{
-        ladder::{Ladder, Line},
+        ladder::{Ladder, LadderEntry},
         segments::Segment,
     },
 };
@@ -137,7 +137,7 @@ impl AsyncScalarUDFImpl for Transcode {
             // Here, and not where the statement is planned: what a row says may come from anywhere.
             if let Some(confines) = &confines {
                 confines.check_source(&segment.source).map_err(engine_error)?;
-                confines.check_destination(destination.value(row)).map_err(engine_error)?;
+                confines.check_write(destination.value(row)).map_err(engine_error)?;
             }
             let TaskControl { token: cancel, job } = TaskControl::of(&args.config_options);
             let request = Request {
@@ -172,6 +172,6 @@ pub fn ladder_at(ladders: &dyn Array, row: usize) -> Result<Ladder> {
         DataType::FixedSizeList(..) => ladders.as_fixed_size_list().value(row),
         _ => ladders.as_list::<i32>().value(row),
     };
-    let lines: Vec<Line> = value::values(&lines)?.into_iter().flatten().collect();
+    let lines: Vec<LadderEntry> = value::values(&lines)?.into_iter().flatten().collect();
     Ladder::try_from(lines).map_err(engine_error)
 }

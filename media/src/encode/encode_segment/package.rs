@@ -9,17 +9,17 @@ use crate::{
     ffmpeg::sandbox::open_written,
     package::cmaf::{self, AudioSpec, MediaSegment, VideoSpec},
     plan::{args, segments::Segment},
-    source::{language, source_cache::Title},
+    source::{language, source_cache::OpenSource},
 };
 
-/// What the packager has to know of a row.
+/// RowEventKind the packager has to know of a row.
 pub(super) enum Spec {
     Video(VideoSpec),
     Audio(AudioSpec),
 }
 
 impl Spec {
-    pub(super) fn of(title: &Title, segment: &Segment, wanted: &Wanted) -> Self {
+    pub(super) fn of(title: &OpenSource, segment: &Segment, wanted: &Wanted) -> Self {
         match wanted {
             Wanted::Video(rendition) => Self::Video(VideoSpec {
                 rate: title.grid.rate,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::*;
-use crate::ffmpeg::Confinement;
+use crate::ffmpeg::SandboxMode;
 use spool_storage::ErrorKind;
 
 /// Programs that read a shell script: what FFmpeg might do, on demand.
@@ -14,7 +14,7 @@ fn shell() -> Tools {
     Tools {
         ffmpeg: "/bin/sh".into(),
         ffprobe: "/bin/sh".into(),
-        confinement: Confinement::None,
+        confinement: SandboxMode::None,
         libraries: Vec::new(),
     }
 }
@@ -72,8 +72,8 @@ impl Case {
         }
     }
 
-    fn job(&self, limits: Limits) -> Job<'_> {
-        Job {
+    fn job(&self, limits: Limits) -> Invocation<'_> {
+        Invocation {
             tools: &self.tools,
             program: Program::Ffmpeg,
             args: &self.args,
@@ -119,7 +119,7 @@ async fn a_cancel_kills_and_reaps_the_whole_group_before_it_returns() {
         .run(|said| {
             seen = pids(said);
             case.cancel.cancel();
-            Heard::Progress
+            OutputVerdict::Progress
         })
         .await;
     let error = outcome.unwrap_err();
@@ -133,14 +133,17 @@ async fn a_cancel_kills_and_reaps_the_whole_group_before_it_returns() {
 async fn deadline_and_stall_end_it() {
     let case = Case::script("while :; do echo alive; done");
     let short = Limits { deadline: Duration::from_millis(200), ..GENEROUS };
-    let error =
-        case.job(Limits { stdout_bytes: usize::MAX, ..short }).run(|_| Heard::Progress).await.unwrap_err();
+    let error = case
+        .job(Limits { stdout_bytes: usize::MAX, ..short })
+        .run(|_| OutputVerdict::Progress)
+        .await
+        .unwrap_err();
     assert!(matches!(error, Error::Deadline { .. }), "{error}");
     assert_eq!(error.kind(), ErrorKind::Transient);
 
     // Alive is not getting on.
     let stall = Limits { stall: Duration::from_millis(200), stdout_bytes: usize::MAX, ..GENEROUS };
-    let error = case.job(stall).run(|_| Heard::Nothing).await.unwrap_err();
+    let error = case.job(stall).run(|_| OutputVerdict::Nothing).await.unwrap_err();
     assert!(matches!(error, Error::Stalled { .. }), "{error}");
     assert!(left_over(case.scratch.path()).is_empty());
 }
@@ -160,7 +163,7 @@ async fn a_dropped_run_leaves_nothing() {
     let job = case.job(GENEROUS);
     let mut run = Box::pin(job.run(move |said| {
         tx.send(pids(said)).unwrap();
-        Heard::Progress
+        OutputVerdict::Progress
     }));
     let seen = loop {
         assert!(futures::poll!(&mut run).is_pending());
@@ -183,7 +186,7 @@ fn a_runtime_that_ends_leaves_nothing() {
         let job = case.job(GENEROUS);
         let run = job.run(|said| {
             tx.send(pids(said)).unwrap();
-            Heard::Progress
+            OutputVerdict::Progress
         });
         tokio::select! {
             outcome = run => panic!("ended by itself: {outcome:?}"),
@@ -253,7 +256,7 @@ async fn a_flood_on_stdout_is_ended() {
 #[tokio::test]
 async fn enough_ends_it_without_an_error() {
     let case = Case::script("echo first; sleep 1000");
-    case.job(GENEROUS).run(|_| Heard::Enough).await.unwrap();
+    case.job(GENEROUS).run(|_| OutputVerdict::Enough).await.unwrap();
     // It is reaped; what it has started is killed, and goes when the kernel comes to it.
     soon("the end of what it started", || left_over(case.scratch.path()).is_empty()).await;
 }
@@ -288,7 +291,7 @@ async fn too_few_frames_are_an_error_and_encodes_are_counted() {
 #[tokio::test]
 async fn processor_time_is_told() {
     let case = Case::script("i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done");
-    let finished = case.job(GENEROUS).run(|_| Heard::Nothing).await.unwrap();
+    let finished = case.job(GENEROUS).run(|_| OutputVerdict::Nothing).await.unwrap();
     let cpu = finished.cpu.unwrap();
     assert!(
         cpu > Duration::from_millis(20) && cpu <= finished.wall + Duration::from_millis(50),

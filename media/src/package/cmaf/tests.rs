@@ -465,7 +465,7 @@ fn a_title_plays_from_its_playlists() {
         };
         std::fs::write(
             dir.path().join(&track.uri),
-            crate::package::playlists::media_playlist(&track, crate::package::playlists::Extent::Whole)
+            crate::package::playlists::media_playlist(&track, crate::package::playlists::PlaylistKind::Vod)
                 .unwrap(),
         )
         .unwrap();

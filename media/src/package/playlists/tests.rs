@@ -52,13 +52,13 @@ fn read_media(text: &str) -> MediaPlaylist {
 #[test]
 fn what_grows_keeps_its_target_and_declares_its_rate() {
     let part = track("720p", 30_000, &[(120_120, 100_000)]);
-    let growing = media_playlist(&part, Extent::Growing { target_seconds: 5 }).unwrap();
+    let growing = media_playlist(&part, PlaylistKind::EventOpen { target_seconds: 5 }).unwrap();
     let read = read_media(&growing);
     assert_eq!((read.target_duration, read.end_list), (5, false));
     assert_eq!(read.playlist_type, Some(m3u8_rs::MediaPlaylistType::Event));
     // What follows is appended and nothing else changes: RFC 8216 section 6.2.1.
     let whole = track("720p", 30_000, &[(120_120, 100_000), (120_120, 900_000)]);
-    let grown = media_playlist(&whole, Extent::Grown { target_seconds: 5 }).unwrap();
+    let grown = media_playlist(&whole, PlaylistKind::EventEnded { target_seconds: 5 }).unwrap();
     assert!(grown.starts_with(&growing) && grown.ends_with("#EXT-X-ENDLIST\n"), "{grown}");
 
     let declared = |bps| VideoEntry {
@@ -75,7 +75,7 @@ fn what_grows_keeps_its_target_and_declares_its_rate() {
 fn a_media_playlist_reads() {
     let text = media_playlist(
         &track("720p", 30_000, &[(120_120, 1_000_000), (120_120, 900_000), (1001, 5_000)]),
-        Extent::Whole,
+        PlaylistKind::Vod,
     )
     .unwrap();
     let expected = "\
@@ -197,9 +197,9 @@ fn what_would_break_a_playlist_is_refused() {
     }
     let mut bad = track("x", 30_000, &[(1, 1)]);
     bad.entries[0].uri = "a\n#EXT-X-ENDLIST".to_owned();
-    assert!(matches!(media_playlist(&bad, Extent::Whole), Err(Error::Text { what: "URI", .. })));
+    assert!(matches!(media_playlist(&bad, PlaylistKind::Vod), Err(Error::Text { what: "URI", .. })));
     for empty in [track("x", 30_000, &[]), track("x", 30_000, &[(0, 9)]), track("x", 0, &[(1, 1)])] {
-        assert!(matches!(media_playlist(&empty, Extent::Whole), Err(Error::NoMedia { .. })));
+        assert!(matches!(media_playlist(&empty, PlaylistKind::Vod), Err(Error::NoMedia { .. })));
         assert!(matches!(peak_bps(&empty), Err(Error::NoMedia { .. })));
         assert!(matches!(average_bps(&empty), Err(Error::NoMedia { .. })));
     }
@@ -227,7 +227,8 @@ fn the_peak_is_of_half_to_one_and_a_half_target_durations() {
 
 #[test]
 fn references_are_found_in_what_we_write_and_in_what_others_write() {
-    let text = media_playlist(&track("720p", 30_000, &[(120_120, 1), (120_120, 1)]), Extent::Whole).unwrap();
+    let text =
+        media_playlist(&track("720p", 30_000, &[(120_120, 1), (120_120, 1)]), PlaylistKind::Vod).unwrap();
     let media = |uris: &[&str]| References::Media(uris.iter().map(|uri| (*uri).to_owned()).collect());
     assert_eq!(references(&text).unwrap(), media(&["init-ab.mp4", "0-c0.m4s", "1-c0.m4s"]));
     let text = multivariant_playlist(&[video("720p", &[(1, 1)])], &[audio("Ton", "g", None, true)]).unwrap();
@@ -266,7 +267,7 @@ proptest! {
         timescale in prop_oneof![Just(90_000u32), Just(44_100), Just(30_000), Just(12_345)],
     ) {
         let track = track("x", timescale, &entries);
-        let text = media_playlist(&track, Extent::Whole).unwrap();
+        let text = media_playlist(&track, PlaylistKind::Vod).unwrap();
         let read = read_media(&text);
         let written: Vec<u64> = text.lines().filter_map(|line| line.strip_prefix("#EXTINF:")).map(|duration| {
             duration.trim_end_matches(',').replace('.', "").parse().unwrap()
@@ -291,7 +292,7 @@ proptest! {
         // A window has no direction.
         let mut backwards = track.clone();
         backwards.entries.reverse();
-        if read.target_duration == read_media(&media_playlist(&backwards, Extent::Whole).unwrap()).target_duration {
+        if read.target_duration == read_media(&media_playlist(&backwards, PlaylistKind::Vod).unwrap()).target_duration {
             prop_assert_eq!(peak_bps(&backwards).unwrap() as f64, peak);
         }
     }
@@ -311,7 +312,7 @@ proptest! {
         }
         prop_assert_eq!(peak_bps(&merged).unwrap(), peak_bps(&whole).unwrap());
         prop_assert_eq!(average_bps(&merged).unwrap(), average_bps(&whole).unwrap());
-        prop_assert_eq!(media_playlist(&merged, Extent::Whole).unwrap(), media_playlist(&whole, Extent::Whole).unwrap());
+        prop_assert_eq!(media_playlist(&merged, PlaylistKind::Vod).unwrap(), media_playlist(&whole, PlaylistKind::Vod).unwrap());
     }
 
     #[test]

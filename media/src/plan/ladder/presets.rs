@@ -1,6 +1,6 @@
 //! Which ladders have a name?
 
-use super::{AudioCodec, DEFAULT_AUDIO_BITRATE_BPS, DEFAULT_PRESET, Ladder, Rung, Sound};
+use super::{AudioCodec, AudioRung, DEFAULT_AUDIO_BITRATE_BPS, DEFAULT_PRESET, Ladder, Rung};
 
 /// A ladder with a name.
 ///
@@ -60,7 +60,7 @@ impl Preset {
         let rung = |&height: &u32| Rung { preset: self.encoder_preset.to_owned(), ..Rung::of(height) };
         Ladder {
             rungs: self.heights.iter().map(rung).collect(),
-            sound: vec![Sound { codec: AudioCodec::Aac, bitrate_bps: Some(self.audio_bitrate_bps) }],
+            sound: vec![AudioRung { codec: AudioCodec::Aac, bitrate_bps: Some(self.audio_bitrate_bps) }],
         }
     }
 }

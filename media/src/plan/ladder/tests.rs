@@ -289,10 +289,10 @@ fn the_short_form_is_read() {
     assert_eq!(rung("720P-HEVC:2M@crf30"), hevc);
     assert_eq!(rung("720p-av1@crf60").crf, Some(60), "its factors go further");
     let sound = |text: &str| Ladder::parse(text).unwrap().sound;
-    assert_eq!(sound("720p"), [Sound { codec: AudioCodec::Aac, bitrate_bps: None }]);
+    assert_eq!(sound("720p"), [AudioRung { codec: AudioCodec::Aac, bitrate_bps: None }]);
     let both = [
-        Sound { codec: AudioCodec::Opus, bitrate_bps: Some(96_000) },
-        Sound { codec: AudioCodec::Aac, bitrate_bps: None },
+        AudioRung { codec: AudioCodec::Opus, bitrate_bps: Some(96_000) },
+        AudioRung { codec: AudioCodec::Aac, bitrate_bps: None },
     ];
     assert_eq!(sound("opus:96k,720p, AAC"), both);
     assert_eq!(rung("720p@crf22").crf, Some(22));
@@ -388,7 +388,7 @@ fn every_preset_is_a_valid_ladder_by_its_name() {
     for preset in presets() {
         let ladder = Ladder::parse(preset.name).unwrap();
         assert_eq!(ladder, preset.ladder());
-        assert_eq!(Ladder::try_from(Vec::<Line>::from(ladder.clone())).unwrap(), ladder);
+        assert_eq!(Ladder::try_from(Vec::<LadderEntry>::from(ladder.clone())).unwrap(), ladder);
     }
 }
 

@@ -1,6 +1,6 @@
 //! What does a ladder written as text mean? A preset's name, or the short form.
 
-use super::{AudioCodec, Error, Ladder, MAX_RUNGS, Rung, Sound, VideoCodec, line, presets, quote};
+use super::{AudioCodec, AudioRung, Error, Ladder, MAX_RUNGS, Rung, VideoCodec, entry, presets, quote};
 
 /// The longest text that is looked at: what twelve rungs with all they can have need, and spaces.
 const MAX_TEXT_BYTES: usize = 512;
@@ -38,18 +38,18 @@ pub(super) fn parse(text: &str) -> Result<Ladder, Error> {
 }
 
 /// `aac` or `opus:96k`; `None` where it is no codec of sound.
-fn sound(item: &str) -> Result<Option<Sound>, Error> {
+fn sound(item: &str) -> Result<Option<AudioRung>, Error> {
     let lower = item.to_ascii_lowercase();
     let (codec, rate) =
         lower.split_once(':').map_or((lower.as_str(), None), |(codec, rate)| (codec, Some(rate)));
-    let Some(codec) = line::audio_codec(codec) else { return Ok(None) };
+    let Some(codec) = entry::audio_codec(codec) else { return Ok(None) };
     let bitrate_bps = rate
         .map(|rate| {
             bits_per_second(rate)
                 .ok_or_else(|| wrong(item, "a rate of sound is a number with k, such as opus:96k"))
         })
         .transpose()?;
-    Ok(Some(Sound { codec, bitrate_bps }))
+    Ok(Some(AudioRung { codec, bitrate_bps }))
 }
 
 /// One item: `720p`, `720p-av1`, `720p:2800k`, `720p@crf22`, `720p-hevc:2.8M@crf22`.
@@ -71,7 +71,7 @@ fn rung(item: &str) -> Result<Rung, Error> {
     }
     let (height, codec) = match size.split_once("p-") {
         Some((height, codec)) => {
-            let codec = line::video_codec(codec);
+            let codec = entry::video_codec(codec);
             (
                 Some(height),
                 codec.ok_or_else(|| wrong(item, "a codec is h264, hevc, av1 or vp9, such as 720p-av1"))?,

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Container, Index, Sample, Track, TrackKind};
 use crate::{
-    ffmpeg::{self, Heard, Job, Lines, Program, Tools},
+    ffmpeg::{self, Invocation, Lines, OutputVerdict, Program, Tools},
     limits::{MEMORY_MAX, STREAMS_MAX},
     time::Rational,
 };
@@ -110,7 +110,7 @@ pub async fn scan(
         stall: limits.stall,
         ..ffmpeg::Limits::within(limits.deadline, STDOUT_BYTES_MAX, limits.memory_bytes)
     };
-    let job = Job {
+    let job = Invocation {
         tools,
         program: Program::Ffprobe,
         args: &args,
@@ -123,7 +123,7 @@ pub async fn scan(
     let (mut lines, mut builder) = (Lines::default(), Builder::new(*limits));
     job.run(|bytes| {
         lines.push(bytes, |line| builder.take(line));
-        if builder.error.is_some() { Heard::Enough } else { Heard::Progress }
+        if builder.error.is_some() { OutputVerdict::Enough } else { OutputVerdict::Progress }
     })
     .await?;
     builder.finish(demuxer)

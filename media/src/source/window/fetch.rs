@@ -152,8 +152,8 @@ async fn put(file: &Arc<File>, bytes: Bytes, start: u64, pieces: Vec<Piece>) -> 
         for piece in pieces {
             let from = usize::try_from(piece.from - start).unwrap_or(usize::MAX);
             let to = from.saturating_add(usize::try_from(piece.len).unwrap_or(usize::MAX));
-            let piece_bytes = bytes.get(from..to).ok_or(std::io::ErrorKind::UnexpectedEof)?;
-            file.write_all_at(piece_bytes, piece.to)?;
+            let part_bytes = bytes.get(from..to).ok_or(std::io::ErrorKind::UnexpectedEof)?;
+            file.write_all_at(part_bytes, piece.to)?;
         }
         Ok(())
     };

@@ -182,14 +182,14 @@ struct Tables<'a> {
     chunks: Chunks<'a>,
     /// First chunk, samples in each, sample description.
     runs: &'a [[u8; 12]],
-    /// Samples, duration of each.
+    /// Complexity, duration of each.
     times: &'a [[u8; 8]],
-    /// Samples, composition offset of each.
+    /// Complexity, composition offset of each.
     offsets: Option<&'a [[u8; 8]]>,
     sync: Option<&'a [[u8; 4]]>,
     /// QuickTime's partial sync samples: open GOPs.
     partial_sync: &'a [[u8; 4]],
-    /// Samples, group: a group other than 0 of type `rap ` is a random access point.
+    /// Complexity, group: a group other than 0 of type `rap ` is a random access point.
     random_access: &'a [[u8; 8]],
 }
 

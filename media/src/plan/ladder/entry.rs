@@ -1,11 +1,11 @@
 //! How is a ladder written as data, in SQL and JSON? Lines: rungs of pictures with a height, and sound without.
 
-use super::{AudioCodec, Error, Ladder, Rung, Sound, VideoCodec};
+use super::{AudioCodec, AudioRung, Error, Ladder, Rung, VideoCodec};
 
 /// One line of a ladder; what is `None` follows from the source.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
-pub struct Line {
+pub struct LadderEntry {
     /// `h264` (unless told), `hevc`, `av1`, `vp9`; of sound `aac`, `opus`.
     pub codec: Option<String>,
     /// The short side in pixels; none for sound.
@@ -18,15 +18,15 @@ pub struct Line {
     pub preset: Option<String>,
 }
 
-impl TryFrom<Vec<Line>> for Ladder {
+impl TryFrom<Vec<LadderEntry>> for Ladder {
     type Error = Error;
 
-    fn try_from(lines: Vec<Line>) -> Result<Self, Error> {
+    fn try_from(lines: Vec<LadderEntry>) -> Result<Self, Error> {
         let (mut rungs, mut sound) = (Vec::new(), Vec::new());
         for line in lines {
             let codec = line.codec.as_deref().unwrap_or(VideoCodec::default().name());
             if let Some(codec) = audio_codec(codec) {
-                sound.push(Sound { codec, bitrate_bps: line.max_bitrate_bps });
+                sound.push(AudioRung { codec, bitrate_bps: line.max_bitrate_bps });
                 continue;
             }
             let rung = Rung {
@@ -43,19 +43,19 @@ impl TryFrom<Vec<Line>> for Ladder {
     }
 }
 
-impl From<Ladder> for Vec<Line> {
+impl From<Ladder> for Vec<LadderEntry> {
     fn from(ladder: Ladder) -> Self {
-        let rung = |rung: Rung| Line {
+        let rung = |rung: Rung| LadderEntry {
             codec: Some(rung.codec.name().to_owned()),
             height: Some(rung.height),
             max_bitrate_bps: rung.max_bitrate_bps,
             crf: rung.crf,
             preset: Some(rung.preset),
         };
-        let sound = |sound: Sound| Line {
+        let sound = |sound: AudioRung| LadderEntry {
             codec: Some(sound.codec.name().to_owned()),
             max_bitrate_bps: sound.bitrate_bps,
-            ..Line::default()
+            ..LadderEntry::default()
         };
         ladder.rungs.into_iter().map(rung).chain(ladder.sound.into_iter().map(sound)).collect()
     }

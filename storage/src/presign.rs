@@ -33,11 +33,11 @@ const ANY: &str = "s3://any";
 
 /// Where a piece of an upload is sent to, by whoever has the link.
 #[derive(Clone, PartialEq, Eq)]
-pub struct PieceLink(pub String);
+pub struct PartLink(pub String);
 
-impl std::fmt::Debug for PieceLink {
+impl std::fmt::Debug for PartLink {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("PieceLink(a secret)")
+        f.write_str("PartLink(a secret)")
     }
 }
 
@@ -80,7 +80,7 @@ impl Stores {
 
 impl Location {
     /// Can there be links to send pieces to?
-    pub fn has_piece_links(&self) -> bool {
+    pub fn has_part_links(&self) -> bool {
         matches!(&self.place, Place::Bucket { client, .. } if client.amazon.is_some())
     }
 
@@ -89,12 +89,12 @@ impl Location {
     ///
     /// # Errors
     /// [`Error::Configuration`] where there are no keys to sign with.
-    pub async fn piece_links(
+    pub async fn part_links(
         &self,
         upload: &str,
         pieces: &[(usize, u64)],
         valid_for: Duration,
-    ) -> Result<Option<Vec<PieceLink>>, Error> {
+    ) -> Result<Option<Vec<PartLink>>, Error> {
         let Place::Bucket { client, key } = &self.place else { return Ok(None) };
         let Some(s3) = &client.amazon else { return Ok(None) };
         let failed = |e: object_store::Error| client.error(&self.shown, &e);
@@ -137,7 +137,7 @@ fn link(
     keys: &Credentials,
     region: &str,
     valid_for: Duration,
-) -> Option<PieceLink> {
+) -> Option<PartLink> {
     let mut url = object.clone();
     // S3 counts from one.
     url.query_pairs_mut()
@@ -171,5 +171,5 @@ fn link(
     for (name, value) in &query {
         url.query_pairs_mut().append_pair(name, value);
     }
-    Some(PieceLink(url.into()))
+    Some(PartLink(url.into()))
 }

@@ -2,20 +2,20 @@
 
 use object_store::{Attribute, Attributes};
 
-/// Content-addressed: a CDN and a browser may keep it for ever.
+/// ObjectKind-addressed: a CDN and a browser may keep it for ever.
 const FOREVER: &str = "public, max-age=31536000, immutable";
 /// May be kept, but not used without asking whether it is still the one.
 const ASK_FIRST: &str = "no-cache";
 /// Ours alone.
 const PRIVATE: &str = "private, no-cache";
 
-/// What kind of object is written: decides its Content-Type and Cache-Control.
+/// What kind of object is written: decides its ObjectKind-Type and Cache-Control.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Content {
+pub enum ObjectKind {
     /// A media segment (`.m4s`), immutable.
     MediaSegment,
     /// An init segment (`.mp4`), immutable.
-    Init,
+    InitSegment,
     /// A media playlist (`.m3u8`) named by its content, immutable.
     MediaPlaylist,
     /// The multivariant playlist, the one object that is replaced.
@@ -24,7 +24,7 @@ pub enum Content {
     Record,
 }
 
-impl Content {
+impl ObjectKind {
     /// Media type.
     ///
     /// Media segments are `video/mp4` and not DASH's `video/iso.segment`: CMAF (ISO/IEC 23000-19) gives its objects the MP4 media
@@ -33,7 +33,7 @@ impl Content {
     /// Source: RFC 4337 (MP4), RFC 8216 section 4 (playlists).
     pub fn media_type(self) -> &'static str {
         match self {
-            Self::MediaSegment | Self::Init => "video/mp4",
+            Self::MediaSegment | Self::InitSegment => "video/mp4",
             Self::MediaPlaylist | Self::MultivariantPlaylist => "application/vnd.apple.mpegurl",
             Self::Record => "application/json",
         }
@@ -42,7 +42,7 @@ impl Content {
     /// How long others may keep it (RFC 9111 section 5.2.2, RFC 8246).
     pub fn cache_control(self) -> &'static str {
         match self {
-            Self::MediaSegment | Self::Init | Self::MediaPlaylist => FOREVER,
+            Self::MediaSegment | Self::InitSegment | Self::MediaPlaylist => FOREVER,
             Self::MultivariantPlaylist => ASK_FIRST,
             Self::Record => PRIVATE,
         }
