@@ -1,4 +1,4 @@
-"""What Containerfile and compose.yaml say."""
+"""Parsed contents of Containerfile and compose.yaml."""
 
 import os
 import re
@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "container"
 SPOOL = os.environ.get("SPOOL", "")
 
-# What container/up makes; no value of a test's own is the same as another.
+# The variables that container/up generates, with distinct values.
 VARIABLES = {
     "POSTGRES_PASSWORD": "pass0word",
     "S3_ACCESS_KEY": "access0key",
@@ -23,9 +23,9 @@ VARIABLES = {
 
 
 def interpolate(text, variables):
-    """Puts in variables as compose does: ${NAME}, ${NAME:-default}, ${NAME:?message}."""
+    """Substitutes variables as compose does: ${NAME}, ${NAME:-default}, ${NAME:?message}."""
 
-    def one(match):
+    def substitute(match):
         name, kind, rest = match.group(1), match.group(2), match.group(3)
         value = variables.get(name, "")
         if value or (not kind and name in variables):
@@ -34,7 +34,7 @@ def interpolate(text, variables):
             return rest
         raise KeyError(f"{name}: {rest or 'is not set'}")
 
-    return re.sub(r"\$\{(\w+)(?:(:-|:\?)([^}]*))?\}", one, text)
+    return re.sub(r"\$\{(\w+)(?:(:-|:\?)([^}]*))?\}", substitute, text)
 
 
 @cache
@@ -43,12 +43,14 @@ def compose():
 
 
 class Image:
-    """The last stage of the Containerfile."""
+    """The final stage of the Containerfile."""
 
     def __init__(self):
         with open(FOLDER / "Containerfile", "rb") as file:
             steps = DockerfileParser(fileobj=file).structure
-        self.steps = [(step["instruction"], step["value"]) for step in steps if step["instruction"] != "COMMENT"]
+        self.steps = [
+            (step["instruction"], step["value"]) for step in steps if step["instruction"] != "COMMENT"
+        ]
         self.bases = [value for name, value in self.steps if name == "FROM"]
         last = max(i for i, (name, _) in enumerate(self.steps) if name == "FROM")
         self.final = self.steps[last:]
@@ -57,7 +59,7 @@ class Image:
         return [value for name, value in self.final if name == instruction][-1]
 
     def exec_form(self, instruction):
-        """The words of an instruction in exec form: in shell form a shell would get the signals."""
+        """Returns the words of an instruction in exec form; in shell form a shell would receive the signals."""
         value = yaml.safe_load(self.last(instruction))
         assert isinstance(value, list), f"{instruction} is not in exec form"
         return value
@@ -69,7 +71,9 @@ class Image:
 
     @property
     def environment(self):
-        return dict(word.split("=", 1) for name, value in self.final if name == "ENV" for word in shlex.split(value))
+        return dict(
+            word.split("=", 1) for name, value in self.final if name == "ENV" for word in shlex.split(value)
+        )
 
 
 @cache
@@ -78,4 +82,8 @@ def image():
 
 
 def spool_services():
-    return {name: service for name, service in compose()["services"].items() if service["image"].startswith("spool:")}
+    return {
+        name: service
+        for name, service in compose()["services"].items()
+        if service["image"].startswith("spool:")
+    }

@@ -1,4 +1,7 @@
-"""Would the image hold what FFmpeg needs? Its root is made by the very script of the Containerfile, of this machine's packages."""
+"""The image contains all files that FFmpeg needs.
+
+Its root is built by the Containerfile's own script, from the packages that are installed here.
+"""
 
 import os
 import platform
@@ -18,7 +21,7 @@ def run(*command, **options):
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """The root of the image, but for what it has of Debian's base beside the C library."""
+    """Builds the root of the image, without Debian's base except the C library."""
     folder = tmp_path_factory.mktemp("image")
     before, root = folder / "before", folder / "root"
     before.write_text("")
@@ -37,17 +40,25 @@ def root(tmp_path_factory):
     return root
 
 
-def test_the_versions_are_to_be_had():
-    """As apt-get is asked for them: what the pattern of a version means it knows itself."""
+def test_the_pinned_versions_are_available():
+    """Asks apt-get itself, because it defines what a version pattern matches."""
     text = (FOLDER / "Containerfile").read_text().replace("\\\n", "")
     pins = re.search(r'^ARG FFMPEG="(.*?)"', text, re.MULTILINE)[1].split()
     assert pins[0].startswith("ffmpeg=") and "*" not in pins[0]
-    result = run("apt-get", "install", "--simulate", "--reinstall", "--allow-downgrades", "--no-install-recommends", *pins)
-    assert result.returncode == 0, "Debian has other versions by now, see container/README.md:\n" + result.stderr
+    result = run(
+        "apt-get",
+        "install",
+        "--simulate",
+        "--reinstall",
+        "--allow-downgrades",
+        "--no-install-recommends",
+        *pins,
+    )
+    assert result.returncode == 0, "Debian has other versions now, see container/README.md:\n" + result.stderr
 
 
-def test_the_message_says_what_to_do(tmp_path):
-    """Where a version is gone: with an apt-get that has none."""
+def test_a_missing_version_is_reported_with_the_remedy(tmp_path):
+    """Uses an apt-get that finds no package."""
     programs = tmp_path / "bin"
     programs.mkdir()
     (programs / "apt-get").write_text('#!/bin/sh\n[ "$1" = update ]\n')
@@ -56,11 +67,13 @@ def test_the_message_says_what_to_do(tmp_path):
     copy = tmp_path / "ffmpeg-packages"
     copy.write_text(script)
     result = run("sh", copy, "", "ffmpeg=7:0", env={"PATH": f"{programs}:/usr/bin:/bin"})
-    assert result.returncode == 1 and "ffmpeg=7:0" in result.stderr and "--build-arg SNAPSHOT=" in result.stderr
+    assert (
+        result.returncode == 1 and "ffmpeg=7:0" in result.stderr and "--build-arg SNAPSHOT=" in result.stderr
+    )
     assert "dpkg" in (tmp_path / "before").read_text().splitlines()
 
 
-def test_what_the_base_has_is_left_out(tmp_path):
+def test_packages_of_the_base_are_left_out(tmp_path):
     result = run("dpkg-query", "--show", "--showformat", "${Package}\n")
     before = tmp_path / "before"
     before.write_text("\n".join(name for name in result.stdout.split() if name != "libx264-164") + "\n")
@@ -70,7 +83,7 @@ def test_what_the_base_has_is_left_out(tmp_path):
     assert files == ["libx264.so.164"]
 
 
-def test_each_package_is_named_and_licensed(root):
+def test_each_package_has_a_status_entry_and_a_license(root):
     packages = {path.name for path in (root / "var/lib/dpkg/status.d").iterdir()}
     assert {"ffmpeg", "libavcodec59", "libx264-164", "libx265-199", "libc6"} <= packages
     for package in packages:
@@ -78,9 +91,9 @@ def test_each_package_is_named_and_licensed(root):
         assert (root / "usr/share/doc" / package / "copyright").stat().st_size > 0
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root may enter another root")
-def test_spool_works_in_it_with_a_read_only_root_and_no_rights(root):
-    """`spool doctor` as in a container: this root alone, read-only but for scratch, a user without a name, no capabilities."""
+@pytest.mark.skipif(os.getuid() != 0, reason="chroot needs root")
+def test_doctor_passes_with_a_read_only_root_and_no_privileges(root):
+    """Runs `spool doctor` as in a container: read-only root except scratch, unnamed user, no capabilities."""
     capabilities = "-all,+sys_chroot,+setuid,+setgid"
     enter = f"""
         set -e
@@ -99,16 +112,39 @@ def test_spool_works_in_it_with_a_read_only_root_and_no_rights(root):
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin", **image().environment}
 
     def inside(*words):
-        return run("unshare", "--mount", "--pid", "--fork", "sh", "-c", enter, "enter", *words, env=environment)
+        return run(
+            "unshare", "--mount", "--pid", "--fork", "sh", "-c", enter, "enter", *words, env=environment
+        )
 
     result = inside("/usr/local/bin/spool", "doctor")
     assert result.returncode == 0, result.stdout + result.stderr
     for line in ("ffmpeg", "encoders", "ffprobe", "sandbox", "engine"):
         assert re.search(rf"^ok +{line}: ", result.stdout, re.MULTILINE), result.stdout
     assert not re.search("^fail", result.stdout, re.MULTILINE), result.stdout
-    # Anybody may write into that folder, but the root is read-only.
-    wrote = inside("/usr/bin/ffmpeg", "-loglevel", "error", "-f", "lavfi", "-i", "color", "-frames:v", "1", "/tmp/frame.png")
-    assert wrote.returncode != 0 and "Could not open file" in wrote.stderr
-    wrote = inside("/usr/bin/ffmpeg", "-loglevel", "error", "-f", "lavfi", "-i", "color", "-frames:v", "1", "/scratch/frame.png")
-    assert wrote.returncode == 0, wrote.stderr
-
+    # Every user may write to /tmp, but the root is read-only.
+    written = inside(
+        "/usr/bin/ffmpeg",
+        "-loglevel",
+        "error",
+        "-f",
+        "lavfi",
+        "-i",
+        "color",
+        "-frames:v",
+        "1",
+        "/tmp/frame.png",
+    )
+    assert written.returncode != 0 and "Could not open file" in written.stderr
+    written = inside(
+        "/usr/bin/ffmpeg",
+        "-loglevel",
+        "error",
+        "-f",
+        "lavfi",
+        "-i",
+        "color",
+        "-frames:v",
+        "1",
+        "/scratch/frame.png",
+    )
+    assert written.returncode == 0, written.stderr

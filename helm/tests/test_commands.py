@@ -52,8 +52,8 @@ def free_port():
         return listener.getsockname()[1]
 
 
-# Runs a command on a root that is read-only except for one folder, as a user without any privilege. Every step
-# uses `exec`, so that signals reach the command.
+# Runs a command on a root that is read-only except for one folder, as a user without any privilege. Every
+# step uses `exec`, so that signals reach the command.
 CONFINED = """
 mount --make-rprivate /
 mount --bind "$1" /mnt
@@ -66,7 +66,7 @@ exec setpriv --reuid "$3" --regid "$3" --clear-groups --no-new-privs --inh-caps=
 
 
 class Node:
-    """Runs pods as processes that write into one folder, with the privileges that their security context leaves.
+    """Runs pods as processes that write into one folder, with the privileges of their security context.
 
     Only root can drop these privileges; without root, processes keep those of the tests' user.
     """
@@ -153,7 +153,7 @@ class Pod:
 
 @pytest.fixture(scope="module")
 def cluster(spool, tmp_path_factory):
-    """Starts the pods of the value set `monitoring` as processes, with a SQLite file as database; yields them by role."""
+    """Starts the pods of the value set `monitoring` as processes with a SQLite file; yields them by role."""
     folder = tmp_path_factory.mktemp("cluster")
     objects = RENDERED["monitoring"]
     scheduler_address, _ = flags(objects.role("executor"))[1]["--scheduler"].split(":")

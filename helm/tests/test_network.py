@@ -1,6 +1,6 @@
 """The network policies allow the connections between the roles, and no others.
 
-Policies are evaluated as Kubernetes does: a connection is allowed when any policy of a pod allows it, at both ends.
+Policies are evaluated as Kubernetes does: at both ends, some policy of the pod must allow the connection.
 """
 
 import dataclasses

@@ -22,8 +22,8 @@ from conftest import (
 )
 from conftest import render, template
 
-# Seconds that an executor's exit takes besides its rows: 0.5 to deregister, 5 for tasks, 5 for FFmpeg, 2 for scratch
-# space.
+# Seconds that an executor's exit takes besides its rows: 0.5 to deregister, 5 for tasks, 5 for FFmpeg, 2 for
+# scratch space.
 EXIT_SECONDS = 12.5
 # Seconds that open requests get when an API pod exits.
 API_EXIT_SECONDS = 10

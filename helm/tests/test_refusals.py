@@ -80,7 +80,7 @@ CASES = {
     "a termination grace period below the drain timeout": (
         "minimal",
         {"executors": {"terminationGracePeriodSeconds": 900}},
-        "executors.terminationGracePeriodSeconds is 900, less than drainTimeoutSeconds plus rows.marginSeconds (900 + 30)",
+        "is 900, less than drainTimeoutSeconds plus rows.marginSeconds (900 + 30)",
     ),
     "a row limit above the drain timeout": (
         "hpa",
