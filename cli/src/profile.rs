@@ -121,7 +121,7 @@ impl Profile {
 
     /// Takes note of what happened to a row.
     pub fn hear(&self, event: &RowEvent) {
-        if let RowEventKind::Finished { timing, .. } = &event.what {
+        if let RowEventKind::Finished { timing, .. } = &event.kind {
             self.noted().rows.push(Row { segment: event.segment.clone(), timing: timing.clone() });
         }
     }

@@ -104,7 +104,7 @@ impl Board {
             print_json(event);
         }
         let segment = &event.segment;
-        let done_ms = match &event.what {
+        let done_ms = match &event.kind {
             // Of what is shown here the rows are known.
             RowEventKind::Planned => return,
             RowEventKind::Started { .. } => 0,
@@ -125,7 +125,7 @@ impl Board {
         let Some(video) = self.videos.get_mut(&segment.source) else { return };
         let row = (segment.track == SegmentTrack::Audio, segment.index);
         video.rows.insert(row, weight(segment) * done_ms as f64);
-        if let RowEventKind::Finished { encoded, .. } = event.what {
+        if let RowEventKind::Finished { encoded, .. } = event.kind {
             video.rows_done.insert(row);
             if encoded == 0 {
                 video.reused += weight(segment) * segment.duration_ms as f64;
@@ -259,7 +259,7 @@ fn print_json(event: &RowEvent) {
         happened: Happened<'a>,
     }
     let Segment { source, track, index, duration_ms, .. } = &event.segment;
-    let happened = match &event.what {
+    let happened = match &event.kind {
         RowEventKind::Planned => Happened::Planned,
         RowEventKind::Started { rungs } => Happened::Started { rungs },
         RowEventKind::Progress { done_ms } => {

@@ -69,7 +69,7 @@ impl Fake {
             *times
         };
         let event =
-            |index, what| tell(RowEvent { job: String::new(), segment: segment(source, index), what });
+            |index, what| tell(RowEvent { job: String::new(), segment: segment(source, index), kind: what });
         (0..ROWS).for_each(|index| event(index, RowEventKind::Planned));
         for index in 0..ROWS {
             event(index, RowEventKind::Started { rungs: vec!["720p".to_owned()] });

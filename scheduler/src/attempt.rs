@@ -180,13 +180,13 @@ impl Attempt<'_> {
     /// Notes what the row says, and passes it on; tells whether it was the last.
     fn hear(&self, event: RowEvent) -> bool {
         let mut standing = self.standing();
-        match &event.what {
+        match &event.kind {
             RowEventKind::Started { .. } => standing.started = Some(Instant::now()),
             RowEventKind::Progress { done_ms } => standing.done_ms = *done_ms,
             RowEventKind::Planned | RowEventKind::Finished { .. } | RowEventKind::Retrying { .. } => {}
         }
         drop(standing);
-        let last = matches!(event.what, RowEventKind::Finished { .. });
+        let last = matches!(event.kind, RowEventKind::Finished { .. });
         (self.tell)(event);
         last
     }

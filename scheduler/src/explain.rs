@@ -13,8 +13,8 @@ use datafusion::{
 use spool_media::{
     plan::segments::{Segment, SegmentTrack},
     predict::{
-        complexity::{self, Samples},
-        cost_model::{Prediction, Work},
+        complexity::{self, Complexity},
+        cost_model::{EncodeFeatures, Prediction},
     },
     source::source_cache,
 };
@@ -91,7 +91,7 @@ impl Scheduler {
     }
 
     /// What the rows of a projection are to do: they are planned for that, and not encoded.
-    async fn work(&self, session: &Arc<SessionContext>, encode: &Encode) -> Result<Vec<Work>> {
+    async fn work(&self, session: &Arc<SessionContext>, encode: &Encode) -> Result<Vec<EncodeFeatures>> {
         let planning = async {
             let _planner = self.planners.acquire().await;
             let input = session.execute_logical_plan(encode.input().clone()).await?.collect().await?;
@@ -117,7 +117,7 @@ impl Scheduler {
             |e: spool_media::Error| Error::from_engine(&spool_udfs::error::engine_error(e).to_string());
         let mut work = Vec::with_capacity(rows.len());
         // The first sources tell of the others.
-        let mut looked_at: HashMap<(String, String), Option<Samples>> = HashMap::new();
+        let mut looked_at: HashMap<(String, String), Option<Complexity>> = HashMap::new();
         for (segment, ladder) in rows {
             let title = source_cache::open_planned(&self.machine, &segment).await.map_err(failed)?;
             let source = (segment.source.clone(), segment.etag.clone());
@@ -128,10 +128,10 @@ impl Scheduler {
                 looked_at.insert(source.clone(), complexity::of(&self.machine, &title, &ladder).await);
             }
             let samples = looked_at.get(&source).cloned().unwrap_or_else(|| {
-                let found: Vec<Samples> = looked_at.values().flatten().cloned().collect();
-                Samples::mean(&found)
+                let found: Vec<Complexity> = looked_at.values().flatten().cloned().collect();
+                Complexity::mean(&found)
             });
-            work.push(Work::of(&title, &segment, &ladder, samples.as_ref()).map_err(failed)?);
+            work.push(EncodeFeatures::of(&title, &segment, &ladder, samples.as_ref()).map_err(failed)?);
         }
         Ok(work)
     }

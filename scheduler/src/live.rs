@@ -10,7 +10,7 @@ use datafusion::arrow::array::RecordBatch;
 use spool_media::{
     Result,
     encode::worker::Machine,
-    package::{early_playback, parts::Part, playlists::Extent},
+    package::{early_playback, parts::Part, playlists::PlaylistKind},
     plan::segments::Segment,
 };
 use tokio::{

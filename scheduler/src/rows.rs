@@ -304,7 +304,7 @@ impl Rows<'_> {
             (self.tell)(RowEvent {
                 job: String::new(),
                 segment: segment.clone(),
-                what: RowEventKind::Retrying { reason: reason.to_owned() },
+                kind: RowEventKind::Retrying { reason: reason.to_owned() },
             });
         }
     }

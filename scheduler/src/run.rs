@@ -234,13 +234,13 @@ impl Scheduler {
         }
         entry.add_rows(&segments);
         info!(statement = entry.number(), rows = segments.len(), "rows planned");
-        let tell = |event: Event| {
+        let tell = |event: RowEvent| {
             entry.hear(&event);
             self.machine.learn(&event);
             tell(event);
         };
         for segment in segments.iter().flatten() {
-            tell(RowEvent { job: String::new(), segment: segment.clone(), what: RowEventKind::Planned });
+            tell(RowEvent { job: String::new(), segment: segment.clone(), kind: RowEventKind::Planned });
         }
         let schema = Arc::new(encode.schema().as_arrow().clone());
         let options =

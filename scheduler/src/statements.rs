@@ -14,7 +14,7 @@ use arrow_ipc::writer::StreamWriter;
 use futures::Stream;
 use serde::Serialize;
 use spool_media::{
-    encode::worker::{RowEvent, RowEventKind},
+    encode::worker::{RowEvent as Event, RowEventKind},
     plan::segments::Segment,
 };
 use spool_storage::redact_in;
@@ -60,7 +60,7 @@ struct Listed {
     work: Work,
 }
 
-/// RowEventKind of a statement is done and what is not.
+/// What of a statement is done and what is not.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Work {
     /// Rows of the statement.
@@ -120,7 +120,7 @@ impl Statements {
         self.list().iter().map(shown).collect()
     }
 
-    /// RowEventKind all of them have to do.
+    /// What all of them have to do.
     pub(crate) fn work(&self) -> Work {
         self.list().values().fold(Work::default(), |sum, listed| Work {
             rows: sum.rows + listed.work.rows,
@@ -165,8 +165,8 @@ impl Entry {
     }
 
     /// Notes what happened to a row.
-    pub(crate) fn hear(&self, event: &RowEvent) {
-        if let RowEventKind::Finished { .. } = event.what {
+    pub(crate) fn hear(&self, event: &Event) {
+        if let RowEventKind::Finished { .. } = event.kind {
             self.change(|work| {
                 // Of a row that ran twice both may say that they finished.
                 work.rows_done = (work.rows_done + 1).min(work.rows);
@@ -222,7 +222,7 @@ impl statements_server::Statements for Door {
             let tell = |event: Event| {
                 // Progress that a slow network misses is made up for by the next; half of the queue is kept for what happens once, which a
                 // client misses that reads none of hundreds of rows' ends: its tally is short then, its result is not.
-                if !matches!(event.what, RowEventKind::Planned | RowEventKind::Progress { .. })
+                if !matches!(event.kind, RowEventKind::Planned | RowEventKind::Progress { .. })
                     || sender.capacity() > QUEUE / 2
                 {
                     let _ = sender.try_send(said(Message::Row(RowEvent::from(&event))));

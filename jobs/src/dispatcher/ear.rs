@@ -54,7 +54,7 @@ impl Ear {
     /// Hears one thing.
     pub(super) fn hear(&mut self, event: &RowEvent) {
         let segment = &event.segment;
-        if event.what == RowEventKind::Planned {
+        if event.kind == RowEventKind::Planned {
             let number = self.rows.len();
             self.numbers.entry(key(segment)).or_default().push(number);
             self.rows.push(Heard { row: Row::planned(number, segment), failed: 0, changed: true });
@@ -68,7 +68,7 @@ impl Ear {
             return;
         }
         heard.changed = true;
-        let said = match &event.what {
+        let said = match &event.kind {
             RowEventKind::Planned => None,
             RowEventKind::Started { .. } => {
                 row.state = RowState::Running;
@@ -193,7 +193,7 @@ mod tests {
     }
 
     fn heard(ear: &mut Ear, segment: &Segment, what: RowEventKind) {
-        ear.hear(&RowEvent { job: String::new(), segment: segment.clone(), what });
+        ear.hear(&RowEvent { job: String::new(), segment: segment.clone(), kind: what });
     }
 
     fn finished() -> RowEventKind {

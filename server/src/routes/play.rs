@@ -153,7 +153,7 @@ async fn piece(
 }
 
 /// What a name stands for; of a destination nothing else is anybody's business.
-fn content(path: &str) -> Option<Content> {
+fn content(path: &str) -> Option<ObjectKind> {
     let mut segments = path.split('/');
     let inside = segments.all(|segment| !segment.is_empty() && !segment.starts_with('.'))
         && !path.starts_with("parts/");

@@ -319,7 +319,7 @@ impl UploadService {
         let upload = &hold.upload;
         let location = self.stores.locate(&upload.location).map_err(spool_media::Error::from)?;
         location
-            .complete(&upload.token, &upload.pieces, upload.bytes)
+            .complete_multipart(&upload.token, &upload.pieces, upload.bytes)
             .await
             .map_err(spool_media::Error::from)?;
         let finished = self.uploads.finish_upload(hold).await?;
