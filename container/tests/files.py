@@ -59,7 +59,7 @@ class Image:
         return [value for name, value in self.final if name == instruction][-1]
 
     def exec_form(self, instruction):
-        """Returns the words of an instruction in exec form; in shell form a shell would receive the signals."""
+        """Returns the words of an instruction in exec form; in shell form a shell would get the signals."""
         value = yaml.safe_load(self.last(instruction))
         assert isinstance(value, list), f"{instruction} is not in exec form"
         return value

@@ -1,4 +1,5 @@
-//! Any text as a ladder: an error that fits on a screen, or a ladder that survives being written down, and fits sources or says why not.
+//! Parses any text as a ladder: the result is an error that fits on a screen, or a ladder that survives being
+//! written and parsed again, and fits sources or gives the reason.
 #![no_main]
 
 use arbitrary::Arbitrary;

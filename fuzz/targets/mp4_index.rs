@@ -1,4 +1,5 @@
-//! Any bytes as an MP4: the index is an error or one whose samples lie in the file, and windows of it are no larger than what they hold.
+//! Reads any bytes as an MP4: the result is an error, or an index whose samples lie in the file and whose
+//! windows are no larger than their content.
 #![no_main]
 
 use bytes::Bytes;

@@ -1,4 +1,5 @@
-//! Any bytes as what an encoder wrote: the packager ends with an error, or with media segments that follow each other.
+//! Packages any bytes as an encoder's output: the packager ends with an error, or with media segments that
+//! follow each other.
 #![no_main]
 
 use arbitrary::Arbitrary;

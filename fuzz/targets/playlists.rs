@@ -1,5 +1,5 @@
-//! Any text as a playlist is read without a panic; and what is written of any renditions is refused, or read back as it was by our own reader
-//! and by another's.
+//! Reads any text as a playlist without a panic. A playlist of any renditions is refused, or is read back
+//! unchanged by our own reader and by another library.
 #![no_main]
 
 use arbitrary::Arbitrary;

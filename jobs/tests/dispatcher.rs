@@ -1,4 +1,4 @@
-//! RowEventKind a dispatcher promises, on a cluster that is none: it does what a test tells it to.
+//! What a dispatcher promises, on a cluster that is none: it does what a test tells it to.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::{
@@ -52,7 +52,7 @@ struct Fake {
     stopped: AtomicUsize,
     running: AtomicUsize,
     most: AtomicUsize,
-    /// RowEventKind those wait for whose source is called so.
+    /// What those wait for whose source is called so.
     gate: Option<Arc<Semaphore>>,
 }
 

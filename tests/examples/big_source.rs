@@ -1,4 +1,4 @@
-//! What does a source of 2 GB cost? `scripts/big-source` runs this: it takes minutes and 5 GB of disk.
+//! Measures the cost of a source of 2 GB. `scripts/big-source` runs it: it takes minutes and 5 GB of disk.
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot be made has failed")]
 
 use std::{fs, path::PathBuf, time::Duration};
@@ -9,18 +9,19 @@ use spool_tests::{
     web::{Manners, Web},
 };
 
-/// 78 MB each.
+/// Repetitions of 78 MB each.
 const TIMES: u32 = 28;
 const SOURCE_BYTES: u64 = 2_000_000_000;
 
 /// Planning reads the index.
 const PLANNING_PERCENT: f64 = 2.0;
-/// The job reads each byte once, and a little twice: from keyframes before the cuts, and the sound that lies between the pictures.
+/// The job reads each byte once, and a few twice: from keyframes before the cuts, and sound between the
+/// pictures.
 const JOB_TIMES: f64 = 1.10;
-/// What Spool itself holds in memory, FFmpeg aside: it must not grow with the source.
+/// Resident memory of Spool itself, without FFmpeg: it must not grow with the source.
 const RSS_MB: f64 = 300.0;
 
-/// How long the job may take on a slow machine.
+/// Time limit of the job on a slow machine.
 const WITHIN: Duration = Duration::from_secs(1800);
 
 fn main() {
@@ -34,7 +35,7 @@ fn main() {
     let plan = Spool::new(["plan", &web.address, "--ladder", "360p", "--output", "json"]).ok().json();
     assert_eq!((&plan["bytes"], &plan["reading"]), (&bytes.into(), &"windows".into()));
     let planning = web.bytes_sent();
-    // A web server is asked for one byte to learn whether it gives ranges.
+    // Spool requests one byte of a web server to learn whether it serves ranges.
     assert_eq!(plan["planning_bytes"].as_u64().unwrap() + 1, planning);
     let planning_percent = planning as f64 * 100.0 / bytes as f64;
     println!(
@@ -72,7 +73,7 @@ fn main() {
     assert!(rss_mb > 1.0 && rss_mb <= RSS_MB);
 }
 
-/// The most memory that a process had resident so far, in kB; `None` once it is gone.
+/// Returns the peak resident memory of a process, in kB; `None` once it is gone.
 fn peak(status: &PathBuf) -> Option<u64> {
     let text = fs::read_to_string(status).ok()?;
     text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")?.trim().parse().ok())

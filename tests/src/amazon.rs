@@ -1,4 +1,5 @@
-//! Amazon's buckets and queues, by moto: what the S3 server of most tests does not have, notifications and checks of parts; it takes any signature.
+//! Amazon's buckets and queues, by moto: notifications and checks of parts, which the S3 server of most tests
+//! lacks. It accepts any signature.
 #![expect(clippy::disallowed_methods, reason = "it starts what tests talk to")]
 
 use std::{
@@ -9,24 +10,24 @@ use std::{
 
 use serde_json::Value;
 
-/// A bucket, `inbox`, and the queue that it tells. Dropped, both are gone.
+/// A bucket, `inbox`, and the queue that it notifies. Both are gone when this is dropped.
 #[derive(Debug)]
 pub struct Amazon {
     child: Child,
     stdin: ChildStdin,
     lines: Lines<BufReader<ChildStdout>>,
     endpoint: String,
-    /// The queue's address.
+    /// Address of the queue.
     pub queue: String,
-    /// That of its dead letters.
+    /// Address of its dead-letter queue.
     pub dead: String,
 }
 
 impl Amazon {
-    /// Starts them.
+    /// Starts the server.
     ///
     /// # Panics
-    /// Where they do not start.
+    /// If they do not start.
     pub fn start() -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let python = root.join(".cache/python");
@@ -48,17 +49,17 @@ impl Amazon {
         Self { stdin: child.stdin.take().unwrap(), child, lines, endpoint, queue, dead }
     }
 
-    /// Has something done, and tells how many messages wait, are in hand, and are among the dead letters.
+    /// Runs a command, and returns how many messages are visible, in flight, and in the dead-letter queue.
     ///
     /// # Panics
-    /// Where it is not done.
+    /// If it is not done.
     pub fn does(&mut self, line: &str) -> [u64; 3] {
         writeln!(self.stdin, "{line}").unwrap();
         let told: Value = serde_json::from_str(&self.lines.next().unwrap().unwrap()).unwrap();
         ["waiting", "held", "dead"].map(|name| told[name].as_u64().unwrap())
     }
 
-    /// The variables that lead a client here.
+    /// Returns the environment variables that lead a client here.
     pub fn env(&self) -> Vec<(String, String)> {
         let variables = [
             ("AWS_ENDPOINT_URL", self.endpoint.as_str()),

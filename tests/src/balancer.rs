@@ -1,4 +1,4 @@
-//! A load balancer as small as can be: each connection goes to the server that is in charge just then.
+//! A minimal load balancer: each connection goes to the backend that is set.
 
 use std::{
     io,
@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-/// A balancer on loopback. Its threads end with the process.
+/// A load balancer on loopback. Its threads end with the process.
 #[derive(Debug)]
 pub struct Balancer {
     /// `http://127.0.0.1:PORT`.
@@ -15,10 +15,10 @@ pub struct Balancer {
 }
 
 impl Balancer {
-    /// One in front of this server.
+    /// Starts a load balancer in front of this server.
     ///
     /// # Panics
-    /// Where it cannot listen.
+    /// If it cannot listen.
     pub fn start(server: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
@@ -33,10 +33,10 @@ impl Balancer {
         Self { address, target }
     }
 
-    /// From now on new connections go to this server.
+    /// Sets the backend of new connections.
     ///
     /// # Panics
-    /// Where its address is none.
+    /// If the address cannot be parsed.
     pub fn switch(&self, server: &str) {
         *self.target.lock().unwrap() = socket(server);
     }
@@ -46,7 +46,7 @@ fn socket(server: &str) -> SocketAddr {
     server.trim_start_matches("http://").parse().unwrap()
 }
 
-/// Passes on both ways until either end is gone.
+/// Copies both ways until either end closes.
 fn pass(client: TcpStream, target: SocketAddr) -> io::Result<()> {
     let server = TcpStream::connect(target)?;
     let (mut from_client, mut to_server) = (client.try_clone()?, server.try_clone()?);

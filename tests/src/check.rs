@@ -1,9 +1,12 @@
-//! Is a ladder exact? Every frame once and in its place, no seam to be seen at a join, no sample of sound lost or moved.
+//! Checks of a ladder's exactness: every frame once and in its place, no visible seam at a join, no sample of
+//! sound lost or moved.
 //!
-//! The checks read what was published as a player would: the playlists, and what they refer to. They trust FFmpeg to decode
-//! and nothing that Spool says about itself, but for the part records, which tell where the joins are.
+//! The checks read the published files as a player does: the playlists, and the files that they refer to.
+//! They trust FFmpeg to decode, and nothing that Spool reports about itself except the part records, which
+//! give the positions of the joins.
 //!
-//! Limits that follow from measurements say so. `SPOOL_TEST_MEASURE=1` prints what is found (with `cargo nextest run --no-capture`).
+//! Limits that follow from measurements say so. `SPOOL_TEST_MEASURE=1` prints the measured values (with
+//! `cargo nextest run --no-capture`).
 
 mod pictures;
 mod read;
@@ -21,12 +24,12 @@ pub use sound::sound;
 pub use times::{frames, playlists, times};
 pub use tools::{Packet, Packets, samples};
 
-/// What is to be exact.
+/// A property of an exact ladder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Check {
     /// Frames of every rendition, and of all its parts together, are those of the frame clock.
     Frames,
-    /// Times rise evenly from 0 on, across all joins; sound and pictures start together.
+    /// Times rise evenly from 0, across all joins; sound and pictures start together.
     Times,
     /// Every frame of the source is shown once, in its place.
     Pictures,
@@ -34,16 +37,17 @@ pub enum Check {
     Joins,
     /// The sound is the source's, sample by sample, without a seam.
     Sound,
-    /// One decoder configuration per rendition, media segments at the same times on all, and playlists that say so.
+    /// One decoder configuration per rendition, media segments at the same times in all, and playlists that
+    /// agree.
     Playlists,
 }
 
-/// Where a ladder is not exact.
+/// A deviation from exactness.
 #[derive(Debug)]
 pub struct Flaw {
-    /// Which check found it.
+    /// Check that found it.
     pub check: Check,
-    /// What it found.
+    /// Description.
     pub what: String,
 }
 
@@ -54,18 +58,18 @@ impl fmt::Display for Flaw {
 }
 
 impl Check {
-    /// A flaw that this check found.
+    /// Creates a flaw of this check.
     fn flaw(self, what: impl Into<String>) -> Flaw {
         Flaw { check: self, what: what.into() }
     }
 
-    /// Nothing where it holds, else the flaw.
+    /// Returns a flaw unless `holds`.
     fn expect(self, holds: bool, what: impl FnOnce() -> String) -> Result<(), Flaw> {
         if holds { Ok(()) } else { Err(self.flaw(what())) }
     }
 }
 
-/// What all checks have against the ladder in a folder: nothing where it is exact. `source` is the file that `clip` describes.
+/// Returns the flaws of the ladder in a folder, by all checks. `source` is the file that `clip` describes.
 pub fn all(folder: &Path, clip: &Clip, source: &Path) -> Vec<Flaw> {
     let ladder = match Ladder::open(folder) {
         Ok(ladder) => ladder,

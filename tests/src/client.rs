@@ -1,4 +1,5 @@
-//! A client that does not give up: what it is not answered it asks again, of another server, until it is told yes or no.
+//! A client that retries: it repeats a request without a final response at another server, until one accepts
+//! or refuses it.
 
 use std::{
     fs,
@@ -18,41 +19,43 @@ use serde_json::Value;
 
 use crate::serve::Answer;
 
-/// How long a client waits before it asks again, and before it looks for what is new.
+/// Wait before a retry, and between polls for new events.
 const AGAIN: Duration = Duration::from_millis(200);
 const LOOK: Duration = Duration::from_millis(250);
 
-/// How long one request may take, and how long a stream is kept open before it is asked for anew, in seconds as curl has it.
+/// Time limits of one request, and of a stream before it is opened anew, in seconds as curl takes them.
 const REQUEST: &str = "30";
 const STREAM: &str = "60";
 
-/// How fast a piece is sent, as curl has it: a server that dies does so in the middle of one now and then.
+/// Rate at which a part is sent, as curl takes it: slow enough that some kills hit a server in the middle of
+/// one.
 const RATE: &str = "4M";
 
-/// What every request of tus says.
+/// Headers of every tus request.
 const TUS: [&str; 2] = ["-H", "Tus-Resumable: 1.0.0"];
 
-/// A client of several servers that stand for one another.
+/// A client of several equivalent servers.
 #[derive(Debug, Clone)]
 pub struct Client {
     servers: Vec<String>,
-    /// The one that is asked next.
+    /// The server of the next request.
     at: usize,
-    /// It gives up then, or once this is set.
+    /// Time at which the client gives up, unless `stop` is set before.
     until: Instant,
     stop: Arc<AtomicBool>,
 }
 
 impl Client {
-    /// A client of these servers (`http://HOST:PORT`) that begins with one of them, and gives up at a time or once it is told to.
+    /// Creates a client of these servers (`http://HOST:PORT`) that begins with one of them, and gives up at a
+    /// time or once `stop` is set.
     pub fn new(servers: &[String], first: usize, until: Instant, stop: &Arc<AtomicBool>) -> Self {
         Self { servers: servers.to_vec(), at: first % servers.len(), until, stop: stop.clone() }
     }
 
-    /// Asks, with these arguments of curl, until somebody says yes or no.
+    /// Sends a request, with these arguments of curl, until a server accepts or refuses it.
     ///
     /// # Panics
-    /// Where nobody does in time.
+    /// If no server does in time.
     pub fn ask(&mut self, path: &str, args: &[&str]) -> Answer {
         loop {
             match self.once(path, args) {
@@ -63,10 +66,11 @@ impl Client {
         }
     }
 
-    /// Sends a file at once, with a job or `none`; gives the upload. Where its answer is lost there may be another that nobody knows of.
+    /// Sends a file in one request, with a job or `none`, and returns the upload. If the response is lost
+    /// there may be a second upload that no client knows of.
     ///
     /// # Panics
-    /// Where it is refused.
+    /// If it is refused.
     pub fn post(&mut self, file: &Path, name: &str, job: &str) -> Value {
         let job: String = url::form_urlencoded::byte_serialize(job.as_bytes()).collect();
         let body = format!("@{}", file.display());
@@ -75,10 +79,11 @@ impl Client {
         answer.json()
     }
 
-    /// Sends a file by tus, in pieces of so many bytes, with a job; gives the upload once it is finished.
+    /// Sends a file by tus, in parts of so many bytes, with a job, and returns the upload once it is
+    /// finished.
     ///
     /// # Panics
-    /// Where it is refused, or what was kept of it is gone.
+    /// If it is refused, or bytes that were acknowledged are lost.
     pub fn tus(&mut self, bytes: &[u8], piece: usize, name: &str, job: &str) -> Value {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("piece");
@@ -116,7 +121,7 @@ impl Client {
                 "--limit-rate",
                 RATE,
             ];
-            // How far it came is asked for, whatever is said here.
+            // The next HEAD returns the offset, whatever the response to this request.
             kept = at;
             match self.once(&path, &[&TUS[..], &args].concat()) {
                 Ok(answer) if answer.status == 204 => kept = bytes.len().min(at + piece),
@@ -127,7 +132,7 @@ impl Client {
                 Err(problem) => self.wait(&format!("{path}: {problem}")),
             }
         }
-        // All of it is there: whoever dies before it is finished is followed by another.
+        // All bytes are stored. If the server dies before it finishes the upload, another one finishes it.
         loop {
             let upload = self.ask(&path, &[]).json();
             match upload["state"].as_str().unwrap() {
@@ -138,10 +143,10 @@ impl Client {
         }
     }
 
-    /// Asks for a job with a key, again until there is an answer; gives it, and whether it was there already.
+    /// Creates a job with an idempotency key, with retries; returns it, and whether it existed already.
     ///
     /// # Panics
-    /// Where it is refused.
+    /// If it is refused.
     pub fn job(&mut self, document: &Value, key: &str) -> (Value, bool) {
         let (document, key) = (document.to_string(), format!("Idempotency-Key: {key}"));
         let answer = self.ask(
@@ -152,20 +157,20 @@ impl Client {
         (answer.json(), answer.status == 200)
     }
 
-    /// A job as it is now.
+    /// Returns a job in its current state.
     ///
     /// # Panics
-    /// Where it is not there.
+    /// If it is not there.
     pub fn show(&mut self, job: &str) -> Value {
         let answer = self.ask(&format!("/v1/jobs/{job}"), &[]);
         assert_eq!(answer.status, 200, "{job} was acknowledged, and is not there: {}", text(&answer));
         answer.json()
     }
 
-    /// Follows a job to its end by pages; gives its events.
+    /// Reads the events of a job to its end by pages.
     ///
     /// # Panics
-    /// Where it is not there, or their numbers have a gap.
+    /// If the job does not exist, or the numbers of its events have a gap.
     pub fn follow(&mut self, job: &str) -> Vec<Value> {
         let mut events = Vec::new();
         loop {
@@ -183,10 +188,10 @@ impl Client {
         }
     }
 
-    /// The same by a stream, which is taken up at another server where it was lost.
+    /// Reads the events of a job to its end by a stream, which is resumed at another server after a loss.
     ///
     /// # Panics
-    /// Where it is not there, or their numbers have a gap.
+    /// If the job does not exist, or the numbers of its events have a gap.
     pub fn stream(&mut self, job: &str) -> Vec<Value> {
         let mut events = Vec::new();
         loop {
@@ -217,7 +222,7 @@ impl Client {
                 } else if line.is_empty()
                     && let Some(said) = data.take()
                 {
-                    // Only behind an empty line it is whole.
+                    // An event is complete at its empty line.
                     append(
                         &mut events,
                         serde_json::from_str(&said).unwrap_or_else(|e| panic!("{job}: {e}: {said}")),
@@ -236,7 +241,7 @@ impl Client {
         }
     }
 
-    /// Asks once; an answer that broke off is none.
+    /// Sends one request; a response that broke off is an error.
     fn once(&self, path: &str, args: &[&str]) -> Result<Answer, String> {
         let folder = tempfile::tempdir().unwrap();
         let (headers, body) = (folder.path().join("headers"), folder.path().join("body"));
@@ -274,7 +279,7 @@ impl Client {
     }
 }
 
-/// Is it worth asking again?
+/// Returns whether a response with this status is worth a retry.
 fn passes(status: u16) -> bool {
     matches!(status, 423 | 429 | 500..=599)
 }
@@ -283,7 +288,7 @@ fn text(answer: &Answer) -> String {
     String::from_utf8_lossy(&answer.body).into_owned()
 }
 
-/// Adds the next event of a job.
+/// Appends the next event of a job.
 fn append(events: &mut Vec<Value>, event: Value) {
     let due = events.len() as u64 + 1;
     assert_eq!(event["sequence"].as_u64(), Some(due), "after event {} comes {event}", due - 1);

@@ -1,4 +1,4 @@
-//! Which clips is exactness tested with? Frames that carry their number, and sound that is known sample by sample.
+//! Clips for tests of exactness: frames that carry their number, and sound that is known sample by sample.
 
 mod picture;
 mod sound;
@@ -19,16 +19,16 @@ use crate::random::Random;
 /// Samples per AAC frame; the encoder's delay is one frame too.
 pub const AAC_FRAME: usize = 1024;
 
-/// What holds the streams.
+/// Container of the streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Container {
-    /// MP4 with `moov` behind the media, as FFmpeg writes it unless told otherwise.
+    /// MP4 with `moov` behind the media, FFmpeg's default.
     Mp4,
     /// MP4 with `moov` before the media.
     Mp4Fast,
-    /// MP4 in fragments.
+    /// Fragmented MP4.
     Mp4Fragmented,
-    /// An MPEG transport stream, remuxed from MP4.
+    /// MPEG transport stream, remuxed from MP4.
     Ts,
     /// Matroska, remuxed from MP4.
     Mkv,
@@ -37,32 +37,32 @@ pub enum Container {
 /// How pictures refer to each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gop {
-    /// No B-frames: decoded as shown.
+    /// No B-frames: decoded in presentation order.
     Plain,
-    /// B-frames, and none that refers beyond the next keyframe.
+    /// B-frames, none of which refers beyond the next keyframe.
     Closed,
-    /// B-frames that are shown before the keyframe that they need.
+    /// B-frames that are presented before the keyframe that they need.
     Open,
 }
 
-/// How a clip is coded, where that is not as FFmpeg does it unless told otherwise: all are FFmpeg's words.
+/// Deviations from FFmpeg's default coding, as FFmpeg's options.
 #[derive(Debug, Clone, Copy)]
 pub struct Coding {
-    /// What the pictures go through before they are coded, such as `transpose=clock`.
+    /// Filter of the pictures before they are encoded, such as `transpose=clock`.
     pub filter: &'static str,
-    /// The encoder of the pictures; without, x264.
+    /// Video encoder; empty for x264.
     pub video: &'static str,
-    /// The encoder of the sound; without, AAC.
+    /// Audio encoder; empty for AAC.
     pub audio: &'static str,
-    /// Options of the file, the last its ending; without, what [`Container`] says.
+    /// Options of the file, the last one its extension; empty for those of [`Container`].
     pub file: &'static str,
-    /// The same of a second pass that codes nothing.
+    /// Options of a second pass that only remuxes.
     pub remux: &'static str,
-    /// What makes of the decoded file the pictures that a ladder is to show.
+    /// Filter from the decoded file to the pictures that a ladder should show.
     pub shown: &'static str,
-    /// What makes of a ladder's pictures those that were made, where it is right to show them otherwise.
+    /// Filter from a ladder's pictures to those that were made, if it should show them differently.
     pub made: &'static str,
-    /// Ticks per second of a file's clock: by one of them sound may be off.
+    /// Ticks per second of the container's clock: sound may be off by one of them.
     pub ticks: u32,
 }
 
@@ -86,28 +86,28 @@ impl Default for Coding {
 pub struct Clip {
     /// Frames per second, as a fraction.
     pub rate: (u32, u32),
-    /// Frames from the start to the end, those that were dropped included.
+    /// Frames from the start to the end, including dropped ones.
     pub frames: u32,
-    /// Frames that are missing: what is before them is shown for longer.
+    /// Frames that are missing: the frame before them is shown for longer.
     pub dropped: Vec<Range<u32>>,
     /// How pictures refer to each other.
     pub gop: Gop,
     /// Frames from keyframe to keyframe.
     pub keyframe_every: u32,
-    /// What holds it all.
+    /// Container.
     pub container: Container,
-    /// How it is coded.
+    /// Coding.
     pub coding: Coding,
-    /// Is each frame two fields of two pictures?
+    /// Whether each frame is two fields of two pictures.
     pub interlaced: bool,
-    /// Does a ladder show both, and not the first alone? Rate and frames are a ladder's then.
+    /// Whether a ladder shows both fields, not the first alone. `rate` and `frames` are the ladder's then.
     pub both_fields: bool,
-    /// Its sound, if it has any.
+    /// Sound, if any.
     pub sound: Option<Sound>,
 }
 
 impl Default for Clip {
-    /// 26 s at 25 Hz, a keyframe every 2 s, stereo at 48 kHz that lasts as long.
+    /// 26 s at 25 Hz, a keyframe every 2 s, stereo at 48 kHz of the same length.
     fn default() -> Self {
         Self {
             rate: (25, 1),
@@ -125,17 +125,17 @@ impl Default for Clip {
 }
 
 impl Clip {
-    /// Length in seconds.
+    /// Returns the length in seconds.
     pub fn seconds(&self) -> f64 {
         f64::from(self.frames) * f64::from(self.rate.1) / f64::from(self.rate.0)
     }
 
-    /// Frames per second.
+    /// Returns the frames per second.
     pub fn fps(&self) -> f64 {
         f64::from(self.rate.0) / f64::from(self.rate.1)
     }
 
-    /// Which frame is to be seen at every tick of the frame clock.
+    /// Returns the frame that is shown at every tick of the frame clock.
     pub fn shown(&self) -> Vec<u32> {
         let mut shown = 0;
         let frames = (0..self.frames).map(|frame| {
@@ -147,18 +147,20 @@ impl Clip {
         frames.collect()
     }
 
-    /// The number that is to be seen at every tick.
+    /// Returns the number that is shown at every tick of the frame clock.
     pub fn seen(&self) -> Vec<u16> {
         let number = |frame: u32| self.number(frame * self.pictures_per_frame());
         self.shown().into_iter().map(number).collect()
     }
 
-    /// The number that a picture carries: both fields of a frame that of the first. What is between them is for the deinterlacer to make up.
+    /// Returns the number that a picture carries: both fields of a frame carry that of the first. The
+    /// deinterlacer interpolates the pictures in between.
     fn number(&self, picture: u32) -> u16 {
         u16::try_from(if self.interlaced { picture / 2 * 2 } else { picture }).unwrap()
     }
 
-    /// Samples per channel that the sound of a ladder is to have at this rate: to the end of the pictures, or of the sound where it is longer.
+    /// Returns the samples per channel that the sound of a ladder should have at this rate: to the end of the
+    /// pictures, or of the sound if that is longer.
     ///
     /// # Panics
     /// Without sound.
@@ -168,7 +170,8 @@ impl Clip {
         title.max(sound.delay_samples(rate) + self.sounding(sound, rate))
     }
 
-    /// As many as [`Clip::samples`], and what fills the source's last AAC frame: no edit list of the source makes FFmpeg cut it off.
+    /// Returns the number of [`Clip::samples`] plus those that fill the source's last AAC frame: no edit list
+    /// of the source makes FFmpeg cut it off.
     ///
     /// # Panics
     /// Without sound.
@@ -179,7 +182,8 @@ impl Clip {
         self.samples(rate).max(sound.delay_samples(rate) + filled)
     }
 
-    /// What is to be heard in so many channels at this rate: one list of samples for each, not counting its loudness.
+    /// Returns the expected samples in so many channels at this rate, one list for each, regardless of
+    /// loudness.
     pub fn heard(&self, channels: usize, rate: u32) -> Vec<Vec<f32>> {
         let heard =
             |sound: &Sound| heard(sound, channels, rate, self.sounding(sound, rate), self.samples(rate));
@@ -193,7 +197,7 @@ impl Clip {
     /// Makes the clip in a folder and returns its path.
     ///
     /// # Panics
-    /// Where FFmpeg fails.
+    /// If FFmpeg fails.
     pub fn make(&self, folder: &Path, name: &str) -> PathBuf {
         let Coding { file, remux, .. } = self.coding;
         if !file.is_empty() {
@@ -286,11 +290,11 @@ impl Clip {
             _ => &mut command,
         };
         if let Some(sound) = self.sound.as_ref().filter(|sound| sound.delay_ms > 0) {
-            // In the usual milliseconds, edit lists would put the start 32 samples off.
+            // In milliseconds, the default, edit lists would put the start 32 samples off.
             command.args(["-movie_timescale", &sound.rate.to_string()]);
         }
         command.args(options.split_whitespace());
-        // SVT-AV1 tells its settings otherwise.
+        // SVT-AV1 prints its settings otherwise.
         let mut child =
             command.env("SVT_LOG", "1").arg(file).stdin(Stdio::piped()).spawn().expect("FFmpeg is installed");
         let mut stdin = std::io::BufWriter::with_capacity(1 << 20, child.stdin.take().unwrap());
@@ -305,19 +309,20 @@ impl Clip {
         self.dropped.iter().any(|run| run.contains(&frame))
     }
 
-    /// Samples of the source's sound, at this rate.
+    /// Returns the samples of the source's sound at this rate.
     fn sounding(&self, sound: &Sound, rate: u32) -> usize {
         let seconds = sound.seconds.unwrap_or_else(|| self.seconds() - f64::from(sound.delay_ms) / 1000.0);
         (seconds * f64::from(rate)).floor() as usize
     }
 }
 
-/// The same MP4, of so many bytes in all and unlike that of any other number: behind it is a box with noise in it, which nobody reads.
+/// Returns the MP4 padded to so many bytes, unlike that of any other number: a box of noise is appended,
+/// which players ignore.
 ///
 /// Source: ISO/IEC 14496-12, section 8.1.2 (free space box).
 ///
 /// # Panics
-/// Where there is no space for a box.
+/// If the size leaves no space for a box.
 pub fn padded(mp4: &[u8], bytes: usize, number: u64) -> Vec<u8> {
     let size = bytes
         .checked_sub(mp4.len())
@@ -336,7 +341,7 @@ pub fn padded(mp4: &[u8], bytes: usize, number: u64) -> Vec<u8> {
     padded
 }
 
-/// FFmpeg, quiet and without questions.
+/// Returns a command of FFmpeg, quiet and non-interactive.
 fn ffmpeg() -> Command {
     let mut command = Command::new("ffmpeg");
     command.args(["-nostdin", "-v", "error", "-y"]);

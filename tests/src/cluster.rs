@@ -1,6 +1,6 @@
-//! A cluster of real processes: a scheduler, executors that come and go, and clients.
+//! A cluster of real processes: a scheduler, executors that join and leave, and clients.
 //!
-//! Each role has a folder of its own, with its log and its scratch space.
+//! Each role has its own folder, with its log and its scratch space.
 
 mod network;
 
@@ -23,13 +23,13 @@ use crate::{
     run::{Spool, binary, processes_in, until},
 };
 
-/// How long a role may take to start on a busy machine.
+/// Time within which a role starts on a busy machine.
 const STARTS: Duration = Duration::from_secs(30);
 
-/// Lines of a role's log that are shown when a test fails.
+/// Lines of a role's log that a failed test prints.
 const LAST_LINES: usize = 60;
 
-/// How long processes of a role that is gone may take to be gone.
+/// Time within which the processes of a role that ended are gone.
 const GONE: Duration = Duration::from_secs(5);
 
 /// A scheduler and executors.
@@ -46,7 +46,7 @@ pub struct Cluster {
     clock: Option<Clock>,
 }
 
-/// A wall clock that can be set, for the roles that are started with it.
+/// Wall clock that a test can set, for the roles that are started with it.
 #[derive(Debug, Clone)]
 pub struct Clock {
     library: PathBuf,
@@ -54,10 +54,10 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock that goes right, kept in `folder`.
+    /// Creates a clock without an offset, kept in `folder`.
     ///
     /// # Panics
-    /// Where libfaketime is missing: `make setup` comes first.
+    /// If libfaketime is missing: `make setup` comes first.
     pub fn new(folder: &Path) -> Self {
         let listed =
             Command::new("sh").args(["-c", "ls /usr/lib/*/faketime/libfaketimeMT.so.1"]).output().unwrap();
@@ -70,17 +70,17 @@ impl Clock {
         clock
     }
 
-    /// From now on it is so many hours ahead, or behind.
+    /// Sets the clock so many hours ahead, or behind.
     ///
     /// # Panics
-    /// Where it cannot be set.
+    /// If it cannot be set.
     pub fn jump(&self, hours: i32) {
         std::fs::write(&self.file, format!("{hours:+}h\n")).unwrap();
     }
 
     fn of(&self, command: &mut Command) {
         command.env("LD_PRELOAD", &self.library).env("FAKETIME_TIMESTAMP_FILE", &self.file);
-        // Only the wall clock: no system sets the other one.
+        // Only the wall clock: no system sets the monotonic one.
         command
             .env("FAKETIME_NO_CACHE", "1")
             .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
@@ -88,7 +88,7 @@ impl Clock {
     }
 }
 
-/// A process with a folder of its own.
+/// A process with its own folder.
 #[derive(Debug)]
 pub struct Role {
     child: Child,
@@ -97,18 +97,20 @@ pub struct Role {
 }
 
 impl Cluster {
-    /// A scheduler with these arguments more, on a free port, and so many executors with one slot each that run this FFmpeg.
+    /// Starts a scheduler with these additional arguments on a free port, and executors with one slot each
+    /// that run this FFmpeg.
     ///
     /// # Panics
-    /// Where one does not start.
+    /// If one does not start.
     pub fn start(executors: usize, ffmpeg: &Path, scheduler_args: &[&str]) -> Self {
         Self::start_in(None, None, executors, ffmpeg, scheduler_args)
     }
 
-    /// The same, each role in a network namespace of its own, and executors with so much scratch space.
+    /// Starts a cluster with each role in its own network namespace, and with limited scratch space per
+    /// executor.
     ///
     /// # Panics
-    /// Where one does not start.
+    /// If one does not start.
     pub fn start_in(
         network: Option<Network>,
         scratch_bytes: Option<u64>,
@@ -136,17 +138,17 @@ impl Cluster {
         cluster
     }
 
-    /// Roles that are started from now on go by this clock.
+    /// Sets the clock of the roles that are started from now on.
     pub fn set_clock(&mut self, clock: Clock) {
         self.clock = Some(clock);
     }
 
-    /// `HOST:PORT` of the scheduler.
+    /// Returns `HOST:PORT` of the scheduler.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// A command that is given this cluster.
+    /// Creates a command that uses this cluster.
     pub fn spool(&self, args: &[&str]) -> Spool {
         let address = self.address();
         let args = args.iter().copied().chain(["--cluster", &address]);
@@ -156,10 +158,10 @@ impl Cluster {
         }
     }
 
-    /// Starts the scheduler, again where there was one, and waits until it listens.
+    /// Starts or restarts the scheduler, and waits until it listens.
     ///
     /// # Panics
-    /// Where it does not start.
+    /// If it does not start.
     pub fn start_scheduler(&mut self) {
         let (listen, inside) = match &self.network {
             Some(network) => (format!("0.0.0.0:{}", self.port), Some(network.scheduler())),
@@ -171,27 +173,27 @@ impl Cluster {
         until("the scheduler", STARTS, || self.http("GET", "/livez"));
     }
 
-    /// Adds an executor with one slot; gives its number.
+    /// Adds an executor with one slot, and returns its number.
     ///
     /// # Panics
-    /// Where it cannot be started.
+    /// If it cannot be started.
     pub fn add_executor(&mut self, more: &[&str]) -> usize {
         self.add_executor_of(1, more)
     }
 
-    /// The same, with so many slots.
+    /// Adds an executor with several slots, and returns its number.
     ///
     /// # Panics
-    /// Where it cannot be started.
+    /// If it cannot be started.
     pub fn add_executor_of(&mut self, slots: usize, more: &[&str]) -> usize {
         let ffmpeg = self.ffmpeg.clone();
         self.start_executor(slots, more, ffmpeg)
     }
 
-    /// The same as [`Cluster::add_executor`], with another FFmpeg.
+    /// Adds an executor with one slot and another FFmpeg, and returns its number.
     ///
     /// # Panics
-    /// Where it cannot be started.
+    /// If it cannot be started.
     pub fn add_executor_with(&mut self, more: &[&str], ffmpeg: Option<PathBuf>) -> usize {
         self.start_executor(1, more, ffmpeg)
     }
@@ -240,13 +242,13 @@ impl Cluster {
             .env("HOME", folder.join("no-home"))
             .env("NO_COLOR", "1");
         if let Some(ffmpeg) = ffmpeg {
-            // What runs in FFmpeg's place keeps notes beside itself.
+            // A program in FFmpeg's place writes a log beside itself, which the sandbox forbids.
             command.env("SPOOL_FFMPEG", ffmpeg).env("SPOOL_SANDBOX", "off");
         }
         if let Some(clock) = &self.clock {
             clock.of(&mut command);
         }
-        // For whoever looks into a failure.
+        // For reading the log of a failed test.
         if let Some(filter) = std::env::var_os("SPOOL_TEST_LOG") {
             command.env("SPOOL_LOG", filter);
         }
@@ -256,17 +258,17 @@ impl Cluster {
     /// Waits until the scheduler has so many slots.
     ///
     /// # Panics
-    /// Where it does not get them.
+    /// If it does not get them.
     pub fn wait_for_slots(&self, slots: usize) {
         until(&format!("{slots} slots"), STARTS, || (self.demand()?["slots"] == slots).then_some(()));
     }
 
-    /// What the scheduler says of its work.
+    /// Returns the scheduler's report of its demand.
     pub fn demand(&self) -> Option<serde_json::Value> {
         serde_json::from_str(&self.http("GET", "/demand")?).ok()
     }
 
-    /// The body of what the scheduler answers by HTTP.
+    /// Returns the body of the scheduler's HTTP response.
     pub fn http(&self, method: &str, path: &str) -> Option<String> {
         let url = format!("http://{}{path}", self.address());
         match &self.network {
@@ -277,47 +279,47 @@ impl Cluster {
         }
     }
 
-    /// The network that the roles are in.
+    /// Returns the network of the roles.
     ///
     /// # Panics
-    /// Where they are in none.
+    /// If they are in none.
     pub fn network(&self) -> &Network {
         self.network.as_ref().unwrap()
     }
 
-    /// The scheduler.
+    /// Returns the scheduler.
     ///
     /// # Panics
-    /// Where there is none.
+    /// If no scheduler runs.
     pub fn scheduler(&mut self) -> &mut Role {
         self.scheduler.as_mut().unwrap()
     }
 
-    /// An executor.
+    /// Returns an executor.
     ///
     /// # Panics
-    /// Where it is gone.
+    /// If it is gone.
     pub fn executor(&mut self, number: usize) -> &mut Role {
         self.executors[number].as_mut().unwrap()
     }
 
-    /// Numbers of the executors that are still there.
+    /// Returns the numbers of the executors that run.
     pub fn numbers(&self) -> Vec<usize> {
         (0..self.executors.len()).filter(|number| self.executors[*number].is_some()).collect()
     }
 
-    /// Kills an executor, and waits until nothing of it runs.
+    /// Kills an executor, and waits until all its processes are gone.
     ///
     /// # Panics
-    /// Where something of it runs on.
+    /// If one of its processes runs on.
     pub fn kill_executor(&mut self, number: usize) {
         self.executors[number].take().unwrap().kill();
     }
 
-    /// Takes an executor off the list that has ended by itself.
+    /// Removes an executor that ended by itself from the list.
     ///
     /// # Panics
-    /// Where it is off already.
+    /// If it is off already.
     pub fn forget_executor(&mut self, number: usize) {
         self.executors[number].take().unwrap();
     }
@@ -325,15 +327,15 @@ impl Cluster {
     /// Kills the scheduler.
     ///
     /// # Panics
-    /// Where it is gone already.
+    /// If it is gone already.
     pub fn kill_scheduler(&mut self) {
         self.scheduler.take().unwrap().kill();
     }
 
-    /// Tells an executor to leave and waits for it; gives its exit code.
+    /// Sends an executor SIGTERM, waits for its end, and returns its exit code.
     ///
     /// # Panics
-    /// Where it does not end, or leaves something behind.
+    /// If it does not end, or leaves a file or process behind.
     pub fn drain_executor(&mut self, number: usize, within: Duration) -> Option<i32> {
         let mut role = self.executors[number].take().unwrap();
         role.signal(Signal::SIGTERM);
@@ -342,10 +344,10 @@ impl Cluster {
         code
     }
 
-    /// Ends everything by SIGTERM, and expects that nothing is left: no process, no scratch file.
+    /// Ends everything by SIGTERM, and expects that no process and no scratch file is left.
     ///
     /// # Panics
-    /// Where something is.
+    /// If a process or file is left.
     pub fn stop(mut self) {
         let roles: Vec<Role> =
             self.executors.iter_mut().filter_map(Option::take).chain(self.scheduler.take()).collect();
@@ -377,7 +379,7 @@ impl Drop for Cluster {
     }
 }
 
-/// The body of what is answered by HTTP.
+/// Returns the body of an HTTP response; `None` without a successful one.
 pub fn http(method: &str, url: &str) -> Option<String> {
     curl(&mut Command::new("curl"), method, url)
 }
@@ -388,15 +390,15 @@ fn curl(command: &mut Command, method: &str, url: &str) -> Option<String> {
 }
 
 impl Role {
-    /// Its process.
+    /// Returns the process ID.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Takes all the scratch space that is left; gives the file that does.
+    /// Fills the free scratch space, and returns the file that fills it.
     ///
     /// # Panics
-    /// Where nothing can be written there at all.
+    /// If the scratch space cannot be written at all.
     pub fn fill_scratch(&self) -> PathBuf {
         use std::io::Write;
         let path = self.scratch().join("filler");
@@ -408,35 +410,35 @@ impl Role {
     /// Sends a signal.
     ///
     /// # Panics
-    /// Where the process is gone.
+    /// If the process is gone.
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
     }
 
-    /// What it said.
+    /// Returns the log.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
 
-    /// Its scratch space.
+    /// Returns the scratch folder.
     pub fn scratch(&self) -> PathBuf {
         self.folder.join("scratch")
     }
 
-    /// Does FFmpeg encode for it?
+    /// Returns whether an FFmpeg encodes for this role.
     pub fn encodes(&self) -> bool {
         processes_in(&self.scratch()).iter().any(|line| line.contains("-copyts"))
     }
 
-    /// Does FFmpeg encode for it, as slowly as it was told to?
+    /// Returns whether a throttled FFmpeg encodes for this role.
     pub fn encodes_slowly(&self) -> bool {
         processes_in(&self.scratch()).iter().any(|line| line.contains("-readrate"))
     }
 
-    /// Waits for its end; gives its exit code.
+    /// Waits for the end of the process, and returns its exit code.
     ///
     /// # Panics
-    /// Where it does not end in time.
+    /// If it does not end in time.
     pub fn wait(&mut self, within: Duration) -> Option<i32> {
         let folder = self.folder.display().to_string();
         until(&format!("the end of {folder}"), within, || self.child.try_wait().unwrap()).code()
@@ -451,10 +453,10 @@ impl Role {
         });
     }
 
-    /// Expects that neither a process nor a scratch file of it is left.
+    /// Expects that neither a process nor a scratch file is left.
     ///
     /// # Panics
-    /// Where one is.
+    /// If one is.
     pub fn left_nothing(&self) {
         let scratch = self.scratch();
         until("the end of what a role started", GONE, || processes_in(&scratch).is_empty().then_some(()));

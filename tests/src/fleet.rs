@@ -1,5 +1,5 @@
-//! Servers, schedulers that work off what is kept in PostgreSQL, and executors: each a process that can be killed, and is then started
-//! again as it was, at the same address.
+//! A deployment of API servers, schedulers that dispatch jobs from PostgreSQL, and executors: each is a
+//! process that a test can kill, and that then restarts with its arguments and address.
 
 use std::{
     path::{Path, PathBuf},
@@ -15,24 +15,24 @@ use crate::{
     run::{Running, Spool, port, processes_in, until},
 };
 
-/// How long a role may take to be there again on a busy machine.
+/// Time within which a process is ready again on a busy machine.
 const STARTS: Duration = Duration::from_secs(120);
 
-/// How long what a killed role started may take to be gone.
+/// Time within which the children of a killed process are gone.
 const GONE: Duration = Duration::from_secs(10);
 
 /// Rows that an executor encodes at a time.
 const SLOTS: &str = "2";
 
-/// Lines of a role's log that are shown when a test fails.
+/// Lines of a process's log that a failed test prints.
 const LAST_LINES: usize = 60;
 
-/// What can be killed.
+/// A component that can be killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// A `spool server`.
+    /// A `spool api`.
     Server,
-    /// A `spool scheduler`, which dispatches.
+    /// A `spool scheduler` with a dispatcher.
     Scheduler,
     /// A `spool executor`.
     Executor,
@@ -41,14 +41,14 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them.
+    /// All components.
     pub const ALL: [Self; 4] = [Self::Server, Self::Scheduler, Self::Executor, Self::Postgres];
 }
 
-/// All of them together, with their data in a folder that goes with the value.
+/// All components, with their data in a folder that is deleted with the value.
 #[derive(Debug)]
 pub struct Fleet {
-    // In this order they go.
+    // In the order of their drop.
     servers: Vec<Role>,
     schedulers: Vec<Role>,
     executors: Vec<Role>,
@@ -57,23 +57,24 @@ pub struct Fleet {
     folder: tempfile::TempDir,
 }
 
-/// A process that is started with the same words each time.
+/// A process that is started with the same arguments each time.
 #[derive(Debug)]
 struct Role {
     args: Vec<String>,
     env: Vec<(String, String)>,
-    /// Its log and its scratch space.
+    /// Folder of its log and its scratch space.
     folder: PathBuf,
-    /// Answers 200 where it can do what it is for.
+    /// URL that answers 200 once the process is ready.
     ready: String,
     running: Option<Running>,
 }
 
 impl Fleet {
-    /// So many servers, schedulers with leases of so many seconds, and executors that run this FFmpeg, one for each scheduler.
+    /// Starts `count` API servers, schedulers with this lease, and executors with this FFmpeg, one for each
+    /// scheduler.
     ///
     /// # Panics
-    /// Where one does not start.
+    /// If one does not start.
     pub fn start(count: usize, lease: Duration, ffmpeg: &Path) -> Self {
         let postgres = Postgres::start();
         let database = postgres.database("spool");
@@ -130,27 +131,27 @@ impl Fleet {
         fleet
     }
 
-    /// Where the servers are: `http://127.0.0.1:PORT`.
+    /// Returns the addresses of the API servers: `http://127.0.0.1:PORT`.
     pub fn addresses(&self) -> Vec<String> {
         self.servers.iter().map(|role| role.ready.trim_end_matches("/readyz").to_owned()).collect()
     }
 
-    /// Where uploads are kept of whoever needs no key.
+    /// Returns the folder of uploads without a key.
     pub fn uploads(&self) -> PathBuf {
         self.folder.path().join("uploads/default")
     }
 
-    /// Where videos are published.
+    /// Returns the folder of published videos.
     pub fn media(&self) -> PathBuf {
         self.folder.path().join("media")
     }
 
-    /// What a query of the store gives, an object for each row.
+    /// Returns the rows of a query of the database, one object for each.
     pub fn query(&self, sql: &str) -> Vec<Value> {
         Postgres::query(&self.database, sql)
     }
 
-    /// How many there are of a kind.
+    /// Returns the number of processes of a component.
     pub fn count(&self, kind: Kind) -> usize {
         match kind {
             Kind::Server => self.servers.len(),
@@ -160,10 +161,10 @@ impl Fleet {
         }
     }
 
-    /// Kills one of a kind, and starts it again at once.
+    /// Kills a process of a component, and restarts it at once.
     ///
     /// # Panics
-    /// Where it had ended by itself, or something of it runs on.
+    /// If it had ended by itself, or one of its children runs on.
     pub fn kill_and_start(&mut self, kind: Kind, number: usize) {
         let roles = match kind {
             Kind::Server => &mut self.servers,
@@ -179,10 +180,10 @@ impl Fleet {
         roles[number].run();
     }
 
-    /// Waits until all can do what they are for.
+    /// Waits until all processes are ready.
     ///
     /// # Panics
-    /// Where one cannot in time, or has ended by itself.
+    /// If one cannot in time, or has ended by itself.
     pub fn wait_until_up(&mut self) {
         for role in self.servers.iter_mut().chain(&mut self.schedulers).chain(&mut self.executors) {
             let what = format!("{} to be up", role.folder.display());
@@ -193,10 +194,10 @@ impl Fleet {
         }
     }
 
-    /// Ends all by SIGTERM, and expects that each ends as it should.
+    /// Ends all processes by SIGTERM, and expects a clean end of each.
     ///
     /// # Panics
-    /// Where one does not.
+    /// If one does not.
     pub fn stop(mut self) {
         let roles = [&mut self.executors, &mut self.schedulers, &mut self.servers];
         for role in roles.into_iter().flatten() {
@@ -211,7 +212,7 @@ impl Role {
     fn start(folder: PathBuf, args: &[&str], env: &[(String, String)], ready: String) -> Self {
         std::fs::create_dir_all(folder.join("scratch")).unwrap();
         let mut env = env.to_vec();
-        // For whoever looks into a failure.
+        // For reading the log of a failed test.
         if let Ok(filter) = std::env::var("SPOOL_TEST_LOG") {
             env.push(("SPOOL_LOG".to_owned(), filter));
         }

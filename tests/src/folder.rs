@@ -1,4 +1,4 @@
-//! What is in a folder that was published to?
+//! Content of a folder that was published to.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,18 +10,19 @@ use m3u8_rs::Playlist;
 /// Folder of the part records.
 const RECORDS: &str = "parts/";
 
-/// What a compare-and-swap of a local file leaves beside it. A lock file that is removed could be another's next one.
+/// File that a compare-and-swap of a local file leaves beside it. A lock file that is removed could be
+/// another process's next one.
 const LOCK: &str = ".spool-lock";
 
-/// Every file below a folder, by its path within it.
+/// Returns every file below a folder, by its relative path.
 ///
 /// # Panics
-/// Where it cannot be read.
+/// If it cannot be read.
 pub fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(inside) = folders.pop() {
-        // What is not there has no files.
+        // A folder that does not exist has no files.
         for entry in std::fs::read_dir(inside).into_iter().flatten() {
             let path = entry.unwrap().path();
             if path.is_dir() {
@@ -35,15 +36,15 @@ pub fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     found
 }
 
-/// Every file but the part records, which say when and where.
+/// Returns every file except the part records, which contain times and hosts.
 pub fn media(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     files(folder).into_iter().filter(|(name, _)| !name.starts_with(RECORDS)).collect()
 }
 
-/// The part records, by their path: parsed.
+/// Returns the parsed part records, by their path.
 ///
 /// # Panics
-/// Where one is no JSON.
+/// If one is no JSON.
 pub fn records(folder: &Path) -> BTreeMap<String, serde_json::Value> {
     let records = files(&folder.join("parts")).into_iter().filter(|(name, _)| name.ends_with(".json"));
     records
@@ -51,10 +52,10 @@ pub fn records(folder: &Path) -> BTreeMap<String, serde_json::Value> {
         .collect()
 }
 
-/// Everything that a player of `master.m3u8` reaches in these files, itself included.
+/// Returns all files that a player of `master.m3u8` reaches, including itself.
 ///
 /// # Panics
-/// Where a playlist cannot be read, or something is referred to and not there.
+/// If a playlist cannot be read, or a file that it names is missing.
 pub fn reachable(files: &BTreeMap<String, Vec<u8>>) -> BTreeSet<String> {
     let file = |name: &str| files.get(name).unwrap_or_else(|| panic!("{name} is referred to and not there"));
     let mut reached = BTreeSet::from(["master.m3u8".to_owned()]);
@@ -79,10 +80,10 @@ pub fn reachable(files: &BTreeMap<String, Vec<u8>>) -> BTreeSet<String> {
     reached
 }
 
-/// Makes every file of a folder, at any depth, so much older.
+/// Sets the time of every file of a folder, at any depth, back.
 ///
 /// # Panics
-/// Where a file cannot be touched.
+/// If the time of a file cannot be set.
 pub fn age(folder: &Path, by: std::time::Duration) {
     for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
         if entry.file_type().unwrap().is_dir() {

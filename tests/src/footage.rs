@@ -1,4 +1,4 @@
-//! Where does footage come from? Real clips that `make setup` fetched, and FFmpeg for what a test wants to be otherwise.
+//! Footage: real clips that `make setup` fetched, and FFmpeg for other sources.
 
 use std::{
     ffi::OsStr,
@@ -9,20 +9,21 @@ use std::{
 /// Frames per second of the footage.
 pub const FPS: u32 = 25;
 
-/// A clip that `make setup` fetched: `bigbuckbunny.mp4` (5.28 s, 1280x720, sound in 6 channels), `bikes.mp4` (10 s, 640x272, silent).
+/// Returns a clip that `make setup` fetched: `bigbuckbunny.mp4` (5.28 s, 1280x720, sound in 6 channels),
+/// `bikes.mp4` (10 s, 640x272, silent).
 ///
 /// # Panics
-/// Where it is not there: `make setup` comes first.
+/// If it is not there: `make setup` comes first.
 pub fn clip(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.cache/footage").join(name);
     assert!(path.exists(), "{} is missing: run `make setup` first", path.display());
     path.canonicalize().unwrap()
 }
 
-/// Runs FFmpeg to make what a test needs. `-y -loglevel error` are there already.
+/// Runs FFmpeg with these arguments after `-y -loglevel error`.
 ///
 /// # Panics
-/// Where it fails.
+/// If it fails.
 pub fn ffmpeg<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) {
     let mut command = Command::new("ffmpeg");
     command.args(["-nostdin", "-hide_banner", "-loglevel", "error", "-y"]).args(args);
@@ -30,10 +31,11 @@ pub fn ffmpeg<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) {
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Real footage with stereo sound in `folder`, for so many seconds, at this height: small enough to be encoded in a blink.
+/// Makes real footage with stereo sound in `folder`, of this length and height: small enough to be encoded in
+/// an instant.
 ///
 /// # Panics
-/// Where FFmpeg fails.
+/// If FFmpeg fails.
 pub fn bunny(folder: &Path, name: &str, seconds: u32, height: u32) -> PathBuf {
     let path = folder.join(name);
     let (length, filter) = (seconds.to_string(), format!("scale=-2:{height},fps={FPS}"));
@@ -46,7 +48,7 @@ pub fn bunny(folder: &Path, name: &str, seconds: u32, height: u32) -> PathBuf {
         length.as_ref(),
         "-vf".as_ref(),
         filter.as_ref(),
-        // A keyframe a second, so that there is something to cut at.
+        // A keyframe every second, for cuts.
         "-c:v".as_ref(),
         "libx264".as_ref(),
         "-preset".as_ref(),
@@ -64,13 +66,15 @@ pub fn bunny(folder: &Path, name: &str, seconds: u32, height: u32) -> PathBuf {
     path
 }
 
-/// Real footage at about 120 Mb/s with stereo sound, so that the bytes of a source outweigh all else: 5.12 s, so many times over.
+/// Makes real footage at about 120 Mb/s with stereo sound, so that the bytes of a source outweigh all others:
+/// 5.12 s, repeated.
 ///
 /// # Panics
-/// Where FFmpeg fails.
+/// If FFmpeg fails.
 pub fn heavy(folder: &Path, name: &str, times: u32) -> PathBuf {
     let (source, path) = (clip("bigbuckbunny.mp4"), folder.join(name));
-    // A whole number of frames of either kind: 128 pictures and 240 frames of AAC, so that what is looped has no seams.
+    // A whole number of frames of either kind: 128 pictures and 240 frames of AAC, so that the loop has no
+    // seams.
     let (pictures, sound) = (folder.join("pictures.mp4"), folder.join("sound.wav"));
     let text = |path: &PathBuf| path.to_str().unwrap().to_owned();
     let intra = [

@@ -1,6 +1,6 @@
 //! Whole-system tests: real processes, real FFmpeg, a real S3 protocol.
 //!
-//! The tests are in `tests/tests`, one file per promise; here is what they share.
+//! The tests are in `tests/tests`, one file per promise; this crate holds what they share.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's helper fails the test")]
 #![expect(clippy::disallowed_methods, reason = "whole-system tests start the processes that they test")]
 

@@ -1,19 +1,19 @@
-//! A file system of a test's own, which is as small as it should be.
+//! A file system for one test, of limited size or options.
 
 use std::{
     path::{Path, PathBuf},
     process::Command,
 };
 
-/// It; unmounted when dropped.
+/// A mounted file system, which is unmounted when this is dropped.
 #[derive(Debug)]
 pub struct Mount(PathBuf);
 
 impl Mount {
-    /// Mounts one in memory on a folder, with these options; `None`, and a message, where mounting is not allowed.
+    /// Mounts a file system in memory on a folder, with these options. Requires the privilege to mount.
     ///
     /// # Panics
-    /// Where there is no `mount`.
+    /// If there is no `mount`.
     pub fn tmpfs(folder: &Path, options: &str) -> Option<Self> {
         let mounted =
             Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(folder).output().unwrap();
@@ -24,15 +24,15 @@ impl Mount {
         None
     }
 
-    /// Where it is.
+    /// Returns the path.
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// Gives it other options, such as another size.
+    /// Remounts with other options, such as another size.
     ///
     /// # Panics
-    /// Where it cannot have them.
+    /// If it cannot have them.
     pub fn change(&self, options: &str) {
         let changed =
             Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(&self.0).status().unwrap();
@@ -42,7 +42,7 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        // Lazily: whatever still looks at it must not keep it for ever.
+        // Lazily: a process that still uses it must not keep it for ever.
         let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
     }
 }

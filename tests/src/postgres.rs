@@ -1,4 +1,4 @@
-//! A PostgreSQL of a test's own: real, in a scratch folder, on a free port, and gone with the value.
+//! A PostgreSQL server for one test: real, in a scratch folder, on a free port, deleted with the value.
 
 use std::{
     fs::File,
@@ -16,11 +16,11 @@ use serde_json::Value;
 
 use crate::run::{port, until};
 
-/// How long a server may take to start, and to stop, on a busy machine.
+/// Time within which a server starts, and stops, on a busy machine.
 const STARTS: Duration = Duration::from_secs(60);
 const STOPS: Duration = Duration::from_secs(30);
 
-/// The user that a server runs as where the test runs as root, as whom it refuses to run.
+/// User of the server if the test runs as root, which PostgreSQL refuses.
 const USER: &str = "postgres";
 
 /// A running server.
@@ -32,10 +32,10 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Starts a new one.
+    /// Starts a new server.
     ///
     /// # Panics
-    /// Where PostgreSQL is missing (`make setup` comes first) or does not start.
+    /// If PostgreSQL is missing (`make setup` comes first) or does not start.
     pub fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         if is_root() {
@@ -57,15 +57,15 @@ impl Postgres {
         server
     }
 
-    /// Where it is, for whoever opens a database in it.
+    /// Returns the URL of the server, without a database.
     pub fn url(&self) -> String {
         format!("postgres://spool@127.0.0.1:{}/postgres", self.port)
     }
 
-    /// A new database in it.
+    /// Creates a database, and returns its URL.
     ///
     /// # Panics
-    /// Where it cannot be made.
+    /// If it cannot be made.
     pub fn database(&self, name: &str) -> String {
         let output = Command::new(tool("psql"))
             .arg(self.url())
@@ -76,10 +76,10 @@ impl Postgres {
         format!("postgres://spool@127.0.0.1:{}/{name}", self.port)
     }
 
-    /// What a query of a database in it gives, an object for each row.
+    /// Returns the rows of a query, one object for each.
     ///
     /// # Panics
-    /// Where it fails.
+    /// If it fails.
     pub fn query(database: &str, sql: &str) -> Vec<Value> {
         let sql = format!("SELECT coalesce(json_agg(found), '[]') FROM ({sql}) AS found");
         let output = Command::new(tool("psql"))
@@ -92,27 +92,27 @@ impl Postgres {
             .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stdout)))
     }
 
-    /// Kills it as a power cut would: nothing is told to anybody, nothing is written any more.
+    /// Kills the server like a power cut: it cannot tell its clients, and writes nothing more.
     ///
     /// # Panics
-    /// Where it does not run.
+    /// If it does not run.
     pub fn kill(&mut self) {
         let mut server = self.server.take().unwrap();
-        // Its children go by themselves once it is gone.
+        // Its children end by themselves after it.
         kill(Pid::from_raw(server.id() as i32), Signal::SIGKILL).unwrap();
         server.wait().unwrap();
     }
 
-    /// Starts it over what the last one left.
+    /// Starts the server over the data of the last one.
     ///
     /// # Panics
-    /// Where it does not come up.
+    /// If it does not come up.
     pub fn start_again(&mut self) {
         let log = File::options().create(true).append(true).open(self.folder.path().join("log")).unwrap();
         until("PostgreSQL", STARTS, || {
             let running = self.server.as_mut().is_some_and(|server| server.try_wait().unwrap().is_none());
             if !running {
-                // The lock of one that was killed goes with the last of its children.
+                // The lock of a killed server goes with the last of its children.
                 self.server = Some(self.serve(&log));
             }
             let ready = Command::new(tool("pg_isready")).args(["-q", "-d", &self.url()]).status().unwrap();
@@ -145,7 +145,7 @@ impl Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         if let Some(mut server) = self.server.take() {
-            // "Immediate": it tells its children, and waits for nobody.
+            // SIGQUIT is PostgreSQL's "immediate" shutdown: it ends its children, and waits for no client.
             let _ = kill(Pid::from_raw(server.id() as i32), Signal::SIGQUIT);
             until("PostgreSQL to stop", STOPS, || server.try_wait().ok().flatten());
         }
@@ -153,11 +153,11 @@ impl Drop for Postgres {
 }
 
 fn is_root() -> bool {
-    // Who owns a process is who owns its folder here.
+    // The owner of a process owns its folder in `/proc`.
     std::fs::metadata("/proc/self").unwrap().uid() == 0
 }
 
-/// A program of the server's, as a user that it takes.
+/// Returns a program of the server's, as a user that it accepts.
 fn program(name: &str) -> Command {
     let path = tool(name);
     let mut command = if is_root() {

@@ -1,16 +1,16 @@
-//! Which numbers look random, and are the same when they are asked for again?
+//! Reproducible pseudo-random numbers.
 
-/// Numbers that look random and are the same for the same seed (Steele, Lea and Flood 2014, SplitMix64).
+/// Pseudo-random numbers that are equal for equal seeds (Steele, Lea and Flood 2014, SplitMix64).
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
 impl Random {
-    /// Those of this seed.
+    /// Creates the sequence of a seed.
     pub fn of(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// The next one, from 0 to below this.
+    /// Returns the next number, from 0 to below `limit`.
     pub fn below(&mut self, limit: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;

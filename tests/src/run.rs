@@ -1,4 +1,4 @@
-//! How is `spool` run, and what did it do?
+//! Runs `spool` as a process, and inspects what it printed, wrote and left behind.
 
 use std::{
     ffi::OsStr,
@@ -18,26 +18,27 @@ use nix::{
     unistd::Pid,
 };
 
-/// What no command of a test takes: one that does hangs, and is ended.
+/// Longest run time of a command in a test. A command that takes longer hangs, and is ended.
 const HANGS: Duration = Duration::from_secs(300);
 
-/// How often a condition is looked at.
+/// Interval at which a condition is checked.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// How long processes of a `spool` that ended may take to be gone.
+/// Time within which the processes of a `spool` that ended are gone.
 const GONE_WITHIN: Duration = Duration::from_secs(2);
 
-/// Ports that no system gives to whoever connects: what is killed finds its own free when it is started again.
+/// Ports that Linux does not assign to clients: a process that is killed finds its own port free when it
+/// starts again.
 const PORTS: std::ops::Range<u16> = 12_000..32_000;
 
-/// A port of loopback on which nobody listens.
+/// Returns a port of loopback on which no process listens.
 ///
 /// # Panics
-/// Where all of them are taken.
+/// If all of them are taken.
 pub fn port() -> u16 {
     static ASKED: AtomicU16 = AtomicU16::new(0);
     let ports = PORTS.end - PORTS.start;
-    // Other tests begin elsewhere.
+    // Tests that run at the same time begin at different ports.
     let first = (std::process::id().wrapping_mul(97) % u32::from(ports)) as u16;
     let mut candidates = (0..ports).map(|_| {
         let asked = ASKED.fetch_add(1, Ordering::Relaxed) % ports;
@@ -46,10 +47,11 @@ pub fn port() -> u16 {
     candidates.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
-/// The binary that this workspace built: beside this program, or above the folder of tests and examples.
+/// Returns the binary that this workspace built: beside this program, or above the folder of tests and
+/// examples.
 ///
 /// # Panics
-/// Where it is not built: `cargo build --workspace` comes first.
+/// If it is not built: `cargo build --workspace` comes first.
 pub fn binary() -> PathBuf {
     let ours = std::env::current_exe().unwrap();
     let mut folders = ours.ancestors().skip(1).take(2).map(|folder| folder.join("spool"));
@@ -58,10 +60,10 @@ pub fn binary() -> PathBuf {
         .unwrap_or_else(|| panic!("there is no spool near {}: build the workspace first", ours.display()))
 }
 
-/// Waits until `condition` gives something.
+/// Waits until `condition` returns a value.
 ///
 /// # Panics
-/// Where it does not in time.
+/// If it does not in time.
 pub fn until<T>(what: &str, within: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
@@ -73,15 +75,15 @@ pub fn until<T>(what: &str, within: Duration, mut condition: impl FnMut() -> Opt
     }
 }
 
-/// Command lines of processes that work in this scratch folder, or were told of a file in it.
+/// Returns the command lines of the processes whose working folder or arguments lie in this scratch folder.
 ///
 /// # Panics
-/// Where the system shows no processes.
+/// If the system shows no processes.
 pub fn processes_in(scratch: &Path) -> Vec<String> {
     let numbered = |name: &OsStr| name.to_string_lossy().chars().all(|c| c.is_ascii_digit());
     let entries = std::fs::read_dir("/proc").unwrap().flatten().filter(|entry| numbered(&entry.file_name()));
     let found = entries.filter_map(|entry| {
-        // Processes come and go while they are looked at.
+        // Processes come and go during the listing.
         let line = std::fs::read(entry.path().join("cmdline")).ok()?;
         let line = String::from_utf8_lossy(&line).replace('\0', " ");
         let inside = std::fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(scratch));
@@ -91,24 +93,24 @@ pub fn processes_in(scratch: &Path) -> Vec<String> {
     found.collect()
 }
 
-/// A command line of `spool`, with scratch space of its own and nothing of the caller's settings.
+/// Command line of `spool`, with its own scratch space and without the caller's settings.
 #[derive(Debug)]
 pub struct Spool {
     command: Command,
     scratch: Scratch,
 }
 
-/// Where a `spool` keeps its intermediate files.
+/// Folder for the intermediate files of a `spool`.
 #[derive(Debug)]
 pub enum Scratch {
-    /// A folder that goes with this value.
+    /// Folder that is deleted with this value.
     Own(tempfile::TempDir),
-    /// A folder that somebody else keeps.
+    /// Folder that another value owns.
     Shared(PathBuf),
 }
 
 impl Scratch {
-    /// Where it is.
+    /// Returns the path.
     pub fn path(&self) -> &Path {
         match self {
             Self::Own(folder) => folder.path(),
@@ -117,45 +119,46 @@ impl Scratch {
     }
 }
 
-/// What a command did.
+/// Result of a command.
 #[derive(Debug)]
 pub struct Ran {
-    /// Exit code; `None` where a signal ended it.
+    /// Exit code; `None` if a signal ended the process.
     pub code: Option<i32>,
     /// Standard output.
     pub stdout: String,
     /// Standard error: progress, logs and messages.
     pub stderr: String,
-    /// Files that were left in scratch space.
+    /// Files that the command left in scratch space.
     pub left: Vec<PathBuf>,
-    /// How long it took, from its start to its end.
+    /// Time from start to end.
     pub took: Duration,
-    /// The folder that was its scratch space.
+    /// Folder that was the scratch space.
     pub scratch: PathBuf,
 }
 
 impl Spool {
-    /// `spool` with these arguments.
+    /// Creates a command line of `spool` with these arguments.
     pub fn new<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Self {
         let mut command = Command::new(binary());
         command.args(args);
         Self::of(command)
     }
 
-    /// `spool` with these arguments, for whom permissions count even where the tests run as root.
+    /// Creates a command line of `spool` to which file permissions apply even if the tests run as root.
     pub fn unprivileged<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Self {
-        // Who owns a process is who owns its folder here.
+        // The owner of a process owns its folder in `/proc`.
         if std::fs::metadata("/proc/self").unwrap().uid() != 0 {
             return Self::new(args);
         }
-        // Still root, so that it may start the binary and write its own scratch space, but bound by the bits of what is root's.
+        // The user stays root, to start the binary and to write the scratch space, but file modes apply to
+        // it.
         let without = "-dac_override,-dac_read_search";
         let mut command = Command::new("setpriv");
         command.args(["--bounding-set", without, "--inh-caps", without, "--"]).arg(binary()).args(args);
         Self::of(command)
     }
 
-    /// `spool` with these arguments, in a network namespace.
+    /// Creates a command line of `spool` that runs in a network namespace.
     pub fn inside<S: AsRef<OsStr>>(namespace: &str, args: impl IntoIterator<Item = S>) -> Self {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", namespace]).arg(binary()).args(args);
@@ -170,7 +173,7 @@ impl Spool {
                 command.env_remove(name);
             }
         }
-        // No home: the caller's profiles are in it.
+        // No home: it holds the caller's profiles.
         let home = scratch.path().join("no-home");
         command
             .env("SPOOL_SCRATCH", scratch.path())
@@ -180,21 +183,21 @@ impl Spool {
         Self { command, scratch: Scratch::Own(scratch) }
     }
 
-    /// With an environment variable more.
+    /// Adds an environment variable, returning the updated value.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.command.env(name, value);
         self
     }
 
-    /// With these environment variables more.
+    /// Adds environment variables, returning the updated value.
     #[must_use]
     pub fn envs(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Self {
         self.command.envs(variables);
         self
     }
 
-    /// With its intermediate files in this folder, which stays.
+    /// Sets the folder of the intermediate files, which is not deleted, returning the updated value.
     #[must_use]
     pub fn scratch(mut self, folder: &Path) -> Self {
         self.command.env("SPOOL_SCRATCH", folder);
@@ -202,38 +205,38 @@ impl Spool {
         self
     }
 
-    /// Runs it to its end.
+    /// Runs the command to its end.
     ///
     /// # Panics
-    /// Where it cannot be started, or hangs.
+    /// If it cannot be started, or hangs.
     pub fn run(self) -> Ran {
         self.start().wait()
     }
 
-    /// Runs it and expects success.
+    /// Runs the command and expects success.
     ///
     /// # Panics
-    /// Where it fails; the message holds its stderr.
+    /// If it fails; the message holds its stderr.
     pub fn ok(self) -> Ran {
         let ran = self.run();
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
         ran
     }
 
-    /// Starts what runs for long: what it logs is added to a file.
+    /// Starts a long-running command whose log is appended to a file.
     ///
     /// # Panics
-    /// Where it cannot be started.
+    /// If it cannot be started.
     pub fn start_logged(mut self, log: &Path) -> Running {
         let log = std::fs::File::options().create(true).append(true).open(log).unwrap();
         let child = self.command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         Running { child, scratch: self.scratch, started: Instant::now() }
     }
 
-    /// Starts it; the scratch folder lives as long as what is returned.
+    /// Starts the command. The scratch folder lives as long as the returned value.
     ///
     /// # Panics
-    /// Where it cannot be started.
+    /// If it cannot be started.
     pub fn start(mut self) -> Running {
         let started = Instant::now();
         let child = self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -241,12 +244,12 @@ impl Spool {
     }
 }
 
-/// A `spool` that runs.
+/// A running `spool`.
 #[derive(Debug)]
 pub struct Running {
     /// The process.
     pub child: Child,
-    /// Its scratch space.
+    /// Scratch space of the process.
     pub scratch: Scratch,
     started: Instant,
 }
@@ -255,7 +258,7 @@ impl Running {
     /// Sends a signal.
     ///
     /// # Panics
-    /// Where the process is gone.
+    /// If the process is gone.
     pub fn signal(&self, signal: Signal) {
         kill(self.pid(), signal).unwrap();
     }
@@ -264,10 +267,10 @@ impl Running {
         Pid::from_raw(i32::try_from(self.child.id()).unwrap())
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the process.
     ///
     /// # Panics
-    /// Where it cannot be waited for, or hangs: then it is killed.
+    /// If the process cannot be waited for, or hangs: then it is killed.
     pub fn wait(self) -> Ran {
         let pid = self.pid();
         let (sender, receiver) = mpsc::channel();
@@ -291,7 +294,7 @@ impl Ran {
             code: output.status.code(),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-            // Where there was no scratch to be had, nothing is left in it.
+            // A command without scratch space leaves nothing in it.
             left: std::fs::read_dir(scratch)
                 .into_iter()
                 .flatten()
@@ -302,33 +305,34 @@ impl Ran {
         }
     }
 
-    /// Standard output as JSON.
+    /// Returns standard output as JSON.
     ///
     /// # Panics
-    /// Where it is none.
+    /// If it is none.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {}\n{}", self.stdout, self.stderr))
     }
 
-    /// Rungs of rows that `spool transcode --output json` says it encoded, and reused.
+    /// Returns the numbers of rungs that `spool transcode --output json` reports as encoded and as reused,
+    /// over all rows.
     pub fn tally(&self) -> (u64, u64) {
         let json = self.json();
         (json["tally"]["encoded"].as_u64().unwrap(), json["tally"]["reused"].as_u64().unwrap())
     }
 
-    /// Expects that nothing of it is left: no file in scratch space and, within two seconds, no process.
+    /// Expects that no file is left in scratch space and that all processes are gone within two seconds.
     ///
     /// # Panics
-    /// Where something is.
+    /// If a file or a process is left.
     pub fn leaves_nothing(&self) {
         assert!(self.left.is_empty(), "left in scratch space: {:?}", self.left);
         self.leaves_no_process();
     }
 
-    /// Expects that within two seconds no process of it is left.
+    /// Expects that all processes are gone within two seconds.
     ///
     /// # Panics
-    /// Where one is.
+    /// If one is.
     pub fn leaves_no_process(&self) {
         until(&format!("the end of what works in {}", self.scratch.display()), GONE_WITHIN, || {
             processes_in(&self.scratch).is_empty().then_some(())

@@ -1,10 +1,11 @@
-//! An S3 server for tests: the real protocol with checked signatures, in this process, over a temporary directory.
+//! An S3 server for tests: the real protocol with checked signatures, in this process, over a temporary
+//! directory.
 //!
-//! `s3s-fs` keeps the objects. The layer before it adds what that lacks of S3's behaviour (conditions on reads, writes that are atomic
-//! against each other, 404 for a missing bucket), writes down every request, and can be told to fail.
+//! `s3s-fs` stores the objects. The layer before it adds behaviour of S3 that it lacks (conditions on reads,
+//! atomic writes, 404 for a missing bucket), logs every request, and injects faults.
 #![expect(clippy::expect_used, reason = "a library of tests: a server that does not start is a failed test")]
 
-// Named, because the tests of the stores have this file as a module of theirs.
+// Named, because the tests of the storage crate include this file as a module of theirs.
 #[path = "s3/layer.rs"]
 mod layer;
 
@@ -34,9 +35,9 @@ use self::layer::{Layer, body, collect, request};
 const ACCESS_KEY: &str = "SPOOLTESTKEY";
 const SECRET_KEY: &str = "spool/test+secret";
 
-/// A running server. Dropped, it stops and its objects are gone.
+/// A running server. When it is dropped, it stops and its objects are gone.
 ///
-/// It has threads of its own, so that it can be used from blocking tests and from inside any runtime.
+/// It has its own threads, so that it can be used from blocking tests and from inside any runtime.
 pub struct S3Server {
     address: SocketAddr,
     layer: Layer,
@@ -44,7 +45,8 @@ pub struct S3Server {
     directory: TempDir,
 }
 
-/// What the server was asked, in order of arrival. Requests that fail authentication don't get this far.
+/// One request that the server received, in order of arrival. Requests that fail authentication are not
+/// logged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
     /// S3's name of the operation: `GetObject`, `PutObject`, `UploadPart`, …
@@ -57,42 +59,42 @@ pub struct Asked {
     pub range: Option<(u64, u64)>,
     /// Bytes of body received.
     pub received: u64,
-    /// Bytes of body answered with.
+    /// Bytes of body sent.
     pub sent: u64,
 }
 
-/// How a request can go wrong.
+/// A fault to inject into a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// 503 SlowDown; nothing is done.
+    /// 503 SlowDown; the request is not executed.
     Busy,
-    /// 500 InternalError; nothing is done.
+    /// 500 InternalError; the request is not executed.
     Internal,
-    /// 403 AccessDenied; nothing is done.
+    /// 403 AccessDenied; the request is not executed.
     Denied,
-    /// 409 ConditionalRequestConflict; nothing is done.
+    /// 409 ConditionalRequestConflict; the request is not executed.
     Conflict,
-    /// No answer for this long, then it is done.
+    /// No response for this long, then the request is executed.
     Stall(Duration),
-    /// It is done, and the answer is 500.
+    /// The request is executed, and the response is 500.
     LostAnswer,
 }
 
-/// An object as it is kept.
+/// A stored object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
-    /// What is in it.
+    /// Content.
     pub bytes: Bytes,
-    /// Without quotes.
+    /// ETag, without quotes.
     pub etag: String,
-    /// As it was sent.
+    /// `Content-Type` as it was sent.
     pub content_type: Option<String>,
-    /// As it was sent.
+    /// `Cache-Control` as it was sent.
     pub cache_control: Option<String>,
 }
 
 impl S3Server {
-    /// Starts a server with one bucket of each of these names.
+    /// Starts a server with these buckets.
     pub fn start(buckets: &[&str]) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         for bucket in buckets {
@@ -117,12 +119,12 @@ impl S3Server {
         Self { address, layer, runtime: Some(runtime), directory }
     }
 
-    /// `http://127.0.0.1:port`.
+    /// Returns `http://127.0.0.1:port`.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// The variables that lead a client here, with credentials.
+    /// Returns the environment variables that lead a client here, with credentials.
     pub fn env(&self) -> Vec<(String, String)> {
         let variables = [
             ("AWS_ENDPOINT_URL", self.endpoint()),
@@ -139,7 +141,8 @@ impl S3Server {
         std::fs::create_dir(self.directory.path().join(bucket)).expect("a bucket");
     }
 
-    /// Puts an object there, past the wire and the log: also how a test changes an object behind a reader's back.
+    /// Writes an object without a request in the log: also how a test changes an object behind a reader's
+    /// back.
     pub fn put(&self, bucket: &str, key: &str, bytes: impl Into<Bytes>) {
         let bytes = bytes.into();
         let input = PutObjectInput {
@@ -157,7 +160,7 @@ impl S3Server {
         .expect("an object");
     }
 
-    /// What is kept under a key.
+    /// Returns the stored object of a key.
     pub fn get(&self, bucket: &str, key: &str) -> Option<Stored> {
         let layer = self.layer.clone();
         let input =
@@ -175,27 +178,27 @@ impl S3Server {
         })
     }
 
-    /// Removes an object, past the wire and the log.
+    /// Removes an object without a request in the log.
     pub fn remove(&self, bucket: &str, key: &str) {
         std::fs::remove_file(self.directory.path().join(bucket).join(key)).expect("an object");
     }
 
-    /// Everything asked since the start or the last [`S3Server::forget`].
+    /// Returns all requests since the start or the last time the log was cleared.
     pub fn asked(&self) -> Vec<Asked> {
         self.layer.state.seen().asked.clone()
     }
 
-    /// How often an operation was asked for.
+    /// Returns the number of requests of an operation.
     pub fn count(&self, operation: &str) -> usize {
         self.layer.state.seen().asked.iter().filter(|asked| asked.operation == operation).count()
     }
 
-    /// Bytes of objects sent.
+    /// Returns the bytes of objects sent.
     pub fn bytes_sent(&self) -> u64 {
         self.layer.state.seen().asked.iter().map(|asked| asked.sent).sum()
     }
 
-    /// Empties the log.
+    /// Clears the log.
     pub fn forget(&self) {
         self.layer.state.seen().asked.clear();
     }
@@ -205,17 +208,17 @@ impl S3Server {
         self.layer.state.seen().faults.extend(std::iter::repeat_n((operation, fault), times));
     }
 
-    /// Faults that no request has met yet.
+    /// Returns the faults that no request has met yet.
     pub fn faults_left(&self) -> usize {
         self.layer.state.seen().faults.len()
     }
 
-    /// From now on, answers conditional writes with 501, as stores do that don't know them.
+    /// Answers conditional writes with 501 from now on, as stores without them do.
     pub fn forget_conditional_writes(&self) {
         self.layer.state.unconditional.store(true, Ordering::Relaxed);
     }
 
-    /// Uploads in parts that were begun and neither completed nor aborted.
+    /// Returns the multipart uploads that were neither completed nor aborted.
     pub fn unfinished_uploads(&self) -> usize {
         let names = std::fs::read_dir(self.directory.path())
             .expect("a directory")
@@ -224,18 +227,18 @@ impl S3Server {
         names.filter(|name| name.to_string_lossy().starts_with(".upload-")).count()
     }
 
-    /// Stops answering: connections break, new ones are refused.
+    /// Stops the server: connections break, new ones are refused.
     pub fn stop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
-        // The listener is gone once its task is dropped, which the shutdown does on its own thread.
+        // The listener is closed once its task is dropped, which the shutdown does on its own thread.
         while std::net::TcpStream::connect(self.address).is_ok() {
             std::thread::yield_now();
         }
     }
 
-    /// Runs on the server's threads and waits: also from inside another runtime.
+    /// Runs a future on the server's threads and waits for it: also from inside another runtime.
     fn run<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
         let (sender, receiver) = std::sync::mpsc::channel();
         self.runtime.as_ref().expect("a running server").spawn(async move {
@@ -262,7 +265,7 @@ async fn serve(listener: std::net::TcpListener, service: S3Service) {
                 let Ok((socket, _)) = accepted else { continue };
                 let service = service.clone();
                 connections.spawn(async move {
-                    // A client that hangs up is its own affair.
+                    // A client that hangs up is no failure of the server.
                     let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(socket), service).await;
                 });
             }

@@ -1,4 +1,4 @@
-//! A `spool serve` with its data in a folder, and what a client with curl says to it.
+//! A `spool serve` or `spool api` with its data in a folder, and requests to it by curl.
 
 use std::{
     io::{BufRead, BufReader},
@@ -12,10 +12,10 @@ use serde_json::Value;
 
 use crate::run::{Running, Spool, until};
 
-/// How long a job may take on a busy machine.
+/// Time within which a job ends on a busy machine.
 const DONE: Duration = Duration::from_secs(180);
 
-/// A server that runs.
+/// A running server.
 #[derive(Debug)]
 pub struct Serve {
     running: Option<Running>,
@@ -24,14 +24,14 @@ pub struct Serve {
     log: PathBuf,
 }
 
-/// An answer.
+/// An HTTP response.
 #[derive(Clone)]
 pub struct Answer {
-    /// The HTTP status.
+    /// HTTP status.
     pub status: u16,
-    /// The headers, in lower case, a line each.
+    /// Headers in lower case, one per line.
     pub headers: String,
-    /// The body.
+    /// Body.
     pub body: Vec<u8>,
 }
 
@@ -42,33 +42,33 @@ impl std::fmt::Debug for Answer {
 }
 
 impl Answer {
-    /// The body as JSON.
+    /// Returns the body as JSON.
     ///
     /// # Panics
-    /// Where it is none.
+    /// If it is none.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
     }
 
-    /// A header's value.
+    /// Returns the value of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
     }
 }
 
 impl Serve {
-    /// Starts one over the data in a folder, with these arguments and this FFmpeg.
+    /// Starts `spool serve` over the data in a folder, with these arguments and this FFmpeg.
     ///
     /// # Panics
-    /// Where it does not start.
+    /// If it does not start.
     pub fn start(data: &Path, ffmpeg: &Path, args: &[&str]) -> Self {
         Self::start_with(data, ffmpeg, args, [])
     }
 
-    /// The same, with these environment variables.
+    /// Starts `spool serve` with these environment variables.
     ///
     /// # Panics
-    /// Where it does not start.
+    /// If it does not start.
     pub fn start_with(
         data: &Path,
         ffmpeg: &Path,
@@ -84,23 +84,23 @@ impl Serve {
     /// Starts the HTTP API alone, over the same data.
     ///
     /// # Panics
-    /// Where it does not start.
+    /// If it does not start.
     pub fn door(data: &Path) -> Self {
         Self::door_to(data, data.join("uploads").to_str().unwrap(), [])
     }
 
-    /// The same, with uploads elsewhere, and these environment variables.
+    /// Starts the HTTP API alone, with uploads elsewhere and these environment variables.
     ///
     /// # Panics
-    /// Where it does not start.
+    /// If it does not start.
     pub fn door_to(data: &Path, uploads: &str, env: impl IntoIterator<Item = (String, String)>) -> Self {
         Self::door_with(data, uploads, env, &[])
     }
 
-    /// The same, with more arguments.
+    /// Starts the HTTP API alone, with more arguments.
     ///
     /// # Panics
-    /// Where it does not start.
+    /// If it does not start.
     pub fn door_with(
         data: &Path,
         uploads: &str,
@@ -124,10 +124,10 @@ impl Serve {
         Self { running: Some(running), address, log }
     }
 
-    /// Asks, with these arguments of curl.
+    /// Sends a request, with these arguments of curl.
     ///
     /// # Panics
-    /// Where there is no answer.
+    /// If there is no response.
     pub fn ask(&self, path: &str, args: &[&str]) -> Answer {
         let folder = tempfile::tempdir().unwrap();
         let (headers, body) = (folder.path().join("headers"), folder.path().join("body"));
@@ -153,7 +153,7 @@ impl Serve {
     /// Sends a document.
     ///
     /// # Panics
-    /// Where there is no answer.
+    /// If there is no response.
     pub fn post(&self, path: &str, document: &Value, args: &[&str]) -> Answer {
         let document = document.to_string();
         let mut all = vec!["-H", "Content-Type: application/json", "--data-binary", &document];
@@ -161,30 +161,30 @@ impl Serve {
         self.ask(path, &all)
     }
 
-    /// Asks for a job, and gives its name.
+    /// Creates a job, and returns its ID.
     ///
     /// # Panics
-    /// Where it is refused.
+    /// If it is refused.
     pub fn job(&self, document: &Value) -> String {
         let answer = self.post("/v1/jobs", document, &[]);
         assert_eq!(answer.status, 201, "{answer:?}");
         answer.json()["id"].as_str().unwrap().to_owned()
     }
 
-    /// A job as it is now.
+    /// Returns a job in its current state.
     ///
     /// # Panics
-    /// Where there is none.
+    /// If the job does not exist.
     pub fn show(&self, job: &str) -> Value {
         let answer = self.ask(&format!("/v1/jobs/{job}"), &[]);
         assert_eq!(answer.status, 200, "{answer:?}");
         answer.json()
     }
 
-    /// Waits until a job is as it should be.
+    /// Waits until a job meets a condition.
     ///
     /// # Panics
-    /// Where that does not happen.
+    /// If that does not happen.
     pub fn until(&self, what: &str, job: &str, is: impl Fn(&Value) -> bool) -> Value {
         until(what, DONE, || {
             Some(self.show(job)).filter(|job| {
@@ -196,18 +196,18 @@ impl Serve {
         })
     }
 
-    /// Waits until it is published.
+    /// Waits until a job is published.
     ///
     /// # Panics
-    /// Where it fails.
+    /// If it fails.
     pub fn published(&self, job: &str) -> Value {
         self.until("a job to be published", job, |job| job["state"] == "published")
     }
 
-    /// Every event of a job.
+    /// Returns all events of a job.
     ///
     /// # Panics
-    /// Where their numbers have a gap.
+    /// If their numbers have a gap.
     pub fn events(&self, job: &str) -> Vec<Value> {
         let answer = self.ask(&format!("/v1/jobs/{job}/events?limit=1000"), &[]);
         let events = answer.json()["events"].as_array().unwrap().clone();
@@ -218,10 +218,10 @@ impl Serve {
         events
     }
 
-    /// The most memory that it ever had, in bytes.
+    /// Returns the peak resident memory, in bytes.
     ///
     /// # Panics
-    /// Where the system does not tell.
+    /// If the system does not tell.
     pub fn peak_bytes(&self) -> u64 {
         let pid = self.running.as_ref().unwrap().child.id();
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -229,25 +229,25 @@ impl Serve {
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
     }
 
-    /// What it logged.
+    /// Returns the log.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Kills it: nothing is told to anybody.
+    /// Kills the server with SIGKILL: it cannot tell its peers.
     ///
     /// # Panics
-    /// Where it is gone.
+    /// If it is gone.
     pub fn kill(mut self) {
         let running = self.running.take().unwrap();
         running.signal(Signal::SIGKILL);
         running.wait().leaves_no_process();
     }
 
-    /// Asks it to leave, and expects that it does as it should.
+    /// Sends SIGTERM, and expects a clean end.
     ///
     /// # Panics
-    /// Where it does not.
+    /// If it does not.
     pub fn stop(mut self) {
         let running = self.running.take().unwrap();
         running.signal(Signal::SIGTERM);

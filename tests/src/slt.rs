@@ -1,4 +1,4 @@
-//! How are the `.slt` files run, whatever it is that runs their statements?
+//! Runs the `.slt` files, on any engine.
 //!
 //! In the files `$CLIPS` is a folder with the clips that they name, and `$OUT` an empty one.
 
@@ -11,13 +11,13 @@ use sqllogictest::{AsyncDB, DefaultColumnType, MakeConnection, Runner};
 
 use crate::footage::{bunny, clip, ffmpeg};
 
-/// What stands for NULL, and for an empty text: CSV does not tell them apart.
+/// Text for NULL and for an empty text, which CSV does not distinguish.
 pub const EMPTY: &str = "(empty)";
 
 /// Makes a clip in a folder.
 type Make = fn(&Path);
 
-/// Every clip that a file may name, and how it is made.
+/// Every clip that a file may name, with the function that makes it.
 const CLIPS: [(&str, Make); 8] = [
     ("bunny.mp4", |folder| {
         bunny(folder, "bunny.mp4", 8, 180);
@@ -75,18 +75,18 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// Where the `.slt` files are.
+/// Returns the folder of the `.slt` files.
 ///
 /// # Panics
-/// Where the checkout has none.
+/// If the checkout has none.
 pub fn files() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/slt").canonicalize().unwrap()
 }
 
-/// Runs one file over what `connect` connects to.
+/// Runs one file on the connections that `connect` makes.
 ///
 /// # Panics
-/// Where a statement gives another answer than the file says.
+/// If a statement gives another result than the file expects.
 pub async fn run<D, C>(file: &str, connect: C)
 where
     D: AsyncDB<ColumnType = DefaultColumnType>,
@@ -101,7 +101,7 @@ where
     let mut runner = Runner::new(connect);
     runner.set_var("CLIPS".to_owned(), text(clips.path()).to_owned());
     runner.set_var("OUT".to_owned(), text(out.path()).to_owned());
-    // What runs the statements may not tell types; how many columns there are it does.
+    // An engine may not know types; it knows the number of columns.
     runner.with_column_validator(|actual, expected| actual.len() == expected.len());
     if let Err(error) = runner.run_file_async(&path).await {
         panic!("{}", error.display(false));

@@ -1,25 +1,26 @@
-//! What do people upload? The table of made sources that a ladder of each must be exact for.
+//! Table of made sources, each like one that people upload, whose ladders must be exact.
 
 use crate::clips::{Clip, Coding, Gop, Sound};
 
 /// One line of the table.
 #[derive(Debug, Clone)]
 pub struct Source {
-    /// Its name, for the table and for messages.
+    /// Name, for the table and for messages.
     pub name: &'static str,
-    /// What is special about it.
+    /// Its peculiarity.
     pub what: &'static str,
-    /// Is it one of the dozen that every run of the tests makes?
+    /// Whether every run of the tests makes it; the others need `SPOOL_TEST_FULL=1`.
     pub always: bool,
-    /// The rungs that it is transcoded to.
+    /// The ladder that it is transcoded to.
     pub ladder: &'static str,
-    /// What else `spool transcode` is told.
+    /// Further arguments of `spool transcode`.
     pub more: &'static [&'static str],
-    /// How it is made.
+    /// Recipe.
     pub clip: Clip,
 }
 
-/// The clip's own size at the usual rate, and half of it at more than the usual: a clip that moves all over starves on that.
+/// The clip's own size at the default rate, and half of it at more than the default: a clip that moves
+/// everywhere starves at that.
 const LADDER: &str = "180p,90p:300k";
 
 /// Ten seconds and a bit: three rows of four seconds, the last of them short.
@@ -33,7 +34,7 @@ fn coded(video: &'static str, audio: &'static str, file: &'static str) -> Clip {
     Clip { coding: Coding { video, audio, file, ..Coding::default() }, ..clip() }
 }
 
-/// FFmpeg 5.1 writes Opus that begins 7 ms too early beside the pictures: of what is in the file nothing moves.
+/// FFmpeg 5.1 writes Opus that begins 7 ms early relative to the pictures; nothing in the file moves.
 fn opus(video: &'static str) -> Clip {
     Clip {
         coding: Coding {
@@ -63,13 +64,13 @@ fn of_rate(num: u32, den: u32) -> Clip {
 const X264: &str = "-c:v libx264 -preset ultrafast -crf 14 -bf 2";
 const X265_10: &str =
     "-c:v libx265 -preset ultrafast -crf 14 -x265-params log-level=error -pix_fmt yuv420p10le -tag:v hvc1";
-/// What a player without HDR shows of SMPTE ST 2084: in linear light, from 1,000 nits down to those of SDR.
+/// How a player without HDR shows SMPTE ST 2084: in linear light, from 1,000 nits down to those of SDR.
 const PQ_SHOWN: &str = "zscale=tin=smpte2084:min=bt2020nc:pin=bt2020:rin=tv:t=linear:npl=100,format=gbrpf32le,zscale=p=bt709,\
     tonemap=tonemap=hable:desat=0:peak=10,zscale=t=bt709:m=bt709:r=tv,format=yuv420p";
 const HLG_SHOWN: &str = "zscale=tin=arib-std-b67:min=bt2020nc:pin=bt2020:rin=tv:t=linear:npl=100,format=gbrpf32le,zscale=p=bt709,\
     tonemap=tonemap=hable:desat=0:peak=10,zscale=t=bt709:m=bt709:r=tv,format=yuv420p";
 
-/// All of them: containers, pictures, sound, and the codecs of ladders.
+/// Returns all sources: containers, pictures, sound, and the codecs of ladders.
 pub fn all() -> Vec<Source> {
     let mut all = containers();
     all.extend(pictures());
@@ -508,7 +509,7 @@ fn ladders() -> Vec<Source> {
     ]
 }
 
-/// The table as it stands in the docs.
+/// Returns the table as it stands in the docs.
 pub fn table() -> String {
     let mut text = "# Sources that are tried\n\n\
         What `spool transcode` makes of each of these is checked frame by frame and sample by sample (`tests/tests/sources.rs`): every frame once and\n\

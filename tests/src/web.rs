@@ -1,4 +1,4 @@
-//! What does a web server with one page do? It answers as it was told to, and writes down what it sent.
+//! A web server with one page, with configurable behaviour, that logs its responses.
 
 use std::{
     fs::File,
@@ -11,28 +11,28 @@ use std::{
 /// Bytes that are read and sent at a time.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// How a web server behaves.
+/// Behaviour of a web server.
 #[derive(Debug, Clone, Copy)]
 pub struct Manners {
-    /// Does it give ranges?
+    /// Whether it serves ranges.
     pub ranges: bool,
-    /// Does it say an ETag?
+    /// Whether it sends an ETag.
     pub etag: bool,
 }
 
-/// One answer.
+/// One response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answered {
-    /// First and last byte that were asked for; `None` where the answer was the whole page.
+    /// First and last byte that were requested; `None` if the response was the whole page.
     pub range: Option<(u64, u64)>,
-    /// Bytes of body that were sent: fewer than asked for where the client hung up.
+    /// Bytes of body that were sent: fewer than requested if the client hung up.
     pub sent: u64,
 }
 
 /// A web server that has one page, on loopback. Its threads end with the process.
 #[derive(Debug)]
 pub struct Web {
-    /// The page.
+    /// Address of the page.
     pub address: String,
     log: Arc<Mutex<Vec<Answered>>>,
 }
@@ -41,7 +41,7 @@ impl Web {
     /// Serves this file as `/talk.mp4`.
     ///
     /// # Panics
-    /// Where it cannot listen.
+    /// If it cannot listen.
     pub fn start(file: &Path, manners: Manners) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}/talk.mp4", listener.local_addr().unwrap());
@@ -56,23 +56,23 @@ impl Web {
         Self { address, log }
     }
 
-    /// Every answer since the start or the last [`Web::forget`].
+    /// Returns every response since the start or the last time the log was cleared.
     ///
     /// # Panics
-    /// Where a thread that answered panicked.
+    /// If a thread that answered panicked.
     pub fn log(&self) -> Vec<Answered> {
         self.log.lock().unwrap().clone()
     }
 
-    /// Bytes of the page sent.
+    /// Returns the bytes of the page that were sent.
     pub fn bytes_sent(&self) -> u64 {
         self.log().iter().map(|answered| answered.sent).sum()
     }
 
-    /// Empties the log.
+    /// Clears the log.
     ///
     /// # Panics
-    /// Where a thread that answered panicked.
+    /// If a thread that answered panicked.
     pub fn forget(&self) {
         self.log.lock().unwrap().clear();
     }

@@ -1,4 +1,4 @@
-//! What does `spool` ask of FFmpeg? A program in its place writes down every encode, and can be told to be slow.
+//! A program in FFmpeg's place that logs every encode, and that a test can slow down, block, or let fail.
 
 use std::{
     fs,
@@ -7,22 +7,23 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// An FFmpeg that writes down what it is asked to encode.
+/// An FFmpeg that logs its encodes.
 #[derive(Debug)]
 pub struct Wrapper {
     folder: tempfile::TempDir,
 }
 
 impl Wrapper {
-    /// One that works like FFmpeg itself.
+    /// Creates a wrapper that runs FFmpeg.
     ///
     /// # Panics
-    /// Where it cannot be written.
+    /// If it cannot be written.
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         // Under `make test` FFmpeg is on the path; the wrapper itself is started with hardly any environment.
         let real = which("ffmpeg");
-        // Every encode, of rows and of what `spool plan` looks at, is timed by the source's own clock; nothing else is.
+        // Every encode, of rows and of the samples of `spool plan`, is timed by the source's own clock
+        // (`-copyts`); no other invocation is.
         let script = format!(
             "#!/bin/sh\n\
              case \" $* \" in *' -copyts '*) ;; *) exec {real} \"$@\" ;; esac\n\
@@ -37,15 +38,15 @@ impl Wrapper {
         Self { folder }
     }
 
-    /// One that remembers: an encode that was run before, of the same bytes, is answered with what it gave then, so that it takes hardly
-    /// any of the processors. It writes nothing down.
+    /// Creates a wrapper with a cache: an encode of equal bytes with equal arguments is answered with the
+    /// files of the first one, so that it takes hardly any processor time. It logs nothing.
     ///
     /// # Panics
-    /// Where it cannot be written.
+    /// If it cannot be written.
     pub fn remembering() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let real = which("ffmpeg");
-        // What is given is put in its place whole: others may look at the same time.
+        // A result is moved into its place as a whole: other encodes may look at the same time.
         let script = format!(
             "#!/bin/sh\n\
              case \" $* \" in *' -copyts '*) ;; *) exec {real} \"$@\" ;; esac\n\
@@ -65,69 +66,69 @@ impl Wrapper {
         Self { folder }
     }
 
-    /// How many encodes one that remembers has run itself.
+    /// Returns the number of encodes that a wrapper with a cache has run.
     pub fn remembered(&self) -> usize {
-        // Not there before the first.
+        // Does not exist before the first encode.
         let kept = fs::read_dir(self.folder.path().join("kept"));
         kept.into_iter().flatten().flatten().filter(|entry| entry.path().is_dir()).count()
     }
 
-    /// What `SPOOL_FFMPEG` names.
+    /// Returns the path for `SPOOL_FFMPEG`.
     pub fn path(&self) -> PathBuf {
         self.folder.path().join("ffmpeg")
     }
 
-    /// From now on, encodes after the first `count` hardly get on: a fiftieth of a second of media for each second.
+    /// Slows down encodes after the first `count`: to a fiftieth of a second of media per second.
     ///
     /// # Panics
-    /// Where it cannot be told.
+    /// If it cannot be told.
     pub fn slow_after(&self, count: usize) {
         fs::write(self.folder.path().join("slow"), count.to_string()).unwrap();
     }
 
-    /// From now on, encodes run as they should.
+    /// Lets encodes run at full speed again.
     ///
     /// # Panics
-    /// Where they do already.
+    /// If they do already.
     pub fn hurry(&self) {
         fs::remove_file(self.folder.path().join("slow")).unwrap();
     }
 
-    /// A line of shell that runs before each encode. `$n` is the number of the encode, from 1.
+    /// Sets a line of shell that runs before each encode. `$n` is the number of the encode, from 1.
     ///
     /// # Panics
-    /// Where it cannot be told.
+    /// If it cannot be told.
     pub fn before_each(&self, shell: &str) {
         fs::write(self.folder.path().join("hook"), format!("{shell}\n")).unwrap();
     }
 
-    /// From now on, the encode of this number (from 1) waits until it is released.
+    /// Blocks the encode of this number (from 1) until it is unblocked.
     ///
     /// # Panics
-    /// Where it cannot be told.
+    /// If it cannot be told.
     pub fn hold(&self, number: usize) {
         self.before_each(&format!("[ \"$n\" -eq {number} ] && until [ -e released ]; do sleep 0.02; done"));
     }
 
-    /// Lets the encode go on that waits.
+    /// Unblocks the encode that waits.
     ///
     /// # Panics
-    /// Where it cannot be told.
+    /// If it cannot be told.
     pub fn release(&self) {
         fs::write(self.folder.path().join("released"), "").unwrap();
     }
 
-    /// The encodes so far: what FFmpeg was asked for, a line each.
+    /// Returns the arguments of the encodes so far.
     pub fn encodes(&self) -> Vec<String> {
         self.started().into_iter().map(|(_, line)| line).collect()
     }
 
-    /// The same, each with when it started.
+    /// Returns the encodes so far, each with its start.
     ///
     /// # Panics
-    /// Where the clock went wrong.
+    /// If the clock went wrong.
     pub fn started(&self) -> Vec<(SystemTime, String)> {
-        // Not there before the first.
+        // Does not exist before the first encode.
         let text = fs::read_to_string(self.folder.path().join("encodes")).unwrap_or_default();
         let line = |line: &str| {
             let (ns, line) = line.split_once(' ').unwrap();
@@ -136,10 +137,10 @@ impl Wrapper {
         text.lines().map(line).collect()
     }
 
-    /// Forgets the encodes so far.
+    /// Clears the log of encodes.
     ///
     /// # Panics
-    /// Where there were none.
+    /// If the log is empty.
     pub fn forget(&self) {
         fs::remove_file(self.folder.path().join("encodes")).unwrap();
     }
@@ -151,19 +152,19 @@ impl Default for Wrapper {
     }
 }
 
-/// Writes a program that can be started.
+/// Writes an executable program.
 ///
 /// # Panics
-/// Where it cannot be written.
+/// If it cannot be written.
 pub fn write_program(path: &Path, script: &str) {
     fs::write(path, script).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// Where a program lies on the path.
+/// Returns the path of a program on `PATH`.
 ///
 /// # Panics
-/// Where it does not.
+/// If it does not.
 pub fn which(program: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap();
     std::env::split_paths(&path).map(|folder| folder.join(program)).find(|path| path.is_file()).unwrap()

@@ -1,4 +1,5 @@
-//! Files that arrive in buckets and folders: each becomes a job, once, whoever tells of it, and however often.
+//! Ingest: each file that arrives in a watched bucket or folder becomes one job, whichever source reports it
+//! and however often.
 #![expect(clippy::unwrap_used, reason = "tests start what they test")]
 
 use std::{path::Path, time::Duration};
@@ -12,10 +13,10 @@ use spool_tests::{
     serve::Serve,
 };
 
-/// How long what is told may take to be taken.
+/// Time within which a reported file becomes a job.
 const TAKEN: Duration = Duration::from_secs(60);
 
-/// `spool watches`, over the store in a folder.
+/// Creates a `spool watches` command over the database in a folder.
 fn watches(data: &Path, args: &[&str]) -> Spool {
     let store = data.join("jobs.db");
     let args: Vec<&str> = ["watches"]
@@ -27,12 +28,12 @@ fn watches(data: &Path, args: &[&str]) -> Spool {
     Spool::new(args)
 }
 
-/// Every job, the newest first.
+/// Returns every job, the newest first.
 fn jobs(serve: &Serve) -> Vec<Value> {
     serve.ask("/v1/jobs?limit=1000", &[]).json()["jobs"].as_array().unwrap().clone()
 }
 
-/// Waits until there are so many jobs; gives their sources.
+/// Waits until there are so many jobs, and returns their sources.
 fn sources(serve: &Serve, count: usize) -> Vec<String> {
     until(&format!("{count} jobs"), TAKEN, || (jobs(serve).len() >= count).then_some(()));
     let mut sources: Vec<String> =
@@ -53,7 +54,7 @@ fn event(source: &str, name: &str, key: &str) -> Value {
 }
 
 #[test]
-fn one_upload_is_one_job_however_often_it_is_told() {
+fn one_file_becomes_one_job_however_often_it_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let s3 = S3Server::start(&["inbox", "uploads"]);
@@ -93,7 +94,7 @@ fn one_upload_is_one_job_however_often_it_is_told() {
     let removed = event("aws:s3", "ObjectRemoved:Delete", "talks/Caf%C3%A9+1.mp4");
     assert_eq!(tell(&trial), json!({ "jobs": [], "ignored": 0 }));
     let first = tell(&put);
-    // Again, in any order and every shape, and many at a time.
+    // Reported again, in any order and every shape, and many at a time.
     std::thread::scope(|scope| {
         for event in [&put, &completed, &minio, &ceph, &topic, &bridge, &put, &completed, &minio, &bridge] {
             let (tell, first) = (&tell, &first);
@@ -107,7 +108,7 @@ fn one_upload_is_one_job_however_often_it_is_told() {
         tell(&event("ceph:s3", "s3:ObjectCreated:Put", "talks/a+b.mp4"))["jobs"].as_array().unwrap().len(),
         1
     );
-    // What nobody watches, what is empty, what is gone, and what is there but published by us.
+    // Files that are in no watched place, empty, gone, or published by Spool itself.
     let video = jobs(&serve).iter().find_map(|job| job["video"].as_str().map(str::to_owned)).unwrap();
     s3.put("inbox", &format!("talks/out/{video}/180p/init-0123456789abcdef.mp4"), "ours");
     for key in [
@@ -127,13 +128,13 @@ fn one_upload_is_one_job_however_often_it_is_told() {
     s3.put("inbox", "talks/a+b.mp4", "another video");
     assert_eq!(tell(&bridge_of("talks/a+b.mp4"))["jobs"].as_array().unwrap().len(), 1);
     assert_eq!(jobs(&serve).len(), 3);
-    // What is no event is refused.
+    // A document that is no event is refused.
     for (body, status) in [("{", 422), ("{}", 422), (r#"{"Records": [{}]}"#, 422)] {
         let refused =
             serve.ask("/v1/events/s3", &["-H", "Content-Type: application/json", "--data-binary", body]);
         assert_eq!(refused.status, status, "{refused:?}");
     }
-    // Nobody watches any more.
+    // The watch is removed.
     watches(&data, &["rm", added[0]["id"].as_str().unwrap()]).ok();
     s3.put("inbox", "talks/late.mp4", "video");
     assert_eq!(tell(&bridge_of("talks/late.mp4")), json!({ "jobs": [], "ignored": 1 }));
@@ -144,7 +145,7 @@ fn bridge_of(key: &str) -> Value {
 }
 
 #[test]
-fn a_store_tells_with_a_tenants_key_and_for_that_tenant_alone() {
+fn a_tenants_key_reports_files_of_that_tenant_alone() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let s3 = S3Server::start(&["inbox", "uploads"]);
@@ -185,7 +186,7 @@ fn a_store_tells_with_a_tenants_key_and_for_that_tenant_alone() {
 }
 
 #[test]
-fn what_a_queue_tells_is_transcoded_once_into_the_bucket_that_it_came_from() {
+fn a_file_that_sqs_reports_is_transcoded_once_into_its_own_bucket() {
     let folder = tempfile::tempdir().unwrap();
     let clip = Clip { frames: 50, ..Clip::default() }.make(folder.path(), "talk");
     let data = folder.path().join("data");
@@ -200,10 +201,11 @@ fn what_a_queue_tells_is_transcoded_once_into_the_bucket_that_it_came_from() {
     assert_eq!(sources(&serve, 1), ["s3://inbox/talks/a+talk.mp4"]);
     let job = jobs(&serve)[0]["id"].as_str().unwrap().to_owned();
     serve.published(&job);
-    // Of all that publishing wrote into the same bucket nothing became of, and what cannot be read went to the dead letters.
+    // No file that publishing wrote into the bucket became a job, and the message that cannot be read is in
+    // the dead-letter queue.
     until("a queue that is read to its end", TAKEN, || (amazon.does("") == [0, 0, 1]).then_some(()));
     assert_eq!(jobs(&serve).len(), 1);
-    // The same again is the same; another file is another.
+    // An equal notification makes no job; another file does.
     amazon.does(&format!("put talks/a+talk.mp4 {}", clip.display()));
     amazon.does(&format!("put talks/another.mp4 {}", clip.display()));
     assert_eq!(sources(&serve, 2), ["s3://inbox/talks/a+talk.mp4", "s3://inbox/talks/another.mp4"]);
@@ -212,7 +214,7 @@ fn what_a_queue_tells_is_transcoded_once_into_the_bucket_that_it_came_from() {
 }
 
 #[test]
-fn where_nobody_tells_a_listing_finds_what_has_arrived() {
+fn a_scan_finds_files_that_no_event_reports() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let arrivals = folder.path().join("arrivals");
@@ -229,16 +231,16 @@ fn where_nobody_tells_a_listing_finds_what_has_arrived() {
     let mut expected = vec![before, bucket];
     expected.sort();
     assert_eq!(sources(&doors[0], 2), expected);
-    // What comes later, and nothing twice, though two servers look.
+    // A file that comes later makes a job, and none makes two, though two servers scan.
     std::fs::write(arrivals.join("deep/later.mp4"), "another video").unwrap();
     expected.push(format!("file://{}", arrivals.join("deep/later.mp4").display()));
     expected.sort();
     assert_eq!(sources(&doors[1], 3), expected);
-    // Told of as well, it is still one.
+    // Reported as well, it is still one job.
     let told = doors[0].post("/v1/events/s3", &bridge_of("talks/a b.mp4"), &[]).json();
     assert_eq!(told["jobs"].as_array().unwrap().len(), 1);
     assert_eq!(jobs(&doors[0]).len(), 3);
-    // A place that is not there says so where one looks for it.
+    // A place that does not exist is reported in the list of watches.
     let lost = watches(&data, &["add", "s3://nowhere/", "--list-every", "5"]).envs(s3.env()).ok().json();
     let id = lost[0]["id"].as_str().unwrap().to_owned();
     let trouble = until("trouble", TAKEN, || {
@@ -250,7 +252,7 @@ fn where_nobody_tells_a_listing_finds_what_has_arrived() {
 }
 
 #[test]
-fn what_cannot_be_watched_is_refused_at_once() {
+fn a_place_that_cannot_be_watched_is_refused_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     std::fs::create_dir(&data).unwrap();

@@ -1,5 +1,5 @@
-//! What is told to somebody who asks for what cannot be? One clear message that names the thing, the documented exit code, soon, and
-//! nothing is published or left behind.
+//! Errors of bad input: one clear message that names the object, the documented exit code, soon, and nothing
+//! is published or left behind.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::{
@@ -17,7 +17,8 @@ use spool_tests::{
     wrapper::{Wrapper, which, write_program},
 };
 
-/// How soon a message must be there, and how soon where what failed may pass: five tries, with up to 6 s of waits between them.
+/// Time within which a message must be printed; and with retries of a transient failure: five tries, with up
+/// to 6 s of waits between them.
 const SOON: Duration = Duration::from_secs(10);
 const AFTER_TRIES: Duration = Duration::from_secs(20);
 
@@ -26,7 +27,8 @@ const USAGE: i32 = 2;
 const NOT_FOUND: i32 = 3;
 const NOT_ALLOWED: i32 = 4;
 
-/// Expects that `ran` failed as it should: with this code, soon, with one message that has these words, and nothing left.
+/// Expects that a command failed with this code, soon, with one message that contains these words, and left
+/// nothing.
 fn refused(name: &str, ran: &Ran, code: i32, words: &[&str]) {
     refused_within(SOON, name, ran, code, words);
 }
@@ -40,7 +42,7 @@ fn refused_within(limit: Duration, name: &str, ran: &Ran, code: i32, words: &[&s
         assert!(said.contains(word), "{name}: {word:?} is not in: {said}");
     }
     assert_eq!(said.lines().filter(|line| line.starts_with("error: ")).count(), 1, "{name}: {said}");
-    // The engine's own words, the marker that carries a failure, a log line.
+    // The engine's wording, the marker that carries a failure, a log line.
     for noise in [
         "panicked",
         "backtrace",
@@ -58,7 +60,7 @@ fn refused_within(limit: Duration, name: &str, ran: &Ran, code: i32, words: &[&s
     ran.leaves_nothing();
 }
 
-/// A folder, a source in it that is fine, and a place to publish to.
+/// A folder, a good source in it, and a destination.
 struct Setting {
     folder: tempfile::TempDir,
     source: PathBuf,
@@ -89,7 +91,7 @@ impl Setting {
 }
 
 #[test]
-fn files_that_are_no_videos() {
+fn files_without_video_are_refused() {
     let setting = Setting::new();
     let video = fs::read(&setting.source).unwrap();
     let beat = |n: usize| (n.wrapping_mul(2_654_435_761) >> 13) as u8;
@@ -117,7 +119,7 @@ fn files_that_are_no_videos() {
         let ran = Spool::new(setting.args(&path)).run();
         refused(name, &ran, FAILED, words);
         setting.nothing_published(name);
-        // The others say the same.
+        // The other commands print the same message.
         refused(name, &Spool::new(["probe", path.to_str().unwrap()]).run(), FAILED, words);
         refused(name, &Spool::new(["plan", path.to_str().unwrap()]).run(), FAILED, words);
     }
@@ -130,7 +132,7 @@ fn files_that_are_no_videos() {
 }
 
 #[test]
-fn sound_without_pictures_is_fine() {
+fn sound_without_pictures_is_transcoded() {
     let setting = Setting::new();
     let sound = setting.folder.path().join("sound.m4a");
     footage::ffmpeg(["-i", setting.source.to_str().unwrap(), "-vn", "-c", "copy", sound.to_str().unwrap()]);
@@ -145,7 +147,7 @@ fn sound_without_pictures_is_fine() {
 }
 
 #[test]
-fn sources_that_cannot_be_opened() {
+fn sources_that_cannot_be_opened_are_refused() {
     let setting = Setting::new();
     let at = |name: &str| setting.folder.path().join(name);
     let locked = setting.file("locked.mp4", b"secret");
@@ -181,7 +183,7 @@ fn sources_that_cannot_be_opened() {
 }
 
 #[test]
-fn destinations_that_cannot_be_written() {
+fn destinations_that_cannot_be_written_are_refused() {
     let setting = Setting::new();
     let file = setting.file("taken", b"I was here first");
     let closed = setting.folder.path().join("closed");
@@ -212,7 +214,7 @@ fn destinations_that_cannot_be_written() {
         let ran = Spool::unprivileged(args).env("SPOOL_FFMPEG", ffmpeg.path()).run();
         refused(name, &ran, code, words);
     }
-    // Told before anything is encoded in vain.
+    // The failure comes before anything is encoded in vain.
     assert_eq!(ffmpeg.encodes(), Vec::<String>::new());
     assert_eq!(fs::read(&file).unwrap(), b"I was here first");
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
@@ -226,7 +228,7 @@ fn destinations_that_cannot_be_written() {
 }
 
 #[test]
-fn a_destination_that_is_mounted_read_only() {
+fn a_read_only_destination_is_refused() {
     let own = tempfile::tempdir().unwrap();
     let Some(mount) = Mount::tmpfs(own.path(), "ro") else { return };
     let setting = Setting::new();
@@ -244,7 +246,7 @@ fn a_destination_that_is_mounted_read_only() {
 }
 
 #[test]
-fn a_destination_that_gets_full() {
+fn a_destination_that_fills_up_fails_the_job() {
     let own = tempfile::tempdir().unwrap();
     let Some(mount) = Mount::tmpfs(own.path(), "size=128k") else { return };
     let setting = Setting::new();
@@ -262,20 +264,20 @@ fn a_destination_that_gets_full() {
 }
 
 #[test]
-fn a_scratch_folder_that_gets_full() {
+fn a_scratch_folder_that_fills_up_fails_the_job() {
     let own = tempfile::tempdir().unwrap();
     let Some(mount) = Mount::tmpfs(own.path(), "size=512k") else { return };
     let setting = Setting::new();
     let source = footage::bunny(setting.folder.path(), "long.mp4", 12, 360);
     assert!(source.metadata().unwrap().len() > 1 << 20);
-    // In one row, whose window is more than there is room for.
+    // In one row, whose window is larger than the free space.
     let ran = Spool::new(setting.args(&source)).env("SPOOL_SEGMENT", "30").scratch(mount.path()).run();
     refused_within(AFTER_TRIES, "full", &ran, FAILED, &["no space left", mount.path().to_str().unwrap()]);
     setting.nothing_published("full scratch");
 }
 
 #[test]
-fn a_scratch_folder_that_cannot_be_used() {
+fn an_unusable_scratch_folder_is_refused() {
     let setting = Setting::new();
     let file = setting.file("taken", b"");
     let ran = Spool::new(setting.args(&setting.source)).scratch(&file).run();
@@ -288,7 +290,7 @@ fn a_scratch_folder_that_cannot_be_used() {
 }
 
 #[test]
-fn a_machine_without_an_ffmpeg_that_can_do_it() {
+fn an_unsuitable_ffmpeg_is_refused() {
     let setting = Setting::new();
     let transcode = || Spool::new(setting.args(&setting.source));
     let ran = transcode().env("PATH", "").run();
@@ -327,14 +329,14 @@ fn a_machine_without_an_ffmpeg_that_can_do_it() {
 }
 
 #[test]
-fn an_ffmpeg_that_fails_is_quoted() {
+fn an_ffmpeg_failure_is_quoted() {
     let setting = Setting::new();
     let ffmpeg = Wrapper::new();
     ffmpeg.before_each("echo 'the flux capacitor is empty' >&2; exit 1");
     let ran = Spool::new(setting.args(&setting.source)).env("SPOOL_FFMPEG", ffmpeg.path()).run();
     refused("a failure", &ran, FAILED, &["ffmpeg ended with exit code 1", "the flux capacitor is empty"]);
     setting.nothing_published("a failure");
-    // A crash is tried again by nobody: the same bytes would crash it again.
+    // A crash is not retried: the same bytes would crash it again.
     ffmpeg.forget();
     ffmpeg.before_each("kill -SEGV $$");
     let ran = Spool::new(setting.args(&setting.source)).env("SPOOL_FFMPEG", ffmpeg.path()).run();
@@ -343,7 +345,7 @@ fn an_ffmpeg_that_fails_is_quoted() {
 }
 
 #[test]
-fn a_source_that_changes_while_it_is_read() {
+fn a_source_that_changes_while_it_is_read_fails_the_job() {
     for name in ["windows.mp4", "whole.mkv"] {
         let setting = Setting::new();
         let at = |name: &str| setting.folder.path().join(name);
@@ -356,7 +358,7 @@ fn a_source_that_changes_while_it_is_read() {
             ["-i", long.to_str().unwrap()].iter().chain(&turned).chain(&[other.to_str().unwrap()]),
         );
         let ffmpeg = Wrapper::new();
-        // In place, as somebody does who uploads over a file: not by a rename, which leaves open files alone.
+        // In place, as an upload over a file does it: a rename would leave open files alone.
         ffmpeg.before_each(&format!("[ \"$n\" -eq 2 ] && cat {} > {}", other.display(), source.display()));
         let rows = ["--segment", "4", "--slots", "1"];
         let ran =
@@ -367,8 +369,9 @@ fn a_source_that_changes_while_it_is_read() {
 }
 
 #[test]
-fn a_whole_file_that_changes_under_its_last_row() {
-    // FFmpeg itself reads a local file that has no windows: what it read is of the planned version only if it still is that one after.
+fn a_file_that_changes_during_its_last_row_fails_the_job() {
+    // FFmpeg itself reads a local file that has no windows: the bytes that it read are of the planned version
+    // only if the file is of that version afterwards too.
     let setting = Setting::new();
     let at = |name: &str| setting.folder.path().join(name);
     let (source, other) = (at("whole.mkv"), at("other.mkv"));
@@ -392,7 +395,7 @@ fn a_whole_file_that_changes_under_its_last_row() {
 }
 
 #[test]
-fn command_lines_that_mean_nothing() {
+fn invalid_command_lines_are_refused() {
     let setting = Setting::new();
     let source = setting.source.to_str().unwrap();
     let with = |more: &[&'static str]| {
@@ -439,7 +442,7 @@ fn command_lines_that_mean_nothing() {
     for (args, words) in cases {
         let ran = Spool::new(&args).run();
         let name = args.join(" ");
-        // Help without a command is an answer that comes on stderr, without the word.
+        // Help for a missing command is an error on stderr, without the word.
         if args.is_empty() {
             assert_eq!(ran.code, Some(USAGE), "{}", ran.stderr);
             assert!(ran.stderr.contains(words[0]), "{}", ran.stderr);
@@ -458,7 +461,7 @@ fn command_lines_that_mean_nothing() {
 }
 
 #[test]
-fn statements_that_are_wrong() {
+fn invalid_statements_are_refused() {
     let setting = Setting::new();
     let ffmpeg = Wrapper::new();
     let (source, out) = (setting.source.display(), setting.out.display());
@@ -470,7 +473,7 @@ fn statements_that_are_wrong() {
         ("SELECT * FROM nowhere".into(), &["nowhere"]),
         ("SELECT transmogrify(1)".into(), &["transmogrify"]),
         ("SELECT 1; SELECT 2".into(), &["statement"]),
-        // Those that would silently go wrong.
+        // Statements that would silently give a wrong result.
         (format!("SELECT hls_ladder({transcode}) {from}"), &["aggregate", "subquery"]),
         (
             format!("SELECT {transcode}['segment'], {transcode}['renditions'] {from}"),
@@ -521,7 +524,7 @@ fn statements_that_are_wrong() {
 }
 
 #[test]
-fn statements_that_fail_while_they_run() {
+fn statements_that_fail_while_they_run_are_reported() {
     let setting = Setting::new();
     let (source, out) = (setting.source.display(), setting.out.display());
     let from = format!("FROM segments('{source}')");

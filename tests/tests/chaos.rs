@@ -1,5 +1,6 @@
-//! Does anything that happens to a cluster change a byte? Each round runs a job, does one bad thing to the cluster at a random moment,
-//! and expects the bytes of a job that nothing disturbed, no finished row encoded again, and nothing left behind.
+//! No fault of a cluster changes a byte. Each round runs a job, injects one fault into the cluster at a
+//! random moment, and expects the bytes of an undisturbed job, no finished row encoded again, and nothing
+//! left behind.
 //!
 //! `make chaos N=50` runs more rounds; SPOOL_CHAOS_SEED repeats a round that failed.
 #![expect(clippy::unwrap_used, reason = "tests")]
@@ -25,16 +26,16 @@ const ROUNDS: u64 = 3;
 /// The clip: rows of 2 s, so one of sound and six of pictures.
 const SECONDS: u32 = 12;
 
-/// How long an encode takes at least, in seconds: so a job on three executors takes about three.
+/// Least time of an encode, in seconds: so a job on three executors takes about three.
 const ENCODE_S: f64 = 0.8;
 
-/// Within this time of the job's start the bad thing happens.
+/// The fault is injected within this time of the job's start.
 const MOMENTS: Duration = Duration::from_millis(3500);
 
-/// How long a disturbance lasts that passes: longer than the silence after which an executor counts as lost.
+/// Length of a fault that passes: longer than the silence after which an executor counts as lost.
 const PASSES: Duration = Duration::from_secs(5);
 
-/// A row that is looked up a moment before its record is there is encoded again, and may be.
+/// A row that is looked up a moment before its record is there may be encoded again.
 const BLINK: Duration = Duration::from_secs(1);
 
 /// Scratch space of an executor: enough for its windows and encodes.
@@ -62,7 +63,7 @@ const DISTURBANCES: [Disturbance; 7] = [
 ];
 
 #[test]
-fn nothing_that_happens_to_a_cluster_changes_a_byte() {
+fn no_fault_of_a_cluster_changes_a_byte() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let folder = tempfile::tempdir().unwrap();
     let source = footage::bunny(folder.path(), "bunny.mp4", SECONDS, 90);
@@ -103,10 +104,10 @@ fn transcode(source: &Path, out: &Path) -> Vec<String> {
 
 fn run(seed: u64, source: &Path, out: &Path, expected: &BTreeMap<String, Vec<u8>>) {
     let mut random = Random::of(seed);
-    // Which comes round, so that a few rounds have several.
+    // In turn, so that a few rounds have several.
     let mut disturbance = DISTURBANCES[(seed % DISTURBANCES.len() as u64) as usize];
     let network = Network::new();
-    // Who may make no networks may mount nothing either.
+    // Mounting needs the same privilege as network namespaces.
     let scratch = network.is_some().then_some(SCRATCH_BYTES);
     if network.is_none() && matches!(disturbance, Disturbance::Cut | Disturbance::FillScratch) {
         disturbance = Disturbance::Freeze;
@@ -140,7 +141,7 @@ fn run(seed: u64, source: &Path, out: &Path, expected: &BTreeMap<String, Vec<u8>
     cluster.stop();
 }
 
-/// How a disturbance that passes is ended.
+/// Ends a fault that passes.
 type Undo = Box<dyn FnOnce(&mut Cluster)>;
 
 fn disturb(cluster: &mut Cluster, disturbance: Disturbance, victim: usize) -> Option<Undo> {
@@ -172,7 +173,7 @@ fn disturb(cluster: &mut Cluster, disturbance: Disturbance, victim: usize) -> Op
     None
 }
 
-/// Encodes that began when every rung of their row was recorded already.
+/// Returns the encodes that began when every rung of their row had its record already.
 fn encoded_again(ffmpeg: &Wrapper, out: &Path) -> Vec<String> {
     let mut done: BTreeMap<Option<u64>, SystemTime> = BTreeMap::new();
     for (name, record) in folder::records(out) {

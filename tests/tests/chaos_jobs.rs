@@ -1,8 +1,9 @@
-//! Is what was acknowledged ever lost, or done twice? Clients upload and ask for jobs while servers, schedulers, executors and PostgreSQL
-//! are killed at random; in the end every job is published, once, and the store's own books say that nobody wrote for anybody else.
+//! No acknowledged request is lost or executed twice. Clients upload and create jobs while API servers,
+//! schedulers, executors and PostgreSQL are killed at random; in the end every job is published, once, and
+//! the database shows that no dispatcher wrote under another's lease.
 //!
-//! `make chaos-jobs N=200` kills more often; SPOOL_CHAOS_KILLS and SPOOL_CHAOS_JOBS say how often and for how many jobs, and SPOOL_SEED
-//! repeats who is killed, and after which pauses.
+//! `make chaos-jobs N=200` kills more often; SPOOL_CHAOS_KILLS and SPOOL_CHAOS_JOBS set the numbers of kills
+//! and jobs, and SPOOL_SEED repeats the choice of processes and pauses.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::{
@@ -32,33 +33,33 @@ use spool_tests::{
 const KILLS: usize = 10;
 const JOBS: usize = 12;
 
-/// Servers, schedulers and executors: so many of each.
+/// Number of API servers, of schedulers and of executors.
 const EACH: usize = 2;
 
-/// How long a job stays with a scheduler that says nothing.
+/// Lease of a job.
 const LEASE: Duration = Duration::from_secs(5);
 
 /// The longest pause before a kill, in milliseconds.
 const PAUSE_MS: u64 = 3000;
 
-/// Jobs that are in hand at a time.
+/// Jobs that run at a time.
 const IN_HAND: usize = 3;
 
-/// Schedulers begin a job five times, and then give it up as one that kills them. From this try on whatever takes it out of a scheduler's
-/// hand is spared: that a job is given up is no loss.
+/// Schedulers try a job five times, and then fail it as one that kills them. From this try on the processes
+/// that would end the try are spared: a job that is failed that way is no loss.
 const LAST_TRIES: u64 = 4;
 
-/// How long all of it may take, for each kill, and at least.
+/// Time limit of all of it, for each kill, and at least.
 const EACH_KILL: Duration = Duration::from_secs(60);
 
-/// An upload that comes in pieces: longer than a piece of the store's (5 MiB), in pieces of another length.
+/// An upload in several parts: longer than a part of the object store (5 MiB), in parts of another length.
 const LARGE: usize = 6 << 20;
 const PIECE: usize = 2_500_000;
 
-/// What others are padded with.
+/// Padding of the other uploads.
 const PADDING: usize = 4096;
 
-/// Of so many ladders one is looked into frame by frame.
+/// One in so many ladders is checked frame by frame.
 const LOOK_INTO: usize = 4;
 
 /// The clip that is uploaded: two rows of pictures, and one of sound.
@@ -66,26 +67,26 @@ fn clip() -> Clip {
     Clip { frames: 100, ..Clip::default() }
 }
 
-/// What is asked for.
+/// Returns the job document.
 fn wish() -> Value {
     json!({ "ladder": "180p,90p:300k", "segment_seconds": 2, "media_segment_seconds": 1 })
 }
 
-/// What a client was told, and believes.
+/// The state that a client was told.
 #[derive(Debug)]
 struct Told {
     number: usize,
-    /// The upload's name, and its path where it is kept.
+    /// Name of the upload, and its stored path.
     upload: String,
     path: PathBuf,
     job: String,
-    /// The key that it was asked for with, and the request.
+    /// Idempotency key and document of the request.
     key: Option<(String, Value)>,
-    /// What it saw happen.
+    /// Events that it received.
     events: Vec<Value>,
 }
 
-/// How far all of it is: whose turn is it, and is it worth going on?
+/// Progress of the test: which job is next, and whether it is worth going on.
 #[derive(Debug)]
 struct Course {
     jobs: usize,
@@ -93,7 +94,7 @@ struct Course {
     begun: AtomicUsize,
     ended: AtomicUsize,
     killed: AtomicUsize,
-    /// Nobody is killed any more.
+    /// Set once the kills are over.
     over: AtomicBool,
     failed: Arc<AtomicBool>,
     until: Instant,
@@ -120,7 +121,8 @@ impl Course {
         self.begun.load(Ordering::SeqCst).saturating_sub(self.ended.load(Ordering::SeqCst))
     }
 
-    /// Is it this job's turn? They are spread over the kills so that there is always one in hand, and the last is kept for the end.
+    /// Returns whether a job may start. Jobs are spread over the kills so that one always runs, and the last
+    /// is kept for the end.
     fn is_turn(&self, number: usize) -> bool {
         assert!(
             !self.failed.load(Ordering::SeqCst),
@@ -135,7 +137,7 @@ impl Course {
     }
 }
 
-/// Whoever works on it: its end is counted however it ends.
+/// Participant of the test, counted when it ends, in whatever way.
 struct Part<'a> {
     course: &'a Course,
     kills: bool,
@@ -155,7 +157,7 @@ impl Drop for Part<'_> {
 }
 
 #[test]
-fn nothing_that_is_acknowledged_is_lost_whoever_dies() {
+fn no_acknowledged_request_is_lost_to_kills() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let count =
         |name: &str, unless: usize| number(name).map_or(unless, |number| usize::try_from(number).unwrap());
@@ -167,7 +169,7 @@ fn nothing_that_is_acknowledged_is_lost_whoever_dies() {
     let made = tempfile::tempdir().unwrap();
     let source = std::fs::read(clip().make(made.path(), "talk")).unwrap();
     let ffmpeg = Wrapper::new();
-    // The more kills there are for each job, the longer it lasts, so that there is work in hand whenever somebody is killed.
+    // The more kills there are for each job, the longer a job lasts, so that work runs at each kill.
     ffmpeg.before_each(&format!("sleep {}", (kills / jobs).max(1)));
     let mut fleet = Fleet::start(EACH, LEASE, &ffmpeg.path());
     let (servers, uploads) = (&fleet.addresses(), &fleet.uploads());
@@ -197,12 +199,12 @@ fn nothing_that_is_acknowledged_is_lost_whoever_dies() {
     fleet.wait_until_up();
     let worked_until = started.elapsed();
     let mut client = Client::new(servers, 0, course.until, &course.failed);
-    let strangers = nobody_was_forgotten(&fleet, &told, course.until);
+    let strangers = expect_all_published(&fleet, &told, course.until);
     for told in &told {
-        is_as_it_was_told(&mut client, told, source);
-        is_whole(&fleet, &mut client, told);
+        expect_acknowledged_state(&mut client, told, source);
+        expect_complete_ladder(&fleet, &mut client, told);
     }
-    let takeovers = no_job_was_held_by_two(&fleet, &told);
+    let takeovers = expect_one_lease_at_a_time(&fleet, &told);
     let by_kind: Vec<String> =
         killed.iter().map(|(kind, count)| format!("{count} {kind:?}").to_lowercase()).collect();
     println!(
@@ -215,7 +217,7 @@ fn nothing_that_is_acknowledged_is_lost_whoever_dies() {
     fleet.stop();
 }
 
-/// Uploads a source and asks for its job in one of the ways there are, and follows it to its end.
+/// Uploads a source and creates its job in one of the possible ways, and reads its events to the end.
 fn deliver(number: usize, source: &[u8], uploads: &Path, mut client: Client) -> Told {
     let folder = tempfile::tempdir().unwrap();
     let (name, file) = (format!("talk-{number}.mp4"), folder.path().join("source"));
@@ -251,13 +253,13 @@ fn deliver(number: usize, source: &[u8], uploads: &Path, mut client: Client) -> 
     Told { number, upload: id, path, job, key, events }
 }
 
-/// What a job's source is: no two are alike.
+/// Returns the bytes of a job's source: no two are alike.
 fn bytes_of(number: usize, source: &[u8]) -> Vec<u8> {
     let bytes = if number % 3 == 1 { source.len().max(LARGE) } else { source.len() };
     padded(source, bytes + PADDING, number as u64)
 }
 
-/// Kills one after the other; gives how many of each kind.
+/// Kills one process after the other, and returns the number of kills by component.
 fn kill_at_random(fleet: &mut Fleet, course: &Course, random: &mut Random) -> BTreeMap<Kind, usize> {
     let _part = Part { course, kills: true };
     let (mut killed, mut busy) = (BTreeMap::new(), 0);
@@ -300,8 +302,9 @@ fn kill_at_random(fleet: &mut Fleet, course: &Course, random: &mut Random) -> BT
     killed
 }
 
-/// Waits until no job is left, expects that none failed and that no upload has two; gives how many jobs there are that nobody was told of.
-fn nobody_was_forgotten(fleet: &Fleet, told: &[Told], deadline: Instant) -> usize {
+/// Waits until no job is open, expects that none failed and that no upload has two, and returns the number of
+/// jobs whose response no client received.
+fn expect_all_published(fleet: &Fleet, told: &[Told], deadline: Instant) -> usize {
     let open = "SELECT id FROM jobs WHERE state IN ('pending', 'processing')";
     until("the end of all jobs", deadline.saturating_duration_since(Instant::now()), || {
         fleet.query(open).is_empty().then_some(())
@@ -341,8 +344,8 @@ fn nobody_was_forgotten(fleet: &Fleet, told: &[Told], deadline: Instant) -> usiz
     all.len() - known.len()
 }
 
-/// Is all of it there that a client was told of one job?
-fn is_as_it_was_told(client: &mut Client, told: &Told, source: &[u8]) {
+/// Expects that everything is stored that the client was told of one job.
+fn expect_acknowledged_state(client: &mut Client, told: &Told, source: &[u8]) {
     let Told { number, upload, path, job, key, events } = told;
     let shown = client.ask(&format!("/v1/uploads/{upload}"), &[]);
     assert!(
@@ -357,7 +360,7 @@ fn is_as_it_was_told(client: &mut Client, told: &Told, source: &[u8]) {
         let (again, existed) = client.job(document, key);
         assert!(existed && again["id"] == job.as_str(), "the key of {job} stands for another now: {again}");
     }
-    // Numbered without a gap or a repetition: whoever reads them checks that.
+    // Numbered without a gap or a repetition: the reader checks that.
     let now = client.follow(job);
     assert!(now == *events, "what was seen of {job} is not what happened: {events:#?}\n{now:#?}");
     let published = events.iter().filter(|event| event["kind"] == "job.published").count();
@@ -369,8 +372,8 @@ fn is_as_it_was_told(client: &mut Client, told: &Told, source: &[u8]) {
     );
 }
 
-/// Is the ladder of a job whole?
-fn is_whole(fleet: &Fleet, client: &mut Client, told: &Told) {
+/// Expects that the ladder of a job is complete.
+fn expect_complete_ladder(fleet: &Fleet, client: &mut Client, told: &Told) {
     let shown = client.show(&told.job);
     assert_eq!(shown["state"], "published", "{} was published, and is not any more: {shown}", told.job);
     let out = fleet.media().join(shown["video"].as_str().unwrap());
@@ -381,7 +384,8 @@ fn is_whole(fleet: &Fleet, client: &mut Client, told: &Told) {
         told.job,
         out.display()
     );
-    // A master, a playlist of each rendition, and of each what opens it and four media segments.
+    // The multivariant playlist, a media playlist of each rendition, and of each an initialization segment
+    // and four media segments.
     let reached = folder::reachable(&files);
     assert!(reached.len() > 3 * (1 + 1 + 4), "the ladder of {} has only {reached:?}", told.job);
     if !told.number.is_multiple_of(LOOK_INTO) {
@@ -396,7 +400,7 @@ fn is_whole(fleet: &Fleet, client: &mut Client, told: &Told) {
     assert!(flaws.is_empty(), "the ladder of {}: {}", told.job, flaws.join("\n"));
 }
 
-/// What the store wrote down of a job in a scheduler's hand.
+/// A lease, by the database's tables.
 #[derive(Debug, Clone)]
 struct Claim {
     fence: i64,
@@ -406,11 +410,11 @@ struct Claim {
     outcome: Option<String>,
 }
 
-/// Was every job in one hand at a time? Gives how often one was taken over.
+/// Expects that each job had one lease at a time, and returns how often one was taken over.
 ///
-/// The books do not keep a lease's end: it is known that each claim, and each report with an event in it, made one that begins then. And of
-/// what was written only attempts say by which claim.
-fn no_job_was_held_by_two(fleet: &Fleet, told: &[Told]) -> usize {
+/// The tables do not keep a lease's end: each claim, and each report with an event in it, made one that
+/// begins then. Of the written rows only attempts carry the fencing token.
+fn expect_one_lease_at_a_time(fleet: &Fleet, told: &[Told]) -> usize {
     let mut claims: BTreeMap<String, Vec<Claim>> = BTreeMap::new();
     for row in fleet
         .query("SELECT job, fence, dispatcher, claimed_ms, ended_ms, outcome FROM claims ORDER BY job, fence")
@@ -458,7 +462,7 @@ fn no_job_was_held_by_two(fleet: &Fleet, told: &[Told]) -> usize {
         let Some(claims) = claims.get(&told.job) else {
             panic!("{} is published, and nobody ever had it in hand", told.job)
         };
-        in_turn(&told.job, claims, &told.events);
+        expect_events_within_leases(&told.job, claims, &told.events);
     }
     takeovers
 }
@@ -467,8 +471,9 @@ fn was_taken_over(claim: &Claim) -> bool {
     claim.outcome.as_deref() == Some("lease ended")
 }
 
-/// Do a job's events fit its claims? Each claim has begun with an event, and was over only when the lease of the last event in it was.
-fn in_turn(job: &str, claims: &[Claim], events: &[Value]) {
+/// Expects that a job's events fit its leases: each lease begins with an event, and ended no earlier than the
+/// last event in it.
+fn expect_events_within_leases(job: &str, claims: &[Claim], events: &[Value]) {
     let at = |event: &Value| event["at_ms"].as_i64().unwrap();
     let begins: Vec<usize> =
         (0..events.len()).filter(|number| events[*number]["kind"] == "job.started").collect();
@@ -485,7 +490,7 @@ fn in_turn(job: &str, claims: &[Claim], events: &[Value]) {
             "{job}: another began it: {claims:#?}"
         );
         let Some(next) = begins.get(number + 1) else { continue };
-        // Until another began.
+        // Until another lease began.
         let last = events[begin..*next].iter().map(at).max().unwrap();
         let taken = claims[number + 1].claimed_ms;
         assert!(

@@ -1,4 +1,4 @@
-//! Can a cluster be used by what its users have: a database client, an autoscaler, Prometheus?
+//! A cluster serves the clients that its users have: a database client, an autoscaler, Prometheus.
 #![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests start what they test")]
 
 use std::{
@@ -75,7 +75,7 @@ fn the_statement_of_the_readme_runs_by_adbc() {
 }
 
 #[test]
-fn an_autoscaler_hears_what_waits_and_runs() {
+fn an_autoscaler_gets_the_waiting_and_running_rows() {
     let folder = tempfile::tempdir().unwrap();
     let source = footage::bunny(folder.path(), "talk.mp4", 8, 90);
     let out = folder.path().join("out");
@@ -112,7 +112,7 @@ fn an_autoscaler_hears_what_waits_and_runs() {
         "1",
     ];
     let running = cluster.spool(&args).start();
-    // A cluster of none wakes up by what waits.
+    // Waiting work wakes up a cluster without executors.
     until("some demand", SOON, || ask().0.then_some(()));
     let mut cluster = cluster;
     cluster.add_executor(&[]);
@@ -121,7 +121,7 @@ fn an_autoscaler_hears_what_waits_and_runs() {
         (demand["rows_running"] == 1 && demand["rows_waiting"] == 4).then_some(())
     });
     let demand = cluster.demand().unwrap();
-    // The sound and the pictures, eight seconds each.
+    // Sound and pictures of eight seconds each.
     assert_eq!(demand["media_seconds_left"], 16);
     let metrics = cluster.http("GET", "/metrics").unwrap();
     assert!(

@@ -1,4 +1,5 @@
-//! Does a cluster lose anything but machines? Executors join, drain, freeze and die; the scheduler restarts; clients cancel.
+//! A cluster loses nothing but machines: executors join, drain, freeze and die; the scheduler restarts;
+//! clients cancel.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::{
@@ -15,17 +16,17 @@ use spool_tests::{
     wrapper::Wrapper,
 };
 
-/// How long a job may take on a busy machine.
+/// Time limit of a job on a busy machine.
 const SOON: Duration = Duration::from_secs(120);
 
 /// The clip: rows of 2 s, so one of sound and eight of pictures.
 const SECONDS: u32 = 16;
 const ROWS: usize = 9;
 
-/// An executor that is silent for so long is gone.
+/// An executor without a heartbeat for this long counts as lost.
 const TIMEOUT: [&str; 2] = ["--executor-timeout", "3"];
 
-/// A clip, what one process makes of it, and the FFmpeg that is counted.
+/// A clip, the ladder that one process makes of it, and the FFmpeg whose encodes are counted.
 struct Setting {
     folder: tempfile::TempDir,
     source: PathBuf,
@@ -73,7 +74,7 @@ impl Setting {
         cluster.spool(&args.iter().map(String::as_str).collect::<Vec<_>>()).start()
     }
 
-    /// Each encode takes at least so long.
+    /// Sets the least time of an encode.
     fn take(&self, seconds: f64) {
         self.ffmpeg.before_each(&format!("sleep {seconds}"));
     }
@@ -86,7 +87,7 @@ impl Setting {
         folder::records(&self.out()).len()
     }
 
-    /// Expects that a job ended well, with the bytes of one that nothing disturbed.
+    /// Expects that a job succeeded, with the bytes of an undisturbed one.
     fn made_the_same(&self, ran: &Ran) {
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
         let made = folder::media(&self.out());
@@ -98,13 +99,13 @@ impl Setting {
 }
 
 #[test]
-fn a_cluster_makes_what_one_process_makes_and_nothing_twice() {
+fn a_cluster_makes_the_bytes_of_one_process_and_no_row_twice() {
     let setting = Setting::new();
     let mut cluster = Cluster::start(1, &setting.ffmpeg.path(), &[]);
     setting.take(0.5);
     let running = setting.start(&cluster);
     until("the first encode", SOON, || cluster.executor(0).encodes().then_some(()));
-    // One that joins in the middle gets work at once.
+    // An executor that joins in the middle gets work at once.
     let late = cluster.add_executor(&[]);
     until("an encode of the newcomer", SOON, || cluster.executor(late).encodes().then_some(()));
     let ran = running.wait();
@@ -116,7 +117,7 @@ fn a_cluster_makes_what_one_process_makes_and_nothing_twice() {
     setting.made_the_same(&again);
     assert_eq!(again.tally().0, 0);
     assert!(setting.ffmpeg.encodes().is_empty());
-    // The same through SQL.
+    // The parts, queried through SQL.
     let sql = format!("SELECT count(*) AS n FROM parts('{}')", setting.out().display());
     let rows = cluster.spool(&["sql", "--output", "json", "-c", &sql]).ok().json();
     assert_eq!(rows, serde_json::json!([{ "n": 2 * (ROWS - 1) + 1 }]));
@@ -124,7 +125,7 @@ fn a_cluster_makes_what_one_process_makes_and_nothing_twice() {
 }
 
 #[test]
-fn a_killed_executor_costs_the_row_it_had_in_hand() {
+fn a_killed_executor_costs_only_its_running_row() {
     let setting = Setting::new();
     let mut cluster = Cluster::start(3, &setting.ffmpeg.path(), &TIMEOUT);
     setting.take(0.5);
@@ -144,7 +145,7 @@ fn a_killed_executor_costs_the_row_it_had_in_hand() {
 }
 
 #[test]
-fn an_executor_that_is_told_to_leave_finishes_its_row() {
+fn a_draining_executor_finishes_its_row() {
     let setting = Setting::new();
     let mut cluster = Cluster::start(2, &setting.ffmpeg.path(), &[]);
     setting.take(0.7);
@@ -158,7 +159,7 @@ fn an_executor_that_is_told_to_leave_finishes_its_row() {
 
 /// `SPOOL_DRAINS=100` drains so many.
 #[test]
-fn executors_that_leave_one_after_the_other_lose_no_row() {
+fn draining_executors_one_by_one_loses_no_row() {
     let drains = std::env::var("SPOOL_DRAINS").ok().and_then(|text| text.parse::<usize>().ok()).unwrap_or(3);
     let setting = Setting::new();
     let mut cluster = Cluster::start(2, &setting.ffmpeg.path(), &[]);
@@ -184,12 +185,12 @@ fn executors_that_leave_one_after_the_other_lose_no_row() {
 }
 
 #[test]
-fn an_executor_with_nothing_to_do_leaves_if_it_was_told_to() {
+fn an_idle_executor_leaves_after_the_idle_timeout() {
     let setting = Setting::new();
     let mut cluster = Cluster::start(1, &setting.ffmpeg.path(), &[]);
     let passing = cluster.add_executor(&["--leave-idle", "4"]);
     cluster.wait_for_slots(2);
-    // Longer than it may be idle, so that one that left in the middle of a row would show.
+    // Longer than the idle timeout, so that an executor that left in the middle of a row would show.
     setting.take(5.0);
     let running = setting.start(&cluster);
     until("an encode", SOON, || cluster.executor(passing).encodes().then_some(()));
@@ -204,7 +205,7 @@ fn an_executor_with_nothing_to_do_leaves_if_it_was_told_to() {
 }
 
 #[test]
-fn rows_are_given_up_when_the_grace_is_over() {
+fn rows_are_canceled_after_the_drain_timeout() {
     let setting = Setting::new();
     let mut cluster = Cluster::start(1, &setting.ffmpeg.path(), &[]);
     let hasty = cluster.add_executor(&["--grace", "1"]);
@@ -240,9 +241,9 @@ fn a_frozen_executor_is_replaced_and_does_no_harm_when_it_thaws() {
     cluster.stop();
 }
 
-/// `SPOOL_AWAY=60` keeps it away for so many seconds.
+/// `SPOOL_OUTAGE_SECONDS=60` keeps the scheduler away for so long.
 #[test]
-fn a_scheduler_that_restarts_finds_its_executors_and_its_clients_again() {
+fn a_restarted_scheduler_gets_its_executors_and_clients_back() {
     let away =
         Duration::from_secs(std::env::var("SPOOL_AWAY").ok().and_then(|text| text.parse().ok()).unwrap_or(0));
     let setting = Setting::new();
@@ -259,7 +260,7 @@ fn a_scheduler_that_restarts_finds_its_executors_and_its_clients_again() {
     cluster.kill_scheduler();
     let died = Instant::now();
     for number in cluster.numbers() {
-        // Nobody waits for what they had in hand any more.
+        // No client waits for the rows that they ran.
         until("the end of orphaned encodes", Duration::from_secs(10), || {
             (!cluster.executor(number).encodes()).then_some(())
         });
@@ -272,13 +273,13 @@ fn a_scheduler_that_restarts_finds_its_executors_and_its_clients_again() {
     cluster.wait_for_slots(2);
     setting.made_the_same(&running.wait());
     let encodes = setting.ffmpeg.encodes().len();
-    // Two were in hand when it died.
+    // Two rows ran when the scheduler died.
     assert!(encodes <= ROWS + 2, "{encodes} encodes, though {done} rows were done");
     cluster.stop();
 }
 
 #[test]
-fn a_cancel_reaches_ffmpeg_within_a_second_whoever_says_it() {
+fn a_cancellation_reaches_ffmpeg_within_a_second() {
     let setting = Setting::new();
     let mut cluster = Cluster::start(2, &setting.ffmpeg.path(), &[]);
     setting.ffmpeg.slow_after(0);
@@ -341,7 +342,7 @@ fn a_slow_link_slows_and_breaks_nothing() {
 }
 
 #[test]
-fn a_clock_that_jumps_loses_nobody() {
+fn a_clock_that_jumps_loses_no_executor() {
     let setting = Setting::new();
     let mut cluster = Cluster::start(0, &setting.ffmpeg.path(), &TIMEOUT);
     cluster.kill_scheduler();
@@ -361,16 +362,16 @@ fn a_clock_that_jumps_loses_nobody() {
     assert_eq!(setting.ffmpeg.encodes().len(), ROWS);
     let log = cluster.scheduler().log();
     assert!(!log.contains("executor left"), "{log}");
-    // It did go by that clock: the log's own times say so.
+    // The process did use that clock: the times of its log show it.
     let days = log.lines().filter_map(|line| line.get(..10)).collect::<std::collections::BTreeSet<_>>();
     assert!(days.len() > 1, "{log}");
     cluster.stop();
 }
 
 #[test]
-fn a_row_that_fails_on_one_executor_is_tried_on_another() {
+fn a_row_that_fails_on_one_executor_is_retried_on_another() {
     let setting = Setting::new();
-    // This one's FFmpeg is always killed, as if for want of memory; what it says of itself is the same.
+    // The FFmpeg of this executor is always killed, as if by the OOM killer; it reports an equal build.
     let broken = Wrapper::new();
     broken.before_each("kill -KILL $$");
     let mut cluster = Cluster::start(1, &setting.ffmpeg.path(), &[]);
@@ -402,7 +403,7 @@ fn a_row_that_always_fails_fails_the_job_at_once() {
 }
 
 #[test]
-fn a_slow_row_is_run_a_second_time_and_the_first_to_finish_counts() {
+fn a_straggler_is_speculated_and_the_first_attempt_to_finish_counts() {
     let setting = Setting::new();
     let slow = Wrapper::new();
     slow.slow_after(0);
@@ -419,7 +420,7 @@ fn a_slow_row_is_run_a_second_time_and_the_first_to_finish_counts() {
 }
 
 #[test]
-fn an_executor_tells_probes_how_it_stands() {
+fn an_executor_answers_probes_by_its_state() {
     let ffmpeg = Wrapper::new();
     let mut cluster = Cluster::start(0, &ffmpeg.path(), &[]);
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -438,11 +439,11 @@ fn an_executor_tells_probes_how_it_stands() {
 }
 
 #[test]
-fn who_does_not_fit_is_refused_with_the_remedy() {
+fn an_incompatible_peer_is_refused_with_the_remedy() {
     let setting = Setting::new();
     let mut cluster =
         Cluster::start(0, &setting.ffmpeg.path(), &["--token", "open sesame", "--patience", "2"]);
-    // Another build of FFmpeg, as far as it says.
+    // Another build of FFmpeg, by its report.
     let folder = tempfile::tempdir().unwrap();
     let other = folder.path().join("ffmpeg");
     let real = spool_tests::wrapper::which("ffmpeg");
@@ -475,7 +476,7 @@ fn who_does_not_fit_is_refused_with_the_remedy() {
 }
 
 #[test]
-fn what_is_not_there_is_told() {
+fn a_missing_scheduler_is_reported() {
     let ran = Spool::new(["sql", "-c", "SELECT 1", "--cluster", "127.0.0.1:9"]).run();
     assert_eq!(ran.code, Some(5), "{}", ran.stderr);
     assert!(ran.stderr.contains("cannot reach the scheduler at 127.0.0.1:9"), "{}", ran.stderr);

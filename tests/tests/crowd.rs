@@ -1,7 +1,8 @@
-//! A crowd that comes at once: is everybody let in and served, and does whoever wants much keep those waiting who want little?
+//! Load: many uploads at once are all accepted and served, and a tenant with many jobs does not delay one
+//! with few.
 //!
-//! SPOOL_CROWD=1000 has so many come. Encodes are remembered rather than run, so that what is seen is everything else; how long it took,
-//! and how much memory, is printed and not judged.
+//! SPOOL_LOAD_UPLOADS=1000 sends so many. Encodes come from a cache, so that the test measures everything
+//! else; the time and the memory that it took are printed, without a limit.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::{
@@ -32,29 +33,29 @@ const CROWD: usize = 60;
 /// Length of each, in bytes.
 const BYTES: usize = 100_000;
 
-/// Whoever wants little, and for how many uploads of the crowd there is one of each's.
+/// Tenants with few uploads, and the number of all uploads for each one of theirs.
 const SMALL: [&str; 2] = ["small-one", "small-two"];
 const ONE_OF: usize = 20;
 
-/// Whoever wants all the others.
+/// Tenant of all other uploads.
 const BIG: &str = "big";
 
-/// What is made of each: `{"ladder":"90p"}`.
+/// Job of each upload: `{"ladder":"90p"}`.
 const JOB: &str = "%7B%22ladder%22%3A%2290p%22%7D";
 
-/// Jobs that are in hand at a time, and rows that are encoded.
+/// Jobs that run at a time, and rows that are encoded at a time.
 const ACTIVE: &str = "6";
 const SLOTS: &str = "2";
 
-/// How long a client waits that is sent away, and how long all of them may be.
+/// Wait of a client before a retry, and the limit of all its waits.
 const AGAIN: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// How often it is looked how far the jobs are, and how long each may take, of those that come at once.
+/// Interval at which the states of the jobs are polled, and time limit of each, for uploads at once.
 const LOOK: Duration = Duration::from_millis(500);
 const EACH: Duration = Duration::from_secs(5);
 
-/// One of the crowd.
+/// One upload of the test.
 #[derive(Debug, Clone)]
 struct Guest {
     number: usize,
@@ -62,7 +63,7 @@ struct Guest {
     key: String,
 }
 
-/// When a job was asked for, begun and published, in milliseconds since 1970.
+/// When a job was created, started and published, in milliseconds since 1970.
 #[derive(Debug, Clone, Copy)]
 struct Times {
     created_ms: i64,
@@ -71,7 +72,7 @@ struct Times {
 }
 
 #[test]
-fn whoever_wants_much_does_not_keep_those_waiting_who_want_little() {
+fn a_tenant_with_many_jobs_does_not_delay_one_with_few() {
     let crowd = std::env::var("SPOOL_CROWD").ok().map_or(CROWD, |text| text.parse().unwrap());
     let few = (crowd / ONE_OF).max(2);
     let folder = tempfile::tempdir().unwrap();
@@ -82,7 +83,7 @@ fn whoever_wants_much_does_not_keep_those_waiting_who_want_little() {
     let serve = Serve::start(&data, &remembering.path(), &args);
     let keys: BTreeMap<&str, String> =
         SMALL.iter().chain([&BIG]).map(|tenant| (*tenant, key(&data, tenant))).collect();
-    // Those who want little come last: they would be served last, if it went by that.
+    // The tenants with few uploads come last: they would be served last, if the order of arrival counted.
     let tenants = (0..crowd).map(|number| match (crowd - 1 - number) / few {
         0 => SMALL[0],
         1 => SMALL[1],
@@ -133,12 +134,13 @@ fn whoever_wants_much_does_not_keep_those_waiting_who_want_little() {
             (last(tenant) - first_ms) as f64 / 1e3
         );
     }
-    is_fair(&times, last(SMALL[0]).max(last(SMALL[1])));
+    expect_fair_order(&times, last(SMALL[0]).max(last(SMALL[1])));
     serve.stop();
 }
 
-/// Was the big one's next job begun only when it was its turn? What it had begun before all the others were asked for is its luck.
-fn is_fair(times: &BTreeMap<&str, BTreeMap<String, Times>>, small_until_ms: i64) {
+/// Expects that the jobs of the big tenant started only when it was their turn. Jobs that started before all
+/// the others were created do not count.
+fn expect_fair_order(times: &BTreeMap<&str, BTreeMap<String, Times>>, small_until_ms: i64) {
     let asked_ms =
         SMALL.iter().flat_map(|tenant| times[*tenant].values()).map(|job| job.created_ms).max().unwrap();
     let big = &times[BIG];
@@ -156,7 +158,7 @@ fn is_fair(times: &BTreeMap<&str, BTreeMap<String, Times>>, small_until_ms: i64)
     );
 }
 
-/// A second of pictures in hardly any bytes.
+/// Makes a second of pictures in hardly any bytes.
 fn clip(folder: &Path) -> PathBuf {
     let path = folder.join("clip.mp4");
     let picture = ["-f", "lavfi", "-i", "testsrc2=size=160x90:rate=25:duration=1"];
@@ -165,7 +167,7 @@ fn clip(folder: &Path) -> PathBuf {
     path
 }
 
-/// Makes a tenant who may ask as often as it likes, and its key.
+/// Makes a tenant without a rate limit, and returns its key.
 fn key(data: &Path, tenant: &str) -> String {
     let store = data.join("jobs.db").to_str().unwrap().to_owned();
     Spool::new(["tenants", "set", tenant, "--requests-per-minute", "1000000", "--store", &store]).ok();
@@ -176,7 +178,7 @@ fn key(data: &Path, tenant: &str) -> String {
     made.stdout.trim().to_owned()
 }
 
-/// Has all of them upload at once; gives each one's job, and how often somebody was sent away.
+/// Sends all uploads at once, and returns the job of each, and the number of refusals.
 #[tokio::main]
 async fn come(address: &str, guests: &[Guest], source: &[u8]) -> (Vec<String>, usize) {
     let mut uploads = JoinSet::new();
@@ -193,7 +195,7 @@ async fn come(address: &str, guests: &[Guest], source: &[u8]) -> (Vec<String>, u
     (done.into_iter().map(|(_, job, _)| job).collect(), refusals)
 }
 
-/// Uploads as a client does that is not put off; gives its job, and how often it was sent away.
+/// Uploads with retries, and returns the job, and the number of refusals.
 async fn upload(address: &str, guest: &Guest, bytes: &[u8]) -> (String, usize) {
     let begun = Instant::now();
     let mut refusals = 0;
@@ -220,7 +222,8 @@ async fn upload(address: &str, guest: &Guest, bytes: &[u8]) -> (String, usize) {
     }
 }
 
-/// Sends one request over a connection of its own; gives status and body. A thousand of curl would be a crowd of their own.
+/// Sends one request over its own connection, and returns status and body. A thousand processes of curl would
+/// be a load of their own.
 async fn post(address: &str, guest: &Guest, bytes: &[u8]) -> io::Result<(u16, Vec<u8>)> {
     let mut socket = TcpStream::connect(address).await?;
     let head = format!(
@@ -244,7 +247,7 @@ async fn post(address: &str, guest: &Guest, bytes: &[u8]) -> io::Result<(u16, Ve
     if length.is_none_or(|length| length == body.len()) { Ok((status, body)) } else { Err(broken()) }
 }
 
-/// How many jobs are in a state, of all tenants.
+/// Returns the number of jobs in a state, of all tenants.
 fn count(serve: &Serve, state: &str) -> usize {
     let metrics = serve.ask("/metrics", &[]);
     let text = String::from_utf8_lossy(&metrics.body).into_owned();
@@ -252,7 +255,7 @@ fn count(serve: &Serve, state: &str) -> usize {
     text.lines().find_map(|line| line.strip_prefix(&prefix)?.parse().ok()).unwrap_or(0)
 }
 
-/// A tenant's jobs that are published, by name.
+/// Returns a tenant's published jobs by name.
 fn published(serve: &Serve, key: &str) -> BTreeMap<String, Times> {
     let bearer = format!("Authorization: Bearer {key}");
     let (mut found, mut cursor) = (BTreeMap::new(), String::new());

@@ -1,4 +1,4 @@
-//! Is what `spool transcode` publishes exact, whatever the source is like and however it is cut?
+//! Ladders that `spool transcode` publishes are exact, for many kinds of sources and cuts.
 #![expect(clippy::unwrap_used, reason = "whatever goes wrong fails the test")]
 
 use std::path::Path;
@@ -10,8 +10,8 @@ use spool_tests::{
     run::Spool,
 };
 
-/// Rungs of every ladder: the clip's own size at the usual rate, and half of it at more than the 64 kb/s that so small a picture is given:
-/// a clip that moves all over starves on those, and what is to be seen then is the rate.
+/// Rungs of every ladder: the clip's own size at the default rate, and half of it at more than the default of
+/// 64 kb/s: a clip that moves everywhere starves at that, and the comparison would measure the rate.
 const LADDER: &str = "180p,90p:300k";
 /// Lengths of a segment in seconds.
 const SEGMENTS: [u32; 2] = [8, 30];
@@ -47,7 +47,8 @@ fn exact(clip: &Clip) {
     assert!(flaws.is_empty(), "{clip:?}\n{}", flaws.join("\n"));
 }
 
-/// A clip of this rate that lasts a bit longer than three segments of 8 s, by no whole number of anything.
+/// Returns a clip of this rate that lasts a bit longer than three segments of 8 s, by no whole number of
+/// anything.
 fn of_rate(num: u32, den: u32) -> Clip {
     let frames = num * 26 / den + 7;
     Clip { rate: (num, den), frames, keyframe_every: num * 2 / den + 1, ..Clip::default() }
@@ -213,7 +214,8 @@ fn slots_change_no_byte() {
         transcode(&source, &destination, 4, slots);
         folder::media(&destination)
     });
-    // Two rungs and the sound, five media segments each, with an init and a playlist; the master.
+    // Two rungs and the sound, five media segments each, with an initialization segment and a playlist; the
+    // multivariant playlist.
     assert_eq!(one.len(), 3 * (5 + 2) + 1);
     let differing: Vec<_> =
         one.keys().chain(four.keys()).filter(|name| one.get(*name) != four.get(*name)).collect();

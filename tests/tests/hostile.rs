@@ -1,5 +1,5 @@
-//! What do files do that were made to do harm? Nothing: each is an error that names it, or a right ladder, soon; none makes anything reach a
-//! network or a file that is not its own. That without our care one of them would have is seen too.
+//! Malicious files do no harm: each gives an error that names it, or a correct ladder, soon; none makes a
+//! process reach a network or another file. A control shows that without the sandbox one of them would.
 #![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "whatever goes wrong fails the test")]
 
 use std::{
@@ -13,12 +13,12 @@ use std::{
 
 use spool_tests::{check, folder, footage, run::Spool};
 
-/// What stands in the file that nobody may read.
+/// Content of the file that must not be read.
 const CANARY: &str = "canary-0b6d6f2a";
-/// The longest that one of them may take: a scan of what it holds, and a second or two of pictures.
+/// Longest run of one file: a scan of its content, and a second or two of pictures.
 const LONGEST: Duration = Duration::from_secs(20);
 
-/// A place with a secret, and a socket that listens for whoever is led to it.
+/// A file with a secret, and a socket that detects connections.
 struct Trap {
     folder: tempfile::TempDir,
     listener: TcpListener,
@@ -41,7 +41,7 @@ impl Trap {
         self.folder.path().join("secret.txt").display().to_string()
     }
 
-    /// Did anybody come?
+    /// Returns whether a connection was made.
     fn was_reached(&self) -> bool {
         match self.listener.accept() {
             Ok(_) => true,
@@ -53,13 +53,13 @@ impl Trap {
     }
 }
 
-/// A box of ISO/IEC 14496-12.
+/// Returns a box of ISO/IEC 14496-12.
 fn boxed(kind: &[u8; 4], body: &[u8]) -> Vec<u8> {
     let size = u32::try_from(body.len() + 8).unwrap();
     [&size.to_be_bytes()[..], kind, body].concat()
 }
 
-/// Where boxes of this kind begin, at any depth.
+/// Returns the positions of boxes of this kind, at any depth.
 fn find(bytes: &[u8], kind: &[u8; 4]) -> Vec<usize> {
     bytes.windows(4).enumerate().filter(|(_, window)| window == kind).map(|(at, _)| at - 4).collect()
 }
@@ -68,7 +68,7 @@ fn size_at(bytes: &[u8], at: usize) -> usize {
     u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap()) as usize
 }
 
-/// Writes over what stands `offset` bytes behind the name of each box of this kind.
+/// Overwrites the bytes `offset` behind the name of each box of this kind.
 fn patched(bytes: &[u8], kind: &[u8; 4], offset: usize, with: &[u8]) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     for at in find(&bytes, kind) {
@@ -78,7 +78,8 @@ fn patched(bytes: &[u8], kind: &[u8; 4], offset: usize, with: &[u8]) -> Vec<u8> 
     bytes
 }
 
-/// The box with others in front of what it holds; it and `outer` boxes around it grow. What lies behind it must not be referred to.
+/// Inserts boxes before the content of a box; it and the `outer` boxes around it grow. The bytes behind it
+/// must not be referred to.
 fn grown(bytes: &[u8], kinds: &[&[u8; 4]], more: &[u8]) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     let innermost = find(&bytes, kinds.last().unwrap())[0];
@@ -91,7 +92,7 @@ fn grown(bytes: &[u8], kinds: &[&[u8; 4]], more: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Where boxes begin and end, three levels deep.
+/// Collects the positions at which boxes begin and end, three levels deep.
 fn boundaries(bytes: &[u8], start: usize, end: usize, depth: u8, found: &mut Vec<usize>) {
     let mut at = start;
     while at + 8 <= end {
@@ -122,7 +123,7 @@ fn noise(length: usize, mut state: u64) -> Vec<u8> {
     (0..length).map(next).collect()
 }
 
-/// Texts that name other places, for programs that would go there.
+/// Returns texts that name other places, for programs that would go there.
 fn texts(trap: &Trap) -> Vec<(String, Vec<u8>)> {
     let (url, secret) = (trap.url("x.ts"), trap.secret());
     let hls = |line: &str| format!("#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{line}\n#EXT-X-ENDLIST\n");
@@ -187,7 +188,7 @@ fn texts(trap: &Trap) -> Vec<(String, Vec<u8>)> {
     texts.into_iter().map(|(name, text)| (format!("{name}.mp4"), text.into_bytes())).collect()
 }
 
-/// Headers that lie.
+/// Returns files with false headers.
 fn headers(trap: &Trap, mp4: &[u8], fast: &[u8]) -> Vec<(String, Vec<u8>)> {
     let url = format!("{}\0", trap.url("x.mov")).into_bytes();
     let reference = {
@@ -271,7 +272,7 @@ fn headers(trap: &Trap, mp4: &[u8], fast: &[u8]) -> Vec<(String, Vec<u8>)> {
     ]
 }
 
-/// Beginnings of every container, and noise behind them.
+/// Returns the beginnings of every container, with noise behind them.
 fn noises() -> Vec<(String, Vec<u8>)> {
     let heads: [(&str, &[u8]); 12] = [
         ("mp4", b"\0\0\0\x18ftypisom\0\0\0\0isommp42"),
@@ -304,7 +305,7 @@ fn noises() -> Vec<(String, Vec<u8>)> {
     found
 }
 
-/// Sees that one file does no harm.
+/// Checks that one file does no harm.
 fn harmless(trap: &Trap, name: &str, content: &[u8], flaws: &mut Vec<String>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
@@ -382,7 +383,7 @@ fn try_all(trap: &Trap, files: Vec<(String, Vec<u8>)>) {
     println!("{count} files did no harm");
 }
 
-/// A clip, with its header at the end and at the begin.
+/// Makes a clip, with its header at the end and at the beginning.
 fn clips(folder: &Path) -> [Vec<u8>; 2] {
     let clip = footage::bunny(folder, "clip.mp4", 2, 90);
     let fast = folder.join("fast.mp4");
@@ -399,17 +400,17 @@ fn clips(folder: &Path) -> [Vec<u8>; 2] {
 }
 
 #[test]
-fn texts_that_name_other_places() {
+fn texts_that_name_other_places_reach_nothing() {
     let trap = Trap::new();
     try_all(&trap, texts(&trap));
 }
 
 #[test]
-fn headers_that_lie() {
+fn false_headers_do_no_harm() {
     let trap = Trap::new();
     let [mp4, fast] = clips(trap.folder.path());
     let mut files = headers(&trap, &mp4, &fast);
-    // One picture of more than anybody takes, and a small file.
+    // One picture larger than the limit, in a small file.
     let huge = trap.folder.path().join("huge.mov");
     footage::ffmpeg([
         "-f",
@@ -425,7 +426,7 @@ fn headers_that_lie() {
 }
 
 #[test]
-fn files_cut_at_every_box() {
+fn files_cut_at_every_box_do_no_harm() {
     let trap = Trap::new();
     let [_, fast] = clips(trap.folder.path());
     let mut ends = Vec::new();
@@ -437,7 +438,7 @@ fn files_cut_at_every_box() {
 }
 
 #[test]
-fn noise_and_bits_that_flipped() {
+fn noise_and_flipped_bits_do_no_harm() {
     let trap = Trap::new();
     let [mp4, _] = clips(trap.folder.path());
     let mut files = noises();
@@ -476,7 +477,7 @@ fn noise_and_bits_that_flipped() {
 }
 
 #[test]
-fn without_our_care_one_of_them_would_have_reached_the_network_and_one_the_secret() {
+fn without_the_sandbox_files_reach_the_network_and_the_secret() {
     let trap = Trap::new();
     let play = |name: &str, text: &str, args: &[&str]| {
         let path = trap.folder.path().join(name);
@@ -495,7 +496,7 @@ fn without_our_care_one_of_them_would_have_reached_the_network_and_one_the_secre
     spool_tests::run::until("FFmpeg to come", LONGEST, || trap.was_reached().then_some(()));
     child.kill().unwrap();
     child.wait().unwrap();
-    // A script of subtitles is read by the concat demuxer as anything is: here the secret, as a stream.
+    // The concat demuxer reads a script of subtitles like any other file: here the secret, as a stream.
     let subtitles = trap.folder.path().join("secret.srt");
     fs::write(&subtitles, format!("1\n00:00:00,000 --> 00:00:02,000\n{CANARY}\n")).unwrap();
     let script = format!("ffconcat version 1.0\nfile '{}'\n", subtitles.display());

@@ -1,4 +1,5 @@
-//! What becomes of sources that are cut off, damaged, or of several tracks: what there is, as it should be, or a refusal that says why?
+//! Sources that are cut off, damaged, or have several tracks: the rest of them, correct, or an error with the
+//! reason.
 #![expect(clippy::unwrap_used, reason = "whatever goes wrong fails the test")]
 
 use std::{
@@ -16,7 +17,7 @@ use spool_tests::{
 };
 
 const RATE: f64 = 48_000.0;
-/// A refusal comes as soon as this, a scan included.
+/// Time limit of an error, including a scan.
 const SOON: Duration = Duration::from_secs(5);
 
 /// Transcodes in rows of four seconds.
@@ -26,7 +27,7 @@ fn transcode(source: &Path, destination: &Path, more: &[&str]) -> Ran {
     Spool::new(paths.into_iter().chain(args.iter().chain(more).map(AsRef::as_ref))).run()
 }
 
-/// Makes a file with FFmpeg's words.
+/// Makes a file with FFmpeg's arguments.
 fn made(folder: &Path, name: &str, line: &str) -> PathBuf {
     let path = folder.join(name);
     let line = line.replace("{folder}", folder.to_str().unwrap());
@@ -34,7 +35,7 @@ fn made(folder: &Path, name: &str, line: &str) -> PathBuf {
     path
 }
 
-/// The first channel of a ladder's rendition of sound.
+/// Returns the first channel of a ladder's audio rendition.
 fn heard(folder: &Path, rendition: usize, channels: usize) -> Vec<f32> {
     let ladder = check::Ladder::open(folder).unwrap();
     check::samples(&ladder.sounds[rendition], channels).unwrap().swap_remove(0)
@@ -44,7 +45,7 @@ fn loudness(samples: &[f32]) -> f64 {
     (samples.iter().map(|sample| f64::from(*sample).powi(2)).sum::<f64>() / samples.len() as f64).sqrt()
 }
 
-/// By how many seconds `heard` comes late at a time, against what is due; at most `most`.
+/// Returns the lag of `heard` in seconds at a time, against the expected samples; at most `most`.
 fn lag_at(heard: &[f32], due: &[f32], at_s: f64, most_s: f64) -> f64 {
     let (start, length) = ((at_s * RATE) as usize, 8192);
     let due = &due[start..start + length];
@@ -60,7 +61,7 @@ fn lag_at(heard: &[f32], due: &[f32], at_s: f64, most_s: f64) -> f64 {
 }
 
 #[test]
-fn of_a_file_that_was_cut_off_there_is_what_is_there() {
+fn a_truncated_file_is_transcoded_as_far_as_it_goes() {
     let folder = tempfile::tempdir().unwrap();
     let mp4 = Clip { container: Container::Mp4Fast, frames: 500, ..Clip::default() };
     let mkv = Clip { container: Container::Mkv, ..mp4.clone() };
@@ -79,7 +80,7 @@ fn of_a_file_that_was_cut_off_there_is_what_is_there() {
         let ladder = check::Ladder::open(&destination).unwrap();
         let frames = u32::try_from(ladder.videos[0].packets.list.len()).unwrap();
         assert!((240..400).contains(&frames), "{name}: {frames} of 500 frames from 60% of the file");
-        // The first frames, each in its place; at the end some may wait for others that are gone.
+        // The first frames, each in its place; at the end some may need others that are lost.
         let begin = Clip { frames: frames - 5, ..clip };
         let shown = check::pictures(&ladder, &Clip { frames, ..begin.clone() });
         assert!(
@@ -101,7 +102,7 @@ fn of_a_file_that_was_cut_off_there_is_what_is_there() {
 }
 
 #[test]
-fn sound_that_was_cut_off_behind_whole_pictures_is_told() {
+fn sound_that_ends_before_the_pictures_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let (pictures, sound) = (folder.path().join("pictures.mp4"), folder.path().join("sound.mp4"));
     let clip = Clip { frames: 250, ..Clip::default() }.make(folder.path(), "clip");
@@ -124,21 +125,21 @@ fn sound_that_was_cut_off_behind_whole_pictures_is_told() {
     assert_eq!(refused.code, Some(1), "{}", refused.stderr);
 }
 
-/// Does a flaw speak of a frame behind this one?
+/// Returns whether a flaw is about a frame behind this one.
 fn beyond(what: &str, frame: u32) -> bool {
     let number = what.split_once("frame ").and_then(|(_, rest)| rest.split(' ').next()?.parse::<u32>().ok());
     number.is_some_and(|number| number >= frame)
 }
 
 #[test]
-fn threads_are_the_jobs_and_come_to_every_encode() {
+fn the_threads_option_reaches_every_encode() {
     let folder = tempfile::tempdir().unwrap();
     let source = Clip { frames: 150, ..Clip::default() }.make(folder.path(), "clip");
     for threads in ["1", "2"] {
         let destination = folder.path().join(threads);
         let ran = transcode(&source, &destination, &["--threads", threads]);
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-        // x264 writes down how it was told to work.
+        // x264 writes its settings into the stream.
         let media = folder::media(&destination);
         let (_, begin) = media.iter().find(|(name, _)| name.starts_with("180p/00000-")).unwrap();
         assert!(
@@ -181,13 +182,13 @@ fn a_damaged_file_is_transcoded_with_a_count_or_refused() {
         refused.stderr
     );
     assert!(!folder.path().join("strict/master.m3u8").exists());
-    // What a run without it left is not taken for whole either.
+    // The output of a run without it does not count as complete either.
     let again = transcode(&source, &destination, &["--strict"]);
     assert_eq!(again.code, Some(1), "{}", again.stderr);
 }
 
 #[test]
-fn sound_tracks_have_languages_names_and_roles() {
+fn audio_tracks_have_languages_names_and_roles() {
     let folder = tempfile::tempdir().unwrap();
     let source = made(
         folder.path(),
@@ -221,7 +222,7 @@ fn sound_tracks_have_languages_names_and_roles() {
 }
 
 #[test]
-fn sound_alone_becomes_a_ladder_of_sound() {
+fn sound_alone_becomes_an_audio_ladder() {
     let folder = tempfile::tempdir().unwrap();
     made(folder.path(), "cover.png", "-f lavfi -i color=red:s=64x64 -frames:v 1");
     let tone = "-f lavfi -i sine=f=437:r=48000:d=9.3";
@@ -262,7 +263,7 @@ fn sound_alone_becomes_a_ladder_of_sound() {
 }
 
 #[test]
-fn gaps_in_the_sound_are_silence_and_what_follows_is_in_its_place() {
+fn gaps_in_the_sound_become_silence_without_a_shift() {
     let folder = tempfile::tempdir().unwrap();
     let coding = Coding {
         audio: "-af aselect='not(between(t,3,5))' -c:a pcm_s16le",
@@ -286,7 +287,7 @@ fn gaps_in_the_sound_are_silence_and_what_follows_is_in_its_place() {
 }
 
 #[test]
-fn sound_whose_clock_drifts_stays_with_the_pictures_for_three_minutes() {
+fn sound_whose_clock_drifts_stays_in_sync_for_three_minutes() {
     let folder = tempfile::tempdir().unwrap();
     // By its time stamps each sample lasts a thousandth longer: after three minutes that is 0.18 s.
     let coding = Coding {
@@ -302,14 +303,14 @@ fn sound_whose_clock_drifts_stays_with_the_pictures_for_three_minutes() {
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     let (heard, due) = (heard(&destination, 0, 2), clip.heard(2, 48_000).swap_remove(0));
     for at in [1.0, 60.0, 120.0, 170.0, 179.0] {
-        // What was recorded at `at` is shown later by its stamp.
+        // A sample that was recorded at `at` is presented later by its time stamp.
         let (lag, stamped) = (lag_at(&heard, &due, at, 0.3), at * 0.001);
         assert!((lag - stamped).abs() < 0.045, "{lag} s late at {at} s, by the time stamps {stamped}");
     }
 }
 
 #[test]
-fn channels_without_places_are_mixed_to_both_sides() {
+fn channels_without_positions_are_mixed_to_both_sides() {
     let folder = tempfile::tempdir().unwrap();
     let raw = folder.path().join("ten.raw");
     // A tone of its own in each of ten channels.
@@ -360,7 +361,7 @@ fn a_mirrored_picture_is_shown_as_players_show_it() {
     let clip = Clip { frames: 150, sound: Some(Sound::default()), coding, ..Clip::default() };
     let source = clip.make(folder.path(), "mirror");
     let mut bytes = fs::read(&source).unwrap();
-    // The matrix of the picture's track: left and right change places.
+    // The matrix of the video track: left and right change places.
     let header = bytes.windows(4).position(|window| window == b"tkhd").unwrap() + 4;
     let tracks: Vec<usize> = (0..bytes.len() - 4).filter(|at| &bytes[*at..at + 4] == b"tkhd").collect();
     assert_eq!(tracks.len(), 2, "{header}");
@@ -379,7 +380,7 @@ fn a_mirrored_picture_is_shown_as_players_show_it() {
 }
 
 #[test]
-fn an_edit_list_of_several_edits_shows_what_it_lists() {
+fn an_edit_list_of_several_edits_is_applied() {
     let folder = tempfile::tempdir().unwrap();
     let clip = Clip { frames: 250, gop: Gop::Plain, sound: None, ..Clip::default() };
     let source = clip.make(folder.path(), "edited");
@@ -393,7 +394,7 @@ fn an_edit_list_of_several_edits_shows_what_it_lists() {
     let edits = boxed(b"edts", &boxed(b"elst", &body));
     let find = |bytes: &[u8], kind: &[u8]| bytes.windows(4).position(|window| window == kind).unwrap() - 4;
     let size = |bytes: &[u8], at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
-    // The header lies behind the media: nothing that it refers to moves.
+    // The header lies behind the media, so no reference changes.
     let old = find(&bytes, b"edts");
     let old_size = size(&bytes, old);
     for kind in [b"moov", b"trak"] {

@@ -1,4 +1,4 @@
-//! The page, as somebody uses it: a real browser gives it a file, watches it, and plays what became of it.
+//! The web page in a real browser: it uploads a file, follows the job, and plays the result.
 #![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests start what they test")]
 
 use std::{
@@ -13,7 +13,8 @@ use spool_tests::{
     serve::Serve,
 };
 
-/// What a browser saw on the page, which it does with this file. Screenshots stay in the target folder, to be looked at.
+/// Runs a browser that uploads this file on the page, and returns its observations. Screenshots stay in the
+/// target folder.
 fn used(serve: &Serve, file: &Path, name: &str, args: &[&str]) -> Value {
     let browser = Path::new(env!("CARGO_MANIFEST_DIR")).join("browser");
     assert!(browser.join("node_modules").exists(), "run scripts/browser-setup first");
@@ -41,7 +42,7 @@ fn clip(folder: &Path) -> PathBuf {
 }
 
 #[test]
-fn a_file_that_is_dropped_plays_and_one_that_is_none_says_why() {
+fn a_dropped_video_plays_and_a_file_without_video_gives_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     let (source, notes) = (clip(folder.path()), folder.path().join("notes.txt"));
     std::fs::write(&notes, "these are notes, and no video at all\n".repeat(100)).unwrap();
@@ -62,7 +63,7 @@ fn a_file_that_is_dropped_plays_and_one_that_is_none_says_why() {
 }
 
 #[test]
-fn who_brings_a_key_uses_the_page_as_well() {
+fn the_page_works_with_a_key() {
     let folder = tempfile::tempdir().unwrap();
     let (source, data) = (clip(folder.path()), folder.path().join("data"));
     let serve = Serve::start(&data, Path::new("ffmpeg"), &["--access", "keys"]);

@@ -1,4 +1,4 @@
-//! Does a real player in a real browser play the ladder through, with no gap, no stall and no error?
+//! Real players in a real browser play ladders to the end, without a gap, a stall or an error.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -27,10 +27,11 @@ use spool_tests::{
 const SECONDS: u32 = 16;
 const FRAMES: u64 = (SECONDS * footage::FPS) as u64;
 
-/// Pieces whose ends are a frame apart leave no gap that a player sees.
+/// Buffered ranges whose ends are a frame apart leave no gap that a player sees.
 const FRAME: f64 = 1.0 / footage::FPS as f64;
 
-/// A ladder of real footage with short pieces, so that many joins are played: rows of about 4 s, media segments of 2 s.
+/// Makes a ladder of real footage with short segments, so that many joins are played: rows of about 4 s,
+/// media segments of 2 s.
 fn ladder(source: &Path, destination: &Path, rungs: &str) {
     let (source, destination) = (source.to_str().unwrap(), destination.to_str().unwrap());
     Spool::new([
@@ -48,20 +49,21 @@ fn ladder(source: &Path, destination: &Path, rungs: &str) {
     .ok();
 }
 
-/// Playing is tried so often where it stalls with media in the buffer: then the machine was too busy to decode. A ladder that stops a
-/// decoder stops it every time.
+/// Tries of a playback that stalls with media in the buffer: then the machine was too busy to decode. A
+/// ladder that stops a decoder stops it every time.
 const TRIES: usize = 3;
 
-/// Seconds in the buffer with which a player has all it needs to go on.
+/// Seconds in the buffer with which a player can go on.
 const ENOUGH: f64 = 0.5;
 
-/// One browser at a time, also where all tests share a process (`cargo test`): each needs the processors to itself.
+/// Takes a lock for one browser at a time, also when all tests share a process (`cargo test`): each needs all
+/// processors.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What the player did, by `tests/browser/play.mjs`, when it was not kept from decoding.
+/// Returns the player's report, by `tests/browser/play.mjs`, of a try in which it could decode in time.
 fn play(folder: &Path, scenario: &str) -> Value {
     let _alone = alone();
     let mut told = Value::Null;
@@ -102,7 +104,7 @@ fn play_once(folder: &Path, scenario: &str) -> Value {
     told(&player(folder, scenario).output().unwrap(), "")
 }
 
-/// What the player said at its end, when it had said `before` on stderr already.
+/// Returns the player's last report, after it printed `before` on stderr.
 fn told(output: &Output, before: &str) -> Value {
     let stderr = format!("{before}{}", String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{stderr}");
@@ -115,7 +117,7 @@ fn told(output: &Output, before: &str) -> Value {
     told
 }
 
-/// What holds at every moment: no error, no broken frame, and what is buffered is one piece.
+/// Expects the properties of every moment: no error, no broken frame, and one buffered range.
 fn whole(step: &Value) {
     assert_eq!(step["errors"], Value::Array(vec![]), "{step}");
     assert_eq!(step["corrupted"], 0, "{step}");
@@ -134,7 +136,7 @@ fn step<'a>(told: &'a Value, name: &str) -> &'a Value {
     told["steps"].as_array().unwrap().iter().find(|step| step["step"] == name).unwrap()
 }
 
-/// It came to the end, and the end is where it should be.
+/// Expects that playback came to the end, and that the end is where it should be.
 fn ended(step: &Value) {
     assert_eq!(step["ended"], true, "{step}");
     let duration = step["duration"].as_f64().unwrap();
@@ -178,7 +180,7 @@ fn a_ladder_plays_through_a_change_of_rung_and_a_seek() {
 }
 
 #[test]
-fn a_ladder_of_sound_alone_plays() {
+fn an_audio_ladder_plays() {
     let folder = tempfile::tempdir().unwrap();
     let video = footage::bunny(folder.path(), "bunny.mp4", SECONDS, 90);
     let sound = folder.path().join("sound.m4a");
@@ -218,9 +220,10 @@ fn ladders_of_newer_codecs_play_in_two_players() {
     }
 }
 
-/// Of what people upload, six sources with SPOOL_TEST_FULL=1, one otherwise; each through a change of rung and a seek.
+/// Of the table of sources, six with SPOOL_TEST_FULL=1, one otherwise; each through a change of rung and a
+/// seek.
 #[test]
-fn ladders_of_odd_sources_play() {
+fn ladders_of_uncommon_sources_play() {
     let full = std::env::var_os("SPOOL_TEST_FULL").is_some();
     let names = ["phone", "screen", "ts-wrap", "anamorphic", "interlaced", "hdr10"];
     for source in sources::all().into_iter().filter(|source| names.contains(&source.name)).take(if full {
@@ -244,7 +247,7 @@ fn ladders_of_odd_sources_play() {
 }
 
 #[test]
-fn a_ladder_of_hevc_is_read_by_another_parser() {
+fn an_independent_parser_reads_a_ladder_of_hevc() {
     let folder = tempfile::tempdir().unwrap();
     let source = footage::bunny(folder.path(), "bunny.mp4", SECONDS, 360);
     let out = folder.path().join("out");
@@ -273,13 +276,13 @@ fn a_ladder_of_hevc_is_read_by_another_parser() {
     assert!(keys, "media segments begin with keyframes");
 }
 
-/// The media segments that a media playlist names.
+/// Returns the media segments that a media playlist names.
 fn named(playlist: &str) -> Vec<&str> {
     playlist.lines().filter(|line| line.ends_with(".m4s")).collect()
 }
 
 #[test]
-fn a_ladder_plays_while_its_end_is_still_encoded() {
+fn a_ladder_plays_early_while_its_end_is_encoded() {
     let _alone = alone();
     let work = tempfile::tempdir().unwrap();
     let source = footage::bunny(work.path(), "bunny.mp4", SECONDS, 360);
@@ -309,7 +312,7 @@ fn a_ladder_plays_while_its_end_is_still_encoded() {
         let texts = ["240p", "180p", "audio-0"]
             .map(|rendition| Some((rendition, read(&format!("{rendition}/live.m3u8"))?)));
         let texts: Vec<(&str, String)> = texts.into_iter().collect::<Option<_>>()?;
-        // Whoever can read a playlist can play all of it.
+        // Every file that a playlist names can be read.
         for (rendition, text) in &texts {
             assert!(
                 named(text).iter().all(|name| out.join(rendition).join(name).exists()),
@@ -338,7 +341,7 @@ fn a_ladder_plays_while_its_end_is_still_encoded() {
     ended(end);
     assert_eq!(end["frames"], FRAMES, "frames that were decoded: {end}");
 
-    // It grew by its end alone, and names what the published ladder names.
+    // It grew by its end alone, and names the files that the published ladder names.
     let after = read("180p/live.m3u8").unwrap();
     assert!(after.starts_with(before) && after.ends_with("#EXT-X-ENDLIST\n"), "{after}");
     let again = work.path().join("again");

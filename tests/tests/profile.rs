@@ -1,4 +1,4 @@
-//! Does Spool say where the time went, and what is still to come?
+//! Profiles and predictions: where the time went, and how much more is to come.
 #![expect(clippy::unwrap_used, reason = "a test that cannot read what it measured has failed")]
 
 use std::path::Path;
@@ -45,7 +45,8 @@ fn a_profile_accounts_for_the_time_of_all_slots() {
         let sum = profile[list].as_array().unwrap().iter().find(|sum| sum["name"] == name);
         sum.unwrap_or_else(|| panic!("no {name} in {profile}"))["took_us"].as_u64().unwrap()
     };
-    // Its stages are all of the command, but for what lies between them; the steps are all of its slots' time.
+    // Its stages add up to the command's time but for the gaps between them; the steps add up to the time of
+    // all slots.
     let stages: u64 = [
         "opening and checking",
         "starting the engine",
@@ -75,7 +76,7 @@ fn a_profile_accounts_for_the_time_of_all_slots() {
 }
 
 #[test]
-fn a_trace_that_cannot_be_written_is_told_before_anything_is_encoded() {
+fn a_trace_that_cannot_be_written_is_reported_before_any_encode() {
     let folder = tempfile::tempdir().unwrap();
     let source = footage::bunny(folder.path(), "bunny.mp4", 1, 90);
     let out = folder.path().join("out");
@@ -95,7 +96,7 @@ fn a_trace_that_cannot_be_written_is_told_before_anything_is_encoded() {
 }
 
 #[test]
-fn what_was_encoded_tells_what_the_next_will_take() {
+fn encoded_rows_improve_the_prediction() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
     let source = footage::bunny(folder.path(), "bunny.mp4", SECONDS, 360);
@@ -104,10 +105,10 @@ fn what_was_encoded_tells_what_the_next_will_take() {
     let prediction = plan(&source, &state);
     assert_eq!(prediction["fitted_rows"], 5, "{prediction}");
     let number = |name: &str| prediction[name].as_f64().unwrap();
-    // How long rows take beside other work is learned too, so that no more is sure.
+    // The time that rows take beside other work is learned too, so that no more is certain.
     assert!(number("cpu_s") > 0.0 && number("wall_s") > 0.0, "{prediction}");
     assert!(number("read_bytes") > 0.0 && number("written_bytes") > 0.0, "{prediction}");
-    // What is done already teaches nothing.
+    // Rows that are done already teach nothing.
     transcode(&source, &folder.path().join("out"), &state, &[]);
     assert_eq!(plan(&source, &state)["fitted_rows"], 5);
 
@@ -129,7 +130,7 @@ fn what_was_encoded_tells_what_the_next_will_take() {
             && said.ends_with("by 5 rows that were measured here)"),
         "{said}"
     );
-    // What is encoded of what was encoded can only be known then.
+    // The rows of an encode's output can only be known then.
     let said = explain(format!(
         "EXPLAIN SELECT transcode(part['segment'], '60p', '{}') FROM ({rows})",
         nowhere.display()

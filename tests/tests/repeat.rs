@@ -1,4 +1,4 @@
-//! Is work that is done ever done again? Not by the same command, not for another rung, not after a kill.
+//! Finished work is not done again: not by the same command, not for another rung, not after a kill.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::{
@@ -14,17 +14,17 @@ use spool_tests::{
     wrapper::Wrapper,
 };
 
-/// How long half of a job may take on a busy machine.
+/// Time limit of half a job on a busy machine.
 const SOON: Duration = Duration::from_secs(120);
 
-/// How long an interrupted command may take to clean up and end.
+/// Time within which an interrupted command cleans up and ends.
 const STOPS_WITHIN: Duration = Duration::from_secs(10);
 
 /// The clip: rows of 4 s, so one of sound and four of pictures.
 const SECONDS: u32 = 16;
 const PICTURE_ROWS: u64 = 4;
 
-/// A clip, where its ladder goes, and the FFmpeg that is counted.
+/// A clip, its destination, and the FFmpeg whose encodes are counted.
 struct Setting {
     folder: tempfile::TempDir,
     source: PathBuf,
@@ -41,7 +41,7 @@ impl Setting {
 
     fn spool(&self, destination: &Path, rungs: &str) -> Spool {
         let (source, destination) = (self.source.to_str().unwrap(), destination.to_str().unwrap());
-        // One slot: rows run one after the other, sound last, for it takes the least.
+        // One slot: rows run one after the other, sound last, for it takes the least time.
         let args = [
             "transcode",
             source,
@@ -65,8 +65,8 @@ impl Setting {
         ran
     }
 
-    /// Starts a job of one row of sound and four of pictures at two rungs, and waits until two rows of pictures are done and FFmpeg is in
-    /// the middle of the third.
+    /// Starts a job of one row of sound and four of pictures at two rungs, and waits until two rows of
+    /// pictures are done and FFmpeg is in the middle of the third.
     fn half(&self, with: impl FnOnce(Spool) -> Spool) -> Running {
         self.ffmpeg.slow_after(2);
         let running = with(self.spool(&self.out, RUNGS)).start();
@@ -78,8 +78,8 @@ impl Setting {
         running
     }
 
-    /// Runs the interrupted job again, and expects that only what was missing is encoded and that the result is the one that an
-    /// uninterrupted job gives.
+    /// Runs the interrupted job again, and expects that only missing parts are encoded and that the result is
+    /// that of an uninterrupted job.
     fn resumes(&self, with: impl FnOnce(Spool) -> Spool) -> Ran {
         self.ffmpeg.hurry();
         self.ffmpeg.forget();
@@ -96,7 +96,7 @@ impl Setting {
 
 const RUNGS: &str = "180p,90p";
 
-/// Expects the same bytes under the same names, part records aside.
+/// Expects equal bytes under equal names, except part records.
 fn same(one: &Path, other: &Path) {
     let (one, other) = (folder::media(one), folder::media(other));
     assert_eq!(one.keys().collect::<Vec<_>>(), other.keys().collect::<Vec<_>>());
@@ -147,21 +147,21 @@ fn another_rung_costs_only_that_rung() {
     for (name, bytes) in before.iter().filter(|(name, _)| *name != "master.m3u8") {
         assert!(after.get(name) == Some(bytes), "{name} changed");
     }
-    // A rung that is encoded alone is the one that is encoded beside others.
+    // A rung that is encoded alone is equal to the one that is encoded beside others.
     let together = setting.folder.path().join("together");
     setting.spool(&together, RUNGS).ok();
     same(&setting.out, &together);
 }
 
 #[test]
-fn a_killed_job_goes_on_where_it_stopped_and_leaves_nothing_behind() {
+fn a_killed_job_resumes_and_leaves_nothing_behind() {
     let setting = Setting::new();
     let scratch = tempfile::tempdir().unwrap();
     let running = setting.half(|spool| spool.scratch(scratch.path()));
     running.signal(Signal::SIGKILL);
     let killed = running.wait();
     assert_eq!(killed.code, None);
-    // Nobody could tell its FFmpeg to stop: it must not need to be told.
+    // A killed process cannot stop its FFmpeg: FFmpeg must end by itself.
     killed.leaves_no_process();
     assert!(!setting.out.join("master.m3u8").exists());
     assert!(!killed.left.is_empty(), "a killed process cannot clean up; this one was not killed half-way");
@@ -171,7 +171,7 @@ fn a_killed_job_goes_on_where_it_stopped_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_live_playlist_only_grows_though_its_writer_is_killed() {
+fn an_early_playlist_only_grows_though_its_writer_is_killed() {
     let setting = Setting::new();
     // Sound and two rows of pictures are done; the third waits.
     setting.ffmpeg.hold(4);
@@ -202,12 +202,12 @@ fn a_live_playlist_only_grows_though_its_writer_is_killed() {
 }
 
 #[test]
-fn ctrl_c_stops_at_once_cleans_up_and_the_same_command_goes_on() {
+fn ctrl_c_cleans_up_at_once_and_the_same_command_resumes() {
     stops(Signal::SIGINT);
 }
 
 #[test]
-fn sigterm_stops_at_once_cleans_up_and_the_same_command_goes_on() {
+fn sigterm_cleans_up_at_once_and_the_same_command_resumes() {
     stops(Signal::SIGTERM);
 }
 
@@ -227,7 +227,7 @@ fn stops(signal: Signal) {
 }
 
 #[test]
-fn ctrl_c_while_a_statement_runs_stops_it_too() {
+fn ctrl_c_cancels_a_running_statement() {
     let setting = Setting::new();
     setting.ffmpeg.slow_after(0);
     let sql = format!(
@@ -249,11 +249,11 @@ fn ctrl_c_while_a_statement_runs_stops_it_too() {
 }
 
 #[test]
-fn two_commands_with_one_scratch_folder_leave_each_other_alone() {
+fn two_commands_share_a_scratch_folder() {
     let setting = Setting::new();
     let scratch = tempfile::tempdir().unwrap();
     let running = setting.half(|spool| spool.scratch(scratch.path()));
-    // What the engine gave goes once it was fetched.
+    // The engine's results are deleted once they were fetched.
     let kept = |name: &String| !name.contains("/engine/");
     let before = folder::files(scratch.path()).into_keys().filter(kept).collect::<BTreeSet<_>>();
     assert!(!before.is_empty());
@@ -266,7 +266,7 @@ fn two_commands_with_one_scratch_folder_leave_each_other_alone() {
 }
 
 #[test]
-fn a_sweep_deletes_exactly_what_was_dropped() {
+fn gc_deletes_exactly_the_dropped_rungs() {
     let setting = Setting::new();
     let out = &setting.out;
     let sweep = |more: &[&str]| {
@@ -291,7 +291,7 @@ fn a_sweep_deletes_exactly_what_was_dropped() {
     let before = folder::files(out);
     assert_eq!(before.len(), published_twice.len(), "publishing deletes nothing");
 
-    // What a job may still be about to publish stays.
+    // Parts that a job may still be about to publish stay.
     let young = sweep(&["--grace-hours", "1"]);
     assert_eq!((&young["records"], &young["objects"]), (&0.into(), &0.into()));
     assert!(folder::files(out) == before);
@@ -312,7 +312,7 @@ fn a_sweep_deletes_exactly_what_was_dropped() {
     let media = folder::media(out);
     assert_eq!(folder::reachable(&media), media.into_keys().collect());
 
-    // What is left is found, and what was swept can be had again.
+    // The remaining parts are found, and deleted ones are encoded again.
     assert_eq!(setting.transcode("180p").tally(), (0, 1 + PICTURE_ROWS));
     assert_eq!(setting.transcode(RUNGS).tally(), (PICTURE_ROWS, 1 + PICTURE_ROWS));
     assert!(
@@ -321,9 +321,10 @@ fn a_sweep_deletes_exactly_what_was_dropped() {
     );
 }
 
-/// A job that read a record before it was swept may publish its objects after: they stay for the grace, counted from the sweep.
+/// A job that read a record before it was tombstoned may publish its objects later: they stay for the grace
+/// period, counted from the tombstone.
 #[test]
-fn what_a_sweep_takes_out_of_use_waits_for_the_grace() {
+fn tombstoned_parts_wait_for_the_grace_period() {
     let setting = Setting::new();
     setting.transcode("180p,90p");
     setting.transcode("180p");
@@ -337,7 +338,7 @@ fn what_a_sweep_takes_out_of_use_waits_for_the_grace() {
 
     age();
     let first = sweep();
-    // Only the dropped rung's playlist goes at once: whoever publishes writes it anew.
+    // Only the dropped rung's playlist goes at once: a publication writes it anew.
     assert_eq!(
         (first["records"].as_u64(), first["objects"].as_u64()),
         (Some(PICTURE_ROWS), Some(1)),
@@ -352,7 +353,7 @@ fn what_a_sweep_takes_out_of_use_waits_for_the_grace() {
     let last = sweep();
     assert_eq!((last["objects"].as_u64(), last["waiting"].as_u64()), (Some(waiting), Some(0)), "{last}");
     assert!(!setting.out.join("90p").read_dir().is_ok_and(|mut left| left.next().is_some()));
-    // What is in use is all there, and what was swept is encoded again where it is wanted.
+    // All parts in use are there, and deleted ones are encoded again on demand.
     assert_eq!(setting.transcode("180p").tally().0, 0);
     assert_eq!(setting.transcode("180p,90p").tally().0, PICTURE_ROWS);
 }

@@ -1,4 +1,5 @@
-//! What can a program do in the sandbox that FFmpeg runs in? Its work, and no more: each test sees first that it could without.
+//! The sandbox of FFmpeg allows its work, and no more: each test first shows that the action works outside of
+//! it.
 
 #![expect(
     clippy::unwrap_used,
@@ -21,7 +22,7 @@ use serde_json::{Value, json};
 use spool_tests::run::{Spool, binary};
 use tempfile::TempDir;
 
-/// A folder to read from, one to write to, and one that is nobody's business.
+/// A folder to read from, one to write to, and one that must not be reached.
 struct Setting {
     folder: TempDir,
 }
@@ -42,7 +43,7 @@ impl Setting {
     }
 
     fn sandbox(&self, confined: bool) -> Value {
-        // The programs that these tests become.
+        // The programs that these tests run in the sandbox.
         let libraries = ["/bin", "/usr/bin"].map(name);
         json!({
             "parent": std::process::id(), "confined": confined, "reads": [name(&self.path("input/source"))], "libraries": libraries,
@@ -50,14 +51,14 @@ impl Setting {
         })
     }
 
-    /// Runs a line of shell, not confined and confined.
+    /// Runs a line of shell, outside of the sandbox and in it.
     fn both(&self, line: &str) -> [Output; 2] {
         [false, true].map(|confined| {
             run(&self.sandbox(confined), "/bin/sh", &["-c", line], Path::new(&self.path("scratch")))
         })
     }
 
-    /// Sees that a line of shell works if it is not confined, and not if it is.
+    /// Expects that a line of shell works outside of the sandbox, and not in it.
     fn is_kept_from(&self, line: &str) {
         let [free, confined] = self.both(line);
         assert!(free.status.success(), "{line}: {free:?}");
@@ -71,7 +72,7 @@ impl Setting {
     }
 }
 
-/// A path as it travels.
+/// Returns a path as it travels.
 fn name(path: &str) -> Value {
     json!({ "Unix": Path::new(path).as_os_str().as_bytes() })
 }
@@ -87,7 +88,7 @@ fn run(sandbox: &Value, program: &str, args: &[&str], folder: &Path) -> Output {
 }
 
 #[test]
-fn it_reads_its_input_and_writes_its_folder() {
+fn a_program_reads_its_input_and_writes_its_folder_only() {
     let setting = Setting::new();
     let (input, secret, own) =
         (setting.path("input/source"), setting.path("elsewhere/secret"), setting.path("scratch/out"));
@@ -96,19 +97,19 @@ fn it_reads_its_input_and_writes_its_folder() {
     setting.is_kept_from(&format!("exec ls {}", setting.path("elsewhere")));
     setting.is_kept_from(&format!("echo 1 > {}", setting.path("elsewhere/new")));
     setting.is_kept_from(&format!("echo 1 >> {input}"));
-    // Not by another name either, nor by the environment of the process that it was started by.
+    // Not by another name either, nor by the environment of the parent process.
     symlink(&secret, setting.path("scratch/link")).unwrap();
     setting.is_kept_from("exec cat link");
     setting.is_kept_from("exec cat /proc/$PPID/environ");
     setting.is_kept_from("exec cat /etc/passwd");
-    // Plain files are all that it leaves to us.
+    // Only plain files may be left behind.
     setting.is_kept_from("exec mkfifo pipe");
     setting.is_kept_from(&format!("exec ln -s {secret} other"));
     setting.is_kept_from("echo > own; exec chmod 777 own");
 }
 
 #[test]
-fn it_reaches_nobody() {
+fn a_program_reaches_no_network() {
     let setting = Setting::new();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -125,26 +126,26 @@ fn it_reaches_nobody() {
 }
 
 #[test]
-fn it_starts_and_ends_nothing() {
+fn a_program_starts_and_ends_no_process() {
     let setting = Setting::new();
     setting.is_kept_from("/bin/true; exec /bin/true");
     setting.is_kept_from("kill -0 $PPID");
     setting.is_kept_from("exec prlimit --pid $PPID --cpu=1000000");
-    // Threads it may have: encoders do.
+    // Threads are allowed: encoders use them.
     setting.may("exec /usr/bin/python3 -c 'import threading; t = threading.Thread(target=print); t.start(); t.join()'");
-    // What root may do beyond its own files.
+    // Actions that root may do beyond its own files.
     if fs::metadata("/proc/self").unwrap().uid() == 0 {
         setting.is_kept_from("echo > own; exec chown 1:1 own");
     }
 }
 
 #[test]
-fn it_takes_no_more_than_it_is_given() {
+fn a_program_stays_within_its_limits() {
     let setting = Setting::new();
     let ended = |sandbox: Value, line: &str| {
         run(&sandbox, "/bin/sh", &["-c", line], Path::new(&setting.path("scratch"))).status
     };
-    // By their limits alone: scripts in FFmpeg's place have these too.
+    // By the limits alone: scripts in FFmpeg's place have these too.
     let sandbox = setting.sandbox(false);
     let written = ended(sandbox.clone(), "exec dd if=/dev/zero of=big bs=65536 count=100");
     assert_eq!(written.signal(), Some(Signal::SIGXFSZ as i32), "{written:?}");
@@ -158,13 +159,13 @@ fn it_takes_no_more_than_it_is_given() {
 }
 
 #[test]
-fn it_ends_when_spool_says_so_and_not_when_everybody_is_told() {
+fn a_program_ends_by_spool_and_not_by_a_signal_to_the_group() {
     let setting = Setting::new();
     let ends = "exec /usr/bin/python3 -c 'import os, signal; os.kill(os.getpid(), signal.SIGTERM)'";
     let plain = Command::new("/bin/sh").args(["-c", ends]).output().unwrap();
     assert_eq!(plain.status.signal(), Some(Signal::SIGTERM as i32), "{plain:?}");
     for signal in ["SIGTERM", "SIGINT", "SIGHUP"] {
-        // As FFmpeg does, which has an ear for each: it hears nothing.
+        // Like FFmpeg, which handles each signal: none arrives.
         let call = format!(
             "import os, signal; signal.signal(signal.{signal}, lambda *_: os._exit(9)); os.kill(os.getpid(), signal.{signal})"
         );
@@ -179,9 +180,9 @@ fn it_ends_when_spool_says_so_and_not_when_everybody_is_told() {
 }
 
 #[test]
-fn it_dies_with_whoever_started_it() {
+fn a_program_dies_with_its_parent() {
     let setting = Setting::new();
-    // A parent of its own, which puts its own number in.
+    // Its own parent, which puts its process ID in.
     let mut sandbox = setting.sandbox(true);
     sandbox["parent"] = 424_242.into();
     let line = r#""$0" sandboxed "${1/424242/$$}" /bin/sh -c 'echo $$; exec sleep 1000' & wait"#;
@@ -191,7 +192,7 @@ fn it_dies_with_whoever_started_it() {
     let mut told = String::new();
     BufReader::new(parent.stdout.take().unwrap()).read_line(&mut told).unwrap();
     let child = format!("/proc/{}/stat", told.trim().parse::<u32>().unwrap());
-    // Dead, though perhaps nobody has looked yet.
+    // Dead, though perhaps not reaped yet.
     let runs = || fs::read_to_string(&child).is_ok_and(|stat| !stat.contains(") Z "));
     assert!(runs());
     parent.kill().unwrap();
@@ -204,7 +205,7 @@ fn it_dies_with_whoever_started_it() {
 }
 
 #[test]
-fn it_is_told_what_to_do_by_spool_alone() {
+fn only_spool_configures_a_program() {
     let setting = Setting::new();
     let folder = setting.path("scratch");
     let mut orphan = setting.sandbox(true);
@@ -218,7 +219,7 @@ fn it_is_told_what_to_do_by_spool_alone() {
 }
 
 #[test]
-fn doctor_tells_whether_it_holds() {
+fn doctor_reports_whether_the_sandbox_holds() {
     let told = |command: Spool| command.run().stdout;
     let on = told(Spool::new(["doctor"]));
     assert!(

@@ -1,4 +1,4 @@
-//! Everything on one machine: jobs that are asked for by HTTP are worked off, survive, and play.
+//! Everything on one machine: jobs that are created by HTTP run, survive, and play.
 #![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests start what they test")]
 
 use std::{
@@ -19,12 +19,12 @@ use spool_tests::{
     wrapper::Wrapper,
 };
 
-/// The clip that every test here takes.
+/// The clip of every test here.
 fn clip() -> Clip {
     Clip { sound: Some(Sound::default()), frames: 200, ..Clip::default() }
 }
 
-/// It, and a folder for a server's data.
+/// Makes the clip, and a folder for a server's data.
 fn prepared() -> (tempfile::TempDir, PathBuf, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let source = clip().make(folder.path(), "it's a talk");
@@ -56,7 +56,7 @@ fn one_request_gives_a_ladder_that_plays() {
         (&json!("it's a talk.mp4"), &json!(format!("/v1/videos/{id}/play/master.m3u8")))
     );
     assert_eq!(serve.ask("/v1/videos", &[]).json()["videos"][0], video);
-    // What lies there is exact, and every file of it comes by HTTP as it lies there.
+    // The files in the destination are exact, and each of them is served by HTTP unchanged.
     let out = data.join("media").join(id);
     exact(&source, &out);
     let (playlists, segments): (Vec<_>, Vec<_>) =
@@ -89,7 +89,7 @@ fn one_request_gives_a_ladder_that_plays() {
 }
 
 #[test]
-fn a_job_survives_the_death_of_all_that_works_on_it() {
+fn a_job_survives_the_death_of_every_process() {
     let (_folder, source, data) = prepared();
     let wrapper = Wrapper::new();
     wrapper.slow_after(2);
@@ -116,7 +116,7 @@ fn a_job_survives_the_death_of_all_that_works_on_it() {
     exact(&source, &data.join("media").join(job_now["video"].as_str().unwrap()));
 }
 
-/// What a stream of events brings, each with how many milliseconds after it happened it came.
+/// The events of a stream, each with the milliseconds from its time to its arrival.
 struct Stream {
     curl: std::process::Child,
     lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
@@ -161,7 +161,7 @@ impl Iterator for Stream {
 }
 
 #[test]
-fn a_job_is_followed_from_where_it_was_lost_through_any_server() {
+fn an_event_stream_resumes_at_any_server() {
     let (_folder, source, data) = prepared();
     let serve = Serve::start(&data, Path::new("ffmpeg"), &[]);
     let door = Serve::door(&data);
@@ -180,11 +180,11 @@ fn a_job_is_followed_from_where_it_was_lost_through_any_server() {
     assert_eq!(seen.last().unwrap().0["kind"], "job.published");
     let percents: Vec<i64> = seen.iter().filter_map(|(event, _)| event["data"]["percent"].as_i64()).collect();
     assert!(percents.is_sorted() && percents.len() > 1, "progress went back: {percents:?}");
-    // Those that happened while it was followed: the first ones were there before.
+    // Events that happened while the stream was open: the first ones were there before.
     let late: Vec<i64> = seen[4..].iter().map(|(_, late)| *late).collect();
     println!("events came {late:?} ms after they happened");
     assert!(late.iter().all(|late| *late < 10_000), "{late:?}");
-    // All of it was seen: a browser does not come back after this.
+    // All events were received: a browser does not reconnect after this.
     let last = format!("Last-Event-ID: {}", events.len());
     assert_eq!(
         serve
@@ -197,7 +197,7 @@ fn a_job_is_followed_from_where_it_was_lost_through_any_server() {
 }
 
 #[test]
-fn what_is_canceled_stops_and_what_is_retried_goes_on() {
+fn a_canceled_job_stops_and_a_retried_one_resumes() {
     let (_folder, source, data) = prepared();
     let wrapper = Wrapper::new();
     wrapper.slow_after(1);
@@ -216,7 +216,7 @@ fn what_is_canceled_stops_and_what_is_retried_goes_on() {
 }
 
 #[test]
-fn a_statement_is_a_job_as_well_and_its_rows_are_its_result() {
+fn a_statement_job_returns_its_rows() {
     let (_folder, source, data) = prepared();
     let serve = Serve::start(&data, Path::new("ffmpeg"), &[]);
     let sql = format!(
@@ -230,7 +230,7 @@ fn a_statement_is_a_job_as_well_and_its_rows_are_its_result() {
 }
 
 #[test]
-fn a_source_that_is_to_go_goes_once_it_is_published_and_not_before() {
+fn delete_source_deletes_after_publication_only() {
     let (_folder, source, data) = prepared();
     let serve = Serve::start(&data, Path::new("ffmpeg"), &[]);
     let mut wish = request(&source);
@@ -255,7 +255,7 @@ fn a_source_that_is_to_go_goes_once_it_is_published_and_not_before() {
 }
 
 #[test]
-fn a_store_that_gets_full_says_so_and_keeps_what_it_acknowledged() {
+fn a_full_database_is_reported_and_keeps_acknowledged_jobs() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     std::fs::create_dir(&data).unwrap();
@@ -274,7 +274,7 @@ fn a_store_that_gets_full_says_so_and_keeps_what_it_acknowledged() {
     assert!(refused.status == 503 && refused.json()["type"] == "urn:spool:problem:away", "{refused:?}");
     let jobs = |serve: &Serve| serve.ask("/v1/jobs?limit=1000", &[]).json()["jobs"].as_array().unwrap().len();
     assert!(kept > 0 && jobs(&serve) == kept, "{kept} were acknowledged");
-    // There is room again: it goes on, and so does the next.
+    // With space again it goes on, and so does the next.
     mount.change("size=64m");
     serve.job(&json!({ "source": "/in/more.mp4" }));
     serve.kill();
@@ -282,14 +282,14 @@ fn a_store_that_gets_full_says_so_and_keeps_what_it_acknowledged() {
 }
 
 #[test]
-fn parts_that_nothing_refers_to_go_where_the_server_keeps_videos() {
+fn the_api_collects_unreferenced_parts() {
     let (_folder, source, data) = prepared();
     let serve = Serve::start(&data, Path::new("ffmpeg"), &["--sweep-hours", "0.001"]);
     let mut wish = request(&source);
     wish.as_object_mut().unwrap().remove("destination");
     let job = serve.published(&serve.job(&wish));
     let place = data.join("media").join(job["video"].as_str().unwrap());
-    // As somebody left it who died: an object that no record and no playlist knows.
+    // As a process left it that died: an object that no record and no playlist names.
     let segment = folder::files(&place).into_keys().find(|name| name.ends_with(".m4s")).unwrap();
     let dead = place.join(&segment).with_file_name("00000-0123456789abcdef.m4s");
     std::fs::copy(place.join(&segment), &dead).unwrap();
@@ -299,7 +299,7 @@ fn parts_that_nothing_refers_to_go_where_the_server_keeps_videos() {
 }
 
 #[test]
-fn a_source_that_others_read_waits_and_one_that_changed_stays() {
+fn delete_source_waits_for_readers_and_keeps_a_changed_source() {
     let (_folder, source, data) = prepared();
     let wrapper = Wrapper::new();
     let serve = Serve::start(&data, &wrapper.path(), &["--slots", "3"]);
@@ -310,7 +310,7 @@ fn a_source_that_others_read_waits_and_one_that_changed_stays() {
     wrapper.slow_after(0);
     let reader = serve.job(&json!({ "source": source, "ladder": "120p", "segment_seconds": 30 }));
     serve.until("the other to read it", &reader, |job| job["phase"] == "encoding");
-    // What is encoded already needs no FFmpeg.
+    // Parts that exist already need no FFmpeg.
     wish["delete_source"] = json!(true);
     let job = serve.job(&wish);
     serve.published(&job);
@@ -329,7 +329,7 @@ fn a_source_that_others_read_waits_and_one_that_changed_stays() {
 }
 
 #[test]
-fn queries_see_what_was_done_and_change_nothing() {
+fn queries_read_jobs_and_change_nothing() {
     let (_folder, source, data) = prepared();
     let serve = Serve::start(&data, Path::new("ffmpeg"), &[]);
     let job = serve.published(&serve.job(&request(&source)));
@@ -364,7 +364,7 @@ fn queries_see_what_was_done_and_change_nothing() {
     let many = ask(&format!("SELECT 1 AS one FROM {columns} a, {columns} b, {columns} c"));
     assert!(many.json()["more"] == true && many.json()["rows"].as_array().unwrap().len() == 10_000);
     let asked = Instant::now();
-    // What is joined from this side needs no memory, and takes for ever.
+    // A join from this side needs no memory, and takes for ever.
     let endless = (0..7)
         .fold(format!("{columns} z"), |inner, number| format!("{columns} t{number} CROSS JOIN ({inner})"));
     let endless = format!("SELECT count(*) FROM {endless}");
@@ -401,7 +401,7 @@ fn queries_see_what_was_done_and_change_nothing() {
 }
 
 #[test]
-fn what_is_wrong_is_said_and_makes_no_job() {
+fn an_invalid_request_is_explained_and_makes_no_job() {
     let (folder, _source, data) = prepared();
     let serve = Serve::start(&data, Path::new("ffmpeg"), &[]);
     let large = folder.path().join("large.json");
@@ -467,7 +467,7 @@ fn what_is_wrong_is_said_and_makes_no_job() {
 }
 
 #[test]
-fn nobody_else_can_reach_it() {
+fn serve_listens_on_loopback_only() {
     let data = tempfile::tempdir().unwrap();
     let serve =
         Spool::new(["serve", "--listen", "0.0.0.0:0", "--data", data.path().join("d").to_str().unwrap()])

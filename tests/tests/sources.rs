@@ -1,4 +1,5 @@
-//! Is a ladder exact whatever people upload? The table of `spool_tests::sources`: a dozen of it always, all of it with SPOOL_TEST_FULL=1.
+//! Ladders of the sources that people upload are exact. The table is in `spool_tests::sources`: a dozen of it
+//! always, all of it with SPOOL_TEST_FULL=1.
 #![expect(clippy::unwrap_used, reason = "whatever goes wrong fails the test")]
 
 use std::{
@@ -17,10 +18,10 @@ use spool_tests::{
     sources::{self, Source},
 };
 
-/// Sources at a time: each has a transcode and FFmpegs of its own.
+/// Sources at a time: each has its own transcode and FFmpegs.
 const AT_A_TIME: usize = 2;
 
-/// Transcodes a source in rows of four seconds, and says what is wrong with its ladder.
+/// Transcodes a source in rows of four seconds, and returns the flaws of its ladder.
 fn flaws(source: &Source) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     let path = source.clip.make(folder.path(), source.name);
@@ -51,7 +52,7 @@ fn flaws(source: &Source) -> Vec<String> {
 }
 
 #[test]
-fn whatever_people_upload_becomes_an_exact_ladder() {
+fn every_source_of_the_table_becomes_an_exact_ladder() {
     let full = std::env::var_os("SPOOL_TEST_FULL").is_some();
     let only = std::env::var("SPOOL_TEST_SOURCES").ok();
     let wanted = |source: &Source| match &only {
@@ -64,7 +65,7 @@ fn whatever_people_upload_becomes_an_exact_ladder() {
         for _ in 0..AT_A_TIME {
             scope.spawn(|| {
                 while let Some(source) = sources.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    // What cannot be made or checked is a flaw too, and the others go on.
+                    // A source that cannot be made or checked is a flaw too, and the others go on.
                     let flaws = catch_unwind(|| flaws(source))
                         .unwrap_or_else(|_| vec![format!("{}: see above", source.name)]);
                     println!("{}: {}", source.name, if flaws.is_empty() { "exact" } else { "NOT EXACT" });
@@ -93,7 +94,7 @@ fn the_docs_have_the_table() {
 const SIX: [&str; 6] = ["phone", "ts-wrap", "interlaced", "hdr10", "surround", "to-all"];
 
 #[test]
-fn a_job_that_was_killed_and_run_again_has_the_same_bytes() {
+fn a_killed_and_repeated_job_has_equal_bytes() {
     let full = std::env::var_os("SPOOL_TEST_FULL").is_some();
     let sources = sources::all().into_iter().filter(|source| SIX.contains(&source.name));
     for source in sources.take(if full { SIX.len() } else { 1 }) {
@@ -124,7 +125,7 @@ fn a_job_that_was_killed_and_run_again_has_the_same_bytes() {
         running.wait();
         spool(&killed).ok();
         let (whole, killed) = (folder::media(&whole), folder::media(&killed));
-        // What a killed process was writing is no object, and stays until a sweep.
+        // A file that a killed process was writing is no object, and stays until garbage collection.
         let object = |name: &&String| !name.ends_with(".tmp");
         let differing: Vec<_> = whole
             .keys()

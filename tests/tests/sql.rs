@@ -1,4 +1,5 @@
-//! Do statements give through Ballista what the `.slt` files say? `udfs/tests/slt.rs` runs the same files on DataFusion alone.
+//! Statements give the results of the `.slt` files through Ballista. `udfs/tests/slt.rs` runs the same files
+//! on DataFusion alone.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use spool_tests::{
@@ -7,10 +8,10 @@ use spool_tests::{
 };
 use sqllogictest::{DB, DBOutput, DefaultColumnType};
 
-/// Statements go through `spool sql`: a scheduler and an executor in its process.
+/// Runs statements by `spool sql`: a scheduler and an executor in its process.
 struct Command;
 
-/// What `spool sql` says of a statement that fails.
+/// The error of a statement, as `spool sql` prints it.
 #[derive(Debug)]
 struct Refusal(String);
 
@@ -39,7 +40,7 @@ impl DB for Command {
     }
 }
 
-/// The records of a CSV text (RFC 4180), the header first.
+/// Returns the records of a CSV text (RFC 4180), the header first.
 fn records(text: &str) -> Vec<Vec<String>> {
     let (mut records, mut record, mut field) = (Vec::new(), Vec::new(), String::new());
     let mut quoted = false;
@@ -66,7 +67,7 @@ fn records(text: &str) -> Vec<Vec<String>> {
 }
 
 #[test]
-fn csv_is_read_as_it_is_meant() {
+fn csv_is_parsed_by_rfc_4180() {
     let fields = |row: &[&str]| row.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
     assert_eq!(records("a,b\n\"x, \"\"y\"\"\",\n"), [fields(&["a", "b"]), fields(&["x, \"y\"", EMPTY])]);
 }

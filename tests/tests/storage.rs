@@ -1,4 +1,4 @@
-//! Do ladders come out the same wherever sources and destinations are, and is it told what a store refuses?
+//! Ladders are equal wherever sources and destinations are, and refusals of a store are reported.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::{
@@ -19,13 +19,13 @@ const FAILED: i32 = 1;
 const NOT_FOUND: i32 = 3;
 const NOT_ALLOWED: i32 = 4;
 
-/// How soon a refusal must be told.
+/// Time limit of the report of a refusal.
 const SOON: Duration = Duration::from_secs(10);
 
-/// How long Spool may try to reach a store that is not there.
+/// Time for which Spool may try to reach a store that is down.
 const GIVES_UP_WITHIN: Duration = Duration::from_secs(40);
 
-/// What planning may read of a source whose frames are large.
+/// Bytes of a source with large frames that planning may read.
 const PLANNING_BYTES: u64 = 8 << 20;
 
 const BUCKETS: [&str; 2] = ["media", "uploads"];
@@ -85,7 +85,7 @@ fn transcode(source: &str, destination: &str) -> Spool {
     ])
 }
 
-/// Every key below a prefix of the bucket `media` that was ever written, in order.
+/// Returns every key below a prefix of the bucket `media` that was ever written, in order.
 fn written(server: &S3Server, prefix: &str) -> BTreeSet<String> {
     let writes = ["PutObject", "CompleteMultipartUpload", "CopyObject"];
     let asked = server
@@ -95,7 +95,7 @@ fn written(server: &S3Server, prefix: &str) -> BTreeSet<String> {
     asked.filter_map(|asked| asked.key.strip_prefix(prefix).map(str::to_owned)).collect()
 }
 
-/// What is kept below a prefix of the bucket `media`.
+/// Returns the objects below a prefix of the bucket `media`.
 fn kept(server: &S3Server, prefix: &str) -> BTreeMap<String, Vec<u8>> {
     let names = written(server, prefix).into_iter();
     names
@@ -105,7 +105,8 @@ fn kept(server: &S3Server, prefix: &str) -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
-/// Expects that it failed with this code, soon enough, with a message that has these words, and left nothing.
+/// Expects that a command failed with this code, soon enough, with a message that contains these words, and
+/// left nothing.
 fn refused(name: &str, ran: &Ran, code: i32, within: Duration, words: &[&str]) {
     assert_eq!(ran.code, Some(code), "{name}: {}", ran.stderr);
     assert!(ran.took < within, "{name} took {:?}", ran.took);
@@ -122,7 +123,7 @@ fn refused(name: &str, ran: &Ran, code: i32, within: Duration, words: &[&str]) {
 }
 
 #[test]
-fn a_ladder_in_a_bucket_is_the_local_one_and_says_what_it_is() {
+fn a_ladder_in_a_bucket_equals_the_local_one_and_has_content_types() {
     let setting = Setting::new();
     let ran = setting.spool(setting.source(), "s3://media/talk/").ok();
     ran.leaves_nothing();
@@ -145,7 +146,7 @@ fn a_ladder_in_a_bucket_is_the_local_one_and_says_what_it_is() {
         assert_eq!(stored.content_type.as_deref(), Some(media_type), "{name}");
         assert_eq!(stored.cache_control.as_deref(), Some(cache), "{name}");
     }
-    // The master last: until then nobody sees half a ladder.
+    // The multivariant playlist last: before it no player sees half a ladder.
     let writes: Vec<Asked> =
         setting.server.asked().into_iter().filter(|asked| asked.operation == "PutObject").collect();
     let media: Vec<&Asked> =
@@ -155,7 +156,7 @@ fn a_ladder_in_a_bucket_is_the_local_one_and_says_what_it_is() {
     setting.server.forget();
     let again = setting.spool(setting.source(), "s3://media/talk/").ok();
     assert_eq!(again.tally().0, 0);
-    // A playlist that is there may be written again; it has the same name and the same bytes.
+    // A playlist may be written again; it keeps its name and bytes.
     let rewritten: Vec<String> = written(&setting.server, "talk/")
         .into_iter()
         .filter(|name| {
@@ -196,7 +197,7 @@ fn the_statement_of_the_readme_runs_from_bucket_to_bucket() {
     // A source below every rung of `web` has one rung of its own size.
     assert!(kept.keys().any(|name| name.starts_with("180p/")), "{:?}", kept.keys());
 
-    // The same through the other command, and into a local folder.
+    // By the other command, and into a local folder.
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().to_str().unwrap();
     Spool::new(["transcode", "s3://uploads/talk.mp4", "-o", out, "--segment", "30"])
@@ -214,7 +215,7 @@ fn the_statement_of_the_readme_runs_from_bucket_to_bucket() {
 }
 
 #[test]
-fn a_bucket_is_swept_like_a_folder() {
+fn gc_works_in_a_bucket_as_in_a_folder() {
     let setting = Setting::new();
     setting.spool(setting.source(), "s3://media/talk/").ok();
     let before = kept(&setting.server, "talk/");
@@ -251,9 +252,9 @@ fn two_commands_at_once_make_one_ladder() {
 }
 
 #[test]
-fn what_a_store_refuses_is_told_with_the_remedy() {
+fn a_refusal_of_a_store_is_reported_with_the_remedy() {
     let setting = Setting::new();
-    // Variables that are set to something else, and the one that the message must name.
+    // Variables with wrong values, and the one that the message must name.
     let cases = [
         ("a wrong secret", vec![("AWS_SECRET_ACCESS_KEY", "wrong")], "AWS_SECRET_ACCESS_KEY"),
         ("a wrong key", vec![("AWS_ACCESS_KEY_ID", "WRONG")], "check the credentials"),
@@ -267,14 +268,15 @@ fn what_a_store_refuses_is_told_with_the_remedy() {
         for (source, uri) in
             [("s3://uploads/talk.mp4", "s3://uploads/talk.mp4"), (setting.source(), "s3://media/talk")]
         {
-            // An empty variable is one that is not set.
+            // An empty variable counts as not set.
             let env = setting.server.env().into_iter().map(|(key, value)| {
                 let changed = variables.iter().find(|(variable, _)| *variable == key);
                 (key, changed.map_or(value, |(_, value)| (*value).to_owned()))
             });
             let ran =
                 transcode(source, "s3://media/talk/").envs(env.filter(|(_, value)| !value.is_empty())).run();
-            // A store says why in a body, and an answer to HEAD has none: there the message can only tell where to look.
+            // A store gives the reason in a body, and a response to HEAD has none: there the message can only
+            // point to the settings.
             let asked_by_head = source.starts_with("s3://") && name == "a wrong secret";
             let remedy = if asked_by_head { "check the credentials" } else { remedy };
             refused(name, &ran, NOT_ALLOWED, SOON, &["not allowed", uri, remedy]);
@@ -318,7 +320,7 @@ fn a_job_reads_little_more_than_its_source_and_a_plan_hardly_any() {
     let plan = Spool::new(["plan", uri].iter().chain(&cut)).envs(server.env()).ok().json();
     assert_eq!(plan["bytes"], bytes);
     assert_eq!(plan["planning_bytes"], server.bytes_sent());
-    // The index, and a few samples to look at: of a large source next to nothing, as scripts/big-source shows.
+    // The index, and a few samples: next to nothing of a large source, as scripts/big-source shows.
     assert!(server.bytes_sent() <= PLANNING_BYTES, "planning read {} of {bytes}", server.bytes_sent());
     server.forget();
     let out = folder.path().join("out");
@@ -327,7 +329,7 @@ fn a_job_reads_little_more_than_its_source_and_a_plan_hardly_any() {
 }
 
 #[test]
-fn a_store_that_may_not_be_written_is_told_before_anything_is_encoded() {
+fn a_read_only_store_is_reported_before_any_encode() {
     let setting = Setting::new();
     let ffmpeg = Wrapper::new();
     setting.server.fail_next(1000, Some("PutObject"), Fault::Denied);
@@ -339,7 +341,7 @@ fn a_store_that_may_not_be_written_is_told_before_anything_is_encoded() {
 }
 
 #[test]
-fn a_store_that_is_down_is_told() {
+fn a_store_that_is_down_is_reported() {
     let mut setting = Setting::new();
     let env = setting.server.env();
     setting.server.stop();
@@ -358,7 +360,7 @@ fn a_store_that_is_down_is_told() {
 }
 
 #[test]
-fn passing_trouble_is_tried_again_and_changes_nothing() {
+fn transient_failures_are_retried_and_change_nothing() {
     let setting = Setting::new();
     let ffmpeg = Wrapper::new();
     ffmpeg.hold(1);
@@ -367,7 +369,7 @@ fn passing_trouble_is_tried_again_and_changes_nothing() {
             setting.server.fail_next(1, Some(operation), *fault);
         }
     };
-    // While it plans, and makes sure that it may write.
+    // During planning, and during the check of write access.
     trouble(&[
         ("HeadObject", Fault::Busy),
         ("GetObject", Fault::Busy),
@@ -381,7 +383,7 @@ fn passing_trouble_is_tried_again_and_changes_nothing() {
     let running = spool.start();
     until("the first encode", Duration::from_secs(60), || (ffmpeg.encodes().len() == 1).then_some(()));
     assert_eq!(setting.server.faults_left(), 0);
-    // While it stores what was encoded, and publishes.
+    // During the upload of parts, and publication.
     trouble(&[
         ("PutObject", Fault::Busy),
         ("PutObject", Fault::LostAnswer),
@@ -398,7 +400,7 @@ fn passing_trouble_is_tried_again_and_changes_nothing() {
 }
 
 #[test]
-fn a_store_without_conditional_writes_will_do() {
+fn a_store_without_conditional_writes_works() {
     let setting = Setting::new();
     setting.server.forget_conditional_writes();
     setting.spool("s3://uploads/talk.mp4", "s3://media/talk/").ok();
@@ -409,7 +411,7 @@ fn a_store_without_conditional_writes_will_do() {
 }
 
 #[test]
-fn a_source_that_is_uploaded_again_meanwhile_is_told() {
+fn a_source_that_is_replaced_meanwhile_is_reported() {
     let setting = Setting::new();
     let ffmpeg = Wrapper::new();
     ffmpeg.hold(2);
@@ -426,13 +428,13 @@ fn a_source_that_is_uploaded_again_meanwhile_is_told() {
     let ran = running.wait();
     refused("changed", &ran, FAILED, Duration::from_secs(60), &["s3://uploads/talk.mp4", "changed", "again"]);
     assert!(setting.server.get("media", "talk/master.m3u8").is_none());
-    // The new one is another video: nothing of the old one is taken for it.
+    // The new file is another video: no byte of the old one is used for it.
     let ran = setting.spool("s3://uploads/talk.mp4", "s3://media/talk/").ok();
     assert_eq!(ran.tally(), (5, 0));
 }
 
 #[test]
-fn a_source_on_the_web_gives_the_same_ladder_with_and_without_ranges() {
+fn an_http_source_gives_an_equal_ladder_with_and_without_ranges() {
     let setting = Setting::new();
     for manners in [
         Manners { ranges: true, etag: true },
@@ -453,8 +455,8 @@ fn a_source_on_the_web_gives_the_same_ladder_with_and_without_ranges() {
         if manners.ranges && manners.etag {
             assert_eq!(whole, 0, "{:?}", web.log());
         } else {
-            // Looked at by whoever plans, and dropped after the first byte (so small a file is sent by then); downloaded once for all
-            // rows, of which there are five.
+            // Probed by the planner, and dropped after the first byte (so small a file is sent by then);
+            // downloaded once for all rows, of which there are five.
             assert!((1..=5).contains(&whole), "{:?}", web.log());
         }
         assert!(web.bytes_sent() > 0);
@@ -462,7 +464,7 @@ fn a_source_on_the_web_gives_the_same_ladder_with_and_without_ranges() {
 }
 
 #[test]
-fn a_link_that_is_a_secret_is_shown_to_nobody() {
+fn a_presigned_link_is_never_printed() {
     let setting = Setting::new();
     let web = Web::start(&setting.source, Manners { ranges: true, etag: true });
     let link = format!("{}?X-Amz-Signature=hunter2", web.address);
@@ -487,7 +489,7 @@ fn a_link_that_is_a_secret_is_shown_to_nobody() {
 }
 
 #[test]
-fn file_uris_and_odd_names_are_taken_as_they_are() {
+fn file_uris_and_unusual_names_work() {
     let setting = Setting::new();
     let folder = tempfile::tempdir().unwrap();
     for name in ["it's 100% #1?.mp4", "-leading.mp4", "Ærøskøbing.mp4"] {

@@ -1,4 +1,4 @@
-//! Who may ask for what: keys, tokens and links open what they are for, and nothing of anybody else's.
+//! Access control: keys, tokens and links grant their scopes, and nothing of another tenant.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::{
@@ -14,10 +14,10 @@ use spool_tests::{
     web::{Manners, Web},
 };
 
-/// What every server's routes are listed in.
+/// The API's document, which lists all routes.
 const OPENAPI: &str = include_str!("../../docs/openapi.json");
 
-/// Routes that tell everybody the same, and need no key.
+/// Public routes, which need no key.
 const OPEN: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 
 struct Place {
@@ -47,7 +47,7 @@ impl Place {
         run.stdout
     }
 
-    /// A key of a tenant, as a header.
+    /// Returns a key of a tenant, as a header.
     fn key(&self, tenant: &str, scopes: &[&str]) -> String {
         let scopes = scopes.iter().flat_map(|scope| ["--scope", scope]);
         let token = self.spool(["keys", "create", "--tenant", tenant].into_iter().chain(scopes));
@@ -76,11 +76,11 @@ impl Place {
     }
 }
 
-/// Small, and soon done.
+/// A small ladder that is done soon.
 const LADDER: &str = "%7B%22ladder%22%3A%2290p%22%7D";
 
 #[test]
-fn a_tenant_reaches_nothing_of_another_by_any_route() {
+fn no_route_reaches_another_tenants_data() {
     let place = Place::start();
     let (ours, theirs) =
         (place.key("acme", &["read", "write", "keys"]), place.key("globex", &["read", "write", "keys"]));
@@ -150,7 +150,7 @@ fn a_tenant_reaches_nothing_of_another_by_any_route() {
         }
     }
     assert!(tried >= 18, "only {tried} routes were tried");
-    // Nothing of it was touched.
+    // No object of the other tenant was changed.
     assert_eq!(place.ask(&format!("/v1/jobs/{job}"), &ours, &[]).json()["state"], "published");
     assert_eq!(place.ask(&format!("/v1/videos/{video}/play/master.m3u8"), &ours, &[]).status, 200);
     assert!(
@@ -163,7 +163,7 @@ fn a_tenant_reaches_nothing_of_another_by_any_route() {
 }
 
 #[test]
-fn a_key_opens_what_it_is_for_until_it_is_revoked() {
+fn a_key_grants_its_scopes_until_it_is_revoked() {
     let place = Place::start();
     let (reads, all) = (place.key("acme", &["read"]), place.key("acme", &["read", "write", "keys"]));
     assert_eq!(place.ask("/v1/jobs", &reads, &[]).status, 200);
@@ -187,7 +187,7 @@ fn a_key_opens_what_it_is_for_until_it_is_revoked() {
     );
     assert_eq!(place.ask(&format!("/v1/keys/{id}"), &all, &["-X", "DELETE"]).status, 200);
     assert_eq!(place.upload(&writes, "none").status, 401);
-    // The command line shows a key as well.
+    // The command line sends a key as well.
     let bearer = all.strip_prefix("Authorization: Bearer ").unwrap();
     let listed =
         Spool::new(["jobs", "ls", "--server", &place.serve.address]).env("SPOOL_API_KEY", bearer).run();
@@ -198,7 +198,7 @@ fn a_key_opens_what_it_is_for_until_it_is_revoked() {
 }
 
 #[test]
-fn jobs_stay_within_what_their_tenant_may_touch() {
+fn jobs_stay_within_their_tenants_path_policy() {
     let place = Place::start();
     let key = place.key("acme", &["read", "write"]);
     let web = Web::start(&place.source, Manners { ranges: true, etag: true });
@@ -214,7 +214,7 @@ fn jobs_stay_within_what_their_tenant_may_touch() {
         refused.status == 403 && refused.json()["detail"].as_str().unwrap().starts_with("destination: "),
         "{refused:?}"
     );
-    // What may be read is not one's own.
+    // A prefix for reading is not one for deleting.
     let folder = place.source.parent().unwrap().to_str().unwrap();
     place.spool(["tenants", "set", "acme", "--source", folder]);
     let refused = place.post("/v1/jobs", &key, &json!({ "source": source, "delete_source": true }));
@@ -223,7 +223,7 @@ fn jobs_stay_within_what_their_tenant_may_touch() {
         "{refused:?}"
     );
     place.spool(["tenants", "set", "acme"]);
-    // What a statement says is not known before it runs.
+    // The sources of a statement are not known before it runs.
     let quoted = source.replace('\'', "''");
     for sql in [
         format!("SELECT count(*) FROM segments('{quoted}')"),
@@ -250,7 +250,7 @@ fn jobs_stay_within_what_their_tenant_may_touch() {
         assert!(failed["state"] == "failed" && failed["error"]["kind"] == "bad_input", "{sql}: {failed}");
     }
     assert!(web.log().is_empty(), "nobody asked");
-    // What its policy says may be read is, but for hosts of this network.
+    // The policy's prefixes may be read, except for private hosts.
     place.spool(["tenants", "set", "acme", "--source", folder, "--source", "http://"]);
     let job = place.post("/v1/jobs", &key, &json!({ "source": source, "ladder": "90p" })).json()["id"]
         .as_str()
@@ -267,7 +267,7 @@ fn jobs_stay_within_what_their_tenant_may_touch() {
 }
 
 #[test]
-fn limits_of_a_tenant_are_kept_and_told() {
+fn quotas_of_a_tenant_are_enforced_and_reported() {
     let place = Place::start();
     let (key, other) = (place.key("acme", &["read", "write"]), place.key("globex", &["read"]));
     let bytes = std::fs::metadata(&place.source).unwrap().len();
@@ -311,7 +311,7 @@ fn a_browser_uploads_by_a_token_and_plays_by_a_link() {
     assert_eq!(made.status, 201, "{made:?}");
     let once = format!("Authorization: Bearer {}", made.json()["token"].as_str().unwrap());
     assert_eq!(place.ask("/v1/jobs", &once, &[]).status, 403);
-    // What is made of it is not for whoever uploads to say.
+    // The holder of an upload token cannot choose the job.
     let upload = place.upload(&once, "none");
     assert!(upload.status == 201 && upload.json()["job"].is_string(), "{upload:?}");
     let again = place.upload(&once, "none");

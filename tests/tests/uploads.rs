@@ -1,4 +1,5 @@
-//! Files that come here: at once or in pieces, through servers that die, and never with a byte that is not the client's.
+//! Uploads: in one request or in parts, through servers that die, and never with a byte that is not the
+//! client's.
 #![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests start what they test")]
 
 use std::{
@@ -23,7 +24,7 @@ fn clip() -> Clip {
     Clip { sound: Some(Sound::default()), frames: 100, ..Clip::default() }
 }
 
-/// Bytes that nobody guesses, in a file.
+/// Writes a file of random bytes.
 fn noise(folder: &Path, bytes: u64) -> PathBuf {
     let path = folder.join("noise.bin");
     let mut random = std::fs::File::open("/dev/urandom").unwrap().take(bytes);
@@ -31,7 +32,7 @@ fn noise(folder: &Path, bytes: u64) -> PathBuf {
     path
 }
 
-/// Everything that is kept of uploads, without what their folders are called.
+/// Returns every stored file of uploads, without the names of their folders.
 fn kept(data: &Path) -> Vec<(String, Vec<u8>)> {
     let files = folder::files(&data.join("uploads"));
     files.into_iter().map(|(name, bytes)| (name.rsplit('/').next().unwrap().to_owned(), bytes)).collect()
@@ -39,7 +40,7 @@ fn kept(data: &Path) -> Vec<(String, Vec<u8>)> {
 
 const TUS: [&str; 2] = ["-H", "Tus-Resumable: 1.0.0"];
 
-/// Begins an upload by tus; gives its path.
+/// Creates an upload by tus, and returns its path.
 fn begin(serve: &Serve, bytes: usize, metadata: &str) -> String {
     let (length, metadata) = (format!("Upload-Length: {bytes}"), format!("Upload-Metadata: {metadata}"));
     let answer =
@@ -48,7 +49,7 @@ fn begin(serve: &Serve, bytes: usize, metadata: &str) -> String {
     answer.header("location").unwrap().to_owned()
 }
 
-/// Sends a piece by tus.
+/// Sends a part by tus.
 fn send(serve: &Serve, path: &str, offset: usize, bytes: &[u8], more: &[&str]) -> Answer {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("piece");
@@ -90,20 +91,20 @@ fn one_upload_with_curl_gives_a_ladder_that_plays() {
     assert!(flaws.is_empty(), "{}", flaws.join("\n"));
     assert_eq!(serve.ask(&format!("/v1/videos/{video}"), &[]).json()["name"], "it's a talk.mp4");
     assert_eq!(kept(&data), [("it's a talk.mp4".to_owned(), std::fs::read(&source).unwrap())]);
-    // The same by default, and nothing where nothing is wanted.
+    // A default job, and none with `job=none`.
     let answer = serve.ask("/v1/uploads?job=none", &["--data-binary", &file]).json();
     assert!(answer["state"] == "finished" && answer["job"].is_null(), "{answer}");
 }
 
 #[test]
-fn pieces_of_any_length_make_the_file_that_was_sent() {
+fn parts_of_any_length_make_the_file_that_was_sent() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let bytes = std::fs::read(noise(folder.path(), 12 << 20)).unwrap();
     let serve = Serve::start(&data, Path::new("ffmpeg"), &[]);
     let path = begin(&serve, bytes.len(), "filename bm9pc2UuYmlu");
     let mut at = 0;
-    // Shorter than what the store takes, longer, and one that ends where a piece does.
+    // Shorter than a part of the store, longer, and one that ends where a part does.
     for length in [1, 100_000, 6 << 20, (5 << 20) * 2 - 100_001 - (6 << 20), 7, 1 << 20] {
         let answer = send(&serve, &path, at, &bytes[at..at + length], &[]);
         at += length;
@@ -113,7 +114,7 @@ fn pieces_of_any_length_make_the_file_that_was_sent() {
         );
         assert_eq!(serve.ask(&path, &["-I"]).header("upload-offset"), Some(at.to_string().as_str()));
     }
-    // What is sent for another place, or is not what it should be, is not kept.
+    // Bytes for another offset, or with a wrong checksum, are not stored.
     assert_eq!(send(&serve, &path, at - 1, b"again", &[]).status, 409);
     let wrong = ["-H", "Upload-Checksum: sha1 qZk+NkcGgWq6PiVxeFDCbJzQ2J0="];
     assert_eq!(send(&serve, &path, at, b"not abc", &wrong).status, 460);
@@ -133,7 +134,7 @@ fn pieces_of_any_length_make_the_file_that_was_sent() {
 }
 
 #[test]
-fn pieces_go_straight_into_a_bucket() {
+fn parts_go_straight_into_a_bucket() {
     let folder = tempfile::tempdir().unwrap();
     let (data, s3) = (folder.path().join("data"), S3Server::start(&["uploads"]));
     let bytes = std::fs::read(noise(folder.path(), 17 << 20)).unwrap();
@@ -163,7 +164,7 @@ fn pieces_go_straight_into_a_bucket() {
 }
 
 #[test]
-fn parts_that_a_client_sends_by_links_make_the_file() {
+fn parts_sent_by_links_make_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let (data, s3) = (folder.path().join("data"), S3Server::start(&["uploads"]));
     let bytes = std::fs::read(noise(folder.path(), 12 << 20)).unwrap();
@@ -185,7 +186,7 @@ fn parts_that_a_client_sends_by_links_make_the_file() {
         refused.status == 422 && refused.json()["detail"].as_str().unwrap().contains("from 1 to 3"),
         "{refused:?}"
     );
-    // A client that knows nothing of Amazon's keys. In any order, and again.
+    // A client without knowledge of Amazon's keys. In any order, and repeated.
     let put = |url: &str, at: usize, length: usize| {
         let file = folder.path().join("part");
         std::fs::write(&file, &bytes[at..at + length]).unwrap();
@@ -203,7 +204,7 @@ fn parts_that_a_client_sends_by_links_make_the_file() {
         assert_eq!(status, "200");
         etags[number] = etag;
     }
-    // A link is good for its own part of its own upload, and ends.
+    // A link is good for its own part of its own upload, and expires.
     assert!(url(1).contains("X-Amz-Expires=3600"), "{}", url(1));
     assert_eq!(put(&url(1).replace("partNumber=2", "partNumber=3"), 0, 5 << 20).0, "403");
     assert_eq!(put(url(1), 0, (5 << 20) + 1).0, "403", "nor for another length");
@@ -230,7 +231,7 @@ fn parts_that_a_client_sends_by_links_make_the_file() {
     let job = serve.show(finished.json()["job"].as_str().unwrap());
     assert_eq!(job["request"]["source"], format!("s3://uploads/in/default/{id}/a talk+1.mp4"));
     assert_eq!((s3.unfinished_uploads(), links(&serve, json!({})).status), (0, 409));
-    // One that is given up leaves no parts; and a folder has no links.
+    // An aborted upload leaves no parts; and a folder has no links.
     let other = serve.post("/v1/uploads/multipart", &json!({ "bytes": 100 }), &[]);
     assert_eq!(s3.unfinished_uploads(), 1);
     assert_eq!(
@@ -243,7 +244,7 @@ fn parts_that_a_client_sends_by_links_make_the_file() {
 }
 
 #[test]
-fn parts_that_are_not_what_was_sent_make_nothing() {
+fn parts_with_wrong_bytes_make_no_upload() {
     let folder = tempfile::tempdir().unwrap();
     let amazon = Amazon::start();
     let serve = Serve::door_to(&folder.path().join("data"), "s3://inbox/uploads/", amazon.env());
@@ -267,7 +268,7 @@ fn parts_that_are_not_what_was_sent_make_nothing() {
     assert_eq!(wrong.status, 422, "{wrong:?}");
     assert_eq!(serve.ask(&path, &[]).json()["state"], "open", "what the store refused can be sent again");
     assert_eq!(complete(&path, &etag).json()["state"], "finished");
-    // Shorter than was announced: it is no upload, and nothing of it stays.
+    // Shorter than announced: it is no upload, and nothing of it stays.
     let (path, etag) = send(1000, 999);
     let short = complete(&path, &etag);
     assert!(short.status == 409 && short.json()["detail"].as_str().unwrap().contains("999"), "{short:?}");
@@ -275,7 +276,7 @@ fn parts_that_are_not_what_was_sent_make_nothing() {
 }
 
 #[test]
-fn what_is_given_up_is_gone() {
+fn an_aborted_upload_is_gone() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let serve = Serve::start(&data, Path::new("ffmpeg"), &[]);
@@ -293,7 +294,7 @@ fn what_is_given_up_is_gone() {
 }
 
 #[test]
-fn what_is_wrong_with_an_upload_is_said_before_it_comes() {
+fn an_invalid_upload_is_refused_before_its_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let serve = Serve::start(&data, Path::new("ffmpeg"), &[]);
@@ -331,9 +332,9 @@ fn what_is_wrong_with_an_upload_is_said_before_it_comes() {
     );
 }
 
-/// A real client, and three servers of which each is killed while it takes in what is sent.
+/// A real client, and three servers, each of which is killed while it receives.
 #[test]
-fn another_client_of_tus_uploads_and_resumes() {
+fn an_independent_tus_client_uploads_and_resumes() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let python = root.join(".cache/python");
     assert!(
@@ -356,7 +357,7 @@ fn another_client_of_tus_uploads_and_resumes() {
 }
 
 #[test]
-fn a_client_that_resumes_loses_nothing_to_servers_that_die() {
+fn a_resumed_upload_loses_no_byte_to_killed_servers() {
     let browser = Path::new(env!("CARGO_MANIFEST_DIR")).join("browser");
     assert!(browser.join("node_modules/tus-js-client").exists(), "run scripts/browser-setup first");
     let full = std::env::var_os("SPOOL_TEST_FULL").is_some();

@@ -1,4 +1,4 @@
-//! Others are told of jobs: signed, until it arrives, and never less than what happened.
+//! Webhooks: signed, retried until they are delivered, and never fewer than the events.
 #![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests start what they test")]
 
 use std::{
@@ -11,7 +11,7 @@ use std::{
 use serde_json::{Value, json};
 use spool_tests::{clips::Clip, run::until, serve::Serve};
 
-/// Somebody who is told, and checks who tells it with the standard's own library.
+/// A receiver that verifies signatures with the library of the standard.
 struct Told {
     child: Child,
     stdin: Option<ChildStdin>,
@@ -20,7 +20,7 @@ struct Told {
 }
 
 impl Told {
-    /// Answers with each of these in turn, and with the last from then on.
+    /// Starts a receiver that answers with each of these in turn, and with the last from then on.
     fn start(answers: &[&str]) -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let python = root.join(".cache/python");
@@ -42,7 +42,7 @@ impl Told {
         Self { stdin: child.stdin.take(), child, lines, address }
     }
 
-    /// Has it told of a server's jobs from now on; returns the webhook's name.
+    /// Registers the receiver with a server, and returns the webhook's ID.
     fn of(&mut self, serve: &Serve) -> String {
         let made = serve.post("/v1/webhooks", &json!({ "url": self.address }), &[]);
         assert_eq!(made.status, 201, "{made:?}");
@@ -55,7 +55,7 @@ impl Told {
         made.json()["id"].as_str().unwrap().to_owned()
     }
 
-    /// The next message; those that were not signed as they should are none.
+    /// Returns the next message; messages with a wrong signature do not count.
     fn next(&mut self) -> Value {
         let line: Value = serde_json::from_str(&self.lines.next().unwrap().unwrap()).unwrap();
         assert_eq!(line["genuine"], true, "{line}");
@@ -72,7 +72,7 @@ impl Drop for Told {
 }
 
 #[test]
-fn whoever_wants_to_is_told_until_it_arrives() {
+fn a_webhook_is_retried_until_it_is_delivered() {
     let folder = tempfile::tempdir().unwrap();
     let source = Clip { frames: 50, ..Clip::default() }.make(folder.path(), "talk");
     let data = folder.path().join("data");
@@ -82,7 +82,7 @@ fn whoever_wants_to_is_told_until_it_arrives() {
     let job = serve.job(&json!({ "source": source.to_str().unwrap(), "ladder": "90p" }));
     let first = told.next();
     assert!(first["status"] == 500 && first["said"]["data"]["job"] == job.as_str(), "{first}");
-    // Killed before anything arrived: another goes on with what it had in hand.
+    // Killed before a delivery: another server sends the pending ones.
     serve.kill();
     let serve = Serve::start(&data, Path::new("ffmpeg"), &["--lease", "2"]);
     let (mut kinds, mut ids) = (BTreeSet::new(), BTreeSet::new());
@@ -120,7 +120,7 @@ fn whoever_wants_to_is_told_until_it_arrives() {
         "{:?}",
         deliveries()
     );
-    // Whoever lost it asks for it again.
+    // A receiver that lost a message requests it again.
     let again = serve.post(&format!("/v1/webhooks/{webhook}/replay"), &json!({}), &[]);
     assert_eq!(again.json(), json!({ "messages": 2 }));
     let again: BTreeSet<String> = (0..2).map(|_| told.next()["id"].as_str().unwrap().to_owned()).collect();
@@ -129,7 +129,7 @@ fn whoever_wants_to_is_told_until_it_arrives() {
 }
 
 #[test]
-fn who_says_that_it_is_gone_is_left_alone() {
+fn a_receiver_that_answers_410_gets_no_more_messages() {
     let folder = tempfile::tempdir().unwrap();
     let serve = Serve::door(&folder.path().join("data"));
     let mut told = Told::start(&["410"]);

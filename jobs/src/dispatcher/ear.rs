@@ -1,4 +1,4 @@
-//! RowEventKind of all that rows say is worth writing down? The last word of each, what happened once, and how far the whole of it is.
+//! What of all that rows say is worth writing down? The last word of each, what happened once, and how far the whole of it is.
 
 use std::collections::HashMap;
 
@@ -37,7 +37,7 @@ struct Heard {
     changed: bool,
 }
 
-/// RowEventKind was said last.
+/// What was said last.
 #[derive(Debug, Default)]
 struct Told {
     phase: Option<Phase>,
@@ -101,7 +101,7 @@ impl Ear {
         }
     }
 
-    /// RowEventKind changed since the last time.
+    /// What changed since the last time.
     pub(super) fn report(&mut self) -> Report {
         let progress = self.progress();
         let phase = match progress.rows {

@@ -28,7 +28,7 @@ const EVENTS: &str = "/v1/events/s3";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthMode {
     /// Whoever is on this machine may ask for anything; nobody else can reach it.
-    Local,
+    None,
     /// Whoever brings a key may ask for what it opens.
     Keys,
 }

@@ -241,7 +241,7 @@ pub fn check_job_document(text: &str, media: bool) -> Result<(), String> {
 }
 
 /// The watch that a file lies in; of several the one that lies deepest.
-fn nearest<'a>(watches: &'a [Watch], uri: &str) -> Option<&'a Watch> {
+fn deepest_watch<'a>(watches: &'a [Watch], uri: &str) -> Option<&'a Watch> {
     watches.iter().filter(|watch| is_within(uri, &watch.prefix)).max_by_key(|watch| watch.prefix.len())
 }
 

@@ -493,7 +493,7 @@ pub(crate) struct EventsShown {
 }
 
 /// A state by its word.
-pub(crate) fn state(word: &str) -> Result<State, Problem> {
+pub(crate) fn parse_state(word: &str) -> Result<State, Problem> {
     let words: Vec<&str> = State::ALL.into_iter().map(State::word).collect();
     word.parse().map_err(|_| {
         Problem::new(ProblemKind::Invalid, format!("state: {word:?} is none: there are {}", words.join(", ")))
@@ -528,6 +528,6 @@ mod tests {
             serde_json::from_str::<JobRequest>(r#"{"source": "a"}"#).unwrap().read(None).unwrap_err();
         assert!(homeless.detail.starts_with("destination: "));
         assert!(serde_json::from_str::<JobRequest>(r#"{"source": "a", "speed": 2}"#).is_err());
-        assert!(state("done").unwrap_err().detail.contains("there are pending, processing"));
+        assert!(parse_state("done").unwrap_err().detail.contains("there are pending, processing"));
     }
 }

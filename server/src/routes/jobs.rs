@@ -15,7 +15,7 @@ use crate::{
     auth::authenticate::{Principal, Tenant},
     problem::{Problem, ProblemKind},
     routes::{
-        documents::{AttemptsShown, JobRequest, JobShown, JobsShown, RowsShown, state},
+        documents::{AttemptsShown, JobRequest, JobShown, JobsShown, RowsShown, parse_state},
         extract::{Asked, Body, Named},
     },
 };
@@ -132,7 +132,7 @@ pub(super) async fn list(
     Asked(wanted): Asked<Wanted>,
 ) -> Result<Json<JobsShown>, Problem> {
     let filter = Filter {
-        state: wanted.state.as_deref().map(state).transpose()?,
+        state: wanted.state.as_deref().map(parse_state).transpose()?,
         video: wanted.video.map(Id::from_text),
     };
     let behind = wanted.cursor.map(Id::from_text);

@@ -1,4 +1,4 @@
-//! Is every frame of the source there once, in its place, and no worse beside a join?
+//! Checks of the pictures: every frame of the source once, in its place, and no worse beside a join.
 
 use std::path::Path;
 
@@ -8,20 +8,22 @@ use super::{
 };
 use crate::clips::{Clip, HEIGHT, WIDTH, read_number};
 
-/// A frame that is less like its source than this is another frame: coded ones came to 0.95 and more, neighbours to 0.70 and less.
+/// Least similarity of a frame to its source. Encoded frames reached 0.95 and more, their neighbours 0.70 and
+/// less.
 const SAME_FRAME: f64 = 0.80;
-/// How much worse than the worst frame elsewhere the worst one beside a join may be: ladders without a seam showed up to 0.002.
+/// How much worse than the worst frame elsewhere the worst one beside a join may be: ladders without a seam
+/// showed up to 0.002.
 const WORST_TOLERANCE: f64 = 0.01;
-/// How much worse than the mean elsewhere the mean beside joins may be: ladders without a seam showed up to 0.004, parts that each begin
-/// with a starved picture 0.02 to 0.06.
+/// How much worse than the mean elsewhere the mean beside joins may be: ladders without a seam showed up to
+/// 0.004, parts that each begin with a starved picture 0.02 to 0.06.
 const MEAN_TOLERANCE: f64 = 0.01;
-/// Frames on each side of a join that are looked at.
+/// Frames on each side of a join that are compared.
 const BESIDE: u64 = 2;
 
 /// Checks the number that each frame carries.
 ///
 /// # Errors
-/// The first frame that is not the one due.
+/// The first frame that is not the expected one.
 pub fn pictures(ladder: &Ladder, clip: &Clip) -> Result<(), Flaw> {
     let check = Check::Pictures;
     let seen = clip.seen();
@@ -41,23 +43,23 @@ pub fn pictures(ladder: &Ladder, clip: &Clip) -> Result<(), Flaw> {
     Ok(())
 }
 
-/// The numbers that the frames of a rendition of the clip's own size carry.
+/// Returns the numbers that the frames of a rendition of the clip's own size carry.
 ///
 /// # Errors
-/// Where it cannot be decoded.
+/// If the rendition cannot be decoded.
 pub fn numbers(rendition: &Rendition) -> Result<Vec<Option<u16>>, Flaw> {
     let frames = grey_frames(rendition, "null", (WIDTH, HEIGHT))?;
     Ok(frames.iter().map(|frame| read_number(frame, WIDTH)).collect())
 }
 
-/// Checks that frames beside a join are as much like the source as the others are.
+/// Checks that frames beside a join are as similar to the source as the others are.
 ///
 /// # Errors
 /// The rendition that has worse ones.
 pub fn joins(ladder: &Ladder, clip: &Clip, source: &Path) -> Result<(), Flaw> {
     let check = Check::Joins;
     let decoded = source_frames(source, clip.coding.shown, WIDTH * HEIGHT * 3 / 2);
-    // Pictures that a ladder shows, each once: what is held is shown again.
+    // Frames that a ladder shows, each once: a held frame is shown again.
     let shown = clip.shown();
     let kept: Vec<u32> =
         shown.iter().copied().collect::<std::collections::BTreeSet<_>>().into_iter().collect();
@@ -105,7 +107,7 @@ fn mean(frames: &[(u64, f64)]) -> f64 {
     frames.iter().map(|(_, found)| *found).sum::<f64>() / frames.len() as f64
 }
 
-/// The size that its pictures were made at, or half of that.
+/// Returns the size of the clip's pictures, or half of it.
 fn size(rendition: &Rendition, clip: &Clip) -> Result<(usize, usize), Flaw> {
     let turn = |(width, height)| {
         if clip.coding.made.contains("transpose") { (height, width) } else { (width, height) }

@@ -1,4 +1,5 @@
-//! What is in a published folder? What the multivariant playlist leads to, each rendition joined into one file.
+//! Reader of a published folder: the files that the multivariant playlist leads to, each rendition joined
+//! into one file.
 
 use std::{
     fs,
@@ -10,11 +11,11 @@ use super::{Check, Flaw, tools::Packets};
 /// A published ladder.
 #[derive(Debug)]
 pub struct Ladder {
-    /// Its renditions with pictures, in the playlist's order.
+    /// Renditions with pictures, in the playlist's order.
     pub videos: Vec<Rendition>,
-    /// Its renditions with sound alone.
+    /// Renditions with sound alone.
     pub sounds: Vec<Rendition>,
-    /// What encoding each segment at each rung gave.
+    /// Part records.
     pub parts: Vec<Part>,
     _scratch: tempfile::TempDir,
 }
@@ -22,55 +23,55 @@ pub struct Ladder {
 /// One rendition.
 #[derive(Debug)]
 pub struct Rendition {
-    /// Its folder's name.
+    /// Name of its folder.
     pub name: String,
-    /// Its folder.
+    /// Path of its folder.
     pub folder: PathBuf,
-    /// Width and height that the multivariant playlist tells.
+    /// Width and height, by the multivariant playlist.
     pub size: Option<(usize, usize)>,
-    /// Frames per second that it tells.
+    /// Frames per second, by the multivariant playlist.
     pub frame_rate: Option<f64>,
-    /// Initialisation segments that its media playlist names.
+    /// Initialization segments that the media playlist names.
     pub inits: Vec<String>,
     /// Media segments in order.
     pub media_segments: Vec<MediaSegment>,
     /// `EXT-X-TARGETDURATION`.
     pub target_seconds: u64,
-    /// Initialisation segment and all media segments in one file.
+    /// Initialization segment and all media segments in one file.
     pub whole: PathBuf,
-    /// Is it sound in Opus?
+    /// Whether it is sound in Opus.
     pub is_opus: bool,
-    /// Its coded frames.
+    /// Its encoded frames.
     pub packets: Packets,
 }
 
 /// One media segment of a rendition.
 #[derive(Debug)]
 pub struct MediaSegment {
-    /// Its file's name.
+    /// File name.
     pub name: String,
     /// `EXTINF`.
     pub seconds: f64,
-    /// Where it begins in the file that has all of them.
+    /// Position in the file that joins all media segments.
     pub position: u64,
 }
 
-/// One segment at one rung, as its record tells.
+/// One segment at one rung, by its part record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
-    /// The rendition.
+    /// Name of the rendition.
     pub rendition: String,
-    /// Its first frame.
+    /// First frame.
     pub first_frame: u64,
-    /// Its number of frames.
+    /// Number of frames.
     pub frames: u64,
 }
 
 impl Ladder {
-    /// Reads what a folder publishes.
+    /// Reads a published folder.
     ///
     /// # Errors
-    /// A flaw where playlists or what they lead to cannot be read.
+    /// A flaw if a playlist or a file that it names cannot be read.
     pub fn open(folder: &Path) -> Result<Self, Flaw> {
         let scratch = tempfile::tempdir().unwrap();
         let text = read(&folder.join("master.m3u8"))?;
@@ -78,7 +79,7 @@ impl Ladder {
             .map_err(|e| Check::Playlists.flaw(format!("master: {e}")))?;
         let mut videos = Vec::new();
         let mut seen = std::collections::BTreeSet::new();
-        // A variant for each group of sound leads to the same pictures.
+        // A variant for each audio group leads to the same pictures.
         for variant in master.variants.iter().filter(|variant| seen.insert(variant.uri.clone())) {
             let mut rendition = Rendition::open(folder, &variant.uri, scratch.path())?;
             rendition.size = variant.resolution.map(|size| (size.width as usize, size.height as usize));
@@ -103,7 +104,7 @@ impl Ladder {
         Ok(Self { videos, sounds, parts, _scratch: scratch })
     }
 
-    /// Parts of a rendition in order.
+    /// Returns the parts of a rendition in order.
     pub fn parts_of<'a>(&'a self, rendition: &'a Rendition) -> impl Iterator<Item = &'a Part> {
         self.parts.iter().filter(|part| part.rendition == rendition.name)
     }

@@ -1,4 +1,4 @@
-//! Is the sound the source's, sample by sample, from the title's start to its end?
+//! Checks of the sound: the source's, sample by sample, from the start to the end.
 
 use std::f64::consts::TAU;
 
@@ -7,30 +7,32 @@ use crate::clips::{AAC_FRAME, Clip, Container, Sound};
 
 /// Samples that are compared at a time: one AAC frame, so that a broken one stands out.
 const WINDOW: usize = AAC_FRAME;
-/// Coding smears a start and an end over two windows of the transform.
+/// Samples that a start or an end is smeared over by coding: two windows of the transform.
 const SMEAR: usize = 2 * WINDOW;
-/// Samples by which sound is looked for elsewhere than where it should be: an AAC frame and a bit.
+/// Largest lag that is searched for: an AAC frame and a bit.
 const LAGS: isize = 1100;
-/// Samples that the search for a lag listens to.
+/// Samples that the search for a lag compares.
 const LISTEN: usize = 8192;
-/// Least correlation of what is heard with what is due.
+/// Least correlation of decoded with expected samples.
 const LIKENESS_MIN: f64 = 0.99;
-/// Largest error of a window, as a fraction of the sound in it. FFmpeg's `fast` AAC coder stays below 0.002 at 128 kb/s; its `twoloop`
-/// coder, which FFmpeg 5.1 prefers, tears such tones now and then: 0.1 to 0.7 of a frame is noise then.
+/// Largest error of a window, as a fraction of the sound in it. FFmpeg's `fast` AAC coder stays below 0.002
+/// at 128 kb/s; its `twoloop` coder, the default of FFmpeg 5.1, sometimes breaks such tones: 0.1 to 0.7 of a
+/// frame is noise then.
 const ERROR_MAX: f64 = 0.05;
-/// Largest turn of the steady tone's phase between any two windows, in radians: a fifth of a sample. 0.001 was seen.
+/// Largest turn of the steady tone's phase between any two windows, in radians: a fifth of a sample. 0.001
+/// was measured.
 const TURN_MAX: f64 = 0.01;
-/// The same where Opus is in between: 0.011 was seen.
+/// Largest turn with Opus in between: 0.011 was measured.
 const OPUS_TURN_MAX: f64 = 0.02;
-/// Loudness that is silence, as a fraction of full scale.
+/// Loudness that counts as silence, as a fraction of full scale.
 const SILENCE: f64 = 0.001;
-/// How far from 1 the gain may be where nothing is mixed.
+/// Largest distance of the gain from 1 without mixing.
 const GAIN_TOLERANCE: f64 = 0.02;
 
 /// Checks the sound of every rendition that has some.
 ///
 /// # Errors
-/// What is wrong.
+/// The first deviation.
 pub fn sound(ladder: &Ladder, clip: &Clip) -> Result<(), Flaw> {
     let Some(sound) = &clip.sound else { return Ok(()) };
     for (number, rendition) in ladder.sounds.iter().enumerate() {
@@ -40,7 +42,8 @@ pub fn sound(ladder: &Ladder, clip: &Clip) -> Result<(), Flaw> {
         let rate = rendition.packets.timescale;
         let (heard, due) = (samples(rendition, channels)?, clip.heard(channels, rate));
         for (channel, (heard, due)) in heard.iter().zip(&due).enumerate() {
-            // Of the low-frequency effects, the fourth of six, AAC keeps what is low: not these tones.
+            // Of the low-frequency effects, the fourth of six channels, AAC keeps low frequencies alone: not
+            // these tones.
             if (channels, channel) == (6, 3) {
                 continue;
             }
@@ -50,7 +53,7 @@ pub fn sound(ladder: &Ladder, clip: &Clip) -> Result<(), Flaw> {
     Ok(())
 }
 
-/// By how many samples the container may shift sound against pictures: its clock rounds both.
+/// Returns the largest shift of sound against pictures by the container, in samples: its clock rounds both.
 fn lag_tolerance(clip: &Clip, sound: &Sound, rate: u32) -> isize {
     let ticks_per_second = match clip.container {
         _ if !clip.coding.file.is_empty() => clip.coding.ticks,
@@ -82,7 +85,7 @@ fn one_channel(
     check
         .expect(lag.abs() <= tolerance, || format!("{name}: {lag} samples late, {tolerance} are allowed"))?;
 
-    // What is due, moved to where the container put it.
+    // The expected sample, shifted by the container.
     let at = |index: usize| {
         index.checked_add_signed(-lag).and_then(|index| due.get(index)).copied().unwrap_or(0.0)
     };
@@ -123,14 +126,14 @@ fn one_channel(
     check.expect(noisy.is_none(), || format!("{name}: sound where the source has none, window {noisy:?}"))
 }
 
-/// Where there is sound.
+/// Returns the range of samples that are not silent.
 fn loud(due: &[f32]) -> std::ops::Range<usize> {
     let sounds = |value: &f32| *value != 0.0;
     let end = due.iter().rposition(sounds).map_or(0, |last| last + 1);
     due.iter().position(sounds).unwrap_or(0)..end
 }
 
-/// By how many samples what is heard comes late: at the start, in the middle and at the end the same.
+/// Returns the lag of the decoded samples, which is equal at the start, in the middle and at the end.
 fn lag(
     name: &str,
     heard: &[f32],
@@ -143,7 +146,7 @@ fn lag(
     let (first, last) = (loud.start + margin, loud.end - listen - margin);
     let found = [first, first.midpoint(last), last].map(|start| {
         let near = best_lag(heard, due, start..start + listen, tolerance + 1);
-        // The sweep is like itself at no other lag, so the long search only tells what is wrong.
+        // The sweep correlates with itself at no other lag, so the long search only improves the message.
         if near.0 >= LIKENESS_MIN { near } else { best_lag(heard, due, start..start + listen, LAGS) }
     });
     let unlike = found.iter().any(|(likeness, _)| *likeness < LIKENESS_MIN);
@@ -159,7 +162,8 @@ fn lag(
     Ok(lags[1])
 }
 
-/// The lag, up to `most` to either side, at which what is heard is most like what is due, and how like it is (1 is equal).
+/// Returns the lag, up to `most` in both directions, with the highest correlation of decoded with expected
+/// samples, and that correlation (1 is equal).
 fn best_lag(heard: &[f32], due: &[f32], window: std::ops::Range<usize>, most: isize) -> (f64, isize) {
     let due = &due[window.clone()];
     let likeness = |lag: isize| {
@@ -171,7 +175,8 @@ fn best_lag(heard: &[f32], due: &[f32], window: std::ops::Range<usize>, most: is
     (-most..=most).map(|lag| (likeness(lag), lag)).max_by(|a, b| a.0.total_cmp(&b.0)).unwrap()
 }
 
-/// The largest difference between the phases of a tone in two windows, against its phase by the clock.
+/// Returns the largest difference between the phases of a tone in two windows, relative to its phase by the
+/// clock.
 fn largest_turn(heard: &[f32], steady: std::ops::Range<usize>, turn_per_sample: f64, origin: usize) -> f64 {
     let mut phases = Vec::new();
     for start in (steady.start..steady.end.saturating_sub(SMEAR)).step_by(WINDOW) {

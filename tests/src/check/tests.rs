@@ -1,4 +1,4 @@
-//! Do the checks pass what FFmpeg makes in one run, and fail what is off by one frame?
+//! Tests of the checks: they pass a ladder by one run of FFmpeg, and fail one that is off by one frame.
 
 use std::{fs, path::PathBuf, process::Command};
 
@@ -10,11 +10,11 @@ const MEDIA_SEGMENT: u64 = 100;
 /// Frames of a part.
 const PART: u64 = 200;
 
-/// A rendition in pieces: what FFmpeg wrote in one run, to be published whole or tampered with.
+/// A rendition in media segments, as FFmpeg wrote it in one run, to be published whole or tampered with.
 #[derive(Clone)]
 struct Pieces {
     init: Vec<u8>,
-    /// Media segments, and how long each is in seconds.
+    /// Media segments, each with its duration in seconds.
     media_segments: Vec<(Vec<u8>, f64)>,
 }
 
@@ -33,7 +33,7 @@ impl Bench {
         Self { folder, clip, source }
     }
 
-    /// The pictures, after a filter; each media segment is a fragment.
+    /// Encodes the pictures behind a filter; each media segment is a fragment.
     fn video(&self, filter: &str) -> Pieces {
         let x264 =
             format!("keyint={MEDIA_SEGMENT}:min-keyint={MEDIA_SEGMENT}:scenecut=0:bframes=3:open-gop=0");
@@ -58,13 +58,14 @@ impl Bench {
         Pieces { init, media_segments }
     }
 
-    /// The sound, after a filter; fragments of a frame each are put together to media segments.
+    /// Encodes the sound behind a filter; fragments of one frame each are joined to media segments.
     fn sound(&self, filter: &str) -> Pieces {
         let args = ["-map", "0:a", "-af", filter, "-c:a", "aac", "-aac_coder", "fast", "-b:a", "128k"];
         let (init, fragments) = self.fragments(&args, "+frag_every_frame");
         let mut media_segments: Vec<(Vec<u8>, f64)> = Vec::new();
         for (number, fragment) in (0_u64..).zip(fragments) {
-            // The first frame is the encoder's delay; a media segment starts with the first frame heard at its time or later.
+            // The first frame is the encoder's delay; a media segment starts with the first frame that is
+            // presented at its time or later.
             let heard = number.saturating_sub(1) * 1024;
             if number == 0 || heard >= media_segments.len() as u64 * 192_000 {
                 media_segments.push((Vec::new(), 0.0));
@@ -107,7 +108,7 @@ impl Bench {
         Published { renditions: renditions.to_vec() }
     }
 
-    /// The checks that fail on a ladder.
+    /// Returns the checks that fail on a ladder.
     fn failing(&self, ladder: &Published) -> Vec<Check> {
         let folder = tempfile::tempdir_in(self.folder.path()).unwrap();
         ladder.write(folder.path());
@@ -119,7 +120,7 @@ impl Bench {
     }
 }
 
-/// A ladder as it is to be written.
+/// A ladder to write.
 #[derive(Clone)]
 struct Published {
     renditions: Vec<(&'static str, Pieces)>,
@@ -239,7 +240,7 @@ fn sound_that_is_late_or_torn_is_found() {
     let mut ladder = exact.clone();
     *ladder.pieces("audio-0") = torn;
     assert_eq!(bench.failing(&ladder), [Check::Sound]);
-    // Left and right are each other's.
+    // Left and right are swapped.
     let mut ladder = exact;
     *ladder.pieces("audio-0") = bench.sound("pan=stereo|c0=c1|c1=c0");
     assert_eq!(bench.failing(&ladder), [Check::Sound]);

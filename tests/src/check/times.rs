@@ -1,4 +1,4 @@
-//! Are there as many frames as there should be, at the times that they should have, and do the playlists say so?
+//! Checks of times: as many frames as expected, at the expected times, and playlists that agree.
 
 use std::fs;
 
@@ -8,14 +8,14 @@ use crate::clips::{AAC_FRAME, Clip, Sound};
 /// Playlists count in microseconds, and m3u8-rs reads a duration as a 32-bit float.
 const EXTINF_TOLERANCE_S: f64 = 5e-6;
 
-/// Samples of a frame of Opus, of 20 ms, and what libopus puts before the first that is heard.
+/// Samples of a frame of Opus (20 ms), and of libopus's delay before the first one that is presented.
 const OPUS_FRAME: usize = 960;
 const OPUS_DELAY: usize = 312;
 
 /// Checks that each rendition has the frames of the clock, and that its parts cover them once.
 ///
 /// # Errors
-/// What is wrong.
+/// The first deviation.
 pub fn frames(ladder: &Ladder, clip: &Clip) -> Result<(), Flaw> {
     let check = Check::Frames;
     check.expect(!ladder.videos.is_empty(), || "there are no pictures".to_owned())?;
@@ -39,10 +39,10 @@ pub fn frames(ladder: &Ladder, clip: &Clip) -> Result<(), Flaw> {
     Ok(())
 }
 
-/// Checks that times rise evenly from 0 on, in pictures and in sound.
+/// Checks that times rise evenly from 0, in pictures and in sound.
 ///
 /// # Errors
-/// What is wrong.
+/// The first deviation.
 pub fn times(ladder: &Ladder, clip: &Clip) -> Result<(), Flaw> {
     let check = Check::Times;
     for rendition in &ladder.videos {
@@ -57,20 +57,20 @@ pub fn times(ladder: &Ladder, clip: &Clip) -> Result<(), Flaw> {
     }
     for rendition in &ladder.sounds {
         let (name, packets) = (&rendition.name, &rendition.packets);
-        // What is neither 44.1 nor 48 kHz becomes 48.
+        // Rates other than 44.1 and 48 kHz become 48 kHz.
         let rate = clip.sound.as_ref().map_or(0, Sound::rate_heard);
         let (rate, delay, frame) =
             if rendition.is_opus { (48_000, OPUS_DELAY, OPUS_FRAME) } else { (rate, AAC_FRAME, AAC_FRAME) };
         check.expect(packets.timescale == rate, || {
             format!("{name}: {} ticks a second, not {rate}", packets.timescale)
         })?;
-        // Behind the encoder's delay, what is heard first is at 0.
+        // The first sample behind the encoder's delay is presented at 0.
         evenly(name, packets, -i64::try_from(delay).unwrap(), i64::try_from(frame).unwrap())?;
     }
     Ok(())
 }
 
-/// Decoding times rise, and shown times are `first`, `first + step` and so on.
+/// Checks that decoding times rise, and that presentation times are `first`, `first + step` and so on.
 fn evenly(name: &str, packets: &Packets, first: i64, step: i64) -> Result<(), Flaw> {
     let check = Check::Times;
     if let Some(pair) = packets.list.windows(2).find(|pair| pair[0].dts >= pair[1].dts) {
@@ -91,11 +91,11 @@ fn evenly(name: &str, packets: &Packets, first: i64, step: i64) -> Result<(), Fl
     Ok(())
 }
 
-/// Checks that media segments start with keyframes at the same times on every rendition, that durations say so, and that each
-/// rendition has one initialisation segment and nothing that its playlist does not name.
+/// Checks that media segments start with keyframes at the same times in every rendition, that durations
+/// agree, and that each rendition has one initialization segment and no file that its playlist does not name.
 ///
 /// # Errors
-/// What is wrong.
+/// The first deviation.
 pub fn playlists(ladder: &Ladder, clip: &Clip) -> Result<(), Flaw> {
     let check = Check::Playlists;
     let due = clip.sound.as_ref().map_or(0, |sound| sound.channels_heard().len());
@@ -127,9 +127,10 @@ pub fn playlists(ladder: &Ladder, clip: &Clip) -> Result<(), Flaw> {
         let rate = rendition.packets.timescale;
         let [end_s, filled_s] = [clip.samples(rate), clip.samples_with_filling(rate)]
             .map(|samples| samples as f64 / f64::from(rate));
-        // Its own last frame is filled up too, and Matroska's milliseconds may need one more.
+        // The encoder fills its own last frame too, and Matroska's milliseconds may need one more.
         let starts = starts(rendition, end_s, filled_s - end_s + 2.0 * frame_s)?;
-        // A last media segment of pictures that is shorter than a frame of sound may have none beside it.
+        // A last media segment of pictures that is shorter than a frame of sound may have no media segment of
+        // sound beside it.
         let pairs = starts.iter().zip(&all_starts);
         if let Some((start, video)) =
             pairs.clone().find(|(start, video)| !(0.0..frame_s).contains(&(**start - **video)))
@@ -151,8 +152,8 @@ pub fn playlists(ladder: &Ladder, clip: &Clip) -> Result<(), Flaw> {
     Ok(())
 }
 
-/// When each media segment starts, in seconds, from its packets; checked against the playlist. The last one ends at `end_s` or
-/// less than `slack_s` after it.
+/// Returns the start of each media segment in seconds, from its packets, checked against the playlist. The
+/// last one ends at `end_s` or less than `slack_s` after it.
 fn starts(rendition: &Rendition, end_s: f64, slack_s: f64) -> Result<Vec<f64>, Flaw> {
     let (check, name) = (Check::Playlists, &rendition.name);
     let mut starts = Vec::new();
@@ -192,7 +193,7 @@ fn starts(rendition: &Rendition, end_s: f64, slack_s: f64) -> Result<Vec<f64>, F
     Ok(starts)
 }
 
-/// A folder holds what its playlist names, the playlist, and nothing else.
+/// Checks that a folder holds the files that its playlist names, the playlist, and nothing else.
 fn nothing_else(rendition: &Rendition) -> Result<(), Flaw> {
     let named = |file: &str| {
         rendition.inits.iter().any(|init| init == file)

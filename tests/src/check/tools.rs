@@ -1,4 +1,4 @@
-//! What do FFmpeg and ffprobe say of a rendition?
+//! Reads packets, frames and samples of a rendition by FFmpeg and ffprobe.
 
 use std::{
     io::Write as _,
@@ -8,16 +8,16 @@ use std::{
 
 use super::{Check, Flaw, Rendition};
 
-/// A coded frame, as ffprobe reads it.
+/// An encoded frame, as ffprobe reads it.
 #[derive(Debug, Clone, Copy)]
 pub struct Packet {
-    /// When it is shown, in ticks.
+    /// Presentation time, in ticks.
     pub pts: i64,
-    /// When it is decoded, in ticks.
+    /// Decoding time, in ticks.
     pub dts: i64,
-    /// Does decoding start here?
+    /// Whether decoding can start here.
     pub key: bool,
-    /// Where its bytes are in the file.
+    /// Position of its bytes in the file.
     pub position: u64,
 }
 
@@ -26,12 +26,12 @@ pub struct Packet {
 pub struct Packets {
     /// Ticks per second.
     pub timescale: u32,
-    /// All of them.
+    /// All packets.
     pub list: Vec<Packet>,
 }
 
 impl Packets {
-    /// Reads those of a rendition's file.
+    /// Reads the packets of a rendition's file.
     pub(super) fn of(name: &str, file: &Path) -> Result<Self, Flaw> {
         let mut ffprobe = Command::new("ffprobe");
         ffprobe.args([
@@ -61,7 +61,7 @@ impl Packets {
         Ok(Self { timescale: timescale.ok_or_else(broken)?, list: list.ok_or_else(broken)? })
     }
 
-    /// The packets of each media segment.
+    /// Returns the packets of each media segment.
     pub fn by_media_segment(&self, rendition: &Rendition) -> Vec<Vec<Packet>> {
         let starts = rendition.media_segments.iter().map(|media_segment| media_segment.position);
         let ends = starts.clone().skip(1).chain([u64::MAX]);
@@ -72,7 +72,7 @@ impl Packets {
     }
 }
 
-/// Every decoded frame in grey behind a filter, in the order of showing.
+/// Returns every decoded frame in grey behind a filter, in presentation order.
 pub fn grey_frames(
     rendition: &Rendition,
     filter: &str,
@@ -91,9 +91,9 @@ pub fn grey_frames(
     Ok(raw.chunks_exact(width * height).map(<[u8]>::to_vec).collect())
 }
 
-/// Every decoded sample from time 0 on, per channel.
+/// Returns every decoded sample from time 0 on, per channel.
 pub fn samples(rendition: &Rendition, channels: usize) -> Result<Vec<Vec<f32>>, Flaw> {
-    // Whatever lies before 0 is the encoder's delay: FFmpeg does not cut it off fragments by itself.
+    // Samples before 0 are the encoder's delay: FFmpeg does not cut it off fragments by itself.
     let raw = decoded(rendition, Check::Sound, &["-map", "0:a", "-af", "atrim=start_pts=0", "-f", "f32le"])?;
     let values: Vec<f32> = raw.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
     Ok((0..channels)
@@ -112,7 +112,8 @@ fn decoded(rendition: &Rendition, check: Check, args: &[&str]) -> Result<Vec<u8>
     Ok(output.stdout)
 }
 
-/// How the source's frames look as its own decoder gives them, behind a filter: planar YUV 4:2:0, one after the other, in the order of showing.
+/// Returns the source's frames as its own decoder gives them, behind a filter: planar YUV 4:2:0, one after
+/// the other, in presentation order.
 pub fn source_frames(source: &Path, filter: &str, bytes_per_frame: usize) -> Vec<Vec<u8>> {
     let mut ffmpeg = Command::new("ffmpeg");
     ffmpeg.args(["-nostdin", "-v", "error", "-i"]).arg(source);
@@ -134,7 +135,8 @@ pub fn source_frames(source: &Path, filter: &str, bytes_per_frame: usize) -> Vec
     output.stdout.chunks_exact(bytes_per_frame).map(<[u8]>::to_vec).collect()
 }
 
-/// Similarity (SSIM of the luma, 1 is equal) of every frame of a rendition to the frame that it should show.
+/// Returns the similarity (SSIM of the luma, 1 is equal) of every frame of a rendition to the frame that it
+/// should show.
 pub fn similarity(
     rendition: &Rendition,
     filter: &str,
@@ -157,7 +159,7 @@ pub fn similarity(
         "pipe:0",
         "-filter_complex",
     ]);
-    // Frames are paired by number: what their times say is for other checks.
+    // Frames are paired by number: other checks compare their times.
     ffmpeg.arg(format!(
         "[0:v]{filter},settb=1/25,setpts=N[shown];[1:v]scale={width}:{height}:flags=bicubic,settb=1/25,setpts=N[due];\
          [shown][due]ssim=stats_file=ssim.log"

@@ -1,4 +1,5 @@
-//! What does a frame look like? Moving detail, so that neighbours differ, and its number in blocks that survive coding.
+//! Pictures of clips: moving detail, so that neighbours differ, and the frame's number in blocks that survive
+//! coding.
 
 use std::sync::LazyLock;
 
@@ -11,7 +12,7 @@ pub const HEIGHT: usize = 180;
 const BITS: usize = 16;
 /// Side of a block in pixels at full size: 8 pixels at half the size are still one whole transform block.
 const BLOCK: usize = 16;
-/// Where the blocks begin; above the number's bits, below their complement, so that no misread passes.
+/// Position of the blocks; above the number's bits, below their complement, so that no misread passes.
 const LEFT: usize = 32;
 const TOP: usize = 72;
 const BLACK: u8 = 30;
@@ -19,12 +20,12 @@ const WHITE: u8 = 220;
 /// Blocks darker than this are ones.
 const MIDDLE: u32 = 125;
 
-/// Side of the texture: it repeats where the picture runs over it.
+/// Side of the texture, which repeats beyond it.
 const TEXTURE: usize = 512;
 /// Pixels that the texture moves per frame.
 const SPEED: usize = 3;
 
-/// Smooth noise: what a camera that pans over grass sees.
+/// Smooth noise, like grass under a panning camera.
 static TEXTURE_PIXELS: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut state = 0x2545_f491_u32;
     let noise = (0..TEXTURE * TEXTURE).map(|_| {
@@ -41,19 +42,19 @@ static TEXTURE_PIXELS: LazyLock<Vec<u8>> = LazyLock::new(|| {
     pixels.iter().map(|value| (125.0 + value * 4.0).clamp(16.0, 235.0) as u8).collect()
 });
 
-/// The mean of five pixels in a row or a column, wrapped around.
+/// Returns the mean of five pixels in a row or a column, wrapped around.
 fn blurred(pixels: &[f32], step: usize) -> Vec<f32> {
     let length = pixels.len();
     let at = |index: usize, steps: usize| pixels[(index + length + steps * step - 2 * step) % length];
     (0..length).map(|index| (0..5).map(|steps| at(index, steps)).sum::<f32>() / 5.0).collect()
 }
 
-/// Frame `number` as planar YUV 4:2:0.
+/// Returns frame `number` as planar YUV 4:2:0.
 pub fn picture(number: u16) -> Vec<u8> {
     moved_picture(number, number)
 }
 
-/// What has moved as far as frame `moved`, and carries a number.
+/// Returns a picture that has moved as far as frame `moved`, and carries a number.
 pub fn moved_picture(number: u16, moved: u16) -> Vec<u8> {
     let mut pixels = vec![128; WIDTH * HEIGHT * 3 / 2];
     let offset = usize::from(moved) * SPEED;
@@ -77,7 +78,8 @@ pub fn moved_picture(number: u16, moved: u16) -> Vec<u8> {
     pixels
 }
 
-/// The number in a grey picture of this width, which may be scaled down by two; `None` where it cannot be read for sure.
+/// Returns the number in a grey picture of this width, which may be scaled down by two; `None` if it cannot
+/// be read for sure.
 pub fn read_number(grey: &[u8], width: usize) -> Option<u16> {
     let scale = WIDTH / width;
     let block = BLOCK / scale;

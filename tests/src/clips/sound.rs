@@ -1,30 +1,30 @@
-//! What does a clip sound like? A steady tone, in which a jump is heard, and a swept one, which tells where in time it is.
+//! Sound of clips: a steady tone, which reveals a jump, and a swept one, which gives the position in time.
 
 use std::{f64::consts::TAU, io::Write as _, path::Path};
 
-/// Tone of the first channel; each further channel has one of its own, so that none can stand in for another.
+/// Tone of the first channel; each further channel has its own, so that none can stand in for another.
 pub const TONE_HZ: f64 = 437.0;
 /// From the tone of one channel to the next.
 const TONE_STEP_HZ: f64 = 111.0;
-/// The swept tone swings about this.
+/// Centre of the swept tone.
 const SWEEP_HZ: f64 = 3000.0;
-/// By so much to either side.
+/// Swing of the swept tone to either side.
 const SWING_HZ: f64 = 1500.0;
-/// So often a second: media segments of 4 s are no whole number of swings, so that no two are alike.
+/// Swings per second: media segments of 4 s are no whole number of swings, so that no two are alike.
 const SWINGS_HZ: f64 = 0.37;
-/// Of full scale, for each of both: six channels mixed into two stay below it.
+/// Fraction of full scale, for each of both tones: six channels mixed into two stay below it.
 const LOUDNESS: f64 = 0.15;
 
-/// A clip's sound.
+/// Sound of a clip.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sound {
     /// Samples per second.
     pub rate: u32,
     /// 1, 2 or 6.
     pub channels: u16,
-    /// How long after the pictures it starts.
+    /// Delay after the start of the pictures.
     pub delay_ms: u32,
-    /// How long it lasts; to the end of the pictures unless given.
+    /// Length; to the end of the pictures if `None`.
     pub seconds: Option<f64>,
 }
 
@@ -35,12 +35,12 @@ impl Default for Sound {
 }
 
 impl Sound {
-    /// Frequency of a channel's steady tone.
+    /// Returns the frequency of a channel's steady tone.
     pub fn tone_hz(channel: usize) -> f64 {
         TONE_HZ + TONE_STEP_HZ * channel as f64
     }
 
-    /// Channels of a ladder's renditions: what is not mono becomes stereo, and 5.1 stays beside it.
+    /// Returns the channels of a ladder's renditions: all but mono becomes stereo, and 5.1 stays beside it.
     pub fn channels_heard(&self) -> &'static [usize] {
         match self.channels {
             1 => &[1],
@@ -49,17 +49,17 @@ impl Sound {
         }
     }
 
-    /// Samples per second of a ladder's AAC.
+    /// Returns the samples per second of a ladder's AAC.
     pub fn rate_heard(&self) -> u32 {
         if self.rate == 44_100 { 44_100 } else { 48_000 }
     }
 
-    /// Samples of silence before it starts, at this rate.
+    /// Returns the samples of silence before the start, at this rate.
     pub fn delay_samples(&self, rate: u32) -> usize {
         (u64::from(self.delay_ms) * u64::from(rate) / 1000) as usize
     }
 
-    /// Enough that what the source's own coding loses is little beside what the ladder's does.
+    /// High enough that the loss by the source's coding is small beside that of the ladder's.
     pub(super) fn bitrate_bps(&self) -> u32 {
         u32::from(self.channels) * 160_000
     }
@@ -72,7 +72,7 @@ impl Sound {
         }
     }
 
-    /// Sample `number` of every channel at this rate.
+    /// Returns sample `number` of every channel at this rate.
     fn samples(&self, number: usize, rate: u32) -> impl Iterator<Item = f64> {
         let time = number as f64 / f64::from(rate);
         let sweep = (TAU * SWEEP_HZ * time - SWING_HZ / SWINGS_HZ * (TAU * SWINGS_HZ * time).cos()).sin();
@@ -92,9 +92,11 @@ impl Sound {
     }
 }
 
-/// What a listener is to hear of `sounding` samples at this rate: `total` samples per channel, silence where there is no sound.
+/// Returns the expected samples of `sounding` samples at this rate: `total` samples per channel, silence
+/// where there is no sound.
 ///
-/// Into two channels 5.1 is mixed down as ITU-R BS.775 says: the centre and each surround at -3 dB, without the low-frequency effects.
+/// 5.1 is mixed down to two channels by ITU-R BS.775: the centre and each surround at -3 dB, without the
+/// low-frequency effects.
 pub fn heard(sound: &Sound, count: usize, rate: u32, sounding: usize, total: usize) -> Vec<Vec<f32>> {
     let mut channels = vec![vec![0.0; total]; count];
     for number in 0..sounding {

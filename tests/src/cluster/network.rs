@@ -1,14 +1,15 @@
-//! Links that can be cut and slowed: a network namespace for each role.
+//! Links that a test cuts and throttles: a network namespace for each role.
 
 use std::process::{Command, Stdio};
 
-/// Network namespaces: one for a scheduler and its clients, and one for each executor, with a link of its own to the first.
+/// Network namespaces: one for a scheduler and its clients, and one for each executor, with its own link to
+/// the first.
 #[derive(Debug)]
 pub struct Network {
     prefix: String,
 }
 
-/// Runs `ip`; tells whether it did.
+/// Runs `ip`, and returns whether it succeeded.
 fn ip(args: &str) -> bool {
     Command::new("ip")
         .args(args.split(' '))
@@ -19,7 +20,7 @@ fn ip(args: &str) -> bool {
 }
 
 impl Network {
-    /// `None`, and a message, where namespaces cannot be made.
+    /// Creates the namespaces. Requires the privilege to do so.
     pub fn new() -> Option<Self> {
         static NETWORKS: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
         let number = NETWORKS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -44,7 +45,7 @@ impl Network {
         format!("{}-e{number}", self.prefix)
     }
 
-    /// Makes the namespace of an executor; gives the scheduler's address on its link.
+    /// Creates the namespace of an executor, and returns the scheduler's address on its link.
     pub(super) fn add_executor(&self, number: usize) -> String {
         let (scheduler, executor) = (self.scheduler(), self.executor(number));
         for args in [
@@ -65,15 +66,15 @@ impl Network {
     /// Cuts the link of an executor.
     ///
     /// # Panics
-    /// Where it cannot be cut.
+    /// If it cannot be cut.
     pub fn cut(&self, number: usize) {
         assert!(ip(&format!("-n {} link set e{number} down", self.scheduler())));
     }
 
-    /// Lets so many bits a second through the link of an executor, in either direction.
+    /// Limits the bit rate of an executor's link, in both directions.
     ///
     /// # Panics
-    /// Where it cannot be limited.
+    /// If it cannot be limited.
     pub fn slow(&self, number: usize, bits_per_second: u32) {
         for (namespace, device) in
             [(self.scheduler(), format!("e{number}")), (self.executor(number), "up0".to_owned())]
@@ -86,10 +87,10 @@ impl Network {
         }
     }
 
-    /// Mends the link of an executor.
+    /// Restores the link of an executor.
     ///
     /// # Panics
-    /// Where it cannot be mended.
+    /// If it cannot be mended.
     pub fn mend(&self, number: usize) {
         assert!(ip(&format!("-n {} link set e{number} up", self.scheduler())));
     }

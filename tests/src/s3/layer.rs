@@ -1,4 +1,4 @@
-//! What stands before `s3s-fs`: it writes down what is asked, fails as told, and adds the conditions that are lacking.
+//! Layer before `s3s-fs`: logs requests, injects faults, and adds the conditions that `s3s-fs` lacks.
 
 use std::{
     path::PathBuf,
@@ -27,7 +27,7 @@ pub(super) struct Layer {
 #[derive(Default)]
 pub(super) struct State {
     seen: Mutex<Seen>,
-    /// `s3s-fs` writes an object and its ETag one after the other: who reads must not come between.
+    /// `s3s-fs` writes an object and its ETag one after the other: a read must not come between.
     pub(super) order: RwLock<()>,
     pub(super) unconditional: AtomicBool,
 }
@@ -45,7 +45,7 @@ impl State {
 }
 
 impl Layer {
-    /// Writes the request down and meets the fault that waits for it, if any.
+    /// Logs the request and applies the pending fault, if any.
     async fn enter(&self, operation: &'static str, bucket: &str, key: &str) -> S3Result<Entered<'_>> {
         let (index, fault) = {
             let mut seen = self.state.seen();
@@ -83,7 +83,7 @@ impl Layer {
     }
 }
 
-/// A request that was let in.
+/// A request that was let through.
 struct Entered<'a> {
     state: &'a State,
     index: usize,
@@ -92,7 +92,7 @@ struct Entered<'a> {
 
 impl Entered<'_> {
     fn note(&self, note: impl FnOnce(&mut Asked)) {
-        // Gone if the log was emptied meanwhile.
+        // Gone if the log was cleared meanwhile.
         if let Some(asked) = self.state.seen().asked.get_mut(self.index) {
             note(asked);
         }
@@ -231,7 +231,8 @@ impl S3 for Layer {
     }
 }
 
-/// If-Match and If-Unmodified-Since of a read (RFC 9110 section 13.2.2: the second counts only without the first).
+/// If-Match and If-Unmodified-Since of a read (RFC 9110 section 13.2.2: the second counts only without the
+/// first).
 fn check_read(input: &GetObjectInput, etag: Option<&ETag>, modified: Option<&Timestamp>) -> S3Result<()> {
     let holds = match (&input.if_match, &input.if_unmodified_since) {
         (Some(ETagCondition::ETag(expected)), _) => etag.is_some_and(|etag| etag.strong_cmp(expected)),
@@ -252,8 +253,8 @@ pub(super) fn body(bytes: Bytes) -> StreamingBlob {
     StreamingBlob::from(Body::from(bytes))
 }
 
-/// Takes in a body as a whole, before anything is answered: a slow sender must not keep others waiting, and one that is refused
-/// halfway sees a broken connection and no answer.
+/// Receives a body as a whole before the response: a slow sender must not block others, and a client that is
+/// refused halfway sees a broken connection and no response.
 async fn receive(sent: &mut Option<StreamingBlob>) -> S3Result<u64> {
     let Some(stream) = sent.take() else { return Ok(0) };
     let bytes = collect(stream).await?;
