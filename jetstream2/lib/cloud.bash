@@ -1,16 +1,16 @@
-# shellcheck shell=bash disable=SC2034,SC2154 # the files of lib/ know each other's names
-# What is there? Asks the cloud, and knows what is ours by its mark.
+# shellcheck shell=bash disable=SC2034,SC2154 # the files of lib/ share their variables
+# Queries the cloud. Resources of the cluster are recognized by its mark.
 
-# Runs `openstack`; where it fails, says which step did. What it wrote on stderr stands above.
+# Runs `openstack`, and reports the step if it fails. The client's own message precedes the report on stderr.
 os() {
     openstack "$@" || {
         local code=$?
-        say "spool-cluster: \`openstack $1 $2 ${3:-}\` failed, see above"
+        log "spool-cluster: \`openstack $1 $2 ${3:-}\` failed, see above"
         return "$code"
     }
 }
 
-# Is something there? What is said of it, or nothing. Other failures than "not there" are shown, and end the command.
+# Prints the details of a resource, or nothing if it does not exist. Ends the command on any other failure.
 os_show() {
     local output
     if output=$(openstack "$@" 2>&1); then
@@ -20,14 +20,14 @@ os_show() {
     fi
 }
 
-# The same as a condition.
+# Returns whether a resource exists.
 exists() {
     local shown
     shown=$(os_show "$@") || exit $?
     [ -n "$shown" ]
 }
 
-# Takes lines of stdin into the array $1.
+# Reads the lines of stdin into the array $1.
 into() {
     local line
     local -n array=$1
@@ -39,10 +39,11 @@ into() {
 
 mark() { printf 'spool-cluster=%s' "$cluster"; }
 
-# Does what is printed of properties hold our mark? Clients print it as `a='b'` or `{'a': 'b'}`.
+# Returns whether printed properties contain the mark. Clients print properties as `a='b'` or `{'a': 'b'}`.
 is_marked() { grep -qiE "spool-cluster['\"]?[:=] *['\"]${cluster}['\"]" <<<"$1"; }
 
-# What there is of the cluster, by `inventory`: lines of an id, a name and more. `foreign` has our names and not our mark.
+# The cluster's resources, set by `inventory`: lines with an ID, a name and more. `foreign` lists resources
+# that have the cluster's names, but not its mark.
 project='' network='' network_tags=''
 routers=() subnets=() ports=() groups=() addresses=() servers=() volumes=() foreign=()
 
@@ -54,14 +55,19 @@ inventory() {
     lines=$(os subnet list --tags "$(mark)" -f value -c ID -c Name) && into subnets <<<"$lines"
     lines=$(os port list --tags "$(mark)" -f value -c ID -c Name) && into ports <<<"$lines"
     lines=$(os security group list --tags "$(mark)" -f value -c ID -c Name) && into groups <<<"$lines"
-    lines=$(os floating ip list --tags "$(mark)" -f value -c ID -c 'Floating IP Address') && into addresses <<<"$lines"
+    lines=$(os floating ip list --tags "$(mark)" -f value -c ID -c 'Floating IP Address') &&
+        into addresses <<<"$lines"
     servers=() volumes=() foreign=()
-    # Servers and volumes cannot be listed by property everywhere.
+    # Not every cloud can list servers and volumes by property.
     lines=$(os server list --long --no-name-lookup --name "^$cluster-" -f value \
         -c ID -c Name -c Status -c Networks -c Properties)
     while read -r id name status line; do
         if [[ $name =~ ^$cluster-(scheduler|executor-[0-9]+)$ ]]; then
-            if is_marked "$line"; then servers+=("$id $name $status $line"); else foreign+=("server $name"); fi
+            if is_marked "$line"; then
+                servers+=("$id $name $status $line")
+            else
+                foreign+=("server $name")
+            fi
         fi
     done <<<"$lines"
     lines=$(os volume list --long -f value -c ID -c Name -c Status -c Properties)
@@ -70,34 +76,45 @@ inventory() {
             if is_marked "$line"; then volumes+=("$id $name $status"); else foreign+=("volume $name"); fi
         fi
     done <<<"$lines"
-    # The tags of the network tell which keys and which bucket are the cluster's.
+    # The tags of the network record the cluster's keys and bucket.
     if [[ $network_tags =~ spool-ec2=([A-Za-z0-9]+) ]]; then s3_access=${BASH_REMATCH[1]}; fi
-    if [[ -z ${setting[bucket]} && $network_tags =~ spool-bucket=([a-z0-9.-]+) ]]; then setting[bucket]=${BASH_REMATCH[1]}; fi
+    if [[ -z ${setting[bucket]} && $network_tags =~ spool-bucket=([a-z0-9.-]+) ]]; then
+        setting[bucket]=${BASH_REMATCH[1]}
+    fi
     setting[bucket]=${setting[bucket]:-$cluster-${project:0:12}}
-    look_at_bucket
+    find_bucket_owner
 }
 
-# Whose is the bucket, of those of this project: `ours` by its mark, `foreign`, or `none`.
-bucket_is=none
-look_at_bucket() {
+# Owner of the bucket among this project's buckets: `ours` (marked), `foreign` (unmarked), or `none` (no such
+# bucket).
+bucket_owner=none
+find_bucket_owner() {
     local shown
     shown=$(os_show container show "${setting[bucket]}" -f json)
-    if [ -z "$shown" ]; then bucket_is=none; elif is_marked "$shown"; then bucket_is=ours; else bucket_is=foreign; fi
+    if [ -z "$shown" ]; then
+        bucket_owner=none
+    elif is_marked "$shown"; then
+        bucket_owner=ours
+    else
+        bucket_owner=foreign
+    fi
 }
 
-# The first id of lines.
+# Prints the ID at the start of a line.
 first_id() { printf '%s' "${1%% *}"; }
 
-# The numbers of the executors, ascending; of those in a state, where one is given.
+# Prints the numbers of the executors in ascending order, or only those in the state $1.
 executor_numbers() {
     local line fields
     for line in "${servers[@]}"; do
         read -ra fields <<<"$line"
-        if [[ ${fields[1]} == *-executor-* && (-z ${1:-} || ${fields[2]} == "$1") ]]; then echo "${fields[1]##*-}"; fi
+        if [[ ${fields[1]} == *-executor-* && (-z ${1:-} || ${fields[2]} == "$1") ]]; then
+            echo "${fields[1]##*-}"
+        fi
     done | sort -n
 }
 
-# The line of a server by its name.
+# Prints the line of the server with the name $1.
 server_line() {
     local line
     for line in "${servers[@]}"; do
@@ -105,7 +122,7 @@ server_line() {
     done
 }
 
-# The private address in a server's line.
+# Prints the private address in a server's line.
 address_of() { grep -oE '([0-9]{1,3}\.){3}[0-9]{1,3}' <<<"$1" | head -n 1; }
 
 public_address() { [ ${#addresses[@]} -eq 0 ] || printf '%s' "${addresses[0]#* }"; }

@@ -1,5 +1,5 @@
-# shellcheck shell=bash disable=SC2034,SC2154 # the files of lib/ know each other's names
-# What was asked for? Options, their defaults, and what is kept of them between commands.
+# shellcheck shell=bash disable=SC2034,SC2154 # the files of lib/ share their variables
+# Options, their defaults, and the settings that are kept between commands.
 
 die() {
     local code=$1
@@ -8,9 +8,9 @@ die() {
     exit "$code"
 }
 
-say() { printf '%s\n' "$*" >&2; }
+log() { printf '%s\n' "$*" >&2; }
 
-# Settings by their option's name. Those of `kept` make the cluster what it is.
+# Settings by option name. `kept` lists those that are saved, because they define the cluster.
 declare -A setting=(
     [name]=spool
     [key]='' [ssh-from]='' [binary]='' [binary-url]='' [binary-sha256]=''
@@ -21,11 +21,11 @@ declare -A setting=(
     [s3-endpoint]=https://js2.jetstream-cloud.org:8001 [s3-region]=RegionOne
     [hours]=24 [yes]=no [state]='' [no-drain]=no [delete-bucket]=no
 )
-kept=(key ssh-from binary-url binary-sha256 flavor scheduler-flavor image ssh-user scratch drain-timeout idle-timeout api database
-    bucket use-bucket network-cidr external-network s3-endpoint s3-region)
+kept=(key ssh-from binary-url binary-sha256 flavor scheduler-flavor image ssh-user scratch drain-timeout
+    idle-timeout api database bucket use-bucket network-cidr external-network s3-endpoint s3-region)
 declare -A given=()
 operands=()
-# Its name, known once options are.
+# The name of the cluster, set once options are parsed.
 cluster=''
 
 parse_options() {
@@ -39,8 +39,8 @@ parse_options() {
                 continue
                 ;;
             --*)
-                [ -n "${setting[$option]+known}" ] || die 2 "there is no option $1: spool-cluster help tells those that there are"
-                (($# > 1)) || die 2 "$1 wants a value"
+                [ -n "${setting[$option]+known}" ] || die 2 "unknown option $1; see spool-cluster help"
+                (($# > 1)) || die 2 "$1 needs a value"
                 setting[$option]=$2
                 shift
                 ;;
@@ -56,12 +56,14 @@ parse_options() {
     setting[s3-endpoint]=${setting[s3-endpoint]%/}
 }
 
-state_folder() { printf '%s' "${setting[state]:-${XDG_STATE_HOME:-$HOME/.local/state}/spool-cluster/$cluster}"; }
+state_folder() {
+    printf '%s' "${setting[state]:-${XDG_STATE_HOME:-$HOME/.local/state}/spool-cluster/$cluster}"
+}
 
-# Secrets of the cluster: the token of its members, and the keys of its bucket.
+# Secrets of the cluster: the token of scheduler, executors and clients, and the keys of its bucket.
 token='' s3_access='' s3_secret=''
 
-# Takes what an earlier command kept, for what was not given again. False where there is nothing.
+# Loads saved settings for options that were not given, and the secrets. Fails if there are no saved settings.
 load_state() {
     local folder line key
     folder=$(state_folder)
@@ -73,7 +75,7 @@ load_state() {
     { read -r token && read -r s3_access && read -r s3_secret; } <"$folder/secrets" || true
 }
 
-# What is kept differs from what was given?
+# Prints the given settings that differ from the saved ones.
 changed_settings() {
     local folder line key
     folder=$(state_folder)
@@ -81,7 +83,7 @@ changed_settings() {
     while IFS= read -r line; do
         key=${line%%=*}
         [ "${setting[$key]}" = "${line#*=}" ] ||
-            printf -- '--%s is %s, and was %s\n' "$key" "${setting[$key]:-nothing}" "${line#*=}"
+            printf -- '--%s is %s, but was %s\n' "$key" "${setting[$key]:-nothing}" "${line#*=}"
     done <"$folder/settings"
 }
 
@@ -101,7 +103,7 @@ save_state() {
 confirm() {
     local answer
     [ "${setting[yes]}" = no ] || return 0
-    [ -t 0 ] || die 2 "$1: say --yes, since nobody can be asked here"
+    [ -t 0 ] || die 2 "cannot ask to $1 without a terminal: confirm with --yes"
     read -r -p "$1? [y/N] " answer
     [[ $answer == [yY]* ]] || die 1 "nothing was done"
 }

@@ -1,7 +1,7 @@
-"""The real `openstack` client, without the second that it takes to load each time: loaded once, and forked for each command.
+"""The real `openstack` client, loaded once and forked for each command, because loading takes a second.
 
-`Client` makes a command `openstack` that hands its arguments, folder and environment to a loaded process by a socket, whose child
-has the caller's own stdin, stdout and stderr.
+`Client` creates a command `openstack` that sends its arguments, working folder and environment over a socket
+to the loaded process, whose child uses the caller's stdin, stdout and stderr.
 """
 
 import array
@@ -15,9 +15,10 @@ COMMAND = """#!{python} -IS
 import array, json, os, socket, sys
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
-asked = json.dumps([sys.argv[1:], dict(os.environ), os.getcwd()]).encode()
-server.sendmsg([len(asked).to_bytes(4, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1, 2]))])
-server.sendall(asked)
+request = json.dumps([sys.argv[1:], dict(os.environ), os.getcwd()]).encode()
+rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1, 2]))]
+server.sendmsg([len(request).to_bytes(4, "big")], rights)
+server.sendall(request)
 code = server.recv(1)
 sys.exit(code[0] if code else 70)
 """
@@ -27,10 +28,10 @@ def receive(connection):
     data, ancillary, _, _ = connection.recvmsg(4, socket.CMSG_SPACE(3 * 4))
     files = array.array("i")
     files.frombytes(ancillary[0][2])
-    size, asked = int.from_bytes(data, "big"), b""
-    while len(asked) < size:
-        asked += connection.recv(size - len(asked))
-    return json.loads(asked), files
+    size, request = int.from_bytes(data, "big"), b""
+    while len(request) < size:
+        request += connection.recv(size - len(request))
+    return json.loads(request), files
 
 
 def run(connection, shell):
@@ -41,7 +42,7 @@ def run(connection, shell):
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    # Made anew: Python's own were opened by the process that was forked.
+    # Reopened, because Python's own were opened before the fork.
     sys.stdin, sys.stdout, sys.stderr = (os.fdopen(os.dup(number), mode) for number, mode in enumerate("rww"))
     code = shell.OpenStackShell().run(arguments)
     sys.stdout.flush()
@@ -55,7 +56,7 @@ def serve(listener):
 
     for service in ("compute", "identity", "image", "network", "object", "volume"):
         __import__(f"openstackclient.{service}.client")
-    # A first command loads the rest.
+    # Running a command loads the remaining modules.
     shell.OpenStackShell().run(["complete"])
     while True:
         connection, _ = listener.accept()
@@ -68,7 +69,7 @@ def serve(listener):
 
 
 class Client:
-    """A folder for PATH with `openstack` in it, until it is closed."""
+    """Provides a folder for PATH that contains `openstack`, until it is closed."""
 
     def __init__(self, folder: Path):
         address = str(folder / "socket")
@@ -84,7 +85,7 @@ class Client:
         if self.process == 0:
             import signal
 
-            # Children are not waited for.
+            # Children are reaped automatically.
             signal.signal(signal.SIGCHLD, signal.SIG_IGN)
             null = os.open(os.devnull, os.O_RDWR)
             for number in (0, 1, 2):

@@ -1,6 +1,6 @@
-"""A cloud for tests: as much of Keystone, Nova, Neutron, Cinder, Glance and Swift as `openstack` asks for spool-cluster.
+"""A cloud for tests: the parts of Keystone, Nova, Neutron, Cinder, Glance and Swift that spool-cluster uses.
 
-One HTTP server on loopback, with what it holds in memory. It knows nothing of spool-cluster.
+One HTTP server on loopback, with its state in memory. It contains no code that is specific to spool-cluster.
 """
 
 import json
@@ -20,7 +20,7 @@ SERVICES = {
     "image": "image",
     "object-store": f"swift/v1/AUTH_{PROJECT}",
 }
-# Neutron's collections, and what one of them is called.
+# Neutron's collections, with the names of their elements.
 NETWORKING = {
     "networks": "network",
     "subnets": "subnet",
@@ -33,7 +33,7 @@ NETWORKING = {
 
 
 class Refused(Exception):
-    """What a request is answered with, other than success."""
+    """An error response."""
 
     def __init__(self, status, message):
         super().__init__(message)
@@ -41,7 +41,7 @@ class Refused(Exception):
 
 
 class Cloud:
-    """A cloud with the flavors, an image, a keypair and an external network that everybody finds there."""
+    """State of a cloud: flavors, an image, a keypair, an external network, and the created resources."""
 
     def __init__(self, flavors):
         self.lock = threading.RLock()
@@ -59,20 +59,29 @@ class Cloud:
             }
             for name, vcpus, ram_gb in flavors
         }
-        self.images = {"Featured-Ubuntu24": {"id": str(uuid.uuid4()), "name": "Featured-Ubuntu24", "status": "active"}}
+        self.images = {
+            "Featured-Ubuntu24": {"id": str(uuid.uuid4()), "name": "Featured-Ubuntu24", "status": "active"}
+        }
         self.keypairs = {
-            "mine": {"name": "mine", "fingerprint": "aa:bb", "public_key": "ssh-ed25519 AAAA", "type": "ssh", "user_id": USER}
+            "mine": {
+                "name": "mine",
+                "fingerprint": "aa:bb",
+                "public_key": "ssh-ed25519 AAAA",
+                "type": "ssh",
+                "user_id": USER,
+            }
         }
         self.quota = {"instances": 10, "cores": 100, "ram": 512000, "volumes": 10, "gigabytes": 1000}
         self.things = {kind: {} for kind in (*NETWORKING, "servers", "volumes", "ec2")}
         public = self.add("networks", {"name": "public", "router:external": True, "tags": []})
         self.public = public["id"]
-        # Buckets by name: properties and objects. Those of others are only seen to be there.
+        # Buckets by name, with properties and objects. Of other projects' buckets only the existence is
+        # visible.
         self.buckets, self.others_buckets = {}, set()
-        # What was created, in order, and after how many creations the cloud starts to refuse them.
+        # Created resources in order, and the number of creations after which the cloud refuses more.
         self.created, self.refuse_after = [], None
         self.broken_servers = set()
-        # Each request that there is no answer to: a test that asks for one is wrong.
+        # Requests that the fake does not implement. A test that sends one is wrong.
         self.unknown = []
         self.next_address = 20
 
@@ -97,7 +106,7 @@ class Cloud:
         return sorted(thing.get("name", "") for thing in self.things[kind].values())
 
     def left(self):
-        """What somebody made and did not delete: kinds with names."""
+        """Returns the names of the resources that were created and not deleted, by kind."""
         things = {kind: self.names(kind) for kind in self.things if self.things[kind]}
         things["networks"].remove("public")
         return {kind: names for kind, names in things.items() if names} | (
@@ -110,7 +119,7 @@ class Cloud:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    # An answer goes out as one packet: half of one would wait for its acknowledgement.
+    # Buffers a whole response, because a second packet would wait for the acknowledgement of the first.
     wbufsize = 1 << 16
     cloud: Cloud
 
@@ -138,7 +147,11 @@ class Handler(BaseHTTPRequestHandler):
             )
         data = b"" if answer is None else answer if isinstance(answer, bytes) else json.dumps(answer).encode()
         self.send_response(status)
-        for key, value in {"Content-Type": "application/json", "Content-Length": str(len(data)), **headers}.items():
+        for key, value in {
+            "Content-Type": "application/json",
+            "Content-Length": str(len(data)),
+            **headers,
+        }.items():
             self.send_header(key, value)
         self.end_headers()
         if self.command != "HEAD":
@@ -178,7 +191,13 @@ class Handler(BaseHTTPRequestHandler):
         base = f"http://{self.headers['Host']}"
         match self.command, parts:
             case "GET", []:
-                return {"version": {"id": "v3.14", "status": "stable", "links": [{"rel": "self", "href": f"{base}/v3"}]}}
+                return {
+                    "version": {
+                        "id": "v3.14",
+                        "status": "stable",
+                        "links": [{"rel": "self", "href": f"{base}/v3"}],
+                    }
+                }
             case "POST", ["auth", "tokens"]:
                 who = self.json()["auth"]["identity"].get("application_credential", {})
                 if who.get("secret") != "right":
@@ -189,7 +208,13 @@ class Handler(BaseHTTPRequestHandler):
                         "name": kind,
                         "id": kind,
                         "endpoints": [
-                            {"interface": "public", "region": "R", "region_id": "R", "id": kind, "url": f"{base}/{path}"}
+                            {
+                                "interface": "public",
+                                "region": "R",
+                                "region_id": "R",
+                                "id": kind,
+                                "url": f"{base}/{path}",
+                            }
                         ],
                     }
                     for kind, path in SERVICES.items()
@@ -198,7 +223,7 @@ class Handler(BaseHTTPRequestHandler):
                     "methods": ["application_credential"],
                     "expires_at": "2999-01-01T00:00:00.000000Z",
                     "issued_at": "2026-01-01T00:00:00.000000Z",
-                    "user": {"id": USER, "name": "somebody", "domain": {"id": "d", "name": "d"}},
+                    "user": {"id": USER, "name": "tester", "domain": {"id": "d", "name": "d"}},
                     "catalog": catalog,
                     "project": {"id": PROJECT, "name": "p", "domain": {"id": "d", "name": "d"}},
                     "roles": [{"id": "m", "name": "member"}],
@@ -207,10 +232,19 @@ class Handler(BaseHTTPRequestHandler):
             case "GET", ["users", _, "credentials", "OS-EC2"]:
                 return {"credentials": list(self.cloud.things["ec2"].values()), "links": {}}
             case "POST", ["users", _, "credentials", "OS-EC2"]:
-                key = {"access": uuid.uuid4().hex, "secret": uuid.uuid4().hex, "user_id": USER, "trust_id": None, "links": {}}
-                made = self.cloud.create("ec2", key)
-                del self.cloud.things["ec2"][made["id"]]
-                self.cloud.things["ec2"][key["access"]] = made | {"id": key["access"], "tenant_id": PROJECT}
+                key = {
+                    "access": uuid.uuid4().hex,
+                    "secret": uuid.uuid4().hex,
+                    "user_id": USER,
+                    "trust_id": None,
+                    "links": {},
+                }
+                created = self.cloud.create("ec2", key)
+                del self.cloud.things["ec2"][created["id"]]
+                self.cloud.things["ec2"][key["access"]] = created | {
+                    "id": key["access"],
+                    "tenant_id": PROJECT,
+                }
                 return 201, {"credential": self.cloud.things["ec2"][key["access"]]}, {}
             case "GET", ["users", _, "credentials", "OS-EC2", access]:
                 return {"credential": self.cloud.find("ec2", access)}
@@ -247,7 +281,10 @@ class Handler(BaseHTTPRequestHandler):
                     raise Refused(404, f"Keypair {name} not found for user {USER}")
                 return {"keypair": cloud.keypairs[name]}
             case "GET", ["limits"]:
-                used = [cloud.flavors[server["flavor"]["original_name"]] for server in cloud.things["servers"].values()]
+                used = [
+                    cloud.flavors[server["flavor"]["original_name"]]
+                    for server in cloud.things["servers"].values()
+                ]
                 return {
                     "limits": {
                         "rate": [],
@@ -265,7 +302,13 @@ class Handler(BaseHTTPRequestHandler):
                 return 202, {"server": self.boot(self.json()["server"])}, {}
             case "GET", ["servers", "detail"] | ["servers"]:
                 pattern = re.compile(self.query.get("name", [""])[0])
-                return {"servers": [server for server in cloud.things["servers"].values() if pattern.search(server["name"])]}
+                return {
+                    "servers": [
+                        server
+                        for server in cloud.things["servers"].values()
+                        if pattern.search(server["name"])
+                    ]
+                }
             case "GET", ["servers", ident]:
                 return {"server": cloud.find("servers", ident)}
             case "DELETE", ["servers", ident]:
@@ -280,7 +323,10 @@ class Handler(BaseHTTPRequestHandler):
         network = asked["networks"][0]
         if "port" in network:
             port = cloud.find("ports", network["port"])
-            address, name = port["fixed_ips"][0]["ip_address"], cloud.find("networks", port["network_id"])["name"]
+            address, name = (
+                port["fixed_ips"][0]["ip_address"],
+                cloud.find("networks", port["network_id"])["name"],
+            )
             groups = port["security_groups"]
         else:
             address, name = f"10.42.0.{cloud.next_address}", cloud.find("networks", network["uuid"])["name"]
@@ -315,7 +361,11 @@ class Handler(BaseHTTPRequestHandler):
         base = f"http://{self.headers['Host']}/network/v2.0"
         match self.command, parts[1:]:
             case "GET", []:
-                return {"versions": [{"id": "v2.0", "status": "CURRENT", "links": [{"rel": "self", "href": base}]}]}
+                return {
+                    "versions": [
+                        {"id": "v2.0", "status": "CURRENT", "links": [{"rel": "self", "href": base}]}
+                    ]
+                }
             case "GET", ["extensions"]:
                 return {"extensions": []}
             case "GET", ["extensions", name]:
@@ -326,9 +376,13 @@ class Handler(BaseHTTPRequestHandler):
             case "PUT", ["routers", ident, ("add_router_interface" | "remove_router_interface") as change]:
                 router, subnet = cloud.find("routers", ident), self.json()["subnet_id"]
                 if change.startswith("add"):
-                    router["interfaces_info"].append({"subnet_id": subnet, "ip_address": "10.42.0.1", "port_id": str(uuid.uuid4())})
+                    router["interfaces_info"].append(
+                        {"subnet_id": subnet, "ip_address": "10.42.0.1", "port_id": str(uuid.uuid4())}
+                    )
                 else:
-                    router["interfaces_info"] = [face for face in router["interfaces_info"] if face["subnet_id"] != subnet]
+                    router["interfaces_info"] = [
+                        face for face in router["interfaces_info"] if face["subnet_id"] != subnet
+                    ]
                 return {"id": ident, "subnet_id": subnet}
             case method, [kind, *ident] if kind in NETWORKING:
                 return self.networking(method, kind, *ident)
@@ -353,10 +407,16 @@ class Handler(BaseHTTPRequestHandler):
             return 204, None, {}
         if ident:
             return {one: cloud.find(kind, ident)}
-        wanted = {key: values for key, values in self.query.items() if key not in ("limit", "marker", "fields", "sort_key")}
+        wanted = {
+            key: values
+            for key, values in self.query.items()
+            if key not in ("limit", "marker", "fields", "sort_key")
+        }
         return {
             many: [
-                thing for thing in cloud.things[kind].values() if all(matches(thing, key, values) for key, values in wanted.items())
+                thing
+                for thing in cloud.things[kind].values()
+                if all(matches(thing, key, values) for key, values in wanted.items())
             ]
         }
 
@@ -367,18 +427,31 @@ class Handler(BaseHTTPRequestHandler):
             "networks": [1 for server in things["servers"].values() if thing["name"] in server["addresses"]]
             + [1 for port in things["ports"].values() if port["network_id"] == thing["id"]],
             "subnets": [
-                1 for router in things["routers"].values() for face in router["interfaces_info"] if face["subnet_id"] == thing["id"]
+                1
+                for router in things["routers"].values()
+                for face in router["interfaces_info"]
+                if face["subnet_id"] == thing["id"]
             ],
             "routers": thing.get("interfaces_info"),
-            "security-groups": [1 for server in things["servers"].values() if {thing["id"], thing["name"]} & set(server["groups"])],
+            "security-groups": [
+                1
+                for server in things["servers"].values()
+                if {thing["id"], thing["name"]} & set(server["groups"])
+            ],
         }.get(kind)
         if used:
             raise Refused(409, f"{kind} {thing['id']} is in use")
         if kind == "security-groups":
-            for rule in [rule for rule in things["security-group-rules"].values() if rule["security_group_id"] == thing["id"]]:
+            for rule in [
+                rule
+                for rule in things["security-group-rules"].values()
+                if rule["security_group_id"] == thing["id"]
+            ]:
                 del things["security-group-rules"][rule["id"]]
         if kind == "networks":
-            for subnet in [subnet for subnet in things["subnets"].values() if subnet["network_id"] == thing["id"]]:
+            for subnet in [
+                subnet for subnet in things["subnets"].values() if subnet["network_id"] == thing["id"]
+            ]:
                 del things["subnets"][subnet["id"]]
 
     # Cinder: volumes and limits.
@@ -449,7 +522,9 @@ class Handler(BaseHTTPRequestHandler):
                 }
             case "GET", ["v2", "images"]:
                 name = self.query.get("name", [None])[0]
-                return {"images": [image for image in self.cloud.images.values() if name in (None, image["name"])]}
+                return {
+                    "images": [image for image in self.cloud.images.values() if name in (None, image["name"])]
+                }
             case "GET", ["v2", "images", ident]:
                 for image in self.cloud.images.values():
                     if image["id"] == ident:
@@ -474,7 +549,9 @@ class Handler(BaseHTTPRequestHandler):
                 raise Refused(404, "Not Found")
             case "POST", [bucket]:
                 cloud.buckets[bucket]["properties"] |= {
-                    key: value for key, value in self.headers.items() if key.lower().startswith("x-container-meta-")
+                    key: value
+                    for key, value in self.headers.items()
+                    if key.lower().startswith("x-container-meta-")
                 }
                 return 204, None, {}
             case "HEAD", [bucket]:

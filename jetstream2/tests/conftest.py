@@ -1,4 +1,4 @@
-"""What the tests share: the folders, the binary, and a cloud with the real client."""
+"""Shared fixtures: the folders, the binary, and a cloud with the real client."""
 
 import os
 import shutil
@@ -16,9 +16,15 @@ sys.path.insert(0, str(HERE))
 import client  # noqa: E402
 import cloud  # noqa: E402
 
-FLAVORS = [("m3.tiny", 1, 3), ("m3.small", 2, 6), ("m3.quad", 4, 15), ("m3.medium", 8, 30), ("g3.medium", 8, 30)]
+FLAVORS = [
+    ("m3.tiny", 1, 3),
+    ("m3.small", 2, 6),
+    ("m3.quad", 4, 15),
+    ("m3.medium", 8, 30),
+    ("g3.medium", 8, 30),
+]
 
-# Logs a call, and drains as an executor does that was told to leave.
+# Stand-in for ssh: logs the call, and exits with a configured code.
 SSH = """#!/usr/bin/env bash
 echo "$*" >>"{log}"
 exit "$(cat "{code}")"
@@ -30,13 +36,13 @@ def spool():
     """The binary under test."""
     path = os.environ.get("SPOOL") or str(FOLDER.parent / "target" / "debug" / "spool")
     if not os.access(path, os.X_OK):
-        pytest.fail(f"there is no spool at {path}: build it, or say SPOOL=…")
+        pytest.fail(f"no spool binary at {path}: build it, or set SPOOL")
     return Path(path).resolve()
 
 
 @pytest.fixture(scope="session")
 def openstack(tmp_path_factory):
-    # Not below the tests' own folders, whose names are too long for a socket's.
+    # A short path, because the name of a Unix socket is limited to 107 bytes.
     folder = Path(shutil.os.path.realpath(tmp_path_factory.mktemp("os", numbered=True)))
     running = client.Client(folder)
     yield running
@@ -44,7 +50,7 @@ def openstack(tmp_path_factory):
 
 
 class Bench:
-    """spool-cluster with a cloud of its own."""
+    """Runs spool-cluster against a separate cloud."""
 
     def __init__(self, folder, openstack):
         self.cloud = cloud.Cloud(FLAVORS)
@@ -62,7 +68,7 @@ class Bench:
         self.environment = {
             "PATH": f"{programs}:{openstack.folder}:{os.environ['PATH']}",
             "HOME": str(folder),
-            "SPOOL_CLUSTER_LOOK_SECONDS": "0.1",
+            "SPOOL_CLUSTER_POLL_SECONDS": "0.1",
             "OS_AUTH_TYPE": "v3applicationcredential",
             "OS_AUTH_URL": f"{self.running.url}/v3",
             "OS_REGION_NAME": "R",
@@ -73,7 +79,7 @@ class Bench:
         }
 
     def run(self, *arguments, code=0, environment=None):
-        """Runs spool-cluster and returns what it printed, stdout and stderr in one."""
+        """Runs spool-cluster, and returns its stdout and stderr in one text."""
         everything = [str(FOLDER / "spool-cluster"), *arguments, "--state", str(self.state)]
         done = subprocess.run(
             everything,
@@ -85,12 +91,14 @@ class Bench:
             timeout=300,
             check=False,
         )
-        assert not self.cloud.unknown, f"asked of the cloud, which has no answer: {self.cloud.unknown}\n{done.stdout}"
-        assert done.returncode == code, f"exit code {done.returncode}, and {code} was expected:\n{done.stdout}"
+        assert not self.cloud.unknown, (
+            f"not implemented by the fake cloud: {self.cloud.unknown}\n{done.stdout}"
+        )
+        assert done.returncode == code, f"exit code {done.returncode}, expected {code}:\n{done.stdout}"
         return done.stdout
 
-    def wanted(self, **changed):
-        """Options of a whole cluster; those that are None are left out."""
+    def options(self, **changed):
+        """Returns the options of a complete cluster, without those that are None."""
         options = {
             "name": "demo",
             "key": "mine",
@@ -107,21 +115,21 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path, openstack):
-    made = Bench(tmp_path, openstack)
-    yield made
-    made.running.close()
+    created = Bench(tmp_path, openstack)
+    yield created
+    created.running.close()
 
 
 def until(what, seconds, probe):
-    """Waits until `probe` gives something, and returns it."""
+    """Polls until `probe` returns a true value, and returns that value."""
     deadline = time.monotonic() + seconds
     while True:
         try:
             found, last = probe(), None
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is told at the end
+        except Exception as error:  # noqa: BLE001 - reported after the deadline
             found, last = None, error
         if found:
             return found
         if time.monotonic() > deadline:
-            raise AssertionError(f"{what}: not within {seconds} s ({last})")
+            raise AssertionError(f"not within {seconds} s: {what} ({last})")
         time.sleep(0.2)

@@ -1,4 +1,4 @@
-"""User data as spool-cluster writes it, without a cloud."""
+"""Renders user data as spool-cluster does, without a cloud."""
 
 import base64
 import subprocess
@@ -6,7 +6,7 @@ import subprocess
 import yaml
 from conftest import FOLDER
 
-# Sources what spool-cluster sources, and takes options as it does.
+# Sources the libraries of spool-cluster, and parses options with them.
 RENDER = """
 set -euo pipefail
 root=$1 role=$2 target=$3
@@ -24,31 +24,35 @@ COMMON = {"binary-url": "https://example.com/spool.tar.gz", "binary-sha256": "0"
 
 
 def render(role, folder, **options):
-    """The file with the user data of a role, by options of spool-cluster."""
+    """Renders the user data of a role with options of spool-cluster, and returns its file."""
     target = folder / f"{role}.yaml"
     settings = COMMON | {key.replace("_", "-"): str(value) for key, value in options.items()}
     arguments = [f"--{key}={value}" for key, value in settings.items()]
-    subprocess.run(["bash", "-c", RENDER, "render", FOLDER, role, target, TOKEN, ACCESS, SECRET, *arguments], check=True)
+    subprocess.run(
+        ["bash", "-c", RENDER, "render", FOLDER, role, target, TOKEN, ACCESS, SECRET, *arguments], check=True
+    )
     return target
 
 
 def files(user_data):
-    """Files that user data writes: contents by path."""
+    """Returns the contents of the files that user data writes, by path."""
     written = yaml.safe_load(user_data.read_text())["write_files"]
     return {
-        file["path"]: base64.b64decode(file["content"]).decode() if file.get("encoding") == "b64" else file["content"]
+        file["path"]: base64.b64decode(file["content"]).decode()
+        if file.get("encoding") == "b64"
+        else file["content"]
         for file in written
     }
 
 
 def environment(content):
-    """What systemd makes of an EnvironmentFile, for the plain values that ours have."""
+    """Returns the variables of an EnvironmentFile whose values have no quotes."""
     lines = [line for line in content.splitlines() if line and not line.startswith("#")]
     return dict(line.split("=", 1) for line in lines)
 
 
 def exec_start(unit):
-    """The command of a unit's text."""
+    """Returns the command of a unit."""
     lines = [line.removeprefix("ExecStart=") for line in unit.splitlines() if line.startswith("ExecStart=")]
     assert len(lines) == 1
     return lines[0].split()

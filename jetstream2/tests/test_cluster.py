@@ -1,4 +1,4 @@
-"""spool-cluster, with the real `openstack` client and a cloud in memory: makes what it should, once, and leaves nothing."""
+"""spool-cluster creates, scales and deletes a cluster: the real `openstack` client, and a cloud in memory."""
 
 import base64
 import csv
@@ -16,24 +16,30 @@ def files_of(server):
     return {file["path"]: file for file in user_data(server)["write_files"]}
 
 
-def test_a_cluster_is_made_grown_shrunk_and_taken_down(bench):
-    said = bench.run("plan", *bench.wanted())
-    # m3.small takes 2 service units an hour, two m3.quad 8.
-    assert "10" in said and "240 SU in 24 hours, 7300 in a month" in said
-    assert bench.cloud.created == [], "a plan creates nothing"
+def test_a_cluster_is_created_scaled_and_deleted(bench):
+    output = bench.run("plan", *bench.options())
+    # m3.small costs 2 service units an hour, two m3.quad 8.
+    assert "10" in output and "240 SU in 24 hours, 7300 in a month" in output
+    assert bench.cloud.created == [], "plan must create nothing"
 
-    said = bench.run("up", *bench.wanted(), "--yes")
+    output = bench.run("up", *bench.options(), "--yes")
     servers = bench.cloud.names("servers")
     assert servers == ["demo-executor-1", "demo-executor-2", "demo-scheduler"]
     scheduler, executor = bench.cloud.server("demo-scheduler"), bench.cloud.server("demo-executor-1")
     assert scheduler["addresses"]["demo-network"][0]["addr"] == "10.42.0.10"
-    assert (scheduler["flavor"]["original_name"], executor["flavor"]["original_name"]) == ("m3.small", "m3.quad")
+    assert (scheduler["flavor"]["original_name"], executor["flavor"]["original_name"]) == (
+        "m3.small",
+        "m3.quad",
+    )
     address = next(iter(bench.cloud.things["floatingips"].values()))
-    assert f"ssh ubuntu@{address['floating_ip_address']} sudo spool-here" in said
+    assert f"ssh ubuntu@{address['floating_ip_address']} sudo spool-here" in output
     port = next(iter(bench.cloud.things["ports"].values()))
     assert address["port_id"] == port["id"] and port["security_groups"] == scheduler["groups"]
     router = next(iter(bench.cloud.things["routers"].values()))
-    assert router["external_gateway_info"]["network_id"] == bench.cloud.public and len(router["interfaces_info"]) == 1
+    assert (
+        router["external_gateway_info"]["network_id"] == bench.cloud.public
+        and len(router["interfaces_info"]) == 1
+    )
     key = next(iter(bench.cloud.things["ec2"].values()))
     for server, name in [(scheduler, "scheduler"), (executor, "executor")]:
         env = files_of(server)[f"/etc/spool/{name}.env"]
@@ -43,43 +49,52 @@ def test_a_cluster_is_made_grown_shrunk_and_taken_down(bench):
             and f"AWS_SECRET_ACCESS_KEY={key['secret']}\n" in env["content"]
         )
     token = [
-        line for line in files_of(executor)["/etc/spool/executor.env"]["content"].splitlines() if line.startswith("SPOOL_TOKEN=")
+        line
+        for line in files_of(executor)["/etc/spool/executor.env"]["content"].splitlines()
+        if line.startswith("SPOOL_TOKEN=")
     ]
-    assert len(token[0]) == len("SPOOL_TOKEN=") + 48 and token[0] in files_of(scheduler)["/etc/spool/scheduler.env"]["content"]
+    assert (
+        len(token[0]) == len("SPOOL_TOKEN=") + 48
+        and token[0] in files_of(scheduler)["/etc/spool/scheduler.env"]["content"]
+    )
     bucket = bench.cloud.buckets["demo-0123456789ab"]
     assert list(bucket["objects"].values()) == [b"a binary"]
     for file in sorted(bench.state.iterdir()):
         assert stat.S_IMODE(file.stat().st_mode) == 0o600 and file.name in ("settings", "secrets"), file
 
-    made = len(bench.cloud.created)
-    bench.run("up", *bench.wanted(), "--yes")
-    assert len(bench.cloud.created) == made, "what is there is not made again"
+    before = len(bench.cloud.created)
+    bench.run("up", *bench.options(), "--yes")
+    assert len(bench.cloud.created) == before, "existing resources are not created again"
 
     bench.run("scale", "4", "--name=demo", "--yes")
     assert bench.executors() == [f"demo-executor-{number}" for number in (1, 2, 3, 4)]
     assert files_of(bench.cloud.server("demo-executor-4")) == files_of(executor)
-    said = bench.run("status", "--name=demo")
-    assert "demo-executor-4" in said and "demo-0123456789ab (ours)" in said
+    output = bench.run("status", "--name=demo")
+    assert "demo-executor-4" in output and "demo-0123456789ab (ours)" in output
 
     bench.run("scale", "1", "--name=demo")
-    assert bench.executors() == ["demo-executor-1"], "the youngest go first"
+    assert bench.executors() == ["demo-executor-1"], "the most recent executors are removed first"
     drained = bench.ssh_log.read_text().splitlines()
     assert len(drained) == 3 and all(
-        "-W %h:%p ubuntu@149.165.0." in line and line.endswith("sudo systemctl stop spool-executor.service") for line in drained
+        "-W %h:%p ubuntu@149.165.0." in line and line.endswith("sudo systemctl stop spool-executor.service")
+        for line in drained
     )
 
-    said = bench.run("down", "--name=demo", "--yes")
+    output = bench.run("down", "--name=demo", "--yes")
     assert bench.cloud.left() == {"buckets": ["demo-0123456789ab"]}
-    assert "bucket           demo-0123456789ab, kept" in said and not bench.state.exists()
+    assert "bucket           demo-0123456789ab, kept" in output and not bench.state.exists()
     bench.run("down", "--name=demo", "--yes", "--delete-bucket")
     assert bench.cloud.left() == {}
-    assert "there is nothing of a cluster demo" in bench.run("down", "--name=demo", "--yes")
-    assert "nothing is left" in bench.run("leftovers", "--name=demo")
+    assert "no resources of a cluster demo exist" in bench.run("down", "--name=demo", "--yes")
+    assert "no resources of the cluster demo" in bench.run("leftovers", "--name=demo")
 
 
-def test_the_rules_are_those_of_the_table(bench):
-    bench.run("up", *bench.wanted(api="203.0.113.0/24", executors=0), "--yes")
-    names = {group["id"]: group["name"].removeprefix("demo-") for group in bench.cloud.things["security-groups"].values()}
+def test_security_rules_match_the_table(bench):
+    bench.run("up", *bench.options(api="203.0.113.0/24", executors=0), "--yes")
+    names = {
+        group["id"]: group["name"].removeprefix("demo-")
+        for group in bench.cloud.things["security-groups"].values()
+    }
     rules = {
         (
             names[rule["security_group_id"]],
@@ -93,7 +108,8 @@ def test_the_rules_are_those_of_the_table(bench):
     ranges = {"ssh": "203.0.113.7/32", "api": "203.0.113.0/24", "private": "10.42.0.0/24"}
     with open(FOLDER / "rules.csv", newline="", encoding="utf-8") as file:
         table = {
-            (row["group"], row["protocol"], row["port_min"], row["port_max"], ranges[row["from"]]) for row in csv.DictReader(file)
+            (row["group"], row["protocol"], row["port_min"], row["port_max"], ranges[row["from"]])
+            for row in csv.DictReader(file)
         }
     assert rules == table
     assert all(rule["direction"] == "ingress" for rule in bench.cloud.things["security-group-rules"].values())
@@ -101,8 +117,8 @@ def test_the_rules_are_those_of_the_table(bench):
     assert "SPOOL_AUTH=keys\n" in env and "SPOOL_API_LISTEN=0.0.0.0:8080\n" in env
 
 
-def test_without_an_open_api_nothing_but_ssh_is_open(bench):
-    bench.run("up", *bench.wanted(executors=0, idle_timeout=600, drain_timeout=900), "--yes")
+def test_a_local_api_leaves_only_ssh_open(bench):
+    bench.run("up", *bench.options(executors=0, idle_timeout=600, drain_timeout=900), "--yes")
     rules = list(bench.cloud.things["security-group-rules"].values())
     assert {rule["port_range_min"] for rule in rules if rule["remote_ip_prefix"] != "10.42.0.0/24"} == {22}
     env = files_of(bench.cloud.server("demo-scheduler"))["/etc/spool/api.env"]["content"]
@@ -112,8 +128,8 @@ def test_without_an_open_api_nothing_but_ssh_is_open(bench):
     assert "SPOOL_IDLE_TIMEOUT=600\n" in env and "SPOOL_DRAIN_TIMEOUT=900\n" in env
 
 
-def test_scratch_volumes_come_and_go_with_their_executors(bench):
-    bench.run("up", *bench.wanted(scratch=50), "--yes")
+def test_scratch_volumes_are_created_and_deleted_with_their_executors(bench):
+    bench.run("up", *bench.options(scratch=50), "--yes")
     volumes = {volume["name"]: volume for volume in bench.cloud.things["volumes"].values()}
     assert sorted(volumes) == ["demo-scratch-1", "demo-scratch-2"] and volumes["demo-scratch-1"]["size"] == 50
     attached = bench.cloud.server("demo-executor-1")["os-extended-volumes:volumes_attached"]
@@ -124,83 +140,99 @@ def test_scratch_volumes_come_and_go_with_their_executors(bench):
     )
     bench.run("scale", "1", "--name=demo", "--no-drain")
     assert bench.cloud.names("volumes") == ["demo-scratch-1"] and bench.ssh_log.read_text() == ""
-    # One that no instance took along.
+    # A volume that was never attached.
     bench.cloud.add(
         "volumes",
-        {"name": "demo-scratch-7", "size": 50, "status": "available", "metadata": {"spool-cluster": "demo"}, "attachments": []},
+        {
+            "name": "demo-scratch-7",
+            "size": 50,
+            "status": "available",
+            "metadata": {"spool-cluster": "demo"},
+            "attachments": [],
+        },
     )
     assert "demo-scratch-7" in bench.run("leftovers", "--name=demo", code=1)
     bench.run("down", "--name=demo", "--yes", "--delete-bucket")
     assert bench.cloud.left() == {}
 
 
-def test_what_broke_off_goes_on_or_is_taken_down(bench):
-    # The network, its subnet, and nothing more.
+def test_an_interrupted_up_can_be_continued_or_deleted(bench):
+    # Interrupted early, after the network and its subnet, and late.
     for creations in (3, 11):
         bench.cloud.created.clear()
         bench.cloud.refuse_after = creations
-        said = bench.run("up", *bench.wanted(), "--yes", code=1)
-        assert "half made" in said and "unavailable" in said and len(bench.cloud.created) == creations
+        output = bench.run("up", *bench.options(), "--yes", code=1)
+        assert "incomplete" in output and "unavailable" in output and len(bench.cloud.created) == creations
         bench.cloud.refuse_after = None
         bench.run("down", "--name=demo", "--yes", "--delete-bucket")
         assert bench.cloud.left() == {}, f"after {creations} creations"
     bench.cloud.created.clear()
     bench.cloud.refuse_after = 13
-    bench.run("up", *bench.wanted(), "--yes", code=1)
+    bench.run("up", *bench.options(), "--yes", code=1)
     bench.cloud.refuse_after = None
-    bench.run("up", *bench.wanted(), "--yes")
+    bench.run("up", *bench.options(), "--yes")
     assert bench.cloud.names("servers") == ["demo-executor-1", "demo-executor-2", "demo-scheduler"]
-    assert [len(bench.cloud.things[kind]) for kind in ("subnets", "routers", "ports", "floatingips", "ec2")] == [1, 1, 1, 1, 1]
+    assert [
+        len(bench.cloud.things[kind]) for kind in ("subnets", "routers", "ports", "floatingips", "ec2")
+    ] == [1, 1, 1, 1, 1]
 
 
-def test_a_server_that_could_not_be_built_is_made_anew(bench):
+def test_a_server_that_could_not_be_built_is_created_again(bench):
     bench.cloud.broken_servers.add("demo-executor-2")
-    said = bench.run("up", *bench.wanted(), "--yes", code=1)
-    assert "demo-executor-2 could not be built" in said and "No valid host was found" in said and "half made" in said
+    output = bench.run("up", *bench.options(), "--yes", code=1)
+    assert (
+        "demo-executor-2 could not be built" in output
+        and "No valid host was found" in output
+        and "incomplete" in output
+    )
     bench.cloud.broken_servers.clear()
-    bench.run("up", *bench.wanted(), "--yes")
-    assert {server["status"] for server in bench.cloud.things["servers"].values()} == {"ACTIVE"} and len(bench.executors()) == 2
+    bench.run("up", *bench.options(), "--yes")
+    assert {server["status"] for server in bench.cloud.things["servers"].values()} == {"ACTIVE"} and len(
+        bench.executors()
+    ) == 2
 
 
-def test_executors_that_turned_themselves_off_go_first(bench):
-    bench.run("up", *bench.wanted(executors=3, idle_timeout=60), "--yes")
+def test_executors_that_are_off_are_removed_first(bench):
+    bench.run("up", *bench.options(executors=3, idle_timeout=60), "--yes")
     bench.cloud.server("demo-executor-1")["status"] = "SHUTOFF"
     assert "cost half" in bench.run("status", "--name=demo")
     bench.run("scale", "2", "--name=demo")
     assert bench.executors() == ["demo-executor-2", "demo-executor-3"] and bench.ssh_log.read_text() == ""
     bench.cloud.server("demo-executor-3")["status"] = "SHUTOFF"
-    assert "1 executors were off" in bench.run("reap", "--name=demo")
+    assert "deleted 1 executors that were off" in bench.run("reap", "--name=demo")
     assert bench.executors() == ["demo-executor-2"]
-    # The hole is filled before the end is grown.
+    # The free number is reused first.
     bench.run("scale", "2", "--name=demo", "--yes")
     assert bench.executors() == ["demo-executor-1", "demo-executor-2"]
 
 
-def test_drain_deletes_nothing_and_says_whom_it_could_not_reach(bench):
-    bench.run("up", *bench.wanted(executors=3), "--yes")
+def test_drain_deletes_nothing_and_reports_unreachable_executors(bench):
+    bench.run("up", *bench.options(executors=3), "--yes")
     bench.run("drain", "1", "--name=demo")
     assert len(bench.executors()) == 3 and len(bench.ssh_log.read_text().splitlines()) == 2
     bench.ssh_code.write_text("255")
     assert "2 of 2 could not be reached" in bench.run("drain", "1", "--name=demo", code=2)
-    # Whoever cannot be reached is deleted nevertheless: its rows run elsewhere.
+    # An unreachable executor is deleted nevertheless: its rows run elsewhere.
     bench.run("scale", "1", "--name=demo")
     assert bench.executors() == ["demo-executor-1"]
 
 
-def test_a_bucket_that_is_not_ours_is_kept(bench):
+def test_an_existing_bucket_is_kept(bench):
     bench.cloud.buckets["videos"] = {"properties": {}, "objects": {"talk.mp4": b"x"}}
-    bench.run("up", *bench.wanted(bucket="videos", executors=0), "--use-bucket", "--yes")
+    bench.run("up", *bench.options(bucket="videos", executors=0), "--use-bucket", "--yes")
     bench.run("down", "--name=demo", "--yes", "--delete-bucket")
-    assert "talk.mp4" in bench.cloud.buckets["videos"]["objects"] and bench.cloud.left() == {"buckets": ["videos"]}
+    assert "talk.mp4" in bench.cloud.buckets["videos"]["objects"] and bench.cloud.left() == {
+        "buckets": ["videos"]
+    }
 
 
-def test_two_clusters_do_not_see_each_other(bench):
-    bench.run("up", *bench.wanted(executors=1), "--yes")
+def test_two_clusters_are_independent(bench):
+    bench.run("up", *bench.options(executors=1), "--yes")
     state, bench.state = bench.state, bench.folder / "other"
-    bench.run("up", *bench.wanted(name="demo2", executors=1), "--yes")
+    bench.run("up", *bench.options(name="demo2", executors=1), "--yes")
     bench.run("down", "--name=demo2", "--yes", "--delete-bucket")
     bench.state = state
-    assert bench.cloud.names("servers") == ["demo-executor-1", "demo-scheduler"] and list(bench.cloud.buckets) == [
-        "demo-0123456789ab"
-    ]
+    assert bench.cloud.names("servers") == ["demo-executor-1", "demo-scheduler"] and list(
+        bench.cloud.buckets
+    ) == ["demo-0123456789ab"]
     assert len(bench.cloud.things["ec2"]) == 1

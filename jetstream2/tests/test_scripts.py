@@ -1,4 +1,4 @@
-"""The scripts that run on instances: what is fetched is what was meant, and no disk is formatted but the empty one."""
+"""The scripts that run on instances install only the expected binary, and format only the empty disk."""
 
 import gzip
 import hashlib
@@ -24,19 +24,19 @@ def tarred(name):
     return data.getvalue()
 
 
-# Made once: a second one would have another time in it.
+# Created once, because archives contain their creation time.
 NO_TAR, WITHOUT_SPOOL = gzip.compress(b"no tar"), tarred("README")
 
 
 @pytest.fixture
 def release():
-    """A server with files by path; what it was asked is kept."""
+    """An HTTP server with files by path, which records its requests."""
 
     class Handler(BaseHTTPRequestHandler):
-        files, asked = {}, []
+        files, requests = {}, []
 
         def do_GET(self):
-            self.asked.append((self.path, self.headers.get("Authorization")))
+            self.requests.append((self.path, self.headers.get("Authorization")))
             found = self.files.get(self.path)
             self.send_response(200 if found else 404)
             self.send_header("Content-Length", str(len(found or b"")))
@@ -57,7 +57,8 @@ def release():
 def fetch(folder, url, data, endpoint="https://s3.example.com"):
     settings, target = folder / "release.env", folder / "spool"
     settings.write_text(
-        f"SPOOL_BINARY_URL={url}\nSPOOL_BINARY_SHA256={hashlib.sha256(data).hexdigest()}\nAWS_ENDPOINT_URL={endpoint}\n"
+        f"SPOOL_BINARY_URL={url}\nSPOOL_BINARY_SHA256={hashlib.sha256(data).hexdigest()}\n"
+        f"AWS_ENDPOINT_URL={endpoint}\n"
         "AWS_REGION=RegionOne\nAWS_ACCESS_KEY_ID=access\nAWS_SECRET_ACCESS_KEY=secret\n"
     )
     done = subprocess.run(
@@ -71,42 +72,44 @@ def fetch(folder, url, data, endpoint="https://s3.example.com"):
 
 
 @pytest.mark.parametrize(
-    "data", [BINARY, tarred("spool"), tarred("spool-0.1.0-x86_64/spool")], ids=["binary", "tar", "tar-with-a-folder"]
+    "data",
+    [BINARY, tarred("spool"), tarred("spool-0.1.0-x86_64/spool")],
+    ids=["binary", "tar", "tar-with-a-folder"],
 )
-def test_a_release_is_installed(release, data, tmp_path):
+def test_a_binary_or_archive_is_installed(release, data, tmp_path):
     release.files["/release"] = data
     done, target = fetch(tmp_path, f"{release.url}/release", data)
     assert done.returncode == 0, done.stderr
     assert target.read_bytes() == BINARY and subprocess.check_output([target], text=True) == "a spool\n"
-    assert release.asked[-1] == ("/release", None), "keys are for the bucket alone"
+    assert release.requests[-1] == ("/release", None), "keys must be sent to the bucket only"
 
 
-def test_what_lies_in_the_bucket_is_asked_for_with_keys(release, tmp_path):
+def test_requests_to_the_bucket_are_signed(release, tmp_path):
     release.files["/media/bin/spool"] = BINARY
     done, target = fetch(tmp_path, f"{release.url}/media/bin/spool", BINARY, endpoint=release.url)
     assert done.returncode == 0 and target.read_bytes() == BINARY, done.stderr
-    assert (
-        release.asked[-1][1].startswith("AWS4-HMAC-SHA256 Credential=access/")
-        and "/RegionOne/s3/aws4_request" in release.asked[-1][1]
-    )
+    authorization = release.requests[-1][1]
+    assert authorization.startswith("AWS4-HMAC-SHA256 Credential=access/")
+    assert "/RegionOne/s3/aws4_request" in authorization
 
 
 @pytest.mark.parametrize(
-    ("path", "data", "says"),
+    ("path", "data", "message"),
     [
         ("/release", b"another", "has the SHA-256"),
         ("/nothing", BINARY, "404"),
         ("/no-tar", NO_TAR, ""),
-        ("/without", WITHOUT_SPOOL, "there is no file called spool"),
+        ("/without", WITHOUT_SPOOL, "contains no file named spool"),
     ],
 )
-def test_what_is_not_the_release_is_not_installed(release, path, data, says, tmp_path):
+def test_a_wrong_file_is_not_installed(release, path, data, message, tmp_path):
     release.files |= {"/release": BINARY, "/no-tar": NO_TAR, "/without": WITHOUT_SPOOL}
     done, target = fetch(tmp_path, release.url + path, data)
-    assert done.returncode != 0 and says in done.stderr and not target.exists()
+    assert done.returncode != 0 and message in done.stderr and not target.exists()
 
 
-# Stand in for what reads and makes disks: lsblk answers from a file, the others write down what they were told.
+# Stand-ins for the programs that inspect and format disks: lsblk reads from a file, the others log their
+# arguments.
 LSBLK = """#!/usr/bin/env bash
 while read -r name type file_system children; do
     case "$*" in
@@ -116,7 +119,7 @@ while read -r name type file_system children; do
     esac
 done <"$DISKS"
 """
-NOTE = '#!/bin/sh\necho "${0##*/} $*" >>"$NOTES"\n'
+LOG = '#!/bin/sh\necho "${0##*/} $*" >>"$CALLS"\n'
 
 
 def make_scratch(folder, disks, kind="volume", labeled=False):
@@ -128,51 +131,57 @@ def make_scratch(folder, disks, kind="volume", labeled=False):
         "sleep": "#!/bin/sh\n",
         "grep": "#!/bin/sh\n",
         "mountpoint": "#!/bin/sh\nexit 1\n",
-    } | dict.fromkeys(["mkfs.ext4", "mount", "chown"], NOTE)
+    } | dict.fromkeys(["mkfs.ext4", "mount", "chown"], LOG)
     for name, text in stand_ins.items():
         (programs / name).write_text(text)
         (programs / name).chmod(0o755)
     (folder / "disks").write_text(disks)
-    notes = folder / "notes"
+    calls = folder / "calls"
     done = subprocess.run(
         [SCRIPTS / "make-scratch", kind, folder / "scratch"],
         capture_output=True,
         text=True,
         check=False,
-        env={"PATH": f"{programs}:/usr/bin:/bin", "DISKS": str(folder / "disks"), "NOTES": str(notes)},
+        env={"PATH": f"{programs}:/usr/bin:/bin", "DISKS": str(folder / "disks"), "CALLS": str(calls)},
     )
-    return done, notes.read_text() if notes.exists() else ""
+    return done, calls.read_text() if calls.exists() else ""
 
 
-def test_the_one_empty_disk_becomes_scratch_space(tmp_path):
+def test_the_only_empty_disk_becomes_scratch_space(tmp_path):
     # The root disk has partitions, the config drive a file system.
-    done, notes = make_scratch(tmp_path, "vda disk - 2\nvdb disk iso9660 0\nvdc disk - 0\nsr0 rom - 0\n")
+    done, calls = make_scratch(tmp_path, "vda disk - 2\nvdb disk iso9660 0\nvdc disk - 0\nsr0 rom - 0\n")
     assert done.returncode == 0, done.stderr
-    assert "mkfs.ext4 -q -m 0 -L spool-scratch /dev/vdc" in notes and f"mount {tmp_path}/scratch" in notes
-    assert f"chown spool:spool {tmp_path}/scratch" in notes
+    assert "mkfs.ext4 -q -m 0 -L spool-scratch /dev/vdc" in calls and f"mount {tmp_path}/scratch" in calls
+    assert f"chown spool:spool {tmp_path}/scratch" in calls
 
 
 @pytest.mark.parametrize(
-    ("disks", "says"),
-    [("vda disk - 2\n", "there are 0"), ("vda disk - 2\nvdb disk - 0\nvdc disk - 0\n", "there are 2: /dev/vdb /dev/vdc")],
+    ("disks", "message"),
+    [
+        ("vda disk - 2\n", "found 0"),
+        ("vda disk - 2\nvdb disk - 0\nvdc disk - 0\n", "found 2: /dev/vdb /dev/vdc"),
+    ],
 )
-def test_no_disk_is_formatted_where_it_is_not_clear_which(disks, says, tmp_path):
-    done, notes = make_scratch(tmp_path, disks)
-    assert done.returncode == 1 and says in done.stderr and "mkfs" not in notes
+def test_no_disk_is_formatted_if_the_choice_is_ambiguous(disks, message, tmp_path):
+    done, calls = make_scratch(tmp_path, disks)
+    assert done.returncode == 1 and message in done.stderr and "mkfs" not in calls
 
 
 def test_a_disk_is_formatted_once(tmp_path):
-    done, notes = make_scratch(tmp_path, "vda disk - 2\nvdb disk ext4 0\n", labeled=True)
-    assert done.returncode == 0 and "mkfs" not in notes and "mount" in notes
+    done, calls = make_scratch(tmp_path, "vda disk - 2\nvdb disk ext4 0\n", labeled=True)
+    assert done.returncode == 0 and "mkfs" not in calls and "mount" in calls
 
 
-def test_without_a_volume_nothing_is_formatted(tmp_path):
-    done, notes = make_scratch(tmp_path, "vda disk - 2\nvdb disk - 0\n", kind="root")
-    assert done.returncode == 0 and "mkfs" not in notes and "mount" not in notes
+def test_nothing_is_formatted_without_a_volume(tmp_path):
+    done, calls = make_scratch(tmp_path, "vda disk - 2\nvdb disk - 0\n", kind="root")
+    assert done.returncode == 0 and "mkfs" not in calls and "mount" not in calls
 
 
-def test_the_settings_are_roots_to_use(tmp_path):
+def test_spool_here_requires_root(tmp_path):
     done = subprocess.run(
-        ["unshare", "--user", "--map-user=1000", SCRIPTS / "spool-here", "probe", "x"], capture_output=True, text=True, check=False
+        ["unshare", "--user", "--map-user=1000", SCRIPTS / "spool-here", "probe", "x"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 4 and "sudo spool-here probe x" in done.stderr

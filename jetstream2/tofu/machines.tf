@@ -1,4 +1,4 @@
-# The instances. cloud-init/ says what they get.
+# The instances, their addresses and volumes. The module cloud-init renders their user data.
 
 module "cloud_init" {
   source        = "./cloud-init"
@@ -50,7 +50,8 @@ resource "openstack_compute_instance_v2" "scheduler" {
     port = openstack_networking_port_v2.scheduler.id
   }
   lifecycle {
-    # Its disk has the jobs, where they are not in PostgreSQL: `tofu apply -replace` makes it anew.
+    # Its disk holds the jobs unless they are in PostgreSQL, so changes do not replace it; `tofu apply
+    # -replace` does.
     ignore_changes = [user_data, image_id]
   }
   depends_on = [
@@ -82,16 +83,26 @@ resource "openstack_compute_instance_v2" "executor" {
     "spool-role"    = "executor"
   }
   security_groups = [openstack_networking_secgroup_v2.group["executor"].name]
-  # The system is shut down first, for which Nova waits a minute. `spool-cluster drain` waits for rows.
+  # Nova waits a minute for the shutdown, which is too short for rows; `spool-cluster drain` waits for them.
   stop_before_destroy = true
   network {
     uuid = openstack_networking_network_v2.private.id
   }
-  # The image as ever, and beside it the scratch volume.
+  # With block devices the image has to be listed too, beside the scratch volume.
   dynamic "block_device" {
     for_each = var.scratch > 0 ? [
-      { uuid = data.openstack_images_image_v2.image.id, source = "image", destination = "local", index = 0 },
-      { uuid = openstack_blockstorage_volume_v3.scratch[count.index].id, source = "volume", destination = "volume", index = -1 },
+      {
+        uuid        = data.openstack_images_image_v2.image.id
+        source      = "image"
+        destination = "local"
+        index       = 0
+      },
+      {
+        uuid        = openstack_blockstorage_volume_v3.scratch[count.index].id
+        source      = "volume"
+        destination = "volume"
+        index       = -1
+      },
     ] : []
     content {
       uuid                  = block_device.value.uuid

@@ -1,41 +1,46 @@
-# The network, its rules, the bucket and its keys. Names and marks are those of spool-cluster, which can tell what is left of both.
+# The network, its rules, the bucket and its keys. Names and marks equal those of spool-cluster, so that its
+# `leftovers` finds the resources of both.
 
 locals {
   mark    = "spool-cluster=${var.name}"
   flavors = { for row in csvdecode(file("${path.module}/../flavors.csv")) : row.flavor => row }
-  # Where a rule lets in from; none where nobody is.
+  names   = keys(local.flavors)
+  # Ranges that the rules allow; empty for a rule that is not enabled.
   ranges = {
     ssh     = var.ssh_from
     api     = contains(["none", "local"], var.api) ? "" : var.api
     private = var.network_cidr
   }
   rules = {
-    for row in csvdecode(file("${path.module}/../rules.csv")) : "${row.group}-${row.port_min}-${row.from}" => row
+    for row in csvdecode(file("${path.module}/../rules.csv")) :
+    "${row.group}-${row.port_min}-${row.from}" => row
     if local.ranges[row.from] != ""
   }
   project       = data.openstack_identity_auth_scope_v3.here.project_id
   bucket        = var.bucket != "" ? var.bucket : "${var.name}-${substr(local.project, 0, 12)}"
   binary_sha256 = var.binary != "" ? filesha256(var.binary) : var.binary_sha256
   binary_object = "bin/spool-${local.binary_sha256}"
-  binary_url    = var.binary != "" ? "${var.s3_endpoint}/${local.bucket}/${local.binary_object}" : var.binary_url
+  uploaded_url  = "${var.s3_endpoint}/${local.bucket}/${local.binary_object}"
+  binary_url    = var.binary != "" ? local.uploaded_url : var.binary_url
   scheduler     = cidrhost(var.network_cidr, 10)
 
   su_per_hour = local.su_scheduler + var.executors * local.su_executor
-  # A flavor without a rate is refused by the network's conditions.
+  # The network's preconditions refuse a flavor without a rate.
   su_scheduler = tonumber(try(local.flavors[var.scheduler_flavor].su_per_hour, 0))
   su_executor  = tonumber(try(local.flavors[var.flavor].su_per_hour, 0))
   cores = (tonumber(try(local.flavors[var.scheduler_flavor].vcpus, 0)) +
   var.executors * tonumber(try(local.flavors[var.flavor].vcpus, 0)))
-  # What the quota has at most; of a cloud that does not limit it, -1.
-  most_cores     = data.openstack_compute_limits_v2.limits.max_total_cores
-  most_instances = data.openstack_compute_limits_v2.limits.max_total_instances
+  instances = var.executors + 1
+  # Limits of the quota; -1 is unlimited.
+  max_cores     = data.openstack_compute_limits_v2.limits.max_total_cores
+  max_instances = data.openstack_compute_limits_v2.limits.max_total_instances
 }
 
 data "openstack_identity_auth_scope_v3" "here" {
   name = "here"
 }
 
-# What names mean is asked while planning: one that is wrong fails before anything is made.
+# Names are resolved while planning, so that a wrong name fails before anything is created.
 data "openstack_networking_network_v2" "external" {
   name     = var.external_network
   external = true
@@ -68,25 +73,26 @@ resource "openstack_networking_network_v2" "private" {
 
   lifecycle {
     precondition {
-      condition     = contains(keys(local.flavors), var.flavor) && contains(keys(local.flavors), var.scheduler_flavor)
-      error_message = "flavors.csv has no rate for flavor or scheduler_flavor; it has ${join(" ", keys(local.flavors))}."
+      condition     = alltrue([for name in [var.flavor, var.scheduler_flavor] : contains(local.names, name)])
+      error_message = "flavor or scheduler_flavor is not in flavors.csv, which has ${join(" ", local.names)}."
     }
     precondition {
       condition     = (var.binary != "") != (var.binary_url != "" && var.binary_sha256 != "")
-      error_message = "Either binary, or binary_url with binary_sha256: which spool is to run?"
+      error_message = "Set either binary, or binary_url with binary_sha256, to name the spool binary."
     }
     precondition {
       condition     = !var.use_bucket || var.bucket != ""
-      error_message = "use_bucket wants bucket: which?"
+      error_message = "use_bucket needs bucket."
     }
-    # Of a cluster that is there its own cores are in use already, so this holds for the first apply alone.
+    # The limits include the resources of the cluster itself, so these checks are exact for the first apply
+    # only.
     precondition {
-      condition     = local.most_cores < 0 || local.cores <= local.most_cores
-      error_message = "The quota is too small: ${local.cores} cores are wanted, and ${local.most_cores} are the most."
+      condition     = local.max_cores < 0 || local.cores <= local.max_cores
+      error_message = "Quota exceeded: ${local.cores} cores needed, and the limit is ${local.max_cores}."
     }
     precondition {
-      condition     = local.most_instances < 0 || var.executors + 1 <= local.most_instances
-      error_message = "The quota is too small: ${var.executors + 1} instances are wanted, and ${local.most_instances} are the most."
+      condition     = local.max_instances < 0 || local.instances <= local.max_instances
+      error_message = "Quota exceeded: ${local.instances} instances needed, and the limit is ${local.max_instances}."
     }
   }
 }
@@ -134,7 +140,7 @@ resource "openstack_objectstorage_container_v1" "bucket" {
   metadata = {
     "spool-cluster" = var.name
   }
-  # Not before the conditions were looked at.
+  # Created after the network's preconditions were checked.
   depends_on = [openstack_networking_network_v2.private]
 }
 

@@ -1,5 +1,5 @@
 output "estimate" {
-  description = "What the cluster takes while it runs."
+  description = "Estimated cost of the running cluster."
   value = join(", ", [
     "${local.su_per_hour} SU an hour",
     "${local.su_per_hour * var.hours} in ${var.hours} hours",
@@ -7,23 +7,25 @@ output "estimate" {
   ])
 }
 
-output "mind" {
-  description = "What flavors.csv notes of the flavors."
-  value       = compact([for flavor in distinct([var.flavor, var.scheduler_flavor]) : try(local.flavors[flavor].note, "")])
+output "notes" {
+  description = "Notes of flavors.csv on the flavors."
+  value = compact([
+    for flavor in distinct([var.flavor, var.scheduler_flavor]) : try(local.flavors[flavor].note, "")
+  ])
 }
 
 output "address" {
-  description = "Where to log in."
+  description = "Login of the scheduler."
   value       = "${var.ssh_user}@${openstack_networking_floatingip_v2.scheduler.address}"
 }
 
 output "bucket" {
-  description = "Where videos and ladders are."
+  description = "Bucket of videos and ladders."
   value       = "s3://${local.bucket}/"
 }
 
 output "transcode" {
-  description = "A first command."
+  description = "Example of a first command."
   value = join(" ", [
     "ssh ${var.ssh_user}@${openstack_networking_floatingip_v2.scheduler.address} sudo spool-here transcode",
     "s3://${local.bucket}/uploads/talk.mp4 -o s3://${local.bucket}/media/talk/",

@@ -1,52 +1,52 @@
-# The same options, with the same defaults, as those of spool-cluster.
+# The options of spool-cluster, with equal defaults.
 
 variable "name" {
-  description = "The cluster; becomes part of other names, and its mark."
+  description = "Name of the cluster; part of its resources' names and their mark."
   type        = string
   default     = "spool"
   validation {
     condition     = can(regex("^[a-z][a-z0-9]{0,15}$", var.name))
-    error_message = "At most 16 small letters and digits, a letter first."
+    error_message = "Must be at most 16 lower-case letters and digits, starting with a letter."
   }
 }
 
 variable "key" {
-  description = "Keypair to log in with."
+  description = "Keypair for logins."
   type        = string
 }
 
 variable "ssh_from" {
-  description = "Who may log in, such as 203.0.113.7/32."
+  description = "Range of addresses that may log in, such as 203.0.113.7/32."
   type        = string
   validation {
     condition     = can(cidrhost(var.ssh_from, 0))
-    error_message = "A range such as 203.0.113.7/32 is wanted."
+    error_message = "Must be a range such as 203.0.113.7/32."
   }
 }
 
 variable "binary" {
-  description = "File with spool for x86-64, or a .tar.gz with it; copied to the bucket."
+  description = "File with the spool binary for x86-64, or a .tar.gz with it; is copied to the bucket."
   type        = string
   default     = ""
   validation {
     condition     = var.binary == "" || fileexists(var.binary)
-    error_message = "No such file."
+    error_message = "The file does not exist."
   }
 }
 
 variable "binary_url" {
-  description = "The same from a release."
+  description = "URL of the binary in a release, as an alternative to binary."
   type        = string
   default     = ""
 }
 
 variable "binary_sha256" {
-  description = "Checksum of what binary_url names."
+  description = "SHA-256 checksum of the file at binary_url."
   type        = string
   default     = ""
   validation {
     condition     = var.binary_sha256 == "" || can(regex("^[0-9a-f]{64}$", var.binary_sha256))
-    error_message = "64 digits, as sha256sum prints them."
+    error_message = "Must be 64 hexadecimal digits, as sha256sum prints them."
   }
 }
 
@@ -56,12 +56,12 @@ variable "executors" {
   default     = 2
   validation {
     condition     = var.executors >= 0 && var.executors <= 200 && floor(var.executors) == var.executors
-    error_message = "A whole number, 200 at most, for the addresses of the network."
+    error_message = "Must be a whole number of at most 200, because of the network's addresses."
   }
 }
 
 variable "flavor" {
-  description = "Flavor of executors; ../flavors.csv has all."
+  description = "Flavor of executors; ../flavors.csv lists all."
   type        = string
   default     = "m3.medium"
 }
@@ -73,120 +73,120 @@ variable "scheduler_flavor" {
 }
 
 variable "image" {
-  description = "Ubuntu 24.04 or newer, or Debian 12 or newer: FFmpeg comes from there."
+  description = "Image of the instances: Ubuntu 24.04 or newer, or Debian 12 or newer, for its FFmpeg."
   type        = string
   default     = "Featured-Ubuntu24"
 }
 
 variable "ssh_user" {
-  description = "The image's user."
+  description = "User of the image."
   type        = string
   default     = "ubuntu"
 }
 
 variable "scratch" {
-  description = "GB of a volume for each executor's intermediate files, instead of its root disk."
+  description = "Size in GB of a scratch volume for each executor; 0 uses its root disk."
   type        = number
   default     = 0
   validation {
     condition     = var.scratch == 0 || var.scratch >= 10
-    error_message = "10 GB at least, or 0 for the root disk."
+    error_message = "Must be at least 10 GB, or 0 for the root disk."
   }
 }
 
 variable "drain_timeout" {
-  description = "Seconds that rows in hand may take when an executor is told to leave."
+  description = "Seconds for running rows to finish when an executor drains."
   type        = number
   default     = 300
   validation {
     condition     = var.drain_timeout >= 1 && var.drain_timeout <= 3600
-    error_message = "1 to 3600 seconds, since the unit's TimeoutStopSec is longer than that."
+    error_message = "Must be 1 to 3600 seconds, because the unit's TimeoutStopSec is just above that."
   }
 }
 
 variable "idle_timeout" {
-  description = "Seconds without a row after which an executor turns itself off; it stays where this is null."
+  description = "Seconds without a row after which an executor shuts its instance off; null never does."
   type        = number
   default     = null
   validation {
     condition     = var.idle_timeout == null ? true : var.idle_timeout >= 60
-    error_message = "60 seconds at least, or null."
+    error_message = "Must be at least 60 seconds, or null."
   }
 }
 
 variable "api" {
-  description = "The HTTP API: none, local (by SSH alone), or a range that it is open to, where it wants API keys."
+  description = "Access to the HTTP API: none, local (by SSH only), or a range that may use it with API keys."
   type        = string
   default     = "local"
   validation {
     condition     = contains(["none", "local"], var.api) || can(cidrhost(var.api, 0))
-    error_message = "none, local or a range such as 203.0.113.0/24."
+    error_message = "Must be none, local or a range such as 203.0.113.0/24."
   }
 }
 
 variable "database" {
-  description = "Where jobs are kept: postgres://USER:PASSWORD@HOST/DATABASE, or a file on the scheduler."
+  description = "Database of jobs: postgres://USER:PASSWORD@HOST/DATABASE, or a file on the scheduler."
   type        = string
   default     = "/var/lib/spool/jobs.db"
   sensitive   = true
   validation {
     condition     = can(regex("^(postgres(ql)?://|/var/lib/spool/)[A-Za-z0-9._~:/@%+=,-]+$", var.database))
-    error_message = "postgres://…, percent-encoded, or a file below /var/lib/spool, which the units may write."
+    error_message = "Must be postgres://…, percent-encoded, or a file below /var/lib/spool."
   }
 }
 
 variable "bucket" {
-  description = "For videos and ladders; NAME-PROJECT unless given."
+  description = "Bucket for videos and ladders; the default is NAME-PROJECT."
   type        = string
   default     = ""
   validation {
     condition     = var.bucket == "" || can(regex("^[a-z0-9][a-z0-9.-]{1,45}[a-z0-9]$", var.bucket))
-    error_message = "3 to 47 small letters, digits, dots and dashes."
+    error_message = "Must be 3 to 47 lower-case letters, digits, dots and dashes."
   }
 }
 
 variable "use_bucket" {
-  description = "The bucket is there already, and not ours to delete."
+  description = "Whether to use an existing bucket, which `destroy` does not delete."
   type        = bool
   default     = false
 }
 
 variable "delete_bucket" {
-  description = "Whether `destroy` deletes what is in the bucket; without it `destroy` fails at a bucket that is not empty."
+  description = "Whether `destroy` deletes the bucket's objects; otherwise it fails if there are any."
   type        = bool
   default     = false
 }
 
 variable "network_cidr" {
-  description = "A /24 for the private network."
+  description = "Range of the private network, a /24."
   type        = string
   default     = "10.42.0.0/24"
   validation {
     condition     = can(regex("^(10|172|192)\\.[0-9]{1,3}\\.[0-9]{1,3}\\.0/24$", var.network_cidr))
-    error_message = "A private /24 such as 10.42.0.0/24 is wanted."
+    error_message = "Must be a private /24 such as 10.42.0.0/24."
   }
 }
 
 variable "external_network" {
-  description = "The network that floating addresses come from."
+  description = "Network of floating addresses."
   type        = string
   default     = "public"
 }
 
 variable "s3_endpoint" {
-  description = "The object store, without a slash at the end."
+  description = "URL of the object store, without a trailing slash."
   type        = string
   default     = "https://js2.jetstream-cloud.org:8001"
 }
 
 variable "s3_region" {
-  description = "What requests to it are signed for."
+  description = "Region for which requests to the object store are signed."
   type        = string
   default     = "RegionOne"
 }
 
 variable "hours" {
-  description = "For the estimate."
+  description = "Hours of the cost estimate."
   type        = number
   default     = 24
 }

@@ -12,5 +12,5 @@ terraform {
   }
 }
 
-# Credentials are those of `openstack`: OS_CLOUD, or an openrc.sh that was sourced.
+# Credentials are those of `openstack`: OS_CLOUD, or a sourced openrc.sh.
 provider "openstack" {}

@@ -1,15 +1,17 @@
-# What do instances get? cloud-init's files, with the units and scripts that spool-cluster takes (lib/render.bash). No provider.
+# Renders the user data of instances from the templates of cloud-init/, as spool-cluster does
+# (lib/render.bash). Uses no provider.
 
 locals {
   folder = "${path.module}/../.."
   open   = !contains(["none", "local"], var.api)
-  blank = {
+  stays  = "# SPOOL_IDLE_TIMEOUT is unset: an idle executor stays"
+  placeholders = {
     scheduler          = var.scheduler
     token              = var.token
     database           = var.database
     bucket             = var.bucket
     drain_timeout      = var.drain_timeout
-    idle_timeout       = var.idle_timeout == null ? "# SPOOL_IDLE_TIMEOUT is unset: an idle executor stays" : "SPOOL_IDLE_TIMEOUT=${var.idle_timeout}"
+    idle_timeout       = var.idle_timeout == null ? local.stays : "SPOOL_IDLE_TIMEOUT=${var.idle_timeout}"
     scratch            = var.scratch > 0 ? "volume" : "root"
     api_listen         = local.open ? "0.0.0.0:8080" : "127.0.0.1:8080"
     api_auth           = local.open ? "keys" : "none"

@@ -1,4 +1,4 @@
-# What the templates are filled in with; see the variables of the module above.
+# Values of the templates' placeholders; see the variables of the parent module.
 
 variable "scheduler" {
   description = "Address and port of the scheduler on the private network."
@@ -6,69 +6,69 @@ variable "scheduler" {
 }
 
 variable "token" {
-  description = "What executors and clients show the scheduler."
+  description = "Bearer token by which the scheduler authenticates executors and clients."
   type        = string
   sensitive   = true
 }
 
 variable "database" {
-  description = "Where jobs are kept."
+  description = "Database of jobs."
   type        = string
 }
 
 variable "bucket" {
-  description = "For videos and ladders."
+  description = "Bucket for videos and ladders."
   type        = string
 }
 
 variable "drain_timeout" {
-  description = "Seconds for rows in hand."
+  description = "Seconds for running rows to finish when an executor drains."
   type        = number
 }
 
 variable "idle_timeout" {
-  description = "Seconds without a row, or null."
+  description = "Seconds without a row after which an executor shuts its instance off, or null."
   type        = number
   default     = null
 }
 
 variable "scratch" {
-  description = "GB of a scratch volume, or 0."
+  description = "Size of a scratch volume in GB, or 0."
   type        = number
 }
 
 variable "api" {
-  description = "none, local, or a range."
+  description = "Access to the HTTP API: none, local, or a range."
   type        = string
 }
 
 variable "s3_endpoint" {
-  description = "The object store."
+  description = "URL of the object store."
   type        = string
 }
 
 variable "s3_region" {
-  description = "Its region."
+  description = "Region of the object store."
   type        = string
 }
 
 variable "s3_access" {
-  description = "Access key."
+  description = "Access key of the object store."
   type        = string
 }
 
 variable "s3_secret" {
-  description = "Secret key."
+  description = "Secret key of the object store."
   type        = string
   sensitive   = true
 }
 
 variable "binary_url" {
-  description = "Where spool is fetched from."
+  description = "URL of the spool binary."
   type        = string
 }
 
 variable "binary_sha256" {
-  description = "Its checksum."
+  description = "SHA-256 checksum of the spool binary."
   type        = string
 }
