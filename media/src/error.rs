@@ -2,13 +2,13 @@
 
 use crate::{
     encode::worker,
-    ffmpeg,
+    environment, ffmpeg, listing,
     package::{cmaf, gc, merge, parts, playlists, publish},
     plan::{
         grid, ladder,
         segments::{self, Segment, SegmentTrack},
     },
-    source::{index, listing, probe, window},
+    source::{self, index, probe, window},
 };
 use spool_storage::{ErrorKind, path_policy};
 
@@ -42,7 +42,11 @@ pub enum Error {
     #[error(transparent)]
     Playlists(#[from] playlists::Error),
     #[error(transparent)]
-    Machine(#[from] worker::Error),
+    Environment(#[from] environment::Error),
+    #[error(transparent)]
+    Worker(#[from] worker::Error),
+    #[error(transparent)]
+    OpenSource(#[from] source::Error),
     #[error(transparent)]
     Merge(#[from] merge::Error),
     #[error(transparent)]
@@ -100,7 +104,9 @@ impl Error {
             Self::Cmaf(e) => e.kind(),
             Self::Parts(e) => e.kind(),
             Self::Playlists(e) => e.kind(),
-            Self::Machine(e) => e.kind(),
+            Self::Environment(e) => e.kind(),
+            Self::Worker(e) => e.kind(),
+            Self::OpenSource(e) => e.kind(),
             Self::Merge(e) => e.kind(),
             Self::Publish(e) => e.kind(),
             Self::Sweep(e) => e.kind(),

@@ -1,7 +1,9 @@
 //! What is taken for a video, and what may be spent on it? Sources are strangers' files: each limit is far above what people make, and far
 //! below what harms.
 
-use crate::plan::grid::MAX_TITLE_SECONDS;
+/// The longest title, in seconds. Longer ones are broken timestamps far more often than they are films, and every count of frames
+/// and ticks below stays far inside its integer type.
+pub const MAX_TITLE_SECONDS: u32 = 48 * 3600;
 
 /// Most pixels of a frame: 8192 x 8192, twice the largest format in use (8K).
 pub const PIXELS_MAX: u64 = 8192 * 8192;

@@ -1,9 +1,13 @@
-//! Planning: the frame grid, the cuts, the ladder, and FFmpeg's arguments for each row. Pure.
+//! Planning: the frame grid, the cuts, the ladder, and FFmpeg's arguments for each row.
+//!
+//! Pure but for [`timeline`], which keeps the grids of open sources, and [`input`], which fetches a row's samples.
 
 pub mod args;
 pub mod audio_label;
 pub mod deinterlace;
 pub mod grid;
+pub mod input;
 pub mod ladder;
 pub mod rows;
 pub mod segments;
+pub mod timeline;

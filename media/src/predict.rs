@@ -2,3 +2,5 @@
 
 pub mod complexity;
 pub mod cost_model;
+pub mod features;
+pub(crate) mod sampling;

@@ -1,4 +1,4 @@
-//! RowEventKind happens to one row? Its missing rungs are encoded in one FFmpeg run, packaged, stored, and recorded, in this order.
+//! What happens to one row? Its missing rungs are encoded in one FFmpeg run, packaged, stored, and recorded, in this order.
 
 mod package;
 
@@ -14,9 +14,11 @@ use tracing::info;
 
 use crate::{
     Error, Result,
+    codec::VideoCodec,
     encode::{
+        events::{RowEvent, RowEventKind},
         timing::{self, Step, Stopwatch, Timing},
-        worker::{Machine, RowEvent, RowEventKind},
+        worker::Worker,
     },
     ffmpeg::{self, Encode, Encoded, Invocation, Limits, Program},
     package::{
@@ -29,15 +31,13 @@ use crate::{
     plan::{
         args::{self, AudioEncode, VideoEncode},
         audio_label::AudioTrackLabel,
+        input,
         ladder::{AudioRendition, Ladder, VideoRendition},
         segments::{Segment, SegmentTrack},
+        timeline::Timeline,
     },
-    predict::cost_model::{self, EncodeFeatures},
-    source::{
-        index::Container,
-        source_cache::{self, OpenSource, WholeFile},
-        window,
-    },
+    predict::features::{self, EncodeFeatures},
+    source::{self, source_cache::WholeFile},
 };
 use spool_storage::{ErrorKind, Location, ObjectKind, redact};
 
@@ -66,9 +66,9 @@ pub struct Request {
     pub destination: String,
     /// Threads of each encode: a setting of the job, since the bytes depend on it.
     pub threads: u32,
-    /// Is kind is damaged refused?
+    /// Is what is damaged refused?
     pub strict: bool,
-    /// The job that it is run for, by the engine's name: kind its events say.
+    /// The job that it is run for, by the engine's name: what its events say.
     pub job: String,
     /// Fires when nobody waits for the row any more.
     pub cancel: CancellationToken,
@@ -117,15 +117,15 @@ struct Missing {
     file: PathBuf,
 }
 
-/// Encodes kind is missing of a row and returns its part. Running it again changes nothing and costs almost nothing.
+/// Encodes what is missing of a row and returns its part. Running it again changes nothing and costs almost nothing.
 ///
 /// # Errors
 /// Whatever goes wrong, with the segment that it went wrong on; [`ErrorKind::Canceled`] once `cancel` fires.
-pub async fn run(machine: &Machine, request: Request) -> Result<Part> {
+pub async fn run(worker: &Worker, request: Request) -> Result<Part> {
     let (segment, cancel) = (request.segment.clone(), request.cancel.clone());
     let work = async {
         tokio::select! {
-            part = row(machine, request) => part,
+            part = row(worker, request) => part,
             () = cancel.cancelled() => Err(ffmpeg::Error::Canceled { program: Program::Ffmpeg }.into()),
         }
     };
@@ -135,18 +135,18 @@ pub async fn run(machine: &Machine, request: Request) -> Result<Part> {
     })
 }
 
-async fn row(machine: &Machine, request: Request) -> Result<Part> {
+async fn row(worker: &Worker, request: Request) -> Result<Part> {
     let watch = Stopwatch::start();
     let segment = &request.segment;
     if request.strict && segment.lost_ms > 0 {
-        return Err(parts::Error::CutOff { uri: redact(&segment.source), lost_ms: segment.lost_ms }.into());
+        return Err(source::Error::CutOff { uri: redact(&segment.source), lost_ms: segment.lost_ms }.into());
     }
-    let title = watch.time(Step::Open, source_cache::open_planned(machine, segment)).await?;
-    let destination = machine.stores.locate(&request.destination)?;
-    let wanted = wanted(&title, segment, &request.ladder)?;
+    let timeline = watch.time(Step::Open, worker.open_planned(segment)).await?;
+    let destination = worker.environment().stores.locate(&request.destination)?;
+    let wanted = wanted(&timeline, segment, &request.ladder)?;
     let mut keys = Vec::with_capacity(wanted.len());
     for wanted in &wanted {
-        let encoder = machine.build(wanted.encoder()).await?;
+        let encoder = worker.environment().encoder_build(wanted.encoder()).await?;
         keys.push(parts::key(segment, wanted.output(), request.threads, encoder));
     }
     // Futures first, stream after: a closure that lives in the stream cannot be sent between threads.
@@ -154,7 +154,7 @@ async fn row(machine: &Machine, request: Request) -> Result<Part> {
     let look_ups = futures::stream::iter(look_ups).buffered(LOOK_UPS).try_collect();
     let mut records: Vec<Option<PartRecord>> = watch.time(Step::LookUp, look_ups).await?;
 
-    let scratch = machine.scratch_folder()?;
+    let scratch = worker.environment().scratch_folder()?;
     let missing: Vec<Missing> = std::iter::zip(&wanted, &keys)
         .zip(&records)
         .filter(|(_, record)| record.is_none())
@@ -167,18 +167,18 @@ async fn row(machine: &Machine, request: Request) -> Result<Part> {
     let mut encoded = missing.len();
     let mut ran = None;
     if !missing.is_empty() {
-        let _slot = watch.time(Step::Slot, machine.slot()).await;
+        let _slot = watch.time(Step::Slot, worker.slot()).await;
         let rungs = missing.iter().map(|m| m.wanted.name().to_owned()).collect();
-        machine.tell(request.event(RowEventKind::Started { rungs }));
+        worker.emit(request.event(RowEventKind::Started { rungs }));
         let started = Instant::now();
         let gave: Vec<PartRecord> = tokio::select! {
-            ended = encode(machine, &title, &request, &missing, scratch.path(), &watch) => {
+            ended = encode(worker, &timeline, &request, &missing, scratch.path(), &watch) => {
                 let (mut ended, damaged_frames) = ended?;
                 check_whole(&request, damaged_frames)?;
                 let encode_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
                 let told = EncodeSummary { encode_ms, damaged_frames };
                 let stores: Vec<_> =
-                    missing.iter().map(|m| store(machine, &destination, &title, segment, m, &told, &watch)).collect();
+                    missing.iter().map(|m| store(worker, &destination, &timeline, segment, m, &told, &watch)).collect();
                 let gave: Vec<PartRecord> = futures::stream::iter(stores).buffered(STORES).try_collect().await?;
                 ended.written_bytes = gave.iter().flat_map(|record| &record.rendition.media_segments).map(|s| s.bytes).sum();
                 ran = Some(ended);
@@ -195,14 +195,14 @@ async fn row(machine: &Machine, request: Request) -> Result<Part> {
             *record = Some(gave);
         }
     }
-    // RowEventKind is there already may be of a run that was content with less.
+    // What is there already may be of a run that was content with less.
     check_whole(
         &request,
         records.iter().flatten().map(|record| record.rendition.damaged_frames).max().unwrap_or(0),
     )?;
     let reused = wanted.len() - encoded;
-    let timing = Timing { encode: ran, ..watch.timing(&machine.host) };
-    machine.tell(request.event(RowEventKind::Finished { encoded, reused, timing }));
+    let timing = Timing { encode: ran, ..watch.timing(&worker.environment().host) };
+    worker.emit(request.event(RowEventKind::Finished { encoded, reused, timing }));
     let fresh = |rendition: &PartRendition| encoded > 0 && missing.iter().any(|m| m.key == rendition.key);
     let renditions = records
         .into_iter()
@@ -220,10 +220,10 @@ fn check_whole(request: &Request, damaged_frames: u64) -> Result<()> {
     if !request.strict || damaged_frames == 0 {
         return Ok(());
     }
-    Err(parts::Error::Damaged { uri: redact(&request.segment.source), damaged_frames }.into())
+    Err(source::Error::Damaged { uri: redact(&request.segment.source), damaged_frames }.into())
 }
 
-/// RowEventKind a run of FFmpeg is to be remembered by.
+/// What a run of FFmpeg is to be remembered by.
 struct EncodeSummary {
     encode_ms: u64,
     damaged_frames: u64,
@@ -235,7 +235,7 @@ async fn committed_by_another(destination: &Location, missing: &[Missing]) -> Ve
         tokio::time::sleep(LOOK_FOR_WINNER).await;
         let mut theirs = Vec::with_capacity(missing.len());
         for missing in missing {
-            // RowEventKind cannot be read now may be readable the next time.
+            // What cannot be read now may be readable the next time.
             match part_store::read(destination, &missing.key).await {
                 Ok(Some(record)) => theirs.push(record),
                 Ok(None) | Err(_) => break,
@@ -248,15 +248,17 @@ async fn committed_by_another(destination: &Location, missing: &[Missing]) -> Ve
 }
 
 /// The renditions that a row is wanted at, in the ladder's order.
-fn wanted(title: &OpenSource, segment: &Segment, ladder: &Ladder) -> Result<Vec<Wanted>> {
-    let none = |track| parts::Error::NoSuchTrack { uri: segment.source.clone(), track, index: segment.index };
+fn wanted(timeline: &Timeline, segment: &Segment, ladder: &Ladder) -> Result<Vec<Wanted>> {
+    let none =
+        |track| source::Error::NoSuchTrack { uri: segment.source.clone(), track, index: segment.index };
     match segment.track {
         SegmentTrack::Video => {
-            let video = title.probe.video.as_ref().ok_or_else(|| none("video track"))?;
-            Ok(ladder.fit(video, &title.grid)?.into_iter().map(Wanted::Video).collect())
+            let video = timeline.source.probe.video.as_ref().ok_or_else(|| none("video track"))?;
+            Ok(ladder.fit(video, &timeline.grid)?.into_iter().map(Wanted::Video).collect())
         }
         SegmentTrack::Audio => {
-            let track = title.probe.audio.get(segment.index as usize).ok_or_else(|| none("sound track"))?;
+            let track =
+                timeline.source.probe.audio.get(segment.index as usize).ok_or_else(|| none("sound track"))?;
             let renditions = ladder.audio(track, segment.index).into_iter();
             Ok(renditions
                 .map(|rendition| Wanted::Audio(rendition, AudioTrackLabel::of(track, segment.index)))
@@ -267,8 +269,8 @@ fn wanted(title: &OpenSource, segment: &Segment, ladder: &Ladder) -> Result<Vec<
 
 /// Runs FFmpeg over the row, once, for every missing rung; also says how many frames were damaged.
 async fn encode(
-    machine: &Machine,
-    title: &OpenSource,
+    worker: &Worker,
+    timeline: &Timeline,
     request: &Request,
     missing: &[Missing],
     scratch: &std::path::Path,
@@ -276,11 +278,11 @@ async fn encode(
 ) -> Result<(timing::Encode, u64)> {
     let segment = &request.segment;
     let window = scratch.join("window.mp4");
-    let input = watch.time(Step::Fetch, input(title, segment, &window)).await?;
+    let input = watch.time(Step::Fetch, input::fetch(timeline, segment, &window)).await?;
     let args = match segment.track {
         SegmentTrack::Video => {
             let none =
-                || parts::Error::NoSuchTrack { uri: segment.source.clone(), track: "video track", index: 0 };
+                || source::Error::NoSuchTrack { uri: segment.source.clone(), track: "video track", index: 0 };
             let video = |m: &Missing| match &m.wanted {
                 Wanted::Video(rendition) => Some((rendition.clone(), m.file.clone())),
                 Wanted::Audio(..) => None,
@@ -291,14 +293,14 @@ async fn encode(
                 demuxer: input.demuxer,
                 stream: input.stream,
                 seek: input.seek,
-                grid: &title.grid,
+                grid: &timeline.grid,
                 first_frame: segment.first_frame,
                 frames: segment.frames,
                 media_segment_frames: segment.media_segment_frames,
-                source: title.probe.video.as_ref().ok_or_else(none)?,
-                fields: title.fields,
+                source: timeline.source.probe.video.as_ref().ok_or_else(none)?,
+                fields: timeline.fields,
                 outputs: &outputs,
-                max_pixels: machine.limits.pixels,
+                max_pixels: worker.environment().limits.pixels,
                 threads: request.threads,
             })
         }
@@ -308,13 +310,13 @@ async fn encode(
                 Wanted::Video(_) => None,
             };
             let outputs: Vec<(AudioRendition, PathBuf)> = missing.iter().filter_map(audio).collect();
-            let track = title.probe.audio.get(segment.index as usize);
+            let track = timeline.source.probe.audio.get(segment.index as usize);
             args::encode_audio(&AudioEncode {
                 input: &input.path,
                 demuxer: input.demuxer,
                 stream: input.stream,
                 discrete_channels: track.filter(|track| track.discrete).map(|track| track.channels),
-                grid: &title.grid,
+                grid: &timeline.grid,
                 outputs: &outputs,
             })
         }
@@ -322,12 +324,17 @@ async fn encode(
     let media = Duration::from_millis(u64::try_from(segment.duration_ms).unwrap_or(0));
     let run = Encode {
         job: Invocation {
-            tools: &machine.tools,
+            tools: &worker.environment().tools,
             program: Program::Ffmpeg,
             args: &args,
             scratch,
             input: Some(&input.path),
-            limits: Limits::for_encode(media, peak_bps(missing), effort(missing), &machine.limits),
+            limits: Limits::for_encode(
+                media,
+                peak_bps(missing),
+                effort(missing),
+                &worker.environment().limits,
+            ),
             cancel: &request.cancel,
             report: true,
         },
@@ -342,12 +349,12 @@ async fn encode(
         .run(|progress| {
             first_report.get_or_insert_with(|| started.elapsed());
             let done_ms = (progress.out_time_us / 1000).clamp(0, segment.duration_ms);
-            machine.tell(request.event(RowEventKind::Progress { done_ms }));
+            worker.emit(request.event(RowEventKind::Progress { done_ms }));
         })
         .await?;
     // Windows are read under a condition; a whole local file is read by FFmpeg, which knows of none.
-    if matches!(title.whole, Some(WholeFile::Source(_))) {
-        title.reader.inner().location().open_pinned(&title.source).await?;
+    if matches!(timeline.source.whole, Some(WholeFile::Source(_))) {
+        timeline.source.reader.inner().location().open_pinned(&timeline.source.source).await?;
     }
     let first_report = first_report.unwrap_or(finished.wall);
     watch.note(Step::Start, started, first_report);
@@ -360,12 +367,21 @@ async fn encode(
             Wanted::Audio(rendition, _) => audio_bps += rendition.bitrate_bps,
         }
     }
-    let coded = finished.report.of(&renditions).into_iter().map(|encoded| encoded.and_then(Encoded::coded));
+    let coded =
+        finished.report.of(&codecs(&renditions)).into_iter().map(|encoded| encoded.and_then(Encoded::coded));
     let renditions: Vec<_> = std::iter::zip(renditions.clone(), coded).collect();
-    let work = EncodeFeatures::at(title, segment, &renditions, audio_bps)?;
-    let encode =
-        timing::Encode { cpu_us, preroll_frames: preroll_frames(title, segment), work, written_bytes: 0 };
+    let features = EncodeFeatures::at(timeline, segment, &renditions, audio_bps)?;
+    let encode = timing::Encode {
+        cpu_us,
+        preroll_frames: preroll_frames(timeline, segment),
+        features,
+        written_bytes: 0,
+    };
     Ok((encode, finished.report.damaged_frames))
+}
+
+fn codecs(renditions: &[VideoRendition]) -> Vec<VideoCodec> {
+    renditions.iter().map(|rendition| rendition.codec).collect()
 }
 
 /// Bits per second of the largest of these.
@@ -380,74 +396,18 @@ fn peak_bps(missing: &[Missing]) -> u64 {
 /// How many times as long as x264's `veryfast` the slowest encoder of these takes.
 fn effort(missing: &[Missing]) -> u32 {
     let effort = |missing: &Missing| match &missing.wanted {
-        Wanted::Video(rendition) => cost_model::effort(rendition).ceil() as u32,
+        Wanted::Video(rendition) => features::effort(rendition).ceil() as u32,
         Wanted::Audio(..) => 1,
     };
     missing.iter().map(effort).max().unwrap_or(1)
 }
 
-/// RowEventKind FFmpeg reads for a row.
-pub(crate) struct Input<'a> {
-    pub(crate) path: PathBuf,
-    pub(crate) demuxer: &'a str,
-    pub(crate) stream: u32,
-    /// Decoding time of the keyframe to start at, where the file holds more than the row needs.
-    pub(crate) seek: Option<i64>,
-}
-
-/// Gets the row's samples into a local file: a window of the source, or all of it.
-pub(crate) async fn input<'a>(
-    title: &'a OpenSource,
-    segment: &Segment,
-    window: &std::path::Path,
-) -> Result<Input<'a>> {
-    let stream = match segment.track {
-        SegmentTrack::Video => title.probe.video.as_ref().map(|video| video.stream),
-        SegmentTrack::Audio => title.probe.audio.get(segment.index as usize).map(|audio| audio.stream),
-    };
-    let none =
-        || parts::Error::NoSuchTrack { uri: segment.source.clone(), track: "track", index: segment.index };
-    let stream = stream.ok_or_else(none)?;
-    match (&title.index.container, &title.whole) {
-        (Container::Whole { demuxer }, Some(whole)) => {
-            if matches!(whole, WholeFile::Source(_)) {
-                title.reader.inner().location().open_pinned(&title.source).await?;
-            }
-            let seek = match segment.track {
-                SegmentTrack::Video => key_before(title, title.reads(segment).start),
-                SegmentTrack::Audio => None,
-            };
-            Ok(Input { path: whole.as_ref().to_owned(), demuxer, stream, seek })
-        }
-        _ => {
-            let span = match segment.track {
-                SegmentTrack::Video => {
-                    let reads = title.reads(segment);
-                    window::Span::Pts { first: reads.start, end: reads.end }
-                }
-                SegmentTrack::Audio => window::Span::All,
-            };
-            let plan = window::plan(&title.index, stream as usize, span)?;
-            window::write(&plan, &title.reader, window).await?;
-            Ok(Input { path: window.to_owned(), demuxer: "mov", stream: 0, seek: None })
-        }
-    }
-}
-
-/// Decoding time of the last keyframe that is shown at or before `pts`. MPEG-TS is searched by decoding times.
-fn key_before(title: &OpenSource, pts: i64) -> Option<i64> {
-    let samples = &title.video_track()?.samples;
-    samples
-        .iter()
-        .filter(|sample| sample.key && sample.pts <= pts)
-        .max_by_key(|sample| sample.pts)
-        .map(|sample| sample.dts)
-}
-
 /// Pictures between the keyframe that decoding a row begins with and the row's first.
-fn preroll_frames(title: &OpenSource, segment: &Segment) -> u64 {
-    let first = title.reads(segment).start;
-    let Some(track) = title.video_track().filter(|_| segment.track == SegmentTrack::Video) else { return 0 };
+fn preroll_frames(timeline: &Timeline, segment: &Segment) -> u64 {
+    let first = timeline.reads(segment).start;
+    let Some(track) = timeline.source.video_track().filter(|_| segment.track == SegmentTrack::Video) else {
+        return 0;
+    };
     let key = track
         .samples
         .iter()
@@ -460,9 +420,9 @@ fn preroll_frames(title: &OpenSource, segment: &Segment) -> u64 {
 
 /// Packages kind FFmpeg wrote for one rung, stores it, and commits its record, last.
 async fn store(
-    machine: &Machine,
+    worker: &Worker,
     destination: &Location,
-    title: &OpenSource,
+    timeline: &Timeline,
     segment: &Segment,
     missing: &Missing,
     told: &EncodeSummary,
@@ -471,7 +431,7 @@ async fn store(
     let begun = Instant::now();
     let (sender, receiver) = mpsc::channel::<MediaSegment>(UPLOADS);
     let file = missing.file.clone();
-    let spec = Spec::of(title, segment, &missing.wanted);
+    let spec = Spec::of(timeline, segment, &missing.wanted);
     let packaging = tokio::task::spawn_blocking(move || package(&file, &spec, &sender));
     let name = missing.wanted.name();
     let uploads = tokio_stream(receiver).map(|media_segment| async move {
@@ -513,7 +473,7 @@ async fn store(
         init_bytes,
         media_segments,
         encode_ms: told.encode_ms,
-        host: machine.host.clone(),
+        host: worker.environment().host.clone(),
         damaged_frames: told.damaged_frames,
         encoded: true,
     };

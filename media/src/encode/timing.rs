@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::predict::cost_model::EncodeFeatures;
+use crate::predict::features::EncodeFeatures;
 
 /// A step on a row's way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -69,7 +69,7 @@ pub struct Encode {
     /// Pictures that were decoded only because others refer to them.
     pub preroll_frames: u64,
     /// RowEventKind there was to do.
-    pub work: EncodeFeatures,
+    pub features: EncodeFeatures,
     /// Bytes of media that were stored.
     pub written_bytes: u64,
 }

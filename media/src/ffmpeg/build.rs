@@ -7,8 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Error, Invocation, Limits, Program, Tools};
 use crate::{
+    codec::{AudioCodec, VideoCodec},
     limits::MEMORY_MAX,
-    plan::ladder::{AudioCodec, VideoCodec},
 };
 
 /// Asking a program for its version, or for next to nothing.

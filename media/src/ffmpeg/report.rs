@@ -10,7 +10,7 @@ use std::{
 use tokio::task::spawn_blocking;
 
 use super::sandbox::open_written;
-use crate::plan::ladder::{VideoCodec, VideoRendition};
+use crate::codec::VideoCodec;
 
 /// The file in the scratch folder of a run that FFmpeg writes what it has to say to.
 pub(super) const REPORT: &str = "ffmpeg.log";
@@ -44,11 +44,11 @@ pub struct Report {
 
 impl Report {
     /// What was told of each of these, where as many told as there are of x264's.
-    pub fn of<'a>(&'a self, renditions: &[VideoRendition]) -> Vec<Option<&'a Encoded>> {
-        let is_x264 = |rendition: &&VideoRendition| rendition.codec == VideoCodec::H264;
-        let complete = renditions.iter().filter(is_x264).count() == self.encoded.len();
+    pub fn of<'a>(&'a self, codecs: &[VideoCodec]) -> Vec<Option<&'a Encoded>> {
+        let is_x264 = |codec: &&VideoCodec| **codec == VideoCodec::H264;
+        let complete = codecs.iter().filter(is_x264).count() == self.encoded.len();
         let mut encoded = self.encoded.iter().filter(|_| complete);
-        renditions.iter().map(|rendition| if is_x264(&rendition) { encoded.next() } else { None }).collect()
+        codecs.iter().map(|codec| if is_x264(&codec) { encoded.next() } else { None }).collect()
     }
 }
 
@@ -260,32 +260,10 @@ kb/s:802.29";
     }
 
     #[test]
-    fn what_was_told_goes_with_the_renditions_that_it_is_of() {
-        let of = |codecs: &[&str]| {
-            let text = codecs.iter().map(|codec| format!("360p-{codec}")).collect::<Vec<_>>().join(",");
-            let ladder = crate::plan::ladder::Ladder::parse(&text).unwrap();
-            ladder.rungs.iter().map(|rung| rendition(rung.codec)).collect::<Vec<_>>()
-        };
+    fn reports_of_x264_go_to_its_own_outputs() {
         let report = Report { encoded: vec![Encoded::default()], damaged_frames: 0 };
-        assert_eq!(
-            report.of(&of(&["av1", "h264"])).iter().map(Option::is_some).collect::<Vec<_>>(),
-            [false, true]
-        );
-        assert_eq!(report.of(&of(&["vp9"])), [None], "one told that nobody asked");
-    }
-
-    fn rendition(codec: VideoCodec) -> VideoRendition {
-        let (name, preset) = ("360p".to_owned(), "veryfast".to_owned());
-        VideoRendition {
-            name,
-            codec,
-            width: 640,
-            height: 360,
-            crf: 23,
-            max_bitrate_bps: 1,
-            buffer_bits: 1,
-            level: None,
-            preset,
-        }
+        let found = report.of(&[VideoCodec::Av1, VideoCodec::H264]);
+        assert_eq!(found.iter().map(Option::is_some).collect::<Vec<_>>(), [false, true]);
+        assert_eq!(report.of(&[VideoCodec::Vp9]), [None], "a report without an output of x264");
     }
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use crate::{
     Result,
-    encode::worker::Machine,
     package::{
         merge::{self, HlsLadder},
         parts::Part,
@@ -14,7 +13,7 @@ use crate::{
     },
     plan::segments::{Segment, SegmentTrack},
 };
-use spool_storage::ObjectKind;
+use spool_storage::{ObjectKind, Stores};
 
 /// Name of the multivariant playlist and of every media playlist of what grows.
 pub const LIVE: &str = "live.m3u8";
@@ -81,8 +80,8 @@ impl Live {
 ///
 /// # Errors
 /// Where the store cannot be written.
-pub async fn write(machine: &Machine, ladder: &HlsLadder, extent: PlaylistKind) -> Result<String> {
-    let destination = machine.stores.locate(&ladder.destination)?;
+pub async fn write(stores: &Stores, ladder: &HlsLadder, extent: PlaylistKind) -> Result<String> {
+    let destination = stores.locate(&ladder.destination)?;
     let mut tracks = Vec::with_capacity(ladder.renditions.len());
     for rendition in &ladder.renditions {
         let mut track = publish::track(rendition);
@@ -108,7 +107,6 @@ pub async fn write(machine: &Machine, ladder: &HlsLadder, extent: PlaylistKind) 
 #[cfg(test)]
 mod tests {
     use crate::{
-        ffmpeg::Tools,
         package::{merge::Rendition, parts::MediaSegmentRef},
         time::Rational,
     };
@@ -151,7 +149,7 @@ mod tests {
     #[tokio::test]
     async fn what_a_player_has_read_does_not_become_less() {
         let folder = tempfile::tempdir().unwrap();
-        let machine = Machine::new(Stores::from_env(), Tools::from_env().unwrap(), folder.path()).unwrap();
+        let stores = Stores::from_env();
         let out = folder.path().join("out");
         let growing = PlaylistKind::EventOpen { target_seconds: 2 };
         let mut seen = Vec::new();
@@ -163,7 +161,7 @@ mod tests {
             (5, PlaylistKind::EventEnded { target_seconds: 2 }),
             (2, growing),
         ] {
-            write(&machine, &ladder(out.to_str().unwrap(), media_segments), extent).await.unwrap();
+            write(&stores, &ladder(out.to_str().unwrap(), media_segments), extent).await.unwrap();
             let text = std::fs::read_to_string(out.join("180p").join(LIVE)).unwrap();
             seen.push((text.matches("#EXTINF").count(), text.contains("#EXT-X-ENDLIST")));
         }

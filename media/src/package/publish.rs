@@ -8,7 +8,6 @@ use tracing::info;
 
 use crate::{
     Result,
-    encode::worker::Machine,
     package::{
         merge::{HlsLadder, Rendition},
         part_store,
@@ -23,7 +22,7 @@ use crate::{
     source::language,
     time::Rational,
 };
-use spool_storage::{ErrorKind, Location, ObjectKind, PutOutcome};
+use spool_storage::{ErrorKind, Location, ObjectKind, PutOutcome, Stores};
 
 /// Name of the multivariant playlist: the one object that changes.
 pub const MASTER: &str = "master.m3u8";
@@ -125,8 +124,8 @@ impl Error {
 ///
 /// # Errors
 /// Where an object is missing, the store cannot be written, or another job published meanwhile.
-pub async fn run(machine: &Machine, ladder: &HlsLadder) -> Result<Published> {
-    let destination = machine.stores.locate(&ladder.destination)?;
+pub async fn run(stores: &Stores, ladder: &HlsLadder) -> Result<Published> {
+    let destination = stores.locate(&ladder.destination)?;
     if ladder.renditions.is_empty() {
         return Err(Error::Nothing { uri: destination.to_string() }.into());
     }

@@ -1,16 +1,9 @@
-//! What is a listener told of a sound track, so that he can choose?
+//! The label of an audio track: what a player's menu shows of it.
 
-use crate::source::{language, probe::AudioTrack};
-
-/// What a sound track is besides the sound of the pictures.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Somebody speaks of the film.
-    Commentary,
-    /// Somebody says what is to be seen, for who does not see it.
-    Description,
-}
+use crate::source::{
+    language,
+    probe::{AudioTrack, Role},
+};
 
 /// What is told of a sound track.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

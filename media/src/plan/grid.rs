@@ -4,12 +4,9 @@ mod rate;
 
 use std::ops::Range;
 
+use crate::limits::MAX_TITLE_SECONDS;
 use crate::{source::index::Sample, time::Rational};
 use spool_storage::ErrorKind;
-
-/// The longest title, in seconds. Longer ones are broken timestamps far more often than they are films, and every count of frames
-/// and ticks below stays far inside its integer type.
-pub const MAX_TITLE_SECONDS: u32 = 48 * 3600;
 
 /// The smallest timescale of an output track: fine enough for players that compute in ticks, at every frame rate.
 pub const MIN_TIMESCALE: u32 = 10_000;

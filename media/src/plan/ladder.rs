@@ -1,6 +1,5 @@
 //! Which renditions does a source get? Presets, the short form, and what fits the source.
 
-mod codec;
 mod entry;
 mod fit;
 mod level;
@@ -14,7 +13,7 @@ use crate::{
 };
 use spool_storage::ErrorKind;
 
-pub use codec::{AudioCodec, VideoCodec};
+pub use crate::codec::{AudioCodec, VideoCodec};
 pub use entry::LadderEntry;
 pub use presets::{Preset, presets};
 

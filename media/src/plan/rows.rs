@@ -5,30 +5,40 @@ use crate::{
     plan::{
         deinterlace::Deinterlace,
         segments::{self, Lengths, Segment},
+        timeline::Timeline,
     },
-    source::{index::TrackKind, source_cache::OpenSource},
+    source::index::TrackKind,
 };
 
 /// The rows of a title: a row per sound track, then contiguous rows of pictures.
 ///
 /// # Errors
 /// Where the title cannot be cut with these lengths.
-pub fn rows(title: &OpenSource, lengths: Lengths) -> Result<Vec<Segment>> {
-    let cuts = match title.video_track() {
-        Some(pictures) => segments::cut(&title.grid, &segments::keys(&pictures.samples), lengths)?,
+pub fn rows(timeline: &Timeline, lengths: Lengths) -> Result<Vec<Segment>> {
+    let cuts = match timeline.source.video_track() {
+        Some(pictures) => segments::cut(&timeline.grid, &segments::keys(&pictures.samples), lengths)?,
         None => Vec::new(),
     };
-    let audio_ends: Vec<u64> = title.probe.audio.iter().map(|audio| audio_end(title, audio.stream)).collect();
-    let mut rows = segments::rows(&title.source, &title.grid, &cuts, lengths, &audio_ends, title.lost_ms());
-    if title.fields {
+    let audio_ends: Vec<u64> =
+        timeline.source.probe.audio.iter().map(|audio| audio_end(timeline, audio.stream)).collect();
+    let mut rows = segments::rows(
+        &timeline.source.source,
+        &timeline.grid,
+        &cuts,
+        lengths,
+        &audio_ends,
+        timeline.source.lost_ms(),
+    );
+    if timeline.fields {
         rows.iter_mut().for_each(|row| row.deinterlace = Deinterlace::Field);
     }
     Ok(rows)
 }
 
 /// Where a sound track ends, in grid frames.
-fn audio_end(title: &OpenSource, stream: u32) -> u64 {
-    let track = title.index.tracks.get(stream as usize).filter(|track| track.kind == TrackKind::Audio);
+fn audio_end(timeline: &Timeline, stream: u32) -> u64 {
+    let track =
+        timeline.source.index.tracks.get(stream as usize).filter(|track| track.kind == TrackKind::Audio);
     let end = track.and_then(|track| Some((track.end_pts()?, track.timebase)));
-    end.map_or(title.grid.frames, |(end, timebase)| title.grid.frames_until(end, timebase))
+    end.map_or(timeline.grid.frames, |(end, timebase)| timeline.grid.frames_until(end, timebase))
 }

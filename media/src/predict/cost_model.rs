@@ -10,210 +10,38 @@ use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    Result,
-    plan::{
-        ladder::{ENCODER_PRESETS, Ladder, VideoCodec, VideoRendition},
-        segments::{Segment, SegmentTrack},
-    },
-    predict::complexity::Complexity,
-    source::{source_cache::OpenSource, window},
-};
-
-/// Weights in the model.
-const WEIGHTS: usize = 7;
+use crate::predict::features::{EncodeFeatures, INITIAL_FILL, WEIGHTS};
 
 /// Seconds of processor time, to begin with: of an FFmpeg run, a decoded megapixel, a megapixel that is scaled, one that is encoded by x264's
 /// `veryfast`, what is coded of it, what of it refers to no other picture, and a second of sound. Rounded from rows of 4 s and samples of
 /// eight clips, the demo's footage and made ones, at two ladders with both cores busy: what matters is how they compare.
-const BEGIN: [f64; WEIGHTS] = [0.08, 0.004, 0.0005, 0.006, 0.029, 0.038, 0.012];
-
-/// How much of the pictures is coded where nobody has looked.
-const BEGIN_CODED: f64 = 0.3;
+const INITIAL_WEIGHTS: [f64; WEIGHTS] = [0.08, 0.004, 0.0005, 0.006, 0.029, 0.038, 0.012];
 
 /// How much the beginning counts, in rows: with more, twenty rows of another kind of machine are not enough.
-const BEGIN_ROWS: f64 = 0.1;
+const INITIAL_WEIGHT_ROWS: f64 = 0.1;
 
 /// What is left of a row's weight with each row that follows: some two hundred count.
-const KEEP: f64 = 0.995;
+const DECAY: f64 = 0.995;
 
 /// No machine is so many times faster or slower than the one that the weights begin with.
-const INCREDIBLE: f64 = 50.0;
+const SPEED_RATIO_MAX: f64 = 50.0;
 
 /// No title takes so many times more or less than the model says: whatever samples took.
-const UNLIKELY: f64 = 3.0;
+const SAMPLED_RATIO_MAX: f64 = 3.0;
 
 /// The most that is predicted of a row: a year.
-const MOST_SECONDS: f64 = 365.0 * 86_400.0;
+const PREDICTED_SECONDS_MAX: f64 = 365.0 * 86_400.0;
 
 /// Rounds of the solver. Each comes closer; after so many nothing changes that anybody would see.
-const ROUNDS: usize = 500;
+const SOLVER_ITERATIONS: usize = 500;
 
-/// Bits that a rendition needs go with its pixels to this power: a small picture has more detail per pixel.
-const DETAIL: f64 = 0.75;
-
-/// Bytes written for each that the source's own rate suggests, to begin with.
-const BEGIN_FILL: f64 = 0.5;
-
-/// Processor time of encoders next to x264's `veryfast`, by preset. Source: x264's of 5 s of the demo's footage at 720p with each, less 0.7 s for
-/// decoding and scaling; the others' of 8 s at 720p with some, and of 4 s at 360p with all.
-const EFFORTS: [(VideoCodec, [f64; ENCODER_PRESETS.len()]); 4] = [
-    (VideoCodec::H264, [0.25, 0.45, 1.0, 1.9, 2.6, 2.7, 4.6, 8.3, 16.0]),
-    (VideoCodec::Hevc, [1.5, 2.3, 3.1, 3.1, 3.6, 3.6, 10.0, 50.0, 75.0]),
-    (VideoCodec::Av1, [0.8, 1.4, 2.0, 3.1, 4.0, 5.5, 14.0, 25.0, 40.0]),
-    (VideoCodec::Vp9, [0.7, 1.1, 1.3, 1.7, 5.5, 5.5, 12.0, 16.0, 45.0]),
-];
-
-/// How many times what x264's `veryfast` takes for as many pixels.
-pub(crate) fn effort(rendition: &VideoRendition) -> f64 {
-    let preset = ENCODER_PRESETS.iter().position(|preset| *preset == rendition.preset).unwrap_or(0);
-    EFFORTS.iter().find(|(codec, _)| *codec == rendition.codec).map_or(1.0, |(_, efforts)| efforts[preset])
-}
-
-/// What decides what a row costs.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct EncodeFeatures {
-    /// Megapixels that are decoded, preroll included.
-    pub decoded_mpx: f64,
-    /// Megapixels that are read or written by scalers.
-    pub scaled_mpx: f64,
-    /// Megapixels that are encoded, each counted by its encoder's time next to x264's `veryfast`.
-    pub encoded_mpx: f64,
-    /// Of these, the part that is coded and not skipped because it is like another picture.
-    pub coded_mpx: f64,
-    /// Of these, those in pictures that refer to no other.
-    pub key_mpx: f64,
-    /// Seconds of sound that are encoded.
-    pub sound_s: f64,
-    /// Megabytes that the renditions would have at the source's own rate, within their peaks.
-    pub source_rate_mb: f64,
-    /// Bytes that are read from the store.
-    pub read_bytes: u64,
-    /// How many times what the model says the title's samples took, where they tell.
-    #[serde(skip)]
-    pub sampled: Option<f64>,
-}
-
-impl EncodeFeatures {
-    /// What a row of a title is to do for a ladder; samples of the title tell more of it.
-    ///
-    /// # Errors
-    /// Where the ladder does not fit, or there is no such row.
-    pub fn of(
-        title: &OpenSource,
-        segment: &Segment,
-        ladder: &Ladder,
-        samples: Option<&Complexity>,
-    ) -> Result<Self> {
-        let renditions = match &title.probe.video {
-            Some(video) => ladder.fit(video, &title.grid)?,
-            None => Vec::new(),
-        };
-        let full = key_share(segment);
-        let coded = |rendition: &VideoRendition| {
-            samples?.changes(rendition).map(|changes| full + (1.0 - full) * changes)
-        };
-        let renditions: Vec<_> =
-            renditions.iter().map(|rendition| (rendition.clone(), coded(rendition))).collect();
-        let sampled = samples.filter(|_| segment.track == SegmentTrack::Video).and_then(Complexity::times);
-        Ok(Self { sampled, ..Self::at(title, segment, &renditions, ladder.stereo_bps())? })
-    }
-
-    /// What a row of a title is to do for these renditions of the pictures, or for its sound at so many bits per second. With each rendition
-    /// goes the share of it that is coded, if that is known.
-    ///
-    /// # Errors
-    /// Where there is no such row.
-    pub fn at(
-        title: &OpenSource,
-        segment: &Segment,
-        renditions: &[(VideoRendition, Option<f64>)],
-        audio_bps: u32,
-    ) -> Result<Self> {
-        let seconds = segment.duration_ms as f64 / 1000.0;
-        let read_bytes = read_bytes(title, segment)?;
-        let video = match (segment.track, &title.probe.video) {
-            (SegmentTrack::Video, Some(video)) => video,
-            (SegmentTrack::Audio, _) => {
-                // Sound has the rate that it is told to have, whatever the source's: the model learns what is written of it.
-                let source_rate_mb = f64::from(audio_bps) * seconds / 8e6 / BEGIN_FILL;
-                return Ok(Self { sound_s: seconds, source_rate_mb, read_bytes, ..Self::default() });
-            }
-            (SegmentTrack::Video, None) => return Ok(Self::default()),
-        };
-        let shown = title.reads(segment);
-        let samples = title.video_track().map_or(&[][..], |track| &track.samples);
-        let key = samples
-            .iter()
-            .filter(|sample| sample.key && sample.pts <= shown.start)
-            .map(|sample| sample.pts)
-            .max();
-        let decoded = || samples.iter().filter(|s| s.pts < shown.end && key.is_none_or(|key| s.pts >= key));
-        let source_mpx = mpx(video.width, video.height);
-        let decoded_mb = decoded().map(|sample| f64::from(sample.size)).sum::<f64>() / 1e6;
-        let mut work =
-            Self { decoded_mpx: decoded().count() as f64 * source_mpx, read_bytes, ..Self::default() };
-        let frames = segment.frames as f64;
-        for (rendition, coded) in renditions {
-            let pixels = mpx(rendition.width, rendition.height);
-            let effort = effort(rendition);
-            if (rendition.width, rendition.height) != (video.width, video.height) {
-                work.scaled_mpx += frames * (source_mpx + pixels);
-            }
-            work.encoded_mpx += frames * pixels * effort;
-            work.coded_mpx += frames * pixels * effort * coded.unwrap_or(BEGIN_CODED);
-            work.key_mpx += frames * pixels * effort * key_share(segment);
-            let at_source_rate = decoded_mb * (pixels / source_mpx.max(f64::MIN_POSITIVE)).powf(DETAIL);
-            work.source_rate_mb +=
-                at_source_rate.min(f64::from(rendition.max_bitrate_bps) * seconds / 8e6 / BEGIN_FILL);
-        }
-        Ok(work)
-    }
-
-    fn features(&self) -> [f64; WEIGHTS] {
-        [1.0, self.decoded_mpx, self.scaled_mpx, self.encoded_mpx, self.coded_mpx, self.key_mpx, self.sound_s]
-    }
-}
-
-fn weighted(weights: &[f64; WEIGHTS], work: &EncodeFeatures) -> f64 {
-    std::iter::zip(work.features(), weights).map(|(feature, weight)| feature * weight).sum()
-}
-
-/// Share of a row's pictures that refer to no other: one at the start of each media segment. Cuts in the scene add some.
-fn key_share(segment: &Segment) -> f64 {
-    1.0 / f64::from(segment.media_segment_frames.max(1))
-}
-
-fn mpx(width: u32, height: u32) -> f64 {
-    f64::from(width) * f64::from(height) / 1e6
-}
-
-/// Bytes that a row reads from the store.
-pub(crate) fn read_bytes(title: &OpenSource, segment: &Segment) -> Result<u64> {
-    if title.whole.is_some() {
-        // Once per process, and not by rows.
-        return Ok(0);
-    }
-    let (stream, span) = match segment.track {
-        SegmentTrack::Video => {
-            let reads = title.reads(segment);
-            (
-                title.probe.video.as_ref().map(|video| video.stream),
-                window::Span::Pts { first: reads.start, end: reads.end },
-            )
-        }
-        SegmentTrack::Audio => {
-            (title.probe.audio.get(segment.index as usize).map(|audio| audio.stream), window::Span::All)
-        }
-    };
-    let Some(stream) = stream else { return Ok(0) };
-    Ok(window::plan(&title.index, stream as usize, span)?.bytes_read())
+fn weighted(weights: &[f64; WEIGHTS], row: &EncodeFeatures) -> f64 {
+    std::iter::zip(row.vector(), weights).map(|(feature, weight)| feature * weight).sum()
 }
 
 /// What is known of costs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Costs {
+pub struct CostModel {
     /// Rows that it was fitted to.
     pub rows: u64,
     /// The normal equations of the weights.
@@ -228,14 +56,14 @@ pub struct Costs {
     here_cpu_s: f64,
 }
 
-impl Default for Costs {
+impl Default for CostModel {
     fn default() -> Self {
         let (products, sums) = Default::default();
         Self {
             rows: 0,
             products,
             sums,
-            written_mb: BEGIN_FILL,
+            written_mb: INITIAL_FILL,
             source_rate_mb: 1.0,
             wall_s: 0.0,
             cpu_s: 0.0,
@@ -244,34 +72,34 @@ impl Default for Costs {
     }
 }
 
-impl Costs {
+impl CostModel {
     /// Takes in what a row took, by the wall clock and of processors, `here` or on another machine.
     pub fn learn(
         &mut self,
-        work: &EncodeFeatures,
+        row: &EncodeFeatures,
         wall: Duration,
         cpu: Duration,
         written_bytes: u64,
         here: bool,
     ) {
         let seconds = cpu.as_secs_f64();
-        // What is not to be believed, such as that of an FFmpeg that leaves the work to another process, teaches nothing.
-        if seconds * INCREDIBLE < weighted(&BEGIN, work) {
+        // What is not to be believed, such as that of an FFmpeg that leaves the row to another process, teaches nothing.
+        if seconds * SPEED_RATIO_MAX < weighted(&INITIAL_WEIGHTS, row) {
             return;
         }
         // By relative errors: a short row counts as much as a long one.
-        let features = work.features().map(|feature| feature / seconds);
-        for (row, feature) in features.iter().enumerate() {
+        let features = row.vector().map(|feature| feature / seconds);
+        for (line, feature) in features.iter().enumerate() {
             for (column, other) in features.iter().enumerate() {
-                self.products[row][column] = self.products[row][column] * KEEP + feature * other;
+                self.products[line][column] = self.products[line][column] * DECAY + feature * other;
             }
-            self.sums[row] = self.sums[row] * KEEP + feature;
+            self.sums[line] = self.sums[line] * DECAY + feature;
         }
-        self.written_mb = self.written_mb * KEEP + written_bytes as f64 / 1e6;
-        self.source_rate_mb = self.source_rate_mb * KEEP + work.source_rate_mb;
-        self.wall_s = self.wall_s * KEEP + wall.as_secs_f64();
-        self.cpu_s = self.cpu_s * KEEP + seconds;
-        self.here_cpu_s = self.here_cpu_s * KEEP + if here { seconds } else { 0.0 };
+        self.written_mb = self.written_mb * DECAY + written_bytes as f64 / 1e6;
+        self.source_rate_mb = self.source_rate_mb * DECAY + row.source_rate_mb;
+        self.wall_s = self.wall_s * DECAY + wall.as_secs_f64();
+        self.cpu_s = self.cpu_s * DECAY + seconds;
+        self.here_cpu_s = self.here_cpu_s * DECAY + if here { seconds } else { 0.0 };
         self.rows += 1;
     }
 
@@ -289,18 +117,20 @@ impl Costs {
         let weights = self.weights();
         // Whatever a damaged file says, a sum of them is still a duration.
         rows.iter()
-            .map(|work| weighted(&weights, work) * work.sampled.unwrap_or(1.0))
-            .map(|seconds| Duration::try_from_secs_f64(seconds.min(MOST_SECONDS)).unwrap_or_default())
+            .map(|row| weighted(&weights, row) * row.sampled.unwrap_or(1.0))
+            .map(|seconds| {
+                Duration::try_from_secs_f64(seconds.min(PREDICTED_SECONDS_MAX)).unwrap_or_default()
+            })
             .collect()
     }
 
     /// How many times what the model says these took, which were encoded here. As far as rows are: how fast this machine is says nothing of
     /// others. `None` where nothing is known.
-    pub(crate) fn beside(&self, took: &[(EncodeFeatures, Duration)]) -> Option<f64> {
+    pub(crate) fn sampled_ratio(&self, took: &[(EncodeFeatures, Duration)]) -> Option<f64> {
         let weights = self.weights();
         let took_s: f64 = took.iter().map(|(_, cpu)| cpu.as_secs_f64()).sum();
-        let model_s: f64 = took.iter().map(|(work, _)| weighted(&weights, work)).sum();
-        let times = (took_s / model_s).clamp(1.0 / UNLIKELY, UNLIKELY);
+        let model_s: f64 = took.iter().map(|(row, _)| weighted(&weights, row)).sum();
+        let times = (took_s / model_s).clamp(1.0 / SAMPLED_RATIO_MAX, SAMPLED_RATIO_MAX);
         // Before any row was encoded, this machine is the only one that is known.
         let here = if self.rows == 0 { 1.0 } else { self.here_cpu_s / self.cpu_s.max(f64::MIN_POSITIVE) };
         times.is_finite().then(|| times.powf(here))
@@ -309,21 +139,21 @@ impl Costs {
     /// Bytes that rows will write.
     pub fn predict_written(&self, rows: &[EncodeFeatures]) -> u64 {
         let fill = self.written_mb / self.source_rate_mb.max(f64::MIN_POSITIVE);
-        (rows.iter().map(|work| work.source_rate_mb).sum::<f64>() * fill * 1e6) as u64
+        (rows.iter().map(|row| row.source_rate_mb).sum::<f64>() * fill * 1e6) as u64
     }
 
     /// The weights, none of which is below zero: coordinate by coordinate, each the best for the others as they are.
     fn weights(&self) -> [f64; WEIGHTS] {
         let speed = self.speed();
-        let mut weights = BEGIN.map(|weight| weight * speed);
+        let mut weights = INITIAL_WEIGHTS.map(|weight| weight * speed);
         let begin = weights;
-        for _ in 0..ROUNDS {
+        for _ in 0..SOLVER_ITERATIONS {
             for at in 0..WEIGHTS {
                 let others: f64 = (0..WEIGHTS)
                     .filter(|other| *other != at)
                     .map(|other| self.products[at][other] * weights[other])
                     .sum();
-                let prior = BEGIN_ROWS / (begin[at] * begin[at]);
+                let prior = INITIAL_WEIGHT_ROWS / (begin[at] * begin[at]);
                 weights[at] =
                     ((self.sums[at] - others + prior * begin[at]) / (self.products[at][at] + prior)).max(0.0);
             }
@@ -334,11 +164,11 @@ impl Costs {
     /// How many times slower this machine is than the one that the weights begin with: the factor for all of them that fits best.
     fn speed(&self) -> f64 {
         let times_begin = |values: &[f64; WEIGHTS]| {
-            std::iter::zip(values, BEGIN).map(|(value, weight)| value * weight).sum::<f64>()
+            std::iter::zip(values, INITIAL_WEIGHTS).map(|(value, weight)| value * weight).sum::<f64>()
         };
         let squares = times_begin(&self.products.map(|row| times_begin(&row)));
         let speed = times_begin(&self.sums) / squares;
-        if speed.is_finite() { speed.clamp(1.0 / INCREDIBLE, INCREDIBLE) } else { 1.0 }
+        if speed.is_finite() { speed.clamp(1.0 / SPEED_RATIO_MAX, SPEED_RATIO_MAX) } else { 1.0 }
     }
 }
 
@@ -361,18 +191,19 @@ pub struct Prediction {
 
 impl Prediction {
     /// Of rows that run on so many slots, each on so many threads, the longest first.
-    pub fn of(costs: &Costs, rows: &[EncodeFeatures], slots: usize, threads: u32) -> Self {
+    pub fn of(costs: &CostModel, rows: &[EncodeFeatures], slots: usize, threads: u32) -> Self {
         let cpu = costs.predict(rows);
         let factor = costs.wall_per_cpu(threads);
         let took = |cpu: &Duration| {
-            Duration::try_from_secs_f64((cpu.as_secs_f64() * factor).min(MOST_SECONDS)).unwrap_or_default()
+            Duration::try_from_secs_f64((cpu.as_secs_f64() * factor).min(PREDICTED_SECONDS_MAX))
+                .unwrap_or_default()
         };
         let wall = longest_first(cpu.iter().map(took).collect(), slots);
         Self {
             cpu_s: cpu.iter().sum::<Duration>().as_secs_f64(),
             wall_s: (slots > 0).then_some(wall.as_secs_f64()),
             slots,
-            read_bytes: rows.iter().map(|work| work.read_bytes).sum(),
+            read_bytes: rows.iter().map(|row| row.read_bytes).sum(),
             written_bytes: costs.predict_written(rows),
             fitted_rows: costs.rows,
         }
@@ -386,7 +217,7 @@ impl std::fmt::Display for Prediction {
         write!(f, "{cpu_s:.1} s of processor time, ")?;
         match wall_s {
             Some(wall_s) => write!(f, "{wall_s:.1} s on {slots} slots; ")?,
-            None => f.write_str("and nobody is there to work; ")?,
+            None => f.write_str("and nobody is there to row; ")?,
         }
         write!(f, "reads {:.1} MB, writes {:.1} MB ", mb(read_bytes), mb(written_bytes))?;
         match fitted_rows {
@@ -396,11 +227,11 @@ impl std::fmt::Display for Prediction {
     }
 }
 
-/// How long work takes on so many slots if the longest of what is left goes first to whoever is free.
-pub fn longest_first(mut work: Vec<Duration>, slots: usize) -> Duration {
-    work.sort_unstable_by_key(|takes| Reverse(*takes));
+/// How long row takes on so many slots if the longest of what is left goes first to whoever is free.
+pub fn longest_first(mut row: Vec<Duration>, slots: usize) -> Duration {
+    row.sort_unstable_by_key(|takes| Reverse(*takes));
     let mut free: BinaryHeap<Reverse<Duration>> = vec![Reverse(Duration::ZERO); slots.max(1)].into();
-    for takes in work {
+    for takes in row {
         let Reverse(at) = free.pop().unwrap_or_default();
         free.push(Reverse(at + takes));
     }
@@ -412,12 +243,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::predict::features::INITIAL_CODED_SHARE;
 
     #[test]
     fn the_longest_goes_first() {
-        let work = [2, 2, 3, 3, 2].map(Duration::from_secs).to_vec();
-        assert_eq!(longest_first(work.clone(), 2), Duration::from_secs(7));
-        assert_eq!(longest_first(work, 1), Duration::from_secs(12));
+        let row = [2, 2, 3, 3, 2].map(Duration::from_secs).to_vec();
+        assert_eq!(longest_first(row.clone(), 2), Duration::from_secs(7));
+        assert_eq!(longest_first(row, 1), Duration::from_secs(12));
     }
 
     /// A row of so many seconds of 1080p at three rungs.
@@ -427,7 +259,7 @@ mod tests {
             decoded_mpx: frames * 2.07,
             scaled_mpx: frames * 5.5,
             encoded_mpx: frames * 3.4,
-            coded_mpx: frames * 3.4 * BEGIN_CODED,
+            coded_mpx: frames * 3.4 * INITIAL_CODED_SHARE,
             key_mpx: frames * 3.4 / 120.0,
             source_rate_mb: mb * 2.0,
             ..EncodeFeatures::default()
@@ -438,13 +270,13 @@ mod tests {
         /// Whatever the machine's true weights are, within reason, twenty rows are enough for rows like them.
         #[test]
         fn it_learns_another_machine(speed in 0.2_f64..5.0, start in 0.0_f64..0.5, dense in 0.0_f64..0.1) {
-            let truth = |work: &EncodeFeatures| start + speed * (0.011 * work.encoded_mpx + dense * work.coded_mpx);
-            let mut costs = Costs::default();
+            let truth = |row: &EncodeFeatures| start + speed * (0.011 * row.encoded_mpx + dense * row.coded_mpx);
+            let mut costs = CostModel::default();
             for n in 0..20 {
-                let work = row(4.0 + f64::from(n % 5) * 6.0, 1.0);
-                let work = EncodeFeatures { coded_mpx: work.encoded_mpx * f64::from(1 + n * 7 % 11) / 15.0, ..work };
-                let cpu = Duration::from_secs_f64(truth(&work));
-                costs.learn(&work, cpu, cpu, 3_000_000, true);
+                let row = row(4.0 + f64::from(n % 5) * 6.0, 1.0);
+                let row = EncodeFeatures { coded_mpx: row.encoded_mpx * f64::from(1 + n * 7 % 11) / 15.0, ..row };
+                let cpu = Duration::from_secs_f64(truth(&row));
+                costs.learn(&row, cpu, cpu, 3_000_000, true);
             }
             let unseen = row(21.0, 12.0);
             let predicted = costs.predict(std::slice::from_ref(&unseen))[0].as_secs_f64();
@@ -455,7 +287,7 @@ mod tests {
 
     #[test]
     fn it_starts_near_what_was_seen_and_never_gets_stuck() {
-        let mut costs = Costs::default();
+        let mut costs = CostModel::default();
         let before = costs.predict(&[row(60.0, 30.0)])[0].as_secs_f64();
         assert!((50.0..150.0).contains(&before), "60 s of 1080p at three rungs: {before} s");
         // What was not seen, such as sound, is as fast as the rest.
@@ -464,7 +296,8 @@ mod tests {
         }
         let sound = EncodeFeatures { sound_s: 60.0, ..EncodeFeatures::default() };
         let speed = 10.0 / before * 2.0;
-        let predicted = costs.predict(&[sound])[0].as_secs_f64() / (60.0 * BEGIN[WEIGHTS - 1] * speed);
+        let predicted =
+            costs.predict(&[sound])[0].as_secs_f64() / (60.0 * INITIAL_WEIGHTS[WEIGHTS - 1] * speed);
         assert!((0.8..1.6).contains(&predicted), "{predicted}");
         let after = costs.predict(&[row(30.0, 10.0)])[0].as_secs_f64();
         assert!((after - 10.0).abs() < 0.5, "{after}");
@@ -480,8 +313,8 @@ mod tests {
         let busy = row(12.0, 4.0);
         let still = EncodeFeatures { coded_mpx: busy.encoded_mpx * 0.01, ..busy.clone() };
         // A machine that is 1.6 times slower than the one of the beginning, in all alike.
-        let truth = |work: &EncodeFeatures| 1.6 * weighted(&BEGIN, work);
-        let mut costs = Costs::default();
+        let truth = |row: &EncodeFeatures| 1.6 * weighted(&INITIAL_WEIGHTS, row);
+        let mut costs = CostModel::default();
         for _ in 0..20 {
             let cpu = Duration::from_secs_f64(truth(&busy));
             costs.learn(&busy, cpu, cpu, 0, true);
@@ -495,36 +328,39 @@ mod tests {
     fn samples_tell_what_the_model_does_not_know_of_a_title() {
         let (learned, sample) = (row(12.0, 4.0), row(0.5, 0.2));
         // Half as much again as the model says, whatever the machine.
-        let took = |costs: &Costs| {
+        let took = |costs: &CostModel| {
             let model = costs.predict(std::slice::from_ref(&sample))[0];
             vec![(sample.clone(), model.mul_f64(1.0)), (sample.clone(), model.mul_f64(2.0))]
         };
         let taught = |here: bool| {
-            let mut costs = Costs::default();
+            let mut costs = CostModel::default();
             for _ in 0..20 {
                 costs.learn(&learned, Duration::from_secs(9), Duration::from_secs(9), 0, here);
             }
             costs
         };
-        for (costs, expected) in [(Costs::default(), 1.5), (taught(true), 1.5), (taught(false), 1.0)] {
-            let times = costs.beside(&took(&costs)).unwrap();
+        for (costs, expected) in [(CostModel::default(), 1.5), (taught(true), 1.5), (taught(false), 1.0)] {
+            let times = costs.sampled_ratio(&took(&costs)).unwrap();
             assert!((times - expected).abs() < 1e-6, "{times}, not {expected}");
             let sampled = EncodeFeatures { sampled: Some(times), ..learned.clone() };
             let [plain, sampled] = costs.predict(&[learned.clone(), sampled])[..] else { panic!() };
             assert!((sampled.as_secs_f64() / plain.as_secs_f64() - expected).abs() < 1e-6);
         }
-        assert_eq!(Costs::default().beside(&[]), None);
-        assert_eq!(Costs::default().beside(&[(sample, Duration::from_secs(1000))]), Some(UNLIKELY));
+        assert_eq!(CostModel::default().sampled_ratio(&[]), None);
+        assert_eq!(
+            CostModel::default().sampled_ratio(&[(sample, Duration::from_secs(1000))]),
+            Some(SAMPLED_RATIO_MAX)
+        );
     }
 
     #[test]
     fn what_is_not_to_be_believed_teaches_nothing() {
-        let mut costs = Costs::default();
+        let mut costs = CostModel::default();
         costs.learn(&row(30.0, 10.0), Duration::from_secs(10), Duration::from_millis(10), 0, true);
         costs.learn(&row(30.0, 10.0), Duration::ZERO, Duration::ZERO, 0, true);
-        assert_eq!(costs, Costs::default());
+        assert_eq!(costs, CostModel::default());
         // A file that somebody has changed.
-        let damaged = Costs { sums: [5e19; WEIGHTS], ..Costs::default() };
+        let damaged = CostModel { sums: [5e19; WEIGHTS], ..CostModel::default() };
         let prediction = Prediction::of(&damaged, &vec![row(30.0, 10.0); 100], 2, 1);
         assert!(prediction.cpu_s > 0.0 && prediction.wall_s.is_some_and(f64::is_finite), "{prediction}");
         assert_eq!(Prediction::of(&damaged, &[row(30.0, 10.0)], 0, 1).wall_s, None);
@@ -532,7 +368,7 @@ mod tests {
 
     #[test]
     fn what_is_written_goes_with_the_sources_rate() {
-        let mut costs = Costs::default();
+        let mut costs = CostModel::default();
         for _ in 0..50 {
             costs.learn(&row(30.0, 10.0), Duration::from_secs(10), Duration::from_secs(10), 5_000_000, true);
         }

@@ -11,7 +11,6 @@ pub use self::sniff::{SNIFF_BYTES, Sniffed, sniff};
 use crate::{
     ffmpeg::{self, Invocation, Program, Tools},
     limits::Limits,
-    plan::audio_label::Role,
     time::Rational,
 };
 use spool_storage::ErrorKind;
@@ -73,6 +72,16 @@ pub struct Color {
     pub space: Option<String>,
     pub primaries: Option<String>,
     pub transfer: Option<String>,
+}
+
+/// The role of an audio track beside the main sound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// A commentary on the film.
+    Commentary,
+    /// An audio description for people who cannot see the pictures.
+    Description,
 }
 
 /// One sound track of a source.

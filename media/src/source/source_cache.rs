@@ -1,62 +1,54 @@
-//! What is known of a source that a process works on? Opened once per source and version, and shared by its rows.
+//! The cache of open sources: each is probed and indexed once per process and version, and shared by its rows.
 
 use std::{
-    collections::VecDeque,
-    ops::Range,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
+use moka::{future::Cache, policy::EvictionPolicy};
 use tokio::{io::AsyncReadExt, sync::OnceCell};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::plan::deinterlace::Deinterlace;
+use spool_storage::{ReadAt, Source, SourceReader, read_cache::ReadCache};
+
 use crate::{
     Result,
-    encode::worker::{self, Machine},
-    package::parts,
-    plan::{grid::Grid, segments::Segment},
-    predict::complexity::Complexity,
+    environment::{self, Environment},
     source::{
-        index::{self, Container, Index, Sample, Track, TrackKind},
+        self,
+        index::{self, Container, Index, Track, TrackKind},
         probe::{self, Probe},
         window,
     },
 };
-use spool_storage::{ReadAt, Source, SourceReader, read_cache::ReadCache};
 
-/// SourceCache that a process keeps open: an index of a long film is some 20 MB, and a whole-file copy takes scratch space.
-const OPEN_TITLES: usize = 8;
+/// Sources that a process keeps open: the index of a long film takes some 20 MB, and a whole-file copy takes scratch space.
+const OPEN_SOURCES_MAX: u64 = 8;
 
-/// Bytes from the front of a source that tell its container.
+/// Bytes at the front of a source that show its container.
 const HEAD_BYTES: u64 = 64 << 10;
 
-/// What is shorter than declared by less than a second, or by less than a hundredth, was not cut off: muxers round, and count by their own rules.
+/// A source that is shorter than declared by less than a second, or by less than a hundredth, was not cut off: muxers round, and count by
+/// their own rules.
 const LOST_MS_LEAST: i64 = 1000;
 const LOST_SHARE_LEAST: i64 = 100;
 
-/// A source that is opened: what is in it, where its frames are, and the clock of its output.
+/// An open source: its tracks, where their samples are, and a reader of its bytes.
 #[derive(Debug)]
 pub struct OpenSource {
-    /// What pins its bytes.
+    /// The pinned version.
     pub source: Source,
-    /// What is in it.
+    /// Its tracks.
     pub probe: Probe,
-    /// Where its frames are.
+    /// Its samples.
     pub index: Index,
-    /// The output frame clock.
-    pub grid: Grid,
-    /// Is each frame of that clock a field of the source?
-    pub fields: bool,
-    /// Reads its bytes; those that told what it is are kept.
+    /// Reads its bytes; the first reads, which probed it, are cached.
     pub reader: ReadCache<SourceReader>,
     /// The whole file, where rows cannot read windows of it.
     pub whole: Option<WholeFile>,
-    /// How much longer a container that is scanned says that it is, in milliseconds.
+    /// How much longer a scanned container claims to be, in milliseconds.
     cut_off_ms: i64,
-    /// What [`samples`](crate::predict::complexity) found out, once somebody asked.
-    pub(crate) samples: OnceCell<Complexity>,
 }
 
 /// A local file that holds all of a source.
@@ -78,13 +70,13 @@ impl AsRef<Path> for WholeFile {
 }
 
 impl OpenSource {
-    /// The track that the pictures come from.
+    /// Returns the video track.
     pub fn video_track(&self) -> Option<&Track> {
         let video = self.probe.video.as_ref()?;
         self.index.tracks.get(video.stream as usize)
     }
 
-    /// How much longer its file says that the title is, in milliseconds.
+    /// Returns how much longer the file claims to be than its samples are, in milliseconds.
     pub fn lost_ms(&self) -> i64 {
         let streams = self
             .probe
@@ -97,149 +89,121 @@ impl OpenSource {
         announced.max(self.cut_off_ms)
     }
 
-    /// The ticks of the source that a row of pictures reads: from the source's frame that its first frame shows.
-    ///
-    /// A frame of the source in the first frame's own slot is that frame, so that a row that begins with a keyframe decodes nothing before
-    /// it. Without one, what came before is held: [`window::plan`] finds it. Deinterlacing looks at the frames beside it, and so reads them.
-    pub(crate) fn reads(&self, segment: &Segment) -> Range<i64> {
-        let all = self.grid.span_of(segment.first_frame, segment.frames);
-        let slot = self.grid.span_of(segment.first_frame, 1);
-        if self.probe.video.as_ref().is_some_and(|video| video.interlaced) {
-            // A frame of the source to either side: a join must not show what the deinterlacer could not see.
-            let frame = if self.fields { 2 } else { 1 };
-            let first = segment.first_frame.saturating_sub(frame);
-            let end = segment.first_frame.saturating_add(segment.frames).saturating_add(frame);
-            return self.grid.span_of(first, end - first);
+    /// Names how rows read the source, for people: "windows" or "whole file".
+    pub fn reading(&self) -> &'static str {
+        match self.index.container {
+            Container::Mp4(_) => "windows",
+            Container::Whole { .. } => "whole file",
         }
-        let samples = self.video_track().map_or(&[][..], |track| &track.samples);
-        let shown = samples.iter().map(|sample| sample.pts).filter(|pts| slot.contains(pts)).max();
-        shown.unwrap_or(all.start)..all.end
     }
 }
 
-type Slot = Arc<OnceCell<Arc<OpenSource>>>;
+/// URI and ETag of a source.
+type Key = (String, String);
 
-/// The titles that a process has open.
-#[derive(Debug, Default)]
+/// The sources that a process has open.
+#[derive(Debug)]
 pub struct SourceCache {
-    /// Most recently used last.
-    slots: Mutex<VecDeque<(Source, Deinterlace, Slot)>>,
+    environment: Arc<Environment>,
+    /// The cell of a source is filled once: concurrent rows of one source wait for the first.
+    sources: Cache<Key, Arc<OnceCell<Arc<OpenSource>>>>,
 }
 
 impl SourceCache {
-    fn slot(&self, source: &Source, deinterlace: Deinterlace) -> Slot {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = slots
-            .iter()
-            .position(|(known, how, _)| known == source && *how == deinterlace)
-            .and_then(|at| slots.remove(at));
-        let (source, deinterlace, slot) =
-            found.unwrap_or_else(|| (source.clone(), deinterlace, Slot::default()));
-        if slots.len() >= OPEN_TITLES {
-            slots.pop_front();
+    /// Creates an empty cache.
+    pub fn new(environment: Arc<Environment>) -> Self {
+        let sources =
+            Cache::builder().max_capacity(OPEN_SOURCES_MAX).eviction_policy(EvictionPolicy::lru()).build();
+        Self { environment, sources }
+    }
+
+    /// Returns the environment that sources are opened in.
+    pub fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// Opens the current version of the source at a path or URI.
+    ///
+    /// # Errors
+    /// Where the source is missing, not readable, or not a video.
+    pub async fn open(&self, uri: &str) -> Result<Arc<OpenSource>> {
+        let location = self.environment.stores.locate(uri)?;
+        self.open_reader(location.open().await?).await
+    }
+
+    /// Opens a source in exactly the version that was planned.
+    ///
+    /// # Errors
+    /// As [`SourceCache::open`], and [`source::Error::SourceChanged`] where the source has another version now.
+    pub async fn open_pinned(&self, uri: &str, etag: &str) -> Result<Arc<OpenSource>> {
+        let cell = self.sources.get(&(uri.to_owned(), etag.to_owned())).await;
+        if let Some(open) = cell.as_ref().and_then(|cell| cell.get()) {
+            return Ok(open.clone());
         }
-        slots.push_back((source, deinterlace, slot.clone()));
-        slot
+        let reader = self.environment.stores.locate(uri)?.open().await?;
+        let found = &reader.source().etag;
+        if found != etag {
+            let (uri, planned, found) = (uri.to_owned(), etag.to_owned(), found.clone());
+            return Err(source::Error::SourceChanged { uri, planned, found }.into());
+        }
+        self.open_reader(reader).await
     }
 
-    fn find(&self, uri: &str, etag: &str, deinterlace: Deinterlace) -> Option<Arc<OpenSource>> {
-        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_it = |source: &Source, how: Deinterlace| {
-            source.uri == uri && source.etag == etag && how == deinterlace
-        };
-        slots.iter().find(|(source, how, _)| is_it(source, *how)).and_then(|(_, _, slot)| slot.get().cloned())
+    async fn open_reader(&self, reader: SourceReader) -> Result<Arc<OpenSource>> {
+        let key = (reader.source().uri.clone(), reader.source().etag.clone());
+        let cell = self.sources.get_with(key, async { Arc::default() }).await;
+        // Evicted sources hold scratch space until the cache's maintenance runs.
+        self.sources.run_pending_tasks().await;
+        let redacted = reader.location().to_string();
+        let environment = &self.environment;
+        let opened =
+            cell.get_or_try_init(|| async { inspect(environment, reader).await.map(Arc::new) }).await;
+        opened.cloned().map_err(|e| e.of(&redacted))
     }
 }
 
-/// Opens the source at a path or URI as it is now.
-///
-/// # Errors
-/// Where it is missing, not readable, or not a video.
-pub async fn open(machine: &Machine, uri: &str, deinterlace: Deinterlace) -> Result<Arc<OpenSource>> {
-    let location = machine.stores.locate(uri)?;
-    let title = open_reader(machine, location.open().await?, Deinterlace::Frame).await?;
-    // What is not interlaced is the same in both ways, and opened once.
-    let interlaced = title.probe.video.as_ref().is_some_and(|video| video.interlaced);
-    if deinterlace == Deinterlace::Frame || !interlaced {
-        return Ok(title);
-    }
-    open_reader(machine, location.open().await?, deinterlace).await
-}
-
-/// Opens the source of a row: exactly the version that was planned.
-///
-/// # Errors
-/// As [`open`], and where the source is another by now.
-pub async fn open_planned(machine: &Machine, segment: &Segment) -> Result<Arc<OpenSource>> {
-    if let Some(title) = machine.titles.find(&segment.source, &segment.etag, segment.deinterlace) {
-        return Ok(title);
-    }
-    let reader = machine.stores.locate(&segment.source)?.open().await?;
-    let found = &reader.source().etag;
-    if *found != segment.etag {
-        let (uri, planned, found) = (segment.source.clone(), segment.etag.clone(), found.clone());
-        return Err(parts::Error::SourceChanged { uri, planned, found }.into());
-    }
-    open_reader(machine, reader, segment.deinterlace).await
-}
-
-async fn open_reader(
-    machine: &Machine,
-    reader: SourceReader,
-    deinterlace: Deinterlace,
-) -> Result<Arc<OpenSource>> {
-    let slot = machine.titles.slot(reader.source(), deinterlace);
-    slot.get_or_try_init(|| async { read(machine, reader, deinterlace).await.map(Arc::new) }).await.cloned()
-}
-
-async fn read(machine: &Machine, reader: SourceReader, deinterlace: Deinterlace) -> Result<OpenSource> {
-    let shown = reader.location().to_string();
-    look(machine, reader, deinterlace).await.map_err(|e| e.of(&shown))
-}
-
-/// Finds out all there is to know: from the index and a few samples where the container has an index, from the whole file elsewhere.
-async fn look(machine: &Machine, reader: SourceReader, deinterlace: Deinterlace) -> Result<OpenSource> {
+/// Probes and indexes a source: from its index and a few samples where the container has an index, from the whole file elsewhere.
+async fn inspect(environment: &Environment, reader: SourceReader) -> Result<OpenSource> {
     let source = reader.source().clone();
     let reader = ReadCache::new(reader);
     // A server without ranges gives all or nothing.
-    let mut whole =
-        if reader.inner().must_download() { Some(download(machine, reader.inner()).await?) } else { None };
+    let mut whole = if reader.inner().must_download() {
+        Some(download(environment, reader.inner()).await?)
+    } else {
+        None
+    };
     let head = match &whole {
         Some(file) => head_of(file.as_ref()).await?,
         None => reader.read_at(0..source.bytes.min(HEAD_BYTES)).await?.to_vec(),
     };
     let demuxer = probe::sniff(&head)?.demuxer;
     let cancel = CancellationToken::new();
-    let limits = machine.limits;
+    let limits = environment.limits;
+    let tools = &environment.tools;
     let (index, probe, whole) = match windows(&reader, demuxer).await? {
         Some(index) => {
-            let sample = machine.scratch_file("probe", ".mp4")?;
+            let sample = environment.scratch_file("probe", ".mp4")?;
             window::write(&window::plan_probe(&index)?, &reader, &sample).await?;
-            let probe = probe::file(&machine.tools, &sample, Some(demuxer), &limits, &cancel).await?;
+            let probe = probe::file(tools, &sample, Some(demuxer), &limits, &cancel).await?;
             (index, probe, None)
         }
         None => {
             let whole = match (whole.take(), reader.inner().local_path()) {
                 (Some(copy), _) => copy,
                 (None, Some(path)) => WholeFile::Source(path.to_owned()),
-                (None, None) => download(machine, reader.inner()).await?,
+                (None, None) => download(environment, reader.inner()).await?,
             };
-            let probe = probe::file(&machine.tools, whole.as_ref(), Some(demuxer), &limits, &cancel).await?;
+            let probe = probe::file(tools, whole.as_ref(), Some(demuxer), &limits, &cancel).await?;
             let scan =
                 index::scan::Limits { memory_bytes: limits.memory_bytes, ..index::scan::Limits::default() };
-            let index = index::scan::scan(&machine.tools, whole.as_ref(), demuxer, &scan, &cancel)
+            let index = index::scan::scan(tools, whole.as_ref(), demuxer, &scan, &cancel)
                 .await
                 .map_err(index::Error::from)?;
             (index, probe, Some(whole))
         }
     };
-    let grid = grid(&index, &probe, &source.uri)?;
-    let interlaced = probe.video.as_ref().is_some_and(|video| video.interlaced);
-    let of_fields = grid.of_fields().filter(|_| interlaced && deinterlace == Deinterlace::Field);
-    let (grid, fields) = of_fields.map_or((grid, false), |grid| (grid, true));
-    probe::check_duration(grid.seconds(), &limits)?;
     let cut_off_ms = cut_off_ms(&index, &probe);
-    Ok(OpenSource { source, probe, index, grid, fields, reader, whole, cut_off_ms, samples: OnceCell::new() })
+    Ok(OpenSource { source, probe, index, reader, whole, cut_off_ms })
 }
 
 /// How much longer a container that is scanned says that it is, beyond what its packets show. Only of those whose header has the length of
@@ -259,16 +223,16 @@ fn cut_off_ms(index: &Index, probe: &Probe) -> i64 {
     if lost > LOST_MS_LEAST && lost > declared / LOST_SHARE_LEAST { lost } else { 0 }
 }
 
-/// Fetches all of a source, once per process.
-async fn download(machine: &Machine, reader: &SourceReader) -> Result<WholeFile> {
-    let copy = machine.scratch_file("source", ".bin")?;
+/// Downloads a whole source into scratch space, once per process.
+async fn download(environment: &Environment, reader: &SourceReader) -> Result<WholeFile> {
+    let copy = environment.scratch_file("source", ".bin")?;
     reader.save(&copy).await?;
     Ok(WholeFile::Copy(copy))
 }
 
-/// The first bytes of a local file.
+/// Reads the first bytes of a local file.
 async fn head_of(path: &Path) -> Result<Vec<u8>> {
-    let failed = |source| worker::Error::Scratch { path: path.to_owned(), source };
+    let failed = |source| environment::Error::Scratch { path: path.to_owned(), source };
     let mut head = Vec::new();
     let file = tokio::fs::File::open(path).await.map_err(failed)?;
     file.take(HEAD_BYTES).read_to_end(&mut head).await.map_err(failed)?;
@@ -287,32 +251,5 @@ async fn windows(reader: &ReadCache<SourceReader>, demuxer: &str) -> Result<Opti
             Ok(None)
         }
         Err(error) => Err(error.into()),
-    }
-}
-
-/// The clock of the pictures, or, where there are none, one that counts the first sound track.
-fn grid(index: &Index, probe: &Probe, uri: &str) -> Result<Grid> {
-    let track = |stream: u32| index.tracks.get(stream as usize);
-    let none = |what| parts::Error::NoSuchTrack { uri: uri.to_owned(), track: what, index: 0 };
-    // What is not shown is decoded and dropped by every player: the grid counts what is.
-    let shown = |stream: u32, track: &Track| -> Vec<Sample> {
-        let shown = index.shown(stream as usize);
-        track.samples.iter().filter(|sample| shown.contains(&sample.pts)).copied().collect()
-    };
-    if let Some(video) = &probe.video {
-        let pictures =
-            track(video.stream).filter(|t| t.kind == TrackKind::Video).ok_or_else(|| none("video track"))?;
-        return Ok(Grid::of(&shown(video.stream, pictures), pictures.timebase, video.declared_fps)?);
-    }
-    let audio = probe.audio.first().ok_or_else(|| none("sound track"))?;
-    let sound = track(audio.stream).ok_or_else(|| none("sound track"))?;
-    Ok(Grid::for_audio(&shown(audio.stream, sound), sound.timebase)?)
-}
-
-/// Whether rows of a title read windows of it or all of it, for people.
-pub fn reading(title: &OpenSource) -> &'static str {
-    match title.index.container {
-        Container::Mp4(_) => "windows",
-        Container::Whole { .. } => "whole file",
     }
 }

@@ -8,21 +8,21 @@ use super::Wanted;
 use crate::{
     ffmpeg::sandbox::open_written,
     package::cmaf::{self, AudioSpec, MediaSegment, VideoSpec},
-    plan::{args, segments::Segment},
-    source::{language, source_cache::OpenSource},
+    plan::{args, segments::Segment, timeline::Timeline},
+    source::language,
 };
 
-/// RowEventKind the packager has to know of a row.
+/// What the packager has to know of a row.
 pub(super) enum Spec {
     Video(VideoSpec),
     Audio(AudioSpec),
 }
 
 impl Spec {
-    pub(super) fn of(title: &OpenSource, segment: &Segment, wanted: &Wanted) -> Self {
+    pub(super) fn of(timeline: &Timeline, segment: &Segment, wanted: &Wanted) -> Self {
         match wanted {
             Wanted::Video(rendition) => Self::Video(VideoSpec {
-                rate: title.grid.rate,
+                rate: timeline.grid.rate,
                 first_frame: segment.first_frame,
                 frames: segment.frames,
                 media_segment_frames: segment.media_segment_frames,

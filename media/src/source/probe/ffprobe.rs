@@ -4,8 +4,9 @@ use std::{collections::HashMap, ffi::OsString, path::Path};
 
 use serde::Deserialize;
 
+use super::Role;
 use super::{AudioTrack, Color, Error, Probe, VideoTrack, sniff::DEMUXERS};
-use crate::{limits::Limits, plan::audio_label::Role, time::Rational};
+use crate::{limits::Limits, time::Rational};
 
 /// The longest language tag that is kept (BCP 47 recommends 35 characters).
 const LANGUAGE_CHARS_MAX: usize = 35;

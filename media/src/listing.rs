@@ -4,12 +4,11 @@ use futures::{StreamExt, TryStreamExt};
 
 use crate::{
     Result,
-    encode::worker::Machine,
-    plan::deinterlace::Deinterlace,
-    source::{
-        probe::AudioTrack,
-        source_cache::{self, OpenSource},
+    plan::{
+        deinterlace::Deinterlace,
+        timeline::{Timeline, TimelineCache},
     },
+    source::probe::AudioTrack,
 };
 use spool_storage::ErrorKind;
 
@@ -75,29 +74,29 @@ impl Error {
 ///
 /// # Errors
 /// Where it cannot be read, or is not a video.
-pub async fn file(machine: &Machine, uri: &str) -> Result<FileInfo> {
-    Ok(info(&*source_cache::open(machine, uri, Deinterlace::default()).await?))
+pub async fn file(timelines: &TimelineCache, uri: &str) -> Result<FileInfo> {
+    Ok(info(&*timelines.open(uri, Deinterlace::default()).await?))
 }
 
-fn info(title: &OpenSource) -> FileInfo {
-    let video = title.probe.video.as_ref();
-    let frames = i64::try_from(title.grid.frames).unwrap_or(i64::MAX);
+fn info(timeline: &Timeline) -> FileInfo {
+    let video = timeline.source.probe.video.as_ref();
+    let frames = i64::try_from(timeline.grid.frames).unwrap_or(i64::MAX);
     FileInfo {
-        uri: title.source.redacted_uri(),
-        etag: title.source.etag.clone(),
-        bytes: title.source.bytes,
-        container: Some(title.probe.format.clone()),
-        duration_ms: Some(title.grid.rate.inverse().to_ms(frames)),
+        uri: timeline.source.source.redacted_uri(),
+        etag: timeline.source.source.etag.clone(),
+        bytes: timeline.source.source.bytes,
+        container: Some(timeline.source.probe.format.clone()),
+        duration_ms: Some(timeline.grid.rate.inverse().to_ms(frames)),
         width: video.map(|v| v.width),
         height: video.map(|v| v.height),
         rotation: video.map(|v| v.rotation),
-        fps: video.map(|_| title.grid.rate.to_f64()),
+        fps: video.map(|_| timeline.grid.rate.to_f64()),
         video_codec: video.map(|v| v.codec.clone()),
         pixel_format: video.map(|v| v.pixel_format.clone()),
         hdr: video
             .map(|v| v.color.transfer.as_deref().is_some_and(|transfer| HDR_TRANSFERS.contains(&transfer))),
         interlaced: video.map(|v| v.interlaced),
-        audio: title.probe.audio.clone(),
+        audio: timeline.source.probe.audio.clone(),
         error: None,
     }
 }
@@ -106,15 +105,15 @@ fn info(title: &OpenSource) -> FileInfo {
 ///
 /// # Errors
 /// Where the pattern is malformed or the folder cannot be listed. A file that is no video is a row with its error.
-pub async fn glob(machine: &Machine, pattern: &str) -> Result<Vec<FileInfo>> {
+pub async fn glob(timelines: &TimelineCache, pattern: &str) -> Result<Vec<FileInfo>> {
     let (folder, wildcard) = split(pattern);
-    let Some(wildcard) = wildcard else { return Ok(vec![file(machine, pattern).await?]) };
+    let Some(wildcard) = wildcard else { return Ok(vec![file(timelines, pattern).await?]) };
     let matcher = globset::GlobBuilder::new(wildcard)
         .literal_separator(true)
         .build()
         .map_err(|e| Error::Pattern { pattern: pattern.to_owned(), message: e.kind().to_string() })?
         .compile_matcher();
-    let location = machine.stores.locate(folder)?;
+    let location = timelines.environment().stores.locate(folder)?;
     let mut names: Vec<String> = Vec::new();
     let mut entries = location.list();
     while let Some(entry) = entries.try_next().await? {
@@ -129,7 +128,7 @@ pub async fn glob(machine: &Machine, pattern: &str) -> Result<Vec<FileInfo>> {
     let files = futures::stream::iter(names).map(|name| {
         let location = location.child(&name);
         async move {
-            match file(machine, location.uri()).await {
+            match file(timelines, location.uri()).await {
                 Ok(info) => Ok(info),
                 Err(error) if error.kind() == ErrorKind::BadInput => {
                     Ok(unreadable(location.uri(), &error.to_string()))
