@@ -260,7 +260,7 @@ fn a_place_that_cannot_be_watched_is_refused_at_once() {
         (vec!["add", "https://example.com/videos/"], "the web"),
         (vec!["add", "s3://inbox/", "--job", "{"], "--job"),
         (vec!["add", "s3://inbox/", "--job", r#"{"source": "a.mp4"}"#], "source"),
-        (vec!["add", "s3://inbox/", "--queue", "arrivals"], "no address of a queue"),
+        (vec!["add", "s3://inbox/", "--queue", "arrivals"], "one of an SQS queue"),
         (vec!["add", "s3://inbox/", "--list-every", "1"], "--list-every"),
         (vec!["add", "s3://inbox/", "--tenant", "../x"], "tenant"),
     ] {

@@ -382,7 +382,7 @@ fn queries_read_jobs_and_change_nothing() {
         ("SELECT repeat('x', 2000000000)", "repeat"),
         ("SELECT levenshtein('a', 'b')", "levenshtein"),
         ("SELECT * FROM generate_series(1, 10)", "generate_series"),
-        ("SELECT 'a'||'a'||'a'||'a'||'a'||'a'||'a'||'a'||'a'||'a'", "puts texts together"),
+        ("SELECT 'a'||'a'||'a'||'a'||'a'||'a'||'a'||'a'||'a'||'a'", "concatenates strings"),
         (endless.as_str(), "longer than"),
     ] {
         let answer = ask(sql);
