@@ -1,6 +1,6 @@
 """A Slurm cluster of two nodes on this host: munged, slurmctld and two slurmd, with a folder of their own.
 
-It needs root, because slurmd starts jobs and munged runs as the user munge. An installed Slurm is not touched.
+It needs root, because slurmd starts jobs and munged runs as the user munge. It leaves an installed Slurm alone.
 """
 
 import contextlib
