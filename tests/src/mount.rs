@@ -33,7 +33,7 @@ impl Mount {
     ///
     /// # Panics
     /// If it cannot have them.
-    pub fn change(&self, options: &str) {
+    pub fn remount(&self, options: &str) {
         let changed =
             Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(&self.0).status().unwrap();
         assert!(changed.success(), "cannot remount {}", self.0.display());

@@ -11,15 +11,15 @@ use std::{
 };
 
 use spool_tests::{
+    ffmpeg_wrapper::{FfmpegWrapper, which, write_program},
     folder, footage,
     mount::Mount,
-    run::{Ran, Spool},
-    wrapper::{Wrapper, which, write_program},
+    run::{CommandOutput, Spool},
 };
 
 /// Time within which a message must be printed; and with retries of a transient failure: five tries, with up
 /// to 6 s of waits between them.
-const SOON: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(10);
 const AFTER_TRIES: Duration = Duration::from_secs(20);
 
 const FAILED: i32 = 1;
@@ -29,11 +29,11 @@ const NOT_ALLOWED: i32 = 4;
 
 /// Expects that a command failed with this code, soon, with one message that contains these words, and left
 /// nothing.
-fn refused(name: &str, ran: &Ran, code: i32, words: &[&str]) {
-    refused_within(SOON, name, ran, code, words);
+fn refused(name: &str, ran: &CommandOutput, code: i32, words: &[&str]) {
+    refused_within(DEADLINE, name, ran, code, words);
 }
 
-fn refused_within(limit: Duration, name: &str, ran: &Ran, code: i32, words: &[&str]) {
+fn refused_within(limit: Duration, name: &str, ran: &CommandOutput, code: i32, words: &[&str]) {
     let said = &ran.stderr;
     assert_eq!(ran.code, Some(code), "{name}: {said}");
     assert!(ran.took < limit, "{name} took {:?}", ran.took);
@@ -57,7 +57,7 @@ fn refused_within(limit: Duration, name: &str, ran: &Ran, code: i32, words: &[&s
     ] {
         assert!(!said.contains(noise), "{name}: {noise:?} is in: {said}");
     }
-    ran.leaves_nothing();
+    ran.expect_no_leftovers();
 }
 
 /// A folder, a good source in it, and a destination.
@@ -137,7 +137,7 @@ fn sound_without_pictures_is_transcoded() {
     let sound = setting.folder.path().join("sound.m4a");
     footage::ffmpeg(["-i", setting.source.to_str().unwrap(), "-vn", "-c", "copy", sound.to_str().unwrap()]);
     let ran = Spool::new(setting.args(&sound).iter().chain(&["--output", "json"])).ok();
-    ran.leaves_nothing();
+    ran.expect_no_leftovers();
     let json = ran.json();
     let renditions = json["published"][0]["renditions"].as_array().unwrap();
     assert_eq!(renditions.len(), 1);
@@ -208,7 +208,7 @@ fn destinations_that_cannot_be_written_are_refused() {
         ("unknown scheme", "ftp://host/talk", FAILED, &["ftp://", "supported are"]),
         ("empty", "", FAILED, &["empty"]),
     ];
-    let ffmpeg = Wrapper::new();
+    let ffmpeg = FfmpegWrapper::new();
     for (name, destination, code, words) in cases {
         let args = ["transcode", setting.source.to_str().unwrap(), "-o", destination, "--ladder", "90p"];
         let ran = Spool::unprivileged(args).env("SPOOL_FFMPEG", ffmpeg.path()).run();
@@ -260,7 +260,7 @@ fn a_destination_that_fills_up_fails_the_job() {
     assert!(!out.join("master.m3u8").exists());
     let halves: Vec<String> =
         folder::files(&out).into_keys().filter(|name| name.contains(".spool-")).collect();
-    assert!(halves.is_empty(), "half-written files are left: {halves:?}");
+    assert!(halves.is_empty(), "half-written files are leftover_files: {halves:?}");
 }
 
 #[test]
@@ -325,19 +325,19 @@ fn an_unsuitable_ffmpeg_is_refused() {
         "{}",
         doctor.stdout
     );
-    doctor.leaves_nothing();
+    doctor.expect_no_leftovers();
 }
 
 #[test]
 fn an_ffmpeg_failure_is_quoted() {
     let setting = Setting::new();
-    let ffmpeg = Wrapper::new();
+    let ffmpeg = FfmpegWrapper::new();
     ffmpeg.before_each("echo 'the flux capacitor is empty' >&2; exit 1");
     let ran = Spool::new(setting.args(&setting.source)).env("SPOOL_FFMPEG", ffmpeg.path()).run();
     refused("a failure", &ran, FAILED, &["ffmpeg ended with exit code 1", "the flux capacitor is empty"]);
     setting.nothing_published("a failure");
     // A crash is not retried: the same bytes would crash it again.
-    ffmpeg.forget();
+    ffmpeg.clear_log();
     ffmpeg.before_each("kill -SEGV $$");
     let ran = Spool::new(setting.args(&setting.source)).env("SPOOL_FFMPEG", ffmpeg.path()).run();
     refused("a crash", &ran, FAILED, &["ffmpeg ended with a crash"]);
@@ -357,7 +357,7 @@ fn a_source_that_changes_while_it_is_read_fails_the_job() {
         footage::ffmpeg(
             ["-i", long.to_str().unwrap()].iter().chain(&turned).chain(&[other.to_str().unwrap()]),
         );
-        let ffmpeg = Wrapper::new();
+        let ffmpeg = FfmpegWrapper::new();
         // In place, as an upload over a file does it: a rename would leave open files alone.
         ffmpeg.before_each(&format!("[ \"$n\" -eq 2 ] && cat {} > {}", other.display(), source.display()));
         let rows = ["--segment", "4", "--slots", "1"];
@@ -383,7 +383,7 @@ fn a_file_that_changes_during_its_last_row_fails_the_job() {
     footage::ffmpeg(
         ["-i", setting.source.to_str().unwrap()].iter().chain(&turned).chain(&[other.to_str().unwrap()]),
     );
-    let ffmpeg = Wrapper::new();
+    let ffmpeg = FfmpegWrapper::new();
     ffmpeg.before_each(&format!("cat {} > {}", other.display(), source.display()));
     let ran = Spool::new(setting.args(&source)).env("SPOOL_FFMPEG", ffmpeg.path()).run();
     refused("whole.mkv", &ran, FAILED, &["whole.mkv", "changed", "again"]);
@@ -463,7 +463,7 @@ fn invalid_command_lines_are_refused() {
 #[test]
 fn invalid_statements_are_refused() {
     let setting = Setting::new();
-    let ffmpeg = Wrapper::new();
+    let ffmpeg = FfmpegWrapper::new();
     let (source, out) = (setting.source.display(), setting.out.display());
     let transcode = format!("transcode(segment, '90p', '{out}')");
     let from = format!("FROM segments('{source}')");

@@ -14,10 +14,10 @@ use std::{
 use nix::sys::signal::Signal;
 use spool_tests::{
     cluster::{Cluster, Network},
+    ffmpeg_wrapper::FfmpegWrapper,
     folder, footage,
     random::Random,
     run::Spool,
-    wrapper::Wrapper,
 };
 
 /// Rounds of `make test`.
@@ -114,7 +114,7 @@ fn run(seed: u64, source: &Path, out: &Path, expected: &BTreeMap<String, Vec<u8>
     }
     let moment = Duration::from_millis(random.below(MOMENTS.as_millis() as u64));
     let victim = random.below(3) as usize;
-    let ffmpeg = Wrapper::new();
+    let ffmpeg = FfmpegWrapper::new();
     ffmpeg.before_each(&format!("sleep {ENCODE_S}"));
     let mut cluster = Cluster::start_in(network, scratch, 3, &ffmpeg.path(), &["--executor-timeout", "3"]);
     println!("seed {seed}: {disturbance:?} of executor {victim} after {} ms", moment.as_millis());
@@ -162,8 +162,8 @@ fn disturb(cluster: &mut Cluster, disturbance: Disturbance, victim: usize) -> Op
             return Some(Box::new(move |cluster| cluster.executor(victim).signal(Signal::SIGCONT)));
         }
         Disturbance::Cut => {
-            cluster.network().cut(victim);
-            return Some(Box::new(move |cluster| cluster.network().mend(victim)));
+            cluster.network().disconnect(victim);
+            return Some(Box::new(move |cluster| cluster.network().reconnect(victim)));
         }
         Disturbance::FillScratch => {
             let filler = cluster.executor(victim).fill_scratch();
@@ -174,7 +174,7 @@ fn disturb(cluster: &mut Cluster, disturbance: Disturbance, victim: usize) -> Op
 }
 
 /// Returns the encodes that began when every rung of their row had its record already.
-fn encoded_again(ffmpeg: &Wrapper, out: &Path) -> Vec<String> {
+fn encoded_again(ffmpeg: &FfmpegWrapper, out: &Path) -> Vec<String> {
     let mut done: BTreeMap<Option<u64>, SystemTime> = BTreeMap::new();
     for (name, record) in folder::records(out) {
         let row = (record["segment"]["track"] == "video")
@@ -186,7 +186,7 @@ fn encoded_again(ffmpeg: &Wrapper, out: &Path) -> Vec<String> {
     let row = |line: &str| {
         line.split("trim=start_pts=").nth(1).and_then(|rest| rest.split(':').next()?.parse().ok())
     };
-    let started = ffmpeg.started().into_iter();
+    let started = ffmpeg.encodes_with_times().into_iter();
     started
         .filter(|(at, line)| done.get(&row(line)).is_some_and(|done| *at > *done + BLINK))
         .map(|(_, line)| line)

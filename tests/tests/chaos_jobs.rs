@@ -22,11 +22,11 @@ use spool_tests::{
     check,
     client::Client,
     clips::{Clip, padded},
-    fleet::{Fleet, Kind},
+    deployment::{Component, Deployment},
+    ffmpeg_wrapper::FfmpegWrapper,
     folder,
     random::Random,
-    run::until,
-    wrapper::Wrapper,
+    run::wait_until,
 };
 
 /// Kills and jobs of `make test`.
@@ -168,18 +168,18 @@ fn no_acknowledged_request_is_lost_to_kills() {
     let started = Instant::now();
     let made = tempfile::tempdir().unwrap();
     let source = std::fs::read(clip().make(made.path(), "talk")).unwrap();
-    let ffmpeg = Wrapper::new();
+    let ffmpeg = FfmpegWrapper::new();
     // The more kills there are for each job, the longer a job lasts, so that work runs at each kill.
     ffmpeg.before_each(&format!("sleep {}", (kills / jobs).max(1)));
-    let mut fleet = Fleet::start(EACH, LEASE, &ffmpeg.path());
-    let (servers, uploads) = (&fleet.addresses(), &fleet.uploads());
+    let mut deployment = Deployment::start(EACH, LEASE, &ffmpeg.path());
+    let (servers, uploads) = (&deployment.addresses(), &deployment.uploads());
     let (course, source) = (&Course::new(kills, jobs), &source);
     let (told, killed) = scope(|scope| {
         let clients: Vec<_> = (0..jobs)
             .map(|number| {
                 scope.spawn(move || {
                     let _part = Part { course, kills: false };
-                    until("a job's turn", course.until - Instant::now(), || {
+                    wait_until("a job's turn", course.until - Instant::now(), || {
                         course.is_turn(number).then_some(())
                     });
                     course.begun.fetch_add(1, Ordering::SeqCst);
@@ -192,19 +192,19 @@ fn no_acknowledged_request_is_lost_to_kills() {
                 })
             })
             .collect();
-        let killed = kill_at_random(&mut fleet, course, &mut Random::of(seed));
+        let killed = kill_at_random(&mut deployment, course, &mut Random::of(seed));
         let told: Vec<Told> = clients.into_iter().map(|client| client.join().unwrap()).collect();
         (told, killed)
     });
-    fleet.wait_until_up();
+    deployment.wait_until_ready();
     let worked_until = started.elapsed();
     let mut client = Client::new(servers, 0, course.until, &course.failed);
-    let strangers = expect_all_published(&fleet, &told, course.until);
+    let strangers = expect_all_published(&deployment, &told, course.until);
     for told in &told {
         expect_acknowledged_state(&mut client, told, source);
-        expect_complete_ladder(&fleet, &mut client, told);
+        expect_complete_ladder(&deployment, &mut client, told);
     }
-    let takeovers = expect_one_lease_at_a_time(&fleet, &told);
+    let takeovers = expect_one_lease_at_a_time(&deployment, &told);
     let by_kind: Vec<String> =
         killed.iter().map(|(kind, count)| format!("{count} {kind:?}").to_lowercase()).collect();
     println!(
@@ -214,7 +214,7 @@ fn no_acknowledged_request_is_lost_to_kills() {
         told.len(),
         worked_until.as_secs()
     );
-    fleet.stop();
+    deployment.stop();
 }
 
 /// Uploads a source and creates its job in one of the possible ways, and reads its events to the end.
@@ -237,14 +237,14 @@ fn deliver(number: usize, source: &[u8], uploads: &Path, mut client: Client) -> 
         None => {
             let (mut document, key) = (wish(), format!("job of {id}"));
             document["source"] = json!(path);
-            let (job, _) = client.job(&document, &key);
-            let (again, existed) = client.job(&document, &key);
+            let (job, _) = client.create_job(&document, &key);
+            let (again, existed) = client.create_job(&document, &key);
             assert!(existed && again["id"] == job["id"], "one key, two jobs: {job} and {again}");
             (job["id"].as_str().unwrap().to_owned(), Some((key, document)))
         }
     };
     let events = if number.is_multiple_of(2) { client.stream(&job) } else { client.follow(&job) };
-    let shown = client.show(&job);
+    let shown = client.get_job(&job);
     assert_eq!(
         shown["state"], "published",
         "{job} ended otherwise: {}\n{shown:#}\n{events:#?}",
@@ -260,20 +260,24 @@ fn bytes_of(number: usize, source: &[u8]) -> Vec<u8> {
 }
 
 /// Kills one process after the other, and returns the number of kills by component.
-fn kill_at_random(fleet: &mut Fleet, course: &Course, random: &mut Random) -> BTreeMap<Kind, usize> {
+fn kill_at_random(
+    deployment: &mut Deployment,
+    course: &Course,
+    random: &mut Random,
+) -> BTreeMap<Component, usize> {
     let _part = Part { course, kills: true };
     let (mut killed, mut busy) = (BTreeMap::new(), 0);
     for number in 1..=course.kills {
         // The moment is what is random here: there is no condition to wait for.
         sleep(Duration::from_millis(random.below(PAUSE_MS)));
-        let mut kind = Kind::ALL[random.below(Kind::ALL.len() as u64) as usize];
+        let mut kind = Component::ALL[random.below(Component::ALL.len() as u64) as usize];
         let which = random.below(EACH as u64) as usize;
         let tries =
             "SELECT coalesce(max(tries), 0) AS most FROM jobs WHERE state IN ('pending', 'processing')";
-        if matches!(kind, Kind::Scheduler | Kind::Postgres)
-            && fleet.query(tries)[0]["most"].as_u64().unwrap() >= LAST_TRIES
+        if matches!(kind, Component::Scheduler | Component::Postgres)
+            && deployment.query(tries)[0]["most"].as_u64().unwrap() >= LAST_TRIES
         {
-            kind = Kind::Executor;
+            kind = Component::Executor;
         }
         if course.failed.load(Ordering::SeqCst) {
             break;
@@ -281,8 +285,8 @@ fn kill_at_random(fleet: &mut Fleet, course: &Course, random: &mut Random) -> BT
         let in_hand = course.in_hand();
         busy += usize::from(in_hand > 0);
         let begun = Instant::now();
-        fleet.kill_and_start(kind, which % fleet.count(kind));
-        fleet.wait_until_up();
+        deployment.kill_and_restart(kind, which % deployment.count(kind));
+        deployment.wait_until_ready();
         println!(
             "kill {number}: {kind:?} {which}, {in_hand} jobs in hand; all up after {} ms",
             begun.elapsed().as_millis()
@@ -290,7 +294,7 @@ fn kill_at_random(fleet: &mut Fleet, course: &Course, random: &mut Random) -> BT
         *killed.entry(kind).or_default() += 1;
         course.killed.store(number, Ordering::SeqCst);
         let held = "SELECT job, count(*) AS claims FROM claims WHERE ended_ms IS NULL GROUP BY job HAVING count(*) > 1";
-        let held = fleet.query(held);
+        let held = deployment.query(held);
         assert!(held.is_empty(), "jobs in several hands at once: {held:?}");
         assert!(Instant::now() < course.until, "{number} kills took too long");
     }
@@ -304,14 +308,14 @@ fn kill_at_random(fleet: &mut Fleet, course: &Course, random: &mut Random) -> BT
 
 /// Waits until no job is open, expects that none failed and that no upload has two, and returns the number of
 /// jobs whose response no client received.
-fn expect_all_published(fleet: &Fleet, told: &[Told], deadline: Instant) -> usize {
+fn expect_all_published(deployment: &Deployment, told: &[Told], deadline: Instant) -> usize {
     let open = "SELECT id FROM jobs WHERE state IN ('pending', 'processing')";
-    until("the end of all jobs", deadline.saturating_duration_since(Instant::now()), || {
-        fleet.query(open).is_empty().then_some(())
+    wait_until("the end of all jobs", deadline.saturating_duration_since(Instant::now()), || {
+        deployment.query(open).is_empty().then_some(())
     });
-    let failed = fleet.query("SELECT id, state, error_kind, error FROM jobs WHERE state <> 'published'");
+    let failed = deployment.query("SELECT id, state, error_kind, error FROM jobs WHERE state <> 'published'");
     assert!(failed.is_empty(), "jobs that were not published: {failed:#?}");
-    let found = fleet.query(
+    let found = deployment.query(
         "SELECT u.id, u.state, u.job, count(j.id) AS jobs, min(j.id) AS made FROM uploads u \
          LEFT JOIN videos v ON position(u.id IN v.source) > 0 LEFT JOIN jobs j ON j.video = v.id GROUP BY u.id, u.state, u.job",
     );
@@ -335,8 +339,11 @@ fn expect_all_published(fleet: &Fleet, told: &[Told], deadline: Instant) -> usiz
             told.job
         );
     }
-    let all: BTreeSet<String> =
-        fleet.query("SELECT id FROM jobs").iter().map(|job| job["id"].as_str().unwrap().to_owned()).collect();
+    let all: BTreeSet<String> = deployment
+        .query("SELECT id FROM jobs")
+        .iter()
+        .map(|job| job["id"].as_str().unwrap().to_owned())
+        .collect();
     let lost: Vec<&String> = told.iter().map(|told| &told.job).filter(|job| !all.contains(*job)).collect();
     assert!(lost.is_empty(), "acknowledged jobs are lost: {lost:?}");
     let known: BTreeSet<&String> = told.iter().map(|told| &told.job).collect();
@@ -347,7 +354,7 @@ fn expect_all_published(fleet: &Fleet, told: &[Told], deadline: Instant) -> usiz
 /// Expects that everything is stored that the client was told of one job.
 fn expect_acknowledged_state(client: &mut Client, told: &Told, source: &[u8]) {
     let Told { number, upload, path, job, key, events } = told;
-    let shown = client.ask(&format!("/v1/uploads/{upload}"), &[]);
+    let shown = client.request(&format!("/v1/uploads/{upload}"), &[]);
     assert!(
         shown.status == 200 && shown.json()["state"] == "finished",
         "upload {upload} of {job} is lost: {shown:?}"
@@ -357,7 +364,7 @@ fn expect_acknowledged_state(client: &mut Client, told: &Told, source: &[u8]) {
     assert_eq!(kept.len(), sent.len(), "what is kept of upload {upload} is not as long as what was sent");
     assert!(kept == sent, "what is kept of upload {upload} is not what was sent");
     if let Some((key, document)) = key {
-        let (again, existed) = client.job(document, key);
+        let (again, existed) = client.create_job(document, key);
         assert!(existed && again["id"] == job.as_str(), "the key of {job} stands for another now: {again}");
     }
     // Numbered without a gap or a repetition: the reader checks that.
@@ -373,10 +380,10 @@ fn expect_acknowledged_state(client: &mut Client, told: &Told, source: &[u8]) {
 }
 
 /// Expects that the ladder of a job is complete.
-fn expect_complete_ladder(fleet: &Fleet, client: &mut Client, told: &Told) {
-    let shown = client.show(&told.job);
+fn expect_complete_ladder(deployment: &Deployment, client: &mut Client, told: &Told) {
+    let shown = client.get_job(&told.job);
     assert_eq!(shown["state"], "published", "{} was published, and is not any more: {shown}", told.job);
-    let out = fleet.media().join(shown["video"].as_str().unwrap());
+    let out = deployment.media().join(shown["video"].as_str().unwrap());
     let files = folder::files(&out);
     assert!(
         files.contains_key("master.m3u8"),
@@ -414,9 +421,9 @@ struct Claim {
 ///
 /// The tables do not keep a lease's end: each claim, and each report with an event in it, made one that
 /// begins then. Of the written rows only attempts carry the fencing token.
-fn expect_one_lease_at_a_time(fleet: &Fleet, told: &[Told]) -> usize {
+fn expect_one_lease_at_a_time(deployment: &Deployment, told: &[Told]) -> usize {
     let mut claims: BTreeMap<String, Vec<Claim>> = BTreeMap::new();
-    for row in fleet
+    for row in deployment
         .query("SELECT job, fence, dispatcher, claimed_ms, ended_ms, outcome FROM claims ORDER BY job, fence")
     {
         let claim = Claim {
@@ -447,12 +454,12 @@ fn expect_one_lease_at_a_time(fleet: &Fleet, told: &[Told]) -> usize {
             "{job} was published twice: {claims:#?}"
         );
     }
-    let wrong = fleet.query(
+    let wrong = deployment.query(
         "SELECT j.id, j.fence, (SELECT max(c.fence) FROM claims c WHERE c.job = j.id) AS last FROM jobs j \
          WHERE j.fence IS DISTINCT FROM (SELECT max(c.fence) FROM claims c WHERE c.job = j.id)",
     );
     assert!(wrong.is_empty(), "jobs whose last claim is not their own: {wrong:#?}");
-    let late = fleet.query(
+    let late = deployment.query(
         "SELECT a.job, a.number, a.fence, a.at_ms, c.claimed_ms, c.ended_ms FROM attempts a \
          LEFT JOIN claims c ON c.job = a.job AND c.fence = a.fence \
          WHERE c.fence IS NULL OR a.at_ms < c.claimed_ms OR a.at_ms > c.ended_ms",

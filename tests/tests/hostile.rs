@@ -358,7 +358,7 @@ fn harmless(trap: &Trap, name: &str, content: &[u8], flaws: &mut Vec<String>) {
     if trap.was_reached() {
         wrong("the network was reached".to_owned());
     }
-    ran.leaves_nothing();
+    ran.expect_no_leftovers();
 }
 
 /// Tries files, two at a time.
@@ -477,7 +477,7 @@ fn noise_and_flipped_bits_do_no_harm() {
 }
 
 #[test]
-fn without_the_sandbox_files_reach_the_network_and_the_secret() {
+fn plain_ffmpeg_reaches_the_network_and_the_secret() {
     let trap = Trap::new();
     let play = |name: &str, text: &str, args: &[&str]| {
         let path = trap.folder.path().join(name);
@@ -493,7 +493,7 @@ fn without_the_sandbox_files_reach_the_network_and_the_secret() {
         String::from_utf8(all.iter().find(|(known, _)| known == name).unwrap().1.clone()).unwrap()
     };
     let (mut child, _) = play("hls.m3u8", &text("hls-http.mp4"), &["-protocol_whitelist", "file,http,tcp"]);
-    spool_tests::run::until("FFmpeg to come", LONGEST, || trap.was_reached().then_some(()));
+    spool_tests::run::wait_until("FFmpeg to come", LONGEST, || trap.was_reached().then_some(()));
     child.kill().unwrap();
     child.wait().unwrap();
     // The concat demuxer reads a script of subtitles like any other file: here the secret, as a stream.

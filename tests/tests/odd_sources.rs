@@ -13,15 +13,15 @@ use spool_tests::{
     clips::{Clip, Coding, Container, Gop, Sound},
     folder,
     footage::ffmpeg,
-    run::{Ran, Spool},
+    run::{CommandOutput, Spool},
 };
 
-const RATE: f64 = 48_000.0;
+const SEND_RATE: f64 = 48_000.0;
 /// Time limit of an error, including a scan.
-const SOON: Duration = Duration::from_secs(5);
+const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Transcodes in rows of four seconds.
-fn transcode(source: &Path, destination: &Path, more: &[&str]) -> Ran {
+fn transcode(source: &Path, destination: &Path, more: &[&str]) -> CommandOutput {
     let args = ["--ladder", "180p", "--segment", "4", "--media-segment", "2", "--progress", "none"];
     let paths = ["transcode".as_ref(), source.as_os_str(), "-o".as_ref(), destination.as_os_str()];
     Spool::new(paths.into_iter().chain(args.iter().chain(more).map(AsRef::as_ref))).run()
@@ -47,17 +47,17 @@ fn loudness(samples: &[f32]) -> f64 {
 
 /// Returns the lag of `heard` in seconds at a time, against the expected samples; at most `most`.
 fn lag_at(heard: &[f32], due: &[f32], at_s: f64, most_s: f64) -> f64 {
-    let (start, length) = ((at_s * RATE) as usize, 8192);
+    let (start, length) = ((at_s * SEND_RATE) as usize, 8192);
     let due = &due[start..start + length];
     let likeness = |lag: isize| {
         let heard = &heard[start.checked_add_signed(lag).unwrap()..][..length];
         let dot: f64 = heard.iter().zip(due).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
         dot / (loudness(heard) * loudness(due)).max(f64::MIN_POSITIVE)
     };
-    let most = (most_s * RATE) as isize;
+    let most = (most_s * SEND_RATE) as isize;
     let best = (-most..=most).map(|lag| (likeness(lag), lag)).max_by(|a, b| a.0.total_cmp(&b.0)).unwrap();
     assert!(best.0 / length as f64 > 0.9, "it sounds otherwise at {at_s} s: {best:?}");
-    best.1 as f64 / RATE
+    best.1 as f64 / SEND_RATE
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn a_truncated_file_is_transcoded_as_far_as_it_goes() {
         let refused = transcode(&source, &folder.path().join("strict"), &["--strict"]);
         assert_eq!(refused.code, Some(1), "{name}: {}", refused.stderr);
         assert!(
-            refused.stderr.contains("cut off") && refused.took < SOON,
+            refused.stderr.contains("cut off") && refused.took < DEADLINE,
             "{name}: {} {:?}",
             refused.stderr,
             refused.took
@@ -257,7 +257,7 @@ fn sound_alone_becomes_an_audio_ladder() {
             &format!("{name}.decoded.wav"),
             &format!("-i {}", destination.join("master.m3u8").display()),
         );
-        let seconds = (fs::metadata(wav).unwrap().len() - 78) as f64 / 2.0 / RATE;
+        let seconds = (fs::metadata(wav).unwrap().len() - 78) as f64 / 2.0 / SEND_RATE;
         assert!((9.25..9.45).contains(&seconds), "{name}: {seconds} s of 9.3");
     }
 }
@@ -276,8 +276,8 @@ fn gaps_in_the_sound_become_silence_without_a_shift() {
     let destination = folder.path().join("ladder");
     let ran = transcode(&source, &destination, &[]);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    let (heard, due) = (heard(&destination, 0, 2), clip.heard(2, 48_000).swap_remove(0));
-    let at = |seconds: f64| (seconds * RATE) as usize;
+    let (heard, due) = (heard(&destination, 0, 2), clip.expected_samples(2, 48_000).swap_remove(0));
+    let at = |seconds: f64| (seconds * SEND_RATE) as usize;
     assert!(loudness(&heard[at(3.1)..at(4.9)]) < 0.001, "the gap is not silent");
     assert!(loudness(&heard[at(2.0)..at(2.9)]) > 0.1 && loudness(&heard[at(5.1)..at(6.0)]) > 0.1);
     for at in [1.0, 2.5, 5.5, 9.0] {
@@ -301,7 +301,7 @@ fn sound_whose_clock_drifts_stays_in_sync_for_three_minutes() {
     let destination = folder.path().join("ladder");
     let ran = transcode(&source, &destination, &[]);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    let (heard, due) = (heard(&destination, 0, 2), clip.heard(2, 48_000).swap_remove(0));
+    let (heard, due) = (heard(&destination, 0, 2), clip.expected_samples(2, 48_000).swap_remove(0));
     for at in [1.0, 60.0, 120.0, 170.0, 179.0] {
         // A sample that was recorded at `at` is presented later by its time stamp.
         let (lag, stamped) = (lag_at(&heard, &due, at, 0.3), at * 0.001);
@@ -316,7 +316,7 @@ fn channels_without_positions_are_mixed_to_both_sides() {
     // A tone of its own in each of ten channels.
     let sample = |number: usize, channel: usize| {
         let hz = 300.0 + 100.0 * channel as f64;
-        ((std::f64::consts::TAU * hz * number as f64 / RATE).sin() * 8000.0) as i16
+        ((std::f64::consts::TAU * hz * number as f64 / SEND_RATE).sin() * 8000.0) as i16
     };
     let samples = (0..3 * 48_000).flat_map(|number| (0..10).map(move |channel| sample(number, channel)));
     fs::write(&raw, samples.flat_map(i16::to_le_bytes).collect::<Vec<u8>>()).unwrap();
@@ -331,7 +331,7 @@ fn channels_without_positions_are_mixed_to_both_sides() {
     let level = |side: usize, hz: f64| {
         let (mut re, mut im) = (0.0, 0.0);
         for (number, sample) in both[side][24_000..72_000].iter().enumerate() {
-            let (sin, cos) = (std::f64::consts::TAU * hz * number as f64 / RATE).sin_cos();
+            let (sin, cos) = (std::f64::consts::TAU * hz * number as f64 / SEND_RATE).sin_cos();
             re += f64::from(*sample) * cos;
             im += f64::from(*sample) * sin;
         }

@@ -56,9 +56,9 @@ fn a_dropped_video_plays_and_a_file_without_video_gives_the_reason() {
     );
     assert!(seen["bad"]["reason"].as_str().unwrap().contains("notes.txt"), "{seen}");
     assert!(!seen["broken"].as_array().unwrap().is_empty(), "nothing broke off: {seen}");
-    let job = serve.show(seen["job"].as_str().unwrap());
+    let job = serve.get_job(seen["job"].as_str().unwrap());
     assert_eq!((&job["state"], &job["video"]), (&json!("published"), &seen["video"]));
-    let uploads = serve.ask("/v1/jobs", &[]).json()["jobs"].as_array().unwrap().len();
+    let uploads = serve.request("/v1/jobs", &[]).json()["jobs"].as_array().unwrap().len();
     assert_eq!(uploads, 2, "each file makes one job, also where its upload broke off");
 }
 
@@ -73,12 +73,12 @@ fn the_page_works_with_a_key() {
     let seen =
         used(&serve, &source, "page-with-key", &["--key", key.trim(), "--width", "390", "--scheme", "dark"]);
     assert!(seen["state"] == "published" && seen["frames"].as_u64().unwrap() > 0, "{seen}");
-    let page = serve.ask("/", &[]);
+    let page = serve.request("/", &[]);
     assert!(
         page.status == 200 && page.header("content-security-policy").unwrap().contains("script-src 'self'"),
         "{page:?}"
     );
     let known = format!("If-None-Match: {}", page.header("etag").unwrap());
-    assert_eq!(serve.ask("/", &["-H", &known]).status, 304);
-    assert_eq!(serve.ask("/page/nothing.js", &[]).status, 404);
+    assert_eq!(serve.request("/", &["-H", &known]).status, 304);
+    assert_eq!(serve.request("/page/nothing.js", &[]).status, 404);
 }

@@ -17,10 +17,11 @@ use std::{
 
 use serde_json::Value;
 use spool_tests::{
-    check, folder, footage,
-    run::{Spool, until},
+    check,
+    ffmpeg_wrapper::FfmpegWrapper,
+    folder, footage,
+    run::{Spool, wait_until},
     sources,
-    wrapper::Wrapper,
 };
 
 /// Length of the clip, and its frames at 25 per second.
@@ -287,9 +288,9 @@ fn a_ladder_plays_early_while_its_end_is_encoded() {
     let work = tempfile::tempdir().unwrap();
     let source = footage::bunny(work.path(), "bunny.mp4", SECONDS, 360);
     let out = work.path().join("out");
-    let wrapper = Wrapper::new();
+    let wrapper = FfmpegWrapper::new();
     // Two rows of pictures and the sound are done; the third row of pictures waits.
-    wrapper.hold(4);
+    wrapper.block_encode(4);
     let (from, to) = (source.to_str().unwrap(), out.to_str().unwrap());
     let args = [
         "transcode",
@@ -307,7 +308,7 @@ fn a_ladder_plays_early_while_its_end_is_encoded() {
     ];
     let running = Spool::new(args.iter().chain(&["--live"])).env("SPOOL_FFMPEG", wrapper.path()).start();
     let read = |path: &str| std::fs::read_to_string(out.join(path)).ok();
-    let playlists = until("two rows that can be played", Duration::from_secs(60), || {
+    let playlists = wait_until("two rows that can be played", Duration::from_secs(60), || {
         read("live.m3u8")?;
         let texts = ["240p", "180p", "audio-0"]
             .map(|rendition| Some((rendition, read(&format!("{rendition}/live.m3u8"))?)));
@@ -334,8 +335,8 @@ fn a_ladder_plays_early_while_its_end_is_encoded() {
         "{line}{}",
         said.lines().map_while(Result::ok).collect::<Vec<_>>().join("\n")
     );
-    wrapper.release();
-    running.wait().leaves_nothing();
+    wrapper.unblock();
+    running.wait().expect_no_leftovers();
     let told = told(&browser.wait_with_output().unwrap(), &line);
     let end = step(&told, "end");
     ended(end);

@@ -29,7 +29,7 @@ impl DB for Command {
 
     fn run(&mut self, sql: &str) -> Result<DBOutput<DefaultColumnType>, Refusal> {
         let ran = Spool::new(["sql", "--output", "csv", "-c", sql]).run();
-        ran.leaves_nothing();
+        ran.expect_no_leftovers();
         if ran.code != Some(0) {
             let (_, message) = ran.stderr.split_once("error: ").unwrap_or(("", &ran.stderr));
             return Err(Refusal(message.trim().to_owned()));

@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use spool_tests::{clips::Clip, run::until, serve::Serve};
+use spool_tests::{clips::Clip, run::wait_until, serve::Serve};
 
 /// A receiver that verifies signatures with the library of the standard.
 struct Told {
@@ -49,7 +49,7 @@ impl Told {
         let secret = made.json()["secret"].as_str().unwrap().to_owned();
         writeln!(self.stdin.as_mut().unwrap(), "{secret}").unwrap();
         assert!(
-            !String::from_utf8_lossy(&serve.ask("/v1/webhooks", &[]).body).contains(&secret),
+            !String::from_utf8_lossy(&serve.request("/v1/webhooks", &[]).body).contains(&secret),
             "it is shown once"
         );
         made.json()["id"].as_str().unwrap().to_owned()
@@ -79,7 +79,7 @@ fn a_webhook_is_retried_until_it_is_delivered() {
     let serve = Serve::start(&data, Path::new("ffmpeg"), &[]);
     let mut told = Told::start(&["500", "204"]);
     let webhook = told.of(&serve);
-    let job = serve.job(&json!({ "source": source.to_str().unwrap(), "ladder": "90p" }));
+    let job = serve.create_job(&json!({ "source": source.to_str().unwrap(), "ladder": "90p" }));
     let first = told.next();
     assert!(first["status"] == 500 && first["said"]["data"]["job"] == job.as_str(), "{first}");
     // Killed before a delivery: another server sends the pending ones.
@@ -107,12 +107,12 @@ fn a_webhook_is_retried_until_it_is_delivered() {
         "{kinds:?}"
     );
     let deliveries = || {
-        serve.ask(&format!("/v1/webhooks/{webhook}/deliveries"), &[]).json()["deliveries"]
+        serve.request(&format!("/v1/webhooks/{webhook}/deliveries"), &[]).json()["deliveries"]
             .as_array()
             .unwrap()
             .clone()
     };
-    until("all to have arrived", std::time::Duration::from_secs(60), || {
+    wait_until("all to have arrived", std::time::Duration::from_secs(60), || {
         deliveries().iter().all(|delivery| delivery["state"] == "delivered").then_some(())
     });
     assert!(
@@ -131,18 +131,18 @@ fn a_webhook_is_retried_until_it_is_delivered() {
 #[test]
 fn a_receiver_that_answers_410_gets_no_more_messages() {
     let folder = tempfile::tempdir().unwrap();
-    let serve = Serve::door(&folder.path().join("data"));
+    let serve = Serve::api(&folder.path().join("data"));
     let mut told = Told::start(&["410"]);
     let webhook = told.of(&serve);
-    serve.job(&json!({ "sql": "SELECT 1" }));
+    serve.create_job(&json!({ "sql": "SELECT 1" }));
     told.next();
-    let shown = until("it to be disabled", std::time::Duration::from_secs(30), || {
-        let shown = serve.ask("/v1/webhooks", &[]).json()["webhooks"][0].clone();
+    let shown = wait_until("it to be disabled", std::time::Duration::from_secs(30), || {
+        let shown = serve.request("/v1/webhooks", &[]).json()["webhooks"][0].clone();
         (!shown["disabled_ms"].is_null()).then_some(shown)
     });
     assert_eq!(shown["id"], webhook.as_str());
-    serve.job(&json!({ "sql": "SELECT 2" }));
-    let deliveries = serve.ask(&format!("/v1/webhooks/{webhook}/deliveries"), &[]).json();
+    serve.create_job(&json!({ "sql": "SELECT 2" }));
+    let deliveries = serve.request(&format!("/v1/webhooks/{webhook}/deliveries"), &[]).json();
     assert_eq!(deliveries["deliveries"].as_array().unwrap().len(), 1, "{deliveries}");
     assert_eq!(serve.post(&format!("/v1/webhooks/{webhook}/replay"), &json!({}), &[]).status, 404);
     let wrong = serve.post("/v1/webhooks", &json!({ "url": "file:///etc/passwd" }), &[]);

@@ -37,10 +37,10 @@ pub fn sound(ladder: &Ladder, clip: &Clip) -> Result<(), Flaw> {
     let Some(sound) = &clip.sound else { return Ok(()) };
     for (number, rendition) in ladder.sounds.iter().enumerate() {
         // Stereo comes first of each codec.
-        let layouts = sound.channels_heard();
+        let layouts = sound.output_channels();
         let channels = layouts[number % layouts.len()];
         let rate = rendition.packets.timescale;
-        let (heard, due) = (samples(rendition, channels)?, clip.heard(channels, rate));
+        let (heard, due) = (samples(rendition, channels)?, clip.expected_samples(channels, rate));
         for (channel, (heard, due)) in heard.iter().zip(&due).enumerate() {
             // Of the low-frequency effects, the fourth of six channels, AAC keeps low frequencies alone: not
             // these tones.

@@ -58,7 +58,7 @@ pub fn times(ladder: &Ladder, clip: &Clip) -> Result<(), Flaw> {
     for rendition in &ladder.sounds {
         let (name, packets) = (&rendition.name, &rendition.packets);
         // Rates other than 44.1 and 48 kHz become 48 kHz.
-        let rate = clip.sound.as_ref().map_or(0, Sound::rate_heard);
+        let rate = clip.sound.as_ref().map_or(0, Sound::output_rate);
         let (rate, delay, frame) =
             if rendition.is_opus { (48_000, OPUS_DELAY, OPUS_FRAME) } else { (rate, AAC_FRAME, AAC_FRAME) };
         check.expect(packets.timescale == rate, || {
@@ -98,7 +98,7 @@ fn evenly(name: &str, packets: &Packets, first: i64, step: i64) -> Result<(), Fl
 /// The first deviation.
 pub fn playlists(ladder: &Ladder, clip: &Clip) -> Result<(), Flaw> {
     let check = Check::Playlists;
-    let due = clip.sound.as_ref().map_or(0, |sound| sound.channels_heard().len());
+    let due = clip.sound.as_ref().map_or(0, |sound| sound.output_channels().len());
     let codecs = if ladder.sounds.iter().any(|sound| sound.is_opus)
         && ladder.sounds.iter().any(|sound| !sound.is_opus)
     {
@@ -113,7 +113,7 @@ pub fn playlists(ladder: &Ladder, clip: &Clip) -> Result<(), Flaw> {
     for rendition in &ladder.videos {
         let name = &rendition.name;
         let rate_is_right = rendition.frame_rate.is_some_and(|rate| (rate - clip.fps()).abs() < 0.001);
-        check.expect(rate_is_right, || format!("{name}: FRAME-RATE {:?}", rendition.frame_rate))?;
+        check.expect(rate_is_right, || format!("{name}: FRAME-SEND_RATE {:?}", rendition.frame_rate))?;
         let starts = starts(rendition, clip.seconds(), 0.0)?;
         let same = all_starts.as_ref().is_none_or(|others| *others == starts);
         check

@@ -67,7 +67,7 @@ impl Network {
     ///
     /// # Panics
     /// If it cannot be cut.
-    pub fn cut(&self, number: usize) {
+    pub fn disconnect(&self, number: usize) {
         assert!(ip(&format!("-n {} link set e{number} down", self.scheduler())));
     }
 
@@ -75,7 +75,7 @@ impl Network {
     ///
     /// # Panics
     /// If it cannot be limited.
-    pub fn slow(&self, number: usize, bits_per_second: u32) {
+    pub fn throttle(&self, number: usize, bits_per_second: u32) {
         for (namespace, device) in
             [(self.scheduler(), format!("e{number}")), (self.executor(number), "up0".to_owned())]
         {
@@ -91,7 +91,7 @@ impl Network {
     ///
     /// # Panics
     /// If it cannot be mended.
-    pub fn mend(&self, number: usize) {
+    pub fn reconnect(&self, number: usize) {
         assert!(ip(&format!("-n {} link set e{number} up", self.scheduler())));
     }
 }

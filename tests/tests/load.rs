@@ -16,10 +16,10 @@ use std::{
 use serde_json::Value;
 use spool_tests::{
     clips::padded,
+    ffmpeg_wrapper::FfmpegWrapper,
     footage::ffmpeg,
-    run::{Spool, until},
+    run::{Spool, wait_until},
     serve::Serve,
-    wrapper::Wrapper,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -28,7 +28,7 @@ use tokio::{
 };
 
 /// Uploads of `make test`.
-const CROWD: usize = 60;
+const UPLOADS: usize = 60;
 
 /// Length of each, in bytes.
 const BYTES: usize = 100_000;
@@ -48,11 +48,11 @@ const ACTIVE: &str = "6";
 const SLOTS: &str = "2";
 
 /// Wait of a client before a retry, and the limit of all its waits.
-const AGAIN: Duration = Duration::from_millis(500);
+const RETRY_DELAY: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Interval at which the states of the jobs are polled, and time limit of each, for uploads at once.
-const LOOK: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 const EACH: Duration = Duration::from_secs(5);
 
 /// One upload of the test.
@@ -73,11 +73,11 @@ struct Times {
 
 #[test]
 fn a_tenant_with_many_jobs_does_not_delay_one_with_few() {
-    let crowd = std::env::var("SPOOL_CROWD").ok().map_or(CROWD, |text| text.parse().unwrap());
+    let crowd = std::env::var("SPOOL_LOAD_UPLOADS").ok().map_or(UPLOADS, |text| text.parse().unwrap());
     let few = (crowd / ONE_OF).max(2);
     let folder = tempfile::tempdir().unwrap();
     let source = std::fs::read(clip(folder.path())).unwrap();
-    let remembering = Wrapper::remembering();
+    let remembering = FfmpegWrapper::caching();
     let data = folder.path().join("data");
     let args = ["--access", "keys", "--active", ACTIVE, "--slots", SLOTS];
     let serve = Serve::start(&data, &remembering.path(), &args);
@@ -96,14 +96,14 @@ fn a_tenant_with_many_jobs_does_not_delay_one_with_few() {
     let started = Instant::now();
     let (jobs, refusals) = come(serve.address.trim_start_matches("http://"), &guests, &source);
     let accepted = started.elapsed();
-    until("all jobs to be published", EACH * u32::try_from(crowd).unwrap(), || {
+    wait_until("all jobs to be published", EACH * u32::try_from(crowd).unwrap(), || {
         let failed = count(&serve, "failed");
         assert_eq!(failed, 0, "{failed} jobs failed\n{}", serve.log());
         let open = count(&serve, "pending") + count(&serve, "processing");
         if open == 0 && count(&serve, "published") >= crowd {
             return Some(());
         }
-        sleep(LOOK);
+        sleep(POLL_INTERVAL);
         None
     });
     let ended = started.elapsed();
@@ -125,7 +125,7 @@ fn a_tenant_with_many_jobs_does_not_delay_one_with_few() {
         accepted.as_secs_f64(),
         ended.as_secs_f64(),
         serve.peak_bytes() >> 20,
-        remembering.remembered()
+        remembering.cached_encodes()
     );
     for (tenant, jobs) in &times {
         println!(
@@ -218,7 +218,7 @@ async fn upload(address: &str, guest: &Guest, bytes: &[u8]) -> (String, usize) {
             guest.number
         );
         refusals += 1;
-        tokio::time::sleep(AGAIN).await;
+        tokio::time::sleep(RETRY_DELAY).await;
     }
 }
 
@@ -249,7 +249,7 @@ async fn post(address: &str, guest: &Guest, bytes: &[u8]) -> io::Result<(u16, Ve
 
 /// Returns the number of jobs in a state, of all tenants.
 fn count(serve: &Serve, state: &str) -> usize {
-    let metrics = serve.ask("/metrics", &[]);
+    let metrics = serve.request("/metrics", &[]);
     let text = String::from_utf8_lossy(&metrics.body).into_owned();
     let prefix = format!("spool_jobs{{state=\"{state}\"}} ");
     text.lines().find_map(|line| line.strip_prefix(&prefix)?.parse().ok()).unwrap_or(0)
@@ -260,7 +260,7 @@ fn published(serve: &Serve, key: &str) -> BTreeMap<String, Times> {
     let bearer = format!("Authorization: Bearer {key}");
     let (mut found, mut cursor) = (BTreeMap::new(), String::new());
     loop {
-        let answer = serve.ask(&format!("/v1/jobs?state=published&limit=500{cursor}"), &["-H", &bearer]);
+        let answer = serve.request(&format!("/v1/jobs?state=published&limit=500{cursor}"), &["-H", &bearer]);
         assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
         let page = answer.json();
         for job in page["jobs"].as_array().unwrap() {
