@@ -100,10 +100,10 @@ impl Client {
         let mut kept = 0;
         loop {
             let head = self.request(&path, &[&TUS[..], &["-I"]].concat());
-            assert_eq!(head.status, 200, "{path} was begun, and is not there any more: {}", head.headers);
+            assert_eq!(head.status, 200, "{path} was created, and no longer exists: {}", head.headers);
             let at: usize =
                 head.header("upload-offset").and_then(|offset| offset.trim().parse().ok()).unwrap();
-            assert!(at >= kept, "{path}: {kept} bytes were kept, and now there are {at}");
+            assert!(at >= kept, "{path}: {kept} bytes were acknowledged, and {at} are stored");
             if at == bytes.len() {
                 break;
             }
@@ -163,7 +163,7 @@ impl Client {
     /// If it is not there.
     pub fn get_job(&mut self, job: &str) -> Value {
         let answer = self.request(&format!("/v1/jobs/{job}"), &[]);
-        assert_eq!(answer.status, 200, "{job} was acknowledged, and is not there: {}", text(&answer));
+        assert_eq!(answer.status, 200, "{job} was acknowledged, and does not exist: {}", text(&answer));
         answer.json()
     }
 
@@ -175,7 +175,7 @@ impl Client {
         let mut events = Vec::new();
         loop {
             let page = self.request(&format!("/v1/jobs/{job}/events?behind={}&limit=100", events.len()), &[]);
-            assert_eq!(page.status, 200, "{job} was acknowledged, and cannot be followed: {}", text(&page));
+            assert_eq!(page.status, 200, "{job} was acknowledged, and has no events: {}", text(&page));
             let page = page.json();
             for event in page["events"].as_array().unwrap() {
                 append(&mut events, event.clone());
@@ -235,7 +235,7 @@ impl Client {
             }
             assert!(
                 [0, 200].contains(&status) || passes(status),
-                "{job} was acknowledged, and cannot be followed: {status}"
+                "{job} was acknowledged, and has no events: {status}"
             );
             self.wait(&format!("the end of {job} after event {}", events.len()));
         }
@@ -274,8 +274,8 @@ impl Client {
     }
 
     fn check(&self, what: &str) {
-        assert!(!self.stop.load(Ordering::Relaxed), "given up, since something else failed: {what}");
-        assert!(Instant::now() < self.until, "waited in vain: {what}");
+        assert!(!self.stop.load(Ordering::Relaxed), "stopped, another check failed: {what}");
+        assert!(Instant::now() < self.until, "timed out waiting: {what}");
     }
 }
 

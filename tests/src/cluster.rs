@@ -450,7 +450,7 @@ impl Role {
         self.signal(Signal::SIGKILL);
         self.child.wait().unwrap();
         let scratch = self.scratch();
-        wait_until("the end of what a killed role started", EXIT_TIMEOUT, || {
+        wait_until("the end of the children of a killed role", EXIT_TIMEOUT, || {
             processes_in(&scratch).is_empty().then_some(())
         });
     }
@@ -461,7 +461,7 @@ impl Role {
     /// If one is.
     pub fn expect_clean(&self) {
         let scratch = self.scratch();
-        wait_until("the end of what a role started", EXIT_TIMEOUT, || {
+        wait_until("the end of the children of a role", EXIT_TIMEOUT, || {
             processes_in(&scratch).is_empty().then_some(())
         });
         let leftover_files: Vec<_> =

@@ -97,22 +97,22 @@ impl Deployment {
                 Role::start(deployment.folder.path().join(format!("{kind}-{number}")), args, env, ready)
             };
             let args = [
-                "server",
+                "api",
                 "--listen",
                 &server,
-                "--store",
+                "--database",
                 &deployment.database,
                 "--media",
                 &media,
                 "--uploads",
                 &uploads,
             ];
-            let new = role("server", &args, &[], format!("http://{server}/readyz"));
+            let new = role("api", &args, &[], format!("http://{server}/readyz"));
             let args = [
                 "scheduler",
                 "--listen",
                 &scheduler,
-                "--store",
+                "--database",
                 &deployment.database,
                 "--lease",
                 &lease,
@@ -238,7 +238,7 @@ impl Role {
         running.signal(Signal::SIGKILL);
         running.child.wait().unwrap();
         let scratch = self.scratch();
-        wait_until("the end of what a killed role started", EXIT_TIMEOUT, || {
+        wait_until("the end of the children of a killed role", EXIT_TIMEOUT, || {
             processes_in(&scratch).is_empty().then_some(())
         });
     }

@@ -1,6 +1,6 @@
 //! Amazon's buckets and queues, by moto: notifications and checks of parts, which the S3 server of most tests
 //! lacks. It accepts any signature.
-#![expect(clippy::disallowed_methods, reason = "it starts what tests talk to")]
+#![expect(clippy::disallowed_methods, reason = "it starts a server for tests")]
 
 use std::{
     io::{BufRead, BufReader, Lines, Write},

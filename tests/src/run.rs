@@ -87,8 +87,8 @@ pub fn processes_in(scratch: &Path) -> Vec<String> {
         let line = std::fs::read(entry.path().join("cmdline")).ok()?;
         let line = String::from_utf8_lossy(&line).replace('\0', " ");
         let inside = std::fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(scratch));
-        let told = line.contains(&*scratch.to_string_lossy());
-        (inside || told).then_some(line)
+        let named = line.contains(&*scratch.to_string_lossy());
+        (inside || named).then_some(line)
     });
     found.collect()
 }
@@ -280,7 +280,7 @@ impl Running {
             kill(pid, Signal::SIGKILL).unwrap();
             let output = receiver.recv().unwrap().unwrap();
             panic!(
-                "spool did not end within {COMMAND_TIMEOUT:?}; it said: {}",
+                "spool did not end within {COMMAND_TIMEOUT:?}; stderr: {}",
                 String::from_utf8_lossy(&output.stderr)
             );
         });
@@ -334,7 +334,7 @@ impl CommandOutput {
     /// # Panics
     /// If one is.
     pub fn expect_no_processes(&self) {
-        wait_until(&format!("the end of what works in {}", self.scratch.display()), EXIT_TIMEOUT, || {
+        wait_until(&format!("the end of the processes in {}", self.scratch.display()), EXIT_TIMEOUT, || {
             processes_in(&self.scratch).is_empty().then_some(())
         });
     }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::run::{Running, Spool, wait_until};
 
 /// Time within which a job ends on a busy machine.
-const DONE: Duration = Duration::from_secs(180);
+const JOB_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// A running server.
 #[derive(Debug)]
@@ -113,7 +113,7 @@ impl Serve {
     ) -> Self {
         let [store, media] = ["jobs.db", "media"].map(|name| data.join(name).to_str().unwrap().to_owned());
         let args =
-            ["server", "--listen", "127.0.0.1:0", "--store", &store, "--media", &media, "--uploads", uploads];
+            ["api", "--listen", "127.0.0.1:0", "--database", &store, "--media", &media, "--uploads", uploads];
         Self::of(Spool::new(args.iter().chain(more).copied()).envs(env), data.with_extension("log"))
     }
 
@@ -123,7 +123,7 @@ impl Serve {
         BufReader::new(running.child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().strip_prefix("listening on ").map(str::to_owned);
         let address = address.unwrap_or_else(|| {
-            panic!("it did not start: {}", std::fs::read_to_string(&log).unwrap_or_default())
+            panic!("the server did not start: {}", std::fs::read_to_string(&log).unwrap_or_default())
         });
         Self { running: Some(running), address, log }
     }
@@ -190,7 +190,7 @@ impl Serve {
     /// # Panics
     /// If that does not happen.
     pub fn wait_for(&self, what: &str, job: &str, is: impl Fn(&Value) -> bool) -> Value {
-        wait_until(what, DONE, || {
+        wait_until(what, JOB_TIMEOUT, || {
             Some(self.get_job(job)).filter(|job| {
                 is(job) || {
                     assert!(job["state"] != "failed", "{job}");

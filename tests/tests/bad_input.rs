@@ -126,7 +126,7 @@ fn files_without_video_are_refused() {
     assert!(listener.accept().is_err(), "a source made Spool or FFmpeg open a connection");
     assert!(
         !setting.out.exists(),
-        "something was written for what is no video: {:?}",
+        "files were written for a source without video: {:?}",
         folder::files(&setting.out)
     );
 }
@@ -177,7 +177,7 @@ fn sources_that_cannot_be_opened_are_refused() {
     for (uri, words) in uris {
         let ran = Spool::new(setting.args(Path::new(uri))).run();
         refused(uri, &ran, FAILED, words);
-        assert!(!ran.stderr.contains("hunter2"), "a secret is shown: {}", ran.stderr);
+        assert!(!ran.stderr.contains("hunter2"), "a secret was printed: {}", ran.stderr);
     }
     assert!(!setting.out.exists());
 }
@@ -221,7 +221,7 @@ fn destinations_that_cannot_be_written_are_refused() {
     assert!(folder::files(&closed).is_empty());
     refused(
         "nothing published",
-        &Spool::new(["sweep", closed.to_str().unwrap()]).run(),
+        &Spool::new(["gc", closed.to_str().unwrap()]).run(),
         NOT_FOUND,
         &["closed", "no master.m3u8"],
     );
@@ -260,7 +260,7 @@ fn a_destination_that_fills_up_fails_the_job() {
     assert!(!out.join("master.m3u8").exists());
     let halves: Vec<String> =
         folder::files(&out).into_keys().filter(|name| name.contains(".spool-")).collect();
-    assert!(halves.is_empty(), "half-written files are leftover_files: {halves:?}");
+    assert!(halves.is_empty(), "half-written files are left: {halves:?}");
 }
 
 #[test]
@@ -317,7 +317,7 @@ fn an_unsuitable_ffmpeg_is_refused() {
     write_program(&poor, &format!("{script}exec {} \"$@\"\n", real.display()));
     let ran = transcode().env("SPOOL_FFMPEG", &poor).run();
     refused("no libx264", &ran, FAILED, &["libx264", "install"]);
-    assert!(!setting.out.exists(), "something was written: {:?}", folder::files(&setting.out));
+    assert!(!setting.out.exists(), "files were written: {:?}", folder::files(&setting.out));
     let doctor = Spool::new(["doctor"]).env("SPOOL_FFMPEG", &poor).run();
     assert_eq!(doctor.code, Some(FAILED), "{}", doctor.stderr);
     assert!(
@@ -390,7 +390,7 @@ fn a_file_that_changes_during_its_last_row_fails_the_job() {
     setting.nothing_published("whole.mkv");
     assert!(
         folder::records(&setting.out).is_empty(),
-        "a record says that bytes of another version are of this one"
+        "a record assigns bytes of another version to this one"
     );
 }
 
@@ -432,9 +432,9 @@ fn invalid_command_lines_are_refused() {
         (with(&["--output", "xml"]), &["--output", "xml", "json"]),
         (vec!["plan", source, "--ladder", "wbe"], &["wbe", "web"]),
         (vec!["plan", source, "--segment", "0"], &["segment", "0 s"]),
-        (vec!["sweep", "out", "--grace-hours", "-1"], &["-1"]),
-        (vec!["sweep", "out", "--grace-hours=-1"], &["--grace-hours", "-1"]),
-        (vec!["sweep", "out", "--grace-hours", "nan"], &["--grace-hours", "NaN"]),
+        (vec!["gc", "out", "--grace-hours", "-1"], &["-1"]),
+        (vec!["gc", "out", "--grace-hours=-1"], &["--grace-hours", "-1"]),
+        (vec!["gc", "out", "--grace-hours", "nan"], &["--grace-hours", "NaN"]),
         (vec!["sql"], &["--command", "--file"]),
         (vec!["sql", "-c", "SELECT 1", "-f", "x.sql"], &["--command", "--file"]),
         (vec!["sql", "-c", ""], &["statement"]),

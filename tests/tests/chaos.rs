@@ -137,7 +137,7 @@ fn run(seed: u64, source: &Path, out: &Path, expected: &BTreeMap<String, Vec<u8>
     assert_eq!(ran.code, Some(0), "seed {seed}: {}", ran.stderr);
     assert!(folder::media(out) == *expected, "seed {seed}: bytes differ");
     let again = encoded_again(&ffmpeg, out);
-    assert!(again.is_empty(), "seed {seed}: rows that were done were encoded again: {again:#?}");
+    assert!(again.is_empty(), "seed {seed}: finished rows were encoded again: {again:#?}");
     cluster.stop();
 }
 

@@ -116,7 +116,7 @@ fn an_autoscaler_gets_the_waiting_and_running_rows() {
     wait_until("some demand", DEADLINE, || ask().0.then_some(()));
     let mut cluster = cluster;
     cluster.add_executor(&[]);
-    wait_until("all rows being known", DEADLINE, || {
+    wait_until("the report of all rows", DEADLINE, || {
         let demand = cluster.demand()?;
         (demand["rows_running"] == 1 && demand["rows_waiting"] == 4).then_some(())
     });

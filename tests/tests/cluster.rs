@@ -107,7 +107,9 @@ fn a_cluster_makes_the_bytes_of_one_process_and_no_row_twice() {
     wait_until("the first encode", DEADLINE, || cluster.executor(0).is_encoding().then_some(()));
     // An executor that joins in the middle gets work at once.
     let late = cluster.add_executor(&[]);
-    wait_until("an encode of the newcomer", DEADLINE, || cluster.executor(late).is_encoding().then_some(()));
+    wait_until("an encode of the new executor", DEADLINE, || {
+        cluster.executor(late).is_encoding().then_some(())
+    });
     let ran = running.wait();
     setting.made_the_same(&ran);
     assert_eq!(ran.tally(), (2 * (ROWS as u64 - 1) + 1, 0));
@@ -134,7 +136,7 @@ fn a_killed_executor_costs_only_its_running_row() {
     wait_until("an encode", DEADLINE, || cluster.executor(1).is_encoding().then_some(()));
     cluster.kill_executor(1);
     let killed = Instant::now();
-    wait_until("the loss being noticed", Duration::from_secs(5), || {
+    wait_until("the detection of the loss", Duration::from_secs(5), || {
         (cluster.demand()?["slots"] == 2).then_some(())
     });
     println!("noticed after {} ms", killed.elapsed().as_millis());
@@ -153,7 +155,7 @@ fn a_draining_executor_finishes_its_row() {
     wait_until("an encode", DEADLINE, || cluster.executor(0).is_encoding().then_some(()));
     assert_eq!(cluster.drain_executor(0, DEADLINE), Some(0));
     setting.made_the_same(&running.wait());
-    assert_eq!(setting.ffmpeg.encodes().len(), ROWS, "a row was given up");
+    assert_eq!(setting.ffmpeg.encodes().len(), ROWS, "a row was canceled");
     cluster.stop();
 }
 
@@ -177,7 +179,7 @@ fn draining_executors_one_by_one_loses_no_row() {
             done += 1;
         }
         setting.made_the_same(&running.wait());
-        assert_eq!(setting.ffmpeg.encodes().len(), ROWS * jobs, "a row was given up, after {done} drains");
+        assert_eq!(setting.ffmpeg.encodes().len(), ROWS * jobs, "a row was canceled, after {done} drains");
         std::fs::remove_dir_all(setting.out()).unwrap();
     }
     println!("{done} drains, {jobs} jobs");
@@ -188,14 +190,14 @@ fn draining_executors_one_by_one_loses_no_row() {
 fn an_idle_executor_leaves_after_the_idle_timeout() {
     let setting = Setting::new();
     let mut cluster = Cluster::start(1, &setting.ffmpeg.path(), &[]);
-    let passing = cluster.add_executor(&["--leave-idle", "4"]);
+    let passing = cluster.add_executor(&["--idle-timeout", "4"]);
     cluster.wait_for_slots(2);
     // Longer than the idle timeout, so that an executor that left in the middle of a row would show.
     setting.take(5.0);
     let running = setting.start(&cluster);
     wait_until("an encode", DEADLINE, || cluster.executor(passing).is_encoding().then_some(()));
     setting.made_the_same(&running.wait());
-    assert_eq!(setting.ffmpeg.encodes().len(), ROWS, "it left in the middle of a row");
+    assert_eq!(setting.ffmpeg.encodes().len(), ROWS, "the executor left in the middle of a row");
     let role = cluster.executor(passing);
     assert_eq!(role.wait(DEADLINE), Some(0), "{}", role.log());
     role.expect_clean();
@@ -208,14 +210,14 @@ fn an_idle_executor_leaves_after_the_idle_timeout() {
 fn rows_are_canceled_after_the_drain_timeout() {
     let setting = Setting::new();
     let mut cluster = Cluster::start(1, &setting.ffmpeg.path(), &[]);
-    let hasty = cluster.add_executor(&["--grace", "1"]);
+    let hasty = cluster.add_executor(&["--drain-timeout", "1"]);
     cluster.wait_for_slots(2);
     setting.take(3.0);
     let running = setting.start(&cluster);
     wait_until("an encode", DEADLINE, || cluster.executor(hasty).is_encoding().then_some(()));
-    let told = Instant::now();
+    let sent = Instant::now();
     assert_eq!(cluster.drain_executor(hasty, DEADLINE), Some(0));
-    assert!(told.elapsed() < Duration::from_secs(10), "it took {:?}", told.elapsed());
+    assert!(sent.elapsed() < Duration::from_secs(10), "it took {:?}", sent.elapsed());
     setting.take(0.0);
     setting.made_the_same(&running.wait());
     cluster.stop();
@@ -237,7 +239,7 @@ fn a_frozen_executor_is_replaced_and_does_no_harm_when_it_thaws() {
     setting.ffmpeg.clear_log();
     setting.made_the_same(&setting.start(&cluster).wait());
     assert!(setting.ffmpeg.encodes().is_empty());
-    assert!(folder::files(&setting.out()) == files, "the frozen one changed something");
+    assert!(folder::files(&setting.out()) == files, "the frozen executor changed a file");
     cluster.stop();
 }
 
@@ -267,9 +269,7 @@ fn a_restarted_scheduler_gets_its_executors_and_clients_back() {
         });
     }
     setting.ffmpeg.full_speed();
-    wait_until("the scheduler having been away for long enough", away + DEADLINE, || {
-        (died.elapsed() >= away).then_some(())
-    });
+    wait_until("the end of the outage", away + DEADLINE, || (died.elapsed() >= away).then_some(()));
     cluster.start_scheduler();
     cluster.wait_for_slots(2);
     setting.made_the_same(&running.wait());
@@ -289,7 +289,7 @@ fn a_cancellation_reaches_ffmpeg_within_a_second() {
         for number in cluster.numbers() {
             wait_until("an encode", DEADLINE, || cluster.executor(number).is_encoding().then_some(()));
         }
-        let told = Instant::now();
+        let sent = Instant::now();
         if by_http {
             let listed: serde_json::Value =
                 serde_json::from_str(&cluster.http("GET", "/statements").unwrap()).unwrap();
@@ -303,7 +303,7 @@ fn a_cancellation_reaches_ffmpeg_within_a_second() {
                 (!cluster.executor(number).is_encoding()).then_some(())
             });
         }
-        println!("gone {} ms after it was told", told.elapsed().as_millis());
+        println!("gone {} ms after the cancellation", sent.elapsed().as_millis());
         let ran = running.wait();
         assert_eq!(ran.code, Some(130), "{}", ran.stderr);
     }
@@ -318,7 +318,7 @@ fn an_executor_whose_disk_is_full_gets_no_rows_until_there_is_space() {
     let setting = Setting::new();
     let mut cluster = Cluster::start_in(Some(network), Some(8 << 20), 2, &setting.ffmpeg.path(), &[]);
     let filler = cluster.executor(0).fill_scratch();
-    wait_until("the full disk being told", DEADLINE, || (cluster.demand()?["slots"] == 1).then_some(()));
+    wait_until("the report of the full disk", DEADLINE, || (cluster.demand()?["slots"] == 1).then_some(()));
     let listed = cluster.http("GET", "/executors").unwrap();
     assert!(listed.contains("scratch space is full: 0 MiB left in "), "{listed}");
     let ran = setting.start(&cluster).wait();
@@ -414,7 +414,7 @@ fn a_straggler_is_speculated_and_the_first_attempt_to_finish_counts() {
     let ran = setting.start(&cluster).wait();
     setting.made_the_same(&ran);
     assert!(ran.stderr.contains("far behind"), "{}", ran.stderr);
-    wait_until("the end of the slow one", Duration::from_secs(5), || {
+    wait_until("the end of the slow attempt", Duration::from_secs(5), || {
         (!cluster.executor(1).is_encoding()).then_some(())
     });
     cluster.stop();
@@ -443,7 +443,7 @@ fn an_executor_answers_probes_by_its_state() {
 fn an_incompatible_peer_is_refused_with_the_remedy() {
     let setting = Setting::new();
     let mut cluster =
-        Cluster::start(0, &setting.ffmpeg.path(), &["--token", "open sesame", "--patience", "2"]);
+        Cluster::start(0, &setting.ffmpeg.path(), &["--token", "open sesame", "--no-executor-timeout", "2"]);
     // Another build of FFmpeg, by its report.
     let folder = tempfile::tempdir().unwrap();
     let other = folder.path().join("ffmpeg");

@@ -16,7 +16,7 @@ use spool_tests::{
     run::{CommandOutput, Spool},
 };
 
-const SEND_RATE: f64 = 48_000.0;
+const RATE: f64 = 48_000.0;
 /// Time limit of an error, including a scan.
 const DEADLINE: Duration = Duration::from_secs(5);
 
@@ -47,17 +47,17 @@ fn loudness(samples: &[f32]) -> f64 {
 
 /// Returns the lag of `heard` in seconds at a time, against the expected samples; at most `most`.
 fn lag_at(heard: &[f32], due: &[f32], at_s: f64, most_s: f64) -> f64 {
-    let (start, length) = ((at_s * SEND_RATE) as usize, 8192);
+    let (start, length) = ((at_s * RATE) as usize, 8192);
     let due = &due[start..start + length];
     let likeness = |lag: isize| {
         let heard = &heard[start.checked_add_signed(lag).unwrap()..][..length];
         let dot: f64 = heard.iter().zip(due).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
         dot / (loudness(heard) * loudness(due)).max(f64::MIN_POSITIVE)
     };
-    let most = (most_s * SEND_RATE) as isize;
+    let most = (most_s * RATE) as isize;
     let best = (-most..=most).map(|lag| (likeness(lag), lag)).max_by(|a, b| a.0.total_cmp(&b.0)).unwrap();
-    assert!(best.0 / length as f64 > 0.9, "it sounds otherwise at {at_s} s: {best:?}");
-    best.1 as f64 / SEND_RATE
+    assert!(best.0 / length as f64 > 0.9, "the sound differs at {at_s} s: {best:?}");
+    best.1 as f64 / RATE
 }
 
 #[test]
@@ -165,11 +165,11 @@ fn a_damaged_file_is_transcoded_with_a_count_or_refused() {
     let destination = folder.path().join("ladder");
     let ran = transcode(&source, &destination, &[]);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    let told = ran
+    let count = ran
         .stderr
         .split_once("is damaged: ")
         .and_then(|(_, rest)| rest.split(' ').next()?.parse::<u32>().ok());
-    assert!(told.is_some_and(|frames| (1..1000).contains(&frames)), "{}", ran.stderr);
+    assert!(count.is_some_and(|frames| (1..1000).contains(&frames)), "{}", ran.stderr);
     let ladder = check::Ladder::open(&destination).unwrap();
     check::frames(&ladder, &clip).unwrap();
     check::times(&ladder, &clip).unwrap();
@@ -257,7 +257,7 @@ fn sound_alone_becomes_an_audio_ladder() {
             &format!("{name}.decoded.wav"),
             &format!("-i {}", destination.join("master.m3u8").display()),
         );
-        let seconds = (fs::metadata(wav).unwrap().len() - 78) as f64 / 2.0 / SEND_RATE;
+        let seconds = (fs::metadata(wav).unwrap().len() - 78) as f64 / 2.0 / RATE;
         assert!((9.25..9.45).contains(&seconds), "{name}: {seconds} s of 9.3");
     }
 }
@@ -277,7 +277,7 @@ fn gaps_in_the_sound_become_silence_without_a_shift() {
     let ran = transcode(&source, &destination, &[]);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     let (heard, due) = (heard(&destination, 0, 2), clip.expected_samples(2, 48_000).swap_remove(0));
-    let at = |seconds: f64| (seconds * SEND_RATE) as usize;
+    let at = |seconds: f64| (seconds * RATE) as usize;
     assert!(loudness(&heard[at(3.1)..at(4.9)]) < 0.001, "the gap is not silent");
     assert!(loudness(&heard[at(2.0)..at(2.9)]) > 0.1 && loudness(&heard[at(5.1)..at(6.0)]) > 0.1);
     for at in [1.0, 2.5, 5.5, 9.0] {
@@ -316,7 +316,7 @@ fn channels_without_positions_are_mixed_to_both_sides() {
     // A tone of its own in each of ten channels.
     let sample = |number: usize, channel: usize| {
         let hz = 300.0 + 100.0 * channel as f64;
-        ((std::f64::consts::TAU * hz * number as f64 / SEND_RATE).sin() * 8000.0) as i16
+        ((std::f64::consts::TAU * hz * number as f64 / RATE).sin() * 8000.0) as i16
     };
     let samples = (0..3 * 48_000).flat_map(|number| (0..10).map(move |channel| sample(number, channel)));
     fs::write(&raw, samples.flat_map(i16::to_le_bytes).collect::<Vec<u8>>()).unwrap();
@@ -326,12 +326,12 @@ fn channels_without_positions_are_mixed_to_both_sides() {
     let ran = transcode(&source, &destination, &[]);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     let ladder = check::Ladder::open(&destination).unwrap();
-    assert_eq!(ladder.sounds.len(), 1, "surround is not made up");
+    assert_eq!(ladder.sounds.len(), 1, "surround is not synthesized");
     let both = check::samples(&ladder.sounds[0], 2).unwrap();
     let level = |side: usize, hz: f64| {
         let (mut re, mut im) = (0.0, 0.0);
         for (number, sample) in both[side][24_000..72_000].iter().enumerate() {
-            let (sin, cos) = (std::f64::consts::TAU * hz * number as f64 / SEND_RATE).sin_cos();
+            let (sin, cos) = (std::f64::consts::TAU * hz * number as f64 / RATE).sin_cos();
             re += f64::from(*sample) * cos;
             im += f64::from(*sample) * sin;
         }

@@ -120,7 +120,7 @@ fn the_same_command_encodes_nothing_the_second_time() {
     assert_eq!(second.tally(), (0, 1 + 2 * PICTURE_ROWS));
     assert_eq!(setting.ffmpeg.encodes(), Vec::<String>::new());
     assert!(folder::files(&setting.out) == files, "a second run changed files");
-    assert_eq!(master_written(&setting.out), written, "a master that did not change was written again");
+    assert_eq!(master_written(&setting.out), written, "an unchanged multivariant playlist was written again");
     assert_eq!(second.json()["published"], first.json()["published"]);
 }
 
@@ -178,9 +178,9 @@ fn an_early_playlist_only_grows_though_its_writer_is_killed() {
     let setting = Setting::new();
     // Sound and two rows of pictures are done; the third waits.
     setting.ffmpeg.block_encode(4);
-    let live = |spool: Spool| spool.env("SPOOL_LIVE", "true");
-    let running = live(setting.spool(&setting.out, RUNGS)).start();
-    let read = || std::fs::read_to_string(setting.out.join("90p/live.m3u8")).unwrap_or_default();
+    let early = |spool: Spool| spool.env("SPOOL_EARLY_PLAYBACK", "true");
+    let running = early(setting.spool(&setting.out, RUNGS)).start();
+    let read = || std::fs::read_to_string(setting.out.join("90p/early.m3u8")).unwrap_or_default();
     wait_until("two rows that can be played", DEADLINE, || {
         (read().matches(".m4s").count() == 2).then_some(())
     });
@@ -189,7 +189,7 @@ fn an_early_playlist_only_grows_though_its_writer_is_killed() {
 
     setting.ffmpeg.unblock();
     let before = read();
-    let (mut seen, mut running) = (vec![before.clone()], live(setting.spool(&setting.out, RUNGS)).start());
+    let (mut seen, mut running) = (vec![before.clone()], early(setting.spool(&setting.out, RUNGS)).start());
     while running.child.try_wait().unwrap().is_none() {
         let now = read();
         if seen.last() != Some(&now) {
@@ -219,10 +219,10 @@ fn sigterm_cleans_up_at_once_and_the_same_command_resumes() {
 fn stops(signal: Signal) {
     let setting = Setting::new();
     let running = setting.half(|spool| spool);
-    let told = Instant::now();
+    let sent = Instant::now();
     running.signal(signal);
     let ran = running.wait();
-    assert!(told.elapsed() < STOP_DEADLINE, "it took {:?} to stop", told.elapsed());
+    assert!(sent.elapsed() < STOP_DEADLINE, "it took {:?} to stop", sent.elapsed());
     assert_eq!(ran.code, Some(130), "{}", ran.stderr);
     assert!(ran.stderr.contains("interrupted: run the same command again"), "{}", ran.stderr);
     assert_eq!(ran.stdout, "");
@@ -245,10 +245,10 @@ fn ctrl_c_cancels_a_running_statement() {
     wait_until("an encode", DEADLINE, || {
         processes_in(running.scratch.path()).iter().any(|line| line.contains("-readrate")).then_some(())
     });
-    let told = Instant::now();
+    let sent = Instant::now();
     running.signal(Signal::SIGINT);
     let ran = running.wait();
-    assert!(told.elapsed() < STOP_DEADLINE, "it took {:?} to stop", told.elapsed());
+    assert!(sent.elapsed() < STOP_DEADLINE, "it took {:?} to stop", sent.elapsed());
     assert_eq!(ran.code, Some(130), "{}", ran.stderr);
     ran.expect_no_leftovers();
 }
@@ -275,7 +275,7 @@ fn gc_deletes_exactly_the_dropped_rungs() {
     let setting = Setting::new();
     let out = &setting.out;
     let sweep = |more: &[&str]| {
-        let args = ["sweep", out.to_str().unwrap(), "--output", "json"];
+        let args = ["gc", out.to_str().unwrap(), "--output", "json"];
         let ran = Spool::new(args.iter().chain(more)).ok();
         ran.expect_no_leftovers();
         ran.json()
@@ -309,7 +309,7 @@ fn gc_deletes_exactly_the_dropped_rungs() {
     assert_eq!(said["bytes"], dropped_bytes);
 
     let done = sweep(&["--grace-hours", "0"]);
-    assert_eq!(done, said, "it did other than it said");
+    assert_eq!(done, said, "the deletion differs from the dry run");
     let expected: BTreeSet<&String> =
         before.keys().filter(|name| !dropped(name) && !dropped_records.contains(name)).collect();
     let after = folder::files(out);
@@ -334,12 +334,12 @@ fn tombstoned_parts_wait_for_the_grace_period() {
     setting.transcode("180p,90p");
     setting.transcode("180p");
     let sweep = || {
-        Spool::new(["sweep", setting.out.to_str().unwrap(), "--grace-hours", "24", "--output", "json"])
+        Spool::new(["gc", setting.out.to_str().unwrap(), "--grace-hours", "24", "--output", "json"])
             .ok()
             .json()
     };
     let age = || folder::age(&setting.out, Duration::from_secs(48 * 3600));
-    assert_eq!(sweep()["records"], 0, "everything is young");
+    assert_eq!(sweep()["records"], 0, "all parts are young");
 
     age();
     let first = sweep();

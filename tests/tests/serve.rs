@@ -107,7 +107,7 @@ fn a_job_survives_the_death_of_every_process() {
     assert_eq!(job_now["tries"], 2);
     let rows = serve.request(&format!("/v1/jobs/{job}/rows"), &[]).json();
     let reused = rows["rows"].as_array().unwrap().iter().filter(|row| row["reused"] != 0).count();
-    assert!(reused >= 2, "what was done was not done again: {rows}");
+    assert!(reused >= 2, "finished rows were encoded again: {rows}");
     let events = serve.events(&job);
     let kinds: Vec<&str> = events.iter().map(|event| event["kind"].as_str().unwrap()).collect();
     assert_eq!(kinds.iter().filter(|kind| **kind == "job.published").count(), 1);
@@ -170,11 +170,11 @@ fn an_event_stream_resumes_at_any_server() {
     let mut seen: Vec<(Value, i64)> = first.by_ref().take(3).collect();
     // The server dies, and with it the stream; another goes on.
     api.kill();
-    assert!(first.count() < 100, "the rest of it ends");
+    assert!(first.count() < 100, "the rest of the stream ends");
     let api = Serve::api(&data);
     let mut rest = Stream::of(&api, &job, 3);
     seen.extend(rest.by_ref());
-    assert!(rest.curl.wait().unwrap().success(), "it ends with the job");
+    assert!(rest.curl.wait().unwrap().success(), "the stream ends with the job");
     let events = serve.events(&job);
     assert!(seen.iter().map(|(event, _)| event).eq(&events), "{seen:?}");
     assert_eq!(seen.last().unwrap().0["kind"], "job.published");
@@ -206,7 +206,7 @@ fn a_canceled_job_stops_and_a_retried_one_resumes() {
     serve.wait_for("a row to be done", &job, |job| job["rows_done"].as_u64().unwrap() >= 1);
     let asked = Instant::now();
     assert_eq!(serve.post(&format!("/v1/jobs/{job}/cancel"), &json!({}), &[]).status, 200);
-    serve.wait_for("it to be canceled", &job, |job| job["state"] == "canceled");
+    serve.wait_for("the cancellation", &job, |job| job["state"] == "canceled");
     assert!(asked.elapsed() < Duration::from_secs(20));
     wrapper.full_speed();
     assert_eq!(serve.post(&format!("/v1/jobs/{job}/retry"), &json!({}), &[]).status, 200);
@@ -238,17 +238,17 @@ fn delete_source_deletes_after_publication_only() {
     let mut bad = wish.clone();
     bad["destination"] = json!("/proc/nowhere");
     let failed = serve.create_job(&bad);
-    serve.wait_for("it to fail", &failed, |job| job["state"] == "failed");
+    serve.wait_for("the failure", &failed, |job| job["state"] == "failed");
     assert!(source.exists(), "nothing was published");
     let kept = std::fs::read(&source).unwrap();
     let job = serve.wait_until_published(&serve.create_job(&wish));
-    let told = wait_until("the source to go", Duration::from_secs(60), || {
+    let event = wait_until("the deletion of the source", Duration::from_secs(60), || {
         serve
             .events(job["id"].as_str().unwrap())
             .into_iter()
             .find(|event| event["kind"].as_str().unwrap().starts_with("source."))
     });
-    assert!(told["kind"] == "source.deleted" && !source.exists(), "{told}");
+    assert!(event["kind"] == "source.deleted" && !source.exists(), "{event}");
     std::fs::write(&source, &kept).unwrap();
     exact(&source, &data.join("media").join(job["video"].as_str().unwrap()));
     serve.stop();
@@ -269,7 +269,7 @@ fn a_full_database_is_reported_and_keeps_acknowledged_jobs() {
             break answer;
         }
         kept += 1;
-        assert!(kept < 5000, "it never gets full");
+        assert!(kept < 5000, "the database never fills up");
     };
     assert!(refused.status == 503 && refused.json()["type"] == "urn:spool:problem:away", "{refused:?}");
     let jobs =
@@ -285,7 +285,7 @@ fn a_full_database_is_reported_and_keeps_acknowledged_jobs() {
 #[test]
 fn the_api_collects_unreferenced_parts() {
     let (_folder, source, data) = prepared();
-    let serve = Serve::start(&data, Path::new("ffmpeg"), &["--sweep-hours", "0.001"]);
+    let serve = Serve::start(&data, Path::new("ffmpeg"), &["--gc-grace-hours", "0.001"]);
     let mut wish = request(&source);
     wish.as_object_mut().unwrap().remove("destination");
     let job = serve.wait_until_published(&serve.create_job(&wish));
@@ -294,7 +294,7 @@ fn the_api_collects_unreferenced_parts() {
     let segment = folder::files(&place).into_keys().find(|name| name.ends_with(".m4s")).unwrap();
     let dead = place.join(&segment).with_file_name("00000-0123456789abcdef.m4s");
     std::fs::copy(place.join(&segment), &dead).unwrap();
-    wait_until("it to go", Duration::from_secs(60), || (!dead.exists()).then_some(()));
+    wait_until("the deletion of the object", Duration::from_secs(60), || (!dead.exists()).then_some(()));
     exact(&source, &place);
     serve.stop();
 }
@@ -310,7 +310,7 @@ fn delete_source_waits_for_readers_and_keeps_a_changed_source() {
     // Another job reads it, for as long as it likes.
     wrapper.slow_after(0);
     let reader = serve.create_job(&json!({ "source": source, "ladder": "120p", "segment_seconds": 30 }));
-    serve.wait_for("the other to read it", &reader, |job| job["phase"] == "encoding");
+    serve.wait_for("the other job to read the source", &reader, |job| job["phase"] == "encoding");
     // Parts that exist already need no FFmpeg.
     wish["delete_source"] = json!(true);
     let job = serve.create_job(&wish);
@@ -319,12 +319,12 @@ fn delete_source_waits_for_readers_and_keeps_a_changed_source() {
     std::fs::write(&source, "another file").unwrap();
     assert_eq!(serve.post(&format!("/v1/jobs/{reader}/cancel"), &json!({}), &[]).status, 200);
     wrapper.full_speed();
-    let told = wait_until("the source to be settled", Duration::from_secs(60), || {
+    let event = wait_until("the decision about the source", Duration::from_secs(60), || {
         serve.events(&job).into_iter().find(|event| event["kind"].as_str().unwrap().starts_with("source."))
     });
     assert!(
-        told["kind"] == "source.kept" && told["data"]["reason"].as_str().unwrap().contains("any more"),
-        "{told}"
+        event["kind"] == "source.kept" && event["data"]["reason"].as_str().unwrap().contains("any more"),
+        "{event}"
     );
     assert_eq!(std::fs::read_to_string(&source).unwrap(), "another file");
 }
@@ -456,7 +456,7 @@ fn an_invalid_request_is_explained_and_makes_no_job() {
     }
     assert_eq!(serve.request("/v1/jobs", &[]).json(), json!({ "jobs": [], "next": null }));
     let gone = serve.create_job(&json!({ "source": "/nowhere/talk.mp4" }));
-    let failed = wait_until("it to fail", Duration::from_secs(60), || {
+    let failed = wait_until("the failure", Duration::from_secs(60), || {
         Some(serve.get_job(&gone)).filter(|job| job["state"] == "failed")
     });
     assert!(
@@ -464,7 +464,7 @@ fn an_invalid_request_is_explained_and_makes_no_job() {
             && failed["error"]["message"].as_str().unwrap().contains("/nowhere/talk.mp4"),
         "{failed}"
     );
-    assert_eq!(failed["tries"], 1, "what is not there is not looked for again");
+    assert_eq!(failed["tries"], 1, "a missing source is not retried");
 }
 
 #[test]

@@ -112,6 +112,6 @@ fn every_file_is_run() {
     let tests = include_str!("sql.rs");
     for entry in std::fs::read_dir(slt::files()).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
-        assert!(tests.contains(&format!("through_ballista(\"{name}\")")), "{name} is run by no test");
+        assert!(tests.contains(&format!("through_ballista(\"{name}\")")), "{name} has no test");
     }
 }

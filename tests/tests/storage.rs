@@ -141,7 +141,7 @@ fn a_ladder_in_a_bucket_equals_the_local_one_and_has_content_types() {
             "m3u8" => ("application/vnd.apple.mpegurl", "public, max-age=31536000, immutable"),
             "m4s" | "mp4" => ("video/mp4", "public, max-age=31536000, immutable"),
             "json" => ("application/json", "private, no-cache"),
-            other => panic!("{other} is no kind of object that Spool writes"),
+            other => panic!("{other} is no object that Spool writes"),
         };
         assert_eq!(stored.content_type.as_deref(), Some(media_type), "{name}");
         assert_eq!(stored.cache_control.as_deref(), Some(cache), "{name}");
@@ -163,10 +163,10 @@ fn a_ladder_in_a_bucket_equals_the_local_one_and_has_content_types() {
             setting.server.get("media", &format!("talk/{name}")).is_some() && !name.ends_with(".m3u8")
         })
         .collect();
-    assert_eq!(rewritten, Vec::<String>::new(), "a second run wrote again what was there");
+    assert_eq!(rewritten, Vec::<String>::new(), "a second run wrote existing objects again");
     assert!(
         !written(&setting.server, "talk/").contains("master.m3u8"),
-        "a master that did not change was written again"
+        "an unchanged multivariant playlist was written again"
     );
     let deleted = setting.server.requests().into_iter().filter(|asked| {
         asked.operation.starts_with("Delete") && kept.contains_key(asked.key.trim_start_matches("talk/"))
@@ -222,7 +222,7 @@ fn gc_works_in_a_bucket_as_in_a_folder() {
     let fewer =
         ["transcode", setting.source(), "-o", "s3://media/talk/", "--ladder", "180p", "--segment", "4"];
     Spool::new(fewer).envs(setting.server.env()).ok();
-    let args = ["sweep", "s3://media/talk/", "--grace-hours", "0", "--output", "json"];
+    let args = ["gc", "s3://media/talk/", "--grace-hours", "0", "--output", "json"];
     let swept = Spool::new(args).envs(setting.server.env()).ok().json();
     let after = kept(&setting.server, "talk/");
     let gone: Vec<&String> = before.keys().filter(|name| !after.contains_key(*name)).collect();
@@ -280,7 +280,7 @@ fn a_refusal_of_a_store_is_reported_with_the_remedy() {
             let asked_by_head = source.starts_with("s3://") && name == "a wrong secret";
             let remedy = if asked_by_head { "check the credentials" } else { remedy };
             refused(name, &ran, NOT_ALLOWED, DEADLINE, &["not allowed", uri, remedy]);
-            assert!(!ran.stderr.contains("spool/test+secret"), "the secret is shown: {}", ran.stderr);
+            assert!(!ran.stderr.contains("spool/test+secret"), "the secret was printed: {}", ran.stderr);
         }
     }
     let missing: [(&str, &str, &[&str]); 3] = [
@@ -478,7 +478,7 @@ fn a_presigned_link_is_never_printed() {
         .filter(|(_, bytes)| shown(&String::from_utf8_lossy(bytes)))
         .map(|(name, _)| name)
         .collect();
-    assert_eq!(telling, Vec::<String>::new(), "published files have the secret");
+    assert_eq!(telling, Vec::<String>::new(), "published files contain the secret");
     // A new signature of the same object is no other video.
     let renewed = format!("{}?X-Amz-Signature=swordfish", web.address);
     assert_eq!(transcode(&renewed, out.path().to_str().unwrap()).ok().tally().0, 0);

@@ -33,7 +33,7 @@ impl Place {
         let source =
             Clip { sound: Some(Sound::default()), frames: 50, ..Clip::default() }.make(folder.path(), "talk");
         let data = folder.path().join("data");
-        let serve = Serve::start(&data, Path::new("ffmpeg"), &["--access", "keys"]);
+        let serve = Serve::start(&data, Path::new("ffmpeg"), &["--auth", "keys"]);
         Self { _folder: folder, source, data, serve }
     }
 
@@ -41,7 +41,7 @@ impl Place {
         let store = self.data.join("jobs.db");
         let args = args.into_iter().map(str::to_owned);
         let all: Vec<String> =
-            args.chain(["--store".to_owned(), store.to_str().unwrap().to_owned()]).collect();
+            args.chain(["--database".to_owned(), store.to_str().unwrap().to_owned()]).collect();
         let run = Spool::new(all).run();
         assert!(run.code == Some(0), "{run:?}");
         run.stdout
@@ -137,12 +137,12 @@ fn no_route_reaches_another_tenants_data() {
                 assert!(names.iter().all(|name| !body.contains(name)), "{method} {route}: {body}");
             }
             if !path.contains("{link}") {
-                let nobody = place.serve.request(&route, &args);
+                let anonymous = place.serve.request(&route, &args);
                 assert!(
-                    nobody.status == 401 && nobody.header("www-authenticate").is_some(),
-                    "{method} {route}: {nobody:?}"
+                    anonymous.status == 401 && anonymous.header("www-authenticate").is_some(),
+                    "{method} {route}: {anonymous:?}"
                 );
-                assert_eq!(nobody.json()["type"], "urn:spool:problem:unauthenticated");
+                assert_eq!(anonymous.json()["type"], "urn:spool:problem:unauthenticated");
                 let wrong = place.request(&route, "Authorization: Bearer spool_key_0_0", &args);
                 assert_eq!(wrong.status, 401, "{method} {route}: {wrong:?}");
             }
@@ -192,8 +192,8 @@ fn a_key_grants_its_scopes_until_it_is_revoked() {
     let listed =
         Spool::new(["jobs", "ls", "--server", &place.serve.address]).env("SPOOL_API_KEY", bearer).run();
     assert_eq!(listed.code, Some(0), "{listed:?}");
-    let nobody = Spool::new(["jobs", "ls", "--server", &place.serve.address]).run();
-    assert!(nobody.code == Some(4) && nobody.stderr.contains("spool keys create"), "{nobody:?}");
+    let anonymous = Spool::new(["jobs", "ls", "--server", &place.serve.address]).run();
+    assert!(anonymous.code == Some(4) && anonymous.stderr.contains("spool keys create"), "{anonymous:?}");
     assert!(!place.spool(["keys", "ls", "--tenant", "acme"]).contains(&token[..40]));
 }
 
@@ -241,7 +241,7 @@ fn jobs_stay_within_their_tenants_path_policy() {
         "COPY (SELECT 1) TO 'x.csv'",
         "CREATE TABLE t AS SELECT 1",
         "DROP TABLE jobs",
-        "SET spool.confines = ''",
+        "SET spool.path_policy = ''",
         "INSERT INTO t VALUES (1)",
     ] {
         let job =
@@ -249,7 +249,7 @@ fn jobs_stay_within_their_tenants_path_policy() {
         let failed = place.ended(&key, &job);
         assert!(failed["state"] == "failed" && failed["error"]["kind"] == "bad_input", "{sql}: {failed}");
     }
-    assert!(web.log().is_empty(), "nobody asked");
+    assert!(web.log().is_empty(), "a request was sent");
     // The policy's prefixes may be read, except for private hosts.
     place.spool(["tenants", "set", "acme", "--source", folder, "--source", "http://"]);
     let job = place.post("/v1/jobs", &key, &json!({ "source": source, "ladder": "90p" })).json()["id"]
@@ -284,7 +284,7 @@ fn quotas_of_a_tenant_are_enforced_and_reported() {
     let kept = || spool_tests::folder::files(&place.data.join("uploads")).len();
     assert_eq!(kept(), 1);
     let full = place.upload(&key, "none");
-    assert_eq!(kept(), 1, "what is refused is not kept");
+    assert_eq!(kept(), 1, "a refused job is not stored");
     assert!(full.status == 429 && full.json()["type"] == "urn:spool:problem:quota", "{full:?}");
     let third = place.request("/v1/jobs", &key, &[]);
     assert_eq!(
@@ -296,7 +296,7 @@ fn quotas_of_a_tenant_are_enforced_and_reported() {
     let often = place.request("/v1/jobs", &key, &[]);
     assert!(often.status == 429 && often.json()["type"] == "urn:spool:problem:rate", "{often:?}");
     assert!(often.header("retry-after").unwrap().parse::<u64>().unwrap() <= 15, "{often:?}");
-    assert_eq!(place.request("/v1/jobs", &other, &[]).status, 200, "another tenant has its own measure");
+    assert_eq!(place.request("/v1/jobs", &other, &[]).status, 200, "another tenant has its own limit");
 }
 
 #[test]
@@ -334,13 +334,13 @@ fn a_browser_uploads_by_a_token_and_plays_by_a_link() {
         .unwrap()
         .to_owned();
     let media = play.replace("master.m3u8", &playlist);
-    assert_eq!(place.serve.request(&media, &[]).status, 200, "what it leads to plays by the same link");
+    assert_eq!(place.serve.request(&media, &[]).status, 200, "the files behind it play by the same link");
     let forged = play.replacen("/v1/play/", "/v1/play/A", 1);
     assert_eq!(place.serve.request(&forged, &[]).status, 403);
     let short =
         place.post(&format!("/v1/videos/{video}/links"), &key, &json!({ "expires_seconds": 1 })).json();
     let short = short["play"].as_str().unwrap();
-    wait_until("a link to end", Duration::from_secs(20), || {
+    wait_until("the expiry of a link", Duration::from_secs(20), || {
         (place.serve.request(short, &[]).status == 403).then_some(())
     });
     let bad = place.post("/v1/uploads/tokens", &key, &json!({ "job": { "destination": "/elsewhere" } }));

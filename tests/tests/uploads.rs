@@ -130,7 +130,11 @@ fn parts_of_any_length_make_the_file_that_was_sent() {
     assert_eq!(serve.request(&path, &[]).json()["state"], "finished");
     let kept = kept(&data);
     assert!(kept.len() == 1 && kept[0] == ("noise.bin".to_owned(), bytes), "{} files", kept.len());
-    assert_eq!(send(&serve, &path, 12 << 20, b"", &[]).status, 204, "what is finished is finished");
+    assert_eq!(
+        send(&serve, &path, 12 << 20, b"", &[]).status,
+        204,
+        "a finished upload accepts an empty part"
+    );
 }
 
 #[test]
@@ -151,7 +155,7 @@ fn parts_go_straight_into_a_bucket() {
     assert_eq!(send(&serve, &path, at, &bytes[at..], &[]).status, 204);
     let id = path.rsplit('/').next().unwrap();
     let stored = s3.get("uploads", &format!("in/default/{id}/talk one.mp4")).unwrap();
-    assert!(stored.bytes == bytes[..], "what is kept is not what was sent");
+    assert!(stored.bytes == bytes[..], "the stored bytes differ from the sent ones");
     let given_up = begin(&serve, bytes.len(), "");
     assert_eq!(send(&serve, &given_up, 0, &bytes[..6 << 20], &[]).status, 204);
     assert_eq!(s3.unfinished_uploads(), 1);
@@ -207,7 +211,7 @@ fn parts_sent_by_links_make_the_file() {
     // A link is good for its own part of its own upload, and expires.
     assert!(url(1).contains("X-Amz-Expires=3600"), "{}", url(1));
     assert_eq!(put(&url(1).replace("partNumber=2", "partNumber=3"), 0, 5 << 20).0, "403");
-    assert_eq!(put(url(1), 0, (5 << 20) + 1).0, "403", "nor for another length");
+    assert_eq!(put(url(1), 0, (5 << 20) + 1).0, "403", "a link is for one length");
     let complete = |serve: &Serve, etags: &[String]| {
         serve.post(&format!("{path}/complete"), &json!({ "etags": etags }), &[])
     };
@@ -222,11 +226,11 @@ fn parts_sent_by_links_make_the_file() {
     etags[1] = etag;
     let finished = complete(&serve, &etags);
     assert!(finished.status == 200 && finished.json()["state"] == "finished", "{finished:?}");
-    assert_eq!(complete(&serve, &etags).json(), finished.json(), "what is done is done");
+    assert_eq!(complete(&serve, &etags).json(), finished.json(), "completing is idempotent");
     let id = path.rsplit('/').next().unwrap();
     assert!(
         s3.get("uploads", &format!("in/default/{id}/a talk+1.mp4")).unwrap().bytes == bytes[..],
-        "it is not what was sent"
+        "the stored bytes differ from the sent ones"
     );
     let job = serve.get_job(finished.json()["job"].as_str().unwrap());
     assert_eq!(job["request"]["source"], format!("s3://uploads/in/default/{id}/a talk+1.mp4"));
@@ -266,7 +270,7 @@ fn parts_with_wrong_bytes_make_no_upload() {
     let (path, etag) = send(1000, 1000);
     let wrong = complete(&path, "\"0123456789abcdef0123456789abcdef\"");
     assert_eq!(wrong.status, 422, "{wrong:?}");
-    assert_eq!(serve.request(&path, &[]).json()["state"], "open", "what the store refused can be sent again");
+    assert_eq!(serve.request(&path, &[]).json()["state"], "open", "refused bytes can be sent again");
     assert_eq!(complete(&path, &etag).json()["state"], "finished");
     // Shorter than announced: it is no upload, and nothing of it stays.
     let (path, etag) = send(1000, 999);
@@ -348,7 +352,7 @@ fn an_independent_tus_client_uploads_and_resumes() {
     let folder = tempfile::tempdir().unwrap();
     let (data, file) = (folder.path().join("data"), noise(folder.path(), 12_345_678));
     let serve = Serve::api(&data);
-    let told = Command::new("python3")
+    let output = Command::new("python3")
         .env("PYTHONPATH", python)
         .arg(root.join("tests/clients/upload.py"))
         .arg(format!("{}/v1/uploads", serve.address))
@@ -356,7 +360,7 @@ fn an_independent_tus_client_uploads_and_resumes() {
         .args(["3000001", r#"{"filename": "noise.bin"}"#])
         .output()
         .unwrap();
-    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(kept(&data), [("noise.bin".to_owned(), std::fs::read(&file).unwrap())]);
 }
 
@@ -393,13 +397,13 @@ fn a_resumed_upload_loses_no_byte_to_killed_servers() {
     }
     assert!(client.wait().unwrap().success() && serves.len() == 1 && at.last() == Some(&bytes), "{at:?}");
     most = most.max(serves[0].peak_bytes());
-    println!("servers held at most {} MB", most >> 20);
+    println!("servers used at most {} MB", most >> 20);
     assert!(most < 150 << 20, "{most} bytes");
     let kept = kept(&data);
     assert!(
         kept.len() == 1 && kept[0].1 == std::fs::read(&file).unwrap(),
-        "what is kept is not what was sent"
+        "the stored bytes differ from the sent ones"
     );
     let uploads = serves[0].request("/v1/jobs", &[]).json();
-    assert_eq!(uploads["jobs"], json!([]), "nothing was asked for");
+    assert_eq!(uploads["jobs"], json!([]), "no job was requested");
 }

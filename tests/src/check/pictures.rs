@@ -63,7 +63,7 @@ pub fn joins(ladder: &Ladder, clip: &Clip, source: &Path) -> Result<(), Flaw> {
     let shown = clip.expected_frames();
     let kept: Vec<u32> =
         shown.iter().copied().collect::<std::collections::BTreeSet<_>>().into_iter().collect();
-    assert_eq!(decoded.len(), kept.len(), "the clip itself is not what it should be");
+    assert_eq!(decoded.len(), kept.len(), "the clip itself is wrong");
     let due: Vec<&[u8]> =
         shown.iter().map(|picture| decoded[kept.binary_search(picture).unwrap()].as_slice()).collect();
     for rendition in &ladder.videos {

@@ -150,9 +150,8 @@ fn lag(
         if near.0 >= LIKENESS_MIN { near } else { best_lag(heard, due, start..start + listen, LAGS) }
     });
     let unlike = found.iter().any(|(likeness, _)| *likeness < LIKENESS_MIN);
-    Check::Sound.expect(!unlike, || {
-        format!("{name}: what is heard is not the source's sound: (likeness, lag) {found:?}")
-    })?;
+    Check::Sound
+        .expect(!unlike, || format!("{name}: the sound is not the source's: (correlation, lag) {found:?}"))?;
     let mut lags = found.map(|(_, lag)| lag);
     lags.sort_unstable();
     // Sound that lies between two samples may be nearer to either.

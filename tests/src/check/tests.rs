@@ -156,7 +156,7 @@ impl Published {
                 _ => continue,
             };
             master.push_str(&format!(
-                "#EXT-X-STREAM-INF:BANDWIDTH=1,RESOLUTION={width}x{height},FRAME-SEND_RATE=25.000,AUDIO=\"a\"\n{name}/x.m3u8\n"
+                "#EXT-X-STREAM-INF:BANDWIDTH=1,RESOLUTION={width}x{height},FRAME-RATE=25.000,AUDIO=\"a\"\n{name}/x.m3u8\n"
             ));
             for first in [0, PART] {
                 let frames = PART.min(330 - first);

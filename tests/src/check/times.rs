@@ -113,7 +113,7 @@ pub fn playlists(ladder: &Ladder, clip: &Clip) -> Result<(), Flaw> {
     for rendition in &ladder.videos {
         let name = &rendition.name;
         let rate_is_right = rendition.frame_rate.is_some_and(|rate| (rate - clip.fps()).abs() < 0.001);
-        check.expect(rate_is_right, || format!("{name}: FRAME-SEND_RATE {:?}", rendition.frame_rate))?;
+        check.expect(rate_is_right, || format!("{name}: FRAME-RATE {:?}", rendition.frame_rate))?;
         let starts = starts(rendition, clip.seconds(), 0.0)?;
         let same = all_starts.as_ref().is_none_or(|others| *others == starts);
         check
@@ -175,7 +175,7 @@ fn starts(rendition: &Rendition, end_s: f64, slack_s: f64) -> Result<Vec<f64>, F
     }
     let tolerance = EXTINF_TOLERANCE_S * (starts.len() + 1) as f64;
     check.expect((-tolerance..slack_s + tolerance).contains(&(due - end_s)), || {
-        format!("{name}: durations sum up to {due} s, the title lasts {end_s} s")
+        format!("{name}: durations sum up to {due} s, the source lasts {end_s} s")
     })?;
     let longest =
         rendition.media_segments.iter().map(|media_segment| media_segment.seconds).fold(0.0, f64::max);
@@ -204,6 +204,6 @@ fn nothing_else(rendition: &Rendition) -> Result<(), Flaw> {
         .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
     let strangers: Vec<String> = files.filter(|file| !named(file)).collect();
     Check::Playlists.expect(strangers.len() == 1 && strangers[0].ends_with(".m3u8"), || {
-        format!("{}: beside what the playlist names there are {strangers:?}", rendition.name)
+        format!("{}: files that the playlist does not name: {strangers:?}", rendition.name)
     })
 }

@@ -99,7 +99,7 @@ impl Entered<'_> {
     }
 
     fn leave<T>(self, result: S3Result<S3Response<T>>) -> S3Result<S3Response<T>> {
-        if self.answer_is_lost { Err(s3_error!(InternalError, "the answer is lost")) } else { result }
+        if self.answer_is_lost { Err(s3_error!(InternalError, "the response is lost")) } else { result }
     }
 }
 
