@@ -16,6 +16,7 @@ pub mod load_balancer;
 pub mod moto;
 pub mod mount;
 pub mod postgres;
+pub mod privilege;
 pub mod random;
 pub mod run;
 pub mod s3;

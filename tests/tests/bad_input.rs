@@ -14,6 +14,7 @@ use spool_tests::{
     ffmpeg_wrapper::{FfmpegWrapper, which, write_program},
     folder, footage,
     mount::Mount,
+    privilege,
     run::{CommandOutput, Spool},
 };
 
@@ -230,7 +231,7 @@ fn destinations_that_cannot_be_written_are_refused() {
 #[test]
 fn a_read_only_destination_is_refused() {
     let own = tempfile::tempdir().unwrap();
-    let Some(mount) = Mount::tmpfs(own.path(), "ro") else { return };
+    let Some(mount) = privilege::require(Mount::tmpfs(own.path(), "ro")) else { return };
     let setting = Setting::new();
     let out = mount.path().join("talk");
     let ran = Spool::new([
@@ -248,7 +249,7 @@ fn a_read_only_destination_is_refused() {
 #[test]
 fn a_destination_that_fills_up_fails_the_job() {
     let own = tempfile::tempdir().unwrap();
-    let Some(mount) = Mount::tmpfs(own.path(), "size=128k") else { return };
+    let Some(mount) = privilege::require(Mount::tmpfs(own.path(), "size=128k")) else { return };
     let setting = Setting::new();
     let source = footage::bunny(setting.folder.path(), "long.mp4", 12, 90);
     let out = mount.path().join("talk");
@@ -266,7 +267,7 @@ fn a_destination_that_fills_up_fails_the_job() {
 #[test]
 fn a_scratch_folder_that_fills_up_fails_the_job() {
     let own = tempfile::tempdir().unwrap();
-    let Some(mount) = Mount::tmpfs(own.path(), "size=512k") else { return };
+    let Some(mount) = privilege::require(Mount::tmpfs(own.path(), "size=512k")) else { return };
     let setting = Setting::new();
     let source = footage::bunny(setting.folder.path(), "long.mp4", 12, 360);
     assert!(source.metadata().unwrap().len() > 1 << 20);

@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use spool_tests::{
     cluster::{Clock, Cluster, Network},
     ffmpeg_wrapper::FfmpegWrapper,
-    folder, footage,
+    folder, footage, privilege,
     run::{CommandOutput, Running, Spool, wait_until},
 };
 
@@ -314,7 +314,7 @@ fn a_cancellation_reaches_ffmpeg_within_a_second() {
 
 #[test]
 fn an_executor_whose_disk_is_full_gets_no_rows_until_there_is_space() {
-    let Some(network) = Network::new() else { return };
+    let Some(network) = privilege::require(Network::new()) else { return };
     let setting = Setting::new();
     let mut cluster = Cluster::start_in(Some(network), Some(8 << 20), 2, &setting.ffmpeg.path(), &[]);
     let filler = cluster.executor(0).fill_scratch();
@@ -331,7 +331,7 @@ fn an_executor_whose_disk_is_full_gets_no_rows_until_there_is_space() {
 
 #[test]
 fn a_slow_link_slows_and_breaks_nothing() {
-    let Some(network) = Network::new() else { return };
+    let Some(network) = privilege::require(Network::new()) else { return };
     let setting = Setting::new();
     let cluster = Cluster::start_in(Some(network), None, 2, &setting.ffmpeg.path(), &TIMEOUT);
     cluster.network().throttle(0, 256_000);

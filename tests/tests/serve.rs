@@ -15,6 +15,7 @@ use spool_tests::{
     ffmpeg_wrapper::FfmpegWrapper,
     folder,
     mount::Mount,
+    privilege,
     run::{Spool, wait_until},
     serve::Serve,
 };
@@ -259,7 +260,7 @@ fn a_full_database_is_reported_and_keeps_acknowledged_jobs() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     std::fs::create_dir(&data).unwrap();
-    let Some(mount) = Mount::tmpfs(&data, "size=2m") else { return };
+    let Some(mount) = privilege::require(Mount::tmpfs(&data, "size=2m")) else { return };
     let uploads = folder.path().join("uploads");
     let serve = Serve::api_with_uploads(&data, uploads.to_str().unwrap(), []);
     let mut kept = 0;
