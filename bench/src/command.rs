@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use spool_tests::wrapper::{which, write_program};
+use spool_tests::ffmpeg_wrapper::{which, write_program};
 
 /// How often a command that runs is looked at.
 const LOOK: Duration = Duration::from_millis(100);

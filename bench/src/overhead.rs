@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, time::SystemTime};
 
-use spool_tests::{run::Spool, s3::S3Server, wrapper::Wrapper};
+use spool_tests::{ffmpeg_wrapper::FfmpegWrapper, run::Spool, s3::S3Server};
 
 use crate::{encode::median, inputs::Source, report::Table};
 
@@ -56,7 +56,7 @@ fn read_from_s3(path: &Path) -> u64 {
 /// Seconds from the command to the first FFmpeg that encodes.
 fn until_first_ffmpeg(folder: &Path, path: &Path) -> f64 {
     let scratch = tempfile::tempdir_in(folder).unwrap();
-    let (wrapper, out) = (Wrapper::new(), scratch.path().join("out"));
+    let (wrapper, out) = (FfmpegWrapper::new(), scratch.path().join("out"));
     let begun = SystemTime::now();
     let args = ["transcode", path.to_str().unwrap(), "-o", out.to_str().unwrap(), "--ladder", LADDER];
     Spool::new(args).env("SPOOL_FFMPEG", wrapper.path()).ok();

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use spool_tests::wrapper::which;
+use spool_tests::ffmpeg_wrapper::which;
 
 /// The program, as cargo names it.
 const PROGRAM: &str = "simulated-ffmpeg";

@@ -226,9 +226,9 @@ check_quota() {
 }
 
 check_room() {
-    local resource=$1 needed=$2 used=$3 limit=$4 option=$5
-    ((limit < 0 || used + needed <= limit)) ||
-        problem "the quota is exhausted: $needed more $resource are needed, and $used of $limit are in use:" \
+    local resource=$1 needed=$2 used=$3 maximum=$4 option=$5
+    ((maximum < 0 || used + needed <= maximum)) ||
+        problem "the quota is exhausted: $needed more $resource are needed, and $used of $maximum are in use:" \
             "lower $option, delete resources, or ask for more (help@jetstream-cloud.org)"
 }
 

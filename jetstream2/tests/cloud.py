@@ -72,23 +72,23 @@ class Cloud:
             }
         }
         self.quota = {"instances": 10, "cores": 100, "ram": 512000, "volumes": 10, "gigabytes": 1000}
-        self.things = {kind: {} for kind in (*NETWORKING, "servers", "volumes", "ec2")}
+        self.resources = {kind: {} for kind in (*NETWORKING, "servers", "volumes", "ec2")}
         public = self.add("networks", {"name": "public", "router:external": True, "tags": []})
         self.public = public["id"]
         # Buckets by name, with properties and objects. Of other projects' buckets only the existence is
         # visible.
-        self.buckets, self.others_buckets = {}, set()
+        self.buckets, self.foreign_buckets = {}, set()
         # Created resources in order, and the number of creations after which the cloud refuses more.
         self.created, self.refuse_after = [], None
         self.broken_servers = set()
         # Requests that the fake does not implement. A test that sends one is wrong.
-        self.unknown = []
+        self.unimplemented = []
         self.next_address = 20
 
     def add(self, kind, fields):
-        thing = {"id": str(uuid.uuid4()), "project_id": PROJECT, "tenant_id": PROJECT, **fields}
-        self.things[kind][thing["id"]] = thing
-        return thing
+        resource = {"id": str(uuid.uuid4()), "project_id": PROJECT, "tenant_id": PROJECT, **fields}
+        self.resources[kind][resource["id"]] = resource
+        return resource
 
     def create(self, kind, fields):
         if self.refuse_after is not None and len(self.created) >= self.refuse_after:
@@ -98,23 +98,23 @@ class Cloud:
 
     def find(self, kind, ident):
         try:
-            return self.things[kind][ident]
+            return self.resources[kind][ident]
         except KeyError:
             raise Refused(404, f"{kind} {ident} could not be found") from None
 
     def names(self, kind):
-        return sorted(thing.get("name", "") for thing in self.things[kind].values())
+        return sorted(resource.get("name", "") for resource in self.resources[kind].values())
 
-    def left(self):
+    def leftovers(self):
         """Returns the names of the resources that were created and not deleted, by kind."""
-        things = {kind: self.names(kind) for kind in self.things if self.things[kind]}
-        things["networks"].remove("public")
-        return {kind: names for kind, names in things.items() if names} | (
+        resources = {kind: self.names(kind) for kind in self.resources if self.resources[kind]}
+        resources["networks"].remove("public")
+        return {kind: names for kind, names in resources.items() if names} | (
             {"buckets": sorted(self.buckets)} if self.buckets else {}
         )
 
     def server(self, name):
-        return next(server for server in self.things["servers"].values() if server["name"] == name)
+        return next(server for server in self.resources["servers"].values() if server["name"] == name)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -182,7 +182,7 @@ class Handler(BaseHTTPRequestHandler):
         answer = found and found(rest)
         if answer is not None:
             return answer if isinstance(answer, tuple) else (200, answer, {})
-        self.cloud.unknown.append(f"{self.command} {self.path}")
+        self.cloud.unimplemented.append(f"{self.command} {self.path}")
         raise Refused(404, f"no answer to {self.command} {self.path}")
 
     # Keystone: tokens with a catalog, and EC2 credentials.
@@ -230,7 +230,7 @@ class Handler(BaseHTTPRequestHandler):
                 }
                 return 201, {"token": token}, {"X-Subject-Token": "a-token"}
             case "GET", ["users", _, "credentials", "OS-EC2"]:
-                return {"credentials": list(self.cloud.things["ec2"].values()), "links": {}}
+                return {"credentials": list(self.cloud.resources["ec2"].values()), "links": {}}
             case "POST", ["users", _, "credentials", "OS-EC2"]:
                 key = {
                     "access": uuid.uuid4().hex,
@@ -240,17 +240,17 @@ class Handler(BaseHTTPRequestHandler):
                     "links": {},
                 }
                 created = self.cloud.create("ec2", key)
-                del self.cloud.things["ec2"][created["id"]]
-                self.cloud.things["ec2"][key["access"]] = created | {
+                del self.cloud.resources["ec2"][created["id"]]
+                self.cloud.resources["ec2"][key["access"]] = created | {
                     "id": key["access"],
                     "tenant_id": PROJECT,
                 }
-                return 201, {"credential": self.cloud.things["ec2"][key["access"]]}, {}
+                return 201, {"credential": self.cloud.resources["ec2"][key["access"]]}, {}
             case "GET", ["users", _, "credentials", "OS-EC2", access]:
                 return {"credential": self.cloud.find("ec2", access)}
             case "DELETE", ["users", _, "credentials", "OS-EC2", access]:
                 self.cloud.find("ec2", access)
-                del self.cloud.things["ec2"][access]
+                del self.cloud.resources["ec2"][access]
                 return 204, None, {}
 
     # Nova: flavors, keypairs, limits, servers.
@@ -283,7 +283,7 @@ class Handler(BaseHTTPRequestHandler):
             case "GET", ["limits"]:
                 used = [
                     cloud.flavors[server["flavor"]["original_name"]]
-                    for server in cloud.things["servers"].values()
+                    for server in cloud.resources["servers"].values()
                 ]
                 return {
                     "limits": {
@@ -305,7 +305,7 @@ class Handler(BaseHTTPRequestHandler):
                 return {
                     "servers": [
                         server
-                        for server in cloud.things["servers"].values()
+                        for server in cloud.resources["servers"].values()
                         if pattern.search(server["name"])
                     ]
                 }
@@ -314,8 +314,8 @@ class Handler(BaseHTTPRequestHandler):
             case "DELETE", ["servers", ident]:
                 server = cloud.find("servers", ident)
                 for disk in server["os-extended-volumes:volumes_attached"]:
-                    cloud.things["volumes"].pop(disk["id"], None)
-                del cloud.things["servers"][ident]
+                    cloud.resources["volumes"].pop(disk["id"], None)
+                del cloud.resources["servers"][ident]
                 return 204, None, {}
 
     def boot(self, asked):
@@ -354,7 +354,7 @@ class Handler(BaseHTTPRequestHandler):
             },
         )
 
-    # Neutron: the same for each of its collections.
+    # Neutron: one implementation for all collections.
 
     def network(self, parts):
         cloud = self.cloud
@@ -396,14 +396,14 @@ class Handler(BaseHTTPRequestHandler):
             if kind == "routers":
                 fields |= {"external_gateway_info": None, "interfaces_info": [], "status": "ACTIVE"}
             if kind == "floatingips":
-                fields["floating_ip_address"] = f"149.165.0.{len(cloud.things[kind]) + 1}"
+                fields["floating_ip_address"] = f"149.165.0.{len(cloud.resources[kind]) + 1}"
             return 201, {one: cloud.create(kind, fields)}, {}
         if method == "PUT":
             cloud.find(kind, ident).update(self.json()[one])
             return {one: cloud.find(kind, ident)}
         if method == "DELETE":
             self.deletable(kind, cloud.find(kind, ident))
-            del cloud.things[kind][ident]
+            del cloud.resources[kind][ident]
             return 204, None, {}
         if ident:
             return {one: cloud.find(kind, ident)}
@@ -414,45 +414,47 @@ class Handler(BaseHTTPRequestHandler):
         }
         return {
             many: [
-                thing
-                for thing in cloud.things[kind].values()
-                if all(matches(thing, key, values) for key, values in wanted.items())
+                resource
+                for resource in cloud.resources[kind].values()
+                if all(matches(resource, key, values) for key, values in wanted.items())
             ]
         }
 
-    def deletable(self, kind, thing):
-        """As Neutron refuses what others still need."""
-        things = self.cloud.things
+    def deletable(self, kind, resource):
+        """Raises a conflict if other resources still depend on this one, as Neutron does."""
+        resources = self.cloud.resources
         used = {
-            "networks": [1 for server in things["servers"].values() if thing["name"] in server["addresses"]]
-            + [1 for port in things["ports"].values() if port["network_id"] == thing["id"]],
+            "networks": [
+                1 for server in resources["servers"].values() if resource["name"] in server["addresses"]
+            ]
+            + [1 for port in resources["ports"].values() if port["network_id"] == resource["id"]],
             "subnets": [
                 1
-                for router in things["routers"].values()
+                for router in resources["routers"].values()
                 for face in router["interfaces_info"]
-                if face["subnet_id"] == thing["id"]
+                if face["subnet_id"] == resource["id"]
             ],
-            "routers": thing.get("interfaces_info"),
+            "routers": resource.get("interfaces_info"),
             "security-groups": [
                 1
-                for server in things["servers"].values()
-                if {thing["id"], thing["name"]} & set(server["groups"])
+                for server in resources["servers"].values()
+                if {resource["id"], resource["name"]} & set(server["groups"])
             ],
         }.get(kind)
         if used:
-            raise Refused(409, f"{kind} {thing['id']} is in use")
+            raise Refused(409, f"{kind} {resource['id']} is in use")
         if kind == "security-groups":
             for rule in [
                 rule
-                for rule in things["security-group-rules"].values()
-                if rule["security_group_id"] == thing["id"]
+                for rule in resources["security-group-rules"].values()
+                if rule["security_group_id"] == resource["id"]
             ]:
-                del things["security-group-rules"][rule["id"]]
+                del resources["security-group-rules"][rule["id"]]
         if kind == "networks":
             for subnet in [
-                subnet for subnet in things["subnets"].values() if subnet["network_id"] == thing["id"]
+                subnet for subnet in resources["subnets"].values() if subnet["network_id"] == resource["id"]
             ]:
-                del things["subnets"][subnet["id"]]
+                del resources["subnets"][subnet["id"]]
 
     # Cinder: volumes and limits.
 
@@ -472,7 +474,7 @@ class Handler(BaseHTTPRequestHandler):
                     ]
                 }
             case "GET", ["limits"]:
-                volumes = cloud.things["volumes"].values()
+                volumes = cloud.resources["volumes"].values()
                 return {
                     "limits": {
                         "rate": [],
@@ -498,12 +500,12 @@ class Handler(BaseHTTPRequestHandler):
                 }
                 return 202, {"volume": cloud.create("volumes", volume)}, {}
             case "GET", ["volumes", "detail"] | ["volumes"]:
-                return {"volumes": list(cloud.things["volumes"].values())}
+                return {"volumes": list(cloud.resources["volumes"].values())}
             case "GET", ["volumes", ident]:
                 return {"volume": cloud.find("volumes", ident)}
             case "DELETE", ["volumes", ident]:
                 cloud.find("volumes", ident)
-                del cloud.things["volumes"][ident]
+                del cloud.resources["volumes"][ident]
                 return 202, None, {}
 
     # Glance: images by name.
@@ -531,17 +533,17 @@ class Handler(BaseHTTPRequestHandler):
                         return image
                 raise Refused(404, f"No image found with ID {ident}")
 
-    # Swift, and the same store's S3 side, as far as strangers see it.
+    # Swift, and the part of its S3 API that is visible without credentials.
 
     def swift(self, parts):
         cloud = self.cloud
         match self.command, parts[2:]:
             case "PUT", [bucket]:
-                if bucket in cloud.others_buckets:
+                if bucket in cloud.foreign_buckets:
                     raise Refused(409, "BucketAlreadyExists")
                 if bucket not in cloud.buckets:
                     cloud.create("ec2", {"name": bucket})
-                    cloud.things["ec2"].popitem()
+                    cloud.resources["ec2"].popitem()
                     cloud.created[-1] = ("buckets", bucket)
                     cloud.buckets[bucket] = {"properties": {}, "objects": {}}
                 return 201, None, {}
@@ -581,18 +583,18 @@ class Handler(BaseHTTPRequestHandler):
                 return 204, None, {}
 
     def s3(self, parts):
-        taken = parts[0] in self.cloud.buckets or parts[0] in self.cloud.others_buckets
+        taken = parts[0] in self.cloud.buckets or parts[0] in self.cloud.foreign_buckets
         raise Refused(403 if taken else 404, "AccessDenied" if taken else "NoSuchBucket")
 
 
-def matches(thing, key, values):
+def matches(resource, key, values):
     if key == "tags":
-        return set(values[0].split(",")) <= set(thing["tags"])
-    return str(thing.get(key)) in values
+        return set(values[0].split(",")) <= set(resource["tags"])
+    return str(resource.get(key)) in values
 
 
 class Running:
-    """A cloud that answers, until it is closed."""
+    """Serves a cloud over HTTP until it is closed."""
 
     def __init__(self, cloud):
         handler = type("CloudHandler", (Handler,), {"cloud": cloud})

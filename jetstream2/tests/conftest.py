@@ -91,8 +91,8 @@ class Bench:
             timeout=300,
             check=False,
         )
-        assert not self.cloud.unknown, (
-            f"not implemented by the fake cloud: {self.cloud.unknown}\n{done.stdout}"
+        assert not self.cloud.unimplemented, (
+            f"not implemented by the fake cloud: {self.cloud.unimplemented}\n{done.stdout}"
         )
         assert done.returncode == code, f"exit code {done.returncode}, expected {code}:\n{done.stdout}"
         return done.stdout

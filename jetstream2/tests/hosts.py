@@ -1,7 +1,7 @@
 """Hosts of a private network, emulated with a network namespace each, and a root overlaid on this system's.
 
 The files that cloud-init would write to an instance are written into that root by cloud-init's own code. Then
-the units' commands run there, either as plain processes or under systemd as the first process of a PID namespace.
+the units' commands run there, as plain processes or under systemd as the first process of a PID namespace.
 """
 
 import contextlib

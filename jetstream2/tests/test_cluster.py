@@ -31,16 +31,16 @@ def test_a_cluster_is_created_scaled_and_deleted(bench):
         "m3.small",
         "m3.quad",
     )
-    address = next(iter(bench.cloud.things["floatingips"].values()))
+    address = next(iter(bench.cloud.resources["floatingips"].values()))
     assert f"ssh ubuntu@{address['floating_ip_address']} sudo spool-here" in output
-    port = next(iter(bench.cloud.things["ports"].values()))
+    port = next(iter(bench.cloud.resources["ports"].values()))
     assert address["port_id"] == port["id"] and port["security_groups"] == scheduler["groups"]
-    router = next(iter(bench.cloud.things["routers"].values()))
+    router = next(iter(bench.cloud.resources["routers"].values()))
     assert (
         router["external_gateway_info"]["network_id"] == bench.cloud.public
         and len(router["interfaces_info"]) == 1
     )
-    key = next(iter(bench.cloud.things["ec2"].values()))
+    key = next(iter(bench.cloud.resources["ec2"].values()))
     for server, name in [(scheduler, "scheduler"), (executor, "executor")]:
         env = files_of(server)[f"/etc/spool/{name}.env"]
         assert env["permissions"] == "0600"
@@ -81,10 +81,10 @@ def test_a_cluster_is_created_scaled_and_deleted(bench):
     )
 
     output = bench.run("down", "--name=demo", "--yes")
-    assert bench.cloud.left() == {"buckets": ["demo-0123456789ab"]}
+    assert bench.cloud.leftovers() == {"buckets": ["demo-0123456789ab"]}
     assert "bucket           demo-0123456789ab, kept" in output and not bench.state.exists()
     bench.run("down", "--name=demo", "--yes", "--delete-bucket")
-    assert bench.cloud.left() == {}
+    assert bench.cloud.leftovers() == {}
     assert "no resources of a cluster demo exist" in bench.run("down", "--name=demo", "--yes")
     assert "no resources of the cluster demo" in bench.run("leftovers", "--name=demo")
 
@@ -93,7 +93,7 @@ def test_security_rules_match_the_table(bench):
     bench.run("up", *bench.options(api="203.0.113.0/24", executors=0), "--yes")
     names = {
         group["id"]: group["name"].removeprefix("demo-")
-        for group in bench.cloud.things["security-groups"].values()
+        for group in bench.cloud.resources["security-groups"].values()
     }
     rules = {
         (
@@ -103,7 +103,7 @@ def test_security_rules_match_the_table(bench):
             str(rule["port_range_max"]),
             rule["remote_ip_prefix"],
         )
-        for rule in bench.cloud.things["security-group-rules"].values()
+        for rule in bench.cloud.resources["security-group-rules"].values()
     }
     ranges = {"ssh": "203.0.113.7/32", "api": "203.0.113.0/24", "private": "10.42.0.0/24"}
     with open(FOLDER / "rules.csv", newline="", encoding="utf-8") as file:
@@ -112,14 +112,16 @@ def test_security_rules_match_the_table(bench):
             for row in csv.DictReader(file)
         }
     assert rules == table
-    assert all(rule["direction"] == "ingress" for rule in bench.cloud.things["security-group-rules"].values())
+    assert all(
+        rule["direction"] == "ingress" for rule in bench.cloud.resources["security-group-rules"].values()
+    )
     env = files_of(bench.cloud.server("demo-scheduler"))["/etc/spool/api.env"]["content"]
     assert "SPOOL_AUTH=keys\n" in env and "SPOOL_API_LISTEN=0.0.0.0:8080\n" in env
 
 
 def test_a_local_api_leaves_only_ssh_open(bench):
     bench.run("up", *bench.options(executors=0, idle_timeout=600, drain_timeout=900), "--yes")
-    rules = list(bench.cloud.things["security-group-rules"].values())
+    rules = list(bench.cloud.resources["security-group-rules"].values())
     assert {rule["port_range_min"] for rule in rules if rule["remote_ip_prefix"] != "10.42.0.0/24"} == {22}
     env = files_of(bench.cloud.server("demo-scheduler"))["/etc/spool/api.env"]["content"]
     assert "SPOOL_AUTH=none\n" in env and "SPOOL_API_LISTEN=127.0.0.1:8080\n" in env
@@ -130,7 +132,7 @@ def test_a_local_api_leaves_only_ssh_open(bench):
 
 def test_scratch_volumes_are_created_and_deleted_with_their_executors(bench):
     bench.run("up", *bench.options(scratch=50), "--yes")
-    volumes = {volume["name"]: volume for volume in bench.cloud.things["volumes"].values()}
+    volumes = {volume["name"]: volume for volume in bench.cloud.resources["volumes"].values()}
     assert sorted(volumes) == ["demo-scratch-1", "demo-scratch-2"] and volumes["demo-scratch-1"]["size"] == 50
     attached = bench.cloud.server("demo-executor-1")["os-extended-volumes:volumes_attached"]
     assert [disk["id"] for disk in attached] == [volumes["demo-scratch-1"]["id"]]
@@ -153,11 +155,11 @@ def test_scratch_volumes_are_created_and_deleted_with_their_executors(bench):
     )
     assert "demo-scratch-7" in bench.run("leftovers", "--name=demo", code=1)
     bench.run("down", "--name=demo", "--yes", "--delete-bucket")
-    assert bench.cloud.left() == {}
+    assert bench.cloud.leftovers() == {}
 
 
 def test_an_interrupted_up_can_be_continued_or_deleted(bench):
-    # Interrupted early, after the network and its subnet, and late.
+    # Interrupted after the network and its subnet, and in the middle of the remaining steps.
     for creations in (3, 11):
         bench.cloud.created.clear()
         bench.cloud.refuse_after = creations
@@ -165,7 +167,7 @@ def test_an_interrupted_up_can_be_continued_or_deleted(bench):
         assert "incomplete" in output and "unavailable" in output and len(bench.cloud.created) == creations
         bench.cloud.refuse_after = None
         bench.run("down", "--name=demo", "--yes", "--delete-bucket")
-        assert bench.cloud.left() == {}, f"after {creations} creations"
+        assert bench.cloud.leftovers() == {}, f"after {creations} creations"
     bench.cloud.created.clear()
     bench.cloud.refuse_after = 13
     bench.run("up", *bench.options(), "--yes", code=1)
@@ -173,7 +175,7 @@ def test_an_interrupted_up_can_be_continued_or_deleted(bench):
     bench.run("up", *bench.options(), "--yes")
     assert bench.cloud.names("servers") == ["demo-executor-1", "demo-executor-2", "demo-scheduler"]
     assert [
-        len(bench.cloud.things[kind]) for kind in ("subnets", "routers", "ports", "floatingips", "ec2")
+        len(bench.cloud.resources[kind]) for kind in ("subnets", "routers", "ports", "floatingips", "ec2")
     ] == [1, 1, 1, 1, 1]
 
 
@@ -187,7 +189,7 @@ def test_a_server_that_could_not_be_built_is_created_again(bench):
     )
     bench.cloud.broken_servers.clear()
     bench.run("up", *bench.options(), "--yes")
-    assert {server["status"] for server in bench.cloud.things["servers"].values()} == {"ACTIVE"} and len(
+    assert {server["status"] for server in bench.cloud.resources["servers"].values()} == {"ACTIVE"} and len(
         bench.executors()
     ) == 2
 
@@ -221,7 +223,7 @@ def test_an_existing_bucket_is_kept(bench):
     bench.cloud.buckets["videos"] = {"properties": {}, "objects": {"talk.mp4": b"x"}}
     bench.run("up", *bench.options(bucket="videos", executors=0), "--use-bucket", "--yes")
     bench.run("down", "--name=demo", "--yes", "--delete-bucket")
-    assert "talk.mp4" in bench.cloud.buckets["videos"]["objects"] and bench.cloud.left() == {
+    assert "talk.mp4" in bench.cloud.buckets["videos"]["objects"] and bench.cloud.leftovers() == {
         "buckets": ["videos"]
     }
 
@@ -235,4 +237,4 @@ def test_two_clusters_are_independent(bench):
     assert bench.cloud.names("servers") == ["demo-executor-1", "demo-scheduler"] and list(
         bench.cloud.buckets
     ) == ["demo-0123456789ab"]
-    assert len(bench.cloud.things["ec2"]) == 1
+    assert len(bench.cloud.resources["ec2"]) == 1

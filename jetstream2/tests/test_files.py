@@ -426,8 +426,8 @@ def test_the_module_refuses_invalid_variables(tmp_path):
         ({"flavor": "m9.huge"}, "is not in flavors.csv"),
         ({"binary_sha256": ""}, "to name the spool binary"),
         ({"use_bucket": True}, "use_bucket needs bucket"),
-        ({"executors": 3}, "26 cores needed, and the limit is 20"),
-        ({"executors": 4, "flavor": "m3.tiny"}, "5 instances needed, and the limit is 4"),
+        ({"executors": 3}, "26 cores needed, limit 20"),
+        ({"executors": 4, "flavor": "m3.tiny"}, "5 instances needed, limit 4"),
     ]:
         errors = terraform.apply(**(right | wrong))
         assert isinstance(errors, list) and any(message in line for line in errors), (wrong, errors)

@@ -104,7 +104,7 @@ def test_unknown_names_are_refused(bench):
         binary_sha256="0" * 64,
     )
     # The fake cloud lacks m3.xl, which flavors.csv has, and does not implement that request.
-    bench.cloud.unknown = type("Ignored", (list,), {"append": lambda *_: None})()
+    bench.cloud.unimplemented = type("Ignored", (list,), {"append": lambda *_: None})()
     refused(
         bench,
         "up",
@@ -157,7 +157,7 @@ def test_scaling_beyond_the_quota_is_refused(bench):
 
 
 def test_buckets_that_are_not_the_clusters_are_refused(bench):
-    bench.cloud.others_buckets.add("taken")
+    bench.cloud.foreign_buckets.add("taken")
     refused(
         bench,
         "up",
@@ -229,7 +229,7 @@ def test_a_cluster_without_local_settings_can_only_be_deleted(bench):
     )
     # Deleting needs only its name.
     bench.run("down", "--name=demo", "--yes", "--delete-bucket")
-    assert bench.cloud.left() == {}
+    assert bench.cloud.leftovers() == {}
 
 
 def test_changed_settings_of_an_existing_cluster_are_refused(bench):

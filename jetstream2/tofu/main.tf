@@ -88,11 +88,11 @@ resource "openstack_networking_network_v2" "private" {
     # only.
     precondition {
       condition     = local.max_cores < 0 || local.cores <= local.max_cores
-      error_message = "Quota exceeded: ${local.cores} cores needed, and the limit is ${local.max_cores}."
+      error_message = "Quota exceeded: ${local.cores} cores needed, limit ${local.max_cores}."
     }
     precondition {
       condition     = local.max_instances < 0 || local.instances <= local.max_instances
-      error_message = "Quota exceeded: ${local.instances} instances needed, and the limit is ${local.max_instances}."
+      error_message = "Quota exceeded: ${local.instances} instances needed, limit ${local.max_instances}."
     }
   }
 }

@@ -397,7 +397,7 @@ async fn a_database_that_goes_away_costs_no_job() {
         assert!(started.elapsed() < SOON);
         sleep(Duration::from_millis(10)).await;
     }
-    server.start_again();
+    server.restart();
     for job in [&short, &long] {
         let ended = house.ended(job).await;
         assert_eq!((ended.state, ended.tries), (State::Published, 1), "nobody had to begin it again");
@@ -419,6 +419,6 @@ async fn a_dispatcher_that_is_cut_off_stops_before_another_begins() {
         assert!(started.elapsed() < SOON, "it still works on what may be another's");
         sleep(Duration::from_millis(10)).await;
     }
-    server.start_again();
+    server.restart();
     house.until("begun again", &job, |job| job.tries == 2).await;
 }

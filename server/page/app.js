@@ -1,6 +1,6 @@
-// Starts the parts of the page, and asks for a key where the server wants one.
+// Starts the parts of the page, and asks for an API key if the server requires one.
 
-import { hasKey, onKeyWanted, setKey } from './api.js';
+import { hasKey, onKeyRequired, setKey } from './api.js';
 import { byId, show, write } from './dom.js';
 import * as jobs from './jobs.js';
 import * as player from './player.js';
@@ -8,8 +8,8 @@ import * as uploads from './uploads.js';
 
 const [form, field, forget] = [byId('key-form'), byId('key'), byId('forget')];
 
-onKeyWanted((tried) => {
-  write(byId('key-why'), tried ? 'This key does not do: it is mistyped, ended or revoked.' : 'This server wants to know who asks.');
+onKeyRequired((refused) => {
+  write(byId('key-why'), refused ? 'The server refused this key: it is mistyped, expired or revoked.' : 'This server requires an API key.');
   show(form, true);
   field.focus();
 });
@@ -17,27 +17,27 @@ onKeyWanted((tried) => {
 form.addEventListener('submit', (event) => {
   event.preventDefault();
   show(form, false, byId('files'));
-  use(field.value.trim());
+  applyKey(field.value.trim());
   form.reset();
 });
 
-forget.addEventListener('click', () => use(null));
+forget.addEventListener('click', () => applyKey(null));
 
-// Nothing stays of what another key showed.
-function use(key) {
+// Clears what the key before showed: another key may belong to another tenant.
+function applyKey(key) {
   setKey(key);
-  known();
+  drawKey();
   jobs.restart();
   player.reopen();
 }
 
-function known() {
+function drawKey() {
   show(forget, hasKey(), byId('jobs-title'));
   const header = hasKey() ? ' -H "Authorization: Bearer $SPOOL_API_KEY"' : '';
   write(byId('curl'), `curl --data-binary @video.mp4${header} '${location.origin}/v1/uploads?name=video.mp4'`);
 }
 
-known();
+drawKey();
 uploads.start(jobs.showJob);
 jobs.start();
 player.start();

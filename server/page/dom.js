@@ -1,10 +1,10 @@
-// What the page is made with. Whatever a server says becomes text here, never markup.
+// Helpers for the DOM, for storage and for waiting. Text from the server becomes text nodes, never markup.
 
 const SVG = 'http://www.w3.org/2000/svg';
 
 export const byId = (id) => document.getElementById(id);
 
-// An element with these properties and children. A name with a dash is an attribute.
+// Creates an element with properties and children. A name with a dash is an attribute.
 export function element(tag, properties = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
@@ -15,11 +15,11 @@ export function element(tag, properties = {}, ...children) {
   return node;
 }
 
-// A button whose name for screen readers says of what it is one.
-export const button = (text, of, onclick) =>
-  element('button', { type: 'button', textContent: text, 'aria-label': `${text}: ${of}`, onclick });
+// Creates a button whose accessible name also names the item that it acts on.
+export const button = (text, item, onclick) =>
+  element('button', { type: 'button', textContent: text, 'aria-label': `${text}: ${item}`, onclick });
 
-// A picture of a state, and what changes it.
+// Creates the icon of a state; `draw` changes it.
 export function icon() {
   const [svg, use] = ['svg', 'use'].map((tag) => document.createElementNS(SVG, tag));
   svg.setAttribute('aria-hidden', 'true');
@@ -27,29 +27,30 @@ export function icon() {
   return { svg, draw: (name) => use.setAttribute('href', `#icon-${name}`) };
 }
 
-// Writes only what changed: what is written loses its selection.
+// Sets the text of a node if it differs: a node whose text is set loses the user's selection.
 export function write(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-// What is hidden cannot keep the focus: before that is lost, `instead` gets it.
+// Shows or hides a node. A hidden node cannot hold the focus: `instead` gets it first.
 export function show(node, shown, instead) {
   if (!shown && node.contains(document.activeElement)) instead?.focus();
   node.hidden = !shown;
 }
 
-// Tells those who do not see the page what happened.
-export const say = (text) => write(byId('said'), text);
+// Announces an event to screen readers.
+export const announce = (text) => write(byId('announcement'), text);
 
-// What is kept for this tab (`sessionStorage`) or this browser (`localStorage`). Either can be forbidden: then nothing is.
-export function keep(storage, name, value) {
+// Stores an item for this tab (`sessionStorage`) or this browser (`localStorage`). A browser may forbid both:
+// then nothing is stored.
+export function writeStorage(storage, name, value) {
   try {
     if (value === null) window[storage].removeItem(name);
     else window[storage].setItem(name, value);
   } catch {}
 }
 
-export function kept(storage, name) {
+export function readStorage(storage, name) {
   try {
     return window[storage].getItem(name);
   } catch {
@@ -57,7 +58,7 @@ export function kept(storage, name) {
   }
 }
 
-// Waits; ends early once the signal fires.
+// Waits; ends early when the signal fires.
 export function pause(ms, signal) {
   return new Promise((resolve) => {
     const timer = setTimeout(resolve, signal.aborted ? 0 : ms);

@@ -1,53 +1,53 @@
-// Plays a video that was published. The page's address names it, so that a link to it can be handed on.
+// Plays a published video. The page's address names the video, so that the address can be shared.
 
 import { get, hasKey, post } from './api.js';
 import { byId, element, show, write } from './dom.js';
 
 const ADDRESS = /^#\/videos\/([\w-]+)$/;
 const LINK_SECONDS = 3600;
-// A link that ends while it is played is replaced; one that never did is not.
-const LINK_AGAIN_MS = 60_000;
-const NO_LINK = [401, 403, 404, 410];
+// A signed link that expires during playback is replaced; one that fails in its first minute never worked.
+const MIN_LINK_AGE_MS = 60_000;
+const LINK_REFUSED = [401, 403, 404, 410];
 
 const video = byId('video');
 let hls = null;
-// Who opened last: an answer for somebody before comes too late.
-let turn = 0;
+// Number of the latest `open`: answers for earlier ones are ignored.
+let latestOpen = 0;
 
 export function start() {
   window.addEventListener('hashchange', () => open(true));
   byId('quality').addEventListener('change', ({ target }) => (hls.nextLevel = level(target.value)));
   byId('sound').addEventListener('change', ({ target }) => (hls.audioTrack = Number(target.value)));
-  // Of what hls.js plays it tells itself.
-  video.addEventListener('error', () => !hls && video.src && fail(video.error?.message || 'the browser cannot play it'));
+  // hls.js reports the errors of its own playback.
+  video.addEventListener('error', () => !hls && video.src && fail(video.error?.message || 'the browser cannot play this format'));
   open(false);
 }
 
-// With another key there may be more to see.
+// Another key may give access to the video.
 export const reopen = () => open(false);
 
-// `asked`: somebody asked for it just now, so it may begin by itself.
-async function open(asked) {
-  const mine = (turn += 1);
+// `requested`: the user chose the video just now, so playback may start by itself.
+async function open(requested) {
+  const mine = (latestOpen += 1);
   close();
   const id = ADDRESS.exec(location.hash)?.[1];
   show(byId('player'), id !== undefined, byId('jobs-title'));
   title('Video');
   if (!id) return;
-  if (asked) {
+  if (requested) {
     byId('player').scrollIntoView();
     byId('player-title').focus({ preventScroll: true });
   }
   try {
     const { name, play } = await get(`/v1/videos/${id}`);
-    if (mine !== turn) return;
+    if (mine !== latestOpen) return;
     title(name);
-    if (!play) return fail('it is not published yet');
+    if (!play) return fail('the video is not published yet');
     await import('./hls.min.js');
     const address = await link(id, play);
-    if (mine === turn) load(id, play, address, asked);
+    if (mine === latestOpen) load(id, play, address, requested);
   } catch (error) {
-    if (mine === turn) fail(error.message);
+    if (mine === latestOpen) fail(error.message);
   }
 }
 
@@ -65,91 +65,92 @@ function close() {
 }
 
 function fail(reason) {
-  write(byId('player-error'), `It does not play: ${reason}`);
+  write(byId('player-error'), `Playback failed: ${reason}`);
   show(byId('player-error'), true);
 }
 
-// A player sends no key: it gets a link that ends.
+// Returns the address to play: a player sends no key, so with one a signed link is created.
 async function link(id, play) {
   return hasKey() ? (await post(`/v1/videos/${id}/links`, { expires_seconds: LINK_SECONDS })).play : play;
 }
 
-function load(id, play, address, begins, startPosition = -1) {
+function load(id, play, address, autoplay, startPosition = -1) {
   const { Hls } = globalThis;
-  const begin = () => begins && video.play().catch(() => {});
+  const begin = () => autoplay && video.play().catch(() => {});
   if (!Hls.isSupported()) {
-    // As on older iPhones, which play HLS themselves.
+    // Older iPhones have no Media Source Extensions, and play HLS themselves.
     video.src = address;
     return begin();
   }
   const player = (hls = new Hls({ startPosition }));
-  const since = performance.now();
-  let mended = false;
+  const loadedAt = performance.now();
+  let recovered = false;
   const { AUDIO_TRACKS_UPDATED, AUDIO_TRACK_SWITCHED, ERROR, LEVEL_SWITCHED, MANIFEST_PARSED } = Hls.Events;
   player.on(ERROR, (_, { details, error, fatal, response, type }) => {
     if (!fatal) return;
-    if (type === Hls.ErrorTypes.MEDIA_ERROR && !mended) {
-      mended = true;
+    if (type === Hls.ErrorTypes.MEDIA_ERROR && !recovered) {
+      recovered = true;
       player.recoverMediaError();
-    } else if (hasKey() && NO_LINK.includes(response?.code) && performance.now() - since > LINK_AGAIN_MS) {
-      again(id, play);
+    } else if (hasKey() && LINK_REFUSED.includes(response?.code) && performance.now() - loadedAt > MIN_LINK_AGE_MS) {
+      renewLink(id, play);
     } else {
       fail(response?.code ? `the server answered ${response.code}` : (error?.message ?? details));
     }
   });
   player.on(MANIFEST_PARSED, () => {
-    qualities(player.levels);
+    drawQualities(player.levels);
     begin();
   });
-  player.on(LEVEL_SWITCHED, () => automatic(player));
-  for (const event of [AUDIO_TRACKS_UPDATED, AUDIO_TRACK_SWITCHED]) player.on(event, () => sounds(player));
+  player.on(LEVEL_SWITCHED, () => drawAutoQuality(player));
+  for (const event of [AUDIO_TRACKS_UPDATED, AUDIO_TRACK_SWITCHED]) player.on(event, () => drawAudioTracks(player));
   player.loadSource(address);
   player.attachMedia(video);
 }
 
-// The link ended: another, and on from here.
-async function again(id, play) {
-  const [mine, from, playing] = [turn, video.currentTime, !video.paused];
-  const address = await link(id, play).catch((error) => mine === turn && fail(error.message));
-  if (!address || mine !== turn) return;
+// Replaces a link that expired, and continues at the current position.
+async function renewLink(id, play) {
+  const [mine, from, playing] = [latestOpen, video.currentTime, !video.paused];
+  const address = await link(id, play).catch((error) => mine === latestOpen && fail(error.message));
+  if (!address || mine !== latestOpen) return;
   hls.destroy();
   load(id, play, address, playing, from);
 }
 
-function choose(name, entries, chosen) {
+// Fills a selection with entries, and hides it if there is nothing to choose.
+function drawSelect(name, entries, chosen) {
   byId(name).replaceChildren(...entries.map(([value, textContent]) => element('option', { value, textContent })));
   byId(name).value = chosen;
   show(byId(`${name}-label`), entries.length > 1);
 }
 
-// A quality in words: its height, and its codec where there are several.
-function named({ height, videoCodec }) {
+// Returns the label of a level: its height, and its codec if the levels have several.
+function labelOf({ height, videoCodec }) {
   const codec = (level) => level.videoCodec?.split('.')[0];
   const several = new Set(hls.levels.map(codec)).size > 1;
-  return [height ? `${height}p` : 'Sound', several && codec({ videoCodec })].filter(Boolean).join(', ');
+  return [height ? `${height}p` : 'Audio', several && codec({ videoCodec })].filter(Boolean).join(', ');
 }
 
-// The level that is meant by words: hls.js has one more for each group of sound.
-function level(words) {
+// Returns the level that a label stands for: hls.js has one for each group of audio renditions.
+function level(label) {
   const group = hls.audioTracks[hls.audioTrack]?.groupId;
-  const fits = hls.levels.flatMap((level, index) => (named(level) === words ? [index] : []));
-  return fits.find((index) => hls.levels[index].audioGroups?.includes(group)) ?? fits[0] ?? -1;
+  const matches = hls.levels.flatMap((level, index) => (labelOf(level) === label ? [index] : []));
+  return matches.find((index) => hls.levels[index].audioGroups?.includes(group)) ?? matches[0] ?? -1;
 }
 
-function qualities(levels) {
-  const words = [...new Set(levels.map(named))].reverse();
-  choose('quality', [['', 'Auto'], ...words.map((word) => [word, word])], '');
-  show(byId('quality-label'), words.length > 1);
-  video.classList.toggle('heard', levels.every((level) => !level.height));
+function drawQualities(levels) {
+  const labels = [...new Set(levels.map(labelOf))].reverse();
+  drawSelect('quality', [['', 'Auto'], ...labels.map((label) => [label, label])], '');
+  show(byId('quality-label'), labels.length > 1);
+  video.classList.toggle('audio-only', levels.every((level) => !level.height));
 }
 
-// Tells what was chosen by itself.
-function automatic({ autoLevelEnabled, currentLevel, levels }) {
+// Writes which quality the player chose by itself.
+function drawAutoQuality({ autoLevelEnabled, currentLevel, levels }) {
   const height = levels[currentLevel]?.height;
   write(byId('quality').options[0], height && autoLevelEnabled ? `Auto (${height}p)` : 'Auto');
 }
 
-function sounds({ audioTrack, audioTracks }) {
-  const words = ({ channels, lang, name }) => `${name || lang || 'Sound'}${channels > 2 ? `, ${channels} channels` : ''}`;
-  choose('sound', audioTracks.map((track, index) => [index, words(track)]), audioTrack);
+function drawAudioTracks({ audioTrack, audioTracks }) {
+  const label = ({ channels, lang, name }) => `${name || lang || 'Audio'}${channels > 2 ? `, ${channels} channels` : ''}`;
+  drawSelect('sound', audioTracks.map((track, index) => [index, label(track)]), audioTrack);
 }

@@ -1,4 +1,4 @@
-// How numbers, times and states read.
+// Text for numbers, times and states of jobs.
 
 const UNITS = ['B', 'kB', 'MB', 'GB', 'TB'];
 
@@ -15,8 +15,8 @@ export function seconds(count) {
   return min ? `${min} min ${s} s` : `${s} s`;
 }
 
-// A place in a video, as players show it.
-export function place(ms) {
+// Returns a position in a video, as players show it.
+export function position(ms) {
   const whole = Math.round(ms / 1000);
   const [h, min, s] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, String(whole % 60).padStart(2, '0')];
   return h ? `${h}:${String(min).padStart(2, '0')}:${s}` : `${min}:${s}`;
@@ -30,7 +30,7 @@ export function clock(ms) {
 
 export const counted = (count, one) => `${count.toLocaleString()} ${one}${count === 1 ? '' : 's'}`;
 
-// Of a path or a URI the last part; of a statement all of it.
+// Returns the name of a job: the last component of its source, or its SQL text.
 export function nameOf({ id, request: { source, sql } }) {
   const last = sql ?? source?.split(/[?#]/)[0].split('/').pop();
   try {
@@ -42,41 +42,41 @@ export function nameOf({ id, request: { source, sql } }) {
 
 export const ended = (job) => ['published', 'failed', 'canceled'].includes(job.state);
 
-const WORDS = { pending: 'Waiting', planning: 'Planning', encoding: 'Encoding', publishing: 'Publishing', processing: 'Running' };
+const STATES = { pending: 'Queued', planning: 'Planning', encoding: 'Encoding', publishing: 'Publishing', processing: 'Running' };
 
-export function stateOf({ state, phase, cancel_requested: stops }) {
-  if (state === 'processing') return stops ? 'Stopping' : (WORDS[phase] ?? WORDS.processing);
-  return WORDS[state] ?? state[0].toUpperCase() + state.slice(1);
+export function stateOf({ state, phase, cancel_requested: canceling }) {
+  if (state === 'processing') return canceling ? 'Canceling' : (STATES[phase] ?? STATES.processing);
+  return STATES[state] ?? state[0].toUpperCase() + state.slice(1);
 }
 
-const KINDS = {
-  not_found: 'Something is missing.',
-  not_allowed: 'It is not allowed.',
-  bad_input: 'This cannot be transcoded.',
-  transient: 'Something did not answer or broke off: it may work if it is tried again.',
+const ERROR_KINDS = {
+  not_found: 'A file or a bucket does not exist.',
+  not_allowed: 'Access was denied.',
+  bad_input: 'The source or the request is invalid.',
+  transient: 'A service failed or did not answer. A retry may succeed.',
   bug: 'This is a defect of Spool.',
 };
 
-// Why a job waits. `ahead` is { count, more } of those that go before it, where that is known.
-function waits(job, ahead, now) {
+// Returns why a job is queued. `ahead` is { count, more } of the jobs before it, if known.
+function queuedText(job, ahead, now) {
   const wait = (job.due_ms - now) / 1000;
   if (job.error) {
-    const next = wait > 0 ? `in ${seconds(wait)}, at ${clock(job.due_ms)}` : 'when it is its turn';
-    return `Tried ${counted(job.tries, 'time')}. It is tried again ${next}.`;
+    const next = wait > 0 ? `in ${seconds(wait)}, at ${clock(job.due_ms)}` : 'when a slot is free';
+    return `Failed ${counted(job.tries, 'time')}. Next attempt ${next}.`;
   }
-  if (wait > 1) return `It is not begun before ${clock(job.due_ms)}.`;
-  if (!ahead) return 'It waits for its turn.';
+  if (wait > 1) return `Starts at ${clock(job.due_ms)} or later.`;
+  if (!ahead) return 'Queued.';
   const count = `${ahead.more ? 'more than ' : ''}${counted(ahead.count, 'job')}`;
-  return ahead.count ? `It waits for its turn, behind ${count} of yours.` : 'It waits for its turn, and is the next of yours.';
+  return ahead.count ? `Queued behind ${count} of yours.` : 'Queued, the next of your jobs.';
 }
 
-function runs(job) {
-  if (job.cancel_requested) return 'It is being stopped.';
-  const far = job.rows ? `${job.rows_done} of ${counted(job.rows, 'segment')} done.` : 'Its source is being looked at.';
-  return job.tries > 1 ? `${far} This is try ${job.tries}.` : far;
+function runningText(job) {
+  if (job.cancel_requested) return 'Cancellation requested.';
+  const progress = job.rows ? `${job.rows_done} of ${counted(job.rows, 'segment')} done.` : 'Reading the source.';
+  return job.tries > 1 ? `${progress} Attempt ${job.tries}.` : progress;
 }
 
-function made({ result, started_ms: started, ended_ms: end }) {
+function publishedText({ result, started_ms: started, ended_ms: end }) {
   const parts = [started && end && `took ${seconds((end - started) / 1000)}`];
   if (result?.renditions) {
     parts.unshift(seconds(result.duration_ms / 1000), counted(result.renditions.length, 'rendition'), bytes(result.bytes));
@@ -84,18 +84,18 @@ function made({ result, started_ms: started, ended_ms: end }) {
   return parts.filter(Boolean).join(', ');
 }
 
-// How a job stands, in a sentence.
-export function standing(job, ahead, now) {
+// Returns the status of a job in a sentence.
+export function statusOf(job, ahead, now) {
   switch (job.state) {
     case 'pending':
-      return waits(job, ahead, now);
+      return queuedText(job, ahead, now);
     case 'processing':
-      return runs(job);
+      return runningText(job);
     case 'published':
-      return made(job);
+      return publishedText(job);
     case 'failed':
-      return KINDS[job.error?.kind] ?? job.error?.kind ?? '';
+      return ERROR_KINDS[job.error?.kind] ?? job.error?.kind ?? '';
     default:
-      return 'It was stopped.';
+      return 'Canceled on request.';
   }
 }

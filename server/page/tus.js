@@ -1,41 +1,41 @@
-// One file's way to the server, in pieces. What breaks off goes on where it was, also where the page was loaded anew.
+// Upload of one file by tus, in parts. An interrupted upload is resumed, also after the page was reloaded.
 //
 // Source: tus resumable upload protocol 1.0.0.
 
-import { Problem, ask, auth, backoff, get, refusal, withKey } from './api.js';
-import { keep, kept, pause } from './dom.js';
+import { Problem, auth, backoff, get, problemOf, request, withKey } from './api.js';
+import { pause, readStorage, writeStorage } from './dom.js';
 
-// Two of the pieces in which the server keeps an upload. The browser reads them from the disk as it sends them.
-const PIECE = 10 * 1024 * 1024;
-// Failures in a row without a byte more: about five minutes.
-const TRIES = 25;
-// How long a request may stand still.
-const STILL_MS = 90_000;
-// After a request broke off the server has its upload in hand for 5 s at most.
-const DELETE_TRIES = 12;
-const DELETE_AGAIN_MS = 1000;
-// The rate is that of the last seconds.
-const RATE_MS = 8000;
+// Bytes per request: two parts of the server's. The browser reads them from the disk as it sends them.
+const CHUNK_BYTES = 10 * 1024 * 1024;
+// Failures in a row without progress: about five minutes.
+const MAX_FAILURES = 25;
+// Longest time without progress of a request.
+const STALL_TIMEOUT_MS = 90_000;
+// After a request was interrupted, the server keeps the upload locked for 5 s at most.
+const MAX_DELETE_ATTEMPTS = 12;
+const DELETE_RETRY_DELAY_MS = 1000;
+// The transfer rate is measured over this time.
+const RATE_WINDOW_MS = 8000;
 const VERSION = { 'Tus-Resumable': '1.0.0' };
 
 const base64 = (text) => btoa(Array.from(new TextEncoder().encode(text), (byte) => String.fromCharCode(byte)).join(''));
 
-// By this a file is known that somebody picks again.
+// Storage item of a file's upload: recognizes a file that is chosen again.
 export const fingerprint = (file) => `spool-upload ${file.name} ${file.size} ${file.lastModified}`;
 
 export class Upload {
-  // `waiting`, `sending`, `away` (it is tried again), `done`, `failed` or `canceled`
-  state = 'waiting';
-  // Why it failed or is tried again.
+  // `queued`, `sending`, `retrying`, `done`, `failed` or `canceled`
+  state = 'queued';
+  // Why the upload failed or is retried.
   reason = '';
-  // Bytes that were sent. What is sent twice is not taken back.
+  // Bytes sent. Bytes that are sent again do not lower it.
   sent = 0;
-  // The job that it became.
+  // The job of the finished upload.
   job = null;
 
   #url;
   #canceled = false;
-  #request;
+  #xhr;
   #wake = new AbortController();
   #samples = [];
 
@@ -44,48 +44,48 @@ export class Upload {
     this.onChange = onChange;
   }
 
-  // Sends until it is done, canceled, or cannot go on.
+  // Sends until the upload is done or canceled, or fails for good.
   async run() {
-    this.#url = kept('localStorage', fingerprint(this.file));
+    this.#url = readStorage('localStorage', fingerprint(this.file));
     for (let failures = 0; !this.#canceled; ) {
       const before = this.sent;
       try {
-        this.#is('sending');
-        this.job = await this.#through();
+        this.#setState('sending');
+        this.job = await this.#resume();
         this.#forget();
-        return this.#is('done');
+        return this.#setState('done');
       } catch (error) {
         if (this.#canceled) break;
         failures = this.sent > before ? 1 : failures + 1;
-        const problem = await this.#judge(error);
-        if (!problem.passes || failures > TRIES) return this.#is('failed', problem.message);
-        this.#is('away', problem.message);
-        await this.#pause(Math.max(problem.afterMs, backoff(failures)));
+        const problem = await this.#problemOf(error);
+        if (!problem.retryable || failures > MAX_FAILURES) return this.#setState('failed', problem.message);
+        this.#setState('retrying', problem.message);
+        await this.#pause(Math.max(problem.retryAfterMs, backoff(failures)));
       }
     }
-    await this.#giveUp();
-    this.#is('canceled');
+    await this.#delete();
+    this.#setState('canceled');
   }
 
   cancel() {
     this.#canceled = true;
-    this.#request?.abort();
-    this.hurry();
+    this.#xhr?.abort();
+    this.retryNow();
   }
 
-  // Waits no longer: the network is back, say.
-  hurry() {
+  // Ends a wait before a retry: the network is back, for example.
+  retryNow() {
     this.#wake.abort();
   }
 
-  // Bytes per second, once that can be told.
+  // Bytes per second; 0 until enough was measured.
   get rate() {
     const [first, last] = [this.#samples[0], this.#samples.at(-1)];
     const ms = last ? last.at - first.at : 0;
     return ms > 1000 ? ((last.sent - first.sent) * 1000) / ms : 0;
   }
 
-  #is(state, reason = '') {
+  #setState(state, reason = '') {
     [this.state, this.reason] = [state, reason];
     this.onChange();
   }
@@ -95,102 +95,104 @@ export class Upload {
     return pause(ms, this.#wake.signal);
   }
 
-  // Sends what is missing; gives the job.
-  async #through() {
-    const response = this.#url ? await this.#ask('HEAD') : await this.#begin();
+  // Sends the bytes that the server does not have; returns the job.
+  async #resume() {
+    const response = this.#url ? await this.#request('HEAD') : await this.#create();
     let offset = Number(response.headers.get('Upload-Offset'));
     this.#samples = [];
-    this.#at(offset);
-    while (offset < this.file.size) offset = await this.#send(offset, this.file.slice(offset, offset + PIECE));
+    this.#reached(offset);
+    while (offset < this.file.size) offset = await this.#send(offset, this.file.slice(offset, offset + CHUNK_BYTES));
     let upload = await get(this.#url);
     if (upload.state === 'open') {
-      // All of it is there, and the server died before it wrote that down: a piece without bytes has another do it.
+      // A server died after the last byte, before it finished the upload: an empty chunk has another server
+      // finish it.
       await this.#send(offset, new Blob());
       upload = await get(this.#url);
     }
     return upload.job;
   }
 
-  async #begin() {
+  async #create() {
     this.sent = 0;
-    // `job` without a value: one with every choice left to Spool.
-    const metadata = `filename ${base64(this.file.name)},job`;
-    const headers = { ...VERSION, 'Upload-Length': String(this.file.size), 'Upload-Metadata': metadata };
-    const response = await ask('/v1/uploads', { method: 'POST', headers });
+    // `job` without a value: a job with the server's defaults.
+    const metadata = [`filename ${base64(this.file.name)}`, 'job'];
+    if (this.file.type) metadata.push(`filetype ${base64(this.file.type)}`);
+    const headers = { ...VERSION, 'Upload-Length': String(this.file.size), 'Upload-Metadata': metadata.join() };
+    const response = await request('/v1/uploads', { method: 'POST', headers });
     this.#url = response.headers.get('Location');
-    keep('localStorage', fingerprint(this.file), this.#url);
+    writeStorage('localStorage', fingerprint(this.file), this.#url);
     return response;
   }
 
-  #ask(method) {
-    return ask(this.#url, { method, headers: VERSION });
+  #request(method) {
+    return request(this.#url, { method, headers: VERSION });
   }
 
-  async #send(offset, piece) {
-    const answer = await withKey(() => this.#patch(offset, piece));
-    const header = (name) => answer.getResponseHeader(name);
-    if (answer.status !== 204) throw refusal(answer.status, header, answer.responseText);
+  async #send(offset, chunk) {
+    const response = await withKey(() => this.#patch(offset, chunk));
+    const header = (name) => response.getResponseHeader(name);
+    if (response.status !== 204) throw problemOf(response.status, header, response.responseText);
     const reached = Number(header('Upload-Offset'));
-    this.#at(reached);
+    this.#reached(reached);
     return reached;
   }
 
-  // By XMLHttpRequest: `fetch` does not tell how much of a body is sent.
-  #patch(offset, piece) {
+  // Uses XMLHttpRequest: `fetch` does not report how much of a body is sent.
+  #patch(offset, chunk) {
     return new Promise((resolve, reject) => {
-      const broken = () => reject(new Problem(0, 'the connection broke off'));
-      if (this.#canceled) return broken();
-      const request = (this.#request = new XMLHttpRequest());
-      let still;
-      const moves = (sent) => {
-        clearTimeout(still);
-        still = setTimeout(() => request.abort(), STILL_MS);
-        this.#at(offset + sent);
+      const fail = () => reject(new Problem(0, 'the connection was interrupted'));
+      if (this.#canceled) return fail();
+      const xhr = (this.#xhr = new XMLHttpRequest());
+      let stall;
+      const onProgress = (sent) => {
+        clearTimeout(stall);
+        stall = setTimeout(() => xhr.abort(), STALL_TIMEOUT_MS);
+        this.#reached(offset + sent);
       };
-      request.open('PATCH', this.#url);
+      xhr.open('PATCH', this.#url);
       const headers = { ...VERSION, ...auth(), 'Upload-Offset': offset, 'Content-Type': 'application/offset+octet-stream' };
-      for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
-      request.upload.onprogress = (event) => moves(event.loaded);
-      request.onload = () => resolve(request);
-      request.onerror = request.onabort = broken;
-      request.onloadend = () => clearTimeout(still);
-      moves(0);
-      request.send(piece);
+      for (const [name, value] of Object.entries(headers)) xhr.setRequestHeader(name, value);
+      xhr.upload.onprogress = (event) => onProgress(event.loaded);
+      xhr.onload = () => resolve(xhr);
+      xhr.onerror = xhr.onabort = fail;
+      xhr.onloadend = () => clearTimeout(stall);
+      onProgress(0);
+      xhr.send(chunk);
     });
   }
 
-  #at(offset) {
+  #reached(offset) {
     const at = performance.now();
     this.#samples.push({ at, sent: offset });
-    while (at - this.#samples[0].at > RATE_MS) this.#samples.shift();
+    while (at - this.#samples[0].at > RATE_WINDOW_MS) this.#samples.shift();
     this.sent = Math.max(this.sent, offset);
     this.onChange();
   }
 
-  // What a failure means.
-  async #judge(error) {
+  // Returns the problem behind an error.
+  async #problemOf(error) {
     if (!(error instanceof Problem)) return new Problem(400, String(error));
     if (error.status === 404 && this.#url) {
       this.#forget();
       this.#url = null;
-      return new Problem(0, 'the server does not have it any more: from the start');
+      return new Problem(0, 'the server no longer has this upload; it starts again');
     }
-    // A browser does not tell a file that cannot be read from a connection that broke off.
+    // A browser reports a file that cannot be read and an interrupted connection alike.
     const start = await this.file.slice(0, 1).arrayBuffer().catch(() => null);
-    return start ? error : new Problem(400, 'the file cannot be read: it was changed or removed meanwhile, or is a folder');
+    return start ? error : new Problem(400, 'failed to read the file: it was changed or removed, or is a folder');
   }
 
   #forget() {
-    keep('localStorage', fingerprint(this.file), null);
+    writeStorage('localStorage', fingerprint(this.file), null);
   }
 
-  // Has the server forget what was sent; what it could not be told it forgets in a day.
-  async #giveUp() {
+  // Deletes the upload on the server. If that fails, the upload expires in a day.
+  async #delete() {
     this.#forget();
-    for (let tries = 0; this.#url && tries < DELETE_TRIES; tries += 1) {
-      const problem = await this.#ask('DELETE').then(() => null, (problem) => problem);
-      if (!problem?.passes) return;
-      await this.#pause(DELETE_AGAIN_MS);
+    for (let attempts = 0; this.#url && attempts < MAX_DELETE_ATTEMPTS; attempts += 1) {
+      const problem = await this.#request('DELETE').then(() => null, (problem) => problem);
+      if (!problem?.retryable) return;
+      await this.#pause(DELETE_RETRY_DELAY_MS);
     }
   }
 }

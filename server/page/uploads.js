@@ -1,34 +1,35 @@
-// The files that are on their way, one after the other: several at a time would share the line.
+// The list of uploads, which are sent one after the other: several at a time would share the bandwidth.
 
-import { button, byId, element, say, show, write } from './dom.js';
+import { announce, button, byId, element, show, write } from './dom.js';
 import { bytes, counted, seconds } from './text.js';
 import { Upload, fingerprint } from './tus.js';
 
-// What is not done, in the order in which it is sent.
+// Cards of unfinished uploads, in the order in which they are sent.
 const cards = new Set();
 let sending = null;
 let showJob;
 
-const alive = ({ upload }) => ['waiting', 'sending', 'away'].includes(upload.state);
+const isActive = ({ upload }) => ['queued', 'sending', 'retrying'].includes(upload.state);
 
-// `onJob(id)` shows the job that became of an upload, and gives its element.
+// `onJob(id)` shows the job of a finished upload, and returns its element.
 export function start(onJob) {
   showJob = onJob;
   const files = byId('files');
   files.addEventListener('change', () => {
     add([...files.files]);
-    // The same one can be picked again.
+    // Without this, choosing an equal file again would not fire an event.
     files.value = '';
   });
-  takeDrops(byId('drop'));
-  window.addEventListener('online', () => sending?.upload.hurry());
+  acceptDrops(byId('drop'));
+  window.addEventListener('online', () => sending?.upload.retryNow());
   window.addEventListener('beforeunload', (event) => {
-    if ([...cards].some(alive)) event.preventDefault();
+    if ([...cards].some(isActive)) event.preventDefault();
   });
 }
 
-// Anywhere: a file that misses a small target would take the place of the page.
-function takeDrops(zone) {
+// Accepts drops anywhere on the page: the browser would open a file that misses a small target in place of
+// the page.
+function acceptDrops(zone) {
   const over = { dragover: true, dragleave: false, drop: false };
   for (const [name, marked] of Object.entries(over)) {
     document.addEventListener(name, (event) => {
@@ -41,67 +42,67 @@ function takeDrops(zone) {
 }
 
 function add(files) {
-  const known = [...cards].filter(alive).map((card) => fingerprint(card.upload.file));
-  const fresh = files.filter((file) => !known.includes(fingerprint(file)));
-  for (const file of fresh) {
+  const known = [...cards].filter(isActive).map((card) => fingerprint(card.upload.file));
+  const added = files.filter((file) => !known.includes(fingerprint(file)));
+  for (const file of added) {
     const card = new Card(file);
     cards.add(card);
     byId('uploads').append(card.node);
   }
-  if (fresh.length) say(`${counted(fresh.length, 'file')} to upload`);
+  if (added.length) announce(`${counted(added.length, 'file')} to upload`);
   next();
 }
 
 async function next() {
   if (sending) return;
-  sending = [...cards].find((card) => card.upload.state === 'waiting');
+  sending = [...cards].find((card) => card.upload.state === 'queued');
   if (!sending) return;
   const { upload } = sending;
   await upload.run();
-  if (upload.state === 'failed') say(`${upload.file.name} is not uploaded: ${upload.reason}`);
-  if (upload.state === 'canceled') sending.leave();
+  if (upload.state === 'failed') announce(`Upload of ${upload.file.name} failed: ${upload.reason}`);
+  if (upload.state === 'canceled') sending.removeCard();
   if (upload.state === 'done') {
-    say(`${upload.file.name} is uploaded`);
-    // From here on the job tells.
-    sending.leave(upload.job && (await showJob(upload.job)));
+    announce(`${upload.file.name} is uploaded`);
+    // The card of the job takes its place.
+    sending.removeCard(upload.job && (await showJob(upload.job)));
   }
   sending = null;
   next();
 }
 
 class Card {
-  #told = 0;
-  #stops = false;
+  #announcedQuarter = 0;
+  #canceling = false;
 
   constructor(file) {
     this.upload = new Upload(file, () => this.#draw());
     this.bar = element('progress', { max: file.size || 1, value: 0, 'aria-label': `Upload of ${file.name}` });
-    this.says = element('p');
+    this.status = element('p');
     this.cancel = button('Cancel', file.name, () => this.#cancel());
-    this.again = button('Try again', file.name, () => this.#again());
-    this.remove = button('Remove', file.name, () => this.leave());
+    this.retry = button('Retry', file.name, () => this.#retry());
+    this.remove = button('Remove', file.name, () => this.removeCard());
     const title = element('h3', { textContent: file.name });
-    const head = element('div', { className: 'row' }, title, this.cancel, this.again, this.remove);
-    this.node = element('li', { className: 'sheet', tabIndex: -1 }, head, this.bar, this.says);
+    const head = element('div', { className: 'row' }, title, this.cancel, this.retry, this.remove);
+    this.node = element('li', { className: 'card', tabIndex: -1 }, head, this.bar, this.status);
     this.#draw();
   }
 
-  // Takes it off the page; the focus, if it is here, goes to what comes next.
-  leave(next) {
+  // Removes the card; if it holds the focus, `next` gets it.
+  removeCard(next) {
     show(this.node, false, next || byId('files'));
     this.node.remove();
     cards.delete(this);
   }
 
   #cancel() {
-    if (this.upload.state === 'waiting') return this.leave();
-    this.#stops = true;
+    if (this.upload.state === 'queued') return this.removeCard();
+    this.#canceling = true;
     this.upload.cancel();
     this.#draw();
   }
 
-  #again() {
-    this.upload.state = 'waiting';
+  #retry() {
+    this.upload.state = 'queued';
     this.#draw();
     next();
   }
@@ -111,23 +112,23 @@ class Card {
     const failed = upload.state === 'failed';
     node.dataset.state = upload.state;
     this.bar.value = upload.sent;
-    this.says.className = failed ? 'reason bad' : 'quiet';
-    write(this.says, this.#sentence());
-    show(this.cancel, alive(this) && !this.#stops, node);
-    for (const button of [this.again, this.remove]) show(button, failed, node);
-    // A screen reader hears of each quarter.
+    this.status.className = failed ? 'reason bad' : 'quiet';
+    write(this.status, this.#statusText());
+    show(this.cancel, isActive(this) && !this.#canceling, node);
+    for (const button of [this.retry, this.remove]) show(button, failed, node);
+    // Screen readers announce each quarter.
     const quarter = Math.floor((4 * upload.sent) / (upload.file.size || 1));
-    if (quarter > this.#told && quarter < 4) say(`${upload.file.name}: ${quarter * 25} % uploaded`);
-    this.#told = quarter;
+    if (quarter > this.#announcedQuarter && quarter < 4) announce(`${upload.file.name}: ${quarter * 25} % uploaded`);
+    this.#announcedQuarter = quarter;
   }
 
-  #sentence() {
+  #statusText() {
     const { file, rate, reason, sent, state } = this.upload;
-    if (this.#stops) return 'It is being canceled.';
-    if (state === 'waiting') return `${bytes(file.size)}, waits for the file before it`;
-    if (state === 'failed') return `Not uploaded: ${reason}`;
-    const far = `${bytes(sent)} of ${bytes(file.size)}`;
-    if (state === 'away') return `${far}. Trying again: ${reason}`;
-    return rate > 0 ? `${far}, ${bytes(rate)}/s, ${seconds((file.size - sent) / rate)} left` : far;
+    if (this.#canceling) return 'Canceling.';
+    if (state === 'queued') return `${bytes(file.size)}, queued`;
+    if (state === 'failed') return `Upload failed: ${reason}`;
+    const progress = `${bytes(sent)} of ${bytes(file.size)}`;
+    if (state === 'retrying') return `${progress}. Retrying: ${reason}`;
+    return rate > 0 ? `${progress}, ${bytes(rate)}/s, ${seconds((file.size - sent) / rate)} left` : progress;
   }
 }

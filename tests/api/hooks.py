@@ -1,8 +1,8 @@
-"""What schemathesis cannot send by itself: pieces of uploads, which are bytes under a name of their own."""
+"""Serializer of upload parts, whose media type schemathesis does not know."""
 
 import schemathesis
 
 
 @schemathesis.serializer("application/offset+octet-stream")
-def piece(ctx, value):
+def part(ctx, value):
     return value if isinstance(value, bytes) else str(value).encode()

@@ -1,15 +1,15 @@
-// Uses the server's own page in a real Chromium as somebody would: gives it a file, waits for its job, plays what became of it.
-// Says on stdout, as a line of JSON, what it saw.
+// Uses the server's page in a real Chromium as a user would: uploads a file, waits for its job, plays the video.
+// Prints its observations on stdout, as a line of JSON.
 //
 //   node page.mjs URL FILE SCREENSHOT.png
-//     --key KEY        the server wants a key, which is typed in
-//     --bad FILE       afterwards this file, which is no video: its job fails, and the page says why
-//     --cut            the first piece of the upload breaks off on its way
-//     --width PIXELS   of the window; 1200 unless given
-//     --scheme SCHEME  light or dark; light unless given
+//     --key KEY        API key to type in
+//     --bad FILE       then uploads this file, which is no video: its job fails, and the page shows the reason
+//     --cut            breaks off the first part of the upload
+//     --width PIXELS   width of the window; default 1200
+//     --scheme SCHEME  light or dark; default light
 //
-// What no page may ever do (errors, requests to others, bars that go back, buttons without a name, a page wider than a phone) is
-// listed as `faults`, and then it exits with 1. The rest is judged by the test that calls it.
+// Faults of any page (errors, requests to other origins, bars that go back, buttons without a name, a page wider than a phone)
+// are listed as `faults`, and the exit code is 1. The test that runs it checks the rest.
 
 import { basename } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -19,7 +19,7 @@ const DEADLINE_MS = 180_000;
 const STEP_MS = 90_000;
 const PHONE = { width: 360, height: 740 };
 const MOST_TABS = 20;
-// What the browser tells assistive technology of has to have a name where it can be used.
+// Roles of the accessibility tree that need a name.
 const USED = ['button', 'link', 'textbox', 'combobox', 'progressbar', 'DisclosureTriangle', 'Video', 'region'];
 
 const { values, positionals } = parseArgs({
@@ -57,11 +57,11 @@ async function launch() {
   });
 }
 
-// Notes all that goes out of the page, and what goes wrong in it.
+// Records the requests of the page, and its errors.
 function listen(page) {
   page.on('pageerror', (error) => faults.push(`script: ${error.stack ?? error}`));
   page.on('console', (message) => {
-    // Of a request that failed the page itself can say nothing else: those are judged below.
+    // Failed requests are recorded below.
     const failed = message.text().startsWith('Failed to load resource');
     if (message.type() === 'error' && !failed) faults.push(`console: ${message.text()}`);
   });
@@ -77,13 +77,13 @@ function listen(page) {
     if (!(values.key && response.status() === 401)) faults.push(`refused: ${response.status()} ${response.url()}`);
   });
   page.on('requestfailed', (request) => {
-    // What the page itself breaks off: streams of jobs that ended.
+    // The page itself aborts the streams of jobs that ended.
     if (request.failure()?.errorText === 'net::ERR_ABORTED') return;
     seen.broken.push(`${request.method()} ${new URL(request.url()).pathname}`);
   });
 }
 
-// Runs in the page, before all else.
+// Runs in the page, before its own scripts.
 function watch() {
   window.watched = { faults: [] };
   const fault = (text) => window.watched.faults.push(text);
@@ -99,7 +99,7 @@ function watch() {
   }).observe(document, { subtree: true, attributes: true, attributeFilter: ['value'] });
 }
 
-// Lets the first piece of an upload break off.
+// Breaks off the first part of an upload.
 async function cut(page) {
   let first = true;
   await page.route('**/v1/uploads/*', (route) => {
@@ -109,7 +109,7 @@ async function cut(page) {
   });
 }
 
-// The file can be chosen by the keyboard alone, and it shows where the focus is.
+// Checks that a file can be chosen by the keyboard alone, and that the focus is visible.
 async function reachFiles(page) {
   const there = () => page.evaluate(() => document.activeElement.id === 'files');
   for (let tabs = 0; tabs < MOST_TABS; tabs += 1) {
@@ -118,13 +118,13 @@ async function reachFiles(page) {
       continue;
     }
     const outline = await page.evaluate(() => getComputedStyle(document.querySelector('label[for=files]')).outlineStyle);
-    if (outline === 'none') faults.push('it does not show that the choice of files has the focus');
+    if (outline === 'none') faults.push('the file input does not show its focus');
     return;
   }
-  faults.push('the choice of files is not reached by the keyboard');
+  faults.push('the keyboard does not reach the file input');
 }
 
-// Gives the page a file, and gives the job that it becomes.
+// Uploads a file on the page, and returns the ID of its job.
 async function upload(page, path) {
   const before = await page.$$eval('#jobs > li', (jobs) => jobs.map((job) => job.dataset.job));
   await page.setInputFiles('#files', path);
@@ -140,7 +140,7 @@ async function upload(page, path) {
   return found.jsonValue();
 }
 
-// Waits until a job's end; gives its element.
+// Waits for a job's end, and returns its element.
 async function end(page, job) {
   const card = page.locator(`#jobs > li[data-job="${job}"]`);
   await page.waitForFunction(
@@ -151,7 +151,7 @@ async function end(page, job) {
   return { card, state: await card.getAttribute('data-state') };
 }
 
-// Plays, begun by the keyboard, until there are pictures for a second.
+// Starts playback by the keyboard, and waits for a second of pictures.
 async function play(page, card) {
   await card.getByRole('link', { name: 'Play' }).focus();
   await page.keyboard.press('Enter');
@@ -183,7 +183,7 @@ async function details(page, card) {
   return card.locator('tbody tr').count();
 }
 
-// Names as the browser computes them for assistive technology.
+// Checks names as the browser computes them for assistive technology.
 async function names(page) {
   const session = await page.context().newCDPSession(page);
   const { nodes } = await session.send('Accessibility.getFullAXTree');

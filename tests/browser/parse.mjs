@@ -1,4 +1,4 @@
-// Reads an MP4 with mp4box.js, another's parser, and says on stdout, as JSON, what is in its first track.
+// Reads an MP4 with mp4box.js, an independent parser, and prints its first track on stdout, as JSON.
 //
 //   node parse.mjs FILE
 
@@ -16,14 +16,14 @@ buffer.fileStart = 0;
 
 const file = createFile();
 const samples = [];
-let told;
+let description;
 file.onError = (module, message) => {
   console.error(`${module}: ${message}`);
   process.exitCode = 1;
 };
 file.onReady = (info) => {
   const track = info.tracks[0];
-  told = { codec: track.codec, timescale: track.timescale, width: track.video?.width, height: track.video?.height };
+  description = { codec: track.codec, timescale: track.timescale, width: track.video?.width, height: track.video?.height };
   file.setExtractionOptions(track.id, null, { nbSamples: 100_000 });
   file.start();
 };
@@ -31,4 +31,4 @@ file.onSamples = (_id, _user, found) => samples.push(...found);
 file.appendBuffer(buffer);
 file.flush();
 const of = (name) => samples.map((sample) => sample[name]);
-console.log(JSON.stringify({ ...told, dts: of('dts'), cts: of('cts'), sync: of('is_sync'), size: of('size') }));
+console.log(JSON.stringify({ ...description, dts: of('dts'), cts: of('cts'), sync: of('is_sync'), size: of('size') }));

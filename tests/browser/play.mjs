@@ -1,12 +1,12 @@
-// Plays a ladder in a real Chromium with hls.js and says on stdout, as JSON, what happened.
+// Plays a ladder in a real Chromium with hls.js, and prints its observations on stdout, as JSON.
 //
 //   node play.mjs FOLDER through   from start to end at the lowest rung
 //   node play.mjs FOLDER switch    through a change of rung and a seek, then to the end
 //   node play.mjs FOLDER sound     from start to end, of a ladder without pictures
 //   node play.mjs FOLDER shaka     from start to end, with shaka-player
-//   node play.mjs FOLDER live      from start to end, of one that still grows; says "playing" on stderr once it has begun
+//   node play.mjs FOLDER early     from start to end, of a ladder that still grows; prints "playing" on stderr once it plays
 //
-// It judges nothing but its own deadline: the test that calls it does.
+// It checks nothing but its own deadline; the test that runs it checks the rest.
 
 import { createReadStream } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
@@ -35,7 +35,7 @@ const OWN = {
   '/shaka-player.compiled.js': join(HERE, 'node_modules/shaka-player/dist/shaka-player.compiled.js'),
 };
 
-// Serves the page, hls.js and the ladder on loopback; gives its address and the requests that it could not answer.
+// Serves the page, hls.js and the ladder on loopback; returns the address and the paths that do not exist.
 async function serve(folder) {
   const missing = [];
   const server = createServer(async (request, response) => {
@@ -77,7 +77,7 @@ async function launch() {
 // Waits until a condition of the page holds.
 const until = (page, condition, argument) => page.waitForFunction(condition, argument, { timeout: STEP_MS, polling: 50 });
 
-// The page's answer, with the name of the step that it was asked in.
+// Returns the page's facts, with the name of the step.
 const look = async (page, step) => ({ step, ...(await page.evaluate(() => facts())) });
 
 // From start to end: afterwards every frame has been decoded once and everything is still buffered.
@@ -87,7 +87,7 @@ async function through(page, steps) {
   steps.push(await look(page, 'end'));
 }
 
-// The same of what is not whole yet: whoever called is told when it plays.
+// From start to end, of a ladder that still grows; tells the test when it plays.
 async function growing(page, steps) {
   await page.evaluate(() => video.play());
   await until(page, () => video.currentTime > 1 || player.errors.length > 0);
@@ -122,10 +122,10 @@ async function change(page, steps) {
 }
 
 const [folder, scenario] = process.argv.slice(2);
-const scenarios = { through, switch: change, sound: through, shaka: through, live: growing };
-const playlist = scenario === 'live' ? 'live.m3u8' : 'master.m3u8';
+const scenarios = { through, switch: change, sound: through, shaka: through, early: growing };
+const playlist = scenario === 'early' ? 'early.m3u8' : 'master.m3u8';
 if (!folder || !scenarios[scenario]) {
-  console.error('usage: node play.mjs FOLDER through|switch|sound|shaka|live');
+  console.error('usage: node play.mjs FOLDER through|switch|sound|shaka|early');
   process.exit(2);
 }
 await readFile(join(folder, playlist));

@@ -1,5 +1,6 @@
-// Uploads a file by tus-js-client, which goes on by itself where a server goes away. Usage: upload.mjs ENDPOINT FILE CHUNK_BYTES METADATA_JSON
-// A line for each step on stdout: `at BYTES`, and at the end `done URL`.
+// Uploads a file by tus-js-client, which resumes by itself after a server died.
+// Usage: upload.mjs ENDPOINT FILE CHUNK_BYTES METADATA_JSON
+// Prints a line for each step: `at BYTES`, and at the end `done URL`.
 import { createReadStream, statSync } from 'node:fs'
 import * as tus from 'tus-js-client'
 
@@ -9,7 +10,7 @@ const upload = new tus.Upload(createReadStream(file), {
   uploadSize: statSync(file).size,
   chunkSize: Number(chunk),
   metadata: JSON.parse(metadata),
-  // As a page has it whose user waits: often at first, and then now and then.
+  // As a page does whose user waits: often at first, and then every second.
   retryDelays: Array.from({ length: 60 }, (_, n) => Math.min(100 * (n + 1), 1000)),
   onChunkComplete: (_, accepted) => console.log(`at ${accepted}`),
   onError: (error) => {

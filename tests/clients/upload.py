@@ -1,8 +1,8 @@
-"""Uploads a file with tuspy, broken off half-way by a first client and gone on with by a second.
+"""Uploads a file with tuspy: a first client breaks off, and a second one resumes.
 
     upload.py URL FILE CHUNK_BYTES METADATA_JSON
 
-Says where the upload is.
+Prints the address of the upload.
 """
 
 import json

@@ -5,8 +5,8 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use spool_tests::{
     footage,
-    run::{Spool, until},
-    web::{Manners, Web},
+    run::{Spool, wait_until},
+    web::{Behavior, Web},
 };
 
 /// Repetitions of 78 MB each.
@@ -30,7 +30,7 @@ fn main() {
     let bytes = source.metadata().unwrap().len();
     assert!(bytes >= SOURCE_BYTES, "the source has only {bytes} bytes");
     println!("source: {:.2} GB", bytes as f64 / 1e9);
-    let web = Web::start(&source, Manners { ranges: true, etag: true });
+    let web = Web::start(&source, Behavior { ranges: true, etag: true });
 
     let plan = Spool::new(["plan", &web.address, "--ladder", "360p", "--output", "json"]).ok().json();
     assert_eq!((&plan["bytes"], &plan["reading"]), (&bytes.into(), &"windows".into()));
@@ -43,20 +43,20 @@ fn main() {
         planning as f64 / 1e6
     );
 
-    web.forget();
+    web.clear_log();
     let out = folder.path().join("out");
     let args =
         ["transcode", &web.address, "-o", out.to_str().unwrap(), "--ladder", "360p", "--output", "json"];
     let mut running = Spool::new(args).start();
     let status = PathBuf::from(format!("/proc/{}/status", running.child.id()));
     let mut peak_kb = 0;
-    until("the end of the job", WITHIN, || {
+    wait_until("the end of the job", WITHIN, || {
         peak_kb = peak(&status).unwrap_or(peak_kb);
         running.child.try_wait().unwrap().map(|_| ())
     });
     let ran = running.wait();
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    ran.leaves_nothing();
+    ran.expect_no_leftovers();
     let length_ms = u64::from(TIMES) * 5120;
     assert_eq!(ran.json()["published"][0]["duration_ms"], length_ms);
     let job_times = web.bytes_sent() as f64 / bytes as f64;

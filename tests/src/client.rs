@@ -17,11 +17,11 @@ use std::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
 
-use crate::serve::Answer;
+use crate::serve::Response;
 
 /// Wait before a retry, and between polls for new events.
-const AGAIN: Duration = Duration::from_millis(200);
-const LOOK: Duration = Duration::from_millis(250);
+const RETRY_DELAY: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Time limits of one request, and of a stream before it is opened anew, in seconds as curl takes them.
 const REQUEST: &str = "30";
@@ -29,7 +29,7 @@ const STREAM: &str = "60";
 
 /// Rate at which a part is sent, as curl takes it: slow enough that some kills hit a server in the middle of
 /// one.
-const RATE: &str = "4M";
+const SEND_RATE: &str = "4M";
 
 /// Headers of every tus request.
 const TUS: [&str; 2] = ["-H", "Tus-Resumable: 1.0.0"];
@@ -49,14 +49,14 @@ impl Client {
     /// Creates a client of these servers (`http://HOST:PORT`) that begins with one of them, and gives up at a
     /// time or once `stop` is set.
     pub fn new(servers: &[String], first: usize, until: Instant, stop: &Arc<AtomicBool>) -> Self {
-        Self { servers: servers.to_vec(), at: first % servers.len(), until, stop: stop.clone() }
+        Self { servers: servers.to_vec(), at: first % servers.len(), wait_until, stop: stop.clone() }
     }
 
     /// Sends a request, with these arguments of curl, until a server accepts or refuses it.
     ///
     /// # Panics
     /// If no server does in time.
-    pub fn ask(&mut self, path: &str, args: &[&str]) -> Answer {
+    pub fn request(&mut self, path: &str, args: &[&str]) -> Response {
         loop {
             match self.once(path, args) {
                 Ok(answer) if !passes(answer.status) => return answer,
@@ -74,7 +74,7 @@ impl Client {
     pub fn post(&mut self, file: &Path, name: &str, job: &str) -> Value {
         let job: String = url::form_urlencoded::byte_serialize(job.as_bytes()).collect();
         let body = format!("@{}", file.display());
-        let answer = self.ask(&format!("/v1/uploads?name={name}&job={job}"), &["--data-binary", &body]);
+        let answer = self.request(&format!("/v1/uploads?name={name}&job={job}"), &["--data-binary", &body]);
         assert_eq!(answer.status, 201, "an upload is refused: {}", text(&answer));
         answer.json()
     }
@@ -93,17 +93,17 @@ impl Client {
             BASE64_STANDARD.encode(name),
             BASE64_STANDARD.encode(job)
         );
-        let begun =
-            self.ask("/v1/uploads", &[&TUS[..], &["-X", "POST", "-H", &length, "-H", &metadata]].concat());
+        let begun = self
+            .request("/v1/uploads", &[&TUS[..], &["-X", "POST", "-H", &length, "-H", &metadata]].concat());
         assert_eq!(begun.status, 201, "an upload is refused: {}", text(&begun));
         let path = begun.header("location").unwrap().to_owned();
         let mut kept = 0;
         loop {
-            let head = self.ask(&path, &[&TUS[..], &["-I"]].concat());
-            assert_eq!(head.status, 200, "{path} was begun, and is not there any more: {}", head.headers);
+            let head = self.request(&path, &[&TUS[..], &["-I"]].concat());
+            assert_eq!(head.status, 200, "{path} was created, and no longer exists: {}", head.headers);
             let at: usize =
                 head.header("upload-offset").and_then(|offset| offset.trim().parse().ok()).unwrap();
-            assert!(at >= kept, "{path}: {kept} bytes were kept, and now there are {at}");
+            assert!(at >= kept, "{path}: {kept} bytes were acknowledged, and {at} are stored");
             if at == bytes.len() {
                 break;
             }
@@ -119,7 +119,7 @@ impl Client {
                 "--data-binary",
                 &body,
                 "--limit-rate",
-                RATE,
+                SEND_RATE,
             ];
             // The next HEAD returns the offset, whatever the response to this request.
             kept = at;
@@ -134,7 +134,7 @@ impl Client {
         }
         // All bytes are stored. If the server dies before it finishes the upload, another one finishes it.
         loop {
-            let upload = self.ask(&path, &[]).json();
+            let upload = self.request(&path, &[]).json();
             match upload["state"].as_str().unwrap() {
                 "finished" => return upload,
                 "open" => self.wait(&format!("{path} to be finished: {upload}")),
@@ -147,9 +147,9 @@ impl Client {
     ///
     /// # Panics
     /// If it is refused.
-    pub fn job(&mut self, document: &Value, key: &str) -> (Value, bool) {
+    pub fn create_job(&mut self, document: &Value, key: &str) -> (Value, bool) {
         let (document, key) = (document.to_string(), format!("Idempotency-Key: {key}"));
-        let answer = self.ask(
+        let answer = self.request(
             "/v1/jobs",
             &["-H", "Content-Type: application/json", "-H", &key, "--data-binary", &document],
         );
@@ -161,9 +161,9 @@ impl Client {
     ///
     /// # Panics
     /// If it is not there.
-    pub fn show(&mut self, job: &str) -> Value {
-        let answer = self.ask(&format!("/v1/jobs/{job}"), &[]);
-        assert_eq!(answer.status, 200, "{job} was acknowledged, and is not there: {}", text(&answer));
+    pub fn get_job(&mut self, job: &str) -> Value {
+        let answer = self.request(&format!("/v1/jobs/{job}"), &[]);
+        assert_eq!(answer.status, 200, "{job} was acknowledged, and does not exist: {}", text(&answer));
         answer.json()
     }
 
@@ -174,8 +174,8 @@ impl Client {
     pub fn follow(&mut self, job: &str) -> Vec<Value> {
         let mut events = Vec::new();
         loop {
-            let page = self.ask(&format!("/v1/jobs/{job}/events?behind={}&limit=100", events.len()), &[]);
-            assert_eq!(page.status, 200, "{job} was acknowledged, and cannot be followed: {}", text(&page));
+            let page = self.request(&format!("/v1/jobs/{job}/events?behind={}&limit=100", events.len()), &[]);
+            assert_eq!(page.status, 200, "{job} was acknowledged, and has no events: {}", text(&page));
             let page = page.json();
             for event in page["events"].as_array().unwrap() {
                 append(&mut events, event.clone());
@@ -184,7 +184,7 @@ impl Client {
                 return events;
             }
             self.check(&format!("the end of {job} after event {}", events.len()));
-            sleep(LOOK);
+            sleep(POLL_INTERVAL);
         }
     }
 
@@ -235,14 +235,14 @@ impl Client {
             }
             assert!(
                 [0, 200].contains(&status) || passes(status),
-                "{job} was acknowledged, and cannot be followed: {status}"
+                "{job} was acknowledged, and has no events: {status}"
             );
             self.wait(&format!("the end of {job} after event {}", events.len()));
         }
     }
 
     /// Sends one request; a response that broke off is an error.
-    fn once(&self, path: &str, args: &[&str]) -> Result<Answer, String> {
+    fn once(&self, path: &str, args: &[&str]) -> Result<Response, String> {
         let folder = tempfile::tempdir().unwrap();
         let (headers, body) = (folder.path().join("headers"), folder.path().join("body"));
         let output = Command::new("curl")
@@ -259,7 +259,7 @@ impl Client {
         }
         let headers = fs::read_to_string(headers).unwrap_or_default();
         let named = headers.lines().filter_map(|line| line.split_once(':'));
-        Ok(Answer {
+        Ok(Response {
             status: String::from_utf8_lossy(&output.stdout).trim().parse().unwrap(),
             headers: named.map(|(name, value)| format!("{}:{value}\n", name.to_ascii_lowercase())).collect(),
             body: fs::read(body).unwrap_or_default(),
@@ -270,12 +270,12 @@ impl Client {
     fn wait(&mut self, what: &str) {
         self.check(what);
         self.at = (self.at + 1) % self.servers.len();
-        sleep(AGAIN);
+        sleep(RETRY_DELAY);
     }
 
     fn check(&self, what: &str) {
-        assert!(!self.stop.load(Ordering::Relaxed), "given up, since something else failed: {what}");
-        assert!(Instant::now() < self.until, "waited in vain: {what}");
+        assert!(!self.stop.load(Ordering::Relaxed), "stopped, another check failed: {what}");
+        assert!(Instant::now() < self.until, "timed out waiting: {what}");
     }
 }
 
@@ -284,7 +284,7 @@ fn passes(status: u16) -> bool {
     matches!(status, 423 | 429 | 500..=599)
 }
 
-fn text(answer: &Answer) -> String {
+fn text(answer: &Response) -> String {
     String::from_utf8_lossy(&answer.body).into_owned()
 }
 

@@ -150,7 +150,7 @@ impl Clip {
     /// Returns the number that is shown at every tick of the frame clock.
     pub fn seen(&self) -> Vec<u16> {
         let number = |frame: u32| self.number(frame * self.pictures_per_frame());
-        self.shown().into_iter().map(number).collect()
+        self.expected_frames().into_iter().map(number).collect()
     }
 
     /// Returns the number that a picture carries: both fields of a frame carry that of the first. The
@@ -355,7 +355,7 @@ mod tests {
     #[test]
     fn dropped_frames_are_covered_by_the_one_before() {
         let clip = Clip { frames: 8, dropped: vec![2..4, 6..7], ..Clip::default() };
-        assert_eq!(clip.seen(), [0, 1, 1, 1, 4, 5, 5, 7]);
+        assert_eq!(clip.expected_numbers(), [0, 1, 1, 1, 4, 5, 5, 7]);
     }
 
     #[test]
@@ -373,7 +373,7 @@ mod tests {
     fn late_and_short_sound_is_silence_where_it_is_missing() {
         let sound = Sound { delay_ms: 500, seconds: Some(1.0), ..Sound::default() };
         let clip = Clip { frames: 50, sound: Some(sound), ..Clip::default() };
-        let heard = clip.heard(2, 48_000);
+        let heard = clip.expected_samples(2, 48_000);
         assert_eq!((heard.len(), heard[0].len()), (2, 96_000));
         let loud = |range: Range<usize>| heard[0][range].iter().any(|sample| sample.abs() > 0.01);
         assert!(!loud(0..24_000) && loud(24_000..24_100) && loud(71_900..72_000) && !loud(72_000..96_000));

@@ -20,17 +20,17 @@ use nix::{
 pub use self::network::Network;
 use crate::{
     mount::Mount,
-    run::{Spool, binary, processes_in, until},
+    run::{Spool, binary, processes_in, wait_until},
 };
 
 /// Time within which a role starts on a busy machine.
-const STARTS: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Lines of a role's log that a failed test prints.
 const LAST_LINES: usize = 60;
 
 /// Time within which the processes of a role that ended are gone.
-const GONE: Duration = Duration::from_secs(5);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A scheduler and executors.
 #[derive(Debug)]
@@ -170,7 +170,7 @@ impl Cluster {
         let mut args = vec!["scheduler".to_owned(), "--listen".to_owned(), listen];
         args.extend(self.scheduler_args.iter().cloned());
         self.scheduler = Some(self.role("scheduler", &args, None, inside));
-        until("the scheduler", STARTS, || self.http("GET", "/livez"));
+        wait_until("the scheduler", START_TIMEOUT, || self.http("GET", "/livez"));
     }
 
     /// Adds an executor with one slot, and returns its number.
@@ -178,14 +178,14 @@ impl Cluster {
     /// # Panics
     /// If it cannot be started.
     pub fn add_executor(&mut self, more: &[&str]) -> usize {
-        self.add_executor_of(1, more)
+        self.add_executor_with_slots(1, more)
     }
 
     /// Adds an executor with several slots, and returns its number.
     ///
     /// # Panics
     /// If it cannot be started.
-    pub fn add_executor_of(&mut self, slots: usize, more: &[&str]) -> usize {
+    pub fn add_executor_with_slots(&mut self, slots: usize, more: &[&str]) -> usize {
         let ffmpeg = self.ffmpeg.clone();
         self.start_executor(slots, more, ffmpeg)
     }
@@ -194,7 +194,7 @@ impl Cluster {
     ///
     /// # Panics
     /// If it cannot be started.
-    pub fn add_executor_with(&mut self, more: &[&str], ffmpeg: Option<PathBuf>) -> usize {
+    pub fn add_executor_with_ffmpeg(&mut self, more: &[&str], ffmpeg: Option<PathBuf>) -> usize {
         self.start_executor(1, more, ffmpeg)
     }
 
@@ -260,7 +260,9 @@ impl Cluster {
     /// # Panics
     /// If it does not get them.
     pub fn wait_for_slots(&self, slots: usize) {
-        until(&format!("{slots} slots"), STARTS, || (self.demand()?["slots"] == slots).then_some(()));
+        wait_until(&format!("{slots} slots"), START_TIMEOUT, || {
+            (self.demand()?["slots"] == slots).then_some(())
+        });
     }
 
     /// Returns the scheduler's report of its demand.
@@ -320,7 +322,7 @@ impl Cluster {
     ///
     /// # Panics
     /// If it is off already.
-    pub fn forget_executor(&mut self, number: usize) {
+    pub fn remove_executor(&mut self, number: usize) {
         self.executors[number].take().unwrap();
     }
 
@@ -340,7 +342,7 @@ impl Cluster {
         let mut role = self.executors[number].take().unwrap();
         role.signal(Signal::SIGTERM);
         let code = role.wait(within);
-        role.left_nothing();
+        role.expect_clean();
         code
     }
 
@@ -355,8 +357,8 @@ impl Cluster {
             role.signal(Signal::SIGTERM);
         }
         for mut role in roles {
-            assert_eq!(role.wait(STARTS), Some(0), "{}", role.log());
-            role.left_nothing();
+            assert_eq!(role.wait(START_TIMEOUT), Some(0), "{}", role.log());
+            role.expect_clean();
         }
     }
 }
@@ -431,7 +433,7 @@ impl Role {
     }
 
     /// Returns whether a throttled FFmpeg encodes for this role.
-    pub fn encodes_slowly(&self) -> bool {
+    pub fn is_encoding_slowly(&self) -> bool {
         processes_in(&self.scratch()).iter().any(|line| line.contains("-readrate"))
     }
 
@@ -441,14 +443,14 @@ impl Role {
     /// If it does not end in time.
     pub fn wait(&mut self, within: Duration) -> Option<i32> {
         let folder = self.folder.display().to_string();
-        until(&format!("the end of {folder}"), within, || self.child.try_wait().unwrap()).code()
+        wait_until(&format!("the end of {folder}"), within, || self.child.try_wait().unwrap()).code()
     }
 
     fn kill(mut self) {
         self.signal(Signal::SIGKILL);
         self.child.wait().unwrap();
         let scratch = self.scratch();
-        until("the end of what a killed role started", GONE, || {
+        wait_until("the end of the children of a killed role", EXIT_TIMEOUT, || {
             processes_in(&scratch).is_empty().then_some(())
         });
     }
@@ -457,10 +459,13 @@ impl Role {
     ///
     /// # Panics
     /// If one is.
-    pub fn left_nothing(&self) {
+    pub fn expect_clean(&self) {
         let scratch = self.scratch();
-        until("the end of what a role started", GONE, || processes_in(&scratch).is_empty().then_some(()));
-        let left: Vec<_> = std::fs::read_dir(&scratch).unwrap().map(|entry| entry.unwrap().path()).collect();
+        wait_until("the end of the children of a role", EXIT_TIMEOUT, || {
+            processes_in(&scratch).is_empty().then_some(())
+        });
+        let leftover_files: Vec<_> =
+            std::fs::read_dir(&scratch).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert!(left.is_empty(), "left in scratch space: {left:?}");
     }
 }

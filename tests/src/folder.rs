@@ -57,7 +57,9 @@ pub fn records(folder: &Path) -> BTreeMap<String, serde_json::Value> {
 /// # Panics
 /// If a playlist cannot be read, or a file that it names is missing.
 pub fn reachable(files: &BTreeMap<String, Vec<u8>>) -> BTreeSet<String> {
-    let file = |name: &str| files.get(name).unwrap_or_else(|| panic!("{name} is referred to and not there"));
+    let file = |name: &str| {
+        files.get(name).unwrap_or_else(|| panic!("{name} is named by a playlist, and does not exist"))
+    };
     let mut reached = BTreeSet::from(["master.m3u8".to_owned()]);
     let Ok(Playlist::MasterPlaylist(master)) = m3u8_rs::parse_playlist_res(file("master.m3u8")) else {
         panic!("master.m3u8 is no multivariant playlist");

@@ -4,17 +4,19 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's helper fails the test")]
 #![expect(clippy::disallowed_methods, reason = "whole-system tests start the processes that they test")]
 
-pub mod amazon;
-pub mod balancer;
 pub mod check;
 pub mod client;
 pub mod clips;
 pub mod cluster;
-pub mod fleet;
+pub mod deployment;
+pub mod ffmpeg_wrapper;
 pub mod folder;
 pub mod footage;
+pub mod load_balancer;
+pub mod moto;
 pub mod mount;
 pub mod postgres;
+pub mod privilege;
 pub mod random;
 pub mod run;
 pub mod s3;
@@ -22,4 +24,3 @@ pub mod serve;
 pub mod slt;
 pub mod sources;
 pub mod web;
-pub mod wrapper;

@@ -5,23 +5,30 @@ use std::{
     process::Command,
 };
 
+use crate::privilege::Missing;
+
 /// A mounted file system, which is unmounted when this is dropped.
 #[derive(Debug)]
 pub struct Mount(PathBuf);
 
 impl Mount {
-    /// Mounts a file system in memory on a folder, with these options. Requires the privilege to mount.
+    /// Mounts a file system in memory on a folder, with these options. Needs the privilege to mount.
+    ///
+    /// # Errors
+    /// If mounting is not allowed.
     ///
     /// # Panics
     /// If there is no `mount`.
-    pub fn tmpfs(folder: &Path, options: &str) -> Option<Self> {
+    pub fn tmpfs(folder: &Path, options: &str) -> Result<Self, Missing> {
         let mounted =
             Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(folder).output().unwrap();
         if mounted.status.success() {
-            return Some(Self(folder.to_owned()));
+            return Ok(Self(folder.to_owned()));
         }
-        eprintln!("skipped: mounting is not allowed here: {}", String::from_utf8_lossy(&mounted.stderr));
-        None
+        Err(Missing(format!(
+            "failed to mount a file system: {}",
+            String::from_utf8_lossy(&mounted.stderr).trim()
+        )))
     }
 
     /// Returns the path.
@@ -33,7 +40,7 @@ impl Mount {
     ///
     /// # Panics
     /// If it cannot have them.
-    pub fn change(&self, options: &str) {
+    pub fn remount(&self, options: &str) {
         let changed =
             Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(&self.0).status().unwrap();
         assert!(changed.success(), "cannot remount {}", self.0.display());

@@ -14,10 +14,10 @@ use nix::{
 };
 use serde_json::Value;
 
-use crate::run::{port, until};
+use crate::run::{port, wait_until};
 
 /// Time within which a server starts, and stops, on a busy machine.
-const STARTS: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 const STOPS: Duration = Duration::from_secs(30);
 
 /// User of the server if the test runs as root, which PostgreSQL refuses.
@@ -53,7 +53,7 @@ impl Postgres {
             .unwrap();
         assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
         let mut server = Self { folder, port: port(), server: None };
-        server.start_again();
+        server.restart();
         server
     }
 
@@ -107,9 +107,9 @@ impl Postgres {
     ///
     /// # Panics
     /// If it does not come up.
-    pub fn start_again(&mut self) {
+    pub fn restart(&mut self) {
         let log = File::options().create(true).append(true).open(self.folder.path().join("log")).unwrap();
-        until("PostgreSQL", STARTS, || {
+        wait_until("PostgreSQL", START_TIMEOUT, || {
             let running = self.server.as_mut().is_some_and(|server| server.try_wait().unwrap().is_none());
             if !running {
                 // The lock of a killed server goes with the last of its children.
@@ -147,7 +147,7 @@ impl Drop for Postgres {
         if let Some(mut server) = self.server.take() {
             // SIGQUIT is PostgreSQL's "immediate" shutdown: it ends its children, and waits for no client.
             let _ = kill(Pid::from_raw(server.id() as i32), Signal::SIGQUIT);
-            until("PostgreSQL to stop", STOPS, || server.try_wait().ok().flatten());
+            wait_until("PostgreSQL to stop", STOPS, || server.try_wait().ok().flatten());
         }
     }
 }

@@ -19,13 +19,13 @@ use nix::{
 };
 
 /// Longest run time of a command in a test. A command that takes longer hangs, and is ended.
-const HANGS: Duration = Duration::from_secs(300);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Interval at which a condition is checked.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Time within which the processes of a `spool` that ended are gone.
-const GONE_WITHIN: Duration = Duration::from_secs(2);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Ports that Linux does not assign to clients: a process that is killed finds its own port free when it
 /// starts again.
@@ -64,14 +64,14 @@ pub fn binary() -> PathBuf {
 ///
 /// # Panics
 /// If it does not in time.
-pub fn until<T>(what: &str, within: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
+pub fn wait_until<T>(what: &str, within: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
         if let Some(found) = condition() {
             return found;
         }
         assert!(started.elapsed() < within, "waited {within:?} in vain for {what}");
-        std::thread::sleep(LOOK_EVERY);
+        std::thread::sleep(POLL_INTERVAL);
     }
 }
 
@@ -87,8 +87,8 @@ pub fn processes_in(scratch: &Path) -> Vec<String> {
         let line = std::fs::read(entry.path().join("cmdline")).ok()?;
         let line = String::from_utf8_lossy(&line).replace('\0', " ");
         let inside = std::fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(scratch));
-        let told = line.contains(&*scratch.to_string_lossy());
-        (inside || told).then_some(line)
+        let named = line.contains(&*scratch.to_string_lossy());
+        (inside || named).then_some(line)
     });
     found.collect()
 }
@@ -121,7 +121,7 @@ impl Scratch {
 
 /// Result of a command.
 #[derive(Debug)]
-pub struct Ran {
+pub struct CommandOutput {
     /// Exit code; `None` if a signal ended the process.
     pub code: Option<i32>,
     /// Standard output.
@@ -129,7 +129,7 @@ pub struct Ran {
     /// Standard error: progress, logs and messages.
     pub stderr: String,
     /// Files that the command left in scratch space.
-    pub left: Vec<PathBuf>,
+    pub leftover_files: Vec<PathBuf>,
     /// Time from start to end.
     pub took: Duration,
     /// Folder that was the scratch space.
@@ -209,7 +209,7 @@ impl Spool {
     ///
     /// # Panics
     /// If it cannot be started, or hangs.
-    pub fn run(self) -> Ran {
+    pub fn run(self) -> CommandOutput {
         self.start().wait()
     }
 
@@ -217,7 +217,7 @@ impl Spool {
     ///
     /// # Panics
     /// If it fails; the message holds its stderr.
-    pub fn ok(self) -> Ran {
+    pub fn ok(self) -> CommandOutput {
         let ran = self.run();
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
         ran
@@ -271,31 +271,31 @@ impl Running {
     ///
     /// # Panics
     /// If the process cannot be waited for, or hangs: then it is killed.
-    pub fn wait(self) -> Ran {
+    pub fn wait(self) -> CommandOutput {
         let pid = self.pid();
         let (sender, receiver) = mpsc::channel();
         let Self { child, scratch, started } = self;
         std::thread::spawn(move || sender.send(child.wait_with_output()));
-        let output = receiver.recv_timeout(HANGS).unwrap_or_else(|_| {
+        let output = receiver.recv_timeout(COMMAND_TIMEOUT).unwrap_or_else(|_| {
             kill(pid, Signal::SIGKILL).unwrap();
             let output = receiver.recv().unwrap().unwrap();
             panic!(
-                "spool did not end within {HANGS:?}; it said: {}",
+                "spool did not end within {COMMAND_TIMEOUT:?}; stderr: {}",
                 String::from_utf8_lossy(&output.stderr)
             );
         });
-        Ran::of(&output.unwrap(), scratch.path(), started.elapsed())
+        CommandOutput::of(&output.unwrap(), scratch.path(), started.elapsed())
     }
 }
 
-impl Ran {
+impl CommandOutput {
     fn of(output: &Output, scratch: &Path, took: Duration) -> Self {
         Self {
             code: output.status.code(),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
             // A command without scratch space leaves nothing in it.
-            left: std::fs::read_dir(scratch)
+            leftover_files: std::fs::read_dir(scratch)
                 .into_iter()
                 .flatten()
                 .map(|entry| entry.unwrap().path())
@@ -324,17 +324,17 @@ impl Ran {
     ///
     /// # Panics
     /// If a file or a process is left.
-    pub fn leaves_nothing(&self) {
-        assert!(self.left.is_empty(), "left in scratch space: {:?}", self.left);
-        self.leaves_no_process();
+    pub fn expect_no_leftovers(&self) {
+        assert!(self.leftover_files.is_empty(), "left in scratch space: {:?}", self.leftover_files);
+        self.expect_no_processes();
     }
 
     /// Expects that all processes are gone within two seconds.
     ///
     /// # Panics
     /// If one is.
-    pub fn leaves_no_process(&self) {
-        until(&format!("the end of what works in {}", self.scratch.display()), GONE_WITHIN, || {
+    pub fn expect_no_processes(&self) {
+        wait_until(&format!("the end of the processes in {}", self.scratch.display()), EXIT_TIMEOUT, || {
             processes_in(&self.scratch).is_empty().then_some(())
         });
     }

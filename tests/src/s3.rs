@@ -48,7 +48,7 @@ pub struct S3Server {
 /// One request that the server received, in order of arrival. Requests that fail authentication are not
 /// logged.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
+pub struct LoggedRequest {
     /// S3's name of the operation: `GetObject`, `PutObject`, `UploadPart`, …
     pub operation: &'static str,
     /// The bucket.
@@ -184,37 +184,37 @@ impl S3Server {
     }
 
     /// Returns all requests since the start or the last time the log was cleared.
-    pub fn asked(&self) -> Vec<Asked> {
-        self.layer.state.seen().asked.clone()
+    pub fn asked(&self) -> Vec<LoggedRequest> {
+        self.layer.state.expected_numbers().asked.clone()
     }
 
     /// Returns the number of requests of an operation.
     pub fn count(&self, operation: &str) -> usize {
-        self.layer.state.seen().asked.iter().filter(|asked| asked.operation == operation).count()
+        self.layer.state.expected_numbers().asked.iter().filter(|asked| asked.operation == operation).count()
     }
 
     /// Returns the bytes of objects sent.
     pub fn bytes_sent(&self) -> u64 {
-        self.layer.state.seen().asked.iter().map(|asked| asked.sent).sum()
+        self.layer.state.expected_numbers().asked.iter().map(|asked| asked.sent).sum()
     }
 
     /// Clears the log.
-    pub fn forget(&self) {
-        self.layer.state.seen().asked.clear();
+    pub fn clear_log(&self) {
+        self.layer.state.expected_numbers().asked.clear();
     }
 
     /// Makes the next `times` requests fail, of one operation or of any.
     pub fn fail_next(&self, times: usize, operation: Option<&'static str>, fault: Fault) {
-        self.layer.state.seen().faults.extend(std::iter::repeat_n((operation, fault), times));
+        self.layer.state.expected_numbers().faults.extend(std::iter::repeat_n((operation, fault), times));
     }
 
     /// Returns the faults that no request has met yet.
     pub fn faults_left(&self) -> usize {
-        self.layer.state.seen().faults.len()
+        self.layer.state.expected_numbers().faults.len()
     }
 
     /// Answers conditional writes with 501 from now on, as stores without them do.
-    pub fn forget_conditional_writes(&self) {
+    pub fn disable_conditional_writes(&self) {
         self.layer.state.unconditional.store(true, Ordering::Relaxed);
     }
 

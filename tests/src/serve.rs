@@ -10,10 +10,10 @@ use std::{
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::run::{Running, Spool, until};
+use crate::run::{Running, Spool, wait_until};
 
 /// Time within which a job ends on a busy machine.
-const DONE: Duration = Duration::from_secs(180);
+const JOB_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// A running server.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub struct Serve {
 
 /// An HTTP response.
 #[derive(Clone)]
-pub struct Answer {
+pub struct Response {
     /// HTTP status.
     pub status: u16,
     /// Headers in lower case, one per line.
@@ -35,13 +35,13 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
-impl std::fmt::Debug for Answer {
+impl std::fmt::Debug for Response {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}\n{}\n{}", self.status, self.headers, String::from_utf8_lossy(&self.body))
     }
 }
 
-impl Answer {
+impl Response {
     /// Returns the body as JSON.
     ///
     /// # Panics
@@ -85,23 +85,27 @@ impl Serve {
     ///
     /// # Panics
     /// If it does not start.
-    pub fn door(data: &Path) -> Self {
-        Self::door_to(data, data.join("uploads").to_str().unwrap(), [])
+    pub fn api(data: &Path) -> Self {
+        Self::api_with_uploads(data, data.join("uploads").to_str().unwrap(), [])
     }
 
     /// Starts the HTTP API alone, with uploads elsewhere and these environment variables.
     ///
     /// # Panics
     /// If it does not start.
-    pub fn door_to(data: &Path, uploads: &str, env: impl IntoIterator<Item = (String, String)>) -> Self {
-        Self::door_with(data, uploads, env, &[])
+    pub fn api_with_uploads(
+        data: &Path,
+        uploads: &str,
+        env: impl IntoIterator<Item = (String, String)>,
+    ) -> Self {
+        Self::api_with(data, uploads, env, &[])
     }
 
     /// Starts the HTTP API alone, with more arguments.
     ///
     /// # Panics
     /// If it does not start.
-    pub fn door_with(
+    pub fn api_with(
         data: &Path,
         uploads: &str,
         env: impl IntoIterator<Item = (String, String)>,
@@ -109,7 +113,7 @@ impl Serve {
     ) -> Self {
         let [store, media] = ["jobs.db", "media"].map(|name| data.join(name).to_str().unwrap().to_owned());
         let args =
-            ["server", "--listen", "127.0.0.1:0", "--store", &store, "--media", &media, "--uploads", uploads];
+            ["api", "--listen", "127.0.0.1:0", "--database", &store, "--media", &media, "--uploads", uploads];
         Self::of(Spool::new(args.iter().chain(more).copied()).envs(env), data.with_extension("log"))
     }
 
@@ -119,7 +123,7 @@ impl Serve {
         BufReader::new(running.child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().strip_prefix("listening on ").map(str::to_owned);
         let address = address.unwrap_or_else(|| {
-            panic!("it did not start: {}", std::fs::read_to_string(&log).unwrap_or_default())
+            panic!("the server did not start: {}", std::fs::read_to_string(&log).unwrap_or_default())
         });
         Self { running: Some(running), address, log }
     }
@@ -128,7 +132,7 @@ impl Serve {
     ///
     /// # Panics
     /// If there is no response.
-    pub fn ask(&self, path: &str, args: &[&str]) -> Answer {
+    pub fn request(&self, path: &str, args: &[&str]) -> Response {
         let folder = tempfile::tempdir().unwrap();
         let (headers, body) = (folder.path().join("headers"), folder.path().join("body"));
         let output = Command::new("curl")
@@ -147,25 +151,25 @@ impl Serve {
             Some((name, value)) => format!("{}:{value}\n", name.to_ascii_lowercase()),
             None => String::new(),
         });
-        Answer { status, headers: headers.collect(), body: std::fs::read(body).unwrap_or_default() }
+        Response { status, headers: headers.collect(), body: std::fs::read(body).unwrap_or_default() }
     }
 
     /// Sends a document.
     ///
     /// # Panics
     /// If there is no response.
-    pub fn post(&self, path: &str, document: &Value, args: &[&str]) -> Answer {
+    pub fn post(&self, path: &str, document: &Value, args: &[&str]) -> Response {
         let document = document.to_string();
         let mut all = vec!["-H", "Content-Type: application/json", "--data-binary", &document];
         all.extend(args);
-        self.ask(path, &all)
+        self.request(path, &all)
     }
 
     /// Creates a job, and returns its ID.
     ///
     /// # Panics
     /// If it is refused.
-    pub fn job(&self, document: &Value) -> String {
+    pub fn create_job(&self, document: &Value) -> String {
         let answer = self.post("/v1/jobs", document, &[]);
         assert_eq!(answer.status, 201, "{answer:?}");
         answer.json()["id"].as_str().unwrap().to_owned()
@@ -175,8 +179,8 @@ impl Serve {
     ///
     /// # Panics
     /// If the job does not exist.
-    pub fn show(&self, job: &str) -> Value {
-        let answer = self.ask(&format!("/v1/jobs/{job}"), &[]);
+    pub fn get_job(&self, job: &str) -> Value {
+        let answer = self.request(&format!("/v1/jobs/{job}"), &[]);
         assert_eq!(answer.status, 200, "{answer:?}");
         answer.json()
     }
@@ -185,9 +189,9 @@ impl Serve {
     ///
     /// # Panics
     /// If that does not happen.
-    pub fn until(&self, what: &str, job: &str, is: impl Fn(&Value) -> bool) -> Value {
-        until(what, DONE, || {
-            Some(self.show(job)).filter(|job| {
+    pub fn wait_for(&self, what: &str, job: &str, is: impl Fn(&Value) -> bool) -> Value {
+        wait_until(what, JOB_TIMEOUT, || {
+            Some(self.get_job(job)).filter(|job| {
                 is(job) || {
                     assert!(job["state"] != "failed", "{job}");
                     false
@@ -200,8 +204,8 @@ impl Serve {
     ///
     /// # Panics
     /// If it fails.
-    pub fn published(&self, job: &str) -> Value {
-        self.until("a job to be published", job, |job| job["state"] == "published")
+    pub fn wait_until_published(&self, job: &str) -> Value {
+        self.wait_for("a job to be published", job, |job| job["state"] == "published")
     }
 
     /// Returns all events of a job.
@@ -209,7 +213,7 @@ impl Serve {
     /// # Panics
     /// If their numbers have a gap.
     pub fn events(&self, job: &str) -> Vec<Value> {
-        let answer = self.ask(&format!("/v1/jobs/{job}/events?limit=1000"), &[]);
+        let answer = self.request(&format!("/v1/jobs/{job}/events?limit=1000"), &[]);
         let events = answer.json()["events"].as_array().unwrap().clone();
         assert!(
             events.iter().map(|event| event["sequence"].as_u64().unwrap()).eq(1..=events.len() as u64),
@@ -241,7 +245,7 @@ impl Serve {
     pub fn kill(mut self) {
         let running = self.running.take().unwrap();
         running.signal(Signal::SIGKILL);
-        running.wait().leaves_no_process();
+        running.wait().expect_no_processes();
     }
 
     /// Sends SIGTERM, and expects a clean end.
@@ -253,7 +257,7 @@ impl Serve {
         running.signal(Signal::SIGTERM);
         let ran = running.wait();
         assert_eq!(ran.code, Some(0), "{}", self.log());
-        ran.leaves_nothing();
+        ran.expect_no_leftovers();
     }
 }
 

@@ -511,21 +511,26 @@ fn ladders() -> Vec<Source> {
 
 /// Returns the table as it stands in the docs.
 pub fn table() -> String {
-    let mut text = "# Sources that are tried\n\n\
-        What `spool transcode` makes of each of these is checked frame by frame and sample by sample (`tests/tests/sources.rs`): every frame once and\n\
-        in its place, times that rise evenly, joins that are no worse than what is beside them, sound that is the source's without a seam, one\n\
-        decoder configuration, playlists that say so. Those marked are in every `make test`, all are in `make test-full`.\n\n\
-        | source | what is special about it | ladder | always |\n| --- | --- | --- | --- |\n"
+    let mut text = "# Tested sources\n\n\
+        `tests/tests/sources.rs` transcodes each of these sources and checks the ladder frame by frame and sample by\n\
+        sample: every frame once and in its place, times that rise evenly, joins as good as the frames beside them,\n\
+        the source's sound without a seam, one decoder configuration, and playlists that agree. `make test` runs the\n\
+        marked ones, `make test-full` runs all.\n\n\
+        | source | peculiarity | ladder | always |\n| --- | --- | --- | --- |\n"
         .to_owned();
     for source in all() {
         let Source { name, what, ladder, more, always, .. } = source;
-        let told = [&[ladder], more].concat().join(" ");
-        text.push_str(&format!("| {name} | {what} | `{told}` | {} |\n", if always { "yes" } else { "" }));
+        let arguments = [&[ladder], more].concat().join(" ");
+        text.push_str(&format!(
+            "| {name} | {what} | `{arguments}` | {} |\n",
+            if always { "yes" } else { "" }
+        ));
     }
     text.push_str(
-        "\nBeside them: 28 clips of `tests/tests/exact.rs`, cut in two ways each; files that were cut off or damaged, sound of several tracks, with\n\
-        gaps, a clock that drifts or channels without places, sound alone in seven containers, a mirrored picture, an edit list of several edits\n\
-        (`tests/tests/odd_sources.rs`); and some 170 files that were made to do harm (`tests/tests/hostile.rs`).\n",
+        "\nOther tests cover 28 clips with two cuts each (`tests/tests/exact.rs`); files that are truncated or damaged,\n\
+        several audio tracks, gaps, a drifting clock, channels without positions, sound alone in seven containers, a\n\
+        mirrored picture, an edit list of several edits (`tests/tests/odd_sources.rs`); and some 170 malicious files\n\
+        (`tests/tests/hostile.rs`).\n",
     );
     text
 }

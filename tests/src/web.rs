@@ -13,7 +13,7 @@ const CHUNK_BYTES: usize = 1 << 20;
 
 /// Behaviour of a web server.
 #[derive(Debug, Clone, Copy)]
-pub struct Manners {
+pub struct Behavior {
     /// Whether it serves ranges.
     pub ranges: bool,
     /// Whether it sends an ETag.
@@ -22,7 +22,7 @@ pub struct Manners {
 
 /// One response.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answered {
+pub struct LoggedResponse {
     /// First and last byte that were requested; `None` if the response was the whole page.
     pub range: Option<(u64, u64)>,
     /// Bytes of body that were sent: fewer than requested if the client hung up.
@@ -34,7 +34,7 @@ pub struct Answered {
 pub struct Web {
     /// Address of the page.
     pub address: String,
-    log: Arc<Mutex<Vec<Answered>>>,
+    log: Arc<Mutex<Vec<LoggedResponse>>>,
 }
 
 impl Web {
@@ -42,15 +42,15 @@ impl Web {
     ///
     /// # Panics
     /// If it cannot listen.
-    pub fn start(file: &Path, manners: Manners) -> Self {
+    pub fn start(file: &Path, behavior: Behavior) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}/talk.mp4", listener.local_addr().unwrap());
-        let log = Arc::<Mutex<Vec<Answered>>>::default();
+        let log = Arc::<Mutex<Vec<LoggedResponse>>>::default();
         let (file, logged) = (file.to_owned(), Arc::clone(&log));
         std::thread::spawn(move || {
             for socket in listener.incoming().flatten() {
                 let (file, log) = (file.clone(), Arc::clone(&logged));
-                std::thread::spawn(move || answer_all(&socket, &file, manners, &log));
+                std::thread::spawn(move || answer_all(&socket, &file, behavior, &log));
             }
         });
         Self { address, log }
@@ -60,7 +60,7 @@ impl Web {
     ///
     /// # Panics
     /// If a thread that answered panicked.
-    pub fn log(&self) -> Vec<Answered> {
+    pub fn log(&self) -> Vec<LoggedResponse> {
         self.log.lock().unwrap().clone()
     }
 
@@ -73,13 +73,18 @@ impl Web {
     ///
     /// # Panics
     /// If a thread that answered panicked.
-    pub fn forget(&self) {
+    pub fn clear_log(&self) {
         self.log.lock().unwrap().clear();
     }
 }
 
 /// Answers the requests of one connection until the client hangs up.
-fn answer_all(socket: &TcpStream, file: &Path, manners: Manners, log: &Mutex<Vec<Answered>>) -> Option<()> {
+fn answer_all(
+    socket: &TcpStream,
+    file: &Path,
+    behavior: Behavior,
+    log: &Mutex<Vec<LoggedResponse>>,
+) -> Option<()> {
     let mut lines = BufReader::new(socket.try_clone().ok()?).lines();
     loop {
         let head: Vec<String> =
@@ -89,12 +94,12 @@ fn answer_all(socket: &TcpStream, file: &Path, manners: Manners, log: &Mutex<Vec
             head.iter().find_map(|line| line.to_lowercase().strip_prefix("range: bytes=").map(str::to_owned));
         let mut page = File::open(file).ok()?;
         let length = page.metadata().ok()?.len();
-        let range = range.filter(|_| manners.ranges).and_then(|range| {
+        let range = range.filter(|_| behavior.ranges).and_then(|range| {
             let (first, last) = range.split_once('-')?;
             Some((first.parse::<u64>().ok()?, last.parse().unwrap_or(u64::MAX).min(length - 1)))
         });
         let mut headers = String::from("Content-Type: video/mp4\r\n");
-        if manners.etag {
+        if behavior.etag {
             headers += "ETag: \"one\"\r\n";
         }
         let (status, first, bytes) = match range {
@@ -117,7 +122,7 @@ fn answer_all(socket: &TcpStream, file: &Path, manners: Manners, log: &Mutex<Vec
                 count => sent += count as u64,
             }
         };
-        log.lock().unwrap().push(Answered { range, sent });
+        log.lock().unwrap().push(LoggedResponse { range, sent });
         if gone {
             return None;
         }

@@ -11,15 +11,16 @@ use std::{
 };
 
 use spool_tests::{
+    ffmpeg_wrapper::{FfmpegWrapper, which, write_program},
     folder, footage,
     mount::Mount,
-    run::{Ran, Spool},
-    wrapper::{Wrapper, which, write_program},
+    privilege,
+    run::{CommandOutput, Spool},
 };
 
 /// Time within which a message must be printed; and with retries of a transient failure: five tries, with up
 /// to 6 s of waits between them.
-const SOON: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(10);
 const AFTER_TRIES: Duration = Duration::from_secs(20);
 
 const FAILED: i32 = 1;
@@ -29,11 +30,11 @@ const NOT_ALLOWED: i32 = 4;
 
 /// Expects that a command failed with this code, soon, with one message that contains these words, and left
 /// nothing.
-fn refused(name: &str, ran: &Ran, code: i32, words: &[&str]) {
-    refused_within(SOON, name, ran, code, words);
+fn refused(name: &str, ran: &CommandOutput, code: i32, words: &[&str]) {
+    refused_within(DEADLINE, name, ran, code, words);
 }
 
-fn refused_within(limit: Duration, name: &str, ran: &Ran, code: i32, words: &[&str]) {
+fn refused_within(limit: Duration, name: &str, ran: &CommandOutput, code: i32, words: &[&str]) {
     let said = &ran.stderr;
     assert_eq!(ran.code, Some(code), "{name}: {said}");
     assert!(ran.took < limit, "{name} took {:?}", ran.took);
@@ -57,7 +58,7 @@ fn refused_within(limit: Duration, name: &str, ran: &Ran, code: i32, words: &[&s
     ] {
         assert!(!said.contains(noise), "{name}: {noise:?} is in: {said}");
     }
-    ran.leaves_nothing();
+    ran.expect_no_leftovers();
 }
 
 /// A folder, a good source in it, and a destination.
@@ -126,7 +127,7 @@ fn files_without_video_are_refused() {
     assert!(listener.accept().is_err(), "a source made Spool or FFmpeg open a connection");
     assert!(
         !setting.out.exists(),
-        "something was written for what is no video: {:?}",
+        "files were written for a source without video: {:?}",
         folder::files(&setting.out)
     );
 }
@@ -137,7 +138,7 @@ fn sound_without_pictures_is_transcoded() {
     let sound = setting.folder.path().join("sound.m4a");
     footage::ffmpeg(["-i", setting.source.to_str().unwrap(), "-vn", "-c", "copy", sound.to_str().unwrap()]);
     let ran = Spool::new(setting.args(&sound).iter().chain(&["--output", "json"])).ok();
-    ran.leaves_nothing();
+    ran.expect_no_leftovers();
     let json = ran.json();
     let renditions = json["published"][0]["renditions"].as_array().unwrap();
     assert_eq!(renditions.len(), 1);
@@ -177,7 +178,7 @@ fn sources_that_cannot_be_opened_are_refused() {
     for (uri, words) in uris {
         let ran = Spool::new(setting.args(Path::new(uri))).run();
         refused(uri, &ran, FAILED, words);
-        assert!(!ran.stderr.contains("hunter2"), "a secret is shown: {}", ran.stderr);
+        assert!(!ran.stderr.contains("hunter2"), "a secret was printed: {}", ran.stderr);
     }
     assert!(!setting.out.exists());
 }
@@ -208,7 +209,7 @@ fn destinations_that_cannot_be_written_are_refused() {
         ("unknown scheme", "ftp://host/talk", FAILED, &["ftp://", "supported are"]),
         ("empty", "", FAILED, &["empty"]),
     ];
-    let ffmpeg = Wrapper::new();
+    let ffmpeg = FfmpegWrapper::new();
     for (name, destination, code, words) in cases {
         let args = ["transcode", setting.source.to_str().unwrap(), "-o", destination, "--ladder", "90p"];
         let ran = Spool::unprivileged(args).env("SPOOL_FFMPEG", ffmpeg.path()).run();
@@ -221,7 +222,7 @@ fn destinations_that_cannot_be_written_are_refused() {
     assert!(folder::files(&closed).is_empty());
     refused(
         "nothing published",
-        &Spool::new(["sweep", closed.to_str().unwrap()]).run(),
+        &Spool::new(["gc", closed.to_str().unwrap()]).run(),
         NOT_FOUND,
         &["closed", "no master.m3u8"],
     );
@@ -230,7 +231,7 @@ fn destinations_that_cannot_be_written_are_refused() {
 #[test]
 fn a_read_only_destination_is_refused() {
     let own = tempfile::tempdir().unwrap();
-    let Some(mount) = Mount::tmpfs(own.path(), "ro") else { return };
+    let Some(mount) = privilege::require(Mount::tmpfs(own.path(), "ro")) else { return };
     let setting = Setting::new();
     let out = mount.path().join("talk");
     let ran = Spool::new([
@@ -248,7 +249,7 @@ fn a_read_only_destination_is_refused() {
 #[test]
 fn a_destination_that_fills_up_fails_the_job() {
     let own = tempfile::tempdir().unwrap();
-    let Some(mount) = Mount::tmpfs(own.path(), "size=128k") else { return };
+    let Some(mount) = privilege::require(Mount::tmpfs(own.path(), "size=128k")) else { return };
     let setting = Setting::new();
     let source = footage::bunny(setting.folder.path(), "long.mp4", 12, 90);
     let out = mount.path().join("talk");
@@ -266,7 +267,7 @@ fn a_destination_that_fills_up_fails_the_job() {
 #[test]
 fn a_scratch_folder_that_fills_up_fails_the_job() {
     let own = tempfile::tempdir().unwrap();
-    let Some(mount) = Mount::tmpfs(own.path(), "size=512k") else { return };
+    let Some(mount) = privilege::require(Mount::tmpfs(own.path(), "size=512k")) else { return };
     let setting = Setting::new();
     let source = footage::bunny(setting.folder.path(), "long.mp4", 12, 360);
     assert!(source.metadata().unwrap().len() > 1 << 20);
@@ -317,7 +318,7 @@ fn an_unsuitable_ffmpeg_is_refused() {
     write_program(&poor, &format!("{script}exec {} \"$@\"\n", real.display()));
     let ran = transcode().env("SPOOL_FFMPEG", &poor).run();
     refused("no libx264", &ran, FAILED, &["libx264", "install"]);
-    assert!(!setting.out.exists(), "something was written: {:?}", folder::files(&setting.out));
+    assert!(!setting.out.exists(), "files were written: {:?}", folder::files(&setting.out));
     let doctor = Spool::new(["doctor"]).env("SPOOL_FFMPEG", &poor).run();
     assert_eq!(doctor.code, Some(FAILED), "{}", doctor.stderr);
     assert!(
@@ -325,19 +326,19 @@ fn an_unsuitable_ffmpeg_is_refused() {
         "{}",
         doctor.stdout
     );
-    doctor.leaves_nothing();
+    doctor.expect_no_leftovers();
 }
 
 #[test]
 fn an_ffmpeg_failure_is_quoted() {
     let setting = Setting::new();
-    let ffmpeg = Wrapper::new();
+    let ffmpeg = FfmpegWrapper::new();
     ffmpeg.before_each("echo 'the flux capacitor is empty' >&2; exit 1");
     let ran = Spool::new(setting.args(&setting.source)).env("SPOOL_FFMPEG", ffmpeg.path()).run();
     refused("a failure", &ran, FAILED, &["ffmpeg ended with exit code 1", "the flux capacitor is empty"]);
     setting.nothing_published("a failure");
     // A crash is not retried: the same bytes would crash it again.
-    ffmpeg.forget();
+    ffmpeg.clear_log();
     ffmpeg.before_each("kill -SEGV $$");
     let ran = Spool::new(setting.args(&setting.source)).env("SPOOL_FFMPEG", ffmpeg.path()).run();
     refused("a crash", &ran, FAILED, &["ffmpeg ended with a crash"]);
@@ -357,7 +358,7 @@ fn a_source_that_changes_while_it_is_read_fails_the_job() {
         footage::ffmpeg(
             ["-i", long.to_str().unwrap()].iter().chain(&turned).chain(&[other.to_str().unwrap()]),
         );
-        let ffmpeg = Wrapper::new();
+        let ffmpeg = FfmpegWrapper::new();
         // In place, as an upload over a file does it: a rename would leave open files alone.
         ffmpeg.before_each(&format!("[ \"$n\" -eq 2 ] && cat {} > {}", other.display(), source.display()));
         let rows = ["--segment", "4", "--slots", "1"];
@@ -383,14 +384,14 @@ fn a_file_that_changes_during_its_last_row_fails_the_job() {
     footage::ffmpeg(
         ["-i", setting.source.to_str().unwrap()].iter().chain(&turned).chain(&[other.to_str().unwrap()]),
     );
-    let ffmpeg = Wrapper::new();
+    let ffmpeg = FfmpegWrapper::new();
     ffmpeg.before_each(&format!("cat {} > {}", other.display(), source.display()));
     let ran = Spool::new(setting.args(&source)).env("SPOOL_FFMPEG", ffmpeg.path()).run();
     refused("whole.mkv", &ran, FAILED, &["whole.mkv", "changed", "again"]);
     setting.nothing_published("whole.mkv");
     assert!(
         folder::records(&setting.out).is_empty(),
-        "a record says that bytes of another version are of this one"
+        "a record assigns bytes of another version to this one"
     );
 }
 
@@ -432,9 +433,9 @@ fn invalid_command_lines_are_refused() {
         (with(&["--output", "xml"]), &["--output", "xml", "json"]),
         (vec!["plan", source, "--ladder", "wbe"], &["wbe", "web"]),
         (vec!["plan", source, "--segment", "0"], &["segment", "0 s"]),
-        (vec!["sweep", "out", "--grace-hours", "-1"], &["-1"]),
-        (vec!["sweep", "out", "--grace-hours=-1"], &["--grace-hours", "-1"]),
-        (vec!["sweep", "out", "--grace-hours", "nan"], &["--grace-hours", "NaN"]),
+        (vec!["gc", "out", "--grace-hours", "-1"], &["-1"]),
+        (vec!["gc", "out", "--grace-hours=-1"], &["--grace-hours", "-1"]),
+        (vec!["gc", "out", "--grace-hours", "nan"], &["--grace-hours", "NaN"]),
         (vec!["sql"], &["--command", "--file"]),
         (vec!["sql", "-c", "SELECT 1", "-f", "x.sql"], &["--command", "--file"]),
         (vec!["sql", "-c", ""], &["statement"]),
@@ -463,7 +464,7 @@ fn invalid_command_lines_are_refused() {
 #[test]
 fn invalid_statements_are_refused() {
     let setting = Setting::new();
-    let ffmpeg = Wrapper::new();
+    let ffmpeg = FfmpegWrapper::new();
     let (source, out) = (setting.source.display(), setting.out.display());
     let transcode = format!("transcode(segment, '90p', '{out}')");
     let from = format!("FROM segments('{source}')");

@@ -14,10 +14,10 @@ use std::{
 use nix::sys::signal::Signal;
 use spool_tests::{
     cluster::{Cluster, Network},
-    folder, footage,
+    ffmpeg_wrapper::FfmpegWrapper,
+    folder, footage, privilege,
     random::Random,
     run::Spool,
-    wrapper::Wrapper,
 };
 
 /// Rounds of `make test`.
@@ -30,36 +30,36 @@ const SECONDS: u32 = 12;
 const ENCODE_S: f64 = 0.8;
 
 /// The fault is injected within this time of the job's start.
-const MOMENTS: Duration = Duration::from_millis(3500);
+const INJECTED_WITHIN: Duration = Duration::from_millis(3500);
 
 /// Length of a fault that passes: longer than the silence after which an executor counts as lost.
-const PASSES: Duration = Duration::from_secs(5);
+const FAULT_LENGTH: Duration = Duration::from_secs(5);
 
 /// A row that is looked up a moment before its record is there may be encoded again.
-const BLINK: Duration = Duration::from_secs(1);
+const RECORD_DELAY: Duration = Duration::from_secs(1);
 
 /// Scratch space of an executor: enough for its windows and encodes.
 const SCRATCH_BYTES: u64 = 8 << 20;
 
 #[derive(Debug, Clone, Copy)]
-enum Disturbance {
+enum Fault {
     Kill,
     Terminate,
     Freeze,
-    Cut,
+    Disconnect,
     FillScratch,
     RestartScheduler,
     Join,
 }
 
-const DISTURBANCES: [Disturbance; 7] = [
-    Disturbance::Kill,
-    Disturbance::Terminate,
-    Disturbance::Freeze,
-    Disturbance::Cut,
-    Disturbance::FillScratch,
-    Disturbance::RestartScheduler,
-    Disturbance::Join,
+const FAULTS: [Fault; 7] = [
+    Fault::Kill,
+    Fault::Terminate,
+    Fault::Freeze,
+    Fault::Disconnect,
+    Fault::FillScratch,
+    Fault::RestartScheduler,
+    Fault::Join,
 ];
 
 #[test]
@@ -105,27 +105,27 @@ fn transcode(source: &Path, out: &Path) -> Vec<String> {
 fn run(seed: u64, source: &Path, out: &Path, expected: &BTreeMap<String, Vec<u8>>) {
     let mut random = Random::of(seed);
     // In turn, so that a few rounds have several.
-    let mut disturbance = DISTURBANCES[(seed % DISTURBANCES.len() as u64) as usize];
-    let network = Network::new();
+    let mut fault = FAULTS[(seed % FAULTS.len() as u64) as usize];
+    let network = privilege::require(Network::new());
     // Mounting needs the same privilege as network namespaces.
     let scratch = network.is_some().then_some(SCRATCH_BYTES);
-    if network.is_none() && matches!(disturbance, Disturbance::Cut | Disturbance::FillScratch) {
-        disturbance = Disturbance::Freeze;
+    if network.is_none() && matches!(fault, Fault::Disconnect | Fault::FillScratch) {
+        fault = Fault::Freeze;
     }
-    let moment = Duration::from_millis(random.below(MOMENTS.as_millis() as u64));
+    let moment = Duration::from_millis(random.below(INJECTED_WITHIN.as_millis() as u64));
     let victim = random.below(3) as usize;
-    let ffmpeg = Wrapper::new();
+    let ffmpeg = FfmpegWrapper::new();
     ffmpeg.before_each(&format!("sleep {ENCODE_S}"));
     let mut cluster = Cluster::start_in(network, scratch, 3, &ffmpeg.path(), &["--executor-timeout", "3"]);
-    println!("seed {seed}: {disturbance:?} of executor {victim} after {} ms", moment.as_millis());
+    println!("seed {seed}: {fault:?} of executor {victim} after {} ms", moment.as_millis());
     let started = Instant::now();
     let args = transcode(source, out);
     let running = cluster.spool(&args.iter().map(String::as_str).collect::<Vec<_>>()).start();
     // The moment is what is random here: there is no condition to wait for.
     std::thread::sleep(moment);
-    let undo = disturb(&mut cluster, disturbance, victim);
+    let undo = inject(&mut cluster, fault, victim);
     if let Some(undo) = undo {
-        std::thread::sleep(PASSES);
+        std::thread::sleep(FAULT_LENGTH);
         undo(&mut cluster);
     }
     let ran = running.wait();
@@ -137,35 +137,35 @@ fn run(seed: u64, source: &Path, out: &Path, expected: &BTreeMap<String, Vec<u8>
     assert_eq!(ran.code, Some(0), "seed {seed}: {}", ran.stderr);
     assert!(folder::media(out) == *expected, "seed {seed}: bytes differ");
     let again = encoded_again(&ffmpeg, out);
-    assert!(again.is_empty(), "seed {seed}: rows that were done were encoded again: {again:#?}");
+    assert!(again.is_empty(), "seed {seed}: finished rows were encoded again: {again:#?}");
     cluster.stop();
 }
 
 /// Ends a fault that passes.
 type Undo = Box<dyn FnOnce(&mut Cluster)>;
 
-fn disturb(cluster: &mut Cluster, disturbance: Disturbance, victim: usize) -> Option<Undo> {
-    match disturbance {
-        Disturbance::Kill => cluster.kill_executor(victim),
-        Disturbance::Terminate => {
+fn inject(cluster: &mut Cluster, fault: Fault, victim: usize) -> Option<Undo> {
+    match fault {
+        Fault::Kill => cluster.kill_executor(victim),
+        Fault::Terminate => {
             assert_eq!(cluster.drain_executor(victim, Duration::from_secs(60)), Some(0))
         }
-        Disturbance::RestartScheduler => {
+        Fault::RestartScheduler => {
             cluster.kill_scheduler();
             cluster.start_scheduler();
         }
-        Disturbance::Join => {
+        Fault::Join => {
             cluster.add_executor(&[]);
         }
-        Disturbance::Freeze => {
+        Fault::Freeze => {
             cluster.executor(victim).signal(Signal::SIGSTOP);
             return Some(Box::new(move |cluster| cluster.executor(victim).signal(Signal::SIGCONT)));
         }
-        Disturbance::Cut => {
-            cluster.network().cut(victim);
-            return Some(Box::new(move |cluster| cluster.network().mend(victim)));
+        Fault::Disconnect => {
+            cluster.network().disconnect(victim);
+            return Some(Box::new(move |cluster| cluster.network().reconnect(victim)));
         }
-        Disturbance::FillScratch => {
+        Fault::FillScratch => {
             let filler = cluster.executor(victim).fill_scratch();
             return Some(Box::new(move |_| std::fs::remove_file(filler).unwrap()));
         }
@@ -174,7 +174,7 @@ fn disturb(cluster: &mut Cluster, disturbance: Disturbance, victim: usize) -> Op
 }
 
 /// Returns the encodes that began when every rung of their row had its record already.
-fn encoded_again(ffmpeg: &Wrapper, out: &Path) -> Vec<String> {
+fn encoded_again(ffmpeg: &FfmpegWrapper, out: &Path) -> Vec<String> {
     let mut done: BTreeMap<Option<u64>, SystemTime> = BTreeMap::new();
     for (name, record) in folder::records(out) {
         let row = (record["segment"]["track"] == "video")
@@ -186,9 +186,9 @@ fn encoded_again(ffmpeg: &Wrapper, out: &Path) -> Vec<String> {
     let row = |line: &str| {
         line.split("trim=start_pts=").nth(1).and_then(|rest| rest.split(':').next()?.parse().ok())
     };
-    let started = ffmpeg.started().into_iter();
+    let started = ffmpeg.encodes_with_times().into_iter();
     started
-        .filter(|(at, line)| done.get(&row(line)).is_some_and(|done| *at > *done + BLINK))
+        .filter(|(at, line)| done.get(&row(line)).is_some_and(|done| *at > *done + RECORD_DELAY))
         .map(|(_, line)| line)
         .collect()
 }

@@ -22,11 +22,11 @@ use spool_tests::{
     check,
     client::Client,
     clips::{Clip, padded},
-    fleet::{Fleet, Kind},
+    deployment::{Component, Deployment},
+    ffmpeg_wrapper::FfmpegWrapper,
     folder,
     random::Random,
-    run::until,
-    wrapper::Wrapper,
+    run::wait_until,
 };
 
 /// Kills and jobs of `make test`.
@@ -34,7 +34,7 @@ const KILLS: usize = 10;
 const JOBS: usize = 12;
 
 /// Number of API servers, of schedulers and of executors.
-const EACH: usize = 2;
+const REPLICAS: usize = 2;
 
 /// Lease of a job.
 const LEASE: Duration = Duration::from_secs(5);
@@ -43,7 +43,7 @@ const LEASE: Duration = Duration::from_secs(5);
 const PAUSE_MS: u64 = 3000;
 
 /// Jobs that run at a time.
-const IN_HAND: usize = 3;
+const MAX_RUNNING: usize = 3;
 
 /// Schedulers try a job five times, and then fail it as one that kills them. From this try on the processes
 /// that would end the try are spared: a job that is failed that way is no loss.
@@ -54,7 +54,7 @@ const EACH_KILL: Duration = Duration::from_secs(60);
 
 /// An upload in several parts: longer than a part of the object store (5 MiB), in parts of another length.
 const LARGE: usize = 6 << 20;
-const PIECE: usize = 2_500_000;
+const PART_BYTES: usize = 2_500_000;
 
 /// Padding of the other uploads.
 const PADDING: usize = 4096;
@@ -68,13 +68,13 @@ fn clip() -> Clip {
 }
 
 /// Returns the job document.
-fn wish() -> Value {
+fn document() -> Value {
     json!({ "ladder": "180p,90p:300k", "segment_seconds": 2, "media_segment_seconds": 1 })
 }
 
-/// The state that a client was told.
+/// State that the API acknowledged to a client.
 #[derive(Debug)]
-struct Told {
+struct Acknowledged {
     number: usize,
     /// Name of the upload, and its stored path.
     upload: String,
@@ -88,7 +88,7 @@ struct Told {
 
 /// Progress of the test: which job is next, and whether it is worth going on.
 #[derive(Debug)]
-struct Course {
+struct Schedule {
     jobs: usize,
     kills: usize,
     begun: AtomicUsize,
@@ -100,7 +100,7 @@ struct Course {
     until: Instant,
 }
 
-impl Course {
+impl Schedule {
     fn new(kills: usize, jobs: usize) -> Self {
         let zero = AtomicUsize::default;
         let within = EACH_KILL * u32::try_from(kills.max(KILLS)).unwrap();
@@ -117,41 +117,38 @@ impl Course {
         }
     }
 
-    fn in_hand(&self) -> usize {
+    fn running(&self) -> usize {
         self.begun.load(Ordering::SeqCst).saturating_sub(self.ended.load(Ordering::SeqCst))
     }
 
     /// Returns whether a job may start. Jobs are spread over the kills so that one always runs, and the last
     /// is kept for the end.
     fn is_turn(&self, number: usize) -> bool {
-        assert!(
-            !self.failed.load(Ordering::SeqCst),
-            "job {number} is not begun any more, since something else failed"
-        );
+        assert!(!self.failed.load(Ordering::SeqCst), "job {number} does not start: another check failed");
         let is_last = self.jobs > 1 && number + 1 == self.jobs;
         if self.begun.load(Ordering::SeqCst) != number || (is_last && !self.over.load(Ordering::SeqCst)) {
             return false;
         }
         let due = self.killed.load(Ordering::SeqCst) * self.jobs / self.kills.max(1);
-        self.in_hand() == 0 || (self.in_hand() < IN_HAND && number < due + IN_HAND)
+        self.running() == 0 || (self.running() < MAX_RUNNING && number < due + MAX_RUNNING)
     }
 }
 
 /// Participant of the test, counted when it ends, in whatever way.
-struct Part<'a> {
-    course: &'a Course,
+struct Participant<'a> {
+    schedule: &'a Schedule,
     kills: bool,
 }
 
-impl Drop for Part<'_> {
+impl Drop for Participant<'_> {
     fn drop(&mut self) {
         if panicking() {
-            self.course.failed.store(true, Ordering::SeqCst);
+            self.schedule.failed.store(true, Ordering::SeqCst);
         }
         if self.kills {
-            self.course.over.store(true, Ordering::SeqCst);
+            self.schedule.over.store(true, Ordering::SeqCst);
         } else {
-            self.course.ended.fetch_add(1, Ordering::SeqCst);
+            self.schedule.ended.fetch_add(1, Ordering::SeqCst);
         }
     }
 }
@@ -168,65 +165,66 @@ fn no_acknowledged_request_is_lost_to_kills() {
     let started = Instant::now();
     let made = tempfile::tempdir().unwrap();
     let source = std::fs::read(clip().make(made.path(), "talk")).unwrap();
-    let ffmpeg = Wrapper::new();
+    let ffmpeg = FfmpegWrapper::new();
     // The more kills there are for each job, the longer a job lasts, so that work runs at each kill.
     ffmpeg.before_each(&format!("sleep {}", (kills / jobs).max(1)));
-    let mut fleet = Fleet::start(EACH, LEASE, &ffmpeg.path());
-    let (servers, uploads) = (&fleet.addresses(), &fleet.uploads());
-    let (course, source) = (&Course::new(kills, jobs), &source);
-    let (told, killed) = scope(|scope| {
+    let mut deployment = Deployment::start(REPLICAS, LEASE, &ffmpeg.path());
+    let (servers, uploads) = (&deployment.addresses(), &deployment.uploads());
+    let (schedule, source) = (&Schedule::new(kills, jobs), &source);
+    let (acknowledged, killed) = scope(|scope| {
         let clients: Vec<_> = (0..jobs)
             .map(|number| {
                 scope.spawn(move || {
-                    let _part = Part { course, kills: false };
-                    until("a job's turn", course.until - Instant::now(), || {
-                        course.is_turn(number).then_some(())
+                    let _part = Participant { schedule, kills: false };
+                    wait_until("a job's turn", schedule.until - Instant::now(), || {
+                        schedule.is_turn(number).then_some(())
                     });
-                    course.begun.fetch_add(1, Ordering::SeqCst);
+                    schedule.begun.fetch_add(1, Ordering::SeqCst);
                     deliver(
                         number,
                         source,
                         uploads,
-                        Client::new(servers, number, course.until, &course.failed),
+                        Client::new(servers, number, schedule.until, &schedule.failed),
                     )
                 })
             })
             .collect();
-        let killed = kill_at_random(&mut fleet, course, &mut Random::of(seed));
-        let told: Vec<Told> = clients.into_iter().map(|client| client.join().unwrap()).collect();
-        (told, killed)
+        let killed = kill_at_random(&mut deployment, schedule, &mut Random::of(seed));
+        let acknowledged: Vec<Acknowledged> =
+            clients.into_iter().map(|client| client.join().unwrap()).collect();
+        (acknowledged, killed)
     });
-    fleet.wait_until_up();
+    deployment.wait_until_ready();
     let worked_until = started.elapsed();
-    let mut client = Client::new(servers, 0, course.until, &course.failed);
-    let strangers = expect_all_published(&fleet, &told, course.until);
-    for told in &told {
-        expect_acknowledged_state(&mut client, told, source);
-        expect_complete_ladder(&fleet, &mut client, told);
+    let mut client = Client::new(servers, 0, schedule.until, &schedule.failed);
+    let strangers = expect_all_published(&deployment, &acknowledged, schedule.until);
+    for acknowledged in &acknowledged {
+        expect_acknowledged_state(&mut client, acknowledged, source);
+        expect_complete_ladder(&deployment, &mut client, acknowledged);
     }
-    let takeovers = expect_one_lease_at_a_time(&fleet, &told);
+    let takeovers = expect_one_lease_at_a_time(&deployment, &acknowledged);
     let by_kind: Vec<String> =
         killed.iter().map(|(kind, count)| format!("{count} {kind:?}").to_lowercase()).collect();
     println!(
         "{} kills ({}), {} jobs and {strangers} whose acknowledgement was lost, {takeovers} takeovers, {} s",
         killed.values().sum::<usize>(),
         by_kind.join(", "),
-        told.len(),
+        acknowledged.len(),
         worked_until.as_secs()
     );
-    fleet.stop();
+    deployment.stop();
 }
 
 /// Uploads a source and creates its job in one of the possible ways, and reads its events to the end.
-fn deliver(number: usize, source: &[u8], uploads: &Path, mut client: Client) -> Told {
+fn deliver(number: usize, source: &[u8], uploads: &Path, mut client: Client) -> Acknowledged {
     let folder = tempfile::tempdir().unwrap();
     let (name, file) = (format!("talk-{number}.mp4"), folder.path().join("source"));
     let bytes = bytes_of(number, source);
     std::fs::write(&file, &bytes).unwrap();
-    let wanted = wish().to_string();
+    let wanted = document().to_string();
     let upload = match number % 3 {
         0 => client.post(&file, &name, &wanted),
-        1 => client.tus(&bytes, PIECE, &name, &wanted),
+        1 => client.tus(&bytes, PART_BYTES, &name, &wanted),
         _ => client.post(&file, &name, "none"),
     };
     assert_eq!((&upload["state"], &upload["name"]), (&json!("finished"), &json!(name)), "{upload}");
@@ -235,22 +233,18 @@ fn deliver(number: usize, source: &[u8], uploads: &Path, mut client: Client) -> 
     let (job, key) = match upload["job"].as_str() {
         Some(job) => (job.to_owned(), None),
         None => {
-            let (mut document, key) = (wish(), format!("job of {id}"));
+            let (mut document, key) = (document(), format!("job of {id}"));
             document["source"] = json!(path);
-            let (job, _) = client.job(&document, &key);
-            let (again, existed) = client.job(&document, &key);
+            let (job, _) = client.create_job(&document, &key);
+            let (again, existed) = client.create_job(&document, &key);
             assert!(existed && again["id"] == job["id"], "one key, two jobs: {job} and {again}");
             (job["id"].as_str().unwrap().to_owned(), Some((key, document)))
         }
     };
     let events = if number.is_multiple_of(2) { client.stream(&job) } else { client.follow(&job) };
-    let shown = client.show(&job);
-    assert_eq!(
-        shown["state"], "published",
-        "{job} ended otherwise: {}\n{shown:#}\n{events:#?}",
-        shown["error"]
-    );
-    Told { number, upload: id, path, job, key, events }
+    let job = client.get_job(&job);
+    assert_eq!(job["state"], "published", "{job} ended otherwise: {}\n{job:#}\n{events:#?}", job["error"]);
+    Acknowledged { number, upload: id, path, job, key, events }
 }
 
 /// Returns the bytes of a job's source: no two are alike.
@@ -260,58 +254,62 @@ fn bytes_of(number: usize, source: &[u8]) -> Vec<u8> {
 }
 
 /// Kills one process after the other, and returns the number of kills by component.
-fn kill_at_random(fleet: &mut Fleet, course: &Course, random: &mut Random) -> BTreeMap<Kind, usize> {
-    let _part = Part { course, kills: true };
+fn kill_at_random(
+    deployment: &mut Deployment,
+    schedule: &Schedule,
+    random: &mut Random,
+) -> BTreeMap<Component, usize> {
+    let _part = Participant { schedule, kills: true };
     let (mut killed, mut busy) = (BTreeMap::new(), 0);
-    for number in 1..=course.kills {
+    for number in 1..=schedule.kills {
         // The moment is what is random here: there is no condition to wait for.
         sleep(Duration::from_millis(random.below(PAUSE_MS)));
-        let mut kind = Kind::ALL[random.below(Kind::ALL.len() as u64) as usize];
-        let which = random.below(EACH as u64) as usize;
+        let mut kind = Component::ALL[random.below(Component::ALL.len() as u64) as usize];
+        let which = random.below(REPLICAS as u64) as usize;
         let tries =
             "SELECT coalesce(max(tries), 0) AS most FROM jobs WHERE state IN ('pending', 'processing')";
-        if matches!(kind, Kind::Scheduler | Kind::Postgres)
-            && fleet.query(tries)[0]["most"].as_u64().unwrap() >= LAST_TRIES
+        if matches!(kind, Component::Scheduler | Component::Postgres)
+            && deployment.query(tries)[0]["most"].as_u64().unwrap() >= LAST_TRIES
         {
-            kind = Kind::Executor;
+            kind = Component::Executor;
         }
-        if course.failed.load(Ordering::SeqCst) {
+        if schedule.failed.load(Ordering::SeqCst) {
             break;
         }
-        let in_hand = course.in_hand();
-        busy += usize::from(in_hand > 0);
+        let running = schedule.running();
+        busy += usize::from(running > 0);
         let begun = Instant::now();
-        fleet.kill_and_start(kind, which % fleet.count(kind));
-        fleet.wait_until_up();
+        deployment.kill_and_restart(kind, which % deployment.count(kind));
+        deployment.wait_until_ready();
         println!(
-            "kill {number}: {kind:?} {which}, {in_hand} jobs in hand; all up after {} ms",
+            "kill {number}: {kind:?} {which}, {running} jobs running; all ready after {} ms",
             begun.elapsed().as_millis()
         );
         *killed.entry(kind).or_default() += 1;
-        course.killed.store(number, Ordering::SeqCst);
-        let held = "SELECT job, count(*) AS claims FROM claims WHERE ended_ms IS NULL GROUP BY job HAVING count(*) > 1";
-        let held = fleet.query(held);
-        assert!(held.is_empty(), "jobs in several hands at once: {held:?}");
-        assert!(Instant::now() < course.until, "{number} kills took too long");
+        schedule.killed.store(number, Ordering::SeqCst);
+        let twice = "SELECT job, count(*) AS leases FROM leases WHERE ended_ms IS NULL GROUP BY job HAVING count(*) > 1";
+        let held = deployment.query(held);
+        assert!(held.is_empty(), "jobs with several open leases: {twice:?}");
+        assert!(Instant::now() < schedule.until, "{number} kills took too long");
     }
     assert!(
-        course.failed.load(Ordering::SeqCst) || busy * 2 >= course.kills,
+        schedule.failed.load(Ordering::SeqCst) || busy * 2 >= schedule.kills,
         "only {busy} of {} kills met work",
-        course.kills
+        schedule.kills
     );
     killed
 }
 
 /// Waits until no job is open, expects that none failed and that no upload has two, and returns the number of
 /// jobs whose response no client received.
-fn expect_all_published(fleet: &Fleet, told: &[Told], deadline: Instant) -> usize {
+fn expect_all_published(deployment: &Deployment, acknowledged: &[Acknowledged], deadline: Instant) -> usize {
     let open = "SELECT id FROM jobs WHERE state IN ('pending', 'processing')";
-    until("the end of all jobs", deadline.saturating_duration_since(Instant::now()), || {
-        fleet.query(open).is_empty().then_some(())
+    wait_until("the end of all jobs", deadline.saturating_duration_since(Instant::now()), || {
+        deployment.query(open).is_empty().then_some(())
     });
-    let failed = fleet.query("SELECT id, state, error_kind, error FROM jobs WHERE state <> 'published'");
+    let failed = deployment.query("SELECT id, state, error_kind, error FROM jobs WHERE state <> 'published'");
     assert!(failed.is_empty(), "jobs that were not published: {failed:#?}");
-    let found = fleet.query(
+    let found = deployment.query(
         "SELECT u.id, u.state, u.job, count(j.id) AS jobs, min(j.id) AS made FROM uploads u \
          LEFT JOIN videos v ON position(u.id IN v.source) > 0 LEFT JOIN jobs j ON j.video = v.id GROUP BY u.id, u.state, u.job",
     );
@@ -320,49 +318,59 @@ fn expect_all_published(fleet: &Fleet, told: &[Told], deadline: Instant) -> usiz
     for upload in found.values() {
         assert!(upload["jobs"].as_u64().unwrap() <= 1, "one upload, several jobs: {upload}");
     }
-    for told in told {
-        let Some(upload) = found.get(told.upload.as_str()) else {
-            panic!("upload {} of job {} is lost", told.upload, told.job)
+    for acknowledged in acknowledged {
+        let Some(upload) = found.get(acknowledged.upload.as_str()) else {
+            panic!("upload {} of job {} is lost", acknowledged.upload, acknowledged.job)
         };
         assert!(
-            upload["state"] == "finished" && upload["made"] == told.job.as_str(),
+            upload["state"] == "finished" && upload["made"] == acknowledged.job.as_str(),
             "{} was acknowledged: {upload}",
-            told.job
+            acknowledged.job
         );
         assert!(
-            told.key.is_some() || upload["job"] == told.job.as_str(),
+            acknowledged.key.is_some() || upload["job"] == acknowledged.job.as_str(),
             "{} was acknowledged: {upload}",
-            told.job
+            acknowledged.job
         );
     }
-    let all: BTreeSet<String> =
-        fleet.query("SELECT id FROM jobs").iter().map(|job| job["id"].as_str().unwrap().to_owned()).collect();
-    let lost: Vec<&String> = told.iter().map(|told| &told.job).filter(|job| !all.contains(*job)).collect();
+    let all: BTreeSet<String> = deployment
+        .query("SELECT id FROM jobs")
+        .iter()
+        .map(|job| job["id"].as_str().unwrap().to_owned())
+        .collect();
+    let lost: Vec<&String> =
+        acknowledged.iter().map(|acknowledged| &acknowledged.job).filter(|job| !all.contains(*job)).collect();
     assert!(lost.is_empty(), "acknowledged jobs are lost: {lost:?}");
-    let known: BTreeSet<&String> = told.iter().map(|told| &told.job).collect();
-    assert_eq!(known.len(), told.len(), "several clients were told of one job: {known:?}");
+    let known: BTreeSet<&String> = acknowledged.iter().map(|acknowledged| &acknowledged.job).collect();
+    assert_eq!(known.len(), acknowledged.len(), "several clients got one job: {known:?}");
     all.len() - known.len()
 }
 
-/// Expects that everything is stored that the client was told of one job.
-fn expect_acknowledged_state(client: &mut Client, told: &Told, source: &[u8]) {
-    let Told { number, upload, path, job, key, events } = told;
-    let shown = client.ask(&format!("/v1/uploads/{upload}"), &[]);
+/// Expects that everything is stored that the client was acknowledged of one job.
+fn expect_acknowledged_state(client: &mut Client, acknowledged: &Acknowledged, source: &[u8]) {
+    let Acknowledged { number, upload, path, job, key, events } = acknowledged;
+    let job = client.request(&format!("/v1/uploads/{upload}"), &[]);
     assert!(
-        shown.status == 200 && shown.json()["state"] == "finished",
-        "upload {upload} of {job} is lost: {shown:?}"
+        job.status == 200 && job.json()["state"] == "finished",
+        "upload {upload} of {job} is lost: {job:?}"
     );
     let sent = bytes_of(*number, source);
     let kept = std::fs::read(path).unwrap_or_else(|e| panic!("{}, of {job}: {e}", path.display()));
-    assert_eq!(kept.len(), sent.len(), "what is kept of upload {upload} is not as long as what was sent");
-    assert!(kept == sent, "what is kept of upload {upload} is not what was sent");
+    assert_eq!(kept.len(), sent.len(), "the stored length of upload {upload} differs from the sent one");
+    assert!(kept == sent, "the stored bytes of upload {upload} differ from the sent ones");
     if let Some((key, document)) = key {
-        let (again, existed) = client.job(document, key);
-        assert!(existed && again["id"] == job.as_str(), "the key of {job} stands for another now: {again}");
+        let (again, existed) = client.create_job(document, key);
+        assert!(
+            existed && again["id"] == job.as_str(),
+            "the idempotency key of {job} has another job now: {again}"
+        );
     }
     // Numbered without a gap or a repetition: the reader checks that.
     let now = client.follow(job);
-    assert!(now == *events, "what was seen of {job} is not what happened: {events:#?}\n{now:#?}");
+    assert!(
+        now == *events,
+        "the received events of {job} differ from the stored ones: {events:#?}\n{now:#?}"
+    );
     let published = events.iter().filter(|event| event["kind"] == "job.published").count();
     assert_eq!(published, 1, "{job} was published {published} times: {events:#?}");
     let percents: Vec<i64> = events.iter().filter_map(|event| event["data"]["percent"].as_i64()).collect();
@@ -373,37 +381,37 @@ fn expect_acknowledged_state(client: &mut Client, told: &Told, source: &[u8]) {
 }
 
 /// Expects that the ladder of a job is complete.
-fn expect_complete_ladder(fleet: &Fleet, client: &mut Client, told: &Told) {
-    let shown = client.show(&told.job);
-    assert_eq!(shown["state"], "published", "{} was published, and is not any more: {shown}", told.job);
-    let out = fleet.media().join(shown["video"].as_str().unwrap());
+fn expect_complete_ladder(deployment: &Deployment, client: &mut Client, acknowledged: &Acknowledged) {
+    let job = client.get_job(&acknowledged.job);
+    assert_eq!(job["state"], "published", "{} was published, and no longer is: {job}", acknowledged.job);
+    let out = deployment.media().join(job["video"].as_str().unwrap());
     let files = folder::files(&out);
     assert!(
         files.contains_key("master.m3u8"),
-        "{} is published without a master in {}",
-        told.job,
+        "{} is published without a multivariant playlist in {}",
+        acknowledged.job,
         out.display()
     );
     // The multivariant playlist, a media playlist of each rendition, and of each an initialization segment
     // and four media segments.
     let reached = folder::reachable(&files);
-    assert!(reached.len() > 3 * (1 + 1 + 4), "the ladder of {} has only {reached:?}", told.job);
-    if !told.number.is_multiple_of(LOOK_INTO) {
+    assert!(reached.len() > 3 * (1 + 1 + 4), "the ladder of {} has only {reached:?}", acknowledged.job);
+    if !acknowledged.number.is_multiple_of(LOOK_INTO) {
         return;
     }
-    let flaws: Vec<String> = if told.number == 0 {
-        check::all(&out, &clip(), &told.path).iter().map(ToString::to_string).collect()
+    let flaws: Vec<String> = if acknowledged.number == 0 {
+        check::all(&out, &clip(), &acknowledged.path).iter().map(ToString::to_string).collect()
     } else {
         let frames = check::Ladder::open(&out).and_then(|ladder| check::frames(&ladder, &clip()));
         frames.err().iter().map(ToString::to_string).collect()
     };
-    assert!(flaws.is_empty(), "the ladder of {}: {}", told.job, flaws.join("\n"));
+    assert!(flaws.is_empty(), "the ladder of {}: {}", acknowledged.job, flaws.join("\n"));
 }
 
 /// A lease, by the database's tables.
 #[derive(Debug, Clone)]
-struct Claim {
-    fence: i64,
+struct Lease {
+    fencing_token: i64,
     dispatcher: String,
     claimed_ms: i64,
     ended_ms: Option<i64>,
@@ -412,98 +420,98 @@ struct Claim {
 
 /// Expects that each job had one lease at a time, and returns how often one was taken over.
 ///
-/// The tables do not keep a lease's end: each claim, and each report with an event in it, made one that
+/// The tables do not keep a lease's end: each lease, and each report with an event in it, made one that
 /// begins then. Of the written rows only attempts carry the fencing token.
-fn expect_one_lease_at_a_time(fleet: &Fleet, told: &[Told]) -> usize {
-    let mut claims: BTreeMap<String, Vec<Claim>> = BTreeMap::new();
-    for row in fleet
-        .query("SELECT job, fence, dispatcher, claimed_ms, ended_ms, outcome FROM claims ORDER BY job, fence")
+fn expect_one_lease_at_a_time(deployment: &Deployment, acknowledged: &[Acknowledged]) -> usize {
+    let mut leases: BTreeMap<String, Vec<Lease>> = BTreeMap::new();
+    for row in deployment
+        .query("SELECT job, fencing_token, dispatcher, claimed_ms, ended_ms, outcome FROM leases ORDER BY job, fencing_token")
     {
-        let claim = Claim {
-            fence: row["fence"].as_i64().unwrap(),
+        let lease = Lease {
+            fencing_token: row["fencing_token"].as_i64().unwrap(),
             dispatcher: row["dispatcher"].as_str().unwrap().to_owned(),
             claimed_ms: row["claimed_ms"].as_i64().unwrap(),
             ended_ms: row["ended_ms"].as_i64(),
             outcome: row["outcome"].as_str().map(str::to_owned),
         };
-        claims.entry(row["job"].as_str().unwrap().to_owned()).or_default().push(claim);
+        leases.entry(row["job"].as_str().unwrap().to_owned()).or_default().push(lease);
     }
     let mut takeovers = 0;
-    for (job, claims) in &claims {
-        let fences: Vec<i64> = claims.iter().map(|claim| claim.fence).collect();
-        assert!(fences.iter().copied().eq(1..=claims.len() as i64), "{job}: claims are numbered {fences:?}");
-        for pair in claims.windows(2) {
-            let ended = pair[0].ended_ms.unwrap_or_else(|| panic!("{job} is in two hands: {pair:#?}"));
-            assert!(ended <= pair[1].claimed_ms, "{job} was taken before it was let go: {pair:#?}");
+    for (job, leases) in &leases {
+        let tokens: Vec<i64> = leases.iter().map(|lease| lease.fencing_token).collect();
+        assert!(tokens.iter().copied().eq(1..=leases.len() as i64), "{job}: fencing tokens are {tokens:?}");
+        for pair in leases.windows(2) {
+            let ended = pair[0].ended_ms.unwrap_or_else(|| panic!("{job} has two open leases: {pair:#?}"));
+            assert!(ended <= pair[1].claimed_ms, "{job} was leased before the last lease ended: {pair:#?}");
             takeovers += usize::from(was_taken_over(&pair[0]));
         }
-        let (last, before) = claims.split_last().unwrap();
+        let (last, before) = leases.split_last().unwrap();
         assert!(
             last.ended_ms.is_some() && last.outcome.as_deref() == Some("published"),
             "{job} ended otherwise: {last:#?}"
         );
         assert!(
-            before.iter().all(|claim| claim.outcome.as_deref() != Some("published")),
-            "{job} was published twice: {claims:#?}"
+            before.iter().all(|lease| lease.outcome.as_deref() != Some("published")),
+            "{job} was published twice: {leases:#?}"
         );
     }
-    let wrong = fleet.query(
-        "SELECT j.id, j.fence, (SELECT max(c.fence) FROM claims c WHERE c.job = j.id) AS last FROM jobs j \
-         WHERE j.fence IS DISTINCT FROM (SELECT max(c.fence) FROM claims c WHERE c.job = j.id)",
+    let wrong = deployment.query(
+        "SELECT j.id, j.fencing_token, (SELECT max(c.fencing_token) FROM leases c WHERE c.job = j.id) AS last FROM jobs j \
+         WHERE j.fencing_token IS DISTINCT FROM (SELECT max(c.fencing_token) FROM leases c WHERE c.job = j.id)",
     );
-    assert!(wrong.is_empty(), "jobs whose last claim is not their own: {wrong:#?}");
-    let late = fleet.query(
-        "SELECT a.job, a.number, a.fence, a.at_ms, c.claimed_ms, c.ended_ms FROM attempts a \
-         LEFT JOIN claims c ON c.job = a.job AND c.fence = a.fence \
-         WHERE c.fence IS NULL OR a.at_ms < c.claimed_ms OR a.at_ms > c.ended_ms",
+    assert!(wrong.is_empty(), "jobs whose fencing token is not that of their last lease: {wrong:#?}");
+    let late = deployment.query(
+        "SELECT a.job, a.ordinal, a.fencing_token, a.at_ms, c.claimed_ms, c.ended_ms FROM attempts a \
+         LEFT JOIN leases c ON c.job = a.job AND c.fencing_token = a.fencing_token \
+         WHERE c.fencing_token IS NULL OR a.at_ms < c.claimed_ms OR a.at_ms > c.ended_ms",
     );
-    assert!(late.is_empty(), "written by whoever did not hold the job: {late:#?}");
-    for told in told {
-        let Some(claims) = claims.get(&told.job) else {
-            panic!("{} is published, and nobody ever had it in hand", told.job)
+    assert!(late.is_empty(), "written without a lease: {late:#?}");
+    for acknowledged in acknowledged {
+        let Some(leases) = leases.get(&acknowledged.job) else {
+            panic!("{} is published without a lease", acknowledged.job)
         };
-        expect_events_within_leases(&told.job, claims, &told.events);
+        expect_events_within_leases(&acknowledged.job, leases, &acknowledged.events);
     }
     takeovers
 }
 
-fn was_taken_over(claim: &Claim) -> bool {
-    claim.outcome.as_deref() == Some("lease ended")
+fn was_taken_over(lease: &Lease) -> bool {
+    lease.outcome.as_deref() == Some("lease ended")
 }
 
 /// Expects that a job's events fit its leases: each lease begins with an event, and ended no earlier than the
 /// last event in it.
-fn expect_events_within_leases(job: &str, claims: &[Claim], events: &[Value]) {
+fn expect_events_within_leases(job: &str, leases: &[Lease], events: &[Value]) {
     let at = |event: &Value| event["at_ms"].as_i64().unwrap();
     let begins: Vec<usize> =
         (0..events.len()).filter(|number| events[*number]["kind"] == "job.started").collect();
     assert_eq!(
         begins.len(),
-        claims.len(),
-        "{job} was begun more or less often than it was claimed: {claims:#?}\n{events:#?}"
+        leases.len(),
+        "{job} was started more or less often than it was leased: {leases:#?}\n{events:#?}"
     );
-    for (number, claim) in claims.iter().enumerate() {
+    for (number, lease) in leases.iter().enumerate() {
         let begin = begins[number];
         assert_eq!(
             events[begin]["data"]["dispatcher"],
-            claim.dispatcher.as_str(),
-            "{job}: another began it: {claims:#?}"
+            lease.dispatcher.as_str(),
+            "{job}: started by another dispatcher: {leases:#?}"
         );
         let Some(next) = begins.get(number + 1) else { continue };
         // Until another lease began.
         let last = events[begin..*next].iter().map(at).max().unwrap();
-        let taken = claims[number + 1].claimed_ms;
+        let taken = leases[number + 1].claimed_ms;
         assert!(
             last <= taken,
-            "{job}: something was written for claim {} after it had been taken: {events:#?}",
-            claim.fence
+            "{job}: an event was written for lease {} after its end: {events:#?}",
+            lease.fencing_token
         );
-        let lease = LEASE.as_millis() as i64;
+        let limit = LEASE.as_millis() as i64;
         assert!(
-            !was_taken_over(claim) || taken - last >= lease,
-            "{job} was taken over {} ms after claim {} was heard of, within its lease of {lease} ms: {claims:#?}\n{events:#?}",
+            !was_taken_over(lease) || taken - last >= limit,
+            "{job} was taken over {} ms after the last event of lease {}, within {limit} ms: {leases:#?}\n{events:#?}",
             taken - last,
-            claim.fence
+            lease.fencing_token
         );
     }
 }

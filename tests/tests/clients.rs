@@ -7,10 +7,10 @@ use std::{
     time::Duration,
 };
 
-use spool_tests::{cluster::Cluster, folder, footage, run::until, wrapper::Wrapper};
+use spool_tests::{cluster::Cluster, ffmpeg_wrapper::FfmpegWrapper, folder, footage, run::wait_until};
 use spool_wire::keda::{GetMetricsRequest, ScaledObjectRef, external_scaler_client::ExternalScalerClient};
 
-const SOON: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Runs a statement by ADBC's Flight SQL driver.
 fn adbc(address: &str, token: &str, sql: &str) -> Output {
@@ -42,7 +42,7 @@ fn the_statement_of_the_readme_runs_by_adbc() {
     let statement = statement
         .replace("s3://uploads/talk.mp4", source.to_str().unwrap())
         .replace("s3://media/talk/", out.to_str().unwrap());
-    let ffmpeg = Wrapper::new();
+    let ffmpeg = FfmpegWrapper::new();
     let mut cluster = Cluster::start(0, &ffmpeg.path(), &["--token", "open sesame"]);
     cluster.add_executor(&["--token", "open sesame"]);
     cluster.wait_for_slots(1);
@@ -79,7 +79,7 @@ fn an_autoscaler_gets_the_waiting_and_running_rows() {
     let folder = tempfile::tempdir().unwrap();
     let source = footage::bunny(folder.path(), "talk.mp4", 8, 90);
     let out = folder.path().join("out");
-    let ffmpeg = Wrapper::new();
+    let ffmpeg = FfmpegWrapper::new();
     ffmpeg.slow_after(0);
     let cluster = Cluster::start(0, &ffmpeg.path(), &[]);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -113,10 +113,10 @@ fn an_autoscaler_gets_the_waiting_and_running_rows() {
     ];
     let running = cluster.spool(&args).start();
     // Waiting work wakes up a cluster without executors.
-    until("some demand", SOON, || ask().0.then_some(()));
+    wait_until("some demand", DEADLINE, || ask().0.then_some(()));
     let mut cluster = cluster;
     cluster.add_executor(&[]);
-    until("all rows being known", SOON, || {
+    wait_until("the report of all rows", DEADLINE, || {
         let demand = cluster.demand()?;
         (demand["rows_running"] == 1 && demand["rows_waiting"] == 4).then_some(())
     });
@@ -128,10 +128,10 @@ fn an_autoscaler_gets_the_waiting_and_running_rows() {
         metrics.contains("\nspool_rows_waiting 4\n") && metrics.contains("\nspool_slots 1\n"),
         "{metrics}"
     );
-    ffmpeg.hurry();
+    ffmpeg.full_speed();
     running.signal(nix::sys::signal::Signal::SIGINT);
     running.wait();
-    until("the end of the demand", SOON, || {
+    wait_until("the end of the demand", DEADLINE, || {
         (cluster.demand()?["rows_waiting"] == 0 && cluster.demand()?["rows_running"] == 0).then_some(())
     });
     cluster.stop();

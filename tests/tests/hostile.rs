@@ -1,5 +1,5 @@
 //! Malicious files do no harm: each gives an error that names it, or a correct ladder, soon; none makes a
-//! process reach a network or another file. A control shows that without the sandbox one of them would.
+//! process reach a network or another file. A control shows that plain FFmpeg would.
 #![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "whatever goes wrong fails the test")]
 
 use std::{
@@ -329,12 +329,12 @@ fn harmless(trap: &Trap, name: &str, content: &[u8], flaws: &mut Vec<String>) {
     match ran.code {
         Some(0) => {
             if let Err(flaw) = check::Ladder::open(&out) {
-                wrong(format!("a ladder that is none: {flaw}"));
+                wrong(format!("an invalid ladder: {flaw}"));
             }
         }
         Some(1) => {
             if !ran.stderr.contains(name) || !ran.stderr.contains("error: ") {
-                wrong("an error that does not name it".to_owned());
+                wrong("an error that does not name the file".to_owned());
             }
             if out.join("master.m3u8").exists() {
                 wrong("refused, and published".to_owned());
@@ -358,7 +358,7 @@ fn harmless(trap: &Trap, name: &str, content: &[u8], flaws: &mut Vec<String>) {
     if trap.was_reached() {
         wrong("the network was reached".to_owned());
     }
-    ran.leaves_nothing();
+    ran.expect_no_leftovers();
 }
 
 /// Tries files, two at a time.
@@ -477,7 +477,7 @@ fn noise_and_flipped_bits_do_no_harm() {
 }
 
 #[test]
-fn without_the_sandbox_files_reach_the_network_and_the_secret() {
+fn plain_ffmpeg_reaches_the_network_and_the_secret() {
     let trap = Trap::new();
     let play = |name: &str, text: &str, args: &[&str]| {
         let path = trap.folder.path().join(name);
@@ -493,7 +493,7 @@ fn without_the_sandbox_files_reach_the_network_and_the_secret() {
         String::from_utf8(all.iter().find(|(known, _)| known == name).unwrap().1.clone()).unwrap()
     };
     let (mut child, _) = play("hls.m3u8", &text("hls-http.mp4"), &["-protocol_whitelist", "file,http,tcp"]);
-    spool_tests::run::until("FFmpeg to come", LONGEST, || trap.was_reached().then_some(()));
+    spool_tests::run::wait_until("a connection of FFmpeg", LONGEST, || trap.was_reached().then_some(()));
     child.kill().unwrap();
     child.wait().unwrap();
     // The concat demuxer reads a script of subtitles like any other file: here the secret, as a stream.

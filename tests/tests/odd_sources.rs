@@ -13,15 +13,15 @@ use spool_tests::{
     clips::{Clip, Coding, Container, Gop, Sound},
     folder,
     footage::ffmpeg,
-    run::{Ran, Spool},
+    run::{CommandOutput, Spool},
 };
 
 const RATE: f64 = 48_000.0;
 /// Time limit of an error, including a scan.
-const SOON: Duration = Duration::from_secs(5);
+const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Transcodes in rows of four seconds.
-fn transcode(source: &Path, destination: &Path, more: &[&str]) -> Ran {
+fn transcode(source: &Path, destination: &Path, more: &[&str]) -> CommandOutput {
     let args = ["--ladder", "180p", "--segment", "4", "--media-segment", "2", "--progress", "none"];
     let paths = ["transcode".as_ref(), source.as_os_str(), "-o".as_ref(), destination.as_os_str()];
     Spool::new(paths.into_iter().chain(args.iter().chain(more).map(AsRef::as_ref))).run()
@@ -56,7 +56,7 @@ fn lag_at(heard: &[f32], due: &[f32], at_s: f64, most_s: f64) -> f64 {
     };
     let most = (most_s * RATE) as isize;
     let best = (-most..=most).map(|lag| (likeness(lag), lag)).max_by(|a, b| a.0.total_cmp(&b.0)).unwrap();
-    assert!(best.0 / length as f64 > 0.9, "it sounds otherwise at {at_s} s: {best:?}");
+    assert!(best.0 / length as f64 > 0.9, "the sound differs at {at_s} s: {best:?}");
     best.1 as f64 / RATE
 }
 
@@ -92,7 +92,7 @@ fn a_truncated_file_is_transcoded_as_far_as_it_goes() {
         let refused = transcode(&source, &folder.path().join("strict"), &["--strict"]);
         assert_eq!(refused.code, Some(1), "{name}: {}", refused.stderr);
         assert!(
-            refused.stderr.contains("cut off") && refused.took < SOON,
+            refused.stderr.contains("cut off") && refused.took < DEADLINE,
             "{name}: {} {:?}",
             refused.stderr,
             refused.took
@@ -165,11 +165,11 @@ fn a_damaged_file_is_transcoded_with_a_count_or_refused() {
     let destination = folder.path().join("ladder");
     let ran = transcode(&source, &destination, &[]);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    let told = ran
+    let count = ran
         .stderr
         .split_once("is damaged: ")
         .and_then(|(_, rest)| rest.split(' ').next()?.parse::<u32>().ok());
-    assert!(told.is_some_and(|frames| (1..1000).contains(&frames)), "{}", ran.stderr);
+    assert!(count.is_some_and(|frames| (1..1000).contains(&frames)), "{}", ran.stderr);
     let ladder = check::Ladder::open(&destination).unwrap();
     check::frames(&ladder, &clip).unwrap();
     check::times(&ladder, &clip).unwrap();
@@ -276,7 +276,7 @@ fn gaps_in_the_sound_become_silence_without_a_shift() {
     let destination = folder.path().join("ladder");
     let ran = transcode(&source, &destination, &[]);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    let (heard, due) = (heard(&destination, 0, 2), clip.heard(2, 48_000).swap_remove(0));
+    let (heard, due) = (heard(&destination, 0, 2), clip.expected_samples(2, 48_000).swap_remove(0));
     let at = |seconds: f64| (seconds * RATE) as usize;
     assert!(loudness(&heard[at(3.1)..at(4.9)]) < 0.001, "the gap is not silent");
     assert!(loudness(&heard[at(2.0)..at(2.9)]) > 0.1 && loudness(&heard[at(5.1)..at(6.0)]) > 0.1);
@@ -301,7 +301,7 @@ fn sound_whose_clock_drifts_stays_in_sync_for_three_minutes() {
     let destination = folder.path().join("ladder");
     let ran = transcode(&source, &destination, &[]);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    let (heard, due) = (heard(&destination, 0, 2), clip.heard(2, 48_000).swap_remove(0));
+    let (heard, due) = (heard(&destination, 0, 2), clip.expected_samples(2, 48_000).swap_remove(0));
     for at in [1.0, 60.0, 120.0, 170.0, 179.0] {
         // A sample that was recorded at `at` is presented later by its time stamp.
         let (lag, stamped) = (lag_at(&heard, &due, at, 0.3), at * 0.001);
@@ -326,7 +326,7 @@ fn channels_without_positions_are_mixed_to_both_sides() {
     let ran = transcode(&source, &destination, &[]);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     let ladder = check::Ladder::open(&destination).unwrap();
-    assert_eq!(ladder.sounds.len(), 1, "surround is not made up");
+    assert_eq!(ladder.sounds.len(), 1, "surround is not synthesized");
     let both = check::samples(&ladder.sounds[0], 2).unwrap();
     let level = |side: usize, hz: f64| {
         let (mut re, mut im) = (0.0, 0.0);

@@ -19,7 +19,7 @@ fn used(serve: &Serve, file: &Path, name: &str, args: &[&str]) -> Value {
     let browser = Path::new(env!("CARGO_MANIFEST_DIR")).join("browser");
     assert!(browser.join("node_modules").exists(), "run scripts/browser-setup first");
     let shot = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.png"));
-    let told = Command::new("node")
+    let output = Command::new("node")
         .arg(browser.join("page.mjs"))
         .arg(format!("{}/", serve.address))
         .arg(file)
@@ -28,13 +28,13 @@ fn used(serve: &Serve, file: &Path, name: &str, args: &[&str]) -> Value {
         .output()
         .unwrap();
     assert!(
-        told.status.success(),
+        output.status.success(),
         "{}\n{}",
-        String::from_utf8_lossy(&told.stdout),
-        String::from_utf8_lossy(&told.stderr)
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
     );
     assert!(std::fs::metadata(shot).unwrap().len() > 10_000, "the screenshot is empty");
-    serde_json::from_slice(&told.stdout).unwrap()
+    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 fn clip(folder: &Path) -> PathBuf {
@@ -55,30 +55,30 @@ fn a_dropped_video_plays_and_a_file_without_video_gives_the_reason() {
         "{seen}"
     );
     assert!(seen["bad"]["reason"].as_str().unwrap().contains("notes.txt"), "{seen}");
-    assert!(!seen["broken"].as_array().unwrap().is_empty(), "nothing broke off: {seen}");
-    let job = serve.show(seen["job"].as_str().unwrap());
+    assert!(!seen["broken"].as_array().unwrap().is_empty(), "no part broke off: {seen}");
+    let job = serve.get_job(seen["job"].as_str().unwrap());
     assert_eq!((&job["state"], &job["video"]), (&json!("published"), &seen["video"]));
-    let uploads = serve.ask("/v1/jobs", &[]).json()["jobs"].as_array().unwrap().len();
-    assert_eq!(uploads, 2, "each file makes one job, also where its upload broke off");
+    let uploads = serve.request("/v1/jobs", &[]).json()["jobs"].as_array().unwrap().len();
+    assert_eq!(uploads, 2, "each file makes one job, also if its upload broke off");
 }
 
 #[test]
 fn the_page_works_with_a_key() {
     let folder = tempfile::tempdir().unwrap();
     let (source, data) = (clip(folder.path()), folder.path().join("data"));
-    let serve = Serve::start(&data, Path::new("ffmpeg"), &["--access", "keys"]);
+    let serve = Serve::start(&data, Path::new("ffmpeg"), &["--auth", "keys"]);
     let store = data.join("jobs.db");
     let key =
-        Spool::new(["keys", "create", "--tenant", "acme", "--store", store.to_str().unwrap()]).ok().stdout;
+        Spool::new(["keys", "create", "--tenant", "acme", "--database", store.to_str().unwrap()]).ok().stdout;
     let seen =
         used(&serve, &source, "page-with-key", &["--key", key.trim(), "--width", "390", "--scheme", "dark"]);
     assert!(seen["state"] == "published" && seen["frames"].as_u64().unwrap() > 0, "{seen}");
-    let page = serve.ask("/", &[]);
+    let page = serve.request("/", &[]);
     assert!(
         page.status == 200 && page.header("content-security-policy").unwrap().contains("script-src 'self'"),
         "{page:?}"
     );
     let known = format!("If-None-Match: {}", page.header("etag").unwrap());
-    assert_eq!(serve.ask("/", &["-H", &known]).status, 304);
-    assert_eq!(serve.ask("/page/nothing.js", &[]).status, 404);
+    assert_eq!(serve.request("/", &["-H", &known]).status, 304);
+    assert_eq!(serve.request("/page/nothing.js", &[]).status, 404);
 }

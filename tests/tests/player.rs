@@ -17,10 +17,11 @@ use std::{
 
 use serde_json::Value;
 use spool_tests::{
-    check, folder, footage,
-    run::{Spool, until},
+    check,
+    ffmpeg_wrapper::FfmpegWrapper,
+    folder, footage,
+    run::{Spool, wait_until},
     sources,
-    wrapper::Wrapper,
 };
 
 /// Length of the clip, and its frames at 25 per second.
@@ -66,25 +67,25 @@ fn alone() -> MutexGuard<'static, ()> {
 /// Returns the player's report, by `tests/browser/play.mjs`, of a try in which it could decode in time.
 fn play(folder: &Path, scenario: &str) -> Value {
     let _alone = alone();
-    let mut told = Value::Null;
+    let mut report = Value::Null;
     for _ in 0..TRIES {
-        told = play_once(folder, scenario);
-        let stalls: Vec<&Value> = told["steps"]
+        report = play_once(folder, scenario);
+        let stalls: Vec<&Value> = report["steps"]
             .as_array()
             .unwrap()
             .iter()
             .flat_map(|step| step["waits"].as_array().unwrap())
             .collect();
         if stalls.is_empty() {
-            return told;
+            return report;
         }
         assert!(
             stalls.iter().all(|stall| stall["ahead"].as_f64().unwrap() > ENOUGH),
-            "it stalled for want of media: {told}"
+            "it stalled without media in the buffer: {report}"
         );
-        eprintln!("tried again: it stalled with media in the buffer: {stalls:?}");
+        eprintln!("retried: it stalled with media in the buffer: {stalls:?}");
     }
-    panic!("it stalled {TRIES} times: {told}");
+    panic!("it stalled {TRIES} times: {report}");
 }
 
 fn player(folder: &Path, scenario: &str) -> Command {
@@ -101,20 +102,20 @@ fn player(folder: &Path, scenario: &str) -> Command {
 }
 
 fn play_once(folder: &Path, scenario: &str) -> Value {
-    told(&player(folder, scenario).output().unwrap(), "")
+    report(&player(folder, scenario).output().unwrap(), "")
 }
 
 /// Returns the player's last report, after it printed `before` on stderr.
-fn told(output: &Output, before: &str) -> Value {
+fn report(output: &Output, before: &str) -> Value {
     let stderr = format!("{before}{}", String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{stderr}");
-    let told: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {stderr}"));
-    assert_eq!(told["missing"], Value::Array(vec![]), "requests that could not be answered");
-    assert_eq!(told["console_errors"], Value::Array(vec![]));
-    for step in told["steps"].as_array().unwrap() {
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {stderr}"));
+    assert_eq!(report["missing"], Value::Array(vec![]), "requests that could not be answered");
+    assert_eq!(report["console_errors"], Value::Array(vec![]));
+    for step in report["steps"].as_array().unwrap() {
         whole(step);
     }
-    told
+    report
 }
 
 /// Expects the properties of every moment: no error, no broken frame, and one buffered range.
@@ -132,8 +133,8 @@ fn ranges(value: &Value) -> Vec<(f64, f64)> {
     value.as_array().unwrap().iter().map(range).collect()
 }
 
-fn step<'a>(told: &'a Value, name: &str) -> &'a Value {
-    told["steps"].as_array().unwrap().iter().find(|step| step["step"] == name).unwrap()
+fn step<'a>(report: &'a Value, name: &str) -> &'a Value {
+    report["steps"].as_array().unwrap().iter().find(|step| step["step"] == name).unwrap()
 }
 
 /// Expects that playback came to the end, and that the end is where it should be.
@@ -150,8 +151,8 @@ fn a_ladder_plays_from_start_to_end_with_every_frame() {
     let source = footage::bunny(folder.path(), "bunny.mp4", SECONDS, 360);
     let out = folder.path().join("out");
     ladder(&source, &out, "360p,180p");
-    let told = play(&out, "through");
-    let end = step(&told, "end");
+    let report = play(&out, "through");
+    let end = step(&report, "end");
     ended(end);
     assert_eq!(end["frames"], FRAMES, "frames that were decoded: {end}");
     for (track, buffered) in end["tracks"].as_object().unwrap() {
@@ -167,14 +168,14 @@ fn a_ladder_plays_through_a_change_of_rung_and_a_seek() {
     let source = footage::bunny(folder.path(), "bunny.mp4", SECONDS, 360);
     let out = folder.path().join("out");
     ladder(&source, &out, "360p,240p,180p");
-    let told = play(&out, "switch");
-    assert_eq!(told["heights"], serde_json::json!([180, 240, 360]));
-    assert_eq!(step(&told, "start")["height"], 180);
-    assert_eq!(step(&told, "up")["height"], 360);
-    assert_eq!(step(&told, "seek")["height"], 360);
-    assert!(step(&told, "seek")["time"].as_f64().unwrap() > f64::from(SECONDS) * 0.6);
-    assert_eq!(step(&told, "down")["height"], 180);
-    let end = step(&told, "end");
+    let report = play(&out, "switch");
+    assert_eq!(report["heights"], serde_json::json!([180, 240, 360]));
+    assert_eq!(step(&report, "start")["height"], 180);
+    assert_eq!(step(&report, "up")["height"], 360);
+    assert_eq!(step(&report, "seek")["height"], 360);
+    assert!(step(&report, "seek")["time"].as_f64().unwrap() > f64::from(SECONDS) * 0.6);
+    assert_eq!(step(&report, "down")["height"], 180);
+    let end = step(&report, "end");
     ended(end);
     assert_eq!(end["levels"], serde_json::json!([180, 360, 180]));
 }
@@ -187,9 +188,9 @@ fn an_audio_ladder_plays() {
     footage::ffmpeg(["-i", video.to_str().unwrap(), "-vn", "-c", "copy", sound.to_str().unwrap()]);
     let out = folder.path().join("out");
     ladder(&sound, &out, "web");
-    let told = play(&out, "sound");
-    ended(step(&told, "end"));
-    assert_eq!(told["steps"][0]["height"], 0);
+    let report = play(&out, "sound");
+    ended(step(&report, "end"));
+    assert_eq!(report["steps"][0]["height"], 0);
 }
 
 /// Codecs that Debian's Chromium decodes, by two players each; it has no HEVC.
@@ -201,8 +202,8 @@ fn ladders_of_newer_codecs_play_in_two_players() {
         let out = folder.path().join(rungs);
         ladder(&source, &out, rungs);
         for scenario in ["through", "shaka"] {
-            let told = play(&out, scenario);
-            let end = step(&told, "end");
+            let report = play(&out, scenario);
+            let end = step(&report, "end");
             ended(end);
             assert_eq!(
                 (&end["frames"], &end["height"]),
@@ -235,8 +236,8 @@ fn ladders_of_uncommon_sources_play() {
         let path = source.clip.make(folder.path(), source.name);
         let out = folder.path().join("out");
         ladder(&path, &out, source.ladder);
-        let told = play(&out, "through");
-        let end = step(&told, "end");
+        let report = play(&out, "through");
+        let end = step(&report, "end");
         assert_eq!(
             (&end["ended"], &end["frames"]),
             (&Value::from(true), &Value::from(source.clip.frames)),
@@ -257,22 +258,22 @@ fn an_independent_parser_reads_a_ladder_of_hevc() {
     let output =
         Command::new("node").arg(browser.join("parse.mjs")).arg(&ladder.videos[0].whole).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let master = std::fs::read_to_string(out.join("master.m3u8")).unwrap();
-    let codec = told["codec"].as_str().unwrap();
+    let codec = report["codec"].as_str().unwrap();
     assert!(codec.starts_with("hvc1.1.6.L") && master.contains(codec), "{codec} in {master}");
-    assert_eq!((&told["width"], &told["height"]), (&Value::from(640), &Value::from(360)));
+    assert_eq!((&report["width"], &report["height"]), (&Value::from(640), &Value::from(360)));
     let numbers = |name: &str| {
-        told[name].as_array().unwrap().iter().map(|number| number.as_i64().unwrap()).collect::<Vec<_>>()
+        report[name].as_array().unwrap().iter().map(|number| number.as_i64().unwrap()).collect::<Vec<_>>()
     };
     let (dts, mut cts) = (numbers("dts"), numbers("cts"));
-    let step = told["timescale"].as_i64().unwrap() / i64::from(footage::FPS);
+    let step = report["timescale"].as_i64().unwrap() / i64::from(footage::FPS);
     assert_eq!(dts, (0..FRAMES as i64).map(|frame| frame * step).collect::<Vec<_>>());
     // Two frames of reordering, which the edit list takes off.
     cts.sort_unstable();
     assert_eq!(cts, (2..FRAMES as i64 + 2).map(|frame| frame * step).collect::<Vec<_>>());
     let keys =
-        told["sync"].as_array().unwrap().iter().step_by(2 * footage::FPS as usize).all(|sync| sync == true);
+        report["sync"].as_array().unwrap().iter().step_by(2 * footage::FPS as usize).all(|sync| sync == true);
     assert!(keys, "media segments begin with keyframes");
 }
 
@@ -287,9 +288,9 @@ fn a_ladder_plays_early_while_its_end_is_encoded() {
     let work = tempfile::tempdir().unwrap();
     let source = footage::bunny(work.path(), "bunny.mp4", SECONDS, 360);
     let out = work.path().join("out");
-    let wrapper = Wrapper::new();
+    let wrapper = FfmpegWrapper::new();
     // Two rows of pictures and the sound are done; the third row of pictures waits.
-    wrapper.hold(4);
+    wrapper.block_encode(4);
     let (from, to) = (source.to_str().unwrap(), out.to_str().unwrap());
     let args = [
         "transcode",
@@ -305,12 +306,13 @@ fn a_ladder_plays_early_while_its_end_is_encoded() {
         "--slots",
         "1",
     ];
-    let running = Spool::new(args.iter().chain(&["--live"])).env("SPOOL_FFMPEG", wrapper.path()).start();
+    let running =
+        Spool::new(args.iter().chain(&["--early-playback"])).env("SPOOL_FFMPEG", wrapper.path()).start();
     let read = |path: &str| std::fs::read_to_string(out.join(path)).ok();
-    let playlists = until("two rows that can be played", Duration::from_secs(60), || {
-        read("live.m3u8")?;
+    let playlists = wait_until("two rows that can be played", Duration::from_secs(60), || {
+        read("early.m3u8")?;
         let texts = ["240p", "180p", "audio-0"]
-            .map(|rendition| Some((rendition, read(&format!("{rendition}/live.m3u8"))?)));
+            .map(|rendition| Some((rendition, read(&format!("{rendition}/early.m3u8"))?)));
         let texts: Vec<(&str, String)> = texts.into_iter().collect::<Option<_>>()?;
         // Every file that a playlist names can be read.
         for (rendition, text) in &texts {
@@ -324,7 +326,7 @@ fn a_ladder_plays_early_while_its_end_is_encoded() {
     let before = &playlists[1].1;
     assert!(!out.join("master.m3u8").exists() && !before.contains("ENDLIST"), "{before}");
 
-    let mut browser = player(&out, "live").spawn().unwrap();
+    let mut browser = player(&out, "early").spawn().unwrap();
     let mut said = BufReader::new(browser.stderr.take().unwrap());
     let mut line = String::new();
     said.read_line(&mut line).unwrap();
@@ -334,20 +336,23 @@ fn a_ladder_plays_early_while_its_end_is_encoded() {
         "{line}{}",
         said.lines().map_while(Result::ok).collect::<Vec<_>>().join("\n")
     );
-    wrapper.release();
-    running.wait().leaves_nothing();
-    let told = told(&browser.wait_with_output().unwrap(), &line);
-    let end = step(&told, "end");
+    wrapper.unblock();
+    running.wait().expect_no_leftovers();
+    let report = report(&browser.wait_with_output().unwrap(), &line);
+    let end = step(&report, "end");
     ended(end);
     assert_eq!(end["frames"], FRAMES, "frames that were decoded: {end}");
 
     // It grew by its end alone, and names the files that the published ladder names.
-    let after = read("180p/live.m3u8").unwrap();
+    let after = read("180p/early.m3u8").unwrap();
     assert!(after.starts_with(before) && after.ends_with("#EXT-X-ENDLIST\n"), "{after}");
     let again = work.path().join("again");
     Spool::new(args.iter().map(|arg| if *arg == to { again.to_str().unwrap() } else { arg })).ok();
     let names = |folder: &Path| {
-        folder::media(folder).into_keys().filter(|name| !name.ends_with("live.m3u8")).collect::<BTreeSet<_>>()
+        folder::media(folder)
+            .into_keys()
+            .filter(|name| !name.ends_with("early.m3u8"))
+            .collect::<BTreeSet<_>>()
     };
     assert_eq!(names(&out), names(&again));
 }

@@ -9,16 +9,16 @@ use std::{
 
 use nix::sys::signal::Signal;
 use spool_tests::{
+    ffmpeg_wrapper::FfmpegWrapper,
     folder, footage,
-    run::{Ran, Running, Spool, processes_in, until},
-    wrapper::Wrapper,
+    run::{CommandOutput, Running, Spool, processes_in, wait_until},
 };
 
 /// Time limit of half a job on a busy machine.
-const SOON: Duration = Duration::from_secs(120);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Time within which an interrupted command cleans up and ends.
-const STOPS_WITHIN: Duration = Duration::from_secs(10);
+const STOP_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The clip: rows of 4 s, so one of sound and four of pictures.
 const SECONDS: u32 = 16;
@@ -29,14 +29,14 @@ struct Setting {
     folder: tempfile::TempDir,
     source: PathBuf,
     out: PathBuf,
-    ffmpeg: Wrapper,
+    ffmpeg: FfmpegWrapper,
 }
 
 impl Setting {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let source = footage::bunny(folder.path(), "bunny.mp4", SECONDS, 180);
-        Self { source, out: folder.path().join("out"), folder, ffmpeg: Wrapper::new() }
+        Self { source, out: folder.path().join("out"), folder, ffmpeg: FfmpegWrapper::new() }
     }
 
     fn spool(&self, destination: &Path, rungs: &str) -> Spool {
@@ -59,9 +59,9 @@ impl Setting {
         Spool::new(args).env("SPOOL_FFMPEG", self.ffmpeg.path())
     }
 
-    fn transcode(&self, rungs: &str) -> Ran {
+    fn transcode(&self, rungs: &str) -> CommandOutput {
         let ran = self.spool(&self.out, rungs).ok();
-        ran.leaves_nothing();
+        ran.expect_no_leftovers();
         ran
     }
 
@@ -70,7 +70,7 @@ impl Setting {
     fn half(&self, with: impl FnOnce(Spool) -> Spool) -> Running {
         self.ffmpeg.slow_after(2);
         let running = with(self.spool(&self.out, RUNGS)).start();
-        until("half of the job", SOON, || {
+        wait_until("half of the job", DEADLINE, || {
             let encoding = processes_in(running.scratch.path()).iter().any(|line| line.contains("-readrate"));
             (folder::records(&self.out).len() == 4 && encoding).then_some(())
         });
@@ -80,9 +80,9 @@ impl Setting {
 
     /// Runs the interrupted job again, and expects that only missing parts are encoded and that the result is
     /// that of an uninterrupted job.
-    fn resumes(&self, with: impl FnOnce(Spool) -> Spool) -> Ran {
-        self.ffmpeg.hurry();
-        self.ffmpeg.forget();
+    fn resumes(&self, with: impl FnOnce(Spool) -> Spool) -> CommandOutput {
+        self.ffmpeg.full_speed();
+        self.ffmpeg.clear_log();
         let ran = with(self.spool(&self.out, RUNGS)).ok();
         assert_eq!(ran.tally(), (1 + 2 * (PICTURE_ROWS - 2), 4));
         let encodes = self.ffmpeg.encodes();
@@ -114,13 +114,13 @@ fn the_same_command_encodes_nothing_the_second_time() {
     // Two rungs are one run of FFmpeg.
     assert_eq!(setting.ffmpeg.encodes().len() as u64, 1 + PICTURE_ROWS, "{:#?}", setting.ffmpeg.encodes());
     let (files, written) = (folder::files(&setting.out), master_written(&setting.out));
-    setting.ffmpeg.forget();
+    setting.ffmpeg.clear_log();
 
     let second = setting.transcode(RUNGS);
     assert_eq!(second.tally(), (0, 1 + 2 * PICTURE_ROWS));
     assert_eq!(setting.ffmpeg.encodes(), Vec::<String>::new());
     assert!(folder::files(&setting.out) == files, "a second run changed files");
-    assert_eq!(master_written(&setting.out), written, "a master that did not change was written again");
+    assert_eq!(master_written(&setting.out), written, "an unchanged multivariant playlist was written again");
     assert_eq!(second.json()["published"], first.json()["published"]);
 }
 
@@ -133,7 +133,7 @@ fn another_rung_costs_only_that_rung() {
     let setting = Setting::new();
     setting.transcode("180p");
     let before = folder::media(&setting.out);
-    setting.ffmpeg.forget();
+    setting.ffmpeg.clear_log();
 
     let ran = setting.transcode(RUNGS);
     assert_eq!(ran.tally(), (PICTURE_ROWS, 1 + PICTURE_ROWS));
@@ -162,29 +162,34 @@ fn a_killed_job_resumes_and_leaves_nothing_behind() {
     let killed = running.wait();
     assert_eq!(killed.code, None);
     // A killed process cannot stop its FFmpeg: FFmpeg must end by itself.
-    killed.leaves_no_process();
+    killed.expect_no_processes();
     assert!(!setting.out.join("master.m3u8").exists());
-    assert!(!killed.left.is_empty(), "a killed process cannot clean up; this one was not killed half-way");
+    assert!(
+        !killed.leftover_files.is_empty(),
+        "a killed process cannot clean up; this one was not killed half-way"
+    );
 
     let ran = setting.resumes(|spool| spool.scratch(scratch.path()));
-    ran.leaves_nothing();
+    ran.expect_no_leftovers();
 }
 
 #[test]
 fn an_early_playlist_only_grows_though_its_writer_is_killed() {
     let setting = Setting::new();
     // Sound and two rows of pictures are done; the third waits.
-    setting.ffmpeg.hold(4);
-    let live = |spool: Spool| spool.env("SPOOL_LIVE", "true");
-    let running = live(setting.spool(&setting.out, RUNGS)).start();
-    let read = || std::fs::read_to_string(setting.out.join("90p/live.m3u8")).unwrap_or_default();
-    until("two rows that can be played", SOON, || (read().matches(".m4s").count() == 2).then_some(()));
+    setting.ffmpeg.block_encode(4);
+    let early = |spool: Spool| spool.env("SPOOL_EARLY_PLAYBACK", "true");
+    let running = early(setting.spool(&setting.out, RUNGS)).start();
+    let read = || std::fs::read_to_string(setting.out.join("90p/early.m3u8")).unwrap_or_default();
+    wait_until("two rows that can be played", DEADLINE, || {
+        (read().matches(".m4s").count() == 2).then_some(())
+    });
     running.signal(Signal::SIGKILL);
     running.wait();
 
-    setting.ffmpeg.release();
+    setting.ffmpeg.unblock();
     let before = read();
-    let (mut seen, mut running) = (vec![before.clone()], live(setting.spool(&setting.out, RUNGS)).start());
+    let (mut seen, mut running) = (vec![before.clone()], early(setting.spool(&setting.out, RUNGS)).start());
     while running.child.try_wait().unwrap().is_none() {
         let now = read();
         if seen.last() != Some(&now) {
@@ -214,14 +219,14 @@ fn sigterm_cleans_up_at_once_and_the_same_command_resumes() {
 fn stops(signal: Signal) {
     let setting = Setting::new();
     let running = setting.half(|spool| spool);
-    let told = Instant::now();
+    let sent = Instant::now();
     running.signal(signal);
     let ran = running.wait();
-    assert!(told.elapsed() < STOPS_WITHIN, "it took {:?} to stop", told.elapsed());
+    assert!(sent.elapsed() < STOP_DEADLINE, "it took {:?} to stop", sent.elapsed());
     assert_eq!(ran.code, Some(130), "{}", ran.stderr);
     assert!(ran.stderr.contains("interrupted: run the same command again"), "{}", ran.stderr);
     assert_eq!(ran.stdout, "");
-    ran.leaves_nothing();
+    ran.expect_no_leftovers();
     assert!(!setting.out.join("master.m3u8").exists());
     setting.resumes(|spool| spool);
 }
@@ -237,15 +242,15 @@ fn ctrl_c_cancels_a_running_statement() {
     );
     let running =
         Spool::new(["sql", "--slots", "1", "-c", &sql]).env("SPOOL_FFMPEG", setting.ffmpeg.path()).start();
-    until("an encode", SOON, || {
+    wait_until("an encode", DEADLINE, || {
         processes_in(running.scratch.path()).iter().any(|line| line.contains("-readrate")).then_some(())
     });
-    let told = Instant::now();
+    let sent = Instant::now();
     running.signal(Signal::SIGINT);
     let ran = running.wait();
-    assert!(told.elapsed() < STOPS_WITHIN, "it took {:?} to stop", told.elapsed());
+    assert!(sent.elapsed() < STOP_DEADLINE, "it took {:?} to stop", sent.elapsed());
     assert_eq!(ran.code, Some(130), "{}", ran.stderr);
-    ran.leaves_nothing();
+    ran.expect_no_leftovers();
 }
 
 #[test]
@@ -258,11 +263,11 @@ fn two_commands_share_a_scratch_folder() {
     let before = folder::files(scratch.path()).into_keys().filter(kept).collect::<BTreeSet<_>>();
     assert!(!before.is_empty());
     let other = Spool::new(["probe", setting.source.to_str().unwrap()]).scratch(scratch.path()).ok();
-    assert_eq!(other.left.len(), 1, "{:?}", other.left);
+    assert_eq!(other.leftover_files.len(), 1, "{:?}", other.leftover_files);
     let after = folder::files(scratch.path()).into_keys().collect::<BTreeSet<_>>();
     assert!(before.is_subset(&after), "gone: {:?}", before.difference(&after).collect::<Vec<_>>());
     running.signal(Signal::SIGINT);
-    running.wait().leaves_nothing();
+    running.wait().expect_no_leftovers();
 }
 
 #[test]
@@ -270,9 +275,9 @@ fn gc_deletes_exactly_the_dropped_rungs() {
     let setting = Setting::new();
     let out = &setting.out;
     let sweep = |more: &[&str]| {
-        let args = ["sweep", out.to_str().unwrap(), "--output", "json"];
+        let args = ["gc", out.to_str().unwrap(), "--output", "json"];
         let ran = Spool::new(args.iter().chain(more)).ok();
-        ran.leaves_nothing();
+        ran.expect_no_leftovers();
         ran.json()
     };
     setting.transcode(RUNGS);
@@ -304,7 +309,7 @@ fn gc_deletes_exactly_the_dropped_rungs() {
     assert_eq!(said["bytes"], dropped_bytes);
 
     let done = sweep(&["--grace-hours", "0"]);
-    assert_eq!(done, said, "it did other than it said");
+    assert_eq!(done, said, "the deletion differs from the dry run");
     let expected: BTreeSet<&String> =
         before.keys().filter(|name| !dropped(name) && !dropped_records.contains(name)).collect();
     let after = folder::files(out);
@@ -329,12 +334,12 @@ fn tombstoned_parts_wait_for_the_grace_period() {
     setting.transcode("180p,90p");
     setting.transcode("180p");
     let sweep = || {
-        Spool::new(["sweep", setting.out.to_str().unwrap(), "--grace-hours", "24", "--output", "json"])
+        Spool::new(["gc", setting.out.to_str().unwrap(), "--grace-hours", "24", "--output", "json"])
             .ok()
             .json()
     };
     let age = || folder::age(&setting.out, Duration::from_secs(48 * 3600));
-    assert_eq!(sweep()["records"], 0, "everything is young");
+    assert_eq!(sweep()["records"], 0, "all parts are young");
 
     age();
     let first = sweep();

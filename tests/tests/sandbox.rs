@@ -119,8 +119,8 @@ fn a_program_reaches_no_network() {
     let [free, confined] = setting.both(&connect);
     assert!(free.status.success() && !confined.status.success(), "{free:?} {confined:?}");
     assert!(String::from_utf8_lossy(&confined.stderr).contains("PermissionError"), "{confined:?}");
-    assert!(listener.accept().is_ok(), "without a sandbox it is reached");
-    assert!(listener.accept().is_err(), "and with one it is not");
+    assert!(listener.accept().is_ok(), "the listener is reachable without a sandbox");
+    assert!(listener.accept().is_err(), "and unreachable with one");
     setting.is_kept_from(&line("socket.socketpair()"));
     setting.is_kept_from(&line("socket.socket(socket.AF_UNIX)"));
 }
@@ -189,9 +189,9 @@ fn a_program_dies_with_its_parent() {
     let mut parent = Command::new("bash");
     parent.args(["-c", line]).arg(binary()).arg(sandbox.to_string()).stdout(Stdio::piped());
     let mut parent = parent.spawn().unwrap();
-    let mut told = String::new();
-    BufReader::new(parent.stdout.take().unwrap()).read_line(&mut told).unwrap();
-    let child = format!("/proc/{}/stat", told.trim().parse::<u32>().unwrap());
+    let mut line = String::new();
+    BufReader::new(parent.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let child = format!("/proc/{}/stat", line.trim().parse::<u32>().unwrap());
     // Dead, though perhaps not reaped yet.
     let runs = || fs::read_to_string(&child).is_ok_and(|stat| !stat.contains(") Z "));
     assert!(runs());
@@ -199,7 +199,7 @@ fn a_program_dies_with_its_parent() {
     parent.wait().unwrap();
     let killed = Instant::now();
     while runs() {
-        assert!(killed.elapsed() < Duration::from_secs(5), "it outlives its parent");
+        assert!(killed.elapsed() < Duration::from_secs(5), "the program outlives its parent");
         std::thread::yield_now();
     }
 }
@@ -220,12 +220,12 @@ fn only_spool_configures_a_program() {
 
 #[test]
 fn doctor_reports_whether_the_sandbox_holds() {
-    let told = |command: Spool| command.run().stdout;
-    let on = told(Spool::new(["doctor"]));
+    let doctor = |command: Spool| command.run().stdout;
+    let on = doctor(Spool::new(["doctor"]));
     assert!(
         on.contains("ok    sandbox: FFmpeg opens its input and its folder, and reaches nothing else"),
         "{on}"
     );
-    let off = told(Spool::new(["doctor", "--sandbox", "off"]));
+    let off = doctor(Spool::new(["doctor", "--sandbox", "off"]));
     assert!(off.contains("warn  sandbox: off"), "{off}");
 }

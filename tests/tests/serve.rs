@@ -12,11 +12,12 @@ use serde_json::{Value, json};
 use spool_tests::{
     check,
     clips::{Clip, Sound},
+    ffmpeg_wrapper::FfmpegWrapper,
     folder,
     mount::Mount,
-    run::{Spool, until},
+    privilege,
+    run::{Spool, wait_until},
     serve::Serve,
-    wrapper::Wrapper,
 };
 
 /// The clip of every test here.
@@ -45,17 +46,17 @@ fn exact(source: &Path, out: &Path) {
 fn one_request_gives_a_ladder_that_plays() {
     let (_folder, source, data) = prepared();
     let serve = Serve::start(&data, Path::new("ffmpeg"), &[]);
-    let job = serve.job(&request(&source));
-    let job = serve.published(&job);
+    let job = serve.create_job(&request(&source));
+    let job = serve.wait_until_published(&job);
     assert_eq!((&job["percent"], &job["phase"], &job["tries"]), (&json!(100), &json!("ended"), &json!(1)));
     assert_eq!(job["rows"], job["rows_done"]);
     let id = job["video"].as_str().unwrap();
-    let video = serve.ask(&format!("/v1/videos/{id}"), &[]).json();
+    let video = serve.request(&format!("/v1/videos/{id}"), &[]).json();
     assert_eq!(
         (&video["name"], &video["play"]),
         (&json!("it's a talk.mp4"), &json!(format!("/v1/videos/{id}/play/master.m3u8")))
     );
-    assert_eq!(serve.ask("/v1/videos", &[]).json()["videos"][0], video);
+    assert_eq!(serve.request("/v1/videos", &[]).json()["videos"][0], video);
     // The files in the destination are exact, and each of them is served by HTTP unchanged.
     let out = data.join("media").join(id);
     exact(&source, &out);
@@ -63,7 +64,7 @@ fn one_request_gives_a_ladder_that_plays() {
         folder::media(&out).into_iter().partition(|(name, _)| name.ends_with(".m3u8"));
     assert!(playlists.len() == 4 && segments.len() > 16, "{} and {}", playlists.len(), segments.len());
     for (name, bytes) in playlists.iter().chain(&segments) {
-        let answer = serve.ask(&format!("/v1/videos/{id}/play/{name}"), &[]);
+        let answer = serve.request(&format!("/v1/videos/{id}/play/{name}"), &[]);
         assert!(answer.status == 200 && answer.body == *bytes, "{name}");
         let expected = if name.ends_with(".m3u8") { "application/vnd.apple.mpegurl" } else { "video/mp4" };
         assert_eq!(answer.header("content-type"), Some(expected));
@@ -71,19 +72,19 @@ fn one_request_gives_a_ladder_that_plays() {
     }
     let (name, bytes) = &segments[0];
     let segment = format!("/v1/videos/{id}/play/{name}");
-    let piece = serve.ask(&segment, &["-H", "Range: bytes=100-299"]);
+    let piece = serve.request(&segment, &["-H", "Range: bytes=100-299"]);
     assert!(piece.status == 206 && piece.body == bytes[100..300]);
     assert_eq!(piece.header("content-range"), Some(format!("bytes 100-299/{}", bytes.len()).as_str()));
-    assert_eq!(serve.ask(&segment, &["-H", "Range: bytes=99999999-"]).status, 416);
+    assert_eq!(serve.request(&segment, &["-H", "Range: bytes=99999999-"]).status, 416);
     let known = format!("If-None-Match: {}", piece.header("etag").unwrap());
-    assert_eq!(serve.ask(&segment, &["-H", &known]).status, 304);
-    let head = serve.ask(&segment, &["-I"]);
+    assert_eq!(serve.request(&segment, &["-H", &known]).status, 304);
+    let head = serve.request(&segment, &["-I"]);
     assert!(head.status == 200 && head.header("content-length") == Some(bytes.len().to_string().as_str()));
     let record = folder::files(&out).into_keys().find(|name| name.starts_with("parts/")).unwrap();
     for path in
         [record.as_str(), "../../jobs.db", "%2e%2e/%2e%2e/jobs.db", "..%2f..%2fjobs.db", "nothing.m4s"]
     {
-        assert_eq!(serve.ask(&format!("/v1/videos/{id}/play/{path}"), &[]).status, 404, "{path}");
+        assert_eq!(serve.request(&format!("/v1/videos/{id}/play/{path}"), &[]).status, 404, "{path}");
     }
     serve.stop();
 }
@@ -91,23 +92,23 @@ fn one_request_gives_a_ladder_that_plays() {
 #[test]
 fn a_job_survives_the_death_of_every_process() {
     let (_folder, source, data) = prepared();
-    let wrapper = Wrapper::new();
+    let wrapper = FfmpegWrapper::new();
     wrapper.slow_after(2);
     let serve = Serve::start(&data, &wrapper.path(), &["--slots", "1", "--lease", "2"]);
     let keyed = ["-H", "Idempotency-Key: talk-1"];
     let made = serve.post("/v1/jobs", &request(&source), &keyed);
     let job = made.json()["id"].as_str().unwrap().to_owned();
-    serve.until("rows to be done", &job, |job| job["rows_done"].as_u64().unwrap() >= 2);
+    serve.wait_for("rows to be done", &job, |job| job["rows_done"].as_u64().unwrap() >= 2);
     serve.kill();
-    wrapper.hurry();
+    wrapper.full_speed();
     let serve = Serve::start(&data, &wrapper.path(), &["--slots", "1", "--lease", "2"]);
     let again = serve.post("/v1/jobs", &request(&source), &keyed);
     assert!(again.status == 200 && again.json()["id"] == job.as_str(), "{again:?}");
-    let job_now = serve.published(&job);
+    let job_now = serve.wait_until_published(&job);
     assert_eq!(job_now["tries"], 2);
-    let rows = serve.ask(&format!("/v1/jobs/{job}/rows"), &[]).json();
+    let rows = serve.request(&format!("/v1/jobs/{job}/rows"), &[]).json();
     let reused = rows["rows"].as_array().unwrap().iter().filter(|row| row["reused"] != 0).count();
-    assert!(reused >= 2, "what was done was not done again: {rows}");
+    assert!(reused >= 2, "finished rows were encoded again: {rows}");
     let events = serve.events(&job);
     let kinds: Vec<&str> = events.iter().map(|event| event["kind"].as_str().unwrap()).collect();
     assert_eq!(kinds.iter().filter(|kind| **kind == "job.published").count(), 1);
@@ -164,17 +165,17 @@ impl Iterator for Stream {
 fn an_event_stream_resumes_at_any_server() {
     let (_folder, source, data) = prepared();
     let serve = Serve::start(&data, Path::new("ffmpeg"), &[]);
-    let door = Serve::door(&data);
-    let job = serve.job(&request(&source));
-    let mut first = Stream::of(&door, &job, 0);
+    let api = Serve::api(&data);
+    let job = serve.create_job(&request(&source));
+    let mut first = Stream::of(&api, &job, 0);
     let mut seen: Vec<(Value, i64)> = first.by_ref().take(3).collect();
     // The server dies, and with it the stream; another goes on.
-    door.kill();
-    assert!(first.count() < 100, "the rest of it ends");
-    let door = Serve::door(&data);
-    let mut rest = Stream::of(&door, &job, 3);
+    api.kill();
+    assert!(first.count() < 100, "the rest of the stream ends");
+    let api = Serve::api(&data);
+    let mut rest = Stream::of(&api, &job, 3);
     seen.extend(rest.by_ref());
-    assert!(rest.curl.wait().unwrap().success(), "it ends with the job");
+    assert!(rest.curl.wait().unwrap().success(), "the stream ends with the job");
     let events = serve.events(&job);
     assert!(seen.iter().map(|(event, _)| event).eq(&events), "{seen:?}");
     assert_eq!(seen.last().unwrap().0["kind"], "job.published");
@@ -188,29 +189,29 @@ fn an_event_stream_resumes_at_any_server() {
     let last = format!("Last-Event-ID: {}", events.len());
     assert_eq!(
         serve
-            .ask(&format!("/v1/jobs/{job}/events"), &["-H", "Accept: text/event-stream", "-H", &last])
+            .request(&format!("/v1/jobs/{job}/events"), &["-H", "Accept: text/event-stream", "-H", &last])
             .status,
         204
     );
-    let page = serve.ask(&format!("/v1/jobs/{job}/events?behind=2&limit=2"), &[]).json();
+    let page = serve.request(&format!("/v1/jobs/{job}/events?behind=2&limit=2"), &[]).json();
     assert!(page["events"][0] == events[2] && page["more"] == true, "{page}");
 }
 
 #[test]
 fn a_canceled_job_stops_and_a_retried_one_resumes() {
     let (_folder, source, data) = prepared();
-    let wrapper = Wrapper::new();
+    let wrapper = FfmpegWrapper::new();
     wrapper.slow_after(1);
     let serve = Serve::start(&data, &wrapper.path(), &["--slots", "1"]);
-    let job = serve.job(&request(&source));
-    serve.until("a row to be done", &job, |job| job["rows_done"].as_u64().unwrap() >= 1);
+    let job = serve.create_job(&request(&source));
+    serve.wait_for("a row to be done", &job, |job| job["rows_done"].as_u64().unwrap() >= 1);
     let asked = Instant::now();
     assert_eq!(serve.post(&format!("/v1/jobs/{job}/cancel"), &json!({}), &[]).status, 200);
-    serve.until("it to be canceled", &job, |job| job["state"] == "canceled");
+    serve.wait_for("the cancellation", &job, |job| job["state"] == "canceled");
     assert!(asked.elapsed() < Duration::from_secs(20));
-    wrapper.hurry();
+    wrapper.full_speed();
     assert_eq!(serve.post(&format!("/v1/jobs/{job}/retry"), &json!({}), &[]).status, 200);
-    let published = serve.published(&job);
+    let published = serve.wait_until_published(&job);
     assert_eq!(serve.post(&format!("/v1/jobs/{job}/cancel"), &json!({}), &[]).status, 409);
     exact(&source, &data.join("media").join(published["video"].as_str().unwrap()));
 }
@@ -223,7 +224,7 @@ fn a_statement_job_returns_its_rows() {
         "SELECT frames FROM segments('{}', 2, 1) WHERE track = 'video'",
         source.to_str().unwrap().replace('\'', "''")
     );
-    let job = serve.published(&serve.job(&json!({ "sql": sql })));
+    let job = serve.wait_until_published(&serve.create_job(&json!({ "sql": sql })));
     let frames: u64 =
         job["result"]["rows"].as_array().unwrap().iter().map(|row| row["frames"].as_u64().unwrap()).sum();
     assert_eq!(frames, u64::from(clip().frames));
@@ -237,18 +238,18 @@ fn delete_source_deletes_after_publication_only() {
     wish["delete_source"] = json!(true);
     let mut bad = wish.clone();
     bad["destination"] = json!("/proc/nowhere");
-    let failed = serve.job(&bad);
-    serve.until("it to fail", &failed, |job| job["state"] == "failed");
+    let failed = serve.create_job(&bad);
+    serve.wait_for("the failure", &failed, |job| job["state"] == "failed");
     assert!(source.exists(), "nothing was published");
     let kept = std::fs::read(&source).unwrap();
-    let job = serve.published(&serve.job(&wish));
-    let told = until("the source to go", Duration::from_secs(60), || {
+    let job = serve.wait_until_published(&serve.create_job(&wish));
+    let event = wait_until("the deletion of the source", Duration::from_secs(60), || {
         serve
             .events(job["id"].as_str().unwrap())
             .into_iter()
             .find(|event| event["kind"].as_str().unwrap().starts_with("source."))
     });
-    assert!(told["kind"] == "source.deleted" && !source.exists(), "{told}");
+    assert!(event["kind"] == "source.deleted" && !source.exists(), "{event}");
     std::fs::write(&source, &kept).unwrap();
     exact(&source, &data.join("media").join(job["video"].as_str().unwrap()));
     serve.stop();
@@ -259,9 +260,9 @@ fn a_full_database_is_reported_and_keeps_acknowledged_jobs() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     std::fs::create_dir(&data).unwrap();
-    let Some(mount) = Mount::tmpfs(&data, "size=2m") else { return };
+    let Some(mount) = privilege::require(Mount::tmpfs(&data, "size=2m")) else { return };
     let uploads = folder.path().join("uploads");
-    let serve = Serve::door_to(&data, uploads.to_str().unwrap(), []);
+    let serve = Serve::api_with_uploads(&data, uploads.to_str().unwrap(), []);
     let mut kept = 0;
     let refused = loop {
         let answer = serve.post("/v1/jobs", &json!({ "source": format!("/in/{kept}.mp4") }), &[]);
@@ -269,31 +270,32 @@ fn a_full_database_is_reported_and_keeps_acknowledged_jobs() {
             break answer;
         }
         kept += 1;
-        assert!(kept < 5000, "it never gets full");
+        assert!(kept < 5000, "the database never fills up");
     };
     assert!(refused.status == 503 && refused.json()["type"] == "urn:spool:problem:away", "{refused:?}");
-    let jobs = |serve: &Serve| serve.ask("/v1/jobs?limit=1000", &[]).json()["jobs"].as_array().unwrap().len();
+    let jobs =
+        |serve: &Serve| serve.request("/v1/jobs?limit=1000", &[]).json()["jobs"].as_array().unwrap().len();
     assert!(kept > 0 && jobs(&serve) == kept, "{kept} were acknowledged");
     // With space again it goes on, and so does the next.
-    mount.change("size=64m");
-    serve.job(&json!({ "source": "/in/more.mp4" }));
+    mount.remount("size=64m");
+    serve.create_job(&json!({ "source": "/in/more.mp4" }));
     serve.kill();
-    assert_eq!(jobs(&Serve::door(&data)), kept + 1);
+    assert_eq!(jobs(&Serve::api(&data)), kept + 1);
 }
 
 #[test]
 fn the_api_collects_unreferenced_parts() {
     let (_folder, source, data) = prepared();
-    let serve = Serve::start(&data, Path::new("ffmpeg"), &["--sweep-hours", "0.001"]);
+    let serve = Serve::start(&data, Path::new("ffmpeg"), &["--gc-grace-hours", "0.001"]);
     let mut wish = request(&source);
     wish.as_object_mut().unwrap().remove("destination");
-    let job = serve.published(&serve.job(&wish));
+    let job = serve.wait_until_published(&serve.create_job(&wish));
     let place = data.join("media").join(job["video"].as_str().unwrap());
     // As a process left it that died: an object that no record and no playlist names.
     let segment = folder::files(&place).into_keys().find(|name| name.ends_with(".m4s")).unwrap();
     let dead = place.join(&segment).with_file_name("00000-0123456789abcdef.m4s");
     std::fs::copy(place.join(&segment), &dead).unwrap();
-    until("it to go", Duration::from_secs(60), || (!dead.exists()).then_some(()));
+    wait_until("the deletion of the object", Duration::from_secs(60), || (!dead.exists()).then_some(()));
     exact(&source, &place);
     serve.stop();
 }
@@ -301,29 +303,29 @@ fn the_api_collects_unreferenced_parts() {
 #[test]
 fn delete_source_waits_for_readers_and_keeps_a_changed_source() {
     let (_folder, source, data) = prepared();
-    let wrapper = Wrapper::new();
+    let wrapper = FfmpegWrapper::new();
     let serve = Serve::start(&data, &wrapper.path(), &["--slots", "3"]);
     let mut wish = request(&source);
     wish["destination"] = json!(data.join("out"));
-    serve.published(&serve.job(&wish));
+    serve.wait_until_published(&serve.create_job(&wish));
     // Another job reads it, for as long as it likes.
     wrapper.slow_after(0);
-    let reader = serve.job(&json!({ "source": source, "ladder": "120p", "segment_seconds": 30 }));
-    serve.until("the other to read it", &reader, |job| job["phase"] == "encoding");
+    let reader = serve.create_job(&json!({ "source": source, "ladder": "120p", "segment_seconds": 30 }));
+    serve.wait_for("the other job to read the source", &reader, |job| job["phase"] == "encoding");
     // Parts that exist already need no FFmpeg.
     wish["delete_source"] = json!(true);
-    let job = serve.job(&wish);
-    serve.published(&job);
+    let job = serve.create_job(&wish);
+    serve.wait_until_published(&job);
     assert!(source.exists(), "another job reads it");
     std::fs::write(&source, "another file").unwrap();
     assert_eq!(serve.post(&format!("/v1/jobs/{reader}/cancel"), &json!({}), &[]).status, 200);
-    wrapper.hurry();
-    let told = until("the source to be settled", Duration::from_secs(60), || {
+    wrapper.full_speed();
+    let event = wait_until("the decision about the source", Duration::from_secs(60), || {
         serve.events(&job).into_iter().find(|event| event["kind"].as_str().unwrap().starts_with("source."))
     });
     assert!(
-        told["kind"] == "source.kept" && told["data"]["reason"].as_str().unwrap().contains("any more"),
-        "{told}"
+        event["kind"] == "source.kept" && event["data"]["reason"].as_str().unwrap().contains("any more"),
+        "{event}"
     );
     assert_eq!(std::fs::read_to_string(&source).unwrap(), "another file");
 }
@@ -332,7 +334,7 @@ fn delete_source_waits_for_readers_and_keeps_a_changed_source() {
 fn queries_read_jobs_and_change_nothing() {
     let (_folder, source, data) = prepared();
     let serve = Serve::start(&data, Path::new("ffmpeg"), &[]);
-    let job = serve.published(&serve.job(&request(&source)));
+    let job = serve.wait_until_published(&serve.create_job(&request(&source)));
     let (job, video) = (job["id"].as_str().unwrap(), job["video"].as_str().unwrap());
     let ask = |sql: &str| serve.post("/v1/sql", &json!({ "sql": sql }), &[]);
     let rows = |sql: &str| {
@@ -382,7 +384,7 @@ fn queries_read_jobs_and_change_nothing() {
         ("SELECT repeat('x', 2000000000)", "repeat"),
         ("SELECT levenshtein('a', 'b')", "levenshtein"),
         ("SELECT * FROM generate_series(1, 10)", "generate_series"),
-        ("SELECT 'a'||'a'||'a'||'a'||'a'||'a'||'a'||'a'||'a'||'a'", "puts texts together"),
+        ("SELECT 'a'||'a'||'a'||'a'||'a'||'a'||'a'||'a'||'a'||'a'", "concatenates strings"),
         (endless.as_str(), "longer than"),
     ] {
         let answer = ask(sql);
@@ -392,8 +394,8 @@ fn queries_read_jobs_and_change_nothing() {
         );
     }
     assert!(asked.elapsed() < Duration::from_secs(60));
-    assert_eq!(serve.ask("/livez", &[]).status, 200);
-    let metrics = String::from_utf8(serve.ask("/metrics", &[]).body).unwrap();
+    assert_eq!(serve.request("/livez", &[]).status, 200);
+    let metrics = String::from_utf8(serve.request("/metrics", &[]).body).unwrap();
     assert!(
         metrics.contains("spool_jobs{state=\"published\"} 1\n") && metrics.contains("spool_uploads_open 0"),
         "{metrics}"
@@ -443,7 +445,7 @@ fn an_invalid_request_is_explained_and_makes_no_job() {
         ("/v1/jobs", &["-H", "Origin: http://evil.example"], 403, "not-allowed", "other pages"),
     ];
     for (path, args, status, kind, says) in cases {
-        let answer = serve.ask(path, args);
+        let answer = serve.request(path, args);
         assert_eq!(answer.status, *status, "{path} {args:?}: {answer:?}");
         assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{path} {args:?}");
         let problem = answer.json();
@@ -453,21 +455,21 @@ fn an_invalid_request_is_explained_and_makes_no_job() {
         );
         assert!(problem["detail"].as_str().unwrap().contains(says), "{path} {args:?}: {problem}");
     }
-    assert_eq!(serve.ask("/v1/jobs", &[]).json(), json!({ "jobs": [], "next": null }));
-    let gone = serve.job(&json!({ "source": "/nowhere/talk.mp4" }));
-    let failed = until("it to fail", Duration::from_secs(60), || {
-        Some(serve.show(&gone)).filter(|job| job["state"] == "failed")
+    assert_eq!(serve.request("/v1/jobs", &[]).json(), json!({ "jobs": [], "next": null }));
+    let gone = serve.create_job(&json!({ "source": "/nowhere/talk.mp4" }));
+    let failed = wait_until("the failure", Duration::from_secs(60), || {
+        Some(serve.get_job(&gone)).filter(|job| job["state"] == "failed")
     });
     assert!(
         failed["error"]["kind"] == "not_found"
             && failed["error"]["message"].as_str().unwrap().contains("/nowhere/talk.mp4"),
         "{failed}"
     );
-    assert_eq!(failed["tries"], 1, "what is not there is not looked for again");
+    assert_eq!(failed["tries"], 1, "a missing source is not retried");
 }
 
 #[test]
-fn serve_listens_on_loopback_only() {
+fn serve_refuses_a_public_address_without_auth() {
     let data = tempfile::tempdir().unwrap();
     let serve =
         Spool::new(["serve", "--listen", "0.0.0.0:0", "--data", data.path().join("d").to_str().unwrap()])

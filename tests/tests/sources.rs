@@ -14,7 +14,7 @@ use std::{
 use nix::sys::signal::Signal;
 use spool_tests::{
     check, folder,
-    run::{Spool, until},
+    run::{Spool, wait_until},
     sources::{self, Source},
 };
 
@@ -86,7 +86,7 @@ fn the_docs_have_the_table() {
     }
     assert!(
         std::fs::read_to_string(&path).is_ok_and(|text| text == sources::table()),
-        "docs/sources.md is old: run make docs"
+        "docs/sources.md is out of date: run `make docs`"
     );
 }
 
@@ -120,7 +120,7 @@ fn a_killed_and_repeated_job_has_equal_bytes() {
         spool(&whole).ok();
         let running = spool(&killed).start();
         let records = || std::fs::read_dir(killed.join("parts")).map_or(0, Iterator::count);
-        until("a part that is done", Duration::from_secs(60), || (records() > 0).then_some(()));
+        wait_until("a finished part", Duration::from_secs(60), || (records() > 0).then_some(()));
         running.signal(Signal::SIGKILL);
         running.wait();
         spool(&killed).ok();

@@ -29,7 +29,7 @@ impl DB for Command {
 
     fn run(&mut self, sql: &str) -> Result<DBOutput<DefaultColumnType>, Refusal> {
         let ran = Spool::new(["sql", "--output", "csv", "-c", sql]).run();
-        ran.leaves_nothing();
+        ran.expect_no_leftovers();
         if ran.code != Some(0) {
             let (_, message) = ran.stderr.split_once("error: ").unwrap_or(("", &ran.stderr));
             return Err(Refusal(message.trim().to_owned()));
@@ -112,6 +112,6 @@ fn every_file_is_run() {
     let tests = include_str!("sql.rs");
     for entry in std::fs::read_dir(slt::files()).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
-        assert!(tests.contains(&format!("through_ballista(\"{name}\")")), "{name} is run by no test");
+        assert!(tests.contains(&format!("through_ballista(\"{name}\")")), "{name} has no test");
     }
 }

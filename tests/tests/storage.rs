@@ -8,11 +8,11 @@ use std::{
 };
 
 use spool_tests::{
+    ffmpeg_wrapper::FfmpegWrapper,
     folder, footage,
-    run::{Ran, Spool, until},
-    s3::{Asked, Fault, S3Server},
-    web::{Manners, Web},
-    wrapper::Wrapper,
+    run::{CommandOutput, Spool, wait_until},
+    s3::{Fault, LoggedRequest, S3Server},
+    web::{Behavior, Web},
 };
 
 const FAILED: i32 = 1;
@@ -20,7 +20,7 @@ const NOT_FOUND: i32 = 3;
 const NOT_ALLOWED: i32 = 4;
 
 /// Time limit of the report of a refusal.
-const SOON: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Time for which Spool may try to reach a store that is down.
 const GIVES_UP_WITHIN: Duration = Duration::from_secs(40);
@@ -89,7 +89,7 @@ fn transcode(source: &str, destination: &str) -> Spool {
 fn written(server: &S3Server, prefix: &str) -> BTreeSet<String> {
     let writes = ["PutObject", "CompleteMultipartUpload", "CopyObject"];
     let asked = server
-        .asked()
+        .requests()
         .into_iter()
         .filter(|asked| writes.contains(&asked.operation) && asked.bucket == "media");
     asked.filter_map(|asked| asked.key.strip_prefix(prefix).map(str::to_owned)).collect()
@@ -107,7 +107,7 @@ fn kept(server: &S3Server, prefix: &str) -> BTreeMap<String, Vec<u8>> {
 
 /// Expects that a command failed with this code, soon enough, with a message that contains these words, and
 /// left nothing.
-fn refused(name: &str, ran: &Ran, code: i32, within: Duration, words: &[&str]) {
+fn refused(name: &str, ran: &CommandOutput, code: i32, within: Duration, words: &[&str]) {
     assert_eq!(ran.code, Some(code), "{name}: {}", ran.stderr);
     assert!(ran.took < within, "{name} took {:?}", ran.took);
     for word in words {
@@ -119,14 +119,14 @@ fn refused(name: &str, ran: &Ran, code: i32, within: Duration, words: &[&str]) {
         "{name}: {}",
         ran.stderr
     );
-    ran.leaves_nothing();
+    ran.expect_no_leftovers();
 }
 
 #[test]
 fn a_ladder_in_a_bucket_equals_the_local_one_and_has_content_types() {
     let setting = Setting::new();
     let ran = setting.spool(setting.source(), "s3://media/talk/").ok();
-    ran.leaves_nothing();
+    ran.expect_no_leftovers();
     assert_eq!(ran.json()["published"][0]["master"], "s3://media/talk/master.m3u8");
     setting.published("talk/");
     let kept = kept(&setting.server, "talk/");
@@ -141,19 +141,19 @@ fn a_ladder_in_a_bucket_equals_the_local_one_and_has_content_types() {
             "m3u8" => ("application/vnd.apple.mpegurl", "public, max-age=31536000, immutable"),
             "m4s" | "mp4" => ("video/mp4", "public, max-age=31536000, immutable"),
             "json" => ("application/json", "private, no-cache"),
-            other => panic!("{other} is no kind of object that Spool writes"),
+            other => panic!("{other} is no object that Spool writes"),
         };
         assert_eq!(stored.content_type.as_deref(), Some(media_type), "{name}");
         assert_eq!(stored.cache_control.as_deref(), Some(cache), "{name}");
     }
     // The multivariant playlist last: before it no player sees half a ladder.
-    let writes: Vec<Asked> =
-        setting.server.asked().into_iter().filter(|asked| asked.operation == "PutObject").collect();
-    let media: Vec<&Asked> =
+    let writes: Vec<LoggedRequest> =
+        setting.server.requests().into_iter().filter(|asked| asked.operation == "PutObject").collect();
+    let media: Vec<&LoggedRequest> =
         writes.iter().filter(|asked| kept.contains_key(asked.key.trim_start_matches("talk/"))).collect();
     assert_eq!(media.last().unwrap().key, "talk/master.m3u8");
 
-    setting.server.forget();
+    setting.server.clear_log();
     let again = setting.spool(setting.source(), "s3://media/talk/").ok();
     assert_eq!(again.tally().0, 0);
     // A playlist may be written again; it keeps its name and bytes.
@@ -163,12 +163,12 @@ fn a_ladder_in_a_bucket_equals_the_local_one_and_has_content_types() {
             setting.server.get("media", &format!("talk/{name}")).is_some() && !name.ends_with(".m3u8")
         })
         .collect();
-    assert_eq!(rewritten, Vec::<String>::new(), "a second run wrote again what was there");
+    assert_eq!(rewritten, Vec::<String>::new(), "a second run wrote existing objects again");
     assert!(
         !written(&setting.server, "talk/").contains("master.m3u8"),
-        "a master that did not change was written again"
+        "an unchanged multivariant playlist was written again"
     );
-    let deleted = setting.server.asked().into_iter().filter(|asked| {
+    let deleted = setting.server.requests().into_iter().filter(|asked| {
         asked.operation.starts_with("Delete") && kept.contains_key(asked.key.trim_start_matches("talk/"))
     });
     assert_eq!(deleted.count(), 0);
@@ -184,7 +184,7 @@ fn the_statement_of_the_readme_runs_from_bucket_to_bucket() {
     );
     let setting = Setting::new();
     let ran = Spool::new(["sql", "--output", "json", "-c", statement]).envs(setting.server.env()).ok();
-    ran.leaves_nothing();
+    ran.expect_no_leftovers();
     let rows = ran.json();
     let published = rows[0].as_object().unwrap().values().next().unwrap();
     assert_eq!(published["master"], "s3://media/talk/master.m3u8");
@@ -222,7 +222,7 @@ fn gc_works_in_a_bucket_as_in_a_folder() {
     let fewer =
         ["transcode", setting.source(), "-o", "s3://media/talk/", "--ladder", "180p", "--segment", "4"];
     Spool::new(fewer).envs(setting.server.env()).ok();
-    let args = ["sweep", "s3://media/talk/", "--grace-hours", "0", "--output", "json"];
+    let args = ["gc", "s3://media/talk/", "--grace-hours", "0", "--output", "json"];
     let swept = Spool::new(args).envs(setting.server.env()).ok().json();
     let after = kept(&setting.server, "talk/");
     let gone: Vec<&String> = before.keys().filter(|name| !after.contains_key(*name)).collect();
@@ -242,7 +242,7 @@ fn two_commands_at_once_make_one_ladder() {
     for running in commands {
         let ran = running.wait();
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-        ran.leaves_nothing();
+        ran.expect_no_leftovers();
     }
     setting.published("talk/");
     let records =
@@ -279,8 +279,8 @@ fn a_refusal_of_a_store_is_reported_with_the_remedy() {
             // point to the settings.
             let asked_by_head = source.starts_with("s3://") && name == "a wrong secret";
             let remedy = if asked_by_head { "check the credentials" } else { remedy };
-            refused(name, &ran, NOT_ALLOWED, SOON, &["not allowed", uri, remedy]);
-            assert!(!ran.stderr.contains("spool/test+secret"), "the secret is shown: {}", ran.stderr);
+            refused(name, &ran, NOT_ALLOWED, DEADLINE, &["not allowed", uri, remedy]);
+            assert!(!ran.stderr.contains("spool/test+secret"), "the secret was printed: {}", ran.stderr);
         }
     }
     let missing: [(&str, &str, &[&str]); 3] = [
@@ -297,12 +297,12 @@ fn a_refusal_of_a_store_is_reported_with_the_remedy() {
         ),
     ];
     for (source, destination, words) in missing {
-        refused(source, &setting.spool(source, destination).run(), NOT_FOUND, SOON, words);
+        refused(source, &setting.spool(source, destination).run(), NOT_FOUND, DEADLINE, words);
     }
     let sql = Spool::new(["sql", "-c", "SELECT * FROM segments('s3://elsewhere/talk.mp4')"])
         .envs(setting.server.env())
         .run();
-    refused("in SQL", &sql, NOT_FOUND, SOON, &["s3://elsewhere", "does not exist"]);
+    refused("in SQL", &sql, NOT_FOUND, DEADLINE, &["s3://elsewhere", "does not exist"]);
     assert_eq!(written(&setting.server, "talk/").len(), 0, "{:?}", written(&setting.server, "talk/"));
 }
 
@@ -322,7 +322,7 @@ fn a_job_reads_little_more_than_its_source_and_a_plan_hardly_any() {
     assert_eq!(plan["planning_bytes"], server.bytes_sent());
     // The index, and a few samples: next to nothing of a large source, as scripts/big-source shows.
     assert!(server.bytes_sent() <= PLANNING_BYTES, "planning read {} of {bytes}", server.bytes_sent());
-    server.forget();
+    server.clear_log();
     let out = folder.path().join("out");
     Spool::new(["transcode", uri, "-o", out.to_str().unwrap()].iter().chain(&cut)).envs(server.env()).ok();
     assert!(server.bytes_sent() * 100 <= bytes * 105, "the job read {} of {bytes}", server.bytes_sent());
@@ -331,12 +331,12 @@ fn a_job_reads_little_more_than_its_source_and_a_plan_hardly_any() {
 #[test]
 fn a_read_only_store_is_reported_before_any_encode() {
     let setting = Setting::new();
-    let ffmpeg = Wrapper::new();
+    let ffmpeg = FfmpegWrapper::new();
     setting.server.fail_next(1000, Some("PutObject"), Fault::Denied);
     setting.server.fail_next(1000, Some("CreateMultipartUpload"), Fault::Denied);
     let ran =
         setting.spool("s3://uploads/talk.mp4", "s3://media/talk/").env("SPOOL_FFMPEG", ffmpeg.path()).run();
-    refused("denied", &ran, NOT_ALLOWED, SOON, &["not allowed", "s3://media/talk", "permit"]);
+    refused("denied", &ran, NOT_ALLOWED, DEADLINE, &["not allowed", "s3://media/talk", "permit"]);
     assert_eq!(ffmpeg.encodes(), Vec::<String>::new());
 }
 
@@ -362,8 +362,8 @@ fn a_store_that_is_down_is_reported() {
 #[test]
 fn transient_failures_are_retried_and_change_nothing() {
     let setting = Setting::new();
-    let ffmpeg = Wrapper::new();
-    ffmpeg.hold(1);
+    let ffmpeg = FfmpegWrapper::new();
+    ffmpeg.block_encode(1);
     let trouble = |faults: &[(&'static str, Fault)]| {
         for (operation, fault) in faults {
             setting.server.fail_next(1, Some(operation), *fault);
@@ -381,7 +381,7 @@ fn transient_failures_are_retried_and_change_nothing() {
         .env("SPOOL_FFMPEG", ffmpeg.path())
         .env("SPOOL_SLOTS", "1");
     let running = spool.start();
-    until("the first encode", Duration::from_secs(60), || (ffmpeg.encodes().len() == 1).then_some(()));
+    wait_until("the first encode", Duration::from_secs(60), || (ffmpeg.encodes().len() == 1).then_some(()));
     assert_eq!(setting.server.faults_left(), 0);
     // During the upload of parts, and publication.
     trouble(&[
@@ -391,10 +391,10 @@ fn transient_failures_are_retried_and_change_nothing() {
         ("GetObject", Fault::Busy),
     ]);
     trouble(&[("ListObjectsV2", Fault::Busy), ("ListObjectsV2", Fault::Internal)]);
-    ffmpeg.release();
+    ffmpeg.unblock();
     let ran = running.wait();
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    ran.leaves_nothing();
+    ran.expect_no_leftovers();
     assert_eq!(setting.server.faults_left(), 0);
     setting.published("talk/");
 }
@@ -402,7 +402,7 @@ fn transient_failures_are_retried_and_change_nothing() {
 #[test]
 fn a_store_without_conditional_writes_works() {
     let setting = Setting::new();
-    setting.server.forget_conditional_writes();
+    setting.server.disable_conditional_writes();
     setting.spool("s3://uploads/talk.mp4", "s3://media/talk/").ok();
     setting.published("talk/");
     let again = setting.spool("s3://uploads/talk.mp4", "s3://media/talk/").ok();
@@ -413,18 +413,18 @@ fn a_store_without_conditional_writes_works() {
 #[test]
 fn a_source_that_is_replaced_meanwhile_is_reported() {
     let setting = Setting::new();
-    let ffmpeg = Wrapper::new();
-    ffmpeg.hold(2);
+    let ffmpeg = FfmpegWrapper::new();
+    ffmpeg.block_encode(2);
     let spool = setting
         .spool("s3://uploads/talk.mp4", "s3://media/talk/")
         .env("SPOOL_FFMPEG", ffmpeg.path())
         .env("SPOOL_SLOTS", "1");
     let running = spool.start();
-    until("the second encode", Duration::from_secs(60), || (ffmpeg.encodes().len() == 2).then_some(()));
+    wait_until("the second encode", Duration::from_secs(60), || (ffmpeg.encodes().len() == 2).then_some(()));
     let mut other = std::fs::read(&setting.source).unwrap();
     other.push(0);
     setting.server.put("uploads", "talk.mp4", other);
-    ffmpeg.release();
+    ffmpeg.unblock();
     let ran = running.wait();
     refused("changed", &ran, FAILED, Duration::from_secs(60), &["s3://uploads/talk.mp4", "changed", "again"]);
     assert!(setting.server.get("media", "talk/master.m3u8").is_none());
@@ -436,23 +436,23 @@ fn a_source_that_is_replaced_meanwhile_is_reported() {
 #[test]
 fn an_http_source_gives_an_equal_ladder_with_and_without_ranges() {
     let setting = Setting::new();
-    for manners in [
-        Manners { ranges: true, etag: true },
-        Manners { ranges: false, etag: true },
-        Manners { ranges: true, etag: false },
+    for behavior in [
+        Behavior { ranges: true, etag: true },
+        Behavior { ranges: false, etag: true },
+        Behavior { ranges: true, etag: false },
     ] {
-        let web = Web::start(&setting.source, manners);
+        let web = Web::start(&setting.source, behavior);
         let out = tempfile::tempdir().unwrap();
         let ran = transcode(&web.address, out.path().to_str().unwrap()).ok();
-        ran.leaves_nothing();
+        ran.expect_no_leftovers();
         assert!(
             folder::media(out.path()) == setting.local,
             "ranges {} etag {}",
-            manners.ranges,
-            manners.etag
+            behavior.ranges,
+            behavior.etag
         );
         let whole = web.log().iter().filter(|answered| answered.range.is_none()).count();
-        if manners.ranges && manners.etag {
+        if behavior.ranges && behavior.etag {
             assert_eq!(whole, 0, "{:?}", web.log());
         } else {
             // Probed by the planner, and dropped after the first byte (so small a file is sent by then);
@@ -466,7 +466,7 @@ fn an_http_source_gives_an_equal_ladder_with_and_without_ranges() {
 #[test]
 fn a_presigned_link_is_never_printed() {
     let setting = Setting::new();
-    let web = Web::start(&setting.source, Manners { ranges: true, etag: true });
+    let web = Web::start(&setting.source, Behavior { ranges: true, etag: true });
     let link = format!("{}?X-Amz-Signature=hunter2", web.address);
     let out = tempfile::tempdir().unwrap();
     let ran = transcode(&link, out.path().to_str().unwrap()).env("SPOOL_PROGRESS", "json").ok();
@@ -478,7 +478,7 @@ fn a_presigned_link_is_never_printed() {
         .filter(|(_, bytes)| shown(&String::from_utf8_lossy(bytes)))
         .map(|(name, _)| name)
         .collect();
-    assert_eq!(telling, Vec::<String>::new(), "published files have the secret");
+    assert_eq!(telling, Vec::<String>::new(), "published files contain the secret");
     // A new signature of the same object is no other video.
     let renewed = format!("{}?X-Amz-Signature=swordfish", web.address);
     assert_eq!(transcode(&renewed, out.path().to_str().unwrap()).ok().tally().0, 0);

@@ -10,13 +10,13 @@ use std::{
 
 use serde_json::{Value, json};
 use spool_tests::{
-    amazon::Amazon,
-    balancer::Balancer,
     check,
     clips::{Clip, Sound},
     folder,
+    load_balancer::LoadBalancer,
+    moto::Moto,
     s3::S3Server,
-    serve::{Answer, Serve},
+    serve::{Response, Serve},
 };
 
 /// The clip that is transcoded here.
@@ -44,13 +44,13 @@ const TUS: [&str; 2] = ["-H", "Tus-Resumable: 1.0.0"];
 fn begin(serve: &Serve, bytes: usize, metadata: &str) -> String {
     let (length, metadata) = (format!("Upload-Length: {bytes}"), format!("Upload-Metadata: {metadata}"));
     let answer =
-        serve.ask("/v1/uploads", &[&TUS[..], &["-X", "POST", "-H", &length, "-H", &metadata]].concat());
+        serve.request("/v1/uploads", &[&TUS[..], &["-X", "POST", "-H", &length, "-H", &metadata]].concat());
     assert_eq!(answer.status, 201, "{answer:?}");
     answer.header("location").unwrap().to_owned()
 }
 
 /// Sends a part by tus.
-fn send(serve: &Serve, path: &str, offset: usize, bytes: &[u8], more: &[&str]) -> Answer {
+fn send(serve: &Serve, path: &str, offset: usize, bytes: &[u8], more: &[&str]) -> Response {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("piece");
     std::fs::write(&file, bytes).unwrap();
@@ -65,7 +65,7 @@ fn send(serve: &Serve, path: &str, offset: usize, bytes: &[u8], more: &[&str]) -
         "--data-binary",
         &file,
     ];
-    serve.ask(path, &[&TUS[..], &args, more].concat())
+    serve.request(path, &[&TUS[..], &args, more].concat())
 }
 
 #[test]
@@ -76,23 +76,23 @@ fn one_upload_with_curl_gives_a_ladder_that_plays() {
     let serve = Serve::start(&data, Path::new("ffmpeg"), &[]);
     let file = format!("@{}", source.display());
     let job = "%7B%22ladder%22:%22180p,90p:300k%22,%22segment_seconds%22:2,%22media_segment_seconds%22:1%7D";
-    let answer =
-        serve.ask(&format!("/v1/uploads?name=it%27s%20a%20talk.mp4&job={job}"), &["--data-binary", &file]);
+    let answer = serve
+        .request(&format!("/v1/uploads?name=it%27s%20a%20talk.mp4&job={job}"), &["--data-binary", &file]);
     assert_eq!(answer.status, 201, "{answer:?}");
     let upload = answer.json();
     assert_eq!((&upload["state"], &upload["name"]), (&json!("finished"), &json!("it's a talk.mp4")));
-    assert_eq!(serve.ask(answer.header("location").unwrap(), &[]).json(), upload);
-    let job = serve.published(upload["job"].as_str().unwrap());
+    assert_eq!(serve.request(answer.header("location").unwrap(), &[]).json(), upload);
+    let job = serve.wait_until_published(upload["job"].as_str().unwrap());
     let video = job["video"].as_str().unwrap();
     let flaws: Vec<String> = check::all(&data.join("media").join(video), &clip(), &source)
         .iter()
         .map(ToString::to_string)
         .collect();
     assert!(flaws.is_empty(), "{}", flaws.join("\n"));
-    assert_eq!(serve.ask(&format!("/v1/videos/{video}"), &[]).json()["name"], "it's a talk.mp4");
+    assert_eq!(serve.request(&format!("/v1/videos/{video}"), &[]).json()["name"], "it's a talk.mp4");
     assert_eq!(kept(&data), [("it's a talk.mp4".to_owned(), std::fs::read(&source).unwrap())]);
     // A default job, and none with `job=none`.
-    let answer = serve.ask("/v1/uploads?job=none", &["--data-binary", &file]).json();
+    let answer = serve.request("/v1/uploads?job=none", &["--data-binary", &file]).json();
     assert!(answer["state"] == "finished" && answer["job"].is_null(), "{answer}");
 }
 
@@ -112,25 +112,29 @@ fn parts_of_any_length_make_the_file_that_was_sent() {
             answer.status == 204 && answer.header("upload-offset") == Some(at.to_string().as_str()),
             "{answer:?}"
         );
-        assert_eq!(serve.ask(&path, &["-I"]).header("upload-offset"), Some(at.to_string().as_str()));
+        assert_eq!(serve.request(&path, &["-I"]).header("upload-offset"), Some(at.to_string().as_str()));
     }
     // Bytes for another offset, or with a wrong checksum, are not stored.
     assert_eq!(send(&serve, &path, at - 1, b"again", &[]).status, 409);
     let wrong = ["-H", "Upload-Checksum: sha1 qZk+NkcGgWq6PiVxeFDCbJzQ2J0="];
     assert_eq!(send(&serve, &path, at, b"not abc", &wrong).status, 460);
     assert_eq!(send(&serve, &path, at, &[0; 4 << 20], &[]).status, 413, "more than was announced");
-    let other = serve.ask(&path, &["-X", "PATCH", "-H", "Tus-Resumable: 0.2.2"]);
+    let other = serve.request(&path, &["-X", "PATCH", "-H", "Tus-Resumable: 0.2.2"]);
     assert!(other.status == 412 && other.header("tus-version") == Some("1.0.0"), "{other:?}");
-    let shown = serve.ask(&path, &[]);
+    let shown = serve.request(&path, &[]);
     assert!(shown.json()["received"] == at && shown.header("upload-expires").is_some(), "{shown:?}");
     // Another server goes on.
     serve.stop();
     let serve = Serve::start(&data, Path::new("ffmpeg"), &[]);
     assert_eq!(send(&serve, &path, at, &bytes[at..], &[]).status, 204);
-    assert_eq!(serve.ask(&path, &[]).json()["state"], "finished");
+    assert_eq!(serve.request(&path, &[]).json()["state"], "finished");
     let kept = kept(&data);
     assert!(kept.len() == 1 && kept[0] == ("noise.bin".to_owned(), bytes), "{} files", kept.len());
-    assert_eq!(send(&serve, &path, 12 << 20, b"", &[]).status, 204, "what is finished is finished");
+    assert_eq!(
+        send(&serve, &path, 12 << 20, b"", &[]).status,
+        204,
+        "a finished upload accepts an empty part"
+    );
 }
 
 #[test]
@@ -138,8 +142,8 @@ fn parts_go_straight_into_a_bucket() {
     let folder = tempfile::tempdir().unwrap();
     let (data, s3) = (folder.path().join("data"), S3Server::start(&["uploads"]));
     let bytes = std::fs::read(noise(folder.path(), 17 << 20)).unwrap();
-    let door = || Serve::door_to(&data, "s3://uploads/in", s3.env());
-    let serve = door();
+    let api = || Serve::api_with_uploads(&data, "s3://uploads/in", s3.env());
+    let serve = api();
     let path = begin(&serve, bytes.len(), "filename dGFsayBvbmUubXA0");
     let mut at = 0;
     for length in [3, 7 << 20, 9 << 20] {
@@ -147,18 +151,18 @@ fn parts_go_straight_into_a_bucket() {
         at += length;
     }
     serve.kill();
-    let serve = door();
+    let serve = api();
     assert_eq!(send(&serve, &path, at, &bytes[at..], &[]).status, 204);
     let id = path.rsplit('/').next().unwrap();
     let stored = s3.get("uploads", &format!("in/default/{id}/talk one.mp4")).unwrap();
-    assert!(stored.bytes == bytes[..], "what is kept is not what was sent");
+    assert!(stored.bytes == bytes[..], "the stored bytes differ from the sent ones");
     let given_up = begin(&serve, bytes.len(), "");
     assert_eq!(send(&serve, &given_up, 0, &bytes[..6 << 20], &[]).status, 204);
     assert_eq!(s3.unfinished_uploads(), 1);
-    assert_eq!(serve.ask(&given_up, &[&TUS[..], &["-X", "DELETE"]].concat()).status, 204);
+    assert_eq!(serve.request(&given_up, &[&TUS[..], &["-X", "DELETE"]].concat()).status, 204);
     assert_eq!(s3.unfinished_uploads(), 0);
     let file = format!("@{}", folder.path().join("noise.bin").display());
-    let answer = serve.ask("/v1/uploads?job=none&name=whole.bin", &["--data-binary", &file]);
+    let answer = serve.request("/v1/uploads?job=none&name=whole.bin", &["--data-binary", &file]);
     let id = answer.json()["id"].as_str().unwrap().to_owned();
     assert!(s3.get("uploads", &format!("in/default/{id}/whole.bin")).unwrap().bytes == bytes[..]);
 }
@@ -168,8 +172,8 @@ fn parts_sent_by_links_make_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let (data, s3) = (folder.path().join("data"), S3Server::start(&["uploads"]));
     let bytes = std::fs::read(noise(folder.path(), 12 << 20)).unwrap();
-    let door = || Serve::door_to(&data, "s3://uploads/in", s3.env());
-    let serve = door();
+    let api = || Serve::api_with_uploads(&data, "s3://uploads/in", s3.env());
+    let serve = api();
     let wish = json!({ "name": "a talk+1.mp4", "bytes": bytes.len(), "job": { "ladder": "180p" } });
     let begun = serve.post("/v1/uploads/multipart", &wish, &[]);
     assert_eq!(begun.status, 201, "{begun:?}");
@@ -207,14 +211,14 @@ fn parts_sent_by_links_make_the_file() {
     // A link is good for its own part of its own upload, and expires.
     assert!(url(1).contains("X-Amz-Expires=3600"), "{}", url(1));
     assert_eq!(put(&url(1).replace("partNumber=2", "partNumber=3"), 0, 5 << 20).0, "403");
-    assert_eq!(put(url(1), 0, (5 << 20) + 1).0, "403", "nor for another length");
+    assert_eq!(put(url(1), 0, (5 << 20) + 1).0, "403", "a link is for one length");
     let complete = |serve: &Serve, etags: &[String]| {
         serve.post(&format!("{path}/complete"), &json!({ "etags": etags }), &[])
     };
     assert_eq!(complete(&serve, &etags[..2]).status, 422);
     // Another server goes on.
     serve.kill();
-    let serve = door();
+    let serve = api();
     let again = links(&serve, json!({ "from": 2, "count": 1 })).json()["links"][0].clone();
     assert_eq!((&again["part"], &again["bytes"]), (&json!(2), &json!(5 << 20)));
     let (status, etag) = put(again["url"].as_str().unwrap(), 5 << 20, 5 << 20);
@@ -222,32 +226,32 @@ fn parts_sent_by_links_make_the_file() {
     etags[1] = etag;
     let finished = complete(&serve, &etags);
     assert!(finished.status == 200 && finished.json()["state"] == "finished", "{finished:?}");
-    assert_eq!(complete(&serve, &etags).json(), finished.json(), "what is done is done");
+    assert_eq!(complete(&serve, &etags).json(), finished.json(), "completing is idempotent");
     let id = path.rsplit('/').next().unwrap();
     assert!(
         s3.get("uploads", &format!("in/default/{id}/a talk+1.mp4")).unwrap().bytes == bytes[..],
-        "it is not what was sent"
+        "the stored bytes differ from the sent ones"
     );
-    let job = serve.show(finished.json()["job"].as_str().unwrap());
+    let job = serve.get_job(finished.json()["job"].as_str().unwrap());
     assert_eq!(job["request"]["source"], format!("s3://uploads/in/default/{id}/a talk+1.mp4"));
     assert_eq!((s3.unfinished_uploads(), links(&serve, json!({})).status), (0, 409));
     // An aborted upload leaves no parts; and a folder has no links.
     let other = serve.post("/v1/uploads/multipart", &json!({ "bytes": 100 }), &[]);
     assert_eq!(s3.unfinished_uploads(), 1);
     assert_eq!(
-        serve.ask(other.header("location").unwrap(), &[&TUS[..], &["-X", "DELETE"]].concat()).status,
+        serve.request(other.header("location").unwrap(), &[&TUS[..], &["-X", "DELETE"]].concat()).status,
         204
     );
     assert_eq!(s3.unfinished_uploads(), 0);
-    let local = Serve::door(&data).post("/v1/uploads/multipart", &json!({ "bytes": 100 }), &[]);
+    let local = Serve::api(&data).post("/v1/uploads/multipart", &json!({ "bytes": 100 }), &[]);
     assert!(local.status == 422 && local.json()["detail"].as_str().unwrap().contains("tus"), "{local:?}");
 }
 
 #[test]
 fn parts_with_wrong_bytes_make_no_upload() {
     let folder = tempfile::tempdir().unwrap();
-    let amazon = Amazon::start();
-    let serve = Serve::door_to(&folder.path().join("data"), "s3://inbox/uploads/", amazon.env());
+    let amazon = Moto::start();
+    let serve = Serve::api_with_uploads(&folder.path().join("data"), "s3://inbox/uploads/", amazon.env());
     let send = |bytes: usize, sent: usize| {
         let begun = serve.post("/v1/uploads/multipart", &json!({ "bytes": bytes }), &[]);
         let path = begun.header("location").unwrap().to_owned();
@@ -266,13 +270,13 @@ fn parts_with_wrong_bytes_make_no_upload() {
     let (path, etag) = send(1000, 1000);
     let wrong = complete(&path, "\"0123456789abcdef0123456789abcdef\"");
     assert_eq!(wrong.status, 422, "{wrong:?}");
-    assert_eq!(serve.ask(&path, &[]).json()["state"], "open", "what the store refused can be sent again");
+    assert_eq!(serve.request(&path, &[]).json()["state"], "open", "refused bytes can be sent again");
     assert_eq!(complete(&path, &etag).json()["state"], "finished");
     // Shorter than announced: it is no upload, and nothing of it stays.
     let (path, etag) = send(1000, 999);
     let short = complete(&path, &etag);
     assert!(short.status == 409 && short.json()["detail"].as_str().unwrap().contains("999"), "{short:?}");
-    assert_eq!(serve.ask(&path, &[]).json()["state"], "gone");
+    assert_eq!(serve.request(&path, &[]).json()["state"], "gone");
 }
 
 #[test]
@@ -282,11 +286,11 @@ fn an_aborted_upload_is_gone() {
     let serve = Serve::start(&data, Path::new("ffmpeg"), &[]);
     let path = begin(&serve, 1000, "");
     assert_eq!(send(&serve, &path, 0, b"some of it", &[]).status, 204);
-    assert_eq!(serve.ask(&path, &[&TUS[..], &["-X", "DELETE"]].concat()).status, 204);
+    assert_eq!(serve.request(&path, &[&TUS[..], &["-X", "DELETE"]].concat()).status, 204);
     assert!(folder::files(&data.join("uploads")).is_empty());
     assert_eq!(send(&serve, &path, 10, b"more", &[]).status, 404);
-    assert_eq!(serve.ask(&path, &[&TUS[..], &["-X", "DELETE"]].concat()).status, 404);
-    let options = serve.ask("/v1/uploads", &["-X", "OPTIONS"]);
+    assert_eq!(serve.request(&path, &[&TUS[..], &["-X", "DELETE"]].concat()).status, 404);
+    let options = serve.request("/v1/uploads", &["-X", "OPTIONS"]);
     assert!(
         options.status == 204 && options.header("tus-extension").unwrap().contains("checksum"),
         "{options:?}"
@@ -298,7 +302,7 @@ fn an_invalid_upload_is_refused_before_its_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let serve = Serve::start(&data, Path::new("ffmpeg"), &[]);
-    let tus = |more: &[&str]| serve.ask("/v1/uploads", &[&TUS[..], &["-X", "POST"], more].concat());
+    let tus = |more: &[&str]| serve.request("/v1/uploads", &[&TUS[..], &["-X", "POST"], more].concat());
     let bad_job = "Upload-Metadata: job eyJsYWRkZXIiOiAiODAwMHgifQ==";
     let foreign = "Upload-Metadata: job eyJzb3VyY2UiOiAiL2V0Yy9wYXNzd2QifQ==";
     let cases = [
@@ -308,10 +312,14 @@ fn an_invalid_upload_is_refused_before_its_bytes() {
         (tus(&["-H", "Upload-Length: 10", "-H", "Upload-Metadata: name !"]), 400, "Upload-Metadata"),
         (tus(&["-H", "Upload-Length: 10", "-H", bad_job]), 422, "ladder"),
         (tus(&["-H", "Upload-Length: 10", "-H", foreign]), 422, "job"),
-        (serve.ask("/v1/uploads?job=%7B%22sql%22:%22SELECT%201%22%7D", &["-d", "x"]), 422, "job"),
-        (serve.ask("/v1/uploads?speed=2", &["-d", "x"]), 400, "speed"),
-        (serve.ask("/v1/uploads", &["-H", "Transfer-Encoding: chunked", "-d", "x"]), 411, "Content-Length"),
-        (serve.ask("/v1/uploads/upload_0", &[]), 404, "upload_0"),
+        (serve.request("/v1/uploads?job=%7B%22sql%22:%22SELECT%201%22%7D", &["-d", "x"]), 422, "job"),
+        (serve.request("/v1/uploads?speed=2", &["-d", "x"]), 400, "speed"),
+        (
+            serve.request("/v1/uploads", &["-H", "Transfer-Encoding: chunked", "-d", "x"]),
+            411,
+            "Content-Length",
+        ),
+        (serve.request("/v1/uploads/upload_0", &[]), 404, "upload_0"),
     ];
     for (answer, status, says) in cases {
         assert_eq!(answer.status, status, "{answer:?}");
@@ -321,7 +329,7 @@ fn an_invalid_upload_is_refused_before_its_bytes() {
     assert!(folder::files(&data.join("uploads")).is_empty());
     for name in ["../../../../etc/cron.d/x", "..", ".hidden", "a/b/c", "%00", ""] {
         let name = name.replace('/', "%2F");
-        let answer = serve.ask(&format!("/v1/uploads?job=none&name={name}"), &["-d", "x"]);
+        let answer = serve.request(&format!("/v1/uploads?job=none&name={name}"), &["-d", "x"]);
         assert!(answer.status == 201, "{name}: {answer:?}");
     }
     let below =
@@ -343,8 +351,8 @@ fn an_independent_tus_client_uploads_and_resumes() {
     );
     let folder = tempfile::tempdir().unwrap();
     let (data, file) = (folder.path().join("data"), noise(folder.path(), 12_345_678));
-    let serve = Serve::door(&data);
-    let told = Command::new("python3")
+    let serve = Serve::api(&data);
+    let output = Command::new("python3")
         .env("PYTHONPATH", python)
         .arg(root.join("tests/clients/upload.py"))
         .arg(format!("{}/v1/uploads", serve.address))
@@ -352,7 +360,7 @@ fn an_independent_tus_client_uploads_and_resumes() {
         .args(["3000001", r#"{"filename": "noise.bin"}"#])
         .output()
         .unwrap();
-    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(kept(&data), [("noise.bin".to_owned(), std::fs::read(&file).unwrap())]);
 }
 
@@ -364,8 +372,8 @@ fn a_resumed_upload_loses_no_byte_to_killed_servers() {
     let bytes: u64 = if full { 200 << 20 } else { 48 << 20 };
     let folder = tempfile::tempdir().unwrap();
     let (data, file) = (folder.path().join("data"), noise(folder.path(), bytes));
-    let mut serves: Vec<Serve> = (0..4).map(|_| Serve::door(&data)).collect();
-    let balancer = Balancer::start(&serves[0].address);
+    let mut serves: Vec<Serve> = (0..4).map(|_| Serve::api(&data)).collect();
+    let balancer = LoadBalancer::start(&serves[0].address);
     let mut client = Command::new("node")
         .arg(browser.join("upload.mjs"))
         .arg(format!("{}/v1/uploads", balancer.address))
@@ -383,19 +391,19 @@ fn a_resumed_upload_loses_no_byte_to_killed_servers() {
         if serves.len() > 1 && at.last().unwrap() * 4 > bytes * (dead + 1) {
             let victim = serves.remove(0);
             most = most.max(victim.peak_bytes());
-            balancer.switch(&serves[0].address);
+            balancer.set_backend(&serves[0].address);
             victim.kill();
         }
     }
     assert!(client.wait().unwrap().success() && serves.len() == 1 && at.last() == Some(&bytes), "{at:?}");
     most = most.max(serves[0].peak_bytes());
-    println!("servers held at most {} MB", most >> 20);
+    println!("servers used at most {} MB", most >> 20);
     assert!(most < 150 << 20, "{most} bytes");
     let kept = kept(&data);
     assert!(
         kept.len() == 1 && kept[0].1 == std::fs::read(&file).unwrap(),
-        "what is kept is not what was sent"
+        "the stored bytes differ from the sent ones"
     );
-    let uploads = serves[0].ask("/v1/jobs", &[]).json();
-    assert_eq!(uploads["jobs"], json!([]), "nothing was asked for");
+    let uploads = serves[0].request("/v1/jobs", &[]).json();
+    assert_eq!(uploads["jobs"], json!([]), "no job was requested");
 }

@@ -9,17 +9,17 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use spool_tests::{clips::Clip, run::until, serve::Serve};
+use spool_tests::{clips::Clip, run::wait_until, serve::Serve};
 
 /// A receiver that verifies signatures with the library of the standard.
-struct Told {
+struct Receiver {
     child: Child,
     stdin: Option<ChildStdin>,
     lines: Lines<BufReader<ChildStdout>>,
     address: String,
 }
 
-impl Told {
+impl Receiver {
     /// Starts a receiver that answers with each of these in turn, and with the last from then on.
     fn start(answers: &[&str]) -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -49,8 +49,8 @@ impl Told {
         let secret = made.json()["secret"].as_str().unwrap().to_owned();
         writeln!(self.stdin.as_mut().unwrap(), "{secret}").unwrap();
         assert!(
-            !String::from_utf8_lossy(&serve.ask("/v1/webhooks", &[]).body).contains(&secret),
-            "it is shown once"
+            !String::from_utf8_lossy(&serve.request("/v1/webhooks", &[]).body).contains(&secret),
+            "the secret is shown once"
         );
         made.json()["id"].as_str().unwrap().to_owned()
     }
@@ -63,7 +63,7 @@ impl Told {
     }
 }
 
-impl Drop for Told {
+impl Drop for Receiver {
     fn drop(&mut self) {
         drop(self.stdin.take());
         let _ = self.child.kill();
@@ -77,29 +77,26 @@ fn a_webhook_is_retried_until_it_is_delivered() {
     let source = Clip { frames: 50, ..Clip::default() }.make(folder.path(), "talk");
     let data = folder.path().join("data");
     let serve = Serve::start(&data, Path::new("ffmpeg"), &[]);
-    let mut told = Told::start(&["500", "204"]);
-    let webhook = told.of(&serve);
-    let job = serve.job(&json!({ "source": source.to_str().unwrap(), "ladder": "90p" }));
-    let first = told.next();
-    assert!(first["status"] == 500 && first["said"]["data"]["job"] == job.as_str(), "{first}");
+    let mut receiver = Receiver::start(&["500", "204"]);
+    let webhook = receiver.of(&serve);
+    let job = serve.create_job(&json!({ "source": source.to_str().unwrap(), "ladder": "90p" }));
+    let first = receiver.next();
+    assert!(first["status"] == 500 && first["content"]["data"]["job"] == job.as_str(), "{first}");
     // Killed before a delivery: another server sends the pending ones.
     serve.kill();
     let serve = Serve::start(&data, Path::new("ffmpeg"), &["--lease", "2"]);
     let (mut kinds, mut ids) = (BTreeSet::new(), BTreeSet::new());
     while kinds.len() < 2 {
-        let message = told.next();
-        let said = &message["said"];
+        let message = receiver.next();
+        let content = &message["content"];
         assert!(
-            said["data"]["job"] == job.as_str() && said["timestamp"].as_str().unwrap().ends_with('Z'),
+            content["data"]["job"] == job.as_str() && content["timestamp"].as_str().unwrap().ends_with('Z'),
             "{message}"
         );
         if message["id"] == first["id"] {
-            assert_eq!(
-                message["body"], first["body"],
-                "the same message is the same however often it is sent"
-            );
+            assert_eq!(message["body"], first["body"], "a repeated message keeps its ID");
         }
-        kinds.insert(said["type"].as_str().unwrap().to_owned());
+        kinds.insert(content["type"].as_str().unwrap().to_owned());
         ids.insert(message["id"].as_str().unwrap().to_owned());
     }
     assert!(
@@ -107,12 +104,12 @@ fn a_webhook_is_retried_until_it_is_delivered() {
         "{kinds:?}"
     );
     let deliveries = || {
-        serve.ask(&format!("/v1/webhooks/{webhook}/deliveries"), &[]).json()["deliveries"]
+        serve.request(&format!("/v1/webhooks/{webhook}/deliveries"), &[]).json()["deliveries"]
             .as_array()
             .unwrap()
             .clone()
     };
-    until("all to have arrived", std::time::Duration::from_secs(60), || {
+    wait_until("all messages", std::time::Duration::from_secs(60), || {
         deliveries().iter().all(|delivery| delivery["state"] == "delivered").then_some(())
     });
     assert!(
@@ -123,7 +120,8 @@ fn a_webhook_is_retried_until_it_is_delivered() {
     // A receiver that lost a message requests it again.
     let again = serve.post(&format!("/v1/webhooks/{webhook}/replay"), &json!({}), &[]);
     assert_eq!(again.json(), json!({ "messages": 2 }));
-    let again: BTreeSet<String> = (0..2).map(|_| told.next()["id"].as_str().unwrap().to_owned()).collect();
+    let again: BTreeSet<String> =
+        (0..2).map(|_| receiver.next()["id"].as_str().unwrap().to_owned()).collect();
     assert_eq!(again, ids);
     serve.stop();
 }
@@ -131,18 +129,18 @@ fn a_webhook_is_retried_until_it_is_delivered() {
 #[test]
 fn a_receiver_that_answers_410_gets_no_more_messages() {
     let folder = tempfile::tempdir().unwrap();
-    let serve = Serve::door(&folder.path().join("data"));
-    let mut told = Told::start(&["410"]);
-    let webhook = told.of(&serve);
-    serve.job(&json!({ "sql": "SELECT 1" }));
-    told.next();
-    let shown = until("it to be disabled", std::time::Duration::from_secs(30), || {
-        let shown = serve.ask("/v1/webhooks", &[]).json()["webhooks"][0].clone();
+    let serve = Serve::api(&folder.path().join("data"));
+    let mut receiver = Receiver::start(&["410"]);
+    let webhook = receiver.of(&serve);
+    serve.create_job(&json!({ "sql": "SELECT 1" }));
+    receiver.next();
+    let shown = wait_until("the webhook to be disabled", std::time::Duration::from_secs(30), || {
+        let shown = serve.request("/v1/webhooks", &[]).json()["webhooks"][0].clone();
         (!shown["disabled_ms"].is_null()).then_some(shown)
     });
     assert_eq!(shown["id"], webhook.as_str());
-    serve.job(&json!({ "sql": "SELECT 2" }));
-    let deliveries = serve.ask(&format!("/v1/webhooks/{webhook}/deliveries"), &[]).json();
+    serve.create_job(&json!({ "sql": "SELECT 2" }));
+    let deliveries = serve.request(&format!("/v1/webhooks/{webhook}/deliveries"), &[]).json();
     assert_eq!(deliveries["deliveries"].as_array().unwrap().len(), 1, "{deliveries}");
     assert_eq!(serve.post(&format!("/v1/webhooks/{webhook}/replay"), &json!({}), &[]).status, 404);
     let wrong = serve.post("/v1/webhooks", &json!({ "url": "file:///etc/passwd" }), &[]);

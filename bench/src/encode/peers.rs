@@ -8,8 +8,8 @@ use std::{
 };
 
 use spool_tests::{
+    ffmpeg_wrapper::{which, write_program},
     run::binary,
-    wrapper::{which, write_program},
 };
 
 use crate::command::{self, Timed, words};

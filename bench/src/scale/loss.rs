@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use spool_tests::{cluster::Cluster, run::until};
+use spool_tests::{cluster::Cluster, run::wait_until};
 use tokio::runtime::Runtime;
 
 use super::{run_at_once, statement};
@@ -61,7 +61,7 @@ pub(super) fn measure(runtime: &Runtime) -> Table {
             sleep(KILLED.saturating_sub(begun.elapsed()));
             cluster.kill_executor(0);
             let killed = Instant::now();
-            until("the loss being noticed", Duration::from_secs(60), || {
+            wait_until("the loss being noticed", Duration::from_secs(60), || {
                 (cluster.demand()?["slots"] == EXECUTORS - 1).then_some(())
             });
             let noticed = killed.elapsed();

@@ -67,7 +67,7 @@ fn run(
     let slots = executors * each;
     let mut cluster = Cluster::start(0, &simulation.path(), &[]);
     for _ in 0..executors {
-        cluster.add_executor_of(each, &[]);
+        cluster.add_executor_with_slots(each, &[]);
     }
     cluster.wait_for_slots(slots);
     let name = format!("{slots}-{known}.mp4");

@@ -52,7 +52,7 @@ pub(super) fn measure(runtime: &Runtime) -> Table {
     let simulation = Simulation::new();
     let mut cluster = Cluster::start(0, &simulation.path(), &[]);
     for _ in 0..EXECUTORS {
-        cluster.add_executor_of(SLOTS, &[]);
+        cluster.add_executor_with_slots(SLOTS, &[]);
     }
     cluster.wait_for_slots(EXECUTORS * SLOTS);
     let job = |name: String| statement(&source, &folder.path().join(name), 30.0, 4.0);

@@ -1,24 +1,26 @@
-# --- How an executor is started ---
+# --- Functions that start an executor ---
 
-# Can this node transcode?
+# Checks that this node can transcode.
 check_node() {
-    local found
-    found=$("$spool" doctor 2>&1 9>&-) || die 1 "this node cannot transcode (is a module for FFmpeg to be loaded?):"$'\n'"$found"
+    local output
+    output=$("$spool" doctor 2>&1 9>&-) ||
+        die 1 "this node cannot transcode (is a module for FFmpeg missing?):"$'\n'"$output"
 }
 
-# Sets $slots to the encodes that fit into the CPUs which Slurm gave to the task.
+# Sets $slots to the number of encodes that fit into the task's CPUs.
 count_slots() {
     local cpus=${SLURM_CPUS_PER_TASK:-${SLURM_CPUS_ON_NODE:-1}}
     slots=$((cpus / threads))
-    ((slots > 0)) || die 2 "an encode with $threads threads does not fit into the CPUs of a task, which are $cpus"
+    ((slots > 0)) || die 2 "an encode with $threads threads needs more CPUs than the task has ($cpus)"
 }
 
 # Starts an executor for the scheduler at $address. Sets $executor to its process.
 start_executor() {
-    # SIGUSR1 is for this script; its default would end the executor and its FFmpegs.
+    # SIGUSR1 is for this script; its default action would end the executor and its FFmpeg processes.
     (
         trap '' USR1
-        exec "$spool" executor --scheduler "$address" --slots "$slots" --threads "$threads" --drain-timeout "$drain_timeout" 9>&-
+        exec "$spool" executor --scheduler "$address" --slots "$slots" --threads "$threads" \
+            --drain-timeout "$drain_timeout" 9>&-
     ) &
     executor=$!
 }

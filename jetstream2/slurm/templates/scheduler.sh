@@ -1,19 +1,21 @@
-# --- How a scheduler is started ---
+# --- Functions that start a scheduler ---
 
-# The address of this node: that of an interface, if one is named, or else the one that Slurm knows. Sets $ip.
+# Determines the address of this node: that of $interface if it is set, else the one that Slurm uses. Sets
+# $ip.
 find_ip() {
     local name=$HOSTNAME
     if [[ -n $interface ]]; then
-        ip=$(ip -4 -oneline address show dev "$interface" 2>/dev/null | sed -n '1s|.* inet \([0-9.]*\)/.*|\1|p')
-        [[ -n $ip ]] || die 2 "there is no interface $interface with an IPv4 address on this node"
+        ip=$(ip -4 -oneline address show dev "$interface" 2>/dev/null |
+            sed -n '1s|.* inet \([0-9.]*\)/.*|\1|p')
+        [[ -n $ip ]] || die 2 "no interface $interface with an IPv4 address on this node"
         return
     fi
     name=$(scontrol --oneliner show node "$node" 2>/dev/null | sed -n 's/.* NodeAddr=\([^ ]*\).*/\1/p')
     ip=$(getent ahostsv4 "${name:-$HOSTNAME}" | sed -n '1s/ .*//p')
-    [[ -n $ip ]] || die 1 "${name:-$HOSTNAME} has no address: name the network interface to use"
+    [[ -n $ip ]] || die 1 "${name:-$HOSTNAME} has no address: set --interface to the network interface"
 }
 
-# Makes a token, which whoever asks the scheduler for something has to know.
+# Prints a new random token, by which the scheduler authenticates executors and clients.
 new_token() {
     head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n'
 }
@@ -28,9 +30,9 @@ start_scheduler() {
     while true; do
         address=$(sed -n 's/^listening on //p' "$scratch/listening")
         [[ -z $address ]] || return
-        [[ -z $leaving ]] || exit 130
+        [[ -z $terminated ]] || exit 130
         running "$scheduler" || die 1 "the scheduler did not start"
-        ((SECONDS < end)) || die 1 "the scheduler did not start in $wait_s s"
+        ((SECONDS < end)) || die 1 "the scheduler did not start within $wait_s s"
         pause
     done
 }

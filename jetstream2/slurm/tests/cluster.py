@@ -1,6 +1,6 @@
-"""A Slurm of two nodes on this machine: munged, slurmctld and two slurmd as processes of their own, in a folder of their own.
+"""A Slurm cluster of two nodes on this host: munged, slurmctld and two slurmd, with a folder of their own.
 
-It needs root, because slurmd starts jobs, and munged runs as the user munge. Another Slurm on this machine is not used or touched.
+It needs root, because slurmd starts jobs and munged runs as the user munge. It leaves an installed Slurm alone.
 """
 
 import contextlib
@@ -14,19 +14,29 @@ import subprocess
 import tempfile
 import time
 
-# How long each thing may take on a machine that is busy with others.
-STARTS = 90
-ENDS = 60
+# Timeouts in seconds, for a busy host.
+START_TIMEOUT = 90
+EXIT_TIMEOUT = 60
 
-# Seconds between two looks at a condition.
-LOOK = 0.1
+# Seconds between two polls of a condition.
+POLL_INTERVAL = 0.1
 
 NODES = ("n1", "n2")
 
-# States that a job does not leave any more.
-ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY", "DEADLINE", "BOOT_FAIL")
+# Final states of a job.
+ENDED = (
+    "COMPLETED",
+    "FAILED",
+    "CANCELLED",
+    "TIMEOUT",
+    "NODE_FAIL",
+    "PREEMPTED",
+    "OUT_OF_MEMORY",
+    "DEADLINE",
+    "BOOT_FAIL",
+)
 
-# An executor's job and a scheduler's fit on a node together, and two executors do not.
+# One executor's job and a scheduler's fit on a node together, but not two executors.
 CPUS = 4
 
 CONFIG = """\
@@ -36,7 +46,7 @@ SlurmctldPort={ctld_port}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-# A requeued job waits for as long as the credential of the one before holds.
+# A requeued job waits until its previous credential expires.
 AuthInfo=socket={folder}/munge/socket,cred_expire=20
 CryptoType=crypto/munge
 ProctrackType=proctrack/linuxproc
@@ -63,29 +73,30 @@ SlurmdSpoolDir={folder}/spool-%n
 SlurmdPidFile={folder}/slurmd-%n.pid
 SlurmdLogFile={folder}/slurmd-%n.log
 {nodes}
-PartitionName=low Nodes=n[1-2] Default=YES State=UP PriorityTier=1 PreemptMode=REQUEUE MaxTime=60 DefaultTime=30
+PartitionName=low Nodes=n[1-2] Default=YES State=UP PriorityTier=1 PreemptMode=REQUEUE \\
+ MaxTime=60 DefaultTime=30
 PartitionName=high Nodes=n[1-2] State=UP PriorityTier=10 PreemptMode=OFF MaxTime=60 DefaultTime=30
 """
 
 
-class Late(AssertionError):
-    """Something did not happen in time."""
+class TimedOut(AssertionError):
+    """A condition did not become true in time."""
 
 
 def until(what, condition, seconds):
-    """Waits until `condition` gives something that is true, and returns it."""
+    """Polls until `condition` returns a true value, and returns that value."""
     end = time.monotonic() + seconds
     while True:
         found = condition()
         if found:
             return found
         if time.monotonic() > end:
-            raise Late(f"not in {seconds} s: {what}")
-        time.sleep(LOOK)
+            raise TimedOut(f"not within {seconds} s: {what}")
+        time.sleep(POLL_INTERVAL)
 
 
 def free_ports(count):
-    """Ports that nobody listens on."""
+    """Returns free ports."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:
@@ -94,7 +105,7 @@ def free_ports(count):
 
 
 def processes():
-    """The environment of each process that can be read, by its pid. Zombies have none."""
+    """Returns the environments of all processes by PID, as far as they are readable. Zombies have none."""
     found = {}
     for entry in pathlib.Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -104,22 +115,28 @@ def processes():
 
 
 def command_line(pid):
-    """What a process was started with; nothing where it is gone."""
+    """Returns a process's command line, or an empty string if the process is gone."""
     try:
-        return pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+        return (
+            pathlib.Path(f"/proc/{pid}/cmdline")
+            .read_bytes()
+            .replace(b"\0", b" ")
+            .decode(errors="replace")
+            .strip()
+        )
     except OSError:
         return ""
 
 
 def opened(pid):
-    """The files that a process has open."""
+    """Returns the files that a process has open."""
     with contextlib.suppress(OSError):
         return [os.readlink(file) for file in pathlib.Path(f"/proc/{pid}/fd").iterdir()]
     return []
 
 
 class Slurm:
-    """The cluster. Enter it to start it; what it started is gone when it is left."""
+    """The cluster, as a context manager. Leaving it ends all its processes."""
 
     # Seconds between a job's SIGTERM and its SIGKILL.
     kill_wait = 20
@@ -128,11 +145,15 @@ class Slurm:
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="spool-slurm-"))
         self.config = self.folder / "slurm.conf"
         self.daemons = {}
-        # Another Slurm's settings have no say here.
-        self.env = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "SBATCH", "SPOOL"))}
+        # Without the settings of an installed Slurm.
+        self.env = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("SLURM", "SBATCH", "SPOOL"))
+        }
         self.env["SLURM_CONF"] = str(self.config)
         self.env["PATH"] += ":/usr/sbin:/sbin"
-        # Where jobs have their scratch space.
+        # The jobs' scratch space.
         self.scratch = self.folder / "tmp"
         self.scratch.mkdir()
         self.env["TMPDIR"] = str(self.scratch)
@@ -150,7 +171,7 @@ class Slurm:
             if "slurmctld" in self.daemons:
                 with contextlib.suppress(subprocess.SubprocessError, AssertionError):
                     self.run("scancel", "--user=root")
-                    until("all jobs are gone", lambda: not self.queue(), ENDS)
+                    until("all jobs are gone", lambda: not self.queue(), EXIT_TIMEOUT)
             for name in reversed(list(self.daemons)):
                 self.end(name)
             self.kill(self.left)
@@ -159,24 +180,31 @@ class Slurm:
 
     def start(self):
         if os.geteuid() != 0:
-            raise RuntimeError("a Slurm of its own needs root: slurmd starts the jobs")
+            raise RuntimeError("starting Slurm needs root, because slurmd starts the jobs")
         for program in ("slurmctld", "slurmd", "munged", "sbatch"):
             if not shutil.which(program, path=self.env["PATH"]):
                 raise RuntimeError(f"{program} is missing: run jetstream2/slurm/tests/setup first")
-        # munged goes through it.
+        # munged runs as another user and must be able to enter it.
         self.folder.chmod(0o711)
         self.munge()
         ctld_port, *node_ports = free_ports(1 + len(NODES))
         nodes = "\n".join(
-            f"NodeName={name} NodeHostname=localhost NodeAddr=127.0.0.1 Port={port} CPUs={CPUS} RealMemory=4000"
+            f"NodeName={name} NodeHostname=localhost NodeAddr=127.0.0.1 Port={port} CPUs={CPUS} "
+            "RealMemory=4000"
             for name, port in zip(NODES, node_ports)
         )
         (self.folder / "state").mkdir()
-        self.config.write_text(CONFIG.format(folder=self.folder, ctld_port=ctld_port, kill_wait=self.kill_wait, nodes=nodes))
+        self.config.write_text(
+            CONFIG.format(folder=self.folder, ctld_port=ctld_port, kill_wait=self.kill_wait, nodes=nodes)
+        )
         self.daemon("slurmctld", ["slurmctld", "-D", "-c"])
         for node in NODES:
             self.start_node(node)
-        until("both nodes are idle", lambda: all(self.node_state(node) == "IDLE" for node in NODES), STARTS)
+        until(
+            "both nodes are idle",
+            lambda: all(self.node_state(node) == "IDLE" for node in NODES),
+            START_TIMEOUT,
+        )
 
     def munge(self):
         folder = self.folder / "munge"
@@ -186,56 +214,63 @@ class Slurm:
         self.run("setpriv", *as_munge, "mungekey", "-c", f"--keyfile={folder}/key")
         files = [f"--{name}-file={folder}/{name}" for name in ("key", "log", "pid", "seed")]
         self.daemon("munged", [*as_munge, "munged", "--foreground", f"--socket={folder}/socket", *files])
-        until("munged listens", (folder / "socket").exists, STARTS)
+        until("munged listens", (folder / "socket").exists, START_TIMEOUT)
 
     def daemon(self, name, command):
-        """Starts what is ended by `end`, or else with this process."""
+        """Starts a daemon, which is stopped by `end` or when this process exits."""
         command = ["setpriv", "--pdeathsig=TERM", *command]
         with (self.folder / f"{name}.out").open("ab") as out:
             self.daemons[name] = subprocess.Popen(
-                command, env=self.env, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+                command,
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
             )
 
     def end(self, name):
         process = self.daemons.pop(name)
         process.terminate()
         try:
-            process.wait(ENDS)
+            process.wait(EXIT_TIMEOUT)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait(ENDS)
+            process.wait(EXIT_TIMEOUT)
 
     def start_node(self, node):
         self.daemon(f"slurmd-{node}", ["slurmd", "-D", "-N", node])
 
     def kill_node(self, node):
-        """What the death of a node takes: its daemon, and all that runs there."""
+        """Kills a node's daemon and all processes of its jobs."""
         daemon = self.daemons.pop(f"slurmd-{node}")
         daemon.kill()
-        daemon.wait(ENDS)
-        self.kill(lambda: self.watchers(node) + self.on_node(node))
+        daemon.wait(EXIT_TIMEOUT)
+        self.kill(lambda: self.step_daemons(node) + self.on_node(node))
 
-    def watchers(self, node):
-        """The processes by which Slurm watches jobs on a node."""
+    def step_daemons(self, node):
+        """Returns the slurmstepd processes of a node."""
         log = f"{self.folder}/slurmd-{node}.log"
-        return [pid for pid in processes() if command_line(pid).startswith("slurmstepd") and log in opened(pid)]
+        return [
+            pid for pid in processes() if command_line(pid).startswith("slurmstepd") and log in opened(pid)
+        ]
 
     def on_node(self, node):
-        """What jobs run on a node. FFmpeg, which gets no environment, ends with the executor that started it."""
+        """Returns the processes of jobs on a node. FFmpeg has no environment, but exits with its executor."""
         name = f"SLURMD_NODENAME={node}\0".encode()
         return [pid for pid in self.left() if name in processes().get(pid, b"")]
 
     def left(self):
-        """All processes of this cluster but its daemons: their environment names its folder, if only as scratch space."""
+        """Returns all processes of this cluster except its daemons. Their environment contains its folder."""
         folder = bytes(self.folder)
         daemons = {process.pid for process in self.daemons.values()}
         found = [pid for pid, env in processes().items() if folder in env and pid not in daemons]
-        # A part of slurmctld.
+        # slurmscriptd is a part of slurmctld.
         return [pid for pid in found if "slurmscriptd" not in command_line(pid)]
 
     @staticmethod
     def kill(find):
-        """Ends what `find` finds, until it finds nothing more."""
+        """Kills the processes that `find` returns, until it returns none."""
 
         def gone():
             found = find()
@@ -244,22 +279,24 @@ class Slurm:
                     os.kill(pid, signal.SIGKILL)
             return not found
 
-        until("what was killed is gone", gone, ENDS)
+        until("the killed processes are gone", gone, EXIT_TIMEOUT)
 
-    def run(self, *command, seconds=ENDS):
-        """What a command says on stdout. Where it fails, this fails with what it said."""
+    def run(self, *command, seconds=EXIT_TIMEOUT):
+        """Runs a command and returns its stdout. Fails with its output if the command fails."""
         words = [str(word) for word in command]
-        done = subprocess.run(words, env=self.env, capture_output=True, text=True, timeout=seconds, check=False)
+        done = subprocess.run(
+            words, env=self.env, capture_output=True, text=True, timeout=seconds, check=False
+        )
         if done.returncode:
-            raise AssertionError(f"{command} ended with {done.returncode}: {done.stdout}{done.stderr}")
+            raise AssertionError(f"{command} exited with {done.returncode}: {done.stdout}{done.stderr}")
         return done.stdout
 
     def node_state(self, node):
-        """`IDLE`, `ALLOCATED`, `DOWN` and so on."""
+        """Returns a node's state, such as `IDLE`, `ALLOCATED` or `DOWN`."""
         return re.search(r"State=([A-Z]+)", self.run("scontrol", "--oneliner", "show", "node", node))[1]
 
     def job(self, job):
-        """What Slurm knows of a job, or a task of an array (`12_1`): `JobState`, `ExitCode`, `Restarts` and more."""
+        """Returns Slurm's fields of a job or array task (`12_1`), such as `JobState` and `ExitCode`."""
         line = self.run("scontrol", "--oneliner", "show", "job", job).splitlines()[0]
         return dict(re.findall(r"(\w+)=(\S*)", line))
 

@@ -1,7 +1,8 @@
 """Fills the templates, as `spool slurm script` does.
 
-A placeholder is `@NAME@`. `@X_SH@` is what the file `x.sh` holds. A line with `@SBATCH@` or `@SETUP@` is there once for each of its
-values, and not at all where there is none. Other values are text in `#SBATCH` lines, and quoted words of the shell elsewhere.
+A placeholder is `@NAME@`. `@X_SH@` is replaced with the contents of the file `x.sh`. A line with `@SBATCH@`
+or `@SETUP@` is repeated for each of its values, and omitted without values. Other values are plain text in
+`#SBATCH` lines, and quoted shell words elsewhere.
 """
 
 import pathlib
@@ -10,9 +11,16 @@ import shlex
 
 TEMPLATES = pathlib.Path(__file__).resolve().parent.parent / "templates"
 
-# What may be left out, for each template.
+# Default values of each template.
 DEFAULTS = {
-    "scheduler": {"NAME": "spool-scheduler", "TIME": "1-00:00:00", "LEAD": 60, "PORT": 0, "INTERFACE": "", "REQUEUES": 0},
+    "scheduler": {
+        "NAME": "spool-scheduler",
+        "TIME": "1-00:00:00",
+        "LEAD": 60,
+        "PORT": 0,
+        "INTERFACE": "",
+        "REQUEUES": 0,
+    },
     "executors": {
         "NAME": "spool-executors",
         "EXECUTORS": 4,
@@ -37,15 +45,15 @@ DEFAULTS = {
 }
 SHARED = {"SPOOL": "spool", "LOGS": ".", "WAIT": 300, "SBATCH": [], "SETUP": []}
 
-# Words of the shell: one, or as many as there are.
+# Placeholders that become one shell word, and those that become several.
 WORD = {"FOLDER", "SPOOL", "PORT", "INTERFACE", "SCHEDULER", "THREADS", "WAIT", "IDLE_TIMEOUT", "REQUEUES"}
 WORDS = {"WORK"}
-# A line for each.
+# Placeholders whose line is repeated for each value.
 LINES = {"SBATCH", "SETUP"}
 
 
 def fill(template, **given):
-    """The text of a template's job. Names of values are those of its placeholders, in lower case."""
+    """Returns a template's script. Values are given by the names of their placeholders in lower case."""
     values = SHARED | DEFAULTS[template] | {name.upper(): value for name, value in given.items()}
     for file in TEMPLATES.glob("*.sh"):
         values[f"{file.stem.upper()}_SH"] = file.read_text().rstrip("\n")

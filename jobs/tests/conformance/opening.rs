@@ -47,7 +47,7 @@ async fn a_database_that_goes_away_comes_back_with_all_of_it() {
     let error = store.standing(&claim).await.unwrap_err();
     assert!(error.kind() == ErrorKind::Transient && away.elapsed() < SOON, "{error}");
     assert!(store.create(&new("acme", "other.mp4")).await.is_err());
-    server.start_again();
+    server.restart();
     assert!(!store.standing(&claim).await.unwrap().cancel_requested);
     let ended = store.end(&claim, &Report::default(), &Ending::Published(json!({}))).await.unwrap();
     assert_eq!((ended.id, ended.state), (job.id, State::Published));

@@ -1,108 +1,120 @@
-//! What is to go once a video is published goes: its source, where that was asked for, and only as it was read; and where the server keeps videos,
-//! parts that nothing refers to.
+//! Cleanup of published videos: deletes sources that were to be deleted once published, and collects the
+//! garbage of videos that the server keeps.
 
 use std::{sync::Arc, time::Duration};
 
-use spool_jobs::{Job, Request, Sources};
+use spool_jobs::{Job, Request, Sources, Video};
 use spool_media::package::{gc, part_store};
 use spool_storage::{ErrorKind, Stores, is_within};
-use tokio::time::{interval, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// How often it is looked for such sources, and how soon another tries where one was not deleted.
-const POLL_INTERVAL: Duration = Duration::from_secs(5);
-const LEASE: Duration = Duration::from_secs(60);
+use super::lease_loop::{LeaseLoop, run_leased};
 
-/// How long a sweep may take, and is nobody else's.
+/// How often the store is asked for work when none is due.
+const POLL_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How soon a source whose deletion failed is tried again.
+const SOURCE_LEASE: Duration = Duration::from_secs(60);
+
+/// How long the garbage collection of one video may take, and for how long no other server starts it.
 const GC_TIMEOUT: Duration = Duration::from_secs(600);
 const GC_LEASE: Duration = Duration::from_secs(3600);
 
-/// Deletes what is to go.
+/// Deletes sources and garbage of published videos.
 #[derive(Clone)]
 pub(crate) struct Cleanup {
     pub(crate) sources: Arc<dyn Sources>,
     pub(crate) stores: Stores,
-    /// Where the server keeps videos.
+    /// Folder or URI prefix in which the server keeps videos.
     pub(crate) media: Option<Arc<str>>,
-    /// After how long parts go that nothing refers to.
+    /// Age at which unreferenced parts are tombstoned; without it, there is no garbage collection.
     pub(crate) gc_grace: Option<Duration>,
 }
 
 impl Cleanup {
-    /// Deletes what is to be deleted, until the server leaves.
-    pub(crate) async fn run(self, leave: CancellationToken) {
-        let mut look = interval(POLL_INTERVAL);
-        loop {
-            tokio::select! {
-                () = leave.cancelled() => return,
-                _ = look.tick() => {}
-            }
-            loop {
-                match self.sources.hold_source(LEASE).await {
-                    Ok(Some(job)) => self.delete_source(&job).await,
-                    Ok(None) => break,
-                    Err(error) => {
-                        warn!(%error, "sources that are to be deleted cannot be looked for");
-                        break;
-                    }
-                }
-            }
-            tokio::select! {
-                () = leave.cancelled() => return,
-                () = self.collect_garbage() => {}
-            }
-        }
+    /// Runs both loops until `shutdown` fires.
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
+        tokio::join!(self.run_source_deletion(shutdown.clone()), self.run_gc(shutdown));
     }
 
-    /// Sweeps a video that is due, if any is.
-    async fn collect_garbage(&self) {
-        let (Some(grace), Some(media)) = (self.gc_grace, &self.media) else { return };
-        let video = match self.sources.hold_unswept(grace, GC_LEASE).await {
-            Ok(Some(video)) => video,
-            Ok(None) => return,
-            Err(error) => return warn!(%error, "videos that are to be swept cannot be looked for"),
+    async fn run_source_deletion(&self, shutdown: CancellationToken) {
+        let pace = LeaseLoop {
+            name: "source deletion",
+            poll_interval: POLL_INTERVAL,
+            concurrency: 1,
+            max_per_poll: usize::MAX,
         };
-        // Elsewhere others may publish, and know better.
-        let again = if is_within(&video.destination, media) {
+        let work = |job| {
+            let cleanup = self.clone();
+            async move { cleanup.delete_source(&job).await }
+        };
+        run_leased(pace, shutdown, || self.sources.hold_source(SOURCE_LEASE), work).await;
+    }
+
+    async fn run_gc(&self, shutdown: CancellationToken) {
+        let (Some(grace), Some(media)) = (self.gc_grace, &self.media) else { return };
+        let pace = LeaseLoop {
+            name: "garbage collection",
+            poll_interval: POLL_INTERVAL,
+            concurrency: 1,
+            max_per_poll: 1,
+        };
+        let work = |video| {
+            let (cleanup, media, shutdown) = (self.clone(), media.clone(), shutdown.clone());
+            async move {
+                tokio::select! {
+                    () = shutdown.cancelled() => {}
+                    () = cleanup.collect_garbage(&video, &media, grace) => {}
+                }
+            }
+        };
+        run_leased(pace, shutdown.clone(), || self.sources.hold_unswept(grace, GC_LEASE), work).await;
+    }
+
+    async fn collect_garbage(&self, video: &Video, media: &str, grace: Duration) {
+        // Only below the server's own prefix: elsewhere others may publish, with part records that the server
+        // does not know.
+        let pending = if is_within(&video.destination, media) {
             let options = gc::Options { grace, dry_run: false };
             match timeout(GC_TIMEOUT, gc::run(&self.stores, &video.destination, options)).await {
-                // Objects of what is retired now go after another grace.
-                Ok(Ok(swept)) => swept.records > 0 || swept.waiting > 0,
+                // Objects that are tombstoned now are deleted after another grace period.
+                Ok(Ok(report)) => report.records > 0 || report.waiting > 0,
                 Err(_) => {
-                    warn!(video = %video.id, "a video was not swept in time");
+                    warn!(video = %video.id, timeout_s = GC_TIMEOUT.as_secs(), "garbage collection timed out");
                     true
                 }
                 Ok(Err(error)) => {
-                    warn!(video = %video.id, %error, "a video cannot be swept");
+                    warn!(video = %video.id, %error, "garbage collection failed");
                     error.kind() == ErrorKind::Transient
                 }
             }
         } else {
             false
         };
-        if let Err(error) = self.sources.swept(&video.id, again).await {
-            warn!(video = %video.id, %error, "that a video was swept cannot be written down");
+        if let Err(error) = self.sources.swept(&video.id, pending).await {
+            warn!(video = %video.id, %error, "failed to record a garbage collection");
         }
     }
 
     async fn delete_source(&self, job: &Job) {
         let Request::Transcode { source, destination, .. } = &job.request else { return };
-        let kept = match self.delete_if_unchanged(source, destination).await {
-            Ok(kept) => kept,
+        let kept_because = match self.delete_if_unchanged(source, destination).await {
+            Ok(reason) => reason,
             Err(error) if error.kind() == ErrorKind::Transient => {
-                warn!(job = %job.id, %error, "a source cannot be deleted now: it is tried again");
+                warn!(job = %job.id, %error, "failed to delete a source; it is retried");
                 return;
             }
             Err(error) => Some(error.to_string()),
         };
-        match self.sources.settle_source(job, source, kept.as_deref()).await {
-            Ok(()) => info!(job = %job.id, kept, "source settled"),
-            Err(error) => warn!(job = %job.id, %error, "what became of a source cannot be written down"),
+        match self.sources.settle_source(job, source, kept_because.as_deref()).await {
+            Ok(()) => info!(job = %job.id, kept_because, "source deletion finished"),
+            Err(error) => warn!(job = %job.id, %error, "failed to record a source deletion"),
         }
     }
 
-    /// Deletes a source; tells why it is kept where it is not what was transcoded any more.
+    /// Deletes a source unless it changed since it was transcoded; returns the reason for which it is kept.
     async fn delete_if_unchanged(
         &self,
         source: &str,
@@ -111,15 +123,15 @@ impl Cleanup {
         let location = self.stores.locate(source)?;
         let now = match location.open().await {
             Ok(reader) => reader.source().clone(),
-            // Somebody was faster.
+            // Already deleted.
             Err(spool_storage::Error::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
         let records = part_store::list(&self.stores.locate(destination)?).await?;
-        let read =
+        let unchanged =
             records.iter().any(|record| record.segment.source == now.uri && record.segment.etag == now.etag);
-        if !read {
-            return Ok(Some("it is not what was transcoded any more".to_owned()));
+        if !unchanged {
+            return Ok(Some("the source changed after it was transcoded".to_owned()));
         }
         location.delete().await?;
         Ok(None)

@@ -1,4 +1,5 @@
-//! What others want to be told is told: signed, again and again until it arrives, and by whichever server has a hand free.
+//! Webhook delivery: signs messages about jobs, sends them, and retries each until it arrives or its retries
+//! are used up.
 //!
 //! Source: Standard Webhooks 1.0.0.
 
@@ -6,49 +7,48 @@ use std::{sync::Arc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use chrono::{DateTime, SecondsFormat};
-use hmac::{Hmac, KeyInit, Mac};
 use reqwest::{StatusCode, Url, redirect::Policy};
 use serde_json::{Value, json};
-use sha2::Sha256;
 use spool_jobs::{Delivery, DeliveryHold, Sent, Webhooks};
 use spool_storage::net;
-use tokio::{sync::Semaphore, time::sleep};
+use standardwebhooks::{HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use super::lease_loop::{LeaseLoop, run_leased};
 use crate::problem::{Problem, ProblemKind};
 
-/// What a secret begins with, and the bytes that it stands for.
+/// Prefix of a signing secret; base64 of its bytes follows.
 const SECRET_PREFIX: &str = "whsec_";
 
 /// How long a webhook may take to answer.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How long a message is nobody else's: as long as its answer may take, and some.
+/// Lease on a message: the time in which its answer comes, and a margin.
 const LEASE: Duration = Duration::from_secs(30);
 
-/// How often it is looked for what is to be told, where there is nothing.
+/// How often the store is asked for messages when none is due.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Messages that are sent at a time: one that does not answer keeps few others waiting.
+/// Messages that are sent at a time: a webhook that does not answer delays few others.
 const MAX_CONCURRENT: usize = 16;
 
-/// How long is waited after each try, in seconds; after the last a message is given up. Three days and more in all.
+/// Wait after each attempt, in seconds; after the last a message has failed. More than three days in all.
 const RETRY_DELAYS_SECONDS: [u64; 9] = [5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400];
 
-/// The longest address.
+/// The longest address of a webhook, in characters.
 const MAX_URL: usize = 2000;
 
-/// Whom messages are sent to.
+/// Addresses that messages may be sent to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WebhookTargets {
-    /// Anybody: where those who ask are at home here anyway.
+    /// Every address: for tenants who can reach this network anyway.
     Any,
-    /// Only whom everybody can targets.
+    /// Public addresses only.
     Public,
 }
 
-/// Sends messages.
+/// Sends messages to webhooks.
 #[derive(Clone)]
 pub(crate) struct WebhookDelivery {
     webhooks: Arc<dyn Webhooks>,
@@ -63,116 +63,113 @@ impl WebhookDelivery {
             WebhookTargets::Any => client,
             WebhookTargets::Public => net::public_only(client),
         };
-        // An address that leads elsewhere is not the one that was given.
+        // No redirects: they could lead to an address that was not checked.
         let client = client.redirect(Policy::none()).timeout(RESPONSE_TIMEOUT).build()?;
         Ok(Self { webhooks, client, targets })
     }
 
-    /// An address that can be told.
+    /// Parses the address of a webhook, and refuses one that messages may not be sent to.
     pub(crate) fn check_url(&self, url: &str) -> Result<Url, Problem> {
-        let wrong = |why: String| Problem::new(ProblemKind::Invalid, format!("url: {why}"));
+        let invalid = |why: String| Problem::new(ProblemKind::Invalid, format!("url: {why}"));
         let url = Url::parse(url)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.as_str().len() <= MAX_URL);
         let url = url.ok_or_else(|| {
-            wrong(format!("it must be an http or https address of at most {MAX_URL} characters"))
+            invalid(format!("must be an http or https address of at most {MAX_URL} characters"))
         })?;
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(wrong("it holds a password: what is sent is signed, and needs none".to_owned()));
+            return Err(invalid(
+                "must not hold a user name or a password; messages are signed instead".to_owned(),
+            ));
         }
         let checked = if self.targets == WebhookTargets::Public { net::check_url(&url) } else { Ok(()) };
-        checked.map_err(|private| wrong(private.to_string()))?;
+        checked.map_err(|private| invalid(private.to_string()))?;
         Ok(url)
     }
 
-    /// Sends what is to be sent, until the server leaves.
-    pub(crate) async fn run(self, leave: CancellationToken) {
-        let hands = Arc::new(Semaphore::new(MAX_CONCURRENT));
-        loop {
-            let hand = tokio::select! {
-                () = leave.cancelled() => return,
-                hand = hands.clone().acquire_owned() => hand,
-            };
-            match self.webhooks.hold_delivery(LEASE).await {
-                Ok(Some(hold)) => {
-                    let delivery = self.clone();
-                    tokio::spawn(async move {
-                        delivery.deliver(&hold).await;
-                        drop(hand);
-                    });
-                    continue;
-                }
-                Ok(None) => {}
-                Err(error) => warn!(%error, "what is to be told cannot be read"),
-            }
-            drop(hand);
-            tokio::select! {
-                () = leave.cancelled() => return,
-                () = sleep(POLL_INTERVAL) => {}
-            }
-        }
+    /// Sends messages that are due until `shutdown` fires.
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
+        let pace = LeaseLoop {
+            name: "webhook delivery",
+            poll_interval: POLL_INTERVAL,
+            concurrency: MAX_CONCURRENT,
+            max_per_poll: usize::MAX,
+        };
+        let work = |lease| {
+            let delivery = self.clone();
+            async move { delivery.deliver(&lease).await }
+        };
+        run_leased(pace, shutdown, || self.webhooks.hold_delivery(LEASE), work).await;
     }
 
     async fn deliver(&self, hold: &DeliveryHold) {
         let sent = self.send(hold).await;
+        let message = &hold.delivery;
         match &sent {
-            Sent::Delivered => debug!(message = %hold.delivery.id, "told"),
-            Sent::Again { trouble, .. } | Sent::Failed { trouble } => {
-                warn!(message = %hold.delivery.id, webhook = %hold.delivery.webhook, trouble, tries = hold.delivery.tries, "not told");
-            }
-            Sent::Gone => warn!(webhook = %hold.delivery.webhook, "nobody wants to be told there any more"),
+            Sent::Delivered => debug!(message = %message.id, "webhook message delivered"),
+            Sent::Again { trouble, .. } | Sent::Failed { trouble } => warn!(
+                message = %message.id,
+                webhook = %message.webhook,
+                error = trouble,
+                tries = message.tries,
+                "webhook message not delivered"
+            ),
+            Sent::Gone => warn!(webhook = %message.webhook, "webhook answered 410 Gone; it is disabled"),
         }
-        // Where it cannot be written down, it is sent once more: whoever is told knows it by its name.
+        // If this fails, the message is sent once more: its receiver recognizes it by its ID.
         if let Err(error) = self.webhooks.end_delivery(hold, &sent).await {
-            warn!(message = %hold.delivery.id, %error, "what was told cannot be written down");
+            warn!(message = %message.id, %error, "failed to record a webhook delivery");
         }
     }
 
     async fn send(&self, hold: &DeliveryHold) -> Sent {
         let Ok(url) = self.check_url(&hold.url) else {
-            return Sent::Failed { trouble: "it is none of the addresses that may be told here".to_owned() };
+            return Sent::Failed { trouble: "messages may not be sent to this address".to_owned() };
         };
         let (body, now) = (body(&hold.delivery), chrono::Utc::now().timestamp());
         let id = hold.delivery.id.as_str();
-        let Some(signature) = signature(&hold.secret, id, now, &body) else {
-            return Sent::Failed { trouble: "its secret cannot be read: make another webhook".to_owned() };
+        let signature = Webhook::new(&hold.secret).and_then(|webhook| webhook.sign(id, now, body.as_bytes()));
+        let Ok(signature) = signature else {
+            return Sent::Failed {
+                trouble: "the signing secret is malformed; create another webhook".to_owned(),
+            };
         };
         let request = self
             .client
             .post(url)
             .header("content-type", "application/json")
-            .header("webhook-id", id)
-            .header("webhook-timestamp", now.to_string())
-            .header("webhook-signature", signature)
+            .header(HEADER_WEBHOOK_ID, id)
+            .header(HEADER_WEBHOOK_TIMESTAMP, now.to_string())
+            .header(HEADER_WEBHOOK_SIGNATURE, signature)
             .body(body);
         let trouble = match request.send().await {
             Ok(response) if response.status().is_success() => return Sent::Delivered,
             Ok(response) if response.status() == StatusCode::GONE => return Sent::Gone,
-            Ok(response) => format!("it answers {}", response.status()),
+            Ok(response) => format!("the webhook answered {}", response.status()),
             Err(error) => error_reason(&error),
         };
-        let tried = usize::try_from(hold.delivery.tries).unwrap_or(usize::MAX).saturating_sub(1);
-        match RETRY_DELAYS_SECONDS.get(tried) {
+        let retries = usize::try_from(hold.delivery.tries).unwrap_or(usize::MAX).saturating_sub(1);
+        match RETRY_DELAYS_SECONDS.get(retries) {
             Some(seconds) => Sent::Again { after: Duration::from_secs(*seconds), trouble },
             None => Sent::Failed { trouble },
         }
     }
 }
 
-/// The last link of the chain: the ones before hold the address.
+/// Returns the last error of the chain: those before it hold the address, which may hold a secret.
 fn error_reason(error: &reqwest::Error) -> String {
     let mut last: &dyn std::error::Error = error;
     while let Some(next) = last.source() {
         last = next;
     }
     if error.is_timeout() {
-        format!("it did not answer within {} s", RESPONSE_TIMEOUT.as_secs())
+        format!("no answer within {} s", RESPONSE_TIMEOUT.as_secs())
     } else {
         last.to_string()
     }
 }
 
-/// The same bytes however often it is sent.
+/// Returns a message's body: equal bytes at every attempt.
 fn body(delivery: &Delivery) -> String {
     let at = DateTime::from_timestamp_millis(delivery.at_ms)
         .unwrap_or_default()
@@ -184,16 +181,9 @@ fn body(delivery: &Delivery) -> String {
     json!({ "type": delivery.kind.word(), "timestamp": at, "data": data }).to_string()
 }
 
-/// A secret that was just random.
+/// Encodes random bytes as a signing secret.
 pub(crate) fn new_secret(random: [u8; 32]) -> String {
     format!("{SECRET_PREFIX}{}", BASE64_STANDARD.encode(random))
-}
-
-fn signature(secret: &str, id: &str, timestamp: i64, body: &str) -> Option<String> {
-    let key = BASE64_STANDARD.decode(secret.strip_prefix(SECRET_PREFIX)?).ok()?;
-    let mut mac = Hmac::<Sha256>::new_from_slice(&key).ok()?;
-    mac.update(format!("{id}.{timestamp}.{body}").as_bytes());
-    Some(format!("v1,{}", BASE64_STANDARD.encode(mac.finalize().into_bytes())))
 }
 
 #[cfg(test)]
@@ -202,14 +192,16 @@ mod tests {
 
     /// The example of the specification's own libraries.
     #[test]
-    fn a_signature_is_what_everybody_computes() {
-        let signature = signature(
-            "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
-            "msg_p5jXN8AQM9LWM0D4loKWxJek",
-            1_614_265_330,
-            r#"{"test": 2432232314}"#,
-        );
-        assert_eq!(signature.as_deref(), Some("v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="));
+    fn a_signature_equals_the_one_in_the_specification() {
+        let webhook = Webhook::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+        let signature =
+            webhook.sign("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, br#"{"test": 2432232314}"#).unwrap();
+        assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+    }
+
+    #[test]
+    fn a_new_secret_signs() {
+        Webhook::new(&new_secret([255; 32])).unwrap().sign("msg_1", 0, b"{}").unwrap();
     }
 
     struct EmptyStore;
@@ -250,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_this_network_are_told_only_where_that_is_wanted() {
+    fn private_addresses_are_refused_unless_every_target_is_allowed() {
         let delivery = |targets| WebhookDelivery::new(Arc::new(EmptyStore), targets).unwrap();
         delivery(WebhookTargets::Any).check_url("http://127.0.0.1:9/hook").unwrap();
         delivery(WebhookTargets::Public).check_url("https://example.com/hook?x=1").unwrap();

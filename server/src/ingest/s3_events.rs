@@ -1,40 +1,43 @@
-//! What does a store say has arrived? Pure: nothing is opened.
+//! S3 events: which objects a message says were created. Pure: no object is opened.
 //!
-//! Events of S3 come as they are, in the envelope of a topic (SNS), or as EventBridge puts them; those of MinIO and Ceph's gateway look like
-//! those of S3. They come more than once, in any order, and late: what they say is only a reason to look.
+//! Events of S3 arrive as they are, in the envelope of an SNS topic, or in the shape of EventBridge; those of
+//! MinIO and Ceph's gateway have the shape of S3's. They arrive late, more than once and in any order: an
+//! event is a hint to look at the object, and no more.
 //!
-//! Source: Amazon S3 User Guide, "Event message structure" and "Using EventBridge"; Amazon SNS Developer Guide, "Parsing message formats";
-//! MinIO, "Bucket Notifications"; Ceph Object Gateway, "Bucket Notifications".
+//! Source: Amazon S3 User Guide, "Event message structure" and "Using EventBridge"; Amazon SNS Developer
+//! Guide, "Parsing message formats"; MinIO, "Bucket Notifications"; Ceph Object Gateway, "Bucket
+//! Notifications".
 
 use serde::Deserialize;
 
-/// Events of a message that are read: stores send one, or a few.
+/// Maximum of events in one message: stores send one, or a few.
 const MAX_EVENTS: usize = 1000;
 
-/// An object that is said to have arrived.
+/// Creation of an object, as an event reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ObjectCreated {
-    /// Its bucket.
+    /// Bucket of the object.
     pub(crate) bucket: String,
-    /// Its key, in each way that it may be meant: some stores encode keys as forms do, some do not, and some say neither.
+    /// Readings of the key, the likelier first: some stores form-encode keys, some do not, and the event does
+    /// not tell which.
     pub(crate) keys: Vec<String>,
 }
 
 impl ObjectCreated {
-    /// Where it may be.
+    /// Returns the URIs that the object may have.
     pub(crate) fn uris(&self) -> impl Iterator<Item = String> {
         self.keys.iter().map(|key| format!("s3://{}/{key}", self.bucket))
     }
 }
 
-/// A message that tells nothing that is known here.
+/// Reason for which a message cannot be parsed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("it is not JSON: {0}")]
+    #[error("failed to parse the message as JSON: {0}")]
     Json(String),
-    #[error("it is no event of S3, MinIO, Ceph or EventBridge")]
+    #[error("the message is not an event of S3, MinIO, Ceph or EventBridge")]
     UnknownFormat,
-    #[error("it holds {0} events: at most {MAX_EVENTS} are read")]
+    #[error("the message holds {0} events; at most {MAX_EVENTS} are accepted")]
     TooMany(usize),
 }
 
@@ -69,14 +72,14 @@ struct Object {
     key: String,
 }
 
-/// What S3 sends when notifications are set up.
+/// Message that S3 sends when notifications are configured.
 #[derive(Debug, Deserialize)]
 struct TestEvent {
     #[serde(rename = "Event")]
     event: String,
 }
 
-/// The envelope of a topic.
+/// Envelope of an SNS topic.
 #[derive(Debug, Deserialize)]
 struct SnsEnvelope {
     #[serde(rename = "Type")]
@@ -93,13 +96,14 @@ struct EventBridgeEvent {
     detail: Entity,
 }
 
-/// What arrived, by a message. What was removed, and what is only tried out, is nothing.
+/// Returns the objects that a message says were created: none for deletions, test events and SNS
+/// confirmations.
 pub(crate) fn parse(message: &str) -> Result<Vec<ObjectCreated>, Error> {
     let value: serde_json::Value = serde_json::from_str(message).map_err(|e| Error::Json(e.to_string()))?;
     if value.is_object()
         && let Ok(SnsEnvelope { kind, message }) = SnsEnvelope::deserialize(&value)
     {
-        // Within an envelope there is none.
+        // Envelopes do not nest.
         return if kind == "Notification" {
             parse_event(&serde_json::from_str(&message).map_err(|e| Error::Json(e.to_string()))?)
         } else {
@@ -110,7 +114,7 @@ pub(crate) fn parse(message: &str) -> Result<Vec<ObjectCreated>, Error> {
 }
 
 fn parse_event(value: &serde_json::Value) -> Result<Vec<ObjectCreated>, Error> {
-    // A list would be taken by the order of what is in it.
+    // serde would accept an array as a struct, by the order of its items.
     if !value.is_object() {
         return Err(Error::UnknownFormat);
     }
@@ -128,7 +132,7 @@ fn parse_event(value: &serde_json::Value) -> Result<Vec<ObjectCreated>, Error> {
         EventBridgeEvent::deserialize(value)
         && source == "aws.s3"
     {
-        // Its keys are as they are.
+        // EventBridge does not encode keys.
         let object = ObjectCreated { bucket: bucket.name, keys: vec![object.key] };
         return Ok(if kind == "Object Created" { vec![object] } else { Vec::new() });
     }
@@ -138,7 +142,7 @@ fn parse_event(value: &serde_json::Value) -> Result<Vec<ObjectCreated>, Error> {
     }
 }
 
-/// Amazon and newer Ceph leave out what others begin with.
+/// Amazon and newer Ceph leave out the prefix `s3:` of event names.
 fn is_creation(name: &str) -> bool {
     name.strip_prefix("s3:").unwrap_or(name).starts_with("ObjectCreated:")
 }
@@ -151,7 +155,7 @@ fn object_created(record: Record) -> ObjectCreated {
     ObjectCreated { bucket: bucket.name, keys }
 }
 
-/// A key as forms encode it.
+/// Decodes a key that is encoded as HTML forms are; a key that is not valid UTF-8 then is returned as it is.
 fn form_decoded(key: &str) -> String {
     let spaced = key.replace('+', " ");
     percent_encoding::percent_decode_str(&spaced)
@@ -167,12 +171,16 @@ mod tests {
 
     fn record(source: &str, name: &str, key: &str) -> Value {
         json!({
-            "eventVersion": "2.1", "eventSource": source, "awsRegion": "us-east-1", "eventTime": "2026-11-26T10:00:00.000Z",
-            "eventName": name, "userIdentity": { "principalId": "AWS:1" },
+            "eventVersion": "2.1", "eventSource": source, "awsRegion": "us-east-1",
+            "eventTime": "2026-11-26T10:00:00.000Z", "eventName": name,
+            "userIdentity": { "principalId": "AWS:1" },
             "s3": {
                 "s3SchemaVersion": "1.0", "configurationId": "spool",
                 "bucket": { "name": "in", "ownerIdentity": { "principalId": "1" }, "arn": "arn:aws:s3:::in" },
-                "object": { "key": key, "size": 1024, "eTag": "d41d8cd98f00b204e9800998ecf8427e", "sequencer": "0A1B2C3D4E5F678901" },
+                "object": {
+                    "key": key, "size": 1024, "eTag": "d41d8cd98f00b204e9800998ecf8427e",
+                    "sequencer": "0A1B2C3D4E5F678901",
+                },
             },
         })
     }
@@ -182,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_creation_is_read_whoever_tells_of_it() {
+    fn creations_are_parsed_in_the_shape_of_every_store() {
         let amazon = json!({ "Records": [record("aws:s3", "ObjectCreated:Put", "talks/Caf%C3%A9+1.mp4")] });
         assert_eq!(uris(&amazon)[0], "s3://in/talks/Café 1.mp4");
         let minio = json!({
@@ -194,17 +202,24 @@ mod tests {
             let ceph = json!({ "Records": [record("ceph:s3", name, "100% of+it.mp4")] });
             assert_eq!(uris(&ceph)[0], "s3://in/100% of+it.mp4");
         }
-        let topic = json!({ "Type": "Notification", "MessageId": "1", "TopicArn": "arn:aws:sns:us-east-1:1:in", "Message": amazon.to_string() });
+        let topic = json!({
+            "Type": "Notification", "MessageId": "1", "TopicArn": "arn:aws:sns:us-east-1:1:in",
+            "Message": amazon.to_string(),
+        });
         assert_eq!(uris(&topic), uris(&amazon));
         let bridge = json!({
-            "version": "0", "id": "1", "detail-type": "Object Created", "source": "aws.s3", "region": "us-east-1",
-            "detail": { "version": "0", "bucket": { "name": "in" }, "object": { "key": "a+b%20c.mp4", "size": 1 }, "reason": "PutObject" },
+            "version": "0", "id": "1", "detail-type": "Object Created", "source": "aws.s3",
+            "region": "us-east-1",
+            "detail": {
+                "version": "0", "bucket": { "name": "in" }, "object": { "key": "a+b%20c.mp4", "size": 1 },
+                "reason": "PutObject",
+            },
         });
         assert_eq!(uris(&bridge), ["s3://in/a+b%20c.mp4"]);
     }
 
     #[test]
-    fn a_key_that_is_the_same_either_way_is_looked_for_once() {
+    fn a_key_with_one_reading_gives_one_uri() {
         assert_eq!(
             uris(&json!({ "Records": [record("aws:s3", "ObjectCreated:Put", "a.mp4")] })),
             ["s3://in/a.mp4"]
@@ -214,20 +229,31 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_arrival_is_nothing() {
-        let trial = json!({ "Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "in", "Time": "2026-11-26T10:00:00.000Z" });
-        let removed = json!({ "Records": [record("aws:s3", "ObjectRemoved:Delete", "a.mp4"), record("ceph:s3", "s3:ObjectRemoved:Delete", "b")] });
-        let bridge = json!({
-            "detail-type": "Object Deleted", "source": "aws.s3", "detail": { "bucket": { "name": "in" }, "object": { "key": "a.mp4" } },
+    fn messages_that_create_nothing_give_no_objects() {
+        let test_event = json!({
+            "Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "in",
+            "Time": "2026-11-26T10:00:00.000Z",
         });
-        let confirmation = json!({ "Type": "SubscriptionConfirmation", "Message": "You have chosen to subscribe", "Token": "x" });
-        for message in [trial, removed, bridge, confirmation, json!({ "Records": [] })] {
+        let removed = json!({
+            "Records": [
+                record("aws:s3", "ObjectRemoved:Delete", "a.mp4"),
+                record("ceph:s3", "s3:ObjectRemoved:Delete", "b"),
+            ],
+        });
+        let bridge = json!({
+            "detail-type": "Object Deleted", "source": "aws.s3",
+            "detail": { "bucket": { "name": "in" }, "object": { "key": "a.mp4" } },
+        });
+        let confirmation = json!({
+            "Type": "SubscriptionConfirmation", "Message": "You have chosen to subscribe", "Token": "x",
+        });
+        for message in [test_event, removed, bridge, confirmation, json!({ "Records": [] })] {
             assert!(uris(&message).is_empty(), "{message}");
         }
     }
 
     #[test]
-    fn anything_else_is_refused() {
+    fn other_messages_are_refused() {
         for message in [
             "",
             "{",
@@ -245,6 +271,6 @@ mod tests {
         let many = json!({ "Records": vec![record("aws:s3", "ObjectCreated:Put", "a"); 1001] });
         assert_eq!(parse(&many.to_string()), Err(Error::TooMany(1001)));
         let deep = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
-        assert!(parse(&deep).is_err(), "no message is so deep that it takes the stack");
+        assert!(parse(&deep).is_err(), "deep nesting must not overflow the stack");
     }
 }

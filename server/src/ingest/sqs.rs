@@ -1,5 +1,6 @@
-//! Queues of Amazon's that tell what has arrived: read with long polls, by every server, each message by one at a time. A message is deleted once
-//! all that it tells is taken; one that cannot be read stays, and goes to the queue's dead letters when it has come often enough.
+//! SQS: reads the queues of watches with long polls. Every server reads every queue; SQS hands each message
+//! to one reader at a time. A message is deleted once every object that it names is ingested. A message that
+//! cannot be parsed stays, and SQS moves it to the dead-letter queue after its last receive.
 //!
 //! Source: Amazon SQS Developer Guide, "Visibility timeout", "Dead-letter queues".
 
@@ -17,7 +18,7 @@ use aws_sdk_sqs::{
 use aws_smithy_http_client::tls;
 use reqwest::Url;
 use spool_jobs::Watch;
-use spool_storage::{Amazon, Stores};
+use spool_storage::{Amazon, Backoff, Stores};
 use tokio::time::{interval, sleep};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{debug, warn};
@@ -30,45 +31,49 @@ use crate::{
     problem::Problem,
 };
 
-/// How long a poll waits for a message, in seconds, and how many it brings at most: as many as there may be.
+/// How long a poll waits for a message, in seconds, and how many messages it receives: the most that SQS
+/// allows.
 const POLL_SECONDS: i32 = 20;
 const MAX_MESSAGES: i32 = 10;
 
-/// How long a message is nobody else's, in seconds, and how often that is made longer while it is in hand.
+/// Visibility timeout of a received message, in seconds, and how often it is renewed while the message is
+/// handled.
 const VISIBILITY_SECONDS: i32 = 60;
-const RENEW: Duration = Duration::from_secs(20);
+const RENEW_INTERVAL: Duration = Duration::from_secs(20);
 
-/// How soon a message comes again that could not be taken, in seconds, at first and at most: what was away may be back.
-const RETRY_DELAY_SECONDS: i32 = 30;
-const MAX_RETRY_DELAY_SECONDS: i32 = 6 * 3600;
+/// Time until a message that could not be ingested is received again: the first, and the longest. SQS refuses
+/// more than 12 hours.
+const RETRY_DELAY: Duration = Duration::from_secs(30);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(6 * 3600);
 
-/// How soon a message comes again that cannot be read, in seconds: it never will be, and is the sooner among the dead letters.
+/// Time until a message that cannot be parsed is received again, in seconds. It is short, so that the message
+/// soon reaches the dead-letter queue.
 const UNREADABLE_RETRY_DELAY_SECONDS: i32 = 2;
 
-/// How often it is looked which queues there are, and how long one that cannot be read is left alone.
+/// How often the store is asked which queues are watched, and the wait after a queue or the store failed.
 const WATCH_POLL_INTERVAL: Duration = Duration::from_secs(15);
 const ERROR_DELAY: Duration = Duration::from_secs(15);
 
-/// How long a call may take: longer than a poll.
+/// How long a call may take: longer than a long poll.
 const CALL_TIMEOUT: Duration = Duration::from_secs(40);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The region of a queue whose address tells none, where none is set.
+/// Region of a queue whose address names none, unless `AWS_REGION` is set.
 const DEFAULT_REGION: &str = "us-east-1";
 
-/// Reads every queue that is watched, until the server leaves.
-pub(crate) async fn run(watcher: Watcher, leave: CancellationToken) {
+/// Reads the queues of all watches until `shutdown` fires.
+pub(crate) async fn run(watcher: Watcher, shutdown: CancellationToken) {
     let mut readers: HashMap<String, AbortOnDropHandle<()>> = HashMap::new();
-    let mut look = interval(WATCH_POLL_INTERVAL);
+    let mut tick = interval(WATCH_POLL_INTERVAL);
     loop {
         tokio::select! {
-            () = leave.cancelled() => return,
-            _ = look.tick() => {}
+            () = shutdown.cancelled() => return,
+            _ = tick.tick() => {}
         }
         let watches = match watcher.watches.watches(None).await {
             Ok(watches) => watches,
             Err(error) => {
-                warn!(%error, "it cannot be read which queues are watched");
+                warn!(%error, "failed to list the watched queues");
                 continue;
             }
         };
@@ -82,45 +87,45 @@ pub(crate) async fn run(watcher: Watcher, leave: CancellationToken) {
     }
 }
 
-/// Reads a queue for as long as somebody watches it.
+/// Reads a queue for as long as a watch names it.
 async fn run_reader(watcher: Watcher, queue: String) {
     loop {
         let watches = match watches_of(&watcher, &queue).await {
             Ok(watches) if watches.is_empty() => return,
             Ok(watches) => watches,
-            Err(trouble) => {
-                // What cannot be written down is not fetched.
-                warn!(queue, trouble, "it cannot be read who watches a queue");
+            Err(error) => {
+                // Without its watches no message can be ingested, so none is received.
+                warn!(queue, error, "failed to read the watches of a queue");
                 sleep(ERROR_DELAY).await;
                 continue;
             }
         };
         let polled = poll(&watcher, &queue).await;
-        let trouble = polled.as_ref().map_or_else(|trouble| Some(trouble.as_str()), Option::as_deref);
-        record_error(&watcher, &watches, trouble).await;
-        if let Err(trouble) = &polled {
-            warn!(queue, trouble, "a queue cannot be read");
+        let error = polled.as_ref().map_or_else(|error| Some(error.as_str()), Option::as_deref);
+        record_error(&watcher, &watches, error).await;
+        if let Err(error) = &polled {
+            warn!(queue, error, "failed to read a queue");
             sleep(ERROR_DELAY).await;
         }
     }
 }
 
-/// Who watches a queue now.
+/// Returns the watches that name a queue now.
 async fn watches_of(watcher: &Watcher, queue: &str) -> Result<Vec<Watch>, String> {
     let watches = watcher.watches.watches(None).await.map_err(|error| error.to_string())?;
     Ok(watches.into_iter().filter(|watch| watch.queue.as_deref() == Some(queue)).collect())
 }
 
-/// Writes down what keeps from taking what a queue tells, where that has changed.
-async fn record_error(watcher: &Watcher, watches: &[Watch], trouble: Option<&str>) {
-    for watch in watches.iter().filter(|watch| watch.trouble.as_deref() != trouble) {
-        if let Err(error) = watcher.watches.looked(&watch.id, trouble).await {
-            warn!(watch = %watch.id, %error, "it cannot be written down how a queue stands");
+/// Records the last error of a queue in its watches, where it changed.
+async fn record_error(watcher: &Watcher, watches: &[Watch], last_error: Option<&str>) {
+    for watch in watches.iter().filter(|watch| watch.trouble.as_deref() != last_error) {
+        if let Err(error) = watcher.watches.looked(&watch.id, last_error).await {
+            warn!(watch = %watch.id, %error, "failed to record the state of a queue");
         }
     }
 }
 
-/// Takes what a queue tells; gives what is wrong with one of its messages.
+/// Receives messages and ingests the objects that they name; returns the first problem of a message.
 async fn poll(watcher: &Watcher, queue: &str) -> Result<Option<String>, String> {
     let client = client(&watcher.stores, queue)?;
     let messages = client
@@ -136,23 +141,28 @@ async fn poll(watcher: &Watcher, queue: &str) -> Result<Option<String>, String> 
     if messages.messages().is_empty() {
         return Ok(None);
     }
-    // Whoever watches since the poll began is to be told as well. Where that cannot be read, the messages come again.
+    // Read after the poll, for watches that were added during it. If that fails, the messages are received
+    // again.
     let watches = &watches_of(watcher, queue).await?;
-    // At the same time: while one is taken, none of the others comes back to somebody else.
+    // Concurrently: each renews its visibility timeout while it is handled, so none reaches another reader
+    // meanwhile.
     let handled = messages.messages().iter().map(|message| handle(watcher, &client, queue, watches, message));
     Ok(futures::future::join_all(handled).await.into_iter().flatten().next())
 }
 
-/// How soon a message comes again, in seconds: the later, the more often it came, so that what is away for hours has time.
+/// Returns the time until a message is received again, in seconds. It grows with every receive, so that a
+/// dependency may be unavailable for hours.
 fn retry_delay_seconds(message: &Message) -> i32 {
     let attributes = message.attributes();
-    let came = attributes
-        .and_then(|all| all.get(&MessageSystemAttributeName::ApproximateReceiveCount)?.parse::<u32>().ok());
-    let doublings = came.unwrap_or(1).saturating_sub(1).min(16);
-    RETRY_DELAY_SECONDS.saturating_mul(1 << doublings).min(MAX_RETRY_DELAY_SECONDS)
+    let received = attributes
+        .and_then(|all| all.get(&MessageSystemAttributeName::ApproximateReceiveCount)?.parse::<usize>().ok());
+    // 30 s reach 6 h after 10 doublings.
+    let failed = received.unwrap_or(1).clamp(1, 16);
+    let delay = Backoff::delay_after(RETRY_DELAY, MAX_RETRY_DELAY, failed).min(MAX_RETRY_DELAY);
+    i32::try_from(delay.as_secs()).unwrap_or(i32::MAX)
 }
 
-/// Takes a message; gives what is wrong with it.
+/// Ingests the objects of one message, then deletes it or has it received again; returns its first problem.
 async fn handle(
     watcher: &Watcher,
     client: &Client,
@@ -162,7 +172,7 @@ async fn handle(
 ) -> Option<String> {
     let (id, receipt) =
         (message.message_id().unwrap_or_default(), message.receipt_handle().unwrap_or_default());
-    let change = |seconds| async move {
+    let change_visibility = |seconds| async move {
         let changed = client
             .change_message_visibility()
             .queue_url(queue)
@@ -170,108 +180,104 @@ async fn handle(
             .visibility_timeout(seconds);
         changed.send().await.map(drop).map_err(|e| service_error(&e))
     };
-    let arrived = match s3_events::parse(message.body().unwrap_or_default()) {
-        Ok(arrived) => arrived,
+    let objects = match s3_events::parse(message.body().unwrap_or_default()) {
+        Ok(objects) => objects,
         Err(error) => {
-            warn!(queue, message = id, %error, "a message cannot be read: once it has come often enough, it goes to the dead letters");
-            // Where that fails, it comes again a little later.
-            let _ = change(UNREADABLE_RETRY_DELAY_SECONDS).await;
-            return Some(format!("message {id} cannot be read: {error}"));
+            warn!(queue, message = id, %error, "failed to parse a message; it goes to the dead-letter queue");
+            // If this fails, the message is received again after its visibility timeout.
+            let _ = change_visibility(UNREADABLE_RETRY_DELAY_SECONDS).await;
+            return Some(format!("failed to parse message {id}: {error}"));
         }
     };
-    let take = async {
-        let mut wrong = None;
-        for arrived in &arrived {
-            match watcher.ingest(watches, arrived).await {
+    let ingest = async {
+        let mut first_problem = None;
+        for object in &objects {
+            match watcher.ingest(watches, object).await {
                 Ok(IngestOutcome::Job(_)) => {}
                 Ok(IngestOutcome::Ignored(why)) => {
-                    debug!(queue, message = id, why, "what is told is passed over")
+                    debug!(queue, message = id, why, "object ignored")
                 }
-                Err(problem) => wrong = wrong.or(Some(problem)),
+                Err(problem) => first_problem = first_problem.or(Some(problem)),
             }
         }
-        wrong
+        first_problem
     };
     let renew = async {
-        let mut tick = interval(RENEW);
+        let mut tick = interval(RENEW_INTERVAL);
         tick.tick().await;
         loop {
             tick.tick().await;
-            if let Err(trouble) = change(VISIBILITY_SECONDS).await {
-                debug!(queue, message = id, trouble, "a message cannot be kept in hand");
+            if let Err(error) = change_visibility(VISIBILITY_SECONDS).await {
+                debug!(queue, message = id, error, "failed to renew a visibility timeout");
             }
         }
     };
-    let wrong: Option<Problem> = tokio::select! {
-        wrong = take => wrong,
+    let first_problem: Option<Problem> = tokio::select! {
+        problem = ingest => problem,
         () = renew => None,
     };
-    let settled = match &wrong {
+    let finished = match &first_problem {
         None => {
             let deleted = client.delete_message().queue_url(queue).receipt_handle(receipt).send().await;
             deleted.map(drop).map_err(|e| service_error(&e))
         }
         Some(problem) => {
-            warn!(
-                queue,
-                message = id,
-                problem = problem.detail,
-                "what is told cannot be taken now: it comes again"
-            );
-            change(retry_delay_seconds(message)).await
+            warn!(queue, message = id, problem = problem.detail, "failed to ingest a message; it is retried");
+            change_visibility(retry_delay_seconds(message)).await
         }
     };
-    // It comes again by itself then, and makes no second job.
-    if let Err(trouble) = settled {
-        warn!(queue, message = id, trouble, "a message cannot be settled");
+    // If this fails, the message is received again, and its idempotency key finds the job that exists.
+    if let Err(error) = finished {
+        warn!(queue, message = id, error, "failed to delete or delay a message");
     }
-    wrong.map(|problem| problem.detail)
+    first_problem.map(|problem| problem.detail)
 }
 
-/// Says what is wrong with a queue: it is not there, may not be read, or keeps what cannot be read for ever.
+/// Checks that a queue exists, may be read, and has a dead-letter queue.
 ///
 /// # Errors
-/// What is wrong, and what to do.
+/// The reason, and what to do.
 pub async fn check_queue(stores: &Stores, queue: &str) -> Result<(), String> {
     let client = client(stores, queue)?;
-    let asked = client
+    let requested = client
         .get_queue_attributes()
         .queue_url(queue)
         .attribute_names(QueueAttributeName::RedrivePolicy)
         .send()
         .await;
-    let answer = asked.map_err(|e| service_error(&e))?;
-    let dead = answer
+    let answer = requested.map_err(|e| service_error(&e))?;
+    let has_dead_letter_queue = answer
         .attributes()
         .is_some_and(|attributes| attributes.contains_key(&QueueAttributeName::RedrivePolicy));
-    if dead {
+    if has_dead_letter_queue {
         return Ok(());
     }
-    Err("it has no dead-letter queue, and a message that cannot be read would come back for ever: give it a RedrivePolicy"
+    Err("the queue has no dead-letter queue, so a message that cannot be parsed would be received for ever; \
+         set a RedrivePolicy"
         .to_owned())
 }
 
-/// What a queue's service says, or what kept from asking it.
+/// Returns SQS's error code and message, or the reason for which the call did not reach SQS.
 fn service_error<E: ProvideErrorMetadata + Error + 'static, R: fmt::Debug + 'static>(
     error: &SdkError<E, R>,
 ) -> String {
     if let Some(code) = error.code() {
-        return format!("{code}: {}", error.message().unwrap_or("it says no more"));
+        return format!("{code}: {}", error.message().unwrap_or("no message"));
     }
     let mut last: &dyn Error = error;
     while let Some(next) = last.source() {
         last = next;
     }
-    format!("it cannot be asked: {last}")
+    format!("failed to call SQS: {last}")
 }
 
-/// Calls a queue's service with the keys that stores are read with.
+/// Returns a client of the service that a queue belongs to, with the credentials of the object stores.
 fn client(stores: &Stores, queue: &str) -> Result<Client, String> {
     let url = Url::parse(queue)
         .ok()
         .filter(|url| matches!(url.scheme(), "http" | "https") && url.host_str().is_some());
     let url =
-        url.ok_or("it is no address of a queue: https://sqs.DEFAULT_REGION.amazonaws.com/ACCOUNT/NAME")?;
+        url.ok_or("the address must be one of an SQS queue: https://sqs.REGION.amazonaws.com/ACCOUNT/NAME")?;
     let amazon = stores.amazon().map_err(|e| e.to_string())?;
     let host = url.host_str().unwrap_or_default();
     // sqs.eu-central-1.amazonaws.com
@@ -294,7 +300,7 @@ fn client(stores: &Stores, queue: &str) -> Result<Client, String> {
     Ok(Client::from_conf(config.build()))
 }
 
-/// The keys of the stores, as the queue's client asks for them.
+/// Credentials of the object stores, for the SQS client.
 #[derive(Debug)]
 struct StoreCredentials(Amazon);
 
@@ -314,12 +320,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_taken_comes_again_ever_later() {
-        let came = |count: &str| {
+    fn the_retry_delay_of_a_message_doubles_up_to_six_hours() {
+        let delay = |count: &str| {
             let attribute = MessageSystemAttributeName::ApproximateReceiveCount;
             retry_delay_seconds(&Message::builder().attributes(attribute, count).build())
         };
-        assert_eq!(["1", "2", "5", "12", "4000000000"].map(came), [30, 60, 480, 21_600, 21_600]);
-        assert_eq!(retry_delay_seconds(&Message::builder().build()), 30);
+        for (count, base) in [("1", 30), ("2", 60), ("5", 480)] {
+            assert!((base..=2 * base).contains(&delay(count)), "{count}");
+        }
+        assert_eq!(["12", "4000000000"].map(delay), [21_600; 2]);
+        assert!((30..=60).contains(&retry_delay_seconds(&Message::builder().build())));
     }
 }

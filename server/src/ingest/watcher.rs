@@ -1,4 +1,5 @@
-//! What becomes of a file that arrives where somebody watches? A job, once for each state of it, whoever tells of it, and however often.
+//! Watcher: makes a job of each object that arrives below a watched prefix, once per version of the object,
+//! whether events or scans find it.
 
 use std::{
     sync::Arc,
@@ -9,82 +10,85 @@ use futures::{TryStreamExt, stream::TryChunksError};
 use spool_jobs::{Id, NewJob, Order, Store, Watch, Watches};
 use spool_media::package::parts::{RECORDS, is_object};
 use spool_storage::{Entry, Location, Stores, is_within};
-use tokio::time::{interval, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
     auth::authenticate::Authenticator,
+    background::lease_loop::{LeaseLoop, run_leased},
     ingest::s3_events::ObjectCreated,
     problem::{Problem, ProblemKind},
     routes::documents::parse_job_request,
 };
 
-/// How often it is looked for places that are to be looked at.
-const LOOK: Duration = Duration::from_secs(5);
+/// How often the store is asked for watches whose scan is due.
+const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long a look may take, and how long the place is nobody else's meanwhile.
-const LOOK_WITHIN: Duration = Duration::from_secs(600);
+/// How long one scan may take, and the lease on its watch, which is longer.
+const SCAN_TIMEOUT: Duration = Duration::from_secs(600);
 const LEASE: Duration = Duration::from_secs(660);
 
-/// What was written so lately may be written still: a folder shows files that are not whole.
-const SETTLED: Duration = Duration::from_secs(5);
+/// Age below which an object is left for the next scan: a folder also lists files that are still being
+/// written.
+const MIN_AGE: Duration = Duration::from_secs(5);
 
-/// Entries of a listing that are asked about at a time.
+/// Listed objects whose idempotency keys are looked up in one query.
 const BATCH: usize = 200;
 
-/// Makes jobs of what arrives.
+/// Makes jobs of objects that arrive.
 #[derive(Clone)]
 pub(crate) struct Watcher {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) watches: Arc<dyn Watches>,
     pub(crate) auth: Authenticator,
     pub(crate) stores: Stores,
-    /// Where videos go that come without a destination.
+    /// Folder or URI prefix for videos whose watch sets no destination.
     pub(crate) media: Option<Arc<str>>,
-    /// Where uploads are kept: of those jobs are made already.
+    /// Folder or URI prefix of uploads, which are ignored: the upload itself makes its job.
     pub(crate) uploads: Arc<str>,
 }
 
-/// What became of a file.
+/// Result of the ingest of one object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum IngestOutcome {
-    /// A job is made of it, or was before.
+    /// The object's job, which was created now or earlier.
     Job(Id),
-    /// Nothing, and why.
+    /// Reason for which no job is made of the object.
     Ignored(&'static str),
 }
 
 impl Watcher {
-    /// Takes what a store says has arrived, for the watches that may see it.
+    /// Makes a job of an object that an event names, for the watch below whose prefix it lies.
     ///
     /// # Errors
-    /// Where something that is needed is away, or the tenant has as much as it may: to be told again.
+    /// A dependency is unavailable, or the tenant's quota is used up: the event has to be sent again.
     pub(crate) async fn ingest(
         &self,
         watches: &[Watch],
         object: &ObjectCreated,
     ) -> Result<IngestOutcome, Problem> {
-        let mut taken = IngestOutcome::Ignored("nobody watches it");
+        let mut outcome = IngestOutcome::Ignored("no watch covers the object");
         for uri in object.uris() {
             let Some(watch) = deepest_watch(watches, &uri) else { continue };
-            taken = self.ingest_object(watch, &uri).await?;
-            if matches!(taken, IngestOutcome::Job(_)) {
+            outcome = self.ingest_object(watch, &uri).await?;
+            if matches!(outcome, IngestOutcome::Job(_)) {
                 break;
             }
         }
-        Ok(taken)
+        Ok(outcome)
     }
 
-    /// Makes a job of a file, unless there is one.
     async fn ingest_object(&self, watch: &Watch, uri: &str) -> Result<IngestOutcome, Problem> {
-        if let Some(why) = self.ignore_reason(uri) {
-            return Ok(IngestOutcome::Ignored(why));
+        if let Some(reason) = self.ignore_reason(uri) {
+            return Ok(IngestOutcome::Ignored(reason));
         }
         let location = self.stores.locate(uri).map_err(spool_media::Error::from)?;
         let source = match location.open().await {
             Ok(reader) => reader.source().clone(),
-            Err(spool_storage::Error::NotFound { .. }) => return Ok(IngestOutcome::Ignored("it is gone")),
+            Err(spool_storage::Error::NotFound { .. }) => {
+                return Ok(IngestOutcome::Ignored("the object does not exist any more"));
+            }
             Err(error) => return Err(spool_media::Error::from(error).into()),
         };
         self.create_job(watch, &source.uri, &source.etag, source.bytes).await
@@ -98,18 +102,18 @@ impl Watcher {
         bytes: u64,
     ) -> Result<IngestOutcome, Problem> {
         if bytes == 0 {
-            return Ok(IngestOutcome::Ignored("it is empty"));
+            return Ok(IngestOutcome::Ignored("the object is empty"));
         }
         let order = self.job_spec(watch, uri).await?;
         let new = NewJob { tenant: watch.tenant.clone(), order, key: Some(idempotency_key(uri, etag)) };
         match self.store.create(&new).await {
             Ok(created) => {
                 if !created.existed {
-                    info!(job = %created.job.id, watch = %watch.id, "a job of what has arrived");
+                    info!(job = %created.job.id, watch = %watch.id, "job created for an object that arrived");
                 }
                 Ok(IngestOutcome::Job(created.job.id))
             }
-            // Something else was wanted of it when it arrived.
+            // The watch asked for something else when the object arrived.
             Err(spool_jobs::Error::KeyUsed { job, .. }) => Ok(IngestOutcome::Job(job)),
             Err(error) => Err(error.into()),
         }
@@ -121,117 +125,115 @@ impl Watcher {
         Ok(Order { request, priority, confines: self.auth.watch_path_policy(watch).await? })
     }
 
-    /// Why a file is nothing that arrived, where that can be told by its name.
+    /// Returns the reason for which an object is ignored, if its name gives one.
     fn ignore_reason(&self, uri: &str) -> Option<&'static str> {
         if uri.ends_with('/') {
-            return Some("it is a folder");
+            return Some("the object is a folder");
         }
         if is_within(uri, &self.uploads) {
-            return Some("it is an upload, which says itself what is made of it");
+            return Some("the object is an upload, which makes its own job");
         }
-        is_published(uri).then_some("it is published")
+        is_published(uri).then_some("the object was published by a job")
     }
 
-    /// Looks where nobody tells, until the server leaves.
-    pub(crate) async fn run(self, leave: CancellationToken) {
-        let mut look = interval(LOOK);
-        loop {
-            tokio::select! {
-                () = leave.cancelled() => return,
-                _ = look.tick() => {}
-            }
-            loop {
-                match self.watches.hold_watch(LEASE).await {
-                    Ok(Some(watch)) => tokio::select! {
-                        () = leave.cancelled() => return,
-                        () = self.scan(&watch) => {}
-                    },
-                    Ok(None) => break,
-                    Err(error) => {
-                        warn!(%error, "places that are watched cannot be looked for");
-                        break;
-                    }
+    /// Scans watched prefixes when they are due, until `shutdown` fires.
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
+        let pace = LeaseLoop {
+            name: "watch scan",
+            poll_interval: POLL_INTERVAL,
+            concurrency: 1,
+            max_per_poll: usize::MAX,
+        };
+        let work = |watch| {
+            let (watcher, shutdown) = (self.clone(), shutdown.clone());
+            async move {
+                tokio::select! {
+                    () = shutdown.cancelled() => {}
+                    () = watcher.scan(&watch) => {}
                 }
             }
-        }
+        };
+        run_leased(pace, shutdown.clone(), || self.watches.hold_watch(LEASE), work).await;
     }
 
     async fn scan(&self, watch: &Watch) {
-        let late = || {
-            Err(Problem::new(
-                ProblemKind::RequestTimeout,
-                format!("it took longer than {} s", LOOK_WITHIN.as_secs()),
-            ))
+        let timed_out = || {
+            let detail = format!("scan of {} took longer than {} s", watch.prefix, SCAN_TIMEOUT.as_secs());
+            Err(Problem::new(ProblemKind::RequestTimeout, detail))
         };
-        let trouble = timeout(LOOK_WITHIN, self.scan_prefix(watch))
+        let error = timeout(SCAN_TIMEOUT, self.scan_prefix(watch))
             .await
-            .unwrap_or_else(|_| late())
+            .unwrap_or_else(|_| timed_out())
             .err()
             .map(|problem| problem.detail);
-        if let Some(trouble) = &trouble {
-            warn!(watch = %watch.id, trouble, "what has arrived cannot be listed");
+        if let Some(error) = &error {
+            warn!(watch = %watch.id, error, "scan failed");
         }
-        if let Err(error) = self.watches.looked(&watch.id, trouble.as_deref()).await {
-            warn!(watch = %watch.id, %error, "that it was looked cannot be written down");
+        if let Err(error) = self.watches.looked(&watch.id, error.as_deref()).await {
+            warn!(watch = %watch.id, %error, "failed to record a scan");
         }
     }
 
-    /// Takes what a listing shows, and no job was made of; what is wrong with one file keeps from no other.
+    /// Makes jobs of the objects below a prefix that have none. An object that fails does not keep the others
+    /// from their jobs.
     async fn scan_prefix(&self, watch: &Watch) -> Result<(), Problem> {
-        let place = self.stores.locate(&watch.prefix).map_err(spool_media::Error::from)?;
-        let mut entries = place.list().try_chunks(BATCH);
-        let mut wrong = None;
+        let root = self.stores.locate(&watch.prefix).map_err(spool_media::Error::from)?;
+        let mut entries = root.list().try_chunks(BATCH);
+        let mut first_problem = None;
         loop {
             let (batch, broken) = match entries.try_next().await {
                 Ok(Some(batch)) => (batch, None),
-                Ok(None) => return wrong.map_or(Ok(()), Err),
+                Ok(None) => return first_problem.map_or(Ok(()), Err),
                 Err(TryChunksError(batch, error)) => (batch, Some(error)),
             };
-            let taken = self.ingest_entries(watch, &place, batch).await?;
-            wrong = wrong.or(taken);
+            let problem = self.ingest_entries(watch, &root, batch).await?;
+            first_problem = first_problem.or(problem);
             if let Some(error) = broken {
                 return Err(spool_media::Error::from(error).into());
             }
         }
     }
 
-    /// Gives the first thing that is wrong with a file.
+    /// Makes jobs of listed objects; returns the first problem that concerns one object alone.
+    ///
+    /// # Errors
+    /// A problem that every other object would have as well.
     async fn ingest_entries(
         &self,
         watch: &Watch,
-        place: &Location,
+        root: &Location,
         batch: Vec<Entry>,
     ) -> Result<Option<Problem>, Problem> {
         let now = SystemTime::now();
-        let is_settled =
-            |entry: &Entry| now.duration_since(entry.modified).is_ok_and(|since| since >= SETTLED);
+        let is_settled = |entry: &Entry| now.duration_since(entry.modified).is_ok_and(|age| age >= MIN_AGE);
         let found = batch.into_iter().filter(|entry| entry.bytes > 0 && is_settled(entry));
-        let found = found.map(|entry| (place.child(&entry.relative).uri().to_owned(), entry.etag));
+        let found = found.map(|entry| (root.child(&entry.relative).uri().to_owned(), entry.etag));
         let found = found.filter(|(uri, _)| self.ignore_reason(uri).is_none());
-        let (found, keys): (Vec<_>, Vec<_>) =
+        let (uris, keys): (Vec<_>, Vec<_>) =
             found.map(|(uri, etag)| (uri.clone(), idempotency_key(&uri, &etag))).unzip();
         let used = self.watches.used_keys(&watch.tenant, &keys).await?;
-        let mut wrong = None;
-        for (uri, key) in found.iter().zip(keys) {
-            // Asked by name: a few stores list other ETags than they answer with.
+        let mut first_problem = None;
+        for (uri, key) in uris.iter().zip(keys) {
             if used.contains(&key) {
                 continue;
             }
+            // Opened by name, not trusted as listed: a few stores list other ETags than they answer with.
             match self.ingest_object(watch, uri).await {
                 Ok(_) => {}
-                // Of the others it would be no better.
+                // The next object would meet the same quota or the same outage.
                 Err(problem) if problem.status == 429 || problem.status >= 500 => return Err(problem),
-                Err(problem) => wrong = wrong.or(Some(problem)),
+                Err(problem) => first_problem = first_problem.or(Some(problem)),
             }
         }
-        Ok(wrong)
+        Ok(first_problem)
     }
 }
 
-/// Says what is wrong with what is to be made of files that arrive.
+/// Checks the job document of a watch. `media` tells whether the server has a prefix for videos without a
+/// destination.
 ///
 /// # Errors
-/// What is wrong, and with which field.
+/// The field that is invalid, and why.
 pub fn check_job_document(text: &str, media: bool) -> Result<(), String> {
     let source = "s3://any/file.mp4";
     let read =
@@ -240,18 +242,18 @@ pub fn check_job_document(text: &str, media: bool) -> Result<(), String> {
     request.check().map_err(|error| error.to_string())
 }
 
-/// The watch that a file lies in; of several the one that lies deepest.
+/// Returns the watch below whose prefix an object lies; of several, the one with the longest prefix.
 fn deepest_watch<'a>(watches: &'a [Watch], uri: &str) -> Option<&'a Watch> {
     watches.iter().filter(|watch| is_within(uri, &watch.prefix)).max_by_key(|watch| watch.prefix.len())
 }
 
-/// Stands for a state of a file, whoever tells of it.
+/// Returns the idempotency key of one version of an object, equal for events and scans.
 fn idempotency_key(uri: &str, etag: &str) -> String {
     format!("arrived {uri} {etag}")
 }
 
-/// Is a file one of those that Spool publishes? By its name, wherever it lies: so a bucket may be source and destination at once, whoever
-/// published there. A playlist is no source in any case.
+/// Returns whether an object is one that Spool publishes. The name decides, wherever the object lies: a
+/// bucket may be source and destination at once, also of another server. A playlist is never a source.
 fn is_published(uri: &str) -> bool {
     let mut parts = uri.rsplit('/');
     let (name, folder) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
@@ -278,17 +280,17 @@ mod tests {
     }
 
     #[test]
-    fn the_deepest_watch_takes_it() {
+    fn an_object_belongs_to_the_watch_with_the_longest_prefix() {
         let watches = ["s3://in/", "s3://in/talks/", "s3://other/"].map(watch);
-        let taken = |uri| deepest_watch(&watches, uri).map(|watch| watch.prefix.as_str());
-        assert_eq!(taken("s3://in/a.mp4"), Some("s3://in/"));
-        assert_eq!(taken("s3://in/talks/a.mp4"), Some("s3://in/talks/"));
-        assert_eq!(taken("s3://in/talks-2/a.mp4"), Some("s3://in/"));
-        assert_eq!(taken("s3://elsewhere/a.mp4"), None);
+        let found = |uri| deepest_watch(&watches, uri).map(|watch| watch.prefix.as_str());
+        assert_eq!(found("s3://in/a.mp4"), Some("s3://in/"));
+        assert_eq!(found("s3://in/talks/a.mp4"), Some("s3://in/talks/"));
+        assert_eq!(found("s3://in/talks-2/a.mp4"), Some("s3://in/"));
+        assert_eq!(found("s3://elsewhere/a.mp4"), None);
     }
 
     #[test]
-    fn what_was_published_is_told_by_its_name() {
+    fn published_objects_are_recognized_by_their_names() {
         let digits = "0123456789abcdef";
         for name in ["master.m3u8", "live.m3u8", "1080p/live.m3u8"].map(str::to_owned).into_iter().chain([
             format!("1080p/00000-{digits}.m4s"),
@@ -316,10 +318,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_to_be_made_is_checked_before_anything_arrives() {
+    fn the_job_document_of_a_watch_is_checked_before_an_object_arrives() {
         check_job_document("{}", true).unwrap();
         check_job_document(r#"{"destination": "s3://media/{video}/", "ladder": "720p"}"#, false).unwrap();
-        for (text, says) in [
+        for (text, field) in [
             ("{}", "destination"),
             (r#"{"destination": "s3://media/", "ladder": "9x"}"#, "ladder"),
             (r#"{"destination": "s3://media/", "source": "a.mp4"}"#, "source"),
@@ -328,7 +330,7 @@ mod tests {
             ("[", "job"),
         ] {
             let refused = check_job_document(text, false).unwrap_err();
-            assert!(refused.contains(says), "{text}: {refused}");
+            assert!(refused.contains(field), "{text}: {refused}");
         }
     }
 }

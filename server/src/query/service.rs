@@ -1,10 +1,6 @@
-//! Queries over what the store knows: they read, they see one tenant's tables, and they end.
+//! Query service: read-only SQL over the tables of one tenant, within limits of time, memory and result.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use arrow_json::ArrayWriter;
 use datafusion::{
@@ -16,26 +12,29 @@ use datafusion::{
     prelude::{SQLOptions, SessionConfig, SessionContext},
 };
 use futures::TryStreamExt;
+use parking_lot::Mutex;
 use serde_json::Value;
 use spool_jobs::Store;
-use spool_storage::Stores;
-use tokio::{sync::Semaphore, time::timeout};
+use spool_storage::{ConcurrencyLimit, ConcurrencyPermit, Stores};
+use strum::IntoEnumIterator;
+use tokio::time::timeout;
 
 use crate::{
     problem::{Problem, ProblemKind},
     query::tables::{Table, TableKind},
 };
 
-/// Queries at a time, and how long others wait for their turn.
+/// Queries at a time, in all and per tenant, and how long a query waits for one of the former to end.
 const MAX_QUERIES: usize = 4;
 const MAX_QUERIES_PER_TENANT: usize = 2;
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long one may take, and the memory that it may have, in bytes.
+/// How long a query may take, and the memory that it may use, in bytes.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(20);
 const MAX_MEMORY: usize = 64 << 20;
 
-/// Functions that a query may call: none that makes much of little, or takes long in one step, where nothing can stop it.
+/// Functions that a query may call. Excluded are those that make large values of small ones, and those that
+/// take long in one call, during which a query cannot be canceled.
 const ALLOWED_FUNCTIONS: [&str; 31] = [
     "abs",
     "bit_length",
@@ -70,92 +69,81 @@ const ALLOWED_FUNCTIONS: [&str; 31] = [
     "upper",
 ];
 
-/// How often a query may put texts together.
+/// Maximum of string concatenations in a query.
 const MAX_CONCATS: usize = 8;
 
-/// The longest statement, and the longest answer, in bytes; and its rows.
+/// The longest SQL text and the longest result, in bytes, and the most rows of a result.
 const MAX_SQL_BYTES: usize = 16 << 10;
 const MAX_RESULT_BYTES: usize = 8 << 20;
 const MAX_ROWS: usize = 10_000;
 
-/// Where queries are answered.
+/// Runs queries of tenants.
 #[derive(Clone)]
 pub(crate) struct QueryService {
     store: Arc<dyn Store>,
     stores: Stores,
-    turns: Arc<Semaphore>,
-    running: Arc<Mutex<HashMap<String, usize>>>,
+    queries: ConcurrencyLimit,
+    /// Limits of the tenants whose queries run.
+    tenant_queries: Arc<Mutex<HashMap<String, ConcurrencyLimit>>>,
 }
 
-/// What a query gives.
+/// Result of a query.
 pub(crate) struct QueryResult {
-    /// The columns' names, in order.
+    /// Names of the columns, in order.
     pub(crate) columns: Vec<String>,
-    /// A JSON object each.
+    /// Rows, each a JSON object.
     pub(crate) rows: Vec<Value>,
-    /// Were there more rows than are given?
+    /// Whether rows beyond `MAX_ROWS` were left out.
     pub(crate) more: bool,
 }
 
 impl QueryService {
     pub(crate) fn new(store: Arc<dyn Store>, stores: Stores) -> Self {
-        Self { store, stores, turns: Arc::new(Semaphore::new(MAX_QUERIES)), running: Arc::default() }
+        let queries = ConcurrencyLimit::new("queries", MAX_QUERIES);
+        Self { store, stores, queries, tenant_queries: Arc::default() }
     }
 
-    /// Answers a tenant's query.
+    /// Runs a query over the tables of a tenant.
     pub(crate) async fn query(&self, tenant: &str, sql: String) -> Result<QueryResult, Problem> {
         if sql.len() > MAX_SQL_BYTES || sql.trim().is_empty() {
-            return Err(Problem::new(
-                ProblemKind::Invalid,
-                format!("sql: it must be of 1 to {MAX_SQL_BYTES} bytes"),
-            ));
+            let detail = format!("sql: must have 1 to {MAX_SQL_BYTES} bytes");
+            return Err(Problem::new(ProblemKind::Invalid, detail));
         }
-        let own = self.turn(tenant).ok_or_else(|| {
-            Problem::new(
-                ProblemKind::TooManyConcurrent,
-                format!(
-                    "{MAX_QUERIES_PER_TENANT} queries of yours run already: try again when one has ended"
-                ),
-            )
+        let tenant_permit = self.tenant_permit(tenant).ok_or_else(|| {
+            let detail = format!(
+                "too many queries: this tenant runs {MAX_QUERIES_PER_TENANT}; retry when one has ended"
+            );
+            Problem::new(ProblemKind::TooManyConcurrent, detail)
         })?;
-        let busy = || {
-            Problem::new(
-                ProblemKind::TooManyConcurrent,
-                "as many queries run as this server takes: try again",
-            )
-        };
-        let turn = timeout(QUEUE_TIMEOUT, self.turns.clone().acquire_owned())
-            .await
-            .map_err(|_| busy())?
-            .map_err(|_| busy())?;
+        let permit = self.queries.acquire_within(QUEUE_TIMEOUT).await.ok_or_else(|| {
+            let detail = format!("too many queries: this server runs {MAX_QUERIES}; retry later");
+            Problem::new(ProblemKind::TooManyConcurrent, detail)
+        })?;
         let context = self.context(tenant).map_err(|error| query_error(&error))?;
-        // Dropped, it ends at its next batch.
+        // When the set is dropped, the query ends at its next batch.
         let mut run = tokio::task::JoinSet::new();
         run.spawn(async move {
-            let _turns = (own, turn);
+            let _permits = (tenant_permit, permit);
             execute(&context, &sql).await
         });
-        let late = || {
-            Problem::new(
-                ProblemKind::Invalid,
-                format!("sql: it takes longer than {} s: ask for less", QUERY_TIMEOUT.as_secs()),
-            )
-        };
         match timeout(QUERY_TIMEOUT, run.join_next()).await {
-            Err(_) => Err(late()),
-            Ok(Some(Ok(answer))) => answer,
-            Ok(_) => Err(Problem::new(ProblemKind::Internal, "a query broke off: see the server's log")),
+            Err(_) => {
+                let detail = format!("sql: took longer than {} s; select less", QUERY_TIMEOUT.as_secs());
+                Err(Problem::new(ProblemKind::Invalid, detail))
+            }
+            Ok(Some(Ok(result))) => result,
+            Ok(_) => Err(Problem::new(ProblemKind::Internal, "the query panicked; see the server's log")),
         }
     }
 
-    /// Takes one of a tenant's own turns, so that it leaves some to others.
-    fn turn(&self, tenant: &str) -> Option<Turn> {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = running.entry(tenant.to_owned()).or_default();
-        (*count < MAX_QUERIES_PER_TENANT).then(|| {
-            *count += 1;
-            Turn { running: self.running.clone(), tenant: tenant.to_owned() }
-        })
+    /// Takes one of a tenant's permits, so that one tenant leaves queries to the others.
+    fn tenant_permit(&self, tenant: &str) -> Option<ConcurrencyPermit> {
+        let mut limits = self.tenant_queries.lock();
+        limits.retain(|_, limit| limit.in_use() > 0);
+        let limit = limits
+            .entry(tenant.to_owned())
+            .or_insert_with(|| ConcurrencyLimit::new("tenant queries", MAX_QUERIES_PER_TENANT));
+        limit.try_acquire()
     }
 
     fn context(&self, tenant: &str) -> datafusion::error::Result<SessionContext> {
@@ -164,14 +152,15 @@ impl QueryService {
             .with_memory_pool(Arc::new(GreedyMemoryPool::new(MAX_MEMORY)))
             .build_arc()?;
         let context = SessionContext::new_with_config_rt(config, runtime);
-        for kind in TableKind::ALL {
+        for kind in TableKind::iter() {
+            let name: &'static str = kind.into();
             let table = Table {
                 kind,
                 tenant: Arc::from(tenant),
                 store: self.store.clone(),
                 stores: self.stores.clone(),
             };
-            context.register_table(kind.name(), Arc::new(table))?;
+            context.register_table(name, Arc::new(table))?;
         }
         for name in context
             .state()
@@ -188,25 +177,7 @@ impl QueryService {
     }
 }
 
-/// A tenant's turn, as long as this is there.
-struct Turn {
-    running: Arc<Mutex<HashMap<String, usize>>>,
-    tenant: String,
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = running.get_mut(&self.tenant) {
-            *count -= 1;
-            if *count == 0 {
-                running.remove(&self.tenant);
-            }
-        }
-    }
-}
-
-/// Texts that are put together grow with each time: twice as long, and twice as long again.
+/// Refuses a query with many concatenations: each can double the length of its operands.
 fn check_growth(plan: &LogicalPlan) -> Result<(), Problem> {
     let mut concats = 0;
     let counted = plan.apply_with_subqueries(|node| {
@@ -225,7 +196,7 @@ fn check_growth(plan: &LogicalPlan) -> Result<(), Problem> {
     }
     Err(Problem::new(
         ProblemKind::Invalid,
-        format!("sql: it puts texts together {concats} times: at most {MAX_CONCATS} are taken"),
+        format!("sql: concatenates strings {concats} times; at most {MAX_CONCATS} are allowed"),
     ))
 }
 
@@ -237,20 +208,20 @@ async fn execute(context: &SessionContext, sql: &str) -> Result<QueryResult, Pro
     let mut batches = frame.execute_stream().await.map_err(|error| query_error(&error))?;
     let (mut rows, mut bytes, mut more) = (Vec::new(), 0, false);
     while let Some(batch) = batches.try_next().await.map_err(|error| query_error(&error))? {
-        let room = MAX_ROWS - rows.len();
-        more = batch.num_rows() > room;
-        let written = to_json(&batch.slice(0, batch.num_rows().min(room)))?;
-        bytes += written.len();
+        let rest = MAX_ROWS - rows.len();
+        more = batch.num_rows() > rest;
+        let json = to_json(&batch.slice(0, batch.num_rows().min(rest)))?;
+        bytes += json.len();
         if bytes > MAX_RESULT_BYTES {
             return Err(Problem::new(
                 ProblemKind::Invalid,
-                format!("sql: the answer is longer than {MAX_RESULT_BYTES} bytes: select less"),
+                format!("sql: the result has more than {MAX_RESULT_BYTES} bytes; select less"),
             ));
         }
-        let read: Vec<Value> = if written.is_empty() {
+        let read: Vec<Value> = if json.is_empty() {
             Vec::new()
         } else {
-            serde_json::from_slice(&written).map_err(internal_error)?
+            serde_json::from_slice(&json).map_err(internal_error)?
         };
         rows.extend(read);
         if more {
@@ -264,7 +235,8 @@ fn to_json(batch: &RecordBatch) -> Result<Vec<u8>, Problem> {
     let mut bytes = Vec::new();
     let mut writer = ArrayWriter::new(&mut bytes);
     writer.write(batch).map_err(|error| {
-        Problem::new(ProblemKind::Invalid, format!("sql: its answer is not to be said in JSON: {error}"))
+        let detail = format!("sql: the result has a type that JSON cannot encode: {error}");
+        Problem::new(ProblemKind::Invalid, detail)
     })?;
     writer.finish().map_err(internal_error)?;
     drop(writer);
@@ -272,19 +244,19 @@ fn to_json(batch: &RecordBatch) -> Result<Vec<u8>, Problem> {
 }
 
 fn internal_error(error: impl std::fmt::Display) -> Problem {
-    tracing::error!(%error, "the answer to a query cannot be written");
-    Problem::new(ProblemKind::Internal, "the answer cannot be written: see the server's log")
+    tracing::error!(%error, "failed to encode the result of a query");
+    Problem::new(ProblemKind::Internal, "failed to encode the result; see the server's log")
 }
 
-/// What is wrong is the query's, unless the store says so itself.
+/// Returns the problem of a failed query: unavailable if the store failed, else invalid.
 fn query_error(error: &DataFusionError) -> Problem {
     let root = error.find_root();
     if let DataFusionError::External(source) = root {
         if source.downcast_ref::<spool_jobs::Error>().is_some() {
-            tracing::warn!(%error, "a query failed");
+            tracing::warn!(%error, "failed to read the tables of a query");
             return Problem::new(
                 ProblemKind::Unavailable,
-                "the store of jobs did not answer as it should: try again, and see the server's log",
+                "the database failed; retry later, and see the server's log",
             );
         }
         if let Some(error) = source.downcast_ref::<spool_media::Error>() {
@@ -292,6 +264,6 @@ fn query_error(error: &DataFusionError) -> Problem {
         }
     }
     let text = root.strip_backtrace();
-    let said: String = text.chars().take(500).collect();
-    Problem::new(ProblemKind::Invalid, format!("sql: {said}"))
+    let message: String = text.chars().take(500).collect();
+    Problem::new(ProblemKind::Invalid, format!("sql: {message}"))
 }

@@ -1,4 +1,5 @@
-//! What a tenant's jobs look like as tables. Each is read a page at a time, as far as a query goes, and only of the tenant that asks.
+//! Tables of a tenant: jobs, rows, attempts, videos, renditions and parts. A table is read page by page, as
+//! far as a query consumes it, and only with the rows of its tenant.
 
 use std::sync::Arc;
 
@@ -21,12 +22,14 @@ use serde_json::{Value, json};
 use spool_jobs::{Id, Store};
 use spool_media::package::{part_store, parts::PartRecord};
 use spool_storage::Stores;
+use strum::{EnumIter, IntoStaticStr};
 
-/// Items that are read at a time.
+/// Rows that are read from the database at a time.
 const PAGE: u32 = 500;
 
-/// The tables that there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Tables, by the names that queries use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumIter, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub(crate) enum TableKind {
     Jobs,
     Rows,
@@ -37,21 +40,7 @@ pub(crate) enum TableKind {
 }
 
 impl TableKind {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Jobs, Self::Rows, Self::Attempts, Self::Videos, Self::Renditions, Self::Parts];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Jobs => "jobs",
-            Self::Rows => "rows",
-            Self::Attempts => "attempts",
-            Self::Videos => "videos",
-            Self::Renditions => "renditions",
-            Self::Parts => "parts",
-        }
-    }
-
-    /// The columns: first those that hold text, then those that hold whole numbers.
+    /// Returns the names of the text columns, then those of the integer columns.
     fn columns(self) -> (&'static [&'static str], &'static [&'static str]) {
         match self {
             Self::Jobs => (
@@ -73,7 +62,7 @@ impl TableKind {
             Self::Rows => (
                 &["job", "track", "state"],
                 &[
-                    "number",
+                    "ordinal",
                     "track_index",
                     "first_frame",
                     "frames",
@@ -86,7 +75,7 @@ impl TableKind {
                     "reused",
                 ],
             ),
-            Self::Attempts => (&["job", "reason"], &["row", "claim", "attempt", "at_ms"]),
+            Self::Attempts => (&["job", "reason"], &["ordinal", "claim", "attempt", "at_ms"]),
             Self::Videos => (
                 &["id", "name", "source", "destination", "master"],
                 &["created_ms", "published_ms", "duration_ms", "bytes"],
@@ -111,7 +100,7 @@ impl TableKind {
         }
     }
 
-    /// The column that a table can be read by.
+    /// Returns the column by which the database finds rows without reading the whole table.
     fn key(self) -> &'static str {
         match self {
             Self::Jobs | Self::Videos => "id",
@@ -128,7 +117,7 @@ impl TableKind {
     }
 }
 
-/// A table of one tenant.
+/// One table of one tenant.
 #[derive(Clone)]
 pub(crate) struct Table {
     pub(crate) kind: TableKind,
@@ -157,7 +146,7 @@ impl TableProvider for Table {
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        // Read by it, and filtered once more.
+        // A filter on the key column decides what is read; DataFusion still applies every filter.
         Ok(filters.iter().map(|_| TableProviderFilterPushDown::Inexact).collect())
     }
 
@@ -176,7 +165,7 @@ impl TableProvider for Table {
     }
 }
 
-/// What a condition wants a column to be.
+/// Returns the text that a filter requires a column to equal.
 fn literal_of(filter: &Expr, key: &str) -> Option<String> {
     let Expr::BinaryExpr(BinaryExpr { left, op, right }) = filter else { return None };
     match (&**left, op, &**right) {
@@ -196,7 +185,7 @@ fn literal_of(filter: &Expr, key: &str) -> Option<String> {
     }
 }
 
-/// A table as far as it was read.
+/// The rows of a table, or those with one key, read page by page.
 #[derive(Debug)]
 struct Pages {
     table: Table,
@@ -229,7 +218,7 @@ fn batch(schema: &SchemaRef, items: &[Value]) -> Result<RecordBatch> {
 
 type Items = stream::BoxStream<'static, Result<Value>>;
 
-/// The items of a table, the newest first.
+/// Returns the rows of a table as JSON objects, the newest job or video first.
 fn items(table: Table, key: Option<Id>) -> Items {
     let of_each = move |table: Table, parent: Items, key: &'static str| -> Items {
         let children = move |parent: Value| {
@@ -250,15 +239,15 @@ fn items(table: Table, key: Option<Id>) -> Items {
 }
 
 fn jobs(table: Table, key: Option<Id>) -> Items {
-    pages(key, move |one, behind| {
+    pages(key, move |key, after| {
         let table = table.clone();
         async move {
-            let page = match one {
+            let page = match key {
                 Some(id) => (found(table.store.job(&table.tenant, &id).await)?, None),
                 None => {
                     let page = table
                         .store
-                        .jobs(&table.tenant, &spool_jobs::Filter::default(), behind.as_ref(), PAGE)
+                        .jobs(&table.tenant, &spool_jobs::Filter::default(), after.as_ref(), PAGE)
                         .await;
                     let page = page.map_err(store_error)?;
                     (page.items, page.next)
@@ -270,17 +259,14 @@ fn jobs(table: Table, key: Option<Id>) -> Items {
 }
 
 fn videos(table: Table, key: Option<Id>) -> Items {
-    pages(key, move |one, behind| {
+    pages(key, move |key, after| {
         let table = table.clone();
         async move {
-            let page = match one {
+            let page = match key {
                 Some(id) => (found(table.store.video(&table.tenant, &id).await)?, None),
                 None => {
-                    let page = table
-                        .store
-                        .videos(&table.tenant, behind.as_ref(), PAGE)
-                        .await
-                        .map_err(store_error)?;
+                    let page =
+                        table.store.videos(&table.tenant, after.as_ref(), PAGE).await.map_err(store_error)?;
                     (page.items, page.next)
                 }
             };
@@ -289,24 +275,24 @@ fn videos(table: Table, key: Option<Id>) -> Items {
     })
 }
 
-/// What pages hold, each read when the one before is used up.
+/// Returns the rows of all pages. A page is read when the one before it is consumed.
 fn pages<F>(key: Option<Id>, read: impl Fn(Option<Id>, Option<Id>) -> F + Send + Sync + 'static) -> Items
 where
     F: Future<Output = Result<(Vec<Value>, Option<Id>)>> + Send + 'static,
 {
     let read = Arc::new(read);
-    let turn = move |place: Option<Option<Id>>| {
+    let read_page = move |cursor: Option<Option<Id>>| {
         let (read, key) = (read.clone(), key.clone());
         async move {
-            let Some(behind) = place else { return Ok::<_, DataFusionError>(None) };
-            let (items, next) = read(key, behind).await?;
+            let Some(after) = cursor else { return Ok::<_, DataFusionError>(None) };
+            let (items, next) = read(key, after).await?;
             Ok(Some((stream::iter(items.into_iter().map(Ok)), next.map(Some))))
         }
     };
-    stream::try_unfold(Some(None), turn).try_flatten().boxed()
+    stream::try_unfold(Some(None), read_page).try_flatten().boxed()
 }
 
-/// What belongs to a job or a video.
+/// Returns the rows of a table that belong to one job or video.
 fn children(table: Table, id: Id, parent: Value) -> Items {
     let read = async move {
         match table.kind {
@@ -314,7 +300,10 @@ fn children(table: Table, id: Id, parent: Value) -> Items {
             TableKind::Attempts => {
                 let attempts = table.store.attempts(&table.tenant, &id, 1000).await.map_err(store_error)?;
                 Ok(attempts.into_iter().map(|attempt| {
-                    json!({ "job": id, "row": attempt.row, "claim": attempt.claim, "attempt": attempt.attempt, "at_ms": attempt.at_ms, "reason": attempt.reason })
+                    json!({
+                        "job": id, "ordinal": attempt.row, "claim": attempt.claim, "attempt": attempt.attempt,
+                        "at_ms": attempt.at_ms, "reason": attempt.reason,
+                    })
                 }).collect())
             }
             TableKind::Renditions => Ok(renditions(&id, &parent)),
@@ -337,11 +326,12 @@ async fn rows(table: &Table, id: &Id) -> Result<Vec<Value>> {
         all.extend(rows.into_iter().map(|row| {
             let done = row.state == spool_jobs::RowState::Done;
             json!({
-                "job": id, "number": row.number, "track": row.track, "track_index": row.track_index, "first_frame": row.first_frame,
-                // A part is kept only where it has as many frames as were planned.
+                "job": id, "ordinal": row.number, "track": row.track, "track_index": row.track_index,
+                "first_frame": row.first_frame,
+                // A part is committed only with as many frames as were planned.
                 "frames": if done { row.frames } else { 0 }, "expected": row.frames, "start_ms": row.start_ms,
-                "duration_ms": row.duration_ms, "state": row.state.word(), "done_ms": row.done_ms, "attempts": row.attempts,
-                "encoded": row.encoded, "reused": row.reused,
+                "duration_ms": row.duration_ms, "state": row.state.word(), "done_ms": row.done_ms,
+                "attempts": row.attempts, "encoded": row.encoded, "reused": row.reused,
             })
         }));
     }
@@ -349,35 +339,37 @@ async fn rows(table: &Table, id: &Id) -> Result<Vec<Value>> {
 
 fn job(job: spool_jobs::Job) -> Value {
     let percent = job.percent();
-    let shown = serde_json::to_value(job.request.without_secrets()).unwrap_or_default();
+    let request = serde_json::to_value(job.request.without_secrets()).unwrap_or_default();
     let error = job.error.as_ref();
     json!({
-        "id": job.id, "video": job.video, "state": job.state.word(), "phase": job.phase.word(), "source": shown["source"],
-        "destination": shown["destination"], "sql": shown["sql"], "priority": job.priority, "percent": percent, "tries": job.tries,
-        "created_ms": job.created_ms, "due_ms": job.due_ms, "started_ms": job.started_ms, "ended_ms": job.ended_ms, "rows": job.rows,
+        "id": job.id, "video": job.video, "state": job.state.word(), "phase": job.phase.word(),
+        "source": request["source"], "destination": request["destination"], "sql": request["sql"],
+        "priority": job.priority, "percent": percent, "tries": job.tries, "created_ms": job.created_ms,
+        "due_ms": job.due_ms, "started_ms": job.started_ms, "ended_ms": job.ended_ms, "rows": job.rows,
         "rows_done": job.rows_done, "media_ms": job.media_ms, "media_done_ms": job.media_done_ms,
         "error_kind": error.map(|error| error.kind), "error": error.map(|error| &error.message),
     })
 }
 
-/// With what only its children need, which no column is called by.
+/// Returns a video with its `renditions`, which are not a column: the table of renditions reads them.
 fn video(video: spool_jobs::Video) -> Value {
     let published = video.published.unwrap_or_default();
     json!({
-        "id": video.id, "name": video.name, "source": video.source, "destination": video.destination, "created_ms": video.created_ms,
-        "published_ms": video.published_ms, "master": published["master"], "duration_ms": published["duration_ms"],
-        "bytes": published["bytes"], "renditions": published["renditions"],
+        "id": video.id, "name": video.name, "source": video.source, "destination": video.destination,
+        "created_ms": video.created_ms, "published_ms": video.published_ms, "master": published["master"],
+        "duration_ms": published["duration_ms"], "bytes": published["bytes"],
+        "renditions": published["renditions"],
     })
 }
 
 fn renditions(id: &Id, video: &Value) -> Vec<Value> {
     let all = video["renditions"].as_array().into_iter().flatten();
-    let named = |rendition: &Value| {
+    let with_video = |rendition: &Value| {
         let mut rendition = rendition.clone();
         rendition["video"] = json!(id);
         rendition
     };
-    all.map(named).collect()
+    all.map(with_video).collect()
 }
 
 async fn parts(table: &Table, id: &Id, video: &Value) -> Result<Vec<Value>> {
@@ -392,16 +384,18 @@ async fn parts(table: &Table, id: &Id, video: &Value) -> Result<Vec<Value>> {
         let media_segments = rendition["media_segments"].as_array();
         let bytes = media_segments.map(|all| all.iter().filter_map(|one| one["bytes"].as_i64()).sum::<i64>());
         json!({
-            "video": id, "track": segment["track"], "rendition": rendition["name"], "codecs": rendition["codecs"], "key": rendition["key"],
-            "index": segment["index"], "first_frame": segment["first_frame"], "frames": segment["frames"],
+            "video": id, "track": segment["track"], "rendition": rendition["name"],
+            "codecs": rendition["codecs"], "key": rendition["key"], "index": segment["index"],
+            "first_frame": segment["first_frame"], "frames": segment["frames"],
             "start_ms": segment["start_ms"], "duration_ms": segment["duration_ms"],
-            "media_segments": media_segments.map(Vec::len), "bytes": bytes, "encode_ms": rendition["encode_ms"],
+            "media_segments": media_segments.map(Vec::len), "bytes": bytes,
+            "encode_ms": rendition["encode_ms"],
         })
     };
     Ok(records.iter().map(part).collect())
 }
 
-/// What is not there is an empty table.
+/// Returns one row, or none if the job or video does not exist.
 fn found<T>(found: spool_jobs::Result<T>) -> Result<Vec<T>> {
     match found {
         Ok(item) => Ok(vec![item]),

@@ -1,5 +1,6 @@
-//! How do an upload's bytes get to where they are kept? In pieces of which each is written down when it is there, so that another request, to
-//! another server, goes on behind it. A server holds one part of each upload in memory, and nothing on a disk of its own.
+//! Upload service: writes the bytes of an upload to the object store in parts. Each part is recorded once it
+//! is stored, so that another request, to another server, continues after it. A server holds one part of each
+//! upload in memory, and keeps nothing on a disk of its own.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -7,62 +8,60 @@ use axum::body::BodyDataStream;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use spool_jobs::{Id, NewUpload, Order, Upload, UploadHold, Uploads};
-use spool_storage::{Location, ObjectKind, Stores, part_bytes};
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, interval, timeout},
-};
+use spool_storage::{ConcurrencyLimit, ConcurrencyPermit, Location, ObjectKind, Stores, part_bytes};
+use tokio::time::{Instant, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
     auth::authenticate::Principal,
+    background::lease_loop::{LeaseLoop, run_leased},
     problem::{Problem, ProblemKind},
     uploads::checksum::Checksum,
 };
 
-/// How long an upload is kept without more of it.
+/// Time after which an upload that received nothing more is aborted.
 pub(crate) const RETENTION: Duration = Duration::from_secs(24 * 3600);
 
 /// The longest upload, in bytes.
 pub(crate) const MAX_BYTES: u64 = 500 << 30;
 
-/// How long a client may send nothing within a request.
-const IDLE: Duration = Duration::from_secs(60);
+/// How long a request may send nothing.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What a client sends at least within this time, in bytes: whoever drips keeps others from their turn.
-const WINDOW: Duration = Duration::from_secs(60);
-const WINDOW_LEAST: u64 = 64 << 10;
+/// Bytes that a request sends at least in each window: slow requests keep permits from others.
+const RATE_WINDOW: Duration = Duration::from_secs(60);
+const MIN_BYTES_PER_WINDOW: u64 = 64 << 10;
 
-/// Requests that send bytes at a time, and how long others wait for their turn. Each holds a part of 5 MiB, or of more where the upload is
-/// longer than 48 GiB.
-const TRANSFERS: usize = 8;
-const TURN_WITHIN: Duration = Duration::from_secs(60);
+/// Requests that transfer bytes at a time, and how long others wait for a permit. Each holds a part of 5 MiB
+/// in memory, or of more if the upload is longer than 48 GiB.
+const MAX_TRANSFERS: usize = 8;
+const PERMIT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Small uploads that are taken in at a time: each is whole in memory.
-const SMALL_ONES: usize = 32;
+/// Small uploads at a time: each is in memory as a whole.
+const MAX_SMALL_UPLOADS: usize = 32;
 
-/// How long an upload is nobody else's without a word of whoever has it in hand, and how often there is one.
+/// Lease of a request on its upload, and how often it is renewed.
 const LEASE: Duration = Duration::from_secs(5);
-const RENEW: Duration = Duration::from_secs(1);
+const RENEW_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often it is looked for what was left.
-const LOOK: Duration = Duration::from_secs(10);
+/// How often the store is asked for uploads that no request finished.
+const EXPIRY_POLL_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The name of what comes without one.
-const NAMELESS: &str = "source";
+/// Name of an upload whose client gives none.
+const DEFAULT_NAME: &str = "source";
 
-/// Where uploads are kept, and what is known of them.
+/// Creates, receives, finishes and expires uploads.
 #[derive(Clone)]
 pub(crate) struct UploadService {
     pub(crate) uploads: Arc<dyn Uploads>,
     pub(crate) stores: Stores,
     root: Arc<str>,
-    transfers: Arc<Semaphore>,
-    small: Arc<Semaphore>,
+    transfers: ConcurrencyLimit,
+    small_uploads: ConcurrencyLimit,
 }
 
-/// What a client announces.
+/// An upload as its client declares it.
 pub(crate) struct UploadSpec {
     tenant: String,
     name: String,
@@ -72,7 +71,8 @@ pub(crate) struct UploadSpec {
 }
 
 impl UploadSpec {
-    /// What a client says of a file. Of its name only the last part counts, and what begins with a dot is ours or a folder's.
+    /// Keeps only the last component of the file's name; a name that begins with a dot is replaced, since
+    /// such names are temporary files of the store or folders.
     pub(crate) fn new(
         principal: &Principal,
         name: &str,
@@ -81,11 +81,11 @@ impl UploadSpec {
     ) -> Self {
         let name: String =
             name.rsplit(['/', '\\']).next().unwrap_or_default().chars().filter(|c| !c.is_control()).collect();
-        let name = if name.is_empty() || name.starts_with('.') { NAMELESS.to_owned() } else { name };
+        let name = if name.is_empty() || name.starts_with('.') { DEFAULT_NAME.to_owned() } else { name };
         Self { tenant: principal.tenant.clone(), name, metadata, bytes, once: principal.upload_token_id() }
     }
 
-    /// How long it will be.
+    /// Returns the declared length.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -97,28 +97,28 @@ impl UploadService {
             uploads,
             stores,
             root: Arc::from(root),
-            transfers: Arc::new(Semaphore::new(TRANSFERS)),
-            small: Arc::new(Semaphore::new(SMALL_ONES)),
+            transfers: ConcurrencyLimit::new("upload transfers", MAX_TRANSFERS),
+            small_uploads: ConcurrencyLimit::new("small uploads", MAX_SMALL_UPLOADS),
         }
     }
 
-    /// How many requests send bytes now.
+    /// Returns how many requests transfer bytes now.
     pub(crate) fn active_transfers(&self) -> usize {
-        TRANSFERS - self.transfers.available_permits()
+        self.transfers.in_use()
     }
 
-    /// The turn of an upload that is small enough to be taken in at once; not a byte of it need be read before.
-    pub(crate) async fn small_upload_permit(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        let turn = timeout(TURN_WITHIN, self.small.clone().acquire_owned()).await;
-        turn.ok().and_then(Result::ok).ok_or_else(busy)
+    /// Waits for a permit to receive an upload that is small enough for memory. No byte of it need be read
+    /// before.
+    pub(crate) async fn small_upload_permit(&self) -> Result<ConcurrencyPermit, Problem> {
+        self.small_uploads.acquire_within(PERMIT_TIMEOUT).await.ok_or_else(too_many_uploads)
     }
 
-    /// A tenant's upload.
+    /// Returns an upload of a tenant.
     pub(crate) async fn get(&self, tenant: &str, id: &Id) -> Result<Upload, Problem> {
         Ok(self.uploads.upload(tenant, id).await?)
     }
 
-    /// Begins an upload; `order` says what is asked for once it is where it will be.
+    /// Creates an upload. `order` returns the job to make of the finished upload, by its URI.
     pub(crate) async fn create(
         &self,
         spec: UploadSpec,
@@ -131,15 +131,15 @@ impl UploadService {
         let order = validated(order(location.uri())?)?;
         let token = location.create_multipart().await.map_err(spool_media::Error::from)?;
         let new = new_upload(spec, id, &location, token, order);
-        let begun = self.uploads.begin_upload(&new, false).await;
-        if matches!(&begun, Err(error) if is_rejection(error)) {
-            // What nobody knows of would never go.
+        let recorded = self.uploads.begin_upload(&new, false).await;
+        if matches!(&recorded, Err(error) if is_rejection(error)) {
+            // Without a record, expiry would never abort the multipart upload.
             location.abort_multipart(&new.token).await.map_err(spool_media::Error::from)?;
         }
-        Ok(begun?)
+        Ok(recorded?)
     }
 
-    /// Keeps what came at once.
+    /// Creates an upload whose bytes are all here, and finishes it.
     pub(crate) async fn create_finished(
         &self,
         spec: UploadSpec,
@@ -150,99 +150,93 @@ impl UploadService {
         let order = validated(order(location.uri())?)?;
         location.put(bytes, ObjectKind::Record).await.map_err(spool_media::Error::from)?;
         let new = new_upload(spec, id, &location, String::new(), order);
-        let begun = self.uploads.begin_upload(&new, true).await;
-        if matches!(&begun, Err(error) if is_rejection(error)) {
+        let recorded = self.uploads.begin_upload(&new, true).await;
+        if matches!(&recorded, Err(error) if is_rejection(error)) {
             location.delete().await.map_err(spool_media::Error::from)?;
         }
-        Ok(begun?)
+        Ok(recorded?)
     }
 
-    /// Takes an upload in hand.
+    /// Takes the lease of an open upload.
     pub(crate) async fn lease(&self, tenant: &str, id: &Id) -> Result<UploadHold, Problem> {
         Ok(self.uploads.hold_upload(tenant, id, LEASE).await?)
     }
 
-    /// Does something with an upload as long as it is in this hand, and then lets go of it.
+    /// Runs `work` while the lease on its upload is renewed, and releases the lease afterwards. A lost lease
+    /// ends the work.
     pub(crate) async fn with_lease<T>(
         &self,
-        hold: &UploadHold,
+        lease: &UploadHold,
         work: impl Future<Output = Result<T, Problem>>,
     ) -> Result<T, Problem> {
-        let kept = async {
-            let mut renew = interval(RENEW);
+        let renewed = async {
+            let mut renew = interval(RENEW_INTERVAL);
             loop {
                 renew.tick().await;
-                match self.uploads.renew_upload(hold, LEASE).await {
+                match self.uploads.renew_upload(lease, LEASE).await {
                     Ok(()) => {}
                     Err(error @ spool_jobs::Error::Lost { .. }) => return error,
-                    // It may be back in time; what is written is checked anyway.
-                    Err(error) => warn!(upload = %hold.upload.id, %error, "an upload cannot be kept in hand"),
+                    // The store may answer in time for the next renewal; it refuses writes of a lost lease
+                    // anyway.
+                    Err(error) => {
+                        warn!(upload = %lease.upload.id, %error, "failed to renew the lease of an upload")
+                    }
                 }
             }
         };
         let done = tokio::select! {
             biased;
             done = work => done,
-            lost = kept => return Err(lost.into()),
+            lost = renewed => return Err(lost.into()),
         };
-        // Of what is finished or given up there is nothing to let go of.
-        let _ = self.uploads.renew_upload(hold, Duration::ZERO).await;
+        // A finished or aborted upload has no lease to release.
+        let _ = self.uploads.renew_upload(lease, Duration::ZERO).await;
         done
     }
 
-    /// Takes in what a request sends. What is kept stays also where the client goes away: the work is a task of its own.
+    /// Appends the bytes that a request sends. The work is a task of its own, so that bytes that arrived are
+    /// recorded even if the client disconnects.
     pub(crate) async fn append(
         &self,
-        hold: UploadHold,
+        lease: UploadHold,
         body: BodyDataStream,
         checksum: Option<Checksum>,
     ) -> Result<Upload, Problem> {
         let service = self.clone();
-        let taken = tokio::spawn(async move {
+        let appended = tokio::spawn(async move {
             let work = async {
-                let turn = timeout(TURN_WITHIN, service.transfers.acquire()).await;
-                let Ok(Ok(_turn)) = turn else {
-                    return Err(busy());
-                };
-                service.receive(&hold, body, checksum).await
+                let permit = service.transfers.acquire_within(PERMIT_TIMEOUT).await;
+                let _permit = permit.ok_or_else(too_many_uploads)?;
+                service.receive(&lease, body, checksum).await
             };
-            service.with_lease(&hold, work).await
+            service.with_lease(&lease, work).await
         });
-        taken.await.unwrap_or_else(|_| {
-            Err(Problem::new(ProblemKind::Internal, "an upload broke off: see the server's log"))
-        })
+        appended.await.unwrap_or_else(|_| Err(panicked()))
     }
 
     async fn receive(
         &self,
-        hold: &UploadHold,
+        lease: &UploadHold,
         mut body: BodyDataStream,
         mut checksum: Option<Checksum>,
     ) -> Result<Upload, Problem> {
-        let upload = &hold.upload;
-        let part = part_bytes(upload.bytes);
+        let upload = &lease.upload;
+        let part_bytes = part_bytes(upload.bytes);
         let location = self.stores.locate(&upload.location).map_err(spool_media::Error::from)?;
-        let mut pieces = upload.pieces.clone();
-        let mut kept = pieces.len() as u64 * part;
-        let mut buffer = self.read_remainder(upload, kept).await?;
+        let mut parts = upload.pieces.clone();
+        let mut stored = parts.len() as u64 * part_bytes;
+        let mut buffer = self.read_remainder(upload, stored).await?;
         let mut received = upload.received;
         let mut window = (Instant::now(), received);
-        let broken = loop {
-            let chunk = match timeout(IDLE, body.next()).await {
-                Ok(Some(Ok(chunk))) => chunk,
+        let interrupted = loop {
+            let chunk = match next_chunk(&mut body).await {
+                Ok(Some(chunk)) => chunk,
                 Ok(None) => break None,
-                Ok(Some(Err(_))) => {
-                    break Some(Problem::new(ProblemKind::Malformed, "the request ended before its end"));
-                }
-                Err(_) => {
-                    break Some(Problem::new(
-                        ProblemKind::RequestTimeout,
-                        format!("nothing came for {} s", IDLE.as_secs()),
-                    ));
-                }
+                Err(problem) => break Some(problem),
             };
             if chunk.len() as u64 > upload.bytes - received {
-                let detail = format!("more comes than the {} bytes that were announced", upload.bytes);
+                let detail =
+                    format!("the request has more bytes than the {} that were declared", upload.bytes);
                 return Err(Problem::new(ProblemKind::TooLarge, detail));
             }
             received += chunk.len() as u64;
@@ -250,47 +244,45 @@ impl UploadService {
                 checksum.update(&chunk);
             }
             buffer.extend_from_slice(&chunk);
-            while buffer.len() as u64 >= part {
-                let bytes = buffer.split_to(usize::try_from(part).unwrap_or(usize::MAX)).freeze();
-                self.put_part(&location, upload, &mut pieces, kept, bytes).await?;
-                kept += part;
-                // What may be wrong is not written down: its pieces are replaced by those that come next.
+            while buffer.len() as u64 >= part_bytes {
+                let bytes = buffer.split_to(usize::try_from(part_bytes).unwrap_or(usize::MAX)).freeze();
+                self.put_part(&location, upload, &mut parts, stored, bytes).await?;
+                stored += part_bytes;
+                // With a checksum, parts are recorded only once it matches; until then the next request
+                // replaces them.
                 if checksum.is_none() {
-                    self.uploads.advance_upload(hold, kept, &pieces, RETENTION).await?;
+                    self.uploads.advance_upload(lease, stored, &parts, RETENTION).await?;
                 }
             }
-            if window.0.elapsed() >= WINDOW {
-                if received - window.1 < WINDOW_LEAST {
-                    let detail = format!(
-                        "less than {WINDOW_LEAST} bytes came within {} s: what came is kept",
-                        WINDOW.as_secs()
-                    );
-                    break Some(Problem::new(ProblemKind::RequestTimeout, detail));
+            if window.0.elapsed() >= RATE_WINDOW {
+                if received - window.1 < MIN_BYTES_PER_WINDOW {
+                    break Some(too_slow());
                 }
                 window = (Instant::now(), received);
             }
         };
         if let Some(checksum) = checksum {
-            match broken {
+            match interrupted {
                 Some(problem) => return Err(problem),
                 None => checksum.verify()?,
             }
         }
         if received == upload.bytes && !buffer.is_empty() {
-            self.put_part(&location, upload, &mut pieces, kept, buffer.freeze()).await?;
+            self.put_part(&location, upload, &mut parts, stored, buffer.freeze()).await?;
         } else if !buffer.is_empty() {
-            let rest = self.remainder_location(upload, received)?;
-            rest.put(buffer.freeze(), ObjectKind::Record).await.map_err(spool_media::Error::from)?;
+            let remainder = self.remainder_location(upload, received)?;
+            remainder.put(buffer.freeze(), ObjectKind::Record).await.map_err(spool_media::Error::from)?;
         }
-        self.uploads.advance_upload(hold, received, &pieces, RETENTION).await?;
-        if upload.received > upload.pieces.len() as u64 * part && received > upload.received {
+        self.uploads.advance_upload(lease, received, &parts, RETENTION).await?;
+        if upload.received > upload.pieces.len() as u64 * part_bytes && received > upload.received {
             self.delete_remainder(upload).await;
         }
-        let mut now = UploadHold { upload: Upload { received, pieces, ..upload.clone() }, fence: hold.fence };
+        let mut now =
+            UploadHold { upload: Upload { received, pieces: parts, ..upload.clone() }, fence: lease.fence };
         if received == upload.bytes {
             now.upload = self.complete(&now).await?;
         }
-        match broken {
+        match interrupted {
             Some(problem) if received < upload.bytes => Err(problem),
             _ => Ok(now.upload),
         }
@@ -300,86 +292,84 @@ impl UploadService {
         &self,
         location: &Location,
         upload: &Upload,
-        pieces: &mut Vec<String>,
+        parts: &mut Vec<String>,
         start: u64,
         bytes: Bytes,
     ) -> Result<(), Problem> {
-        let kept = location.put_part(&upload.token, pieces.len(), start, bytes).await;
-        pieces.push(kept.map_err(spool_media::Error::from)?);
+        let part = location.put_part(&upload.token, parts.len(), start, bytes).await;
+        parts.push(part.map_err(spool_media::Error::from)?);
         Ok(())
     }
 
-    /// Finishes an upload that all of is there.
-    pub(crate) async fn finish(&self, hold: &UploadHold) -> Result<Upload, Problem> {
-        self.with_lease(hold, self.complete(hold)).await
+    /// Finishes an upload all of whose bytes are stored.
+    pub(crate) async fn finish(&self, lease: &UploadHold) -> Result<Upload, Problem> {
+        self.with_lease(lease, self.complete(lease)).await
     }
 
-    /// Whoever dies on the way is followed by another: each step can be done again.
-    pub(crate) async fn complete(&self, hold: &UploadHold) -> Result<Upload, Problem> {
-        let upload = &hold.upload;
+    /// Finishes an upload whose lease is renewed elsewhere. Each step is idempotent, so a server that dies on
+    /// the way is followed by another.
+    pub(crate) async fn complete(&self, lease: &UploadHold) -> Result<Upload, Problem> {
+        let upload = &lease.upload;
         let location = self.stores.locate(&upload.location).map_err(spool_media::Error::from)?;
         location
             .complete_multipart(&upload.token, &upload.pieces, upload.bytes)
             .await
             .map_err(spool_media::Error::from)?;
-        let finished = self.uploads.finish_upload(hold).await?;
-        info!(upload = %finished.id, bytes = finished.bytes, job = finished.job.as_ref().map(tracing::field::display), "upload finished");
+        let finished = self.uploads.finish_upload(lease).await?;
+        let job = finished.job.as_ref().map(tracing::field::display);
+        info!(upload = %finished.id, bytes = finished.bytes, job, "upload finished");
         Ok(finished)
     }
 
-    /// Gives an upload up, and what is kept of it.
-    pub(crate) async fn abort(&self, hold: &UploadHold) -> Result<(), Problem> {
-        let upload = &hold.upload;
-        // First written down: what is gone is not added to, whoever dies next.
-        self.uploads.give_up_upload(hold).await?;
+    /// Aborts an upload and deletes its bytes.
+    pub(crate) async fn abort(&self, lease: &UploadHold) -> Result<(), Problem> {
+        let upload = &lease.upload;
+        // Recorded first: no request appends to an upload whose bytes may be deleted.
+        self.uploads.give_up_upload(lease).await?;
         let location = self.stores.locate(&upload.location).map_err(spool_media::Error::from)?;
         location.abort_multipart(&upload.token).await.map_err(spool_media::Error::from)?;
-        // Whoever put its parts together died before it could be written down: it lies where nothing else ever will.
+        // A server may have completed the object and died before it recorded that. No other object has this
+        // location.
         location.delete().await.map_err(spool_media::Error::from)?;
         self.delete_remainder(upload).await;
         Ok(())
     }
 
-    /// Finishes and gives up what was left, until the server leaves.
-    pub(crate) async fn run_expiry(self, leave: CancellationToken) {
-        let mut look = interval(LOOK);
-        loop {
-            tokio::select! {
-                () = leave.cancelled() => return,
-                _ = look.tick() => {}
-            }
-            loop {
-                match self.uploads.hold_left_upload(LEASE).await {
-                    Ok(Some(hold)) => self.finish_or_abort(&hold).await,
-                    Ok(None) => break,
-                    Err(error) => {
-                        warn!(%error, "uploads that were left cannot be looked for");
-                        break;
-                    }
-                }
-            }
-        }
+    /// Finishes or aborts uploads that no request finished, until `shutdown` fires.
+    pub(crate) async fn run_expiry(self, shutdown: CancellationToken) {
+        let pace = LeaseLoop {
+            name: "upload expiry",
+            poll_interval: EXPIRY_POLL_INTERVAL,
+            concurrency: 1,
+            max_per_poll: usize::MAX,
+        };
+        let work = |lease| {
+            let service = self.clone();
+            async move { service.finish_or_abort(&lease).await }
+        };
+        run_leased(pace, shutdown, || self.uploads.hold_left_upload(LEASE), work).await;
     }
 
-    async fn finish_or_abort(&self, hold: &UploadHold) {
-        let whole = hold.upload.received == hold.upload.bytes;
-        let cleaned = if whole { self.finish(hold).await.map(drop) } else { self.abort(hold).await };
-        match cleaned {
-            Ok(()) => info!(upload = %hold.upload.id, whole, "an upload that was left is cleaned up"),
+    async fn finish_or_abort(&self, lease: &UploadHold) {
+        let complete = lease.upload.received == lease.upload.bytes;
+        let done = if complete { self.finish(lease).await.map(drop) } else { self.abort(lease).await };
+        match done {
+            Ok(()) => info!(upload = %lease.upload.id, complete, "expired upload finished or aborted"),
             Err(problem) => {
-                warn!(upload = %hold.upload.id, problem = problem.detail, "an upload that was left cannot be cleaned up")
+                let error = problem.detail;
+                warn!(upload = %lease.upload.id, complete, error, "failed to finish or abort an upload");
             }
         }
     }
 
-    /// What is kept behind the last whole part.
-    async fn read_remainder(&self, upload: &Upload, kept: u64) -> Result<BytesMut, Problem> {
-        if upload.received == kept {
+    /// Reads the bytes after the last complete part, which a request left behind.
+    async fn read_remainder(&self, upload: &Upload, stored: u64) -> Result<BytesMut, Problem> {
+        if upload.received == stored {
             return Ok(BytesMut::new());
         }
         let location = self.remainder_location(upload, upload.received)?;
         let reader = location.open().await.map_err(spool_media::Error::from)?;
-        let bytes = reader.read(0..upload.received - kept).await.map_err(spool_media::Error::from)?;
+        let bytes = reader.read(0..upload.received - stored).await.map_err(spool_media::Error::from)?;
         Ok(BytesMut::from(&bytes[..]))
     }
 
@@ -387,7 +377,7 @@ impl UploadService {
         if let Ok(location) = self.remainder_location(upload, upload.received)
             && let Err(error) = location.delete().await
         {
-            warn!(%location, %error, "a part of an upload stays behind");
+            warn!(%location, %error, "failed to delete the remainder of an upload");
         }
     }
 
@@ -395,10 +385,10 @@ impl UploadService {
         Ok(self.root()?.child(&format!("{}/{}.rest/{received}", upload.tenant, upload.id)))
     }
 
-    /// Where an upload will be.
+    /// Returns a new ID, and the location of the upload's object.
     fn new_location(&self, spec: &UploadSpec) -> Result<(Id, Location), Problem> {
         if spec.bytes > MAX_BYTES {
-            let detail = format!("it is {} bytes long: at most {MAX_BYTES} are taken", spec.bytes);
+            let detail = format!("the upload has {} bytes; at most {MAX_BYTES} are accepted", spec.bytes);
             return Err(Problem::new(ProblemKind::TooLarge, detail));
         }
         let id = Id::upload();
@@ -411,19 +401,45 @@ impl UploadService {
     }
 }
 
-fn busy() -> Problem {
-    Problem::new(
-        ProblemKind::TooManyConcurrent,
-        "as many uploads are under way as this server takes: try again",
-    )
+/// Returns the next bytes of a request, or nothing at its end.
+async fn next_chunk(body: &mut BodyDataStream) -> Result<Option<Bytes>, Problem> {
+    match timeout(IDLE_TIMEOUT, body.next()).await {
+        Ok(Some(Ok(chunk))) => Ok(Some(chunk)),
+        Ok(None) => Ok(None),
+        Ok(Some(Err(_))) => {
+            let detail = "the request ended before its declared length";
+            Err(Problem::new(ProblemKind::Malformed, detail))
+        }
+        Err(_) => {
+            let detail = format!("no bytes received for {} s", IDLE_TIMEOUT.as_secs());
+            Err(Problem::new(ProblemKind::RequestTimeout, detail))
+        }
+    }
 }
 
-/// Did the store say no? Where it said nothing, it may have said yes.
+fn too_slow() -> Problem {
+    let detail = format!(
+        "received less than {MIN_BYTES_PER_WINDOW} bytes within {} s; the upload can be resumed",
+        RATE_WINDOW.as_secs()
+    );
+    Problem::new(ProblemKind::RequestTimeout, detail)
+}
+
+fn too_many_uploads() -> Problem {
+    Problem::new(ProblemKind::TooManyConcurrent, "too many uploads at a time on this server; retry later")
+}
+
+/// Returns the problem of a task that panicked.
+pub(super) fn panicked() -> Problem {
+    Problem::new(ProblemKind::Internal, "the upload failed in the server; see the server's log")
+}
+
+/// Returns whether the database refused a write. A database that failed may have written nevertheless.
 fn is_rejection(error: &spool_jobs::Error) -> bool {
     !matches!(error, spool_jobs::Error::Database { .. })
 }
 
-/// What cannot be asked for is not waited for.
+/// Checks the job of an upload before its bytes are received.
 fn validated(order: Option<Order>) -> Result<Option<Order>, Problem> {
     if let Some(order) = &order {
         order.check()?;

@@ -343,7 +343,7 @@ async fn only_what_is_needed_is_read() {
     let reader = location.open().await.unwrap();
     reader.read(1000..2000).await.unwrap();
     assert_eq!((server.bytes_sent(), server.count("GetObject"), server.count("HeadObject")), (1000, 1, 1));
-    assert_eq!(server.asked()[1].range, Some((1000, 1999)));
+    assert_eq!(server.requests()[1].range, Some((1000, 1999)));
     reader.read(0..20 * MIB as u64).await.unwrap();
     assert_eq!((server.bytes_sent(), server.count("GetObject")), (1000 + 20 * MIB as u64, 4));
 }
@@ -400,7 +400,7 @@ async fn a_request_without_an_answer_is_given_up_and_repeated() {
 #[tokio::test]
 async fn a_store_without_conditions_is_checked_first() {
     let (server, location) = s3();
-    server.forget_conditional_writes();
+    server.disable_conditional_writes();
     checked_first(&location).await;
     let disabled =
         server.env().into_iter().chain([("AWS_CONDITIONAL_PUT".to_owned(), "disabled".to_owned())]);

@@ -26,7 +26,7 @@ const BESIDE: u64 = 2;
 /// The first frame that is not the expected one.
 pub fn pictures(ladder: &Ladder, clip: &Clip) -> Result<(), Flaw> {
     let check = Check::Pictures;
-    let seen = clip.seen();
+    let seen = clip.expected_numbers();
     for rendition in &ladder.videos {
         let (name, size) = (&rendition.name, size(rendition, clip)?);
         let frames = grey_frames(rendition, clip.coding.made, size)?;
@@ -60,10 +60,10 @@ pub fn joins(ladder: &Ladder, clip: &Clip, source: &Path) -> Result<(), Flaw> {
     let check = Check::Joins;
     let decoded = source_frames(source, clip.coding.shown, WIDTH * HEIGHT * 3 / 2);
     // Frames that a ladder shows, each once: a held frame is shown again.
-    let shown = clip.shown();
+    let shown = clip.expected_frames();
     let kept: Vec<u32> =
         shown.iter().copied().collect::<std::collections::BTreeSet<_>>().into_iter().collect();
-    assert_eq!(decoded.len(), kept.len(), "the clip itself is not what it should be");
+    assert_eq!(decoded.len(), kept.len(), "the clip itself is wrong");
     let due: Vec<&[u8]> =
         shown.iter().map(|picture| decoded[kept.binary_search(picture).unwrap()].as_slice()).collect();
     for rendition in &ladder.videos {

@@ -37,10 +37,10 @@ pub fn sound(ladder: &Ladder, clip: &Clip) -> Result<(), Flaw> {
     let Some(sound) = &clip.sound else { return Ok(()) };
     for (number, rendition) in ladder.sounds.iter().enumerate() {
         // Stereo comes first of each codec.
-        let layouts = sound.channels_heard();
+        let layouts = sound.output_channels();
         let channels = layouts[number % layouts.len()];
         let rate = rendition.packets.timescale;
-        let (heard, due) = (samples(rendition, channels)?, clip.heard(channels, rate));
+        let (heard, due) = (samples(rendition, channels)?, clip.expected_samples(channels, rate));
         for (channel, (heard, due)) in heard.iter().zip(&due).enumerate() {
             // Of the low-frequency effects, the fourth of six channels, AAC keeps low frequencies alone: not
             // these tones.
@@ -150,9 +150,8 @@ fn lag(
         if near.0 >= LIKENESS_MIN { near } else { best_lag(heard, due, start..start + listen, LAGS) }
     });
     let unlike = found.iter().any(|(likeness, _)| *likeness < LIKENESS_MIN);
-    Check::Sound.expect(!unlike, || {
-        format!("{name}: what is heard is not the source's sound: (likeness, lag) {found:?}")
-    })?;
+    Check::Sound
+        .expect(!unlike, || format!("{name}: the sound is not the source's: (correlation, lag) {found:?}"))?;
     let mut lags = found.map(|(_, lag)| lag);
     lags.sort_unstable();
     // Sound that lies between two samples may be nearer to either.

@@ -58,7 +58,7 @@ pub fn times(ladder: &Ladder, clip: &Clip) -> Result<(), Flaw> {
     for rendition in &ladder.sounds {
         let (name, packets) = (&rendition.name, &rendition.packets);
         // Rates other than 44.1 and 48 kHz become 48 kHz.
-        let rate = clip.sound.as_ref().map_or(0, Sound::rate_heard);
+        let rate = clip.sound.as_ref().map_or(0, Sound::output_rate);
         let (rate, delay, frame) =
             if rendition.is_opus { (48_000, OPUS_DELAY, OPUS_FRAME) } else { (rate, AAC_FRAME, AAC_FRAME) };
         check.expect(packets.timescale == rate, || {
@@ -98,7 +98,7 @@ fn evenly(name: &str, packets: &Packets, first: i64, step: i64) -> Result<(), Fl
 /// The first deviation.
 pub fn playlists(ladder: &Ladder, clip: &Clip) -> Result<(), Flaw> {
     let check = Check::Playlists;
-    let due = clip.sound.as_ref().map_or(0, |sound| sound.channels_heard().len());
+    let due = clip.sound.as_ref().map_or(0, |sound| sound.output_channels().len());
     let codecs = if ladder.sounds.iter().any(|sound| sound.is_opus)
         && ladder.sounds.iter().any(|sound| !sound.is_opus)
     {
@@ -175,7 +175,7 @@ fn starts(rendition: &Rendition, end_s: f64, slack_s: f64) -> Result<Vec<f64>, F
     }
     let tolerance = EXTINF_TOLERANCE_S * (starts.len() + 1) as f64;
     check.expect((-tolerance..slack_s + tolerance).contains(&(due - end_s)), || {
-        format!("{name}: durations sum up to {due} s, the title lasts {end_s} s")
+        format!("{name}: durations sum up to {due} s, the source lasts {end_s} s")
     })?;
     let longest =
         rendition.media_segments.iter().map(|media_segment| media_segment.seconds).fold(0.0, f64::max);
@@ -204,6 +204,6 @@ fn nothing_else(rendition: &Rendition) -> Result<(), Flaw> {
         .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
     let strangers: Vec<String> = files.filter(|file| !named(file)).collect();
     Check::Playlists.expect(strangers.len() == 1 && strangers[0].ends_with(".m3u8"), || {
-        format!("{}: beside what the playlist names there are {strangers:?}", rendition.name)
+        format!("{}: files that the playlist does not name: {strangers:?}", rendition.name)
     })
 }

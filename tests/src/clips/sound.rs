@@ -41,7 +41,7 @@ impl Sound {
     }
 
     /// Returns the channels of a ladder's renditions: all but mono becomes stereo, and 5.1 stays beside it.
-    pub fn channels_heard(&self) -> &'static [usize] {
+    pub fn output_channels(&self) -> &'static [usize] {
         match self.channels {
             1 => &[1],
             6 => &[2, 6],
@@ -50,7 +50,7 @@ impl Sound {
     }
 
     /// Returns the samples per second of a ladder's AAC.
-    pub fn rate_heard(&self) -> u32 {
+    pub fn output_rate(&self) -> u32 {
         if self.rate == 44_100 { 44_100 } else { 48_000 }
     }
 

@@ -2,6 +2,8 @@
 
 use std::process::{Command, Stdio};
 
+use crate::privilege::Missing;
+
 /// Network namespaces: one for a scheduler and its clients, and one for each executor, with its own link to
 /// the first.
 #[derive(Debug)]
@@ -20,8 +22,11 @@ fn ip(args: &str) -> bool {
 }
 
 impl Network {
-    /// Creates the namespaces. Requires the privilege to do so.
-    pub fn new() -> Option<Self> {
+    /// Creates the namespaces. Needs the privilege to do so.
+    ///
+    /// # Errors
+    /// If the privilege is missing.
+    pub fn new() -> Result<Self, Missing> {
         static NETWORKS: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
         let number = NETWORKS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let network = Self { prefix: format!("spool-{}-{number}", std::process::id()) };
@@ -31,10 +36,9 @@ impl Network {
             && ip(&format!("-n {scheduler} link set lo up"))
             && ip(&forward)
         {
-            return Some(network);
+            return Ok(network);
         }
-        eprintln!("network namespaces cannot be made here: links are not cut");
-        None
+        Err(Missing("failed to create a network namespace".to_owned()))
     }
 
     pub(super) fn scheduler(&self) -> String {
@@ -67,7 +71,7 @@ impl Network {
     ///
     /// # Panics
     /// If it cannot be cut.
-    pub fn cut(&self, number: usize) {
+    pub fn disconnect(&self, number: usize) {
         assert!(ip(&format!("-n {} link set e{number} down", self.scheduler())));
     }
 
@@ -75,7 +79,7 @@ impl Network {
     ///
     /// # Panics
     /// If it cannot be limited.
-    pub fn slow(&self, number: usize, bits_per_second: u32) {
+    pub fn throttle(&self, number: usize, bits_per_second: u32) {
         for (namespace, device) in
             [(self.scheduler(), format!("e{number}")), (self.executor(number), "up0".to_owned())]
         {
@@ -91,7 +95,7 @@ impl Network {
     ///
     /// # Panics
     /// If it cannot be mended.
-    pub fn mend(&self, number: usize) {
+    pub fn reconnect(&self, number: usize) {
         assert!(ip(&format!("-n {} link set e{number} up", self.scheduler())));
     }
 }

@@ -14,7 +14,7 @@ use s3s::{Body, S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, dto::
 use s3s_fs::FileSystem;
 use tokio::sync::RwLock;
 
-use super::{Asked, Fault};
+use super::{Fault, LoggedRequest};
 
 /// The layer.
 #[derive(Clone)]
@@ -34,7 +34,7 @@ pub(super) struct State {
 
 #[derive(Default)]
 pub(super) struct Seen {
-    pub(super) asked: Vec<Asked>,
+    pub(super) asked: Vec<LoggedRequest>,
     pub(super) faults: Vec<(Option<&'static str>, Fault)>,
 }
 
@@ -48,8 +48,8 @@ impl Layer {
     /// Logs the request and applies the pending fault, if any.
     async fn enter(&self, operation: &'static str, bucket: &str, key: &str) -> S3Result<Entered<'_>> {
         let (index, fault) = {
-            let mut seen = self.state.seen();
-            let asked = Asked {
+            let mut seen = self.state.expected_numbers();
+            let asked = LoggedRequest {
                 operation,
                 bucket: bucket.into(),
                 key: key.into(),
@@ -91,15 +91,15 @@ struct Entered<'a> {
 }
 
 impl Entered<'_> {
-    fn note(&self, note: impl FnOnce(&mut Asked)) {
+    fn note(&self, note: impl FnOnce(&mut LoggedRequest)) {
         // Gone if the log was cleared meanwhile.
-        if let Some(asked) = self.state.seen().asked.get_mut(self.index) {
+        if let Some(asked) = self.state.expected_numbers().asked.get_mut(self.index) {
             note(asked);
         }
     }
 
     fn leave<T>(self, result: S3Result<S3Response<T>>) -> S3Result<S3Response<T>> {
-        if self.answer_is_lost { Err(s3_error!(InternalError, "the answer is lost")) } else { result }
+        if self.answer_is_lost { Err(s3_error!(InternalError, "the response is lost")) } else { result }
     }
 }
 

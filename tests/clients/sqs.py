@@ -1,7 +1,8 @@
-"""A bucket whose notifications go to a queue, as Amazon has them; what it is told on stdin it does, a line each.
+"""Amazon S3 and SQS by moto: a bucket that notifies a queue. Runs one command per line of stdin.
 
-"put KEY FILE" puts an object, and "send TEXT" sends a message of one's own. Each line, an empty one too, is answered by how many messages wait,
-are in hand, and are among the dead letters, as JSON. The first line that is printed holds the endpoint and the queue.
+"put KEY FILE" puts an object, and "send TEXT" sends a message. The answer to each line, also to an empty one, is JSON with
+the numbers of messages that are visible, in flight, and in the dead-letter queue. The first line of stdout holds the
+endpoint and the queues.
 """
 
 import json
@@ -30,13 +31,13 @@ def counts(url):
     return [int(found[name]) for name in names]
 
 
-dead = sqs.create_queue(QueueName="dead")["QueueUrl"]
-redrive = json.dumps({"deadLetterTargetArn": arn(dead), "maxReceiveCount": "2"})
+dead_letters = sqs.create_queue(QueueName="dead")["QueueUrl"]
+redrive = json.dumps({"deadLetterTargetArn": arn(dead_letters), "maxReceiveCount": "2"})
 queue = sqs.create_queue(QueueName="arrivals", Attributes={"RedrivePolicy": redrive})["QueueUrl"]
 s3.create_bucket(Bucket="inbox")
 configuration = {"QueueConfigurations": [{"QueueArn": arn(queue), "Events": ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"]}]}
 s3.put_bucket_notification_configuration(Bucket="inbox", NotificationConfiguration=configuration)
-print(json.dumps({"endpoint": endpoint, "queue": queue, "dead": dead}), flush=True)
+print(json.dumps({"endpoint": endpoint, "queue": queue, "dead_letters": dead_letters}), flush=True)
 
 for line in sys.stdin:
     words = line.split(maxsplit=1) or [""]
@@ -45,5 +46,5 @@ for line in sys.stdin:
         s3.upload_file(file, "inbox", key)
     elif words[0] == "send":
         sqs.send_message(QueueUrl=queue, MessageBody=words[1].strip())
-    (waiting, held), letters = counts(queue), counts(dead)
-    print(json.dumps({"waiting": waiting, "held": held, "dead": sum(letters)}), flush=True)
+    (visible, in_flight), letters = counts(queue), counts(dead_letters)
+    print(json.dumps({"visible": visible, "in_flight": in_flight, "dead_letters": sum(letters)}), flush=True)

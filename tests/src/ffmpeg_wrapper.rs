@@ -9,11 +9,11 @@ use std::{
 
 /// An FFmpeg that logs its encodes.
 #[derive(Debug)]
-pub struct Wrapper {
+pub struct FfmpegWrapper {
     folder: tempfile::TempDir,
 }
 
-impl Wrapper {
+impl FfmpegWrapper {
     /// Creates a wrapper that runs FFmpeg.
     ///
     /// # Panics
@@ -43,7 +43,7 @@ impl Wrapper {
     ///
     /// # Panics
     /// If it cannot be written.
-    pub fn remembering() -> Self {
+    pub fn caching() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let real = which("ffmpeg");
         // A result is moved into its place as a whole: other encodes may look at the same time.
@@ -67,7 +67,7 @@ impl Wrapper {
     }
 
     /// Returns the number of encodes that a wrapper with a cache has run.
-    pub fn remembered(&self) -> usize {
+    pub fn cached_encodes(&self) -> usize {
         // Does not exist before the first encode.
         let kept = fs::read_dir(self.folder.path().join("kept"));
         kept.into_iter().flatten().flatten().filter(|entry| entry.path().is_dir()).count()
@@ -90,7 +90,7 @@ impl Wrapper {
     ///
     /// # Panics
     /// If they do already.
-    pub fn hurry(&self) {
+    pub fn full_speed(&self) {
         fs::remove_file(self.folder.path().join("slow")).unwrap();
     }
 
@@ -106,7 +106,7 @@ impl Wrapper {
     ///
     /// # Panics
     /// If it cannot be told.
-    pub fn hold(&self, number: usize) {
+    pub fn block_encode(&self, number: usize) {
         self.before_each(&format!("[ \"$n\" -eq {number} ] && until [ -e released ]; do sleep 0.02; done"));
     }
 
@@ -114,20 +114,20 @@ impl Wrapper {
     ///
     /// # Panics
     /// If it cannot be told.
-    pub fn release(&self) {
+    pub fn unblock(&self) {
         fs::write(self.folder.path().join("released"), "").unwrap();
     }
 
     /// Returns the arguments of the encodes so far.
     pub fn encodes(&self) -> Vec<String> {
-        self.started().into_iter().map(|(_, line)| line).collect()
+        self.encodes_with_times().into_iter().map(|(_, line)| line).collect()
     }
 
     /// Returns the encodes so far, each with its start.
     ///
     /// # Panics
     /// If the clock went wrong.
-    pub fn started(&self) -> Vec<(SystemTime, String)> {
+    pub fn encodes_with_times(&self) -> Vec<(SystemTime, String)> {
         // Does not exist before the first encode.
         let text = fs::read_to_string(self.folder.path().join("encodes")).unwrap_or_default();
         let line = |line: &str| {
@@ -141,12 +141,12 @@ impl Wrapper {
     ///
     /// # Panics
     /// If the log is empty.
-    pub fn forget(&self) {
+    pub fn clear_log(&self) {
         fs::remove_file(self.folder.path().join("encodes")).unwrap();
     }
 }
 
-impl Default for Wrapper {
+impl Default for FfmpegWrapper {
     fn default() -> Self {
         Self::new()
     }

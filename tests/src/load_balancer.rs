@@ -8,13 +8,13 @@ use std::{
 
 /// A load balancer on loopback. Its threads end with the process.
 #[derive(Debug)]
-pub struct Balancer {
+pub struct LoadBalancer {
     /// `http://127.0.0.1:PORT`.
     pub address: String,
     target: Arc<Mutex<SocketAddr>>,
 }
 
-impl Balancer {
+impl LoadBalancer {
     /// Starts a load balancer in front of this server.
     ///
     /// # Panics
@@ -37,7 +37,7 @@ impl Balancer {
     ///
     /// # Panics
     /// If the address cannot be parsed.
-    pub fn switch(&self, server: &str) {
+    pub fn set_backend(&self, server: &str) {
         *self.target.lock().unwrap() = socket(server);
     }
 }

@@ -16,10 +16,10 @@ use std::{
 use serde_json::Value;
 use spool_tests::{
     clips::padded,
+    ffmpeg_wrapper::FfmpegWrapper,
     footage::ffmpeg,
-    run::{Spool, until},
+    run::{Spool, wait_until},
     serve::Serve,
-    wrapper::Wrapper,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -28,7 +28,7 @@ use tokio::{
 };
 
 /// Uploads of `make test`.
-const CROWD: usize = 60;
+const UPLOADS: usize = 60;
 
 /// Length of each, in bytes.
 const BYTES: usize = 100_000;
@@ -48,16 +48,16 @@ const ACTIVE: &str = "6";
 const SLOTS: &str = "2";
 
 /// Wait of a client before a retry, and the limit of all its waits.
-const AGAIN: Duration = Duration::from_millis(500);
-const PATIENCE: Duration = Duration::from_secs(600);
+const RETRY_DELAY: Duration = Duration::from_millis(500);
+const RETRY_LIMIT: Duration = Duration::from_secs(600);
 
 /// Interval at which the states of the jobs are polled, and time limit of each, for uploads at once.
-const LOOK: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 const EACH: Duration = Duration::from_secs(5);
 
-/// One upload of the test.
+/// A client with one upload.
 #[derive(Debug, Clone)]
-struct Guest {
+struct Client {
     number: usize,
     tenant: &'static str,
     key: String,
@@ -73,59 +73,59 @@ struct Times {
 
 #[test]
 fn a_tenant_with_many_jobs_does_not_delay_one_with_few() {
-    let crowd = std::env::var("SPOOL_CROWD").ok().map_or(CROWD, |text| text.parse().unwrap());
-    let few = (crowd / ONE_OF).max(2);
+    let total = std::env::var("SPOOL_LOAD_UPLOADS").ok().map_or(UPLOADS, |text| text.parse().unwrap());
+    let few = (total / ONE_OF).max(2);
     let folder = tempfile::tempdir().unwrap();
     let source = std::fs::read(clip(folder.path())).unwrap();
-    let remembering = Wrapper::remembering();
+    let caching = FfmpegWrapper::caching();
     let data = folder.path().join("data");
-    let args = ["--access", "keys", "--active", ACTIVE, "--slots", SLOTS];
-    let serve = Serve::start(&data, &remembering.path(), &args);
+    let args = ["--auth", "keys", "--max-concurrent-jobs", ACTIVE, "--slots", SLOTS];
+    let serve = Serve::start(&data, &caching.path(), &args);
     let keys: BTreeMap<&str, String> =
         SMALL.iter().chain([&BIG]).map(|tenant| (*tenant, key(&data, tenant))).collect();
     // The tenants with few uploads come last: they would be served last, if the order of arrival counted.
-    let tenants = (0..crowd).map(|number| match (crowd - 1 - number) / few {
+    let tenants = (0..total).map(|number| match (total - 1 - number) / few {
         0 => SMALL[0],
         1 => SMALL[1],
         _ => BIG,
     });
-    let guests: Vec<Guest> = tenants
+    let clients: Vec<Client> = tenants
         .enumerate()
-        .map(|(number, tenant)| Guest { number, tenant, key: keys[tenant].clone() })
+        .map(|(number, tenant)| Client { number, tenant, key: keys[tenant].clone() })
         .collect();
     let started = Instant::now();
-    let (jobs, refusals) = come(serve.address.trim_start_matches("http://"), &guests, &source);
+    let (jobs, refusals) = send_all(serve.address.trim_start_matches("http://"), &clients, &source);
     let accepted = started.elapsed();
-    until("all jobs to be published", EACH * u32::try_from(crowd).unwrap(), || {
+    wait_until("all jobs to be published", EACH * u32::try_from(total).unwrap(), || {
         let failed = count(&serve, "failed");
         assert_eq!(failed, 0, "{failed} jobs failed\n{}", serve.log());
         let open = count(&serve, "pending") + count(&serve, "processing");
-        if open == 0 && count(&serve, "published") >= crowd {
+        if open == 0 && count(&serve, "published") >= total {
             return Some(());
         }
-        sleep(LOOK);
+        sleep(POLL_INTERVAL);
         None
     });
     let ended = started.elapsed();
     let times: BTreeMap<&str, BTreeMap<String, Times>> =
         keys.iter().map(|(tenant, key)| (*tenant, published(&serve, key))).collect();
-    for (guest, job) in guests.iter().zip(&jobs) {
+    for (client, job) in clients.iter().zip(&jobs) {
         assert!(
-            times[guest.tenant].contains_key(job),
+            times[client.tenant].contains_key(job),
             "{job} of {} was acknowledged, and is not published",
-            guest.tenant
+            client.tenant
         );
     }
     let all = || times.values().flat_map(BTreeMap::values);
     let first_ms = all().map(|job| job.created_ms).min().unwrap();
     let last = |tenant: &str| times[tenant].values().map(|job| job.ended_ms).max().unwrap();
     println!(
-        "{crowd} uploads accepted after {:.1} s ({refusals} sent away for a moment), published after {:.1} s; the server took {} MB at most; \
+        "{total} uploads accepted after {:.1} s ({refusals} refusals), published after {:.1} s; the server took {} MB at most; \
          {} encodes were run",
         accepted.as_secs_f64(),
         ended.as_secs_f64(),
         serve.peak_bytes() >> 20,
-        remembering.remembered()
+        caching.cached_encodes()
     );
     for (tenant, jobs) in &times {
         println!(
@@ -148,12 +148,12 @@ fn expect_fair_order(times: &BTreeMap<&str, BTreeMap<String, Times>>, small_unti
     let before =
         big.values().filter(|job| job.started_ms > asked_ms && job.ended_ms <= small_until_ms).count();
     println!(
-        "of {} of the big one's, {early} were begun before all were asked for, and {before} done before the small ones'",
+        "of {} of the big tenant's, {early} started before all were created, and {before} were done before the small tenants'",
         big.len()
     );
     assert!(
         before * 3 < big.len(),
-        "{before} of {} jobs of the big one went before the last of the small ones'",
+        "{before} of {} jobs of the big tenant went before the last of the small tenants'",
         big.len()
     );
 }
@@ -170,9 +170,18 @@ fn clip(folder: &Path) -> PathBuf {
 /// Makes a tenant without a rate limit, and returns its key.
 fn key(data: &Path, tenant: &str) -> String {
     let store = data.join("jobs.db").to_str().unwrap().to_owned();
-    Spool::new(["tenants", "set", tenant, "--requests-per-minute", "1000000", "--store", &store]).ok();
+    Spool::new(["tenants", "set", tenant, "--requests-per-minute", "1000000", "--database", &store]).ok();
     let made = Spool::new([
-        "keys", "create", "--tenant", tenant, "--scope", "read", "--scope", "write", "--store", &store,
+        "keys",
+        "create",
+        "--tenant",
+        tenant,
+        "--scope",
+        "read",
+        "--scope",
+        "write",
+        "--database",
+        &store,
     ])
     .ok();
     made.stdout.trim().to_owned()
@@ -180,13 +189,13 @@ fn key(data: &Path, tenant: &str) -> String {
 
 /// Sends all uploads at once, and returns the job of each, and the number of refusals.
 #[tokio::main]
-async fn come(address: &str, guests: &[Guest], source: &[u8]) -> (Vec<String>, usize) {
+async fn send_all(address: &str, clients: &[Client], source: &[u8]) -> (Vec<String>, usize) {
     let mut uploads = JoinSet::new();
-    for guest in guests.iter().cloned() {
-        let (address, bytes) = (address.to_owned(), padded(source, BYTES, guest.number as u64));
+    for client in clients.iter().cloned() {
+        let (address, bytes) = (address.to_owned(), padded(source, BYTES, client.number as u64));
         uploads.spawn(async move {
-            let (job, refusals) = upload(&address, &guest, &bytes).await;
-            (guest.number, job, refusals)
+            let (job, refusals) = upload(&address, &client, &bytes).await;
+            (client.number, job, refusals)
         });
     }
     let mut done = uploads.join_all().await;
@@ -196,48 +205,48 @@ async fn come(address: &str, guests: &[Guest], source: &[u8]) -> (Vec<String>, u
 }
 
 /// Uploads with retries, and returns the job, and the number of refusals.
-async fn upload(address: &str, guest: &Guest, bytes: &[u8]) -> (String, usize) {
+async fn upload(address: &str, client: &Client, bytes: &[u8]) -> (String, usize) {
     let begun = Instant::now();
     let mut refusals = 0;
     loop {
-        let trouble = match post(address, guest, bytes).await {
+        let trouble = match post(address, client, bytes).await {
             Ok((201, body)) => {
                 let upload: Value = serde_json::from_slice(&body).unwrap();
                 return (upload["job"].as_str().unwrap().to_owned(), refusals);
             }
             Ok((status, body)) => {
-                let said = String::from_utf8_lossy(&body).into_owned();
-                assert!(status == 429 || status >= 500, "an upload is refused: {status} {said}");
-                said
+                let message = String::from_utf8_lossy(&body).into_owned();
+                assert!(status == 429 || status >= 500, "an upload is refused: {status} {message}");
+                message
             }
             Err(error) => error.to_string(),
         };
         assert!(
-            begun.elapsed() < PATIENCE,
-            "upload {} was sent away {refusals} times: {trouble}",
-            guest.number
+            begun.elapsed() < RETRY_LIMIT,
+            "upload {} was refused {refusals} times: {trouble}",
+            client.number
         );
         refusals += 1;
-        tokio::time::sleep(AGAIN).await;
+        tokio::time::sleep(RETRY_DELAY).await;
     }
 }
 
 /// Sends one request over its own connection, and returns status and body. A thousand processes of curl would
 /// be a load of their own.
-async fn post(address: &str, guest: &Guest, bytes: &[u8]) -> io::Result<(u16, Vec<u8>)> {
+async fn post(address: &str, client: &Client, bytes: &[u8]) -> io::Result<(u16, Vec<u8>)> {
     let mut socket = TcpStream::connect(address).await?;
     let head = format!(
         "POST /v1/uploads?name=clip-{}.mp4&job={JOB} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {}\r\n\
          Content-Type: application/octet-stream\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        guest.number,
-        guest.key,
+        client.number,
+        client.key,
         bytes.len()
     );
     socket.write_all(head.as_bytes()).await?;
     socket.write_all(bytes).await?;
     let mut answer = Vec::new();
     socket.read_to_end(&mut answer).await?;
-    let broken = || io::Error::new(io::ErrorKind::UnexpectedEof, "the answer broke off");
+    let broken = || io::Error::new(io::ErrorKind::UnexpectedEof, "the response broke off");
     let end = answer.windows(4).position(|four| four == b"\r\n\r\n").ok_or_else(broken)?;
     let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(broken)?;
@@ -249,7 +258,7 @@ async fn post(address: &str, guest: &Guest, bytes: &[u8]) -> io::Result<(u16, Ve
 
 /// Returns the number of jobs in a state, of all tenants.
 fn count(serve: &Serve, state: &str) -> usize {
-    let metrics = serve.ask("/metrics", &[]);
+    let metrics = serve.request("/metrics", &[]);
     let text = String::from_utf8_lossy(&metrics.body).into_owned();
     let prefix = format!("spool_jobs{{state=\"{state}\"}} ");
     text.lines().find_map(|line| line.strip_prefix(&prefix)?.parse().ok()).unwrap_or(0)
@@ -260,7 +269,7 @@ fn published(serve: &Serve, key: &str) -> BTreeMap<String, Times> {
     let bearer = format!("Authorization: Bearer {key}");
     let (mut found, mut cursor) = (BTreeMap::new(), String::new());
     loop {
-        let answer = serve.ask(&format!("/v1/jobs?state=published&limit=500{cursor}"), &["-H", &bearer]);
+        let answer = serve.request(&format!("/v1/jobs?state=published&limit=500{cursor}"), &["-H", &bearer]);
         assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
         let page = answer.json();
         for job in page["jobs"].as_array().unwrap() {

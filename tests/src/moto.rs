@@ -1,6 +1,6 @@
 //! Amazon's buckets and queues, by moto: notifications and checks of parts, which the S3 server of most tests
 //! lacks. It accepts any signature.
-#![expect(clippy::disallowed_methods, reason = "it starts what tests talk to")]
+#![expect(clippy::disallowed_methods, reason = "it starts a server for tests")]
 
 use std::{
     io::{BufRead, BufReader, Lines, Write},
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 /// A bucket, `inbox`, and the queue that it notifies. Both are gone when this is dropped.
 #[derive(Debug)]
-pub struct Amazon {
+pub struct Moto {
     child: Child,
     stdin: ChildStdin,
     lines: Lines<BufReader<ChildStdout>>,
@@ -23,7 +23,7 @@ pub struct Amazon {
     pub dead: String,
 }
 
-impl Amazon {
+impl Moto {
     /// Starts the server.
     ///
     /// # Panics
@@ -37,7 +37,7 @@ impl Amazon {
         );
         let mut child = Command::new("python3")
             .env("PYTHONPATH", python)
-            .arg(root.join("tests/clients/amazon.py"))
+            .arg(root.join("tests/clients/sqs.py"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -45,7 +45,7 @@ impl Amazon {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let first: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
         let text = |name: &str| first[name].as_str().unwrap().to_owned();
-        let (endpoint, queue, dead) = (text("endpoint"), text("queue"), text("dead"));
+        let (endpoint, queue, dead) = (text("endpoint"), text("queue"), text("dead_letters"));
         Self { stdin: child.stdin.take().unwrap(), child, lines, endpoint, queue, dead }
     }
 
@@ -53,10 +53,10 @@ impl Amazon {
     ///
     /// # Panics
     /// If it is not done.
-    pub fn does(&mut self, line: &str) -> [u64; 3] {
+    pub fn run(&mut self, line: &str) -> [u64; 3] {
         writeln!(self.stdin, "{line}").unwrap();
-        let told: Value = serde_json::from_str(&self.lines.next().unwrap().unwrap()).unwrap();
-        ["waiting", "held", "dead"].map(|name| told[name].as_u64().unwrap())
+        let counts: Value = serde_json::from_str(&self.lines.next().unwrap().unwrap()).unwrap();
+        ["visible", "in_flight", "dead_letters"].map(|name| counts[name].as_u64().unwrap())
     }
 
     /// Returns the environment variables that lead a client here.
@@ -71,7 +71,7 @@ impl Amazon {
     }
 }
 
-impl Drop for Amazon {
+impl Drop for Moto {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -12,14 +12,14 @@ use serde_json::Value;
 
 use crate::{
     postgres::Postgres,
-    run::{Running, Spool, port, processes_in, until},
+    run::{Running, Spool, port, processes_in, wait_until},
 };
 
 /// Time within which a process is ready again on a busy machine.
-const STARTS: Duration = Duration::from_secs(120);
+const START_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Time within which the children of a killed process are gone.
-const GONE: Duration = Duration::from_secs(10);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Rows that an executor encodes at a time.
 const SLOTS: &str = "2";
@@ -29,7 +29,7 @@ const LAST_LINES: usize = 60;
 
 /// A component that can be killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub enum Component {
     /// A `spool api`.
     Server,
     /// A `spool scheduler` with a dispatcher.
@@ -40,14 +40,14 @@ pub enum Kind {
     Postgres,
 }
 
-impl Kind {
+impl Component {
     /// All components.
     pub const ALL: [Self; 4] = [Self::Server, Self::Scheduler, Self::Executor, Self::Postgres];
 }
 
 /// All components, with their data in a folder that is deleted with the value.
 #[derive(Debug)]
-pub struct Fleet {
+pub struct Deployment {
     // In the order of their drop.
     servers: Vec<Role>,
     schedulers: Vec<Role>,
@@ -69,7 +69,7 @@ struct Role {
     running: Option<Running>,
 }
 
-impl Fleet {
+impl Deployment {
     /// Starts `count` API servers, schedulers with this lease, and executors with this FFmpeg, one for each
     /// scheduler.
     ///
@@ -83,7 +83,7 @@ impl Fleet {
         let [media, uploads] =
             ["media", "uploads"].map(|name| folder.path().join(name).to_str().unwrap().to_owned());
         let ffmpeg = ("SPOOL_FFMPEG".to_owned(), ffmpeg.to_str().unwrap().to_owned());
-        let mut fleet = Self {
+        let mut deployment = Self {
             servers: Vec::new(),
             schedulers: Vec::new(),
             executors: Vec::new(),
@@ -94,26 +94,26 @@ impl Fleet {
         for number in 0..count {
             let [server, scheduler, executor] = [(); 3].map(|()| format!("127.0.0.1:{}", port()));
             let role = |kind: &str, args: &[&str], env: &[(String, String)], ready: String| {
-                Role::start(fleet.folder.path().join(format!("{kind}-{number}")), args, env, ready)
+                Role::start(deployment.folder.path().join(format!("{kind}-{number}")), args, env, ready)
             };
             let args = [
-                "server",
+                "api",
                 "--listen",
                 &server,
-                "--store",
-                &fleet.database,
+                "--database",
+                &deployment.database,
                 "--media",
                 &media,
                 "--uploads",
                 &uploads,
             ];
-            let new = role("server", &args, &[], format!("http://{server}/readyz"));
+            let new = role("api", &args, &[], format!("http://{server}/readyz"));
             let args = [
                 "scheduler",
                 "--listen",
                 &scheduler,
-                "--store",
-                &fleet.database,
+                "--database",
+                &deployment.database,
                 "--lease",
                 &lease,
                 "--executor-timeout",
@@ -123,12 +123,12 @@ impl Fleet {
             let args = ["executor", "--scheduler", &scheduler, "--slots", SLOTS, "--http", &executor];
             let executing =
                 role("executor", &args, std::slice::from_ref(&ffmpeg), format!("http://{executor}/readyz"));
-            fleet.servers.push(new);
-            fleet.schedulers.push(scheduling);
-            fleet.executors.push(executing);
+            deployment.servers.push(new);
+            deployment.schedulers.push(scheduling);
+            deployment.executors.push(executing);
         }
-        fleet.wait_until_up();
-        fleet
+        deployment.wait_until_ready();
+        deployment
     }
 
     /// Returns the addresses of the API servers: `http://127.0.0.1:PORT`.
@@ -152,12 +152,12 @@ impl Fleet {
     }
 
     /// Returns the number of processes of a component.
-    pub fn count(&self, kind: Kind) -> usize {
+    pub fn count(&self, component: Component) -> usize {
         match kind {
-            Kind::Server => self.servers.len(),
-            Kind::Scheduler => self.schedulers.len(),
-            Kind::Executor => self.executors.len(),
-            Kind::Postgres => 1,
+            Component::Api => self.servers.len(),
+            Component::Scheduler => self.schedulers.len(),
+            Component::Executor => self.executors.len(),
+            Component::Postgres => 1,
         }
     }
 
@@ -165,14 +165,14 @@ impl Fleet {
     ///
     /// # Panics
     /// If it had ended by itself, or one of its children runs on.
-    pub fn kill_and_start(&mut self, kind: Kind, number: usize) {
+    pub fn kill_and_restart(&mut self, component: Component, number: usize) {
         let roles = match kind {
-            Kind::Server => &mut self.servers,
-            Kind::Scheduler => &mut self.schedulers,
-            Kind::Executor => &mut self.executors,
-            Kind::Postgres => {
+            Component::Api => &mut self.servers,
+            Component::Scheduler => &mut self.schedulers,
+            Component::Executor => &mut self.executors,
+            Component::Postgres => {
                 self.postgres.kill();
-                self.postgres.start_again();
+                self.postgres.restart();
                 return;
             }
         };
@@ -184,10 +184,10 @@ impl Fleet {
     ///
     /// # Panics
     /// If one cannot in time, or has ended by itself.
-    pub fn wait_until_up(&mut self) {
+    pub fn wait_until_ready(&mut self) {
         for role in self.servers.iter_mut().chain(&mut self.schedulers).chain(&mut self.executors) {
             let what = format!("{} to be up", role.folder.display());
-            until(&what, STARTS, || {
+            wait_until(&what, START_TIMEOUT, || {
                 role.expect_alive();
                 answers(&role.ready).then_some(())
             });
@@ -238,7 +238,7 @@ impl Role {
         running.signal(Signal::SIGKILL);
         running.child.wait().unwrap();
         let scratch = self.scratch();
-        until("the end of what a killed role started", GONE, || {
+        wait_until("the end of the children of a killed role", EXIT_TIMEOUT, || {
             processes_in(&scratch).is_empty().then_some(())
         });
     }
