@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use spool_executor::Executor;
 use spool_media::{
-    encode::worker::{Machine, RowEvent},
+    encode::{events::RowEvent, worker::Worker},
     ffmpeg,
 };
 use spool_scheduler::{Outcome, Remote, Scheduler, Service};
@@ -20,18 +20,18 @@ use crate::{
 const CHILDREN_GONE: Duration = Duration::from_secs(5);
 
 /// A scheduler and an executor of this process.
-pub async fn roles(machine: &Arc<Machine>, share: Share) -> Result<(Service, Executor), CliError> {
-    let service = Scheduler::start(spool_scheduler::Settings::embedded(), machine.clone()).await?;
+pub async fn roles(worker: &Arc<Worker>, share: Share) -> Result<(Service, Executor), CliError> {
+    let service = Scheduler::start(spool_scheduler::Settings::embedded(), worker.clone()).await?;
     let settings = spool_executor::Settings {
         scheduler: service.address().to_string(),
         slots: slots(share),
-        work_dir: machine.scratch().join("engine"),
+        work_dir: worker.environment().scratch().join("engine"),
         address: None,
         token: None,
         grace: Duration::ZERO,
         leave_idle: None,
     };
-    let executor = Executor::start(settings, machine.clone());
+    let executor = Executor::start(settings, worker.clone());
     Ok((service, executor))
 }
 
@@ -78,8 +78,8 @@ impl Cluster {
     }
 
     /// Starts a scheduler and an executor in this process.
-    pub async fn here(machine: &Arc<Machine>, share: Share) -> Result<Self, CliError> {
-        let (service, executor) = roles(machine, share).await?;
+    pub async fn here(worker: &Arc<Worker>, share: Share) -> Result<Self, CliError> {
+        let (service, executor) = roles(worker, share).await?;
         let executor = tokio::sync::Mutex::new(executor);
         Ok(Self {
             place: Place::Here { service, executor },

@@ -1,4 +1,4 @@
-//! What does this process bring? Its machine, with scratch space that goes when the process does, and an ear for signals.
+//! What does this process bring? Its worker, with scratch space that goes when the process does, and an ear for signals.
 
 use std::{
     path::PathBuf,
@@ -7,7 +7,8 @@ use std::{
 };
 
 use spool_media::{
-    encode::worker::Machine,
+    encode::worker::Worker,
+    environment::Environment,
     ffmpeg::{SandboxMode, Tools},
 };
 use spool_storage::Stores;
@@ -19,31 +20,31 @@ use crate::{
 };
 
 /// What this process works with, for its end.
-static MACHINE: OnceLock<Arc<Machine>> = OnceLock::new();
+static WORKER: OnceLock<Arc<Worker>> = OnceLock::new();
 
-/// The machine of this process: stores from the environment, FFmpeg from the path, scratch where it was asked for.
-pub fn machine(global: &Global) -> Result<Arc<Machine>, CliError> {
-    new_machine(global, false).map(ours)
+/// The worker of this process: stores from the environment, FFmpeg from the path, scratch where it was asked for.
+pub fn worker(global: &Global) -> Result<Arc<Worker>, CliError> {
+    new_worker(global, false).map(ours)
 }
 
 /// The same, with encodes limited to the slots that it gives; for strangers' jobs it reads nothing of this network.
-pub fn machine_with_slots(global: &Global, share: Share, strangers: bool) -> Result<Arc<Machine>, CliError> {
-    new_machine(global, strangers).map(|machine| ours(machine.with_slots(slots(share))))
+pub fn worker_with_slots(global: &Global, share: Share, strangers: bool) -> Result<Arc<Worker>, CliError> {
+    new_worker(global, strangers).map(|worker| ours(worker.with_slots(slots(share))))
 }
 
 /// Removes the scratch folder of this process, if it has one: at the very end, since what the engine still does in the background makes
 /// its folders again.
 pub fn leave() {
-    if let Some(machine) = MACHINE.get() {
-        machine.leave();
+    if let Some(worker) = WORKER.get() {
+        worker.environment().remove_scratch();
     }
 }
 
-fn ours(machine: Machine) -> Arc<Machine> {
-    MACHINE.get_or_init(|| Arc::new(machine)).clone()
+fn ours(worker: Worker) -> Arc<Worker> {
+    WORKER.get_or_init(|| Arc::new(worker)).clone()
 }
 
-fn new_machine(global: &Global, strangers: bool) -> Result<Machine, CliError> {
+fn new_worker(global: &Global, strangers: bool) -> Result<Worker, CliError> {
     let scratch: PathBuf = global.scratch.clone().unwrap_or_else(std::env::temp_dir);
     let confinement = match global.sandbox {
         Sandbox::On => SandboxMode::All,
@@ -53,10 +54,11 @@ fn new_machine(global: &Global, strangers: bool) -> Result<Machine, CliError> {
     let stores = if strangers || global.web == Web::Public { stores.with_public_http_only() } else { stores };
     let libraries = global.sandbox_libraries.clone();
     let tools = Tools { confinement, libraries, ..Tools::from_env().map_err(spool_media::Error::from)? };
-    let machine = Machine::new(stores, tools, &scratch)?.with_limits(global.limits.limits());
+    let environment = Environment::new(stores, tools, &scratch)?.with_limits(global.limits.limits());
+    let worker = Worker::new(environment);
     Ok(match state_folder() {
-        Some(folder) => machine.with_costs_in(folder.join("costs.json")),
-        None => machine,
+        Some(folder) => worker.with_cost_model_in(folder.join("costs.json")),
+        None => worker,
     })
 }
 

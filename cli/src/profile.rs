@@ -10,8 +10,8 @@ use serde::Serialize;
 use serde_json::json;
 use spool_media::{
     encode::{
+        events::{RowEvent, RowEventKind},
         timing::{Span, Step, Timing, micros},
-        worker::{RowEvent, RowEventKind},
     },
     plan::segments::{Segment, SegmentTrack},
 };

@@ -9,7 +9,7 @@ use std::{
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use spool_media::{
-    encode::worker::{RowEvent, RowEventKind},
+    encode::events::{RowEvent, RowEventKind},
     plan::segments::{Segment, SegmentTrack},
 };
 use spool_storage::redact;

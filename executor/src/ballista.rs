@@ -10,7 +10,7 @@ use ballista_core::{
     config::TaskSchedulingPolicy, extension::SessionConfigExt, registry::BallistaFunctionRegistry,
 };
 use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_process};
-use spool_media::encode::worker::Machine;
+use spool_media::encode::worker::Worker;
 use spool_udfs::session;
 use tokio::{
     net::{TcpListener, UdpSocket, lookup_host},
@@ -75,13 +75,13 @@ pub(crate) fn start(
     settings: &Settings,
     address: &Address,
     id: &str,
-    machine: &Arc<Machine>,
+    worker: &Arc<Worker>,
     tasks: &Tasks,
 ) -> Result<JoinHandle<Result<(), Error>>, Error> {
     let work_dir = settings.work_dir.join(id);
     std::fs::create_dir_all(&work_dir)
         .map_err(|source| Error::WorkFolder { path: work_dir.clone(), source })?;
-    let state = session::state(machine, session::config()).map_err(Error::Functions)?;
+    let state = session::state(worker, session::config()).map_err(Error::Functions)?;
     let scheduler: Uri = format!("http://{}", address.scheduler).parse().map_err(|_| Error::Unreachable {
         scheduler: settings.scheduler.clone(),
         why: "its address is none".to_owned(),

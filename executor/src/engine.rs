@@ -172,7 +172,7 @@ impl QueryStageExecutor for Task {
         );
         tokio::select! {
             biased;
-            () = stopped.cancelled() => Err(engine_error(worker::Error::Stopping)),
+            () = stopped.cancelled() => Err(engine_error(worker::Error::ShuttingDown)),
             written = self.inner.execute_query_stage(task_id, Arc::new(context)) => written,
         }
     }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use backon::BackoffBuilder;
-use spool_media::encode::worker::Machine;
+use spool_media::encode::worker::Worker;
 use spool_wire::{
     Channel,
     v1::{
@@ -99,7 +99,7 @@ pub(crate) struct Orders {
 /// Belongs to the scheduler, again and again, until told to leave or refused.
 pub(crate) async fn run(
     settings: Settings,
-    machine: Arc<Machine>,
+    worker: Arc<Worker>,
     orders: Orders,
     standing: watch::Sender<Standing>,
 ) -> Result<(), Error> {
@@ -114,7 +114,7 @@ pub(crate) async fn run(
     let mut backoff = waits();
     loop {
         let joined = Instant::now();
-        let ended = Session { settings: &settings, machine: &machine, orders: &orders, standing: &standing }
+        let ended = Session { settings: &settings, worker: &worker, orders: &orders, standing: &standing }
             .run()
             .await;
         standing.send_replace(Standing::Away);
@@ -139,7 +139,7 @@ pub(crate) async fn run(
 /// One membership.
 struct Session<'a> {
     settings: &'a Settings,
-    machine: &'a Arc<Machine>,
+    worker: &'a Arc<Worker>,
     orders: &'a Orders,
     standing: &'a watch::Sender<Standing>,
 }
@@ -148,7 +148,7 @@ impl Session<'_> {
     async fn run(&self) -> Result<(), Error> {
         let admitted = async {
             let address = Address::find(&self.settings.scheduler, self.settings.address).await?;
-            let id = ballista::new_id(&self.machine.host);
+            let id = ballista::new_id(&self.worker.environment().host);
             let (outbound, inbound) = self.join(&id).await?;
             Ok::<_, Error>((address, id, outbound, inbound))
         };
@@ -158,7 +158,7 @@ impl Session<'_> {
             () = self.orders.drain.cancelled() => return Ok(()),
         };
         let tasks = Tasks::default();
-        let mut engine = ballista::start(self.settings, &address, &id, self.machine, &tasks)?;
+        let mut engine = ballista::start(self.settings, &address, &id, self.worker, &tasks)?;
         self.standing.send_replace(Standing::Member);
         info!(executor = id, scheduler = self.settings.scheduler, slots = self.settings.slots, address = %address.ours, "joined");
         let results = Results::of(self.settings.work_dir.join(&id), tasks.clone());
@@ -186,9 +186,9 @@ impl Session<'_> {
     async fn join(&self, id: &str) -> Result<(mpsc::Sender<FromExecutor>, Streaming<FromScheduler>), Error> {
         let hello = Hello {
             executor_id: id.to_owned(),
-            host: self.machine.host.clone(),
+            host: self.worker.environment().host.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            encoder: self.machine.encoder().await?.to_owned(),
+            encoder: self.worker.environment().default_encoder_build().await?.to_owned(),
             slots: u32::try_from(self.settings.slots).unwrap_or(u32::MAX),
         };
         let (outbound, messages) = mpsc::channel(QUEUE);
@@ -229,7 +229,7 @@ impl Session<'_> {
         let lost = |why: &str| {
             Err(Error::Unreachable { scheduler: self.settings.scheduler.clone(), why: why.to_owned() })
         };
-        let mut events = self.machine.events();
+        let mut events = self.worker.events();
         let mut pulse = interval(PULSE);
         let mut heard = Instant::now();
         let mut draining = None;
@@ -288,7 +288,7 @@ impl Session<'_> {
                         info!("nothing to do for too long");
                         self.orders.drain.cancel();
                     }
-                    let trouble = self.machine.trouble().unwrap_or_default();
+                    let trouble = self.worker.environment().unavailable_reason().unwrap_or_default();
                     let _ = outbound.try_send(said(from_executor::Message::Pulse(Pulse { jobs: tasks.jobs(), trouble, fetched: Vec::new() })));
                 }
             }

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use spool_media::encode::worker::Machine;
+use spool_media::encode::worker::Worker;
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::membership::{self, Orders, Settings, Standing};
@@ -82,10 +82,10 @@ impl Error {
 
 impl Executor {
     /// Starts an executor that runs its rows on `machine`. What becomes of it shows in [`Executor::stopped`].
-    pub fn start(settings: Settings, machine: Arc<Machine>) -> Self {
+    pub fn start(settings: Settings, worker: Arc<Worker>) -> Self {
         let orders = Orders::default();
         let (sender, standing) = watch::channel(Standing::Away);
-        let life = tokio::spawn(membership::run(settings, machine, orders.clone(), sender));
+        let life = tokio::spawn(membership::run(settings, worker, orders.clone(), sender));
         Self { life: Some(life), orders, standing }
     }
 

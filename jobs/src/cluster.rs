@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use serde_json::Value;
-use spool_media::encode::worker::RowEvent;
+use spool_media::encode::events::RowEvent;
 use spool_storage::ErrorKind;
 use tokio_util::sync::CancellationToken;
 

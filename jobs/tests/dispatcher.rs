@@ -18,8 +18,8 @@ use spool_jobs::{
 };
 use spool_media::{
     encode::{
+        events::{RowEvent, RowEventKind},
         timing::Timing,
-        worker::{RowEvent, RowEventKind},
     },
     plan::{
         deinterlace::Deinterlace,

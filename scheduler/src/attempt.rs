@@ -15,7 +15,7 @@ use ballista_core::{
 };
 use ballista_scheduler::state::task_builder::restrict_plan_to_partitions;
 use datafusion::{arrow::array::RecordBatch, physical_plan::ExecutionPlan, prelude::SessionContext};
-use spool_media::encode::worker::{RowEvent, RowEventKind};
+use spool_media::encode::events::{RowEvent, RowEventKind};
 use tokio::{
     sync::mpsc,
     time::{interval, sleep, timeout},

@@ -12,10 +12,7 @@ use datafusion::{
 };
 use spool_media::{
     plan::segments::{Segment, SegmentTrack},
-    predict::{
-        complexity::{self, Complexity},
-        cost_model::{EncodeFeatures, Prediction},
-    },
+    predict::{complexity::Complexity, cost_model::Prediction, features::EncodeFeatures},
     source::source_cache,
 };
 use spool_udfs::{functions::transcode::ladder_at, guard, options::SpoolOptions, value};
@@ -85,7 +82,8 @@ impl Scheduler {
             .extensions
             .get::<SpoolOptions>()
             .map_or(1, |options| options.threads);
-        let prediction = Prediction::of(&self.machine.costs(), &work, self.members.count().slots, threads);
+        let prediction =
+            Prediction::of(&self.worker.cost_model(), &work, self.members.count().slots, threads);
         let text = format!("{} rows: {prediction}{unknown}", work.len());
         row(PLAN_TYPE, &text)
     }
@@ -119,13 +117,13 @@ impl Scheduler {
         // The first sources tell of the others.
         let mut looked_at: HashMap<(String, String), Option<Complexity>> = HashMap::new();
         for (segment, ladder) in rows {
-            let title = source_cache::open_planned(&self.machine, &segment).await.map_err(failed)?;
+            let title = self.worker.open_planned(&segment).await.map_err(failed)?;
             let source = (segment.source.clone(), segment.etag.clone());
             if segment.track == SegmentTrack::Video
                 && looked_at.len() < SAMPLED_TITLES
                 && !looked_at.contains_key(&source)
             {
-                looked_at.insert(source.clone(), complexity::of(&self.machine, &title, &ladder).await);
+                looked_at.insert(source.clone(), self.worker.complexity(&title, &ladder).await);
             }
             let samples = looked_at.get(&source).cloned().unwrap_or_else(|| {
                 let found: Vec<Complexity> = looked_at.values().flatten().cloned().collect();

@@ -4,7 +4,7 @@ use arrow_json::ArrayWriter;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use spool_jobs::{Cluster, Failure, Job, Request};
-use spool_media::{encode::worker::RowEvent, package::publish::Published};
+use spool_media::{encode::events::RowEvent, package::publish::Published};
 use spool_storage::ErrorKind;
 use tokio_util::sync::CancellationToken;
 

@@ -9,7 +9,7 @@ use std::{
 use datafusion::arrow::array::RecordBatch;
 use spool_media::{
     Result,
-    encode::worker::Machine,
+    encode::worker::Worker,
     package::{early_playback, parts::Part, playlists::PlaylistKind},
     plan::segments::Segment,
 };
@@ -55,7 +55,7 @@ struct OpenSource {
 
 impl Live {
     /// Of a statement with these rows.
-    pub(crate) fn start(machine: Arc<Machine>, rows: &[Option<Segment>]) -> Self {
+    pub(crate) fn start(worker: Arc<Worker>, rows: &[Option<Segment>]) -> Self {
         let mut by_source: HashMap<&str, Vec<Segment>> = HashMap::new();
         for row in rows.iter().flatten() {
             by_source.entry(&row.source).or_default().push(row.clone());
@@ -72,7 +72,7 @@ impl Live {
             ))
         });
         let known = Arc::new(Known { titles: Mutex::new(titles.collect()), ..Known::default() });
-        let task = tokio::spawn(write_on(machine, known.clone()));
+        let task = tokio::spawn(write_on(worker, known.clone()));
         Self { known, task }
     }
 
@@ -118,7 +118,7 @@ impl Known {
     }
 }
 
-async fn write_on(machine: Arc<Machine>, known: Arc<Known>) {
+async fn write_on(worker: Arc<Worker>, known: Arc<Known>) {
     let mut wait = GATHER;
     loop {
         known.changed.notified().await;
@@ -140,7 +140,9 @@ async fn write_on(machine: Arc<Machine>, known: Arc<Known>) {
         for (source, ladder, pause) in due {
             let written = match ladder {
                 Ok(Some((ladder, extent))) => {
-                    early_playback::write(&machine, &ladder, extent).await.map(|uri| (uri, extent))
+                    early_playback::write(&worker.environment().stores, &ladder, extent)
+                        .await
+                        .map(|uri| (uri, extent))
                 }
                 Ok(None) => continue,
                 Err(error) => Err(error),

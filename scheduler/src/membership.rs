@@ -7,7 +7,7 @@ use std::{
 };
 
 use ballista_core::serde::protobuf::{ExecutorStoppedParams, scheduler_grpc_server::SchedulerGrpc};
-use spool_media::encode::worker::Machine;
+use spool_media::encode::worker::Worker;
 use spool_wire::{
     authorized,
     v1::{
@@ -49,7 +49,7 @@ pub(crate) fn make_room(turnstile: &Turnstile, members: &Members) {
 #[derive(Clone)]
 pub(crate) struct Membership {
     pub(crate) server: Server,
-    pub(crate) machine: Arc<Machine>,
+    pub(crate) worker: Arc<Worker>,
     pub(crate) members: Members,
     pub(crate) reports: Reports,
     pub(crate) turnstile: Turnstile,
@@ -125,7 +125,12 @@ impl Membership {
                 "it is Spool {theirs} and the scheduler is {ours}: install {ours} on it, or start the scheduler with --allow-others"
             )));
         }
-        let encoder = self.machine.encoder().await.map_err(|e| Status::internal(e.to_string()))?;
+        let encoder = self
+            .worker
+            .environment()
+            .default_encoder_build()
+            .await
+            .map_err(|e| Status::internal(e.to_string()))?;
         if hello.encoder != encoder {
             return Err(Status::failed_precondition(
                 "its FFmpeg or x264 is of another build than the scheduler's and would give other bytes: install the same, or start the \

@@ -12,7 +12,7 @@ use std::{
 
 use arrow_ipc::reader::StreamReader;
 use backon::BackoffBuilder;
-use spool_media::encode::worker::RowEvent;
+use spool_media::encode::events::RowEvent;
 use spool_storage::ErrorKind;
 use spool_udfs::error::Failure;
 use spool_wire::{

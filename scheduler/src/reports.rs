@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use spool_media::encode::worker::RowEvent;
+use spool_media::encode::events::RowEvent;
 use tokio::sync::mpsc;
 
 /// Events of a job that wait for its listener. RowEventKind a slow one misses is made up for by the next: they say how far a row is.

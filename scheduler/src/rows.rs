@@ -18,7 +18,7 @@ use datafusion::{
 };
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use spool_media::{
-    encode::worker::{RowEvent, RowEventKind},
+    encode::events::{RowEvent, RowEventKind},
     plan::segments::{Segment, SegmentTrack},
 };
 use spool_storage::ErrorKind;

@@ -13,7 +13,7 @@ use datafusion::{
     prelude::{SQLOptions, SessionContext},
 };
 use spool_media::{
-    encode::worker::{RowEvent, RowEventKind},
+    encode::events::{RowEvent, RowEventKind},
     plan::segments::Segment,
 };
 use spool_storage::ErrorKind;
@@ -103,7 +103,7 @@ impl Scheduler {
             error = self.nobody_works() => Err(error),
         };
         // Also where it failed: what is encoded is not encoded again, and so not measured again.
-        self.machine.keep_costs();
+        self.worker.save_cost_model();
         match &outcome {
             Ok(outcome) => {
                 let rows: usize = outcome.batches.iter().map(RecordBatch::num_rows).sum();
@@ -236,7 +236,7 @@ impl Scheduler {
         info!(statement = entry.number(), rows = segments.len(), "rows planned");
         let tell = |event: RowEvent| {
             entry.hear(&event);
-            self.machine.learn(&event);
+            self.worker.learn(&event);
             tell(event);
         };
         for segment in segments.iter().flatten() {
@@ -246,7 +246,7 @@ impl Scheduler {
         let options =
             session.state().config().options().extensions.get::<SpoolOptions>().cloned().unwrap_or_default();
         if options.live {
-            lives.push(Live::start(self.machine.clone(), &segments));
+            lives.push(Live::start(self.worker.clone(), &segments));
         }
         let live = lives.last().filter(|_| options.live);
         let rows = Rows {

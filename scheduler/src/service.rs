@@ -19,7 +19,7 @@ use ballista_scheduler::{
 };
 use datafusion::prelude::SessionConfig;
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
-use spool_media::encode::worker::Machine;
+use spool_media::encode::worker::Worker;
 use spool_udfs::session;
 use tokio::{
     net::TcpListener,
@@ -89,7 +89,7 @@ pub struct Scheduler(Arc<Inner>);
 /// What a scheduler is made of.
 pub struct Inner {
     pub(crate) server: Server,
-    pub(crate) machine: Arc<Machine>,
+    pub(crate) worker: Arc<Worker>,
     pub(crate) session_config: SessionConfig,
     pub(crate) members: Members,
     pub(crate) placements: Placements,
@@ -136,7 +136,7 @@ impl Scheduler {
     ///
     /// # Errors
     /// Where it cannot listen, or the engine does not start.
-    pub async fn start(settings: Settings, machine: Arc<Machine>) -> Result<Service> {
+    pub async fn start(settings: Settings, worker: Arc<Worker>) -> Result<Service> {
         let listen = |source| Error::Listen { address: settings.listen.to_string(), source };
         let listener = TcpListener::bind(settings.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
@@ -145,7 +145,7 @@ impl Scheduler {
         let session_config = session_config();
         let placement =
             Placement { members: members.clone(), placements: placements.clone(), turn: Arc::default() };
-        let config = Arc::new(config(address, &session_config, machine.clone(), placement));
+        let config = Arc::new(config(address, &session_config, worker.clone(), placement));
         let engine = |e: ballista_core::error::BallistaError| Error::from_engine(&e.to_string());
         let cluster = BallistaCluster::new_from_config(&config).await.map_err(engine)?;
         let server: Server = create_scheduler(cluster, config).await.map_err(engine)?;
@@ -156,7 +156,7 @@ impl Scheduler {
         };
         let membership = Membership {
             server: server.clone(),
-            machine: machine.clone(),
+            worker: worker.clone(),
             members: members.clone(),
             reports: reports.clone(),
             turnstile: turnstile.clone(),
@@ -164,7 +164,7 @@ impl Scheduler {
         };
         let scheduler = Self(Arc::new(Inner {
             server,
-            machine,
+            worker,
             session_config,
             members,
             placements,
@@ -254,7 +254,7 @@ fn session_config() -> SessionConfig {
 fn config(
     address: SocketAddr,
     session_config: &SessionConfig,
-    machine: Arc<Machine>,
+    worker: Arc<Worker>,
     placement: Placement,
 ) -> SchedulerConfig {
     let defaults = session_config.clone();
@@ -276,7 +276,7 @@ fn config(
         grpc_server_max_decoding_message_size: MESSAGE_BYTES,
         grpc_server_max_encoding_message_size: MESSAGE_BYTES,
         override_config_producer: Some(Arc::new(move || defaults.clone())),
-        override_session_builder: Some(Arc::new(move |config| session::state(&machine, config))),
+        override_session_builder: Some(Arc::new(move |config| session::state(&worker, config))),
         job_id_generator: Some(Arc::new(JobIds)),
         ..SchedulerConfig::default()
     }

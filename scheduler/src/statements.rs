@@ -14,7 +14,7 @@ use arrow_ipc::writer::StreamWriter;
 use futures::Stream;
 use serde::Serialize;
 use spool_media::{
-    encode::worker::{RowEvent as Event, RowEventKind},
+    encode::events::{RowEvent as Event, RowEventKind},
     plan::segments::Segment,
 };
 use spool_storage::redact_in;

@@ -21,7 +21,7 @@ use std::{
 };
 
 use datafusion::logical_expr::Documentation;
-use spool_media::encode::worker::Machine;
+use spool_media::encode::worker::Worker;
 
 /// The section that our functions are documented under.
 pub const SECTION: &str = "Video Functions";
@@ -29,7 +29,7 @@ pub const SECTION: &str = "Video Functions";
 /// What a function needs from the process that it runs in. All are equal: a function is known by its name, and each role
 /// brings its own machine.
 #[derive(Clone)]
-pub(crate) struct Host(pub(crate) Arc<Machine>);
+pub(crate) struct Host(pub(crate) Arc<Worker>);
 
 impl fmt::Debug for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -59,9 +59,9 @@ pub enum Kind {
 }
 
 /// Every function with its kind and documentation, in reading order.
-pub(crate) fn documented(machine: &Arc<Machine>) -> Vec<(&'static str, Kind, Option<Documentation>)> {
+pub(crate) fn documented(worker: &Arc<Worker>) -> Vec<(&'static str, Kind, Option<Documentation>)> {
     use datafusion::logical_expr::{AggregateUDFImpl, ScalarUDFImpl};
-    let host = Host(machine.clone());
+    let host = Host(worker.clone());
     vec![
         (media::NAME, Kind::Table, media::Media::new(host.clone()).documentation().cloned()),
         (probe::NAME, Kind::Scalar, probe::Probe::new(host.clone()).documentation().cloned()),

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, sync::Arc};
 
-use spool_media::encode::worker::Machine;
+use spool_media::encode::worker::Worker;
 
 use crate::functions::{Kind, documented};
 
@@ -10,13 +10,13 @@ use crate::functions::{Kind, documented};
 ///
 /// # Errors
 /// The names of the functions that say nothing.
-pub fn markdown(machine: &Arc<Machine>) -> Result<String, String> {
+pub fn markdown(worker: &Arc<Worker>) -> Result<String, String> {
     let mut text = String::from(
         "# SQL functions\n\nGenerated from the functions' own documentation by `make docs`. Beside them stands all of\n\
          [DataFusion's SQL](https://datafusion.apache.org/user-guide/sql/index.html).\n",
     );
     let mut silent = Vec::new();
-    for (name, kind, documentation) in documented(machine) {
+    for (name, kind, documentation) in documented(worker) {
         let Some(documentation) = documentation else {
             silent.push(name);
             continue;

@@ -8,7 +8,7 @@ use datafusion::{
     logical_expr::{AggregateUDF, ScalarUDF, async_udf::AsyncScalarUDF},
     prelude::{SessionConfig, SessionContext},
 };
-use spool_media::encode::worker::Machine;
+use spool_media::encode::worker::Worker;
 
 use crate::{
     confined::Confined,
@@ -42,11 +42,11 @@ pub fn config() -> SessionConfig {
 ///
 /// # Errors
 /// Where a function or a rule cannot be registered: a defect.
-pub fn state(machine: &Arc<Machine>, config: SessionConfig) -> Result<SessionState> {
+pub fn state(worker: &Arc<Worker>, config: SessionConfig) -> Result<SessionState> {
     let context = SessionContext::new_with_state(
         SessionStateBuilder::new().with_default_features().with_config(config).build(),
     );
-    let host = Host(machine.clone());
+    let host = Host(worker.clone());
     context.register_udtf(media::NAME, Arc::new(Media::new(host.clone())));
     context.register_udtf(segments::NAME, Arc::new(Segments::new(host.clone())));
     context.register_udtf(parts::NAME, Arc::new(Parts::new(host.clone())));

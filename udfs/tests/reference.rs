@@ -3,7 +3,8 @@
 use std::{path::Path, sync::Arc};
 
 use spool_media::{
-    encode::worker::Machine,
+    encode::worker::Worker,
+    environment::Environment,
     ffmpeg::{SandboxMode, Tools},
 };
 use spool_storage::Stores;
@@ -17,8 +18,8 @@ fn the_function_reference_is_up_to_date() {
         libraries: Vec::new(),
     };
     let scratch = tempfile::tempdir().unwrap();
-    let machine = Arc::new(Machine::new(Stores::from_env(), tools, scratch.path()).unwrap());
-    let text = spool_udfs::reference::markdown(&machine).expect("every function is documented");
+    let worker = Arc::new(Worker::new(Environment::new(Stores::from_env(), tools, scratch.path()).unwrap()));
+    let text = spool_udfs::reference::markdown(&worker).expect("every function is documented");
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/functions.md");
     if std::env::var_os("SPOOL_WRITE_DOCS").is_some() {
         std::fs::write(&path, &text).unwrap();

@@ -24,7 +24,7 @@ use datafusion::{
     error::DataFusionError,
     prelude::SessionContext,
 };
-use spool_media::{encode::worker::Machine, ffmpeg::Tools};
+use spool_media::{encode::worker::Worker, environment::Environment, ffmpeg::Tools};
 use spool_storage::Stores;
 use spool_udfs::{error::Failure, session};
 use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType};
@@ -39,9 +39,10 @@ struct Plain {
 impl Plain {
     fn new() -> Self {
         let scratch = tempfile::tempdir().unwrap();
-        let machine =
-            Arc::new(Machine::new(Stores::from_env(), Tools::from_env().unwrap(), scratch.path()).unwrap());
-        let state = session::state(&machine, session::config()).unwrap();
+        let worker = Arc::new(Worker::new(
+            Environment::new(Stores::from_env(), Tools::from_env().unwrap(), scratch.path()).unwrap(),
+        ));
+        let state = session::state(&worker, session::config()).unwrap();
         Self { context: SessionContext::new_with_state(state), _scratch: scratch }
     }
 }

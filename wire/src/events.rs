@@ -1,6 +1,6 @@
 //! How does what happens to a row travel?
 
-use spool_media::encode::worker::{RowEvent as Event, RowEventKind};
+use spool_media::encode::events::{RowEvent as Event, RowEventKind};
 
 use crate::v1::{Advanced, Again, Finished, Planned, RowEvent, Started, row_event};
 

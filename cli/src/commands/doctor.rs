@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use spool_media::{
-    encode::worker::Machine,
+    encode::worker::Worker,
     ffmpeg::{self, Encoder, Program, SandboxMode, sandbox},
 };
 
@@ -44,26 +44,41 @@ pub async fn run(global: &Global) -> Result<(), CliError> {
     let mut checks = Checks::default();
     let share = Share { slots: None, threads: 1 };
     println!("ok    slots: {} segments at a time", local::slots(share));
-    match local::machine(global) {
+    match local::worker(global) {
         Err(error) => checks.say("scratch", Err::<&str, _>(error)),
-        Ok(machine) => {
-            scratch(&mut checks, &machine);
-            checks.say("ffmpeg", ffmpeg::version(&machine.tools, Program::Ffmpeg, machine.scratch()).await);
-            checks.say("encoders", machine.encoder().await.map(|_| "libx264 and aac encode"));
-            more_encoders(&machine).await;
-            checks.say("ffprobe", ffmpeg::version(&machine.tools, Program::Ffprobe, machine.scratch()).await);
-            sandbox(&mut checks, &machine).await;
-            checks.say("engine", start_engine(&machine, share).await);
+        Ok(worker) => {
+            scratch(&mut checks, &worker);
+            checks.say(
+                "ffmpeg",
+                ffmpeg::version(&worker.environment().tools, Program::Ffmpeg, worker.environment().scratch())
+                    .await,
+            );
+            checks.say(
+                "encoders",
+                worker.environment().default_encoder_build().await.map(|_| "libx264 and aac encode"),
+            );
+            more_encoders(&worker).await;
+            checks.say(
+                "ffprobe",
+                ffmpeg::version(
+                    &worker.environment().tools,
+                    Program::Ffprobe,
+                    worker.environment().scratch(),
+                )
+                .await,
+            );
+            sandbox(&mut checks, &worker).await;
+            checks.say("engine", start_engine(&worker, share).await);
         }
     }
     credentials();
     if checks.failed == 0 { Ok(()) } else { Err(CliError::Unfit(checks.failed)) }
 }
 
-/// Encoders that only some ladders ask for: a machine without them is able for all others.
-async fn more_encoders(machine: &Machine) {
+/// Encoders that only some ladders ask for: a worker without them is able for all others.
+async fn more_encoders(worker: &Worker) {
     for encoder in Encoder::ALL.into_iter().filter(|encoder| *encoder != Encoder::Default) {
-        match machine.build(encoder).await {
+        match worker.environment().encoder_build(encoder).await {
             Ok(_) => println!("ok    encoders: {} encodes", encoder.names()),
             Err(error) => println!(
                 "note  encoders: {} does not, and ladders that need it fail here: {error}",
@@ -73,26 +88,30 @@ async fn more_encoders(machine: &Machine) {
     }
 }
 
-fn scratch(checks: &mut Checks, machine: &Machine) {
-    match machine.scratch_free_bytes() {
+fn scratch(checks: &mut Checks, worker: &Worker) {
+    match worker.environment().scratch_free_bytes() {
         Ok(free) if free < SCRATCH_WANTED_BYTES => {
             Checks::warn(
                 "scratch",
-                format_args!("only {} free in {}", crate::output::bytes(free), machine.scratch().display()),
+                format_args!(
+                    "only {} free in {}",
+                    crate::output::bytes(free),
+                    worker.environment().scratch().display()
+                ),
             );
         }
         free => checks.say(
             "scratch",
             free.map(|free| {
-                format!("{} free in {}", crate::output::bytes(free), machine.scratch().display())
+                format!("{} free in {}", crate::output::bytes(free), worker.environment().scratch().display())
             }),
         ),
     }
 }
 
-/// What FFmpeg is kept from here. What the kernel lacks makes no machine unfit.
-async fn sandbox(checks: &mut Checks, machine: &Machine) {
-    let tools = &machine.tools;
+/// What FFmpeg is kept from here. What the kernel lacks makes no worker unfit.
+async fn sandbox(checks: &mut Checks, worker: &Worker) {
+    let tools = &worker.environment().tools;
     if tools.confinement != SandboxMode::All {
         return Checks::warn("sandbox", "off: FFmpeg is kept from nothing but its limits");
     }
@@ -104,7 +123,7 @@ async fn sandbox(checks: &mut Checks, machine: &Machine) {
             format_args!("{} is a script, which cannot be confined", script.display()),
         );
     }
-    match sandbox::check(tools, machine.scratch()).await {
+    match sandbox::check(tools, worker.environment().scratch()).await {
         Err(error) => checks.say("sandbox", Err::<&str, _>(error)),
         Ok(tried) => {
             let lacks: Vec<&str> =
@@ -121,9 +140,9 @@ async fn sandbox(checks: &mut Checks, machine: &Machine) {
     }
 }
 
-async fn start_engine(machine: &std::sync::Arc<Machine>, share: Share) -> Result<String, CliError> {
+async fn start_engine(worker: &std::sync::Arc<Worker>, share: Share) -> Result<String, CliError> {
     let started = std::time::Instant::now();
-    let cluster = Cluster::here(machine, share).await?;
+    let cluster = Cluster::here(worker, share).await?;
     cluster.run("SELECT 1", &local::interrupt(), &|_| {}).await?;
     let answered = started.elapsed();
     cluster.stop().await;

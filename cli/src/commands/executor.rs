@@ -15,11 +15,11 @@ use crate::{
 const CHILDREN_GONE: Duration = Duration::from_secs(5);
 
 pub async fn run(global: &Global, args: Args) -> Result<(), CliError> {
-    let machine = local::machine_with_slots(global, args.share, false)?;
+    let worker = local::worker_with_slots(global, args.share, false)?;
     let settings = Settings {
         scheduler: args.scheduler,
         slots: local::slots(args.share),
-        work_dir: machine.scratch().join("engine"),
+        work_dir: worker.environment().scratch().join("engine"),
         address: args.address,
         token: args.token,
         grace: Duration::from_secs(args.grace),
@@ -28,10 +28,10 @@ pub async fn run(global: &Global, args: Args) -> Result<(), CliError> {
     println!(
         "{} slots, scratch in {}, working for {}",
         settings.slots,
-        machine.scratch().display(),
+        worker.environment().scratch().display(),
         settings.scheduler
     );
-    let mut executor = Executor::start(settings, machine.clone());
+    let mut executor = Executor::start(settings, worker.clone());
     let standing = executor.standing();
     let probes = async move {
         match args.http {

@@ -7,10 +7,7 @@ use spool_media::{
         rows,
         segments::{Lengths, Segment},
     },
-    predict::{
-        complexity,
-        cost_model::{EncodeFeatures, Prediction},
-    },
+    predict::{cost_model::Prediction, features::EncodeFeatures},
     source::source_cache,
 };
 
@@ -44,17 +41,17 @@ pub async fn run(global: &Global, args: Plan) -> Result<(), CliError> {
     let lengths = Lengths::new(args.cut.segment(false), args.cut.media_segment)
         .map_err(|e| CliError::Usage(e.to_string()))?;
     let cancel = local::interrupt();
-    let machine = local::machine(global)?;
-    let title = source_cache::open(&machine, &args.source, args.cut.deinterlace).await?;
-    let renditions = match &title.probe.video {
+    let worker = local::worker(global)?;
+    let title = worker.open(&args.source, args.cut.deinterlace).await?;
+    let renditions = match &title.source.probe.video {
         Some(video) => ladder.fit(video, &title.grid).map_err(spool_media::Error::from)?,
         None => Vec::new(),
     };
     let rows = rows::rows(&title, lengths)?;
     // What is encoded to look at it is not needed to plan.
-    let planning_bytes = title.reader.inner().bytes_read();
+    let planning_bytes = title.source.reader.inner().bytes_read();
     let samples = tokio::select! {
-        samples = complexity::of(&machine, &title, &ladder) => samples,
+        samples = worker.complexity(&title, &ladder) => samples,
         () = cancel.cancelled() => return Err(CliError::interrupted()),
     };
     let work = rows
@@ -65,10 +62,10 @@ pub async fn run(global: &Global, args: Plan) -> Result<(), CliError> {
         source: title.source.redacted_uri(),
         bytes: title.source.bytes,
         planning_bytes,
-        reading: source_cache::reading(&title),
+        reading: title.source.reading(),
         segments: rows.iter().map(Segment::without_secrets).collect(),
         renditions,
-        prediction: Prediction::of(&machine.costs(), &work, local::slots(args.share), args.share.threads),
+        prediction: Prediction::of(&worker.cost_model(), &work, local::slots(args.share), args.share.threads),
     };
     match args.output {
         Format::Json => output::print_json(&planned),

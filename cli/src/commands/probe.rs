@@ -1,6 +1,6 @@
 //! `spool probe`: what is in a video?
 
-use spool_media::source::listing;
+use spool_media::listing;
 
 use crate::{
     args::{Format, Global, Probe},
@@ -9,8 +9,8 @@ use crate::{
 };
 
 pub async fn run(global: &Global, args: Probe) -> Result<(), CliError> {
-    let machine = local::machine(global)?;
-    let file = listing::file(&machine, &args.source).await?;
+    let worker = local::worker(global)?;
+    let file = listing::file(worker.timelines(), &args.source).await?;
     match args.output {
         Format::Json => output::print_json(&file),
         Format::Table => {

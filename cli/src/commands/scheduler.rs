@@ -13,9 +13,9 @@ use crate::{
 };
 
 pub async fn run(global: &Global, args: Args) -> Result<(), CliError> {
-    let machine = local::machine(global)?;
+    let worker = local::worker(global)?;
     // What its executors' encoders are compared with; and what is missing is told now.
-    machine.encoder().await?;
+    worker.environment().default_encoder_build().await?;
     // Before anybody joins: what is wrong with it is told now.
     let store = match &args.store {
         Some(store) => Some(Arc::new(SqlStore::open(store).await?)),
@@ -29,7 +29,7 @@ pub async fn run(global: &Global, args: Args) -> Result<(), CliError> {
         token: args.token,
         allow_others: args.allow_others,
     };
-    let mut service = Scheduler::start(settings, machine.clone()).await?;
+    let mut service = Scheduler::start(settings, worker.clone()).await?;
     let address = service.address();
     if open {
         tracing::warn!(%address, "whoever reaches this address can run statements: set SPOOL_TOKEN, or bind to a private address");
@@ -41,7 +41,8 @@ pub async fn run(global: &Global, args: Args) -> Result<(), CliError> {
     if let Some(store) = store {
         let cluster = Arc::new(service.scheduler().clone());
         jobs.spawn(
-            Dispatcher::new(store, cluster, dispatch(args.dispatch, &machine.host)).run(leave.clone()),
+            Dispatcher::new(store, cluster, dispatch(args.dispatch, &worker.environment().host))
+                .run(leave.clone()),
         );
     }
     jobs.close();

@@ -23,9 +23,9 @@ const UPLOADS: &str = "uploads";
 
 pub async fn run(global: &Global, args: Args) -> Result<(), CliError> {
     let strangers = args.entry.access == Access::Keys;
-    let machine = local::machine_with_slots(global, args.share, strangers)?;
+    let worker = local::worker_with_slots(global, args.share, strangers)?;
     // What is missing is told now, and not by the first job.
-    machine.encoder().await?;
+    worker.environment().default_encoder_build().await?;
     let place = match &args.store {
         Some(store) => store.clone(),
         None => local::absolute(&format!("{}/{JOBS}", args.data))?,
@@ -51,11 +51,14 @@ pub async fn run(global: &Global, args: Args) -> Result<(), CliError> {
         webhook_targets: reach,
         gc_grace: local::hours(args.sweep_hours),
     };
-    let mut server = Server::start(&settings, store.clone(), machine.stores.clone()).await?;
-    let (service, mut executor) = cluster::roles(&machine, args.share).await?;
+    let mut server = Server::start(&settings, store.clone(), worker.environment().stores.clone()).await?;
+    let (service, mut executor) = cluster::roles(&worker, args.share).await?;
     let (leave, jobs) = (CancellationToken::new(), TaskTracker::new());
     let scheduler = Arc::new(service.scheduler().clone());
-    jobs.spawn(Dispatcher::new(store, scheduler, dispatch(args.dispatch, &machine.host)).run(leave.clone()));
+    jobs.spawn(
+        Dispatcher::new(store, scheduler, dispatch(args.dispatch, &worker.environment().host))
+            .run(leave.clone()),
+    );
     jobs.close();
     let address = server.address();
     // On stdout: the result of this command, for scripts that let the system choose the port.

@@ -21,8 +21,8 @@ pub async fn run(global: &Global, args: Sql) -> Result<(), CliError> {
         let outcome = Cluster::elsewhere(address, &args.engine).run(sql, &cancel, &|_| {}).await?;
         return output::print_rows(&outcome, args.output);
     }
-    let machine = local::machine_with_slots(global, args.engine.share, false)?;
-    let cluster = Cluster::here(&machine, args.engine.share).await?;
+    let worker = local::worker_with_slots(global, args.engine.share, false)?;
+    let cluster = Cluster::here(&worker, args.engine.share).await?;
     let result = cluster.run(sql, &cancel, &|_| {}).await;
     cluster.stop().await;
     output::print_rows(&result?, args.output)

@@ -20,9 +20,13 @@ pub async fn run(global: &Global, args: Sweep) -> Result<(), CliError> {
             args.grace_hours
         ))
     })?;
-    let machine = local::machine(global)?;
-    let swept =
-        gc::run(&machine.stores, &args.destination, gc::Options { grace, dry_run: args.dry_run }).await?;
+    let worker = local::worker(global)?;
+    let swept = gc::run(
+        &worker.environment().stores,
+        &args.destination,
+        gc::Options { grace, dry_run: args.dry_run },
+    )
+    .await?;
     match args.output {
         Format::Json => output::print_json(&swept),
         Format::Table => {

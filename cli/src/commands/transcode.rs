@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc, time::Instant};
 use futures::{StreamExt, TryStreamExt};
 use spool_jobs::Request;
 use spool_media::{
-    encode::worker::{Machine, RowEvent},
+    encode::{events::RowEvent, worker::Worker},
     package::{
         early_playback::LIVE,
         publish::{self, Published},
@@ -56,22 +56,22 @@ pub async fn run(global: &Global, args: Transcode) -> Result<(), CliError> {
         let jobs = profile.stage(CHECKING, planned_elsewhere(&cluster, &args, destinations, &cancel)).await?;
         return transcode(global, &args, cluster, &jobs, &cancel, &profile).await;
     }
-    let machine = local::machine_with_slots(global, args.engine.share, false)?;
+    let worker = local::worker_with_slots(global, args.engine.share, false)?;
     let prepare = async {
         let open = async {
             let mut jobs = Vec::new();
             for (source, destination) in args.sources.iter().zip(destinations) {
-                jobs.push(job(&machine, source, destination, &ladder, lengths, args.cut.deinterlace).await?);
+                jobs.push(job(&worker, source, destination, &ladder, lengths, args.cut.deinterlace).await?);
             }
             Ok(jobs)
         };
         // Both start FFmpeg's programs, and wait for them.
-        let encoder = async { Ok::<_, CliError>(machine.encoder().await?) };
+        let encoder = async { Ok::<_, CliError>(worker.environment().default_encoder_build().await?) };
         let (_, jobs) = tokio::try_join!(encoder, open)?;
         // Every source is fine: now, and not before, something is written.
         for job in &jobs {
             publish::check_writable(
-                &machine.stores.locate(&job.destination).map_err(spool_media::Error::from)?,
+                &worker.environment().stores.locate(&job.destination).map_err(spool_media::Error::from)?,
             )
             .await?;
         }
@@ -81,7 +81,7 @@ pub async fn run(global: &Global, args: Transcode) -> Result<(), CliError> {
         jobs = profile.stage(CHECKING, prepare) => jobs?,
         () = cancel.cancelled() => return Err(CliError::interrupted()),
     };
-    let cluster = profile.stage("starting the engine", Cluster::here(&machine, args.engine.share)).await?;
+    let cluster = profile.stage("starting the engine", Cluster::here(&worker, args.engine.share)).await?;
     transcode(global, &args, cluster, &jobs, &cancel, &profile).await
 }
 
@@ -201,16 +201,16 @@ fn request(source: &str, destination: &str, args: &Transcode) -> Request {
 
 /// Opens a source, cuts it, and makes sure that there is a rung for it.
 async fn job(
-    machine: &Arc<Machine>,
+    worker: &Arc<Worker>,
     source: &str,
     destination: String,
     ladder: &Ladder,
     lengths: Lengths,
     deinterlace: Deinterlace,
 ) -> Result<Job, CliError> {
-    let title = source_cache::open(machine, source, deinterlace).await?;
+    let title = worker.open(source, deinterlace).await?;
     let segments = rows::rows(&title, lengths)?;
-    if let Some(video) = &title.probe.video {
+    if let Some(video) = &title.source.probe.video {
         ladder.fit(video, &title.grid).map_err(spool_media::Error::from)?;
     }
     Ok(Job { source: title.source.uri.clone(), destination, segments })

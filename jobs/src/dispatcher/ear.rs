@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 use spool_media::{
-    encode::worker::{RowEvent, RowEventKind},
+    encode::events::{RowEvent, RowEventKind},
     plan::segments::{Segment, SegmentTrack},
 };
 

@@ -10,7 +10,7 @@ mod references;
 
 use std::fmt::Write as _;
 
-use crate::{plan::audio_label::Role, time::Rational};
+use crate::{source::probe::Role, time::Rational};
 use spool_storage::ErrorKind;
 
 pub use rates::{average_bps, peak_bps};

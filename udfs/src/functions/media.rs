@@ -8,7 +8,7 @@ use datafusion::{
     logical_expr::Documentation,
 };
 use datafusion_macros::user_doc;
-use spool_media::source::listing;
+use spool_media::listing;
 
 use super::{Host, literals::Literals, rows::Rows};
 use crate::{
@@ -54,11 +54,11 @@ impl TableFunctionImpl for Media {
         if let Some(confines) = SpoolOptions::confines(args.session().config_options()) {
             confines.check_pattern(&glob).map_err(engine_error)?;
         }
-        let machine = self.host.0.clone();
+        let worker = self.host.0.clone();
         let fetch = move || {
-            let (machine, glob) = (machine.clone(), glob.clone());
+            let (worker, glob) = (worker.clone(), glob.clone());
             Box::pin(async move {
-                let files = listing::glob(&machine, &glob).await.map_err(engine_error)?;
+                let files = listing::glob(worker.timelines(), &glob).await.map_err(engine_error)?;
                 Ok(vec![value::batch(&PROBE, &files)?])
             }) as _
         };

@@ -63,11 +63,11 @@ impl TableFunctionImpl for Parts {
         if let Some(confines) = SpoolOptions::confines(args.session().config_options()) {
             confines.check_write(&destination).map_err(engine_error)?;
         }
-        let machine = self.host.0.clone();
+        let worker = self.host.0.clone();
         let fetch = move || {
-            let (machine, destination) = (machine.clone(), destination.clone());
+            let (worker, destination) = (worker.clone(), destination.clone());
             Box::pin(async move {
-                let location = machine.stores.locate(&destination).map_err(engine_error)?;
+                let location = worker.environment().stores.locate(&destination).map_err(engine_error)?;
                 let records = part_store::list(&location).await.map_err(engine_error)?;
                 let segments: Vec<&Segment> = records.iter().map(|r| &r.segment).collect();
                 let renditions: Vec<_> = records.iter().map(|r| &r.rendition).collect();

@@ -13,7 +13,7 @@ use datafusion::{
     },
 };
 use datafusion_macros::user_doc;
-use spool_media::source::listing;
+use spool_media::listing;
 
 use super::Host;
 use crate::{
@@ -81,7 +81,7 @@ impl AsyncScalarUDFImpl for Probe {
             if let Some(confines) = &confines {
                 confines.check_source(uri).map_err(engine_error)?;
             }
-            files.push(listing::file(&self.host.0, uri).await.map_err(engine_error)?);
+            files.push(listing::file(self.host.0.timelines(), uri).await.map_err(engine_error)?);
         }
         Ok(ColumnarValue::Array(value::structs(&PROBE, &files)?))
     }

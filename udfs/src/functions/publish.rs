@@ -91,7 +91,8 @@ impl AsyncScalarUDFImpl for Publish {
             if let Some(confines) = &confines {
                 confines.check_write(&ladder.destination).map_err(engine_error)?;
             }
-            published.push(publish::run(&self.host.0, &ladder).await.map_err(engine_error)?);
+            published
+                .push(publish::run(&self.host.0.environment().stores, &ladder).await.map_err(engine_error)?);
         }
         Ok(ColumnarValue::Array(value::structs(&PUBLISHED, &published)?))
     }

@@ -91,11 +91,11 @@ impl TableFunctionImpl for Segments {
             Some(how) => how.parse::<Deinterlace>().map_err(refusal)?,
             None => Deinterlace::default(),
         };
-        let machine = self.host.0.clone();
+        let worker = self.host.0.clone();
         let fetch = move || {
-            let (machine, source) = (machine.clone(), source.clone());
+            let (worker, source) = (worker.clone(), source.clone());
             Box::pin(async move {
-                let title = source_cache::open(&machine, &source, deinterlace).await.map_err(engine_error)?;
+                let title = worker.open(&source, deinterlace).await.map_err(engine_error)?;
                 let segments = rows::rows(&title, lengths).map_err(engine_error)?;
                 let plain = value::batch(&SEGMENT, &segments)?;
                 let whole = Arc::new(StructArray::from(plain.clone()));
