@@ -28,8 +28,8 @@ pub async fn roles(machine: &Arc<Machine>, share: Share) -> Result<(Service, Exe
         work_dir: machine.scratch().join("engine"),
         address: None,
         token: None,
-        grace: Duration::ZERO,
-        leave_idle: None,
+        drain_timeout: Duration::ZERO,
+        idle_timeout: None,
     };
     let executor = Executor::start(settings, machine.clone());
     Ok((service, executor))

@@ -77,7 +77,7 @@ impl Scheduler {
             }
             work.extend(self.work(session, encode).await?);
         }
-        self.members.somebody(JOINED).await;
+        self.executors.wait_for_slots(JOINED).await;
         let threads = session
             .state()
             .config()
@@ -85,7 +85,7 @@ impl Scheduler {
             .extensions
             .get::<SpoolOptions>()
             .map_or(1, |options| options.threads);
-        let prediction = Prediction::of(&self.machine.costs(), &work, self.members.count().slots, threads);
+        let prediction = Prediction::of(&self.machine.costs(), &work, self.executors.count().slots, threads);
         let text = format!("{} rows: {prediction}{unknown}", work.len());
         row(PLAN_TYPE, &text)
     }

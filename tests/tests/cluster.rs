@@ -433,9 +433,9 @@ fn an_executor_answers_probes_by_its_state() {
     };
     wait_until("readiness", DEADLINE, || (says("/readyz") == "ok").then_some(()));
     assert_eq!(says("/livez"), "ok");
-    assert!(says("/metrics").contains("\nspool_executor_member 1\n"), "{}", says("/metrics"));
+    assert!(says("/metrics").contains("\nspool_executor_ready 1\n"), "{}", says("/metrics"));
     cluster.kill_scheduler();
-    wait_until("the loss", DEADLINE, || (says("/readyz") == "looking for the scheduler").then_some(()));
+    wait_until("the loss", DEADLINE, || (says("/readyz") == "connecting to the scheduler").then_some(()));
     assert_eq!(cluster.drain_executor(0, DEADLINE), Some(0));
 }
 

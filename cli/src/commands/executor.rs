@@ -22,8 +22,8 @@ pub async fn run(global: &Global, args: Args) -> Result<(), CliError> {
         work_dir: machine.scratch().join("engine"),
         address: args.address,
         token: args.token,
-        grace: Duration::from_secs(args.grace),
-        leave_idle: args.leave_idle.map(Duration::from_secs),
+        drain_timeout: Duration::from_secs(args.grace),
+        idle_timeout: args.leave_idle.map(Duration::from_secs),
     };
     println!(
         "{} slots, scratch in {}, working for {}",
@@ -32,10 +32,10 @@ pub async fn run(global: &Global, args: Args) -> Result<(), CliError> {
         settings.scheduler
     );
     let mut executor = Executor::start(settings, machine.clone());
-    let standing = executor.standing();
+    let session_state = executor.session_state();
     let probes = async move {
         match args.http {
-            Some(address) => spool_executor::probes(address, standing).await,
+            Some(address) => spool_executor::serve_probes(address, session_state).await,
             None => std::future::pending().await,
         }
     };

@@ -25,9 +25,9 @@ pub async fn run(global: &Global, args: Args) -> Result<(), CliError> {
     let settings = Settings {
         listen: args.listen,
         executor_timeout: Duration::from_secs(args.executor_timeout),
-        patience: Duration::from_secs(args.patience),
+        no_executor_timeout: Duration::from_secs(args.patience),
         token: args.token,
-        allow_others: args.allow_others,
+        allow_version_skew: args.allow_others,
     };
     let mut service = Scheduler::start(settings, machine.clone()).await?;
     let address = service.address();
