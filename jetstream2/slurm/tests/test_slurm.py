@@ -374,8 +374,8 @@ class Array(Case):
             JOB_END_TIMEOUT,
         )
         log = self.log(task, "executors")
-        self.assertRegex(log, r"rows in hand finish first grace_s=35 in_hand=[12]\b")
-        self.assertNotIn("given up", log)
+        self.assertRegex(log, r"running rows finish first drain_timeout_s=35 running=[12]\b")
+        self.assertNotIn("canceling running rows", log)
         self.assertNotIn("is killed", log)
         until("the executor is connected again", lambda: self.executors(), JOB_REQUEUE_TIMEOUT)
         self.assertEqual(self.slurm.job(task)["Restarts"], "1")
