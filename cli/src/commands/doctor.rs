@@ -1,100 +1,98 @@
-//! `spool doctor`: is this machine able to transcode?
+//! `spool doctor`: checks that this machine can transcode.
 
-use std::fmt::Display;
+use std::{fmt::Display, sync::Arc, time::Instant};
 
+use spool_jobs::Request;
 use spool_media::{
     encode::worker::Machine,
     ffmpeg::{self, Encoder, Program, SandboxMode, sandbox},
 };
 
 use crate::{
-    args::{Global, Share},
-    cluster::Cluster,
-    exit::CliError,
-    local,
+    args::{GlobalArgs, SlotArgs},
+    engine::Engine,
+    environment,
+    error::CliError,
+    output, signals,
 };
 
 /// Free scratch space below which a long video may not fit.
 const SCRATCH_WANTED_BYTES: u64 = 2 << 30;
 
-/// What the checks found so far.
+/// Checks so far.
 #[derive(Default)]
 struct Checks {
     failed: usize,
 }
 
 impl Checks {
-    fn say<T: Display, E: Display>(&mut self, what: &str, result: Result<T, E>) {
+    fn report<T: Display, E: Display>(&mut self, check: &str, result: Result<T, E>) {
         match result {
-            Ok(found) => println!("ok    {what}: {found}"),
+            Ok(found) => println!("ok    {check}: {found}"),
             Err(problem) => {
                 self.failed += 1;
-                println!("FAIL  {what}: {problem}");
+                println!("FAIL  {check}: {problem}");
             }
         }
     }
 
-    fn warn(what: &str, text: impl Display) {
-        println!("warn  {what}: {text}");
+    fn warn(check: &str, text: impl Display) {
+        println!("warn  {check}: {text}");
     }
 }
 
-pub async fn run(global: &Global) -> Result<(), CliError> {
+pub async fn run(global: &GlobalArgs) -> Result<(), CliError> {
     println!("spool {}", env!("CARGO_PKG_VERSION"));
     let mut checks = Checks::default();
-    let share = Share { slots: None, threads: 1 };
-    println!("ok    slots: {} segments at a time", local::slots(share));
-    match local::machine(global) {
-        Err(error) => checks.say("scratch", Err::<&str, _>(error)),
-        Ok(machine) => {
-            scratch(&mut checks, &machine);
-            checks.say("ffmpeg", ffmpeg::version(&machine.tools, Program::Ffmpeg, machine.scratch()).await);
-            checks.say("encoders", machine.encoder().await.map(|_| "libx264 and aac encode"));
-            more_encoders(&machine).await;
-            checks.say("ffprobe", ffmpeg::version(&machine.tools, Program::Ffprobe, machine.scratch()).await);
-            sandbox(&mut checks, &machine).await;
-            checks.say("engine", start_engine(&machine, share).await);
+    let slots = SlotArgs { slots: None, threads: 1 };
+    println!("ok    slots: {} segments at once", slots.count());
+    match environment::environment(global) {
+        Err(error) => checks.report("scratch", Err::<&str, _>(error)),
+        Ok(environment) => {
+            let (tools, scratch) = (&environment.tools, environment.scratch());
+            check_scratch(&mut checks, &environment);
+            checks.report("ffmpeg", ffmpeg::version(tools, Program::Ffmpeg, scratch).await);
+            checks.report("encoders", environment.encoder().await.map(|_| "libx264 and aac encode"));
+            check_optional_encoders(&environment).await;
+            checks.report("ffprobe", ffmpeg::version(tools, Program::Ffprobe, scratch).await);
+            check_sandbox(&mut checks, &environment).await;
+            checks.report("engine", start_engine(&environment, slots).await);
         }
     }
-    credentials();
+    check_credentials();
     if checks.failed == 0 { Ok(()) } else { Err(CliError::Unfit(checks.failed)) }
 }
 
-/// Encoders that only some ladders ask for: a machine without them is able for all others.
-async fn more_encoders(machine: &Machine) {
+/// Reports the encoders that only some ladders need. Without them a machine can still encode all other ladders.
+async fn check_optional_encoders(environment: &Machine) {
     for encoder in Encoder::ALL.into_iter().filter(|encoder| *encoder != Encoder::Default) {
-        match machine.build(encoder).await {
+        match environment.build(encoder).await {
             Ok(_) => println!("ok    encoders: {} encodes", encoder.names()),
             Err(error) => println!(
-                "note  encoders: {} does not, and ladders that need it fail here: {error}",
+                "note  encoders: {} does not encode; ladders that need it fail on this machine: {error}",
                 encoder.names()
             ),
         }
     }
 }
 
-fn scratch(checks: &mut Checks, machine: &Machine) {
-    match machine.scratch_free_bytes() {
+fn check_scratch(checks: &mut Checks, environment: &Machine) {
+    let folder = environment.scratch().display();
+    match environment.scratch_free_bytes() {
         Ok(free) if free < SCRATCH_WANTED_BYTES => {
-            Checks::warn(
-                "scratch",
-                format_args!("only {} free in {}", crate::output::bytes(free), machine.scratch().display()),
-            );
+            Checks::warn("scratch", format_args!("only {} free in {folder}", output::bytes(free)));
         }
-        free => checks.say(
-            "scratch",
-            free.map(|free| {
-                format!("{} free in {}", crate::output::bytes(free), machine.scratch().display())
-            }),
-        ),
+        free => {
+            checks.report("scratch", free.map(|free| format!("{} free in {folder}", output::bytes(free))));
+        }
     }
 }
 
-/// What FFmpeg is kept from here. What the kernel lacks makes no machine unfit.
-async fn sandbox(checks: &mut Checks, machine: &Machine) {
-    let tools = &machine.tools;
+/// Reports how far the kernel confines FFmpeg. A kernel that cannot is a warning, not a failure.
+async fn check_sandbox(checks: &mut Checks, environment: &Machine) {
+    let tools = &environment.tools;
     if tools.confinement != SandboxMode::All {
-        return Checks::warn("sandbox", "off: FFmpeg is kept from nothing but its limits");
+        return Checks::warn("sandbox", "off: only resource limits confine FFmpeg");
     }
     if let Some(script) =
         [&tools.ffmpeg, &tools.ffprobe].into_iter().find(|program| sandbox::is_script(program))
@@ -104,40 +102,37 @@ async fn sandbox(checks: &mut Checks, machine: &Machine) {
             format_args!("{} is a script, which cannot be confined", script.display()),
         );
     }
-    match sandbox::check(tools, machine.scratch()).await {
-        Err(error) => checks.say("sandbox", Err::<&str, _>(error)),
+    match sandbox::check(tools, environment.scratch()).await {
+        Err(error) => checks.report("sandbox", Err::<&str, _>(error)),
         Ok(tried) => {
-            let lacks: Vec<&str> =
-                tried.iter().filter(|(_, held)| !held).map(|(what, _)| what.as_str()).collect();
-            if lacks.is_empty() {
+            let not_enforced: Vec<&str> =
+                tried.iter().filter(|(_, held)| !held).map(|(rule, _)| rule.as_str()).collect();
+            if not_enforced.is_empty() {
                 println!("ok    sandbox: FFmpeg opens its input and its folder, and reaches nothing else");
             } else {
                 Checks::warn(
                     "sandbox",
-                    format_args!("this system does not keep FFmpeg to it: {}", lacks.join("; ")),
+                    format_args!("this system does not enforce it: {}", not_enforced.join("; ")),
                 );
             }
         }
     }
 }
 
-async fn start_engine(machine: &std::sync::Arc<Machine>, share: Share) -> Result<String, CliError> {
-    let started = std::time::Instant::now();
-    let cluster = Cluster::here(machine, share).await?;
-    cluster.run("SELECT 1", &local::interrupt(), &|_| {}).await?;
-    let answered = started.elapsed();
-    cluster.stop().await;
-    Ok(format!("scheduler and executor answer in {} ms", answered.as_millis()))
+async fn start_engine(environment: &Arc<Machine>, slots: SlotArgs) -> Result<String, CliError> {
+    let started = Instant::now();
+    let engine = Engine::embedded(environment, slots).await?;
+    let request = Request::Sql { sql: "SELECT 1".to_owned(), threads: slots.threads };
+    engine.run(&request, &signals::interrupt(), &|_| {}).await?;
+    let elapsed = started.elapsed();
+    engine.stop().await;
+    Ok(format!("scheduler and executor respond in {} ms", elapsed.as_millis()))
 }
 
-fn credentials() {
-    let set = |name| std::env::var_os(name).is_some();
-    if set("AWS_ACCESS_KEY_ID") {
+fn check_credentials() {
+    if std::env::var_os("AWS_ACCESS_KEY_ID").is_some() {
         println!("ok    s3: credentials are in the environment");
     } else {
-        Checks::warn(
-            "s3",
-            "no AWS_ACCESS_KEY_ID in the environment; s3:// works only with a role of this machine",
-        );
+        Checks::warn("s3", "AWS_ACCESS_KEY_ID is not set; s3:// works only if this machine has a role");
     }
 }

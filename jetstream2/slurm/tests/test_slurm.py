@@ -648,9 +648,9 @@ class Commands(Case):
         for flags, message in [
             (["--partition", "nowhere"], "invalid partition"),
             (["--constraint", "nothing"], "[Ii]nvalid feature"),
-            (["--qos", "a b"], "means something else to sbatch"),
+            (["--qos", "a b"], "does not take literally"),
             (["--mem-per-cpu", "1.5G"], "such as 1500M or 2G"),
-            (["--lead", "19"], "give it 20 to 3600"),
+            (["--lead", "19"], "give 20 to 3600"),
         ]:
             with self.subTest(flags=flags), self.assertRaisesRegex(AssertionError, message):
                 self.scheduler(*flags)
