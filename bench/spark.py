@@ -1,7 +1,7 @@
-"""How long does Spark take? Its executors run FFmpeg commands, one each.
+"""Encodes with Spark: each of its executors runs one FFmpeg command at a time.
 
     spark.py EXECUTORS pieces FOLDER      runs the commands in FOLDER/*/command
-    spark.py EXECUTORS split SOURCE OUT   splits SOURCE by copying into pieces of two minutes, encodes and joins them, and packages the result
+    spark.py EXECUTORS split SOURCE OUT   splits SOURCE by stream copy into pieces of two minutes, encodes, joins and packages them
 """
 
 import os
@@ -20,26 +20,26 @@ def main():
     os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
     from pyspark.sql import SparkSession
 
-    # Each executor is a process of its own, as on a cluster.
+    # Each executor is a separate process, as on a cluster.
     spark = SparkSession.builder.master(f"local-cluster[{executors},1,1024]").config("spark.ui.enabled", "false").getOrCreate()
     try:
         {"pieces": pieces, "split": split}[way](spark.sparkContext, *map(Path, paths))
     finally:
         gateway = spark.sparkContext._gateway
         spark.stop()
-        # Its Java ends with its input, and is waited for: else what it took is nobody's.
+        # Spark's Java process ends with its input. It is waited for, since only then its processor time is counted.
         gateway.shutdown()
         gateway.proc.stdin.close()
         gateway.proc.wait(timeout=60)
 
 
 def run_all(context, commands):
-    """Runs argument lists, each as a task of its own."""
+    """Runs argument lists, each as one task."""
     context.parallelize(commands, len(commands)).foreach(lambda command: subprocess.run(command, check=True))
 
 
 def pieces(context, folder):
-    # Sound last: it is the smallest command.
+    # Largest command first; audio is the smallest.
     commands = sorted(folder.glob("*/command"), key=lambda path: path.stat().st_size, reverse=True)
     run_all(context, [["bash", "-e", str(command)] for command in commands])
 
@@ -50,7 +50,7 @@ def split(context, source, out):
     subprocess.run([*FFMPEG, "-i", str(source), *copy, str(work / "piece-%04d.mp4")], check=True)
     found = sorted(work.glob("piece-*.mp4"))
     run_all(context, [encode(piece) for piece in found])
-    # Joined by copying, rung by rung, and packaged with the sound of the first.
+    # Each rung is joined by stream copy, and packaged with the audio of the first.
     out.mkdir()
     inputs, maps = [], []
     for number, (height, _, _) in enumerate(RUNGS):
@@ -69,7 +69,7 @@ def encoded(piece, height):
 
 
 def encode(piece):
-    """One decode for all rungs, on one thread: an executor has one core."""
+    """Returns a command that decodes once for all rungs, on one thread: an executor has one core."""
     labels = "".join(f"[s{number}]" for number in range(len(RUNGS)))
     scales = "".join(f";[s{number}]scale=-2:{height}[v{number}]" for number, (height, _, _) in enumerate(RUNGS))
     command = [*FFMPEG, "-threads", "1", "-filter_complex_threads", "1", "-i", str(piece)]

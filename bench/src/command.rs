@@ -1,5 +1,5 @@
-//! What does a command take, with all that it starts? GNU time tells: the system counts processor time and memory of every process that
-//! was waited for. FFmpeg is told apart by a program in its place, which has its own times written down.
+//! Resource usage of a command with all its child processes, measured by GNU time: the system counts processor time and memory of every
+//! process that was waited for. A program in FFmpeg's place records the usage of FFmpeg by itself.
 
 use std::{
     collections::HashMap,
@@ -13,34 +13,34 @@ use std::{
 
 use spool_tests::ffmpeg_wrapper::{which, write_program};
 
-/// How often a command that runs is looked at.
-const LOOK: Duration = Duration::from_millis(100);
+/// Time between two checks of a running command.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What a command took.
+/// Resource usage of a command.
 #[derive(Debug, Clone, Copy)]
-pub struct Took {
-    /// From its start to its end.
+pub struct Usage {
+    /// Time from its start to its end.
     pub wall: Duration,
-    /// User and system time of all its processes.
+    /// User and system time of all processes.
     pub cpu: Duration,
-    /// The same of its FFmpegs and what they are probed with.
+    /// User and system time of FFmpeg and ffprobe.
     pub ffmpeg_cpu: Duration,
-    /// The most memory that one of its FFmpegs had resident.
+    /// Highest resident memory of one FFmpeg process.
     pub ffmpeg_mb: f64,
-    /// The most memory that all its other processes had resident together.
+    /// Highest resident memory of all other processes together.
     pub engine_mb: f64,
-    /// From its start until something could be played, where it leaves something to play.
+    /// Time from the start until a playlist could be played, if the command leaves one.
     pub playable: Option<Duration>,
 }
 
-/// An FFmpeg that has its times written down.
+/// FFmpeg and ffprobe that record their resource usage.
 #[derive(Debug, Clone)]
-pub struct Timed {
+pub struct TimedFfmpeg {
     folder: PathBuf,
 }
 
-impl Timed {
-    /// One in a folder of its own.
+impl TimedFfmpeg {
+    /// Writes the programs into `folder`.
     pub fn in_folder(folder: &Path) -> Self {
         fs::create_dir_all(folder).unwrap();
         let timed = Self { folder: folder.to_owned() };
@@ -56,7 +56,7 @@ impl Timed {
         timed
     }
 
-    /// Where the programs are.
+    /// Returns the path of a program.
     pub fn program(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
@@ -65,36 +65,36 @@ impl Timed {
         self.folder.join("times")
     }
 
-    /// Processor time of all runs since this was asked for last, and the most memory of one.
+    /// Returns the processor time of all runs since the last call, and the highest memory of one run.
     fn take(&self) -> (Duration, f64) {
-        // Not there before the first. What ended badly has a line that says so before its times.
+        // Missing before the first run. A run that failed has a line about that before its times.
         let text = fs::read_to_string(self.log()).unwrap_or_default();
         let _ = fs::remove_file(self.log());
         text.lines()
             .filter_map(times)
-            .fold((Duration::ZERO, 0.0), |(cpu, most), (more, mb)| (cpu + more, mb.max(most)))
+            .fold((Duration::ZERO, 0.0), |(cpu, max_mb), (more, mb)| (cpu + more, mb.max(max_mb)))
     }
 }
 
-/// User and system time, and megabytes, of a line of GNU time's.
+/// Parses a line of GNU time into processor time and megabytes.
 fn times(line: &str) -> Option<(Duration, f64)> {
     let numbers: Vec<f64> = line.split_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
     let [user, system, kib] = numbers[..] else { return None };
     Some((Duration::from_secs_f64(user + system), kib * 1024.0 / 1e6))
 }
 
-/// Runs a command in `folder`, which gets its output as `log`. `playable` tells whether there is something to play by now.
+/// Runs a command in `folder`, which receives its output as `log`. `playable` returns whether a playlist can be played now.
 ///
 /// # Panics
-/// Where it fails: with the end of what it said.
-pub fn run(folder: &Path, args: &[OsString], timed: &Timed, playable: impl Fn() -> bool) -> Took {
+/// Where the command fails, with the end of its output.
+pub fn run(folder: &Path, args: &[OsString], timed: &TimedFfmpeg, playable: impl Fn() -> bool) -> Usage {
     let (out, log) = (folder.join("times"), folder.join("log"));
-    let said = File::create(&log).unwrap();
+    let output = File::create(&log).unwrap();
     timed.take();
     let mut command = Command::new("/usr/bin/time");
     command.args(["--format", "%U %S %M", "--output"]).arg(&out).args(args).current_dir(folder);
-    command.stdin(Stdio::null()).stdout(said.try_clone().unwrap()).stderr(said);
-    let begun = Instant::now();
+    command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
+    let started = Instant::now();
     let mut child = command.spawn().unwrap();
     let (mut engine_mb, mut first) = (0.0_f64, None);
     let status = loop {
@@ -103,26 +103,26 @@ pub fn run(folder: &Path, args: &[OsString], timed: &Timed, playable: impl Fn() 
         }
         engine_mb = engine_mb.max(resident_mb(child.id()));
         if first.is_none() && playable() {
-            first = Some(begun.elapsed());
+            first = Some(started.elapsed());
         }
-        sleep(LOOK);
+        sleep(POLL_INTERVAL);
     };
-    let wall = begun.elapsed();
-    let said = fs::read_to_string(&log).unwrap_or_default();
-    assert!(status.success(), "{args:?}: {}", &said[said.len().saturating_sub(4000)..]);
+    let wall = started.elapsed();
+    let output = fs::read_to_string(&log).unwrap_or_default();
+    assert!(status.success(), "{args:?}: {}", &output[output.len().saturating_sub(4000)..]);
     let (cpu, _) = fs::read_to_string(out).unwrap().lines().find_map(times).unwrap();
     let (ffmpeg_cpu, ffmpeg_mb) = timed.take();
-    // Spark leaves Python unwaited for, and FFmpeg with it: these are not among what the system counted then.
+    // Spark does not wait for Python, nor for the FFmpeg below it: the system's count lacks both then.
     let cpu = if cpu < ffmpeg_cpu { cpu + ffmpeg_cpu } else { cpu };
     let playable = first.or_else(|| playable().then_some(wall));
-    Took { wall, cpu, ffmpeg_cpu, ffmpeg_mb, engine_mb, playable }
+    Usage { wall, cpu, ffmpeg_cpu, ffmpeg_mb, engine_mb, playable }
 }
 
-/// Memory of all processes below one, but FFmpeg's.
+/// Returns the resident memory of all descendants of a process, without FFmpeg's.
 fn resident_mb(root: u32) -> f64 {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    // Processes come and go while they are looked at.
+    // Processes start and end while the folder is read.
     let stats: HashMap<u32, Stat> = numbers.filter_map(|pid| Some((pid, Stat::read(pid)?))).collect();
     let below = |mut pid: u32| loop {
         match stats.get(&pid) {
@@ -158,7 +158,7 @@ impl Stat {
     }
 }
 
-/// Words as arguments.
+/// Returns words as arguments.
 pub fn words(words: &[&str]) -> Vec<OsString> {
     words.iter().map(OsString::from).collect()
 }
@@ -168,26 +168,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_read_and_complaints_are_not() {
+    fn lines_of_times_parse_and_messages_do_not() {
         assert_eq!(times("1.50 0.25 1000000"), Some((Duration::from_millis(1750), 1024.0)));
         assert_eq!(times("Command exited with non-zero status 1"), None);
     }
 
     #[test]
-    fn ffmpeg_is_told_apart_from_what_starts_it() {
+    fn usage_of_ffmpeg_is_measured_apart() {
         let folder = tempfile::tempdir().unwrap();
-        let timed = Timed::in_folder(&folder.path().join("timed"));
+        let timed = TimedFfmpeg::in_folder(&folder.path().join("timed"));
         let ffmpeg = timed.program("ffmpeg");
         let script = format!(
             "{} -v error -f lavfi -i testsrc2=s=1280x720 -frames:v 60 -f null - && touch done",
             ffmpeg.display()
         );
         let args: Vec<OsString> = words(&["sh", "-c", &script]);
-        let took = run(folder.path(), &args, &timed, || folder.path().join("done").exists());
+        let usage = run(folder.path(), &args, &timed, || folder.path().join("done").exists());
         assert!(
-            took.ffmpeg_cpu > Duration::ZERO && took.ffmpeg_cpu <= took.cpu + Duration::from_millis(20),
-            "{took:?}"
+            usage.ffmpeg_cpu > Duration::ZERO && usage.ffmpeg_cpu <= usage.cpu + Duration::from_millis(20),
+            "{usage:?}"
         );
-        assert!(took.ffmpeg_mb > 5.0 && took.playable.is_some(), "{took:?}");
+        assert!(usage.ffmpeg_mb > 5.0 && usage.playable.is_some(), "{usage:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! What is transcoded? Real footage that `make setup` fetched, made as long and as hard as a measurement wants it.
+//! Sources of the measurements: footage that `make setup` fetched, looped and scaled to the length and size that a measurement needs.
 
 use std::{
     ffi::OsString,
@@ -10,10 +10,10 @@ use spool_tests::footage::{clip, ffmpeg};
 
 use crate::command::words;
 
-/// Frames per second of what is made here.
+/// Frames per second of the generated sources.
 pub const FPS: u32 = 30;
 
-/// Tiny pictures with a keyframe wherever a row can be cut: as many rows of a few frames as a measurement wants.
+/// Makes a source of tiny pictures with a keyframe at each possible cut, so that it can become many rows of a few frames.
 pub fn many_rows(folder: &Path, name: &str, frames: u32, keyframes: &str) -> PathBuf {
     let path = folder.join(name);
     let (bikes, filter, frames) = (clip("bikes.mp4"), format!("fps={FPS},scale=64:36"), frames.to_string());
@@ -25,7 +25,7 @@ pub fn many_rows(folder: &Path, name: &str, frames: u32, keyframes: &str) -> Pat
     path
 }
 
-/// A source of the size that people have.
+/// Source of a realistic size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Source {
     /// 60 s of 1080p H.264.
@@ -47,7 +47,7 @@ impl fmt::Display for Source {
 }
 
 impl Source {
-    /// Its file in `folder`, made once.
+    /// Returns the path of the source in `folder`, making it if missing.
     pub fn make(self, folder: &Path) -> PathBuf {
         let h264 = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "18"];
         let hevc = [

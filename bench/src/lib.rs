@@ -1,11 +1,11 @@
-//! What does Spool cost? What its measurements share; `spool-bench` runs them.
+//! Measurements of what Spool costs; `spool-bench` runs them.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a measurement that cannot be made has failed"
+    reason = "a benchmark fails where it cannot measure"
 )]
-#![expect(clippy::disallowed_methods, reason = "what is measured has to be started")]
+#![expect(clippy::disallowed_methods, reason = "benchmarks start the processes that they measure")]
 
 pub mod command;
 pub mod encode;

@@ -1,4 +1,4 @@
-//! `spool-bench`: what Spool costs, measured. `make bench` and `make bench-scale` run it.
+//! `spool-bench`: measures what Spool costs. `make bench` and `make bench-scale` run it.
 
 use std::path::PathBuf;
 
@@ -15,35 +15,35 @@ use spool_bench::{
 struct Args {
     #[command(subcommand)]
     command: Command,
-    /// Where to write the figures as JSON too.
+    /// File to write the figures to as JSON, beside the tables on stdout.
     #[arg(long, global = true, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Spool against one FFmpeg, against the same commands without Spool, and against Spark.
+    /// Compare Spool with one FFmpeg, with Spool's own commands run without Spool, and with Spark.
     Encode(encode::Args),
-    /// Predicted processor time against what it was.
+    /// Compare predicted with actual processor time.
     Predict {
-        /// Folder for the source, which is kept, and for what is made of it, which is not.
+        /// Folder for the source, which is kept, and for outputs, which are deleted.
         #[arg(long, default_value = ".cache/bench")]
         folder: PathBuf,
     },
-    /// Bytes read from a store, and the time before the first FFmpeg.
+    /// Measure bytes read from an object store, and the time until the first FFmpeg starts.
     Overhead {
         /// Sources to transcode.
         #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Source::Minute, Source::FourK])]
         sources: Vec<Source>,
-        /// Folder for the sources, which are kept, and for what is made of them, which is not.
+        /// Folder for the sources, which are kept, and for outputs, which are deleted.
         #[arg(long, default_value = ".cache/bench")]
         folder: PathBuf,
     },
-    /// The cluster without FFmpeg: cost per row, many jobs, many slots, a lost executor.
+    /// Measure the cluster without FFmpeg: cost per row, many jobs, many slots, a lost executor.
     Scale {
-        /// What to measure; everything unless named.
+        /// Measurements to make. Default: all.
         #[arg(value_enum)]
-        what: Vec<Measurement>,
+        measurements: Vec<Measurement>,
     },
 }
 
@@ -53,7 +53,7 @@ fn main() -> std::io::Result<()> {
         Command::Encode(args) => encode::measure(&args),
         Command::Overhead { sources, folder } => overhead::measure(&folder, &sources),
         Command::Predict { folder } => predict::measure(&folder),
-        Command::Scale { what } => scale::measure(&what),
+        Command::Scale { measurements } => scale::measure(&measurements),
     };
     if let Some(path) = args.json {
         std::fs::write(path, serde_json::to_string_pretty(&tables)?)?;

@@ -1,4 +1,4 @@
-//! How well is processor time predicted? Of clips that the model was not fitted to, after rows of another.
+//! Accuracy of predicted processor time, for clips that the cost model was not fitted to.
 
 use std::path::{Path, PathBuf};
 
@@ -17,25 +17,25 @@ const SEGMENT: &str = "4";
 /// The ladder of the clips.
 const LADDER: &str = "web";
 
-/// How often each is encoded: what it takes is the middle of these.
-const TURNS: usize = 3;
+/// Runs of each clip; the median counts.
+const ROUNDS: usize = 3;
 
 /// Footage in the Debian package forensics-samples-files.
 const PHONE: &str = "/usr/share/forensics-samples/original-files/movie1";
 const SCENE: &str = "/usr/share/forensics-samples/original-files/movie2";
 
-/// Fits the model to the first source and predicts others.
+/// Fits the cost model to one source, and predicts others.
 pub fn measure(folder: &Path) -> Vec<Table> {
     std::fs::create_dir_all(folder).unwrap();
     let scratch = tempfile::tempdir_in(folder).unwrap();
-    let learned = Source::Minute.make(&folder.canonicalize().unwrap());
+    let fitted = Source::Minute.make(&folder.canonicalize().unwrap());
     let state = scratch.path().join("state");
     for (number, ladder) in LADDERS.iter().enumerate() {
-        transcode(&learned, &scratch.path().join(number.to_string()), ladder, &state);
+        transcode(&fitted, &scratch.path().join(number.to_string()), ladder, &state);
     }
-    let title = "Processor time of FFmpeg, predicted after rows of the minute";
+    let title = "Processor time of FFmpeg, predicted by a model fitted to the minute";
     let mut table =
-        Table::new(title, &["clip", "rows learned", "predicted s", "took s", "predicted next to taken"]);
+        Table::new(title, &["clip", "fitted rows", "predicted s", "actual s", "predicted / actual"]);
     let bikes = looped(scratch.path(), "bikes.mp4", &clip("bikes.mp4"), "30");
     let clips = [
         ("bicycles, 640x272", bikes),
@@ -46,24 +46,24 @@ pub fn measure(folder: &Path) -> Vec<Table> {
         let args = ["plan", path.to_str().unwrap(), "--ladder", LADDER, "--output", "json"];
         let prediction = Spool::new(args).env("XDG_STATE_HOME", &state).ok().json()["prediction"].clone();
         let predicted = prediction["cpu_s"].as_f64().unwrap();
-        // In a state of its own: each is predicted by what was learned from the minute alone.
-        let turn = |turn| {
-            let out = scratch.path().join(format!("clip-{number}-{turn}"));
+        // With a state folder of its own, so that each clip is predicted from the minute alone.
+        let run = |round| {
+            let out = scratch.path().join(format!("clip-{number}-{round}"));
             transcode(path, &out, LADDER, &scratch.path().join("other"))
         };
-        let took = median((0..TURNS).map(turn));
+        let actual = median((0..ROUNDS).map(run));
         table.add(vec![
             (*name).to_owned(),
             prediction["fitted_rows"].to_string(),
             format!("{predicted:.2}"),
-            format!("{took:.2}"),
-            format!("{:.3}", predicted / took),
+            format!("{actual:.2}"),
+            format!("{:.3}", predicted / actual),
         ]);
     }
     vec![table]
 }
 
-/// Seconds of processor time that FFmpeg took.
+/// Transcodes a source, and returns the seconds of processor time that FFmpeg took.
 fn transcode(source: &Path, out: &Path, ladder: &str, state: &Path) -> f64 {
     let (source, out) = (source.to_str().unwrap(), out.to_str().unwrap());
     let args = [
@@ -79,11 +79,11 @@ fn transcode(source: &Path, out: &Path, ladder: &str, state: &Path) -> f64 {
         "--output",
         "json",
     ];
-    let told: Value = Spool::new(args).env("XDG_STATE_HOME", state).ok().json();
-    told["profile"]["ffmpeg_cpu_us"].as_f64().unwrap() / 1e6
+    let report: Value = Spool::new(args).env("XDG_STATE_HOME", state).ok().json();
+    report["profile"]["ffmpeg_cpu_us"].as_f64().unwrap() / 1e6
 }
 
-/// A clip that is repeated to a length, as it is.
+/// Repeats a clip to a length by stream copy.
 fn looped(folder: &Path, name: &str, clip: &Path, seconds: &str) -> PathBuf {
     let path = folder.join(name);
     let from = ["-stream_loop", "-1", "-i", clip.to_str().unwrap(), "-t", seconds];
@@ -91,7 +91,7 @@ fn looped(folder: &Path, name: &str, clip: &Path, seconds: &str) -> PathBuf {
     path
 }
 
-/// The MP4 or MOV in a folder.
+/// Returns the first MP4 or MOV file in a folder.
 fn first_in(folder: &str) -> PathBuf {
     let files =
         std::fs::read_dir(folder).unwrap_or_else(|e| panic!("{folder}: {e}: run scripts/bench-setup first"));

@@ -1,20 +1,20 @@
-//! How are figures told? As tables for people, and as JSON for whoever compares.
+//! Tables of figures, in Markdown for people and in JSON for programs.
 
 use serde::Serialize;
 
-/// A table of figures.
+/// Table of figures.
 #[derive(Debug, Clone, Serialize)]
 pub struct Table {
-    /// What was measured.
+    /// Subject of the measurement.
     pub title: String,
     /// Names and units of the columns.
     pub columns: Vec<String>,
-    /// A measurement each.
+    /// One measurement per row.
     pub rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    /// An empty table.
+    /// Returns an empty table.
     pub fn new(title: &str, columns: &[&str]) -> Self {
         Self {
             title: title.to_owned(),
@@ -23,15 +23,15 @@ impl Table {
         }
     }
 
-    /// Adds a measurement, and tells on stderr that it was made.
+    /// Adds a measurement, and prints it on stderr.
     pub fn add(&mut self, row: Vec<String>) {
-        let told: Vec<String> =
+        let cells: Vec<String> =
             self.columns.iter().zip(&row).map(|(name, value)| format!("{name} {value}")).collect();
-        eprintln!("{}: {}", self.title, told.join(", "));
+        eprintln!("{}: {}", self.title, cells.join(", "));
         self.rows.push(row);
     }
 
-    /// The table in Markdown.
+    /// Returns the table in Markdown.
     pub fn markdown(&self) -> String {
         let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
         let rule = line(&vec!["---".to_owned(); self.columns.len()]);
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_is_markdown() {
+    fn table_renders_as_markdown() {
         let mut table = Table::new("Rows", &["rows", "ms"]);
         table.add(vec!["10".to_owned(), "2.5".to_owned()]);
         assert_eq!(table.markdown(), "### Rows\n\n| rows | ms |\n| --- | --- |\n| 10 | 2.5 |\n");

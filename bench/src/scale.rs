@@ -1,4 +1,4 @@
-//! What does the cluster itself cost? Real processes on this machine, with FFmpeg simulated or not needed.
+//! Cost of the cluster itself: real processes on this machine, with FFmpeg simulated or unused.
 
 mod engine;
 mod loss;
@@ -14,26 +14,26 @@ use tokio_util::sync::CancellationToken;
 
 use crate::report::Table;
 
-/// What can be measured.
+/// Measurement of the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Measurement {
-    /// Rows that have nothing to do: what is left is the engine.
+    /// Rows whose parts exist: all cost is the engine's.
     Engine,
-    /// A thousand jobs of one short clip at once.
+    /// A thousand concurrent jobs of one short clip.
     Swarm,
-    /// Simulated encodes on more and more slots.
+    /// Simulated encodes on an increasing number of slots.
     Slots,
-    /// An executor that is killed.
+    /// Loss of an executor.
     Loss,
 }
 
-/// Measures what is named, or everything.
-pub fn measure(what: &[Measurement]) -> Vec<Table> {
+/// Makes the given measurements, or all if none is given.
+pub fn measure(measurements: &[Measurement]) -> Vec<Table> {
     use clap::ValueEnum;
     let all = Measurement::value_variants();
-    let wanted = if what.is_empty() { all } else { what };
+    let measurements = if measurements.is_empty() { all } else { measurements };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    wanted
+    measurements
         .iter()
         .map(|measurement| match measurement {
             Measurement::Engine => engine::measure(&runtime),
@@ -44,7 +44,7 @@ pub fn measure(what: &[Measurement]) -> Vec<Table> {
         .collect()
 }
 
-/// The statement that transcodes a source in rows and media segments of so many seconds.
+/// Returns the statement that transcodes a source with these lengths of rows and media segments, in seconds.
 fn statement(source: &Path, out: &Path, segment: f64, media_segment: f64) -> String {
     format!(
         "SELECT publish(hls_ladder(part)) AS published FROM (SELECT transcode(segment, '36p', '{}') AS part \
@@ -54,21 +54,21 @@ fn statement(source: &Path, out: &Path, segment: f64, media_segment: f64) -> Str
     )
 }
 
-/// Runs statements at once on a cluster, to their ends; gives when each ended.
+/// Runs statements concurrently on a cluster, and returns the time at which each ended.
 fn run_at_once(runtime: &Runtime, cluster: &Cluster, statements: &[String]) -> Vec<Duration> {
     run_at(runtime, &cluster.address(), statements)
 }
 
-/// The same, by the scheduler's `HOST:PORT`.
+/// Runs statements concurrently on the scheduler at `HOST:PORT`, and returns the time at which each ended.
 fn run_at(runtime: &Runtime, address: &str, statements: &[String]) -> Vec<Duration> {
     let remote = Remote::new(address, None);
-    let begun = std::time::Instant::now();
+    let started = std::time::Instant::now();
     let runs = statements.iter().map(|sql| {
         let remote = remote.clone();
         async move {
             let cancel = CancellationToken::new();
             remote.run(sql, &[], &cancel, &|_| {}).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
-            begun.elapsed()
+            started.elapsed()
         }
     });
     runtime.block_on(futures::future::join_all(runs))

@@ -1,8 +1,10 @@
-//! One file per command.
+//! One module per command.
 
-pub mod access;
+pub mod api;
+pub mod credentials;
 pub mod doctor;
 pub mod executor;
+pub mod gc;
 pub mod health;
 pub mod jobs;
 pub mod man;
@@ -10,9 +12,7 @@ pub mod plan;
 pub mod probe;
 pub mod scheduler;
 pub mod serve;
-pub mod server;
 pub mod slurm;
 pub mod sql;
-pub mod sweep;
 pub mod transcode;
 pub mod watches;

@@ -1,15 +1,20 @@
 //! `spool`: distributed video transcoding from the command line.
 
-mod api;
+mod api_client;
 mod args;
-mod cluster;
 mod commands;
+mod engine;
+mod error;
 mod exit;
-mod local;
 mod output;
+mod paths;
 mod profile;
 mod progress;
-mod slurm;
+mod report;
+mod rows;
+mod signals;
+mod slurm_script;
+mod worker;
 
 use std::{io::IsTerminal, process::ExitCode};
 
@@ -18,13 +23,14 @@ use clap::{CommandFactory, Parser};
 use args::{Cli, Command};
 use spool_media::ffmpeg::sandbox;
 
-/// Planning and plans on their way are mostly small allocations: the system's allocator took nearly half of a busy scheduler's time. One with
-/// a heap for each thread spent as much on clearing huge pages, for threads that come and go with the rows.
+/// Allocator of the process. Planning and serialized plans are mostly small allocations: the system's allocator took nearly half of
+/// a busy scheduler's time. An allocator with a heap for each thread spent as much on clearing huge pages, for threads that come
+/// and go with the rows.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    // FFmpeg's first instructions are ours: it is what this process is about to become.
+    // A confined FFmpeg starts as this program, which confines itself and then becomes FFmpeg.
     let mut args = std::env::args_os().skip(1);
     if args.next().is_some_and(|first| first == sandbox::COMMAND) {
         return sandbox::main(args);
@@ -32,29 +38,29 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are answers, not errors; clap knows which stream each goes to.
+            // Help and version are results, not errors; clap knows the stream of each.
             let _ = error.print();
             return if error.use_stderr() { ExitCode::from(exit::USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    // What runs for long tells more.
+    // Long-running roles log at the level info by default.
     let quiet = !matches!(
         cli.command,
-        Command::Serve(_) | Command::Server(_) | Command::Scheduler(_) | Command::Executor(_)
+        Command::Serve(_) | Command::Api(_) | Command::Scheduler(_) | Command::Executor(_)
     );
     init_logging(&cli.global, quiet);
-    leave_panics_of_the_engine_to_its_log();
+    log_panics_of_the_engine();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: cannot start: {error}");
+            eprintln!("error: failed to start the runtime: {error}");
             return ExitCode::from(exit::FAILED);
         }
     };
     let result = runtime.block_on(run(cli));
-    // What still runs in the background is the engine's own; nothing waits for it.
-    runtime.shutdown_timeout(SHUTDOWN);
-    local::leave();
+    // Only background tasks of the engine still run, and no result depends on them.
+    runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
+    worker::remove_scratch();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -64,30 +70,30 @@ fn main() -> ExitCode {
     }
 }
 
-/// How long background work of the engine may take to notice that the process ends.
-const SHUTDOWN: std::time::Duration = std::time::Duration::from_millis(500);
+/// Time that background tasks of the engine get to end.
+const SHUTDOWN_TIMEOUT: std::time::Duration = std::time::Duration::from_millis(500);
 
-async fn run(cli: Cli) -> Result<(), exit::CliError> {
+async fn run(cli: Cli) -> Result<(), error::CliError> {
     match cli.command {
         Command::Transcode(args) => commands::transcode::run(&cli.global, args).await,
         Command::Sql(args) => commands::sql::run(&cli.global, args).await,
         Command::Probe(args) => commands::probe::run(&cli.global, args).await,
         Command::Plan(args) => commands::plan::run(&cli.global, args).await,
-        Command::Sweep(args) => commands::sweep::run(&cli.global, args).await,
+        Command::Gc(args) => commands::gc::run(&cli.global, args).await,
         Command::Serve(args) => commands::serve::run(&cli.global, args).await,
-        Command::Server(args) => commands::server::run(args).await,
+        Command::Api(args) => commands::api::run(args).await,
         Command::Jobs(args) => commands::jobs::run(args).await,
         Command::Scheduler(args) => commands::scheduler::run(&cli.global, args).await,
         Command::Executor(args) => commands::executor::run(&cli.global, args).await,
-        Command::Keys(args) => commands::access::keys(args).await,
-        Command::Tenants(args) => commands::access::tenants(args).await,
+        Command::Keys(args) => commands::credentials::keys(args).await,
+        Command::Tenants(args) => commands::credentials::tenants(args).await,
         Command::Watches(args) => commands::watches::run(args).await,
         Command::Slurm(args) => commands::slurm::run(args),
         Command::Health { url } => commands::health::run(url).await,
         Command::Man { folder } => commands::man::run(&folder),
         Command::Doctor => commands::doctor::run(&cli.global).await,
         Command::Completions { shell } => {
-            // At once: what is written by and by breaks off where the reader has enough.
+            // Rendered first: generating straight to stdout panics where the reader has closed the pipe.
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "spool", &mut script);
             output::print(String::from_utf8_lossy(&script).trim_end())
@@ -95,10 +101,11 @@ async fn run(cli: Cli) -> Result<(), exit::CliError> {
     }
 }
 
-/// Our own crates, as log filters name them.
-const OURS: [&str; 8] = [
+/// Spool's crates, as log filters name them.
+const SPOOL_CRATES: [&str; 9] = [
     "spool",
     "spool_media",
+    "spool_storage",
     "spool_udfs",
     "spool_wire",
     "spool_jobs",
@@ -107,27 +114,28 @@ const OURS: [&str; 8] = [
     "spool_executor",
 ];
 
-/// A panic of the engine is told like its errors: what hangs on it fails, and that is told anyway.
-fn leave_panics_of_the_engine_to_its_log() {
-    let usual = std::panic::take_hook();
+/// Logs panics of the engine like its errors, at a level that is off by default: the statement that depends on it fails with an
+/// error of its own.
+fn log_panics_of_the_engine() {
+    let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         if panic.location().is_some_and(|location| location.file().contains("/ballista-")) {
             tracing::error!(target: "ballista_core::panic", "{panic}");
         } else {
-            usual(panic);
+            default(panic);
         }
     }));
 }
 
-fn init_logging(global: &args::Global, quiet: bool) {
+fn init_logging(global: &args::GlobalArgs, quiet: bool) {
     use tracing_subscriber::EnvFilter;
-    // The engine logs what it also returns; we tell it once.
+    // The engine logs the errors that it also returns; they are reported once, by the command.
     let engine_off = "ballista_scheduler=off,ballista_executor=off,ballista_core=off";
-    let ours = |level: &str| OURS.map(|name| format!("{name}={level}")).join(",");
+    let spool = |level: &str| SPOOL_CRATES.map(|name| format!("{name}={level}")).join(",");
     let default = match global.verbose + u8::from(!quiet) {
         0 => format!("error,{engine_off}"),
-        1 => format!("warn,{engine_off},{}", ours("info")),
-        2 => format!("info,{}", ours("debug")),
+        1 => format!("warn,{engine_off},{}", spool("info")),
+        2 => format!("info,{}", spool("debug")),
         _ => "debug".to_owned(),
     };
     let filter = EnvFilter::new(global.log.as_ref().unwrap_or(&default));

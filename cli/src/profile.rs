@@ -1,39 +1,40 @@
-//! Where did the time go? RowEventKind rows tell of their steps, summed up for people, or as a trace for Perfetto.
+//! Profile of a transcode command: the time of its stages and of the steps of its rows, as sums or as a trace for Perfetto.
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::json;
 use spool_media::{
     encode::{
-        events::{RowEvent, RowEventKind},
+        events::RowEventKind,
         timing::{Span, Step, Timing, micros},
     },
     plan::segments::{Segment, SegmentTrack},
 };
 use spool_scheduler::Spent;
 
-use crate::output;
+use crate::{error::CliError, output, progress::VideoEvent};
 
-/// Notes where the time of a command goes.
+/// Records where the time of a command goes.
 #[derive(Debug)]
 pub struct Profile {
-    begun: Instant,
-    begun_us: u64,
-    noted: Mutex<Noted>,
+    started: Instant,
+    started_us: u64,
+    recorded: Mutex<Recorded>,
 }
 
 #[derive(Debug, Default)]
-struct Noted {
+struct Recorded {
     stages: Vec<Stage>,
     rows: Vec<Row>,
 }
 
-/// A stage of the command. Those of several videos overlap.
+/// Stage of the command. Stages of several videos overlap.
 #[derive(Debug, Clone)]
 struct Stage {
     name: &'static str,
@@ -44,7 +45,7 @@ struct Stage {
 
 #[derive(Debug, Clone)]
 struct Row {
-    segment: Segment,
+    segment: Arc<Segment>,
     timing: Timing,
 }
 
@@ -60,25 +61,25 @@ impl Row {
     fn name(&self) -> String {
         match self.segment.track {
             SegmentTrack::Video => format!("segment {}", self.segment.index),
-            SegmentTrack::Audio => format!("sound {}", self.segment.index),
+            SegmentTrack::Audio => format!("audio {}", self.segment.index),
         }
     }
 }
 
-/// Where the time of a command went, in microseconds.
+/// Summary of a profile. Times are in microseconds.
 #[derive(Debug, Serialize)]
 pub struct Summary {
     wall_us: u64,
-    /// One after the other, each with what it took of all videos.
+    /// Stages in order, each with its time summed over all videos.
     stages: Vec<Sum>,
-    /// Rows that ran at a time, at most.
+    /// Most rows that ran at once.
     slots: usize,
     rows: usize,
-    /// RowEventKind the slots were busy with while there were rows.
+    /// Steps that the slots spent their time on, from the first row's start to the last row's end.
     steps: Vec<Sum>,
-    /// Processor time of all FFmpegs that encoded.
+    /// Processor time of all FFmpeg processes that encoded.
     ffmpeg_cpu_us: u64,
-    /// Pictures that were decoded only because others refer to them.
+    /// Frames that were decoded only because later frames refer to them.
     preroll_frames: u64,
 }
 
@@ -86,82 +87,83 @@ pub struct Summary {
 struct Sum {
     name: &'static str,
     took_us: u64,
-    /// Of the time of all slots.
+    /// Share of the time of all slots.
     #[serde(skip_serializing_if = "Option::is_none")]
     share: Option<f64>,
-    /// RowEventKind it took in the row where it took most.
+    /// Longest time that it took in one row.
     #[serde(skip_serializing_if = "Option::is_none")]
-    most_us: Option<u64>,
+    max_us: Option<u64>,
 }
 
 impl Profile {
-    /// Begins now.
+    /// Starts a profile now.
     pub fn start() -> Self {
-        let begun_us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, micros);
-        Self { begun: Instant::now(), begun_us, noted: Mutex::default() }
+        let started_us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, micros);
+        Self { started: Instant::now(), started_us, recorded: Mutex::default() }
     }
 
-    /// Does a stage and notes what it took.
+    /// Runs a stage and records its time.
     pub async fn stage<T>(&self, name: &'static str, work: impl Future<Output = T>) -> T {
         let from = Instant::now();
-        let done = work.await;
-        self.note(name, from, from.elapsed());
-        done
+        let result = work.await;
+        self.record(name, from, from.elapsed());
+        result
     }
 
-    /// Notes where the time of a statement went, that was sent at `from`.
+    /// Records the stages of a statement that was submitted at `from`.
     pub fn statement(&self, mut from: Instant, spent: Spent) {
         for (name, took) in
             [("planning", spent.planning), ("rows", spent.rows), ("merging and publishing", spent.merging)]
         {
-            self.note(name, from, took);
+            self.record(name, from, took);
             from += took;
         }
     }
 
-    /// Takes note of what happened to a row.
-    pub fn hear(&self, event: &RowEvent) {
+    /// Records the timing of a finished row.
+    pub fn on_event(&self, event: &VideoEvent) {
         if let RowEventKind::Finished { timing, .. } = &event.kind {
-            self.noted().rows.push(Row { segment: event.segment.clone(), timing: timing.clone() });
+            let row = Row { segment: event.segment.clone(), timing: timing.clone() };
+            self.recorded.lock().rows.push(row);
         }
     }
 
-    fn note(&self, name: &'static str, from: Instant, took: Duration) {
-        let from_us = self.begun_us + micros(from.saturating_duration_since(self.begun));
-        self.noted().stages.push(Stage { name, from_us, took_us: micros(took) });
+    fn record(&self, name: &'static str, from: Instant, took: Duration) {
+        let from_us = self.started_us + micros(from.saturating_duration_since(self.started));
+        self.recorded.lock().stages.push(Stage { name, from_us, took_us: micros(took) });
     }
 
-    fn noted(&self) -> MutexGuard<'_, Noted> {
-        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Sums up what was noted so far.
+    /// Sums up the records so far.
     pub fn summary(&self) -> Summary {
-        let noted = self.noted();
+        let recorded = self.recorded.lock();
         let mut stages: Vec<Sum> = Vec::new();
-        for stage in &noted.stages {
+        for stage in &recorded.stages {
             match stages.iter_mut().find(|sum| sum.name == stage.name) {
                 Some(sum) => sum.took_us += stage.took_us,
                 None => stages.push(Sum { name: stage.name, took_us: stage.took_us, ..Sum::default() }),
             }
         }
-        let lanes = lanes(&noted.rows);
+        let lanes = lanes(&recorded.rows);
         Summary {
-            wall_us: micros(self.begun.elapsed()),
+            wall_us: micros(self.started.elapsed()),
             stages,
             slots: lanes.len(),
-            rows: noted.rows.len(),
-            steps: steps(&noted.rows, &lanes),
-            ffmpeg_cpu_us: noted.rows.iter().filter_map(|row| Some(row.timing.encode.as_ref()?.cpu_us)).sum(),
-            preroll_frames: noted.rows.iter().map(Row::preroll_frames).sum(),
+            rows: recorded.rows.len(),
+            steps: steps(&recorded.rows, &lanes),
+            ffmpeg_cpu_us: recorded
+                .rows
+                .iter()
+                .filter_map(|row| Some(row.timing.encode.as_ref()?.cpu_us))
+                .sum(),
+            preroll_frames: recorded.rows.iter().map(Row::preroll_frames).sum(),
         }
     }
 
-    /// All of it in Chrome's trace format: a process per host, a thread per slot.
+    /// Returns the records in Chrome's trace format: a process per host, a thread per slot.
     ///
-    /// Source: "Trace RowEvent Format", <https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU>.
+    /// Source: "Trace Event Format", <https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU>.
     pub fn trace(&self) -> serde_json::Value {
-        let noted = self.noted();
+        let recorded = self.recorded.lock();
         let mut events = Vec::new();
         let name = |pid: usize, name: &str| json!({"ph": "M", "name": "process_name", "pid": pid, "args": {"name": name}});
         let span = |name: &str,
@@ -171,16 +173,16 @@ impl Profile {
                     took_us: u64,
                     args: serde_json::Value| json!({"ph": "X", "name": name, "pid": pid, "tid": tid, "ts": from_us, "dur": took_us, "args": args});
         events.push(name(0, "spool transcode"));
-        for (tid, stage) in noted.stages.iter().enumerate() {
-            // A line for each: stages of several videos overlap.
+        for (tid, stage) in recorded.stages.iter().enumerate() {
+            // A thread for each: stages of several videos overlap.
             events.push(span(stage.name, 0, tid, stage.from_us, stage.took_us, json!({})));
         }
-        let mut hosts: Vec<&str> = noted.rows.iter().map(|row| row.timing.host.as_str()).collect();
+        let mut hosts: Vec<&str> = recorded.rows.iter().map(|row| row.timing.host.as_str()).collect();
         hosts.sort_unstable();
         hosts.dedup();
         events.extend(hosts.iter().enumerate().map(|(number, host)| name(number + 1, host)));
-        for (tid, lane) in lanes(&noted.rows).iter().enumerate() {
-            for row in lane.iter().map(|at| &noted.rows[*at]) {
+        for (tid, lane) in lanes(&recorded.rows).iter().enumerate() {
+            for row in lane.iter().map(|at| &recorded.rows[*at]) {
                 let Timing { host, begun_us, took_us, spans, encode } = &row.timing;
                 let pid = hosts.iter().position(|other| other == host).map_or(0, |number| number + 1);
                 let args = json!({"source": spool_storage::redact(&row.segment.source), "encode": encode});
@@ -197,26 +199,26 @@ impl Profile {
 }
 
 impl Summary {
-    /// Prints it on stdout.
-    pub fn print(&self) -> Result<(), crate::exit::CliError> {
+    /// Prints the summary on stdout.
+    pub fn print(&self) -> Result<(), CliError> {
         let seconds = |us: u64| format!("{:.3}", us as f64 / 1e6);
         let mut table = output::table(&["stage", "seconds"]);
         for stage in &self.stages {
             table.add_row([stage.name.into(), output::right(seconds(stage.took_us))]);
         }
-        table.add_row(["the whole command".into(), output::right(seconds(self.wall_us))]);
+        table.add_row(["whole command".into(), output::right(seconds(self.wall_us))]);
         output::print(&format!("\n{table}"))?;
-        let mut table = output::table(&["step of rows", "seconds", "of slots", "most of a row"]);
+        let mut table = output::table(&["step of rows", "seconds", "share of slots", "longest in a row"]);
         for step in &self.steps {
             table.add_row([
                 step.name.into(),
                 output::right(seconds(step.took_us)),
                 output::right(step.share.map_or_else(String::new, |share| format!("{:.1}%", share * 100.0))),
-                output::right(step.most_us.map_or_else(String::new, seconds)),
+                output::right(step.max_us.map_or_else(String::new, seconds)),
             ]);
         }
         output::print(&format!(
-            "\n{table}\n{} rows in {} slots; FFmpeg took {} s of processor time and decoded {} frames of preroll",
+            "\n{table}\n{} rows in {} slots; FFmpeg took {} s of processor time and decoded {} preroll frames",
             self.rows,
             self.slots,
             seconds(self.ffmpeg_cpu_us),
@@ -225,7 +227,8 @@ impl Summary {
     }
 }
 
-/// Rows that ran one after the other in the same slot, as their numbers: each goes where one ended last before it began.
+/// Returns the rows of each slot, one after the other, by their indices. A row goes to the slot of the row that ended last before
+/// it began.
 fn lanes(rows: &[Row]) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_by_key(|at| rows[*at].timing.begun_us);
@@ -244,24 +247,24 @@ fn lanes(rows: &[Row]) -> Vec<Vec<usize>> {
     lanes
 }
 
-/// RowEventKind slots were busy with, from the first row's begin to the last one's end.
+/// Returns the steps that slots spent their time on, from the first row's start to the last row's end.
 fn steps(rows: &[Row], lanes: &[Vec<usize>]) -> Vec<Sum> {
     let first = rows.iter().map(|row| row.timing.begun_us).min().unwrap_or(0);
     let last = rows.iter().map(Row::end_us).max().unwrap_or(0);
     let all = (last.saturating_sub(first)).saturating_mul(lanes.len() as u64).max(1);
     let mut sums: BTreeMap<usize, Sum> = BTreeMap::new();
-    let mut add = |place: usize, name: &'static str, took_us: u64, of_a_row: bool| {
+    let mut add = |place: usize, name: &'static str, took_us: u64, in_row: bool| {
         let sum = sums.entry(place).or_insert_with(|| Sum { name, ..Sum::default() });
         sum.took_us += took_us;
-        sum.most_us = of_a_row.then(|| sum.most_us.unwrap_or(0).max(took_us));
+        sum.max_us = in_row.then(|| sum.max_us.unwrap_or(0).max(took_us));
     };
-    let start = bare_start(rows);
+    let start = start_without_preroll(rows);
     for row in rows {
         let mut left = row.timing.took_us;
         let mut of_row: BTreeMap<usize, (&'static str, u64)> = BTreeMap::new();
-        for span in shared(&row.timing) {
+        for span in sequential_steps(&row.timing) {
             left = left.saturating_sub(span.took_us);
-            // FFmpeg tells of its first frame, not of what it decoded before: what rows without such frames need is the start alone.
+            // FFmpeg reports its first frame, not the frames that it decoded before. Rows without preroll show the start alone.
             let starts = span.step == Step::Start && row.preroll_frames() > 0;
             let preroll = if starts { span.took_us.saturating_sub(start) } else { 0 };
             let place = span.step as usize * 2;
@@ -284,16 +287,22 @@ fn steps(rows: &[Row], lanes: &[Vec<usize>]) -> Vec<Sum> {
     sums.into_values().map(|sum| Sum { share: Some(sum.took_us as f64 / all as f64), ..sum }).collect()
 }
 
-/// The steps of a row, one after the other. Rungs are stored side by side: their steps share the time that this took.
-fn shared(timing: &Timing) -> Vec<Span> {
-    let is_beside = |span: &Span| matches!(span.step, Step::Package | Step::Upload | Step::Commit);
-    let sum = |beside: bool| {
-        timing.spans.iter().filter(|span| is_beside(span) == beside).map(|span| span.took_us).sum::<u64>()
+/// Returns the steps of a row as if they ran one after the other. Rungs are stored concurrently, so their steps share the time that
+/// storing took.
+fn sequential_steps(timing: &Timing) -> Vec<Span> {
+    let is_concurrent = |span: &Span| matches!(span.step, Step::Package | Step::Upload | Step::Commit);
+    let sum = |concurrent: bool| {
+        timing
+            .spans
+            .iter()
+            .filter(|span| is_concurrent(span) == concurrent)
+            .map(|span| span.took_us)
+            .sum::<u64>()
     };
-    let (room, wanted) = (timing.took_us.saturating_sub(sum(false)), sum(true));
-    let fit = |span: &Span| match is_beside(span) && wanted > room {
+    let (available, wanted) = (timing.took_us.saturating_sub(sum(false)), sum(true));
+    let fit = |span: &Span| match is_concurrent(span) && wanted > available {
         true => Span {
-            took_us: (u128::from(span.took_us) * u128::from(room) / u128::from(wanted)) as u64,
+            took_us: (u128::from(span.took_us) * u128::from(available) / u128::from(wanted)) as u64,
             ..*span
         },
         false => *span,
@@ -301,12 +310,12 @@ fn shared(timing: &Timing) -> Vec<Span> {
     timing.spans.iter().map(fit).collect()
 }
 
-/// How long FFmpeg takes to start: the median of rows that need no frames before their first.
-fn bare_start(rows: &[Row]) -> u64 {
-    let of =
+/// Returns the time that FFmpeg takes to start: the median of rows without preroll.
+fn start_without_preroll(rows: &[Row]) -> u64 {
+    let start =
         |row: &Row| row.timing.spans.iter().find(|span| span.step == Step::Start).map(|span| span.took_us);
-    let bare = |row: &&Row| row.segment.track == SegmentTrack::Video && row.preroll_frames() == 0;
-    let mut starts: Vec<u64> = rows.iter().filter(bare).filter_map(of).collect();
+    let without_preroll = |row: &&Row| row.segment.track == SegmentTrack::Video && row.preroll_frames() == 0;
+    let mut starts: Vec<u64> = rows.iter().filter(without_preroll).filter_map(start).collect();
     starts.sort_unstable();
     starts.get(starts.len() / 2).copied().unwrap_or(u64::MAX)
 }
@@ -314,14 +323,14 @@ fn bare_start(rows: &[Row]) -> u64 {
 fn step_name(step: Step) -> &'static str {
     match step {
         Step::Open => "opening the source",
-        Step::LookUp => "looking up records",
+        Step::LookUp => "looking up part records",
         Step::Slot => "waiting for a slot",
         Step::Fetch => "fetching the window",
         Step::Start => "starting FFmpeg",
         Step::Encode => "encoding",
         Step::Package => "packaging",
         Step::Upload => "uploading",
-        Step::Commit => "committing records",
+        Step::Commit => "committing part records",
     }
 }
 
@@ -352,7 +361,7 @@ mod tests {
             Span { step: Step::Encode, from_us: start_us, took_us: took_us - start_us - 1 },
         ];
         Row {
-            segment,
+            segment: Arc::new(segment),
             timing: Timing {
                 host: host.to_owned(),
                 begun_us,
@@ -364,8 +373,8 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_put_into_slots_and_what_is_between_them_is_told() {
-        // Two slots on one host, one of them free for 5 before its second row and for 15 at the end; another host with one.
+    fn steps_account_for_the_time_of_all_slots() {
+        // Host a has two slots, one of which is idle for 5 us before its second row and for 15 us at the end; host b has one.
         let rows = [
             row(0, "a", 100, 50, 0, 10),
             row(1, "a", 100, 70, 25, 30),
@@ -387,19 +396,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_done_side_by_side_shares_its_time() {
+    fn concurrent_steps_share_the_time_that_they_took() {
         let mut row = row(0, "a", 0, 100, 0, 10);
-        // 11 are left; two rungs are stored in 10 each, side by side.
+        // 11 us are left; two rungs are stored in 10 us each, concurrently.
         row.timing.spans[1].took_us = 79;
         row.timing.spans.extend([Span { step: Step::Upload, from_us: 89, took_us: 10 }; 2]);
-        let took: Vec<u64> = shared(&row.timing).iter().map(|span| span.took_us).collect();
+        let took: Vec<u64> = sequential_steps(&row.timing).iter().map(|span| span.took_us).collect();
         assert_eq!(took, [10, 79, 5, 5]);
     }
 
     #[test]
-    fn a_trace_has_every_step_of_every_row() {
+    fn trace_has_every_step_of_every_row() {
         let profile = Profile::start();
-        profile.noted().rows = vec![row(0, "a", 100, 50, 0, 10), row(1, "b", 100, 70, 25, 30)];
+        profile.recorded.lock().rows = vec![row(0, "a", 100, 50, 0, 10), row(1, "b", 100, 70, 25, 30)];
         profile.statement(Instant::now(), Spent { planning: Duration::from_millis(1), ..Spent::default() });
         let trace = profile.trace();
         let events = trace["traceEvents"].as_array().unwrap();

@@ -1,12 +1,21 @@
-//! Executes segment rows for a Ballista scheduler.
+//! Encodes rows for a scheduler: a session with the scheduler, Ballista's executor beneath it, and the tasks
+//! that it runs.
+
+mod error;
+mod settings;
 
 mod ballista;
-mod engine;
-mod membership;
-mod probes;
 mod results;
-mod service;
+mod tasks;
 
-pub use membership::{Settings, Standing};
-pub use probes::probes;
-pub use service::{Error, Executor};
+mod executor;
+mod session;
+
+mod metrics;
+mod probes;
+
+pub use error::Error;
+pub use executor::Executor;
+pub use probes::serve_probes;
+pub use session::SessionState;
+pub use settings::Settings;

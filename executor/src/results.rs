@@ -1,8 +1,8 @@
-//! How long does what tasks gave stay on disk? Until the scheduler says that it has it; what it says nothing of for some minutes after
-//! the job's last task.
+//! Results of tasks: files on disk that are deleted once the scheduler has fetched them, or some minutes
+//! after their job's last task.
 //!
-//! Ballista's own sweep goes by the age of a job's folder alone, which is made when the task begins: it takes the folder away from under
-//! a row that runs for longer than that.
+//! Ballista's own cleanup goes by the age of a job's folder alone. The folder is made when the task begins,
+//! so Ballista deletes it under a row that runs for longer than that.
 
 use std::{
     fs, io,
@@ -13,13 +13,13 @@ use std::{
 use tokio::{task::spawn_blocking, time::interval};
 use tracing::{debug, warn};
 
-use crate::engine::Tasks;
+use crate::tasks::Tasks;
 
-/// How long results stay that nobody has fetched.
-const KEEP: Duration = Duration::from_secs(300);
+/// How long results are kept that the scheduler has not fetched.
+const RETENTION: Duration = Duration::from_secs(300);
 
-/// How often it is looked for those that are older.
-const LOOK: Duration = Duration::from_secs(60);
+/// How often expired results are deleted.
+const EXPIRY_POLL_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The results of an executor's tasks: a folder for each job.
 pub(crate) struct Results {
@@ -28,74 +28,74 @@ pub(crate) struct Results {
 }
 
 impl Results {
-    /// Those that `tasks` leave in `folder`.
-    pub(crate) fn of(folder: PathBuf, tasks: Tasks) -> Self {
+    /// Returns the results that `tasks` leave in `folder`.
+    pub(crate) fn new(folder: PathBuf, tasks: Tasks) -> Self {
         Self { folder, tasks }
     }
 
-    /// Removes the results of jobs, beside what else is done.
-    pub(crate) fn remove(&self, jobs: Vec<String>) {
+    /// Deletes the results of these jobs, in the background.
+    pub(crate) fn delete(&self, jobs: Vec<String>) {
         if jobs.is_empty() {
             return;
         }
         let folder = self.folder.clone();
         // It ends with the process at the latest.
-        drop(spawn_blocking(move || remove_these(&folder, &jobs)));
+        drop(spawn_blocking(move || delete_jobs(&folder, &jobs)));
     }
 
-    /// Removes old results for as long as this is polled.
-    pub(crate) async fn sweep(&self) -> ! {
-        let mut look = interval(LOOK);
+    /// Deletes expired results for as long as this is polled.
+    pub(crate) async fn delete_expired(&self) -> ! {
+        let mut poll = interval(EXPIRY_POLL_INTERVAL);
         loop {
-            look.tick().await;
-            let (folder, in_hand) = (self.folder.clone(), self.tasks.jobs());
-            let _ = spawn_blocking(move || remove_old(&folder, &in_hand, KEEP)).await;
+            poll.tick().await;
+            let (folder, running) = (self.folder.clone(), self.tasks.jobs());
+            let _ = spawn_blocking(move || delete_older(&folder, &running, RETENTION)).await;
         }
     }
 
-    /// Removes everything.
-    pub(crate) fn remove_all(&self) -> io::Result<()> {
+    /// Deletes all results.
+    pub(crate) fn delete_all(&self) -> io::Result<()> {
         fs::remove_dir_all(&self.folder)
     }
 }
 
-fn remove_these(folder: &Path, jobs: &[String]) {
+fn delete_jobs(folder: &Path, jobs: &[String]) {
     for job in jobs {
         let mut components = Path::new(job).components();
-        // A name from elsewhere: nothing but a folder right here.
+        // The name came over the network: accept only a folder directly below this one.
         if !matches!((components.next(), components.next()), (Some(Component::Normal(_)), None)) {
-            warn!(job, "no name of a job");
+            warn!(job, "ignored an invalid job name");
             continue;
         }
         if let Err(error) = fs::remove_dir_all(folder.join(job)) {
-            debug!(job, %error, "results that were fetched cannot be removed");
+            debug!(job, %error, "failed to delete fetched results");
         }
     }
 }
 
-/// Removes the folders of jobs that are not in hand and in which nothing was written for so long.
-fn remove_old(folder: &Path, in_hand: &[String], keep: Duration) {
-    // Not there before the first task.
+/// Deletes the folders of jobs that do not run and in which nothing was written for `retention`.
+fn delete_older(folder: &Path, running: &[String], retention: Duration) {
+    // The folder does not exist before the first task.
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let (path, name) = (entry.path(), entry.file_name());
-        if in_hand.iter().any(|job| **job == *name) {
+        if running.iter().any(|job| **job == *name) {
             continue;
         }
         // A clock that was set back makes everything new.
         let age =
             last_written(&path).map(|written| SystemTime::now().duration_since(written).unwrap_or_default());
         match age {
-            Ok(age) if age <= keep => {}
+            Ok(age) if age <= retention => {}
             Ok(_) => match fs::remove_dir_all(&path) {
-                Ok(()) => debug!(path = %path.display(), "old results removed"),
-                Err(error) => warn!(path = %path.display(), %error, "old results cannot be removed"),
+                Ok(()) => debug!(path = %path.display(), "deleted expired results"),
+                Err(error) => warn!(path = %path.display(), %error, "failed to delete expired results"),
             },
-            Err(error) => debug!(path = %path.display(), %error, "cannot tell how old results are"),
+            Err(error) => debug!(path = %path.display(), %error, "failed to read the age of results"),
         }
     }
 }
 
-/// When something in a folder was written last.
+/// Returns when anything in a folder was last written.
 fn last_written(path: &Path) -> io::Result<SystemTime> {
     let metadata = fs::metadata(path)?;
     let mut last = metadata.modified()?;
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_in_hand_or_new_stays() {
+    fn results_expire_unless_their_job_runs_or_they_are_new() {
         let folder = tempfile::tempdir().unwrap();
         let an_hour_ago = SystemTime::now() - Duration::from_secs(3600);
         for (job, written) in [("runs", an_hour_ago), ("old", an_hour_ago), ("new", SystemTime::now())] {
@@ -124,23 +124,23 @@ mod tests {
                 fs::File::open(path).unwrap().set_modified(an_hour_ago).unwrap();
             }
         }
-        remove_old(folder.path(), &["runs".to_owned()], KEEP);
+        delete_older(folder.path(), &["runs".to_owned()], RETENTION);
         let mut left: Vec<_> =
             fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
         assert_eq!(left, ["new", "runs"]);
-        remove_old(&folder.path().join("missing"), &[], KEEP);
+        delete_older(&folder.path().join("missing"), &[], RETENTION);
     }
 
     #[test]
-    fn what_was_fetched_goes_and_nothing_outside_of_it() {
+    fn fetched_results_are_deleted_and_nothing_outside_their_folder() {
         let folder = tempfile::tempdir().unwrap();
         let inside = folder.path().join("inside");
         for job in ["fetched", "other"] {
             fs::create_dir_all(inside.join(job).join("1")).unwrap();
         }
         fs::write(folder.path().join("outside"), "").unwrap();
-        remove_these(&inside, &["fetched", "../outside", "..", "", "/", "missing"].map(str::to_owned));
+        delete_jobs(&inside, &["fetched", "../outside", "..", "", "/", "missing"].map(str::to_owned));
         assert!(
             !inside.join("fetched").exists()
                 && inside.join("other").exists()

@@ -25,9 +25,11 @@ use tracing::{debug, warn};
 
 use crate::{
     error::{Error, Result},
-    members::FORGOTTEN_AFTER,
-    placement::{Placed, ROW},
-    reports::Listener,
+    executors::{
+        event_router::Subscription,
+        placement::{PlacementGuard, ROW_PREFIX},
+        registry::JOB_LOST_AFTER,
+    },
     results::fetch,
     service::{Scheduler, Server},
 };
@@ -94,9 +96,10 @@ impl Attempt<'_> {
     pub(crate) async fn run(self) -> Result<Vec<RecordBatch>> {
         let scheduler = self.scheduler;
         let engine = |e: ballista_core::error::BallistaError| Error::from_engine(&e.to_string());
-        let name = format!("{}{}", if self.partition.is_some() { ROW } else { "statement-" }, self.order);
+        let name =
+            format!("{}{}", if self.partition.is_some() { ROW_PREFIX } else { "statement-" }, self.order);
         let placed = self.partition.map(|_| {
-            scheduler.placements.announce(&scheduler.members, name.clone(), self.order, self.tried.clone())
+            scheduler.placements.request(&scheduler.executors, name.clone(), self.order, self.tried.clone())
         });
         let plan = match self.partition {
             Some(row) => restrict_plan_to_partitions(self.plan.clone(), &[row])
@@ -110,10 +113,10 @@ impl Attempt<'_> {
             .await
             .map_err(engine)?;
         debug!(%job, name, "submitted");
-        let mut listener = scheduler.reports.listen(job.as_str());
+        let mut subscription = scheduler.event_router.subscribe(job.as_str());
         let mut guard = CancelOnDrop { server: scheduler.server.clone(), job: Some(job) };
-        let result = self.watch(&mut guard, &mut statuses, &mut listener, placed.as_ref()).await;
-        if let Some(executor) = placed.as_ref().and_then(Placed::executor) {
+        let result = self.watch(&mut guard, &mut statuses, &mut subscription, placed.as_ref()).await;
+        if let Some(executor) = placed.as_ref().and_then(PlacementGuard::executor) {
             self.standing().executor = Some(executor.clone());
             drop(placed);
             // A slot is free, which Ballista does not know.
@@ -126,12 +129,12 @@ impl Attempt<'_> {
         &self,
         guard: &mut CancelOnDrop,
         statuses: &mut mpsc::Receiver<JobStatus>,
-        listener: &mut Listener,
-        placed: Option<&Placed>,
+        subscription: &mut Subscription,
+        placed: Option<&PlacementGuard>,
     ) -> Result<Vec<RecordBatch>> {
-        let members = &self.scheduler.members;
+        let executors = &self.scheduler.executors;
         let job = guard.job.as_ref().map_or_else(String::new, |job| job.as_str().to_owned());
-        let mut changes = members.changes();
+        let mut changes = executors.subscribe();
         let mut look = interval(LOOK);
         let mut finished = false;
         let mut seen = Instant::now();
@@ -147,7 +150,7 @@ impl Attempt<'_> {
                     Some(Some(Status::Queued(_) | Status::Running(_)) | None) => {}
                     None => return Err(Error::Engine { message: "the engine forgot the job".to_owned() }),
                 },
-                event = listener.next() => finished |= self.hear(event),
+                event = subscription.next() => finished |= self.hear(event),
                 () = self.cancel.cancelled() => {
                     guard.cancel().await;
                     return Err(Error::Canceled);
@@ -156,7 +159,7 @@ impl Attempt<'_> {
                 _ = look.tick() => {
                     self.check_held(placed, &job, &mut seen)?;
                     // A slot may have become free without the engine being told.
-                    if placed.is_some_and(|placed| placed.executor().is_none()) && let Some(somebody) = members.anybody() {
+                    if placed.is_some_and(|placed| placed.executor().is_none()) && let Some(somebody) = executors.any_ready() {
                         offer_again(&self.scheduler.server, somebody).await;
                     }
                 }
@@ -164,13 +167,13 @@ impl Attempt<'_> {
         };
         guard.job = None;
         let batches = self.fetch(success).await?;
-        // RowEventKind is no row may have run on several.
-        members.fetched(placed.and_then(Placed::executor).as_deref(), &job);
-        for event in listener.rest() {
+        // What is no row may have run on several.
+        executors.mark_fetched(placed.and_then(PlacementGuard::executor).as_deref(), &job);
+        for event in subscription.queued() {
             finished |= self.hear(event);
         }
         if self.partition.is_some() && !finished {
-            let last_words = async { while !self.hear(listener.next().await) {} };
+            let last_words = async { while !self.hear(subscription.next().await) {} };
             // Progress only: the result is here.
             let _ = timeout(LAST_WORDS, last_words).await;
         }
@@ -191,10 +194,10 @@ impl Attempt<'_> {
         last
     }
 
-    /// RowEventKind the engine forgot is not waited for.
-    fn check_held(&self, placed: Option<&Placed>, job: &str, seen: &mut Instant) -> Result<()> {
-        let members = &self.scheduler.members;
-        let executor = match placed.map(Placed::executor) {
+    /// What the engine forgot is not waited for.
+    fn check_held(&self, placed: Option<&PlacementGuard>, job: &str, seen: &mut Instant) -> Result<()> {
+        let executors = &self.scheduler.executors;
+        let executor = match placed.map(PlacementGuard::executor) {
             // It waits for a slot.
             Some(None) => {
                 *seen = Instant::now();
@@ -206,31 +209,31 @@ impl Attempt<'_> {
         let held = match &executor {
             Some(executor) => {
                 self.standing().executor = Some(executor.clone());
-                if !members.has(executor) {
+                if !executors.contains(executor) {
                     return Err(Error::Lost { executor: executor.clone() });
                 }
-                members.holds(executor, job)
+                executors.is_running(executor, job)
             }
-            None => members.count().executors == 0 || members.anybody_holds(job),
+            None => executors.count().executors == 0 || executors.is_running_anywhere(job),
         };
         if held {
             *seen = Instant::now();
         }
         match executor {
-            _ if seen.elapsed() <= FORGOTTEN_AFTER => Ok(()),
+            _ if seen.elapsed() <= JOB_LOST_AFTER => Ok(()),
             Some(executor) => Err(Error::Lost { executor }),
             None => Err(Error::Engine { message: "no executor has the job in hand".to_owned() }),
         }
     }
 
     async fn fetch(&self, success: SuccessfulJob) -> Result<Vec<RecordBatch>> {
-        let members = &self.scheduler.members;
+        let executors = &self.scheduler.executors;
         let metas = success.partition_location.iter().filter_map(|location| location.executor_meta.as_ref());
         let holders: HashSet<String> = metas.map(|meta| meta.id.clone()).collect();
         let gone = async {
-            let mut changes = members.changes();
+            let mut changes = executors.subscribe();
             loop {
-                if let Some(executor) = holders.iter().find(|id| !members.has(id)) {
+                if let Some(executor) = holders.iter().find(|id| !executors.contains(id)) {
                     return executor.clone();
                 }
                 if changes.changed().await.is_err() {

@@ -5,14 +5,18 @@ use std::time::Duration;
 use ballista_core::serde::protobuf::scheduler_grpc_server::SchedulerGrpcServer;
 use spool_wire::{
     keda::external_scaler_server::ExternalScalerServer,
-    v1::{members_server::MembersServer, statements_server::StatementsServer},
+    v1::{executor_service_server::ExecutorServiceServer, statements_server::StatementsServer},
 };
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{service::Routes, transport::Server};
 
 use crate::{
-    gate::Gate, http, membership::Membership, scaler::Scaler, service::MESSAGE_BYTES, service::Scheduler,
+    executors::service::ExecutorService,
+    gate::Gate,
+    http,
+    scaler::Scaler,
+    service::{MESSAGE_BYTES, Scheduler},
     statements::Door,
 };
 
@@ -25,15 +29,15 @@ const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(10);
 pub(crate) async fn open(
     listener: TcpListener,
     scheduler: Scheduler,
-    membership: Membership,
+    membership: ExecutorService,
 ) -> std::io::Result<()> {
-    let (members, turnstile) = (scheduler.members.clone(), scheduler.turnstile.clone());
-    let gate = Gate { server: scheduler.server.clone(), members, turnstile };
+    let (executors, turnstile) = (scheduler.executors.clone(), scheduler.turnstile.clone());
+    let gate = Gate { server: scheduler.server.clone(), executors, turnstile };
     let bytes = MESSAGE_BYTES as usize;
     let grpc = Routes::new(
         SchedulerGrpcServer::new(gate).max_decoding_message_size(bytes).max_encoding_message_size(bytes),
     )
-    .add_service(MembersServer::new(membership))
+    .add_service(ExecutorServiceServer::new(membership))
     .add_service(StatementsServer::new(Door(scheduler.clone())))
     .add_service(crate::flight_sql::service(scheduler.clone()))
     .add_service(ExternalScalerServer::new(Scaler(scheduler.clone())))

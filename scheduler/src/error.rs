@@ -86,8 +86,8 @@ impl Error {
     }
 
     /// Nobody worked for so long, and why.
-    pub(crate) fn no_executors(why: &str, patience: std::time::Duration) -> Self {
-        let seconds = patience.as_secs();
+    pub(crate) fn no_executors(why: &str, no_executor_timeout: std::time::Duration) -> Self {
+        let seconds = no_executor_timeout.as_secs();
         Self::NoExecutors {
             message: format!("{why} for {seconds} s: start one with `spool executor --scheduler HOST:PORT`"),
         }

@@ -13,7 +13,6 @@ use datafusion::{
 use spool_media::{
     plan::segments::{Segment, SegmentTrack},
     predict::{complexity::Complexity, cost_model::Prediction, features::EncodeFeatures},
-    source::source_cache,
 };
 use spool_udfs::{functions::transcode::ladder_at, guard, options::SpoolOptions, value};
 
@@ -74,7 +73,7 @@ impl Scheduler {
             }
             work.extend(self.work(session, encode).await?);
         }
-        self.members.somebody(JOINED).await;
+        self.executors.wait_for_slots(JOINED).await;
         let threads = session
             .state()
             .config()
@@ -83,7 +82,7 @@ impl Scheduler {
             .get::<SpoolOptions>()
             .map_or(1, |options| options.threads);
         let prediction =
-            Prediction::of(&self.worker.cost_model(), &work, self.members.count().slots, threads);
+            Prediction::of(&self.worker.cost_model(), &work, self.executors.count().slots, threads);
         let text = format!("{} rows: {prediction}{unknown}", work.len());
         row(PLAN_TYPE, &text)
     }

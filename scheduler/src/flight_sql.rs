@@ -19,7 +19,7 @@ use datafusion::arrow::{datatypes::Schema, ipc::writer::IpcWriteOptions};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use prost::Message;
 use spool_storage::ErrorKind;
-use spool_wire::authorized;
+use spool_wire::authenticate;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 
@@ -163,7 +163,7 @@ impl FlightSqlService for FlightSql {
 
 impl FlightSql {
     fn allowed(&self, metadata: &MetadataMap) -> Result<(), Status> {
-        authorized(metadata, self.scheduler.settings.token.as_deref())
+        authenticate(metadata, self.scheduler.settings.token.as_deref())
     }
 
     async fn info(

@@ -1,4 +1,4 @@
-//! Who may speak to Ballista's scheduler, and what is it told? Members only; and of what executors say, what our own list of members
+//! Who may speak to Ballista's scheduler, and what is it told? Executors only; and of what executors say, what our own list of members
 //! does not know better.
 
 use std::time::Duration;
@@ -17,7 +17,8 @@ use tonic::{Request, Response, Status};
 use tracing::debug;
 
 use crate::{
-    members::Members, membership::make_room, placement::BALLISTA_VCORES, service::Server,
+    executors::{placement::BALLISTA_VCORES, registry::ExecutorRegistry, service::make_room},
+    service::Server,
     turnstile::Turnstile,
 };
 
@@ -28,13 +29,13 @@ const REACH: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub(crate) struct Gate {
     pub(crate) server: Server,
-    pub(crate) members: Members,
+    pub(crate) executors: ExecutorRegistry,
     pub(crate) turnstile: Turnstile,
 }
 
 impl Gate {
     fn admit(&self, executor: &str) -> Result<(), Status> {
-        if self.members.has(executor) {
+        if self.executors.contains(executor) {
             Ok(())
         } else {
             Err(Status::failed_precondition(format!("{executor} is no member: it has to join first")))
@@ -82,8 +83,8 @@ impl SchedulerGrpc for Gate {
         };
         let registered =
             timeout(REACH, SchedulerGrpc::register_executor(&self.server, request)).await.map_err(late)??;
-        if self.members.reached(&id) {
-            make_room(&self.turnstile, &self.members);
+        if self.executors.mark_ready(&id) {
+            make_room(&self.turnstile, &self.executors);
         }
         Ok(registered)
     }
@@ -99,8 +100,8 @@ impl SchedulerGrpc for Gate {
         heartbeat.status = Some(ExecutorStatus { status: Some(Standing::Active(String::new())) });
         let id = heartbeat.executor_id.clone();
         let heard = SchedulerGrpc::heart_beat_from_executor(&self.server, request).await?;
-        if self.members.reached(&id) {
-            make_room(&self.turnstile, &self.members);
+        if self.executors.mark_ready(&id) {
+            make_room(&self.turnstile, &self.executors);
         }
         Ok(heard)
     }

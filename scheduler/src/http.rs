@@ -10,10 +10,10 @@ use axum::{
     routing::{delete, get},
 };
 use serde::Serialize;
-use spool_wire::authorized;
+use spool_wire::authenticate;
 use tonic::metadata::MetadataMap;
 
-use crate::{scaler::Demand, service::Scheduler};
+use crate::{executors::registry::ExecutorState, scaler::Demand, service::Scheduler};
 
 /// An executor as a list shows it.
 #[derive(Debug, Serialize)]
@@ -22,12 +22,10 @@ struct Shown {
     host: String,
     slots: usize,
     rows: usize,
-    draining: bool,
-    /// Rows keep failing on it, so that it is the last choice.
-    rests: bool,
-    /// Why it takes no rows, if it cannot.
+    state: ExecutorState,
+    /// Why it cannot accept rows, if it cannot.
     #[serde(skip_serializing_if = "Option::is_none")]
-    trouble: Option<String>,
+    unavailable_reason: Option<String>,
     seconds: u64,
 }
 
@@ -49,21 +47,20 @@ pub(crate) fn routes(scheduler: Scheduler) -> Router {
 
 /// Statements are taken also where nobody works yet: that is what wakes an autoscaler.
 async fn ready(State(scheduler): State<Scheduler>) -> String {
-    let count = scheduler.members.count();
+    let count = scheduler.executors.count();
     format!("ok: {} executors, {} slots", count.executors, count.slots)
 }
 
 async fn executors(State(scheduler): State<Scheduler>, headers: HeaderMap) -> Response {
     guarded(&scheduler, headers, || {
-        let shown = scheduler.members.all().into_iter().map(|(id, member)| Shown {
+        let shown = scheduler.executors.snapshot().into_iter().map(|(id, executor)| Shown {
             id,
-            rows: member.rows(),
-            seconds: member.joined.elapsed().as_secs(),
-            rests: member.rests(),
-            trouble: member.trouble,
-            host: member.host,
-            slots: member.slots,
-            draining: member.draining,
+            rows: executor.placed_rows(),
+            seconds: executor.registered.elapsed().as_secs(),
+            state: executor.state(),
+            unavailable_reason: executor.unavailable_reason,
+            host: executor.host,
+            slots: executor.slots,
         });
         Json(shown.collect::<Vec<_>>()).into_response()
     })
@@ -85,7 +82,7 @@ async fn cancel(State(scheduler): State<Scheduler>, Path(id): Path<u64>, headers
 
 /// Answers who shows the token, where one is wanted.
 fn guarded(scheduler: &Scheduler, headers: HeaderMap, answer: impl FnOnce() -> Response) -> Response {
-    match authorized(&MetadataMap::from_headers(headers), scheduler.settings.token.as_deref()) {
+    match authenticate(&MetadataMap::from_headers(headers), scheduler.settings.token.as_deref()) {
         Ok(()) => answer(),
         Err(status) => (StatusCode::UNAUTHORIZED, format!("{}\n", status.message())).into_response(),
     }

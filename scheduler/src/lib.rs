@@ -11,14 +11,11 @@ mod results;
 mod rows;
 mod turnstile;
 
+mod executors;
 mod explain;
 mod gate;
 mod jobs;
 mod live;
-mod members;
-mod membership;
-mod placement;
-mod reports;
 
 mod door;
 mod flight_sql;

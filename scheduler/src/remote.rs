@@ -15,9 +15,8 @@ use backon::BackoffBuilder;
 use spool_media::encode::events::RowEvent;
 use spool_storage::ErrorKind;
 use spool_udfs::error::Failure;
-use spool_wire::{
-    Channel,
-    v1::{self, Done, Statement, failure::Why, from_statement::Message, statements_client::StatementsClient},
+use spool_wire::v1::{
+    self, Done, Statement, failure::Cause, statement_message::Message, statements_client::StatementsClient,
 };
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -125,7 +124,7 @@ impl Remote {
     async fn call(&self, statement: Statement, tell: &(dyn Fn(RowEvent) + Send + Sync)) -> Result<Outcome> {
         let failed = |status: Status| self.failure(&status, false);
         let begun = async {
-            let channel = Channel::connect(&self.address, self.token.as_deref()).await?;
+            let channel = spool_wire::connect(&self.address, self.token.as_deref()).await?;
             let mut client = StatementsClient::new(channel);
             Ok(client.run(statement).await?.into_inner())
         };
@@ -178,10 +177,10 @@ impl Remote {
 
 /// The error that the scheduler told.
 fn error_of(failure: v1::Failure) -> Error {
-    let v1::Failure { kind, message, why } = failure;
-    match (why, serde_json::from_value(serde_json::Value::String(kind)).unwrap_or(ErrorKind::Bug)) {
-        (Some(Why::Refused(_)), _) => Error::Sql { message },
-        (Some(Why::NoExecutors(_)), _) => Error::NoExecutors { message },
+    let v1::Failure { kind, message, cause } = failure;
+    match (cause, serde_json::from_value(serde_json::Value::String(kind)).unwrap_or(ErrorKind::Bug)) {
+        (Some(Cause::Refused(_)), _) => Error::Sql { message },
+        (Some(Cause::NoExecutors(_)), _) => Error::NoExecutors { message },
         (None, ErrorKind::Canceled) => Error::Canceled,
         (None, kind) => Error::Failed(Failure { kind, message }),
     }

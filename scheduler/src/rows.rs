@@ -127,7 +127,7 @@ impl Rows<'_> {
                 }
                 _ = look.tick() => {
                     if waiting.is_empty() && resting.is_empty() {
-                        let slots = self.scheduler.members.count().slots;
+                        let slots = self.scheduler.executors.count().slots;
                         for row in self.left_behind(&rows) {
                             let Some(permit) = turns.try_next(slots) else { break };
                             running.push(self.double(&mut rows[row], row, permit));
@@ -289,10 +289,10 @@ impl Rows<'_> {
     /// Notes what an attempt says of its executor; one that was lost or canceled says nothing, nor does bad input.
     fn judge(&self, executor: &str, result: &Result<RecordBatch>) {
         match result {
-            Ok(_) => self.scheduler.members.judge(executor, true),
+            Ok(_) => self.scheduler.executors.record_result(executor, true),
             Err(Error::Lost { .. } | Error::Canceled) => {}
             Err(error) if matches!(error, Error::Engine { .. }) || error.kind() == ErrorKind::Transient => {
-                self.scheduler.members.judge(executor, false);
+                self.scheduler.executors.record_result(executor, false);
             }
             Err(_) => {}
         }
@@ -311,7 +311,7 @@ impl Rows<'_> {
 
     /// Rows that are so far behind the others' pace that running them again elsewhere is faster.
     fn left_behind(&self, rows: &[Row]) -> Vec<usize> {
-        if self.scheduler.members.count().executors < 2 {
+        if self.scheduler.executors.count().executors < 2 {
             return Vec::new();
         }
         let standings = rows.iter().zip(&self.segments).map(|(row, segment)| {

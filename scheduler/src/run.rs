@@ -314,15 +314,15 @@ impl Scheduler {
 
     /// Waits until there was no executor for longer than anybody should wait.
     async fn nobody_works(&self) -> Error {
-        let patience = self.settings.patience;
+        let no_executor_timeout = self.settings.no_executor_timeout;
         let mut look = tokio::time::interval(LOOK);
         let mut alone = None;
         loop {
             look.tick().await;
-            match self.members.idle_for_good() {
+            match self.executors.stall_reason() {
                 None => alone = None,
-                Some(why) if alone.get_or_insert_with(Instant::now).elapsed() > patience => {
-                    return Error::no_executors(&why, patience);
+                Some(why) if alone.get_or_insert_with(Instant::now).elapsed() > no_executor_timeout => {
+                    return Error::no_executors(&why, no_executor_timeout);
                 }
                 Some(_) => {}
             }

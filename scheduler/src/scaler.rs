@@ -49,9 +49,9 @@ pub(crate) struct Demand {
 
 impl Demand {
     pub(crate) fn of(scheduler: &Scheduler) -> Self {
-        let (work, count) = (scheduler.statements.work(), scheduler.members.count());
-        let members = scheduler.members.all();
-        let rows_running: usize = members.iter().map(|(_, member)| member.rows()).sum();
+        let (work, count) = (scheduler.statements.work(), scheduler.executors.count());
+        let executors = scheduler.executors.snapshot();
+        let rows_running: usize = executors.iter().map(|(_, executor)| executor.placed_rows()).sum();
         let left = work.rows.saturating_sub(work.rows_done);
         Self {
             statements: scheduler.statements.all().len(),
@@ -59,7 +59,7 @@ impl Demand {
             rows_running: rows_running.min(left.max(rows_running)),
             media_seconds_left: (work.media_ms - work.media_done_ms) / 1000,
             executors: count.executors,
-            executors_idle: members.iter().filter(|(_, member)| member.rows() == 0).count(),
+            executors_idle: executors.iter().filter(|(_, executor)| executor.placed_rows() == 0).count(),
             slots: count.slots,
         }
     }
@@ -84,7 +84,7 @@ impl Scaler {
                 ))),
             },
             None => {
-                let slots = self.0.members.all().into_iter().map(|(_, member)| member.slots).max();
+                let slots = self.0.executors.snapshot().into_iter().map(|(_, executor)| executor.slots).max();
                 Ok(slots.and_then(|slots| i64::try_from(slots).ok()).unwrap_or(DEFAULT_ROWS_PER_EXECUTOR))
             }
         }

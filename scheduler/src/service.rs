@@ -30,10 +30,12 @@ use tokio::{
 use crate::{
     door,
     error::{Error, Result},
-    members::Members,
-    membership::{Membership, Rules},
-    placement::{Placement, Placements},
-    reports::Reports,
+    executors::{
+        event_router::EventRouter,
+        placement::{PlacementPolicy, Placements},
+        registry::ExecutorRegistry,
+        service::{ExecutorService, SessionRules},
+    },
     statements::Statements,
     turnstile::Turnstile,
 };
@@ -60,11 +62,11 @@ pub struct Settings {
     /// Silence after which an executor counts as lost.
     pub executor_timeout: Duration,
     /// How long a statement waits where there is no executor at all.
-    pub patience: Duration,
+    pub no_executor_timeout: Duration,
     /// What clients and executors have to show; nothing unless set.
     pub token: Option<String>,
     /// Are executors of another version, or with other encoders, taken in?
-    pub allow_others: bool,
+    pub allow_version_skew: bool,
 }
 
 impl Settings {
@@ -73,9 +75,9 @@ impl Settings {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             executor_timeout: NEVER,
-            patience: Duration::from_secs(60),
+            no_executor_timeout: Duration::from_secs(60),
             token: None,
-            allow_others: false,
+            allow_version_skew: false,
         }
     }
 }
@@ -91,9 +93,9 @@ pub struct Inner {
     pub(crate) server: Server,
     pub(crate) worker: Arc<Worker>,
     pub(crate) session_config: SessionConfig,
-    pub(crate) members: Members,
+    pub(crate) executors: ExecutorRegistry,
     pub(crate) placements: Placements,
-    pub(crate) reports: Reports,
+    pub(crate) event_router: EventRouter,
     pub(crate) turnstile: Turnstile,
     pub(crate) statements: Statements,
     pub(crate) settings: Settings,
@@ -140,25 +142,32 @@ impl Scheduler {
         let listen = |source| Error::Listen { address: settings.listen.to_string(), source };
         let listener = TcpListener::bind(settings.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        let (members, placements, reports, turnstile) =
-            (Members::default(), Placements::default(), Reports::default(), Turnstile::default());
+        let (executors, placements, event_router, turnstile) = (
+            ExecutorRegistry::default(),
+            Placements::default(),
+            EventRouter::default(),
+            Turnstile::default(),
+        );
         let session_config = session_config();
-        let placement =
-            Placement { members: members.clone(), placements: placements.clone(), turn: Arc::default() };
+        let placement = PlacementPolicy {
+            registry: executors.clone(),
+            placements: placements.clone(),
+            turn: Arc::default(),
+        };
         let config = Arc::new(config(address, &session_config, worker.clone(), placement));
         let engine = |e: ballista_core::error::BallistaError| Error::from_engine(&e.to_string());
         let cluster = BallistaCluster::new_from_config(&config).await.map_err(engine)?;
         let server: Server = create_scheduler(cluster, config).await.map_err(engine)?;
-        let rules = Rules {
+        let rules = SessionRules {
             token: settings.token.clone(),
-            allow_others: settings.allow_others,
+            allow_version_skew: settings.allow_version_skew,
             silence: settings.executor_timeout,
         };
-        let membership = Membership {
+        let membership = ExecutorService {
             server: server.clone(),
             worker: worker.clone(),
-            members: members.clone(),
-            reports: reports.clone(),
+            executors: executors.clone(),
+            event_router: event_router.clone(),
             turnstile: turnstile.clone(),
             rules: Arc::new(rules),
         };
@@ -166,9 +175,9 @@ impl Scheduler {
             server,
             worker,
             session_config,
-            members,
+            executors,
             placements,
-            reports,
+            event_router,
             turnstile,
             statements: Statements::default(),
             settings,
@@ -255,7 +264,7 @@ fn config(
     address: SocketAddr,
     session_config: &SessionConfig,
     worker: Arc<Worker>,
-    placement: Placement,
+    placement: PlacementPolicy,
 ) -> SchedulerConfig {
     let defaults = session_config.clone();
     SchedulerConfig {
@@ -267,7 +276,7 @@ fn config(
         task_distribution: TaskDistributionPolicy::Custom(Arc::new(placement)),
         executor_timeout_seconds: NEVER.as_secs(),
         no_executors_grace_period_seconds: NEVER.as_secs(),
-        // Members leave through `membership`, and then at once.
+        // Executors leave through `executors::service`, and then at once.
         executor_termination_grace_period: 0,
         // Results are small files that executors delete when they are old; a job is not worth a message to every executor.
         finished_job_data_clean_up_interval_seconds: 0,

@@ -19,10 +19,10 @@ use spool_media::{
 };
 use spool_storage::redact_in;
 use spool_wire::{
-    authorized,
+    authenticate,
     v1::{
-        Accepted, Done, Failure, FromStatement, RowEvent, Statement, failure::Why, from_statement::Message,
-        statements_server,
+        Accepted, Done, Failure, RowEvent, Statement, StatementMessage, failure::Cause,
+        statement_message::Message, statements_server,
     },
 };
 use tokio::{sync::mpsc, time::timeout};
@@ -194,13 +194,13 @@ pub(crate) struct Door(pub(crate) Scheduler);
 
 #[tonic::async_trait]
 impl statements_server::Statements for Door {
-    type RunStream = Pin<Box<dyn Stream<Item = std::result::Result<FromStatement, Status>> + Send>>;
+    type RunStream = Pin<Box<dyn Stream<Item = std::result::Result<StatementMessage, Status>> + Send>>;
 
     async fn run(
         &self,
         request: Request<Statement>,
     ) -> std::result::Result<Response<Self::RunStream>, Status> {
-        authorized(request.metadata(), self.0.settings.token.as_deref())?;
+        authenticate(request.metadata(), self.0.settings.token.as_deref())?;
         let Statement { sql, settings, client_version } = request.into_inner();
         let ours = env!("CARGO_PKG_VERSION");
         if client_version != ours {
@@ -245,8 +245,8 @@ impl statements_server::Statements for Door {
     }
 }
 
-fn said(message: Message) -> FromStatement {
-    FromStatement { message: Some(message) }
+fn said(message: Message) -> StatementMessage {
+    StatementMessage { message: Some(message) }
 }
 
 /// The result in pieces, or the failure.
@@ -268,12 +268,12 @@ fn last_words(outcome: Result<Outcome>) -> Vec<Message> {
                 .ok()
                 .and_then(|kind| Some(kind.as_str()?.to_owned()))
                 .unwrap_or_default();
-            let why = match error {
-                Error::Refused(_) | Error::Sql { .. } => Some(Why::Refused(true)),
-                Error::NoExecutors { .. } => Some(Why::NoExecutors(true)),
+            let cause = match error {
+                Error::Refused(_) | Error::Sql { .. } => Some(Cause::Refused(true)),
+                Error::NoExecutors { .. } => Some(Cause::NoExecutors(true)),
                 _ => None,
             };
-            vec![Message::Failure(Failure { kind, message: error.to_string(), why })]
+            vec![Message::Failure(Failure { kind, message: error.to_string(), cause })]
         }
     }
 }

@@ -245,7 +245,7 @@ impl Location {
     ///
     /// # Errors
     /// [`Error::NotAllowed`], [`Error::DiskFull`], [`Error::NoBucket`], [`Error::ReadOnly`], …
-    pub async fn put(&self, bytes: Bytes, content: ObjectKind) -> Result<(), Error> {
+    pub async fn put(&self, bytes: Bytes, content: ObjectKind<'_>) -> Result<(), Error> {
         match &self.place {
             Place::Local(path) => {
                 let path = path.clone();
@@ -264,7 +264,7 @@ impl Location {
     ///
     /// # Errors
     /// As [`Location::put`]; [`Error::LocalFile`] for the file.
-    pub async fn put_file(&self, file: &Path, content: ObjectKind) -> Result<(), Error> {
+    pub async fn put_file(&self, file: &Path, content: ObjectKind<'_>) -> Result<(), Error> {
         match &self.place {
             Place::Local(path) => {
                 let (from, to) = (file.to_owned(), path.clone());
@@ -283,7 +283,7 @@ impl Location {
     ///
     /// # Errors
     /// As [`Location::put`].
-    pub async fn create(&self, bytes: Bytes, content: ObjectKind) -> Result<PutOutcome, Error> {
+    pub async fn create(&self, bytes: Bytes, content: ObjectKind<'_>) -> Result<PutOutcome, Error> {
         match &self.place {
             Place::Local(path) => {
                 let path = path.clone();
@@ -303,7 +303,7 @@ impl Location {
     pub async fn replace(
         &self,
         bytes: Bytes,
-        content: ObjectKind,
+        content: ObjectKind<'_>,
         expected: Option<&Version>,
     ) -> Result<PutOutcome, Error> {
         match &self.place {

@@ -1,57 +1,64 @@
-//! What does an object say of itself to players and caches?
+//! `ObjectKind`: what an object holds, which decides its media type and how long caches keep it.
 
 use object_store::{Attribute, Attributes};
 
-/// ObjectKind-addressed: a CDN and a browser may keep it for ever.
-const FOREVER: &str = "public, max-age=31536000, immutable";
-/// May be kept, but not used without asking whether it is still the one.
-const ASK_FIRST: &str = "no-cache";
-/// Ours alone.
+/// For objects that are named by their content: a CDN and a browser may keep them for ever.
+const IMMUTABLE: &str = "public, max-age=31536000, immutable";
+/// For objects that are replaced: a cache may keep them, but asks whether they changed before it uses them.
+const REVALIDATE: &str = "no-cache";
+/// For objects that only Spool reads.
 const PRIVATE: &str = "private, no-cache";
 
-/// What kind of object is written: decides its ObjectKind-Type and Cache-Control.
+/// What an object holds: decides its `Content-Type` and `Cache-Control`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ObjectKind {
+pub enum ObjectKind<'a> {
     /// A media segment (`.m4s`), immutable.
     MediaSegment,
-    /// An init segment (`.mp4`), immutable.
+    /// An initialization segment (`.mp4`), immutable.
     InitSegment,
     /// A media playlist (`.m3u8`) named by its content, immutable.
     MediaPlaylist,
-    /// The multivariant playlist, the one object that is replaced.
+    /// A playlist that grows while the video is encoded.
+    MutablePlaylist,
+    /// The multivariant playlist of a published video, which is replaced when it is published again.
     MultivariantPlaylist,
-    /// A part record or anything else that only Spool reads (`.json`).
+    /// A part record or another document that only Spool reads (`.json`).
     Record,
+    /// A file as a client uploaded it, by its media type.
+    Upload(&'a str),
 }
 
-impl ObjectKind {
-    /// Media type.
+impl<'a> ObjectKind<'a> {
+    /// Returns the media type.
     ///
-    /// Media segments are `video/mp4` and not DASH's `video/iso.segment`: CMAF (ISO/IEC 23000-19) gives its objects the MP4 media
-    /// types, and web servers, CDNs and older players know no other for fragmented MP4.
+    /// Media segments are `video/mp4` and not DASH's `video/iso.segment`: CMAF (ISO/IEC 23000-19) gives its
+    /// objects the MP4 media types, and web servers, CDNs and older players know no other for fragmented MP4.
     ///
     /// Source: RFC 4337 (MP4), RFC 8216 section 4 (playlists).
-    pub fn media_type(self) -> &'static str {
+    pub fn media_type(self) -> &'a str {
         match self {
             Self::MediaSegment | Self::InitSegment => "video/mp4",
-            Self::MediaPlaylist | Self::MultivariantPlaylist => "application/vnd.apple.mpegurl",
+            Self::MediaPlaylist | Self::MutablePlaylist | Self::MultivariantPlaylist => {
+                "application/vnd.apple.mpegurl"
+            }
             Self::Record => "application/json",
+            Self::Upload(media_type) => media_type,
         }
     }
 
-    /// How long others may keep it (RFC 9111 section 5.2.2, RFC 8246).
+    /// Returns how long caches may keep the object (RFC 9111 section 5.2.2, RFC 8246).
     pub fn cache_control(self) -> &'static str {
         match self {
-            Self::MediaSegment | Self::InitSegment | Self::MediaPlaylist => FOREVER,
-            Self::MultivariantPlaylist => ASK_FIRST,
-            Self::Record => PRIVATE,
+            Self::MediaSegment | Self::InitSegment | Self::MediaPlaylist => IMMUTABLE,
+            Self::MutablePlaylist | Self::MultivariantPlaylist => REVALIDATE,
+            Self::Record | Self::Upload(_) => PRIVATE,
         }
     }
 
     pub(super) fn attributes(self) -> Attributes {
         Attributes::from_iter([
-            (Attribute::ContentType, self.media_type()),
-            (Attribute::CacheControl, self.cache_control()),
+            (Attribute::ContentType, self.media_type().to_owned()),
+            (Attribute::CacheControl, self.cache_control().to_owned()),
         ])
     }
 }

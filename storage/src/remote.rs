@@ -99,7 +99,7 @@ impl Client {
         uri: &str,
         key: &Path,
         payload: Payload,
-        content: ObjectKind,
+        content: ObjectKind<'_>,
     ) -> Result<(), Error> {
         let bytes = payload.bytes();
         if bytes <= PART_BYTES {
@@ -141,7 +141,7 @@ impl Client {
         uri: &str,
         key: &Path,
         bytes: Bytes,
-        content: ObjectKind,
+        content: ObjectKind<'_>,
     ) -> Result<PutOutcome, Error> {
         let put = || self.put_opts(key, bytes.clone(), content, PutMode::Create);
         let no_winner = |e: &object_store::Error| matches!(e, object_store::Error::AlreadyExists { .. });
@@ -172,7 +172,7 @@ impl Client {
         uri: &str,
         key: &Path,
         bytes: Bytes,
-        content: ObjectKind,
+        content: ObjectKind<'_>,
         expected: Option<&UpdateVersion>,
     ) -> Result<PutOutcome, Error> {
         let mode = || expected.map_or(PutMode::Create, |version| PutMode::Update(version.clone()));
@@ -221,7 +221,7 @@ impl Client {
         uri: &str,
         key: &Path,
         bytes: Bytes,
-        content: ObjectKind,
+        content: ObjectKind<'_>,
     ) -> Result<PutOutcome, Error> {
         self.warn_check_then_put();
         if self.size(uri, key).await?.is_some() {
@@ -237,7 +237,7 @@ impl Client {
         uri: &str,
         key: &Path,
         bytes: Bytes,
-        content: ObjectKind,
+        content: ObjectKind<'_>,
         expected: Option<&UpdateVersion>,
     ) -> Result<PutOutcome, Error> {
         self.warn_check_then_put();
@@ -267,7 +267,7 @@ impl Client {
         &self,
         key: &Path,
         bytes: Bytes,
-        content: ObjectKind,
+        content: ObjectKind<'_>,
         mode: PutMode,
     ) -> object_store::Result<PutResult> {
         let options = PutOptions { mode, attributes: content.attributes(), ..PutOptions::default() };

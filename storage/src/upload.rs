@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use object_store::{
-    PutPayload,
+    PutMultipartOptions, PutPayload,
     multipart::{MultipartStore, PartId},
 };
 
-use super::{Location, Place, blocking, clients::Client, error::Error, local};
+use super::{
+    Location, ObjectKind, Place, blocking, clients::Client, error::Error, local, wire::UploadIdSlot,
+};
 
 /// The shortest piece, but for the last: S3 takes no shorter ones.
 const PIECE_LEAST: u64 = 5 << 20;
@@ -24,18 +26,29 @@ pub fn part_bytes(bytes: u64) -> u64 {
 }
 
 impl Location {
-    /// Begins an object that comes in pieces; gives the store's name for what is not there yet.
+    /// Creates a multipart upload of an object of this kind; returns its ID, by which the other calls know it.
+    ///
+    /// Azure has no such IDs, and takes no media type with the parts: there the object gets the store's default,
+    /// `application/octet-stream`.
     ///
     /// # Errors
     /// As [`Location::put`].
-    pub async fn create_multipart(&self) -> Result<String, Error> {
+    pub async fn create_multipart(&self, kind: ObjectKind<'_>) -> Result<String, Error> {
         match &self.place {
             Place::Local(path) => {
                 let path = path.clone();
                 blocking(move || local::create_multipart(&path)).await.map_err(|e| self.system(e))
             }
             Place::Bucket { client, key } => {
-                self.pieces(client)?.create_multipart(key).await.map_err(|e| client.error(&self.shown, &e))
+                self.pieces(client)?;
+                // `MultipartStore::create_multipart` takes no attributes, and `put_multipart_opts` does not
+                // return the ID: it is read off the wire.
+                let (slot, mut options) = (UploadIdSlot::default(), PutMultipartOptions::default());
+                options.attributes = kind.attributes();
+                options.extensions.insert(slot.clone());
+                let created = client.store.put_multipart_opts(key, options).await;
+                created.map_err(|e| client.error(&self.shown, &e))?;
+                Ok(slot.take())
             }
             Place::Web { .. } => Err(self.read_only()),
         }
@@ -139,7 +152,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("in/talk.mp4");
         let location = Stores::with_options::<&str, &str>([]).locate(path.to_str().unwrap()).unwrap();
-        let upload = location.create_multipart().await.unwrap();
+        let upload = location.create_multipart(ObjectKind::Record).await.unwrap();
         location.put_part(&upload, 1, 3, Bytes::from_static(b"def")).await.unwrap();
         location.put_part(&upload, 0, 0, Bytes::from_static(b"xyz")).await.unwrap();
         location.put_part(&upload, 0, 0, Bytes::from_static(b"abc")).await.unwrap();
@@ -149,7 +162,7 @@ mod tests {
         location.complete_multipart(&upload, &[], 6).await.unwrap();
         assert!(location.complete_multipart(&upload, &[], 7).await.is_err(), "that is another one");
         assert!(location.put_part(&upload, 2, 6, Bytes::from_static(b"ghi")).await.is_err());
-        let other = location.create_multipart().await.unwrap();
+        let other = location.create_multipart(ObjectKind::Record).await.unwrap();
         location.abort_multipart(&other).await.unwrap();
         location.abort_multipart(&other).await.unwrap();
         let names: Vec<_> = std::fs::read_dir(path.parent().unwrap())

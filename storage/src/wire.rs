@@ -127,6 +127,17 @@ fn public_client(limit: Limit) -> object_store::Result<reqwest::Client> {
     client.build().map_err(|source| object_store::Error::Generic { store: "HTTP", source: Box::new(source) })
 }
 
+/// Receives the ID of a multipart upload from the answer to the request that carries the slot as an extension.
+#[derive(Debug, Clone, Default)]
+pub(super) struct UploadIdSlot(Arc<OnceLock<String>>);
+
+impl UploadIdSlot {
+    /// Returns the ID; empty if no request was made, as of Azure, which has no such IDs.
+    pub(super) fn take(self) -> String {
+        self.0.get().cloned().unwrap_or_default()
+    }
+}
+
 #[derive(Debug)]
 struct Wire {
     inner: HttpClient,
@@ -136,6 +147,7 @@ struct Wire {
 #[async_trait]
 impl HttpService for Wire {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let upload_id = request.extensions().get::<UploadIdSlot>().cloned();
         let from_metadata = request.uri().host().is_some_and(|host| METADATA_HOSTS.contains(&host));
         // A write is as slow as its upload and is limited by the client's own timeout.
         let wait = if request.method().is_safe() { FIRST_BYTE_WAIT } else { Duration::MAX };
@@ -149,7 +161,10 @@ impl HttpService for Wire {
             Err(elapsed) => return Err(HttpError::new(HttpErrorKind::Timeout, elapsed)),
         };
         match response.status().as_u16() {
-            200..300 => Ok(response),
+            200..300 => match upload_id {
+                Some(slot) => read_upload_id(response, &slot).await,
+                None => Ok(response),
+            },
             403 if from_metadata && self.metadata_v1 => Ok(response),
             // No role, or a proxy that knows no such host.
             400..500 if from_metadata => Err(HttpError::new(HttpErrorKind::Unknown, NoCredentials)),
@@ -175,6 +190,25 @@ async fn judge(response: HttpResponse) -> Result<HttpResponse, HttpError> {
         408 | 429 | 500 | 502.. => Err(HttpError::new(HttpErrorKind::Request, answer)),
         _ => Err(HttpError::new(HttpErrorKind::Unknown, answer)),
     }
+}
+
+/// Copies the ID of a multipart upload into its slot, and passes on the answer.
+async fn read_upload_id(response: HttpResponse, slot: &UploadIdSlot) -> Result<HttpResponse, HttpError> {
+    let (parts, body) = response.into_parts();
+    let body = body.bytes().await?;
+    if let Some(id) = upload_id_in(&body) {
+        let _ = slot.0.set(id);
+    }
+    Ok(HttpResponse::from_parts(parts, HttpResponseBody::from(body)))
+}
+
+/// Returns the `<UploadId>` of an answer to CreateMultipartUpload.
+fn upload_id_in(body: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(body);
+    let (_, rest) = text.split_once("<UploadId>")?;
+    let (id, _) = rest.split_once("</UploadId>")?;
+    // `&amp;` last: `&amp;lt;` is `&lt;`.
+    Some(id.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&amp;", "&"))
 }
 
 /// As much of the body as an error code needs; less where it breaks off.
@@ -216,6 +250,13 @@ mod tests {
         assert_eq!(code_in(b"<Error><Code>\x1b[31m</Code></Error>"), None);
         assert_eq!(code_in(b"<Code>"), None);
         assert_eq!(code_in(b""), None);
+    }
+
+    #[test]
+    fn the_upload_id_is_read_from_the_answer() {
+        let body = b"<Result><Bucket>b</Bucket><UploadId>a&amp;b_1-2.3</UploadId></Result>";
+        assert_eq!(upload_id_in(body).as_deref(), Some("a&b_1-2.3"));
+        assert_eq!(upload_id_in(b"<UploadId>"), None);
     }
 
     #[test]

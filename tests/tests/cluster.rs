@@ -323,7 +323,7 @@ fn an_executor_whose_disk_is_full_gets_no_rows_until_there_is_space() {
     assert!(listed.contains("scratch space is full: 0 MiB left in "), "{listed}");
     let ran = setting.start(&cluster).wait();
     setting.made_the_same(&ran);
-    assert!(!ran.stderr.contains("runs again"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("is retried"), "{}", ran.stderr);
     std::fs::remove_file(filler).unwrap();
     cluster.wait_for_slots(2);
     cluster.stop();
@@ -381,7 +381,7 @@ fn a_row_that_fails_on_one_executor_is_retried_on_another() {
     setting.take(0.3);
     let ran = setting.start(&cluster).wait();
     setting.made_the_same(&ran);
-    assert!(ran.stderr.contains("runs again") && ran.stderr.contains("killed by SIGKILL"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("is retried") && ran.stderr.contains("killed by SIGKILL"), "{}", ran.stderr);
     assert!(!broken.encodes().is_empty());
     cluster.stop();
 }
@@ -433,9 +433,9 @@ fn an_executor_answers_probes_by_its_state() {
     };
     wait_until("readiness", DEADLINE, || (says("/readyz") == "ok").then_some(()));
     assert_eq!(says("/livez"), "ok");
-    assert!(says("/metrics").contains("\nspool_executor_member 1\n"), "{}", says("/metrics"));
+    assert!(says("/metrics").contains("\nspool_executor_ready 1\n"), "{}", says("/metrics"));
     cluster.kill_scheduler();
-    wait_until("the loss", DEADLINE, || (says("/readyz") == "looking for the scheduler").then_some(()));
+    wait_until("the loss", DEADLINE, || (says("/readyz") == "connecting to the scheduler").then_some(()));
     assert_eq!(cluster.drain_executor(0, DEADLINE), Some(0));
 }
 

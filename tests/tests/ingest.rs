@@ -247,7 +247,7 @@ fn a_scan_finds_files_that_no_event_reports() {
     let trouble = wait_until("trouble", TAKEN, || {
         let all = watches(&data, &["ls"]).ok().json();
         let watch = all.as_array().unwrap().iter().find(|watch| watch["id"] == id.as_str()).unwrap().clone();
-        watch["trouble"].as_str().map(str::to_owned)
+        watch["last_error"].as_str().map(str::to_owned)
     });
     assert!(trouble.contains("nowhere"), "{trouble}");
 }

@@ -72,7 +72,7 @@ fn a_profile_accounts_for_the_time_of_all_slots() {
     let count = |name: &str| {
         trace["traceEvents"].as_array().unwrap().iter().filter(|event| event["name"] == name).count()
     };
-    assert_eq!(["segment 0", "segment 3", "sound 0", "encoding", "planning"].map(count), [1, 1, 1, 5, 1]);
+    assert_eq!(["segment 0", "segment 3", "audio 0", "encoding", "planning"].map(count), [1, 1, 1, 5, 1]);
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn a_trace_that_cannot_be_written_is_reported_before_any_encode() {
     ];
     let ran = Spool::new(args).run();
     assert_eq!(ran.code, Some(1), "{}", ran.stderr);
-    assert!(ran.stderr.contains(&format!("cannot write {}", trace.display())), "{}", ran.stderr);
+    assert!(ran.stderr.contains(&format!("failed to write {}", trace.display())), "{}", ran.stderr);
     assert!(!out.exists());
 }
 

@@ -324,7 +324,7 @@ fn delete_source_waits_for_readers_and_keeps_a_changed_source() {
         serve.events(&job).into_iter().find(|event| event["kind"].as_str().unwrap().starts_with("source."))
     });
     assert!(
-        event["kind"] == "source.kept" && event["data"]["reason"].as_str().unwrap().contains("any more"),
+        event["kind"] == "source.kept" && event["data"]["reason"].as_str().unwrap().contains("changed"),
         "{event}"
     );
     assert_eq!(std::fs::read_to_string(&source).unwrap(), "another file");

@@ -156,6 +156,7 @@ fn parts_go_straight_into_a_bucket() {
     let id = path.rsplit('/').next().unwrap();
     let stored = s3.get("uploads", &format!("in/default/{id}/talk one.mp4")).unwrap();
     assert!(stored.bytes == bytes[..], "the stored bytes differ from the sent ones");
+    assert_eq!(stored.content_type.as_deref(), Some("video/mp4"));
     let given_up = begin(&serve, bytes.len(), "");
     assert_eq!(send(&serve, &given_up, 0, &bytes[..6 << 20], &[]).status, 204);
     assert_eq!(s3.unfinished_uploads(), 1);
@@ -165,6 +166,19 @@ fn parts_go_straight_into_a_bucket() {
     let answer = serve.request("/v1/uploads?job=none&name=whole.bin", &["--data-binary", &file]);
     let id = answer.json()["id"].as_str().unwrap().to_owned();
     assert!(s3.get("uploads", &format!("in/default/{id}/whole.bin")).unwrap().bytes == bytes[..]);
+    // A small upload and a large one have the same media type: the declared one, else the extension's.
+    let small = folder.path().join("small");
+    std::fs::write(&small, &bytes[..1000]).unwrap();
+    for file in [format!("@{}", small.display()), file] {
+        for (declared, expected) in [("audio/flac", "audio/flac"), ("text/plain", "video/quicktime")] {
+            let declared = format!("Content-Type: {declared}");
+            let args = ["-H", &declared, "--data-binary", &file];
+            let answer = serve.request("/v1/uploads?job=none&name=talk.mov", &args);
+            let id = answer.json()["id"].as_str().unwrap().to_owned();
+            let stored = s3.get("uploads", &format!("in/default/{id}/talk.mov")).unwrap();
+            assert_eq!(stored.content_type.as_deref(), Some(expected), "{} bytes", stored.bytes.len());
+        }
+    }
 }
 
 #[test]

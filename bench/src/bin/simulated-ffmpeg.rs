@@ -1,10 +1,10 @@
-//! What if an encode took as long as it is told to, and no processor? This runs in FFmpeg's place: an encode that was run before is
-//! answered after a while with what it gave then; one that was not, and whatever else is asked, FFmpeg itself runs.
+//! Simulates FFmpeg: repeats the result of an encode that ran before, after a given time and without using a processor. FFmpeg itself
+//! runs new encodes and all other commands.
 //!
-//! It is started with hardly any environment, so it reads its settings from the file `settings` beside itself, and keeps there what
-//! encodes gave (`kept/`) and when they ran (`log`).
-#![expect(clippy::unwrap_used, reason = "a simulation that fails must say so and stop")]
-#![expect(clippy::disallowed_methods, reason = "it stands in for FFmpeg and has to start it")]
+//! Spool starts FFmpeg with hardly any environment. The program therefore reads the file `settings` beside itself, and keeps the
+//! results of encodes (`kept/`) and a list of runs (`log`) there.
+#![expect(clippy::unwrap_used, reason = "a simulation that fails must stop with a message")]
+#![expect(clippy::disallowed_methods, reason = "it stands in for FFmpeg, which it starts")]
 
 use std::{
     collections::BTreeSet,
@@ -20,18 +20,18 @@ use std::{
 
 use spool_bench::simulation::{Run, Settings};
 
-/// How often it says how far it is.
-const REPORT: Duration = Duration::from_millis(500);
+/// Time between two progress reports.
+const REPORT_INTERVAL: Duration = Duration::from_millis(500);
 
-/// The name under which what FFmpeg said is kept.
-const SAID: &str = "stdout";
+/// Name of the file with FFmpeg's standard output.
+const STDOUT: &str = "stdout";
 
 fn main() -> ExitCode {
-    let begun = Instant::now();
+    let started = Instant::now();
     let beside = std::env::current_exe().unwrap().parent().unwrap().to_owned();
     let settings = Settings::read(&beside);
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
-    // Every encode of Spool's is timed by the source's own clock; nothing else that it asks of FFmpeg is.
+    // Spool passes -copyts to every encode, and to no other command.
     if !args.iter().any(|arg| arg == "-copyts") {
         let error = Command::new(&settings.ffmpeg).args(&args).exec();
         eprintln!("{}: {error}", settings.ffmpeg.display());
@@ -43,29 +43,31 @@ fn main() -> ExitCode {
     if !kept.exists() {
         return encode(&settings.ffmpeg, &args, &folder, &kept);
     }
-    let said = fs::read_to_string(kept.join(SAID)).unwrap();
-    let media = length(&args, &said);
-    let takes = settings.takes(media, &key);
+    let stdout = fs::read_to_string(kept.join(STDOUT)).unwrap();
+    let media = length(&args, &stdout);
+    let duration = settings.duration(media, &key);
     loop {
-        let so_far = begun.elapsed();
-        let Some(left) = takes.checked_sub(so_far) else { break };
-        let done_us = (media.as_micros() as f64 * so_far.as_secs_f64() / takes.as_secs_f64()) as u64;
+        let elapsed = started.elapsed();
+        let Some(left) = duration.checked_sub(elapsed) else { break };
+        let done_us = (media.as_micros() as f64 * elapsed.as_secs_f64() / duration.as_secs_f64()) as u64;
         print!("out_time_us={done_us}\nprogress=continue\n");
         std::io::stdout().flush().unwrap();
-        sleep(left.min(REPORT));
+        sleep(left.min(REPORT_INTERVAL));
     }
-    for entry in fs::read_dir(&kept).unwrap().map(Result::unwrap).filter(|entry| entry.file_name() != SAID) {
+    for entry in fs::read_dir(&kept).unwrap().map(Result::unwrap).filter(|entry| entry.file_name() != STDOUT)
+    {
         fs::copy(entry.path(), folder.join(entry.file_name())).unwrap();
     }
-    print!("{said}");
-    Run { key, takes }.log(&beside);
+    print!("{stdout}");
+    Run { key, took: duration }.log(&beside);
     ExitCode::SUCCESS
 }
 
-/// How much media an encode gave. Of a few pictures FFmpeg tells their number and no time; of sound it tells the time alone.
-fn length(args: &[OsString], said: &str) -> Duration {
+/// Returns the length of the media that an encode produced. FFmpeg reports the number of a few pictures without a time, and only the
+/// time of audio.
+fn length(args: &[OsString], stdout: &str) -> Duration {
     let last = |name: &str| {
-        said.lines().filter_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok()).next_back()
+        stdout.lines().filter_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok()).next_back()
     };
     let timebase = args.iter().skip_while(|arg| *arg != "-enc_time_base").nth(1);
     let frame = timebase.and_then(|value| {
@@ -78,7 +80,7 @@ fn length(args: &[OsString], said: &str) -> Duration {
     })
 }
 
-/// What decides what an encode gives: its arguments, wherever its folder lies, and the files in it.
+/// Returns a hash of all that decides an encode's result: its arguments, with its folder replaced by `.`, and its files.
 fn key(args: &[OsString], folder: &Path) -> String {
     let mut hasher = blake3::Hasher::new();
     let here = folder.to_string_lossy();
@@ -95,7 +97,7 @@ fn names(folder: &Path) -> BTreeSet<OsString> {
     fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect()
 }
 
-/// Runs FFmpeg, and keeps what it gives.
+/// Runs FFmpeg and keeps its result.
 fn encode(ffmpeg: &Path, args: &[OsString], folder: &Path, kept: &Path) -> ExitCode {
     let before = names(folder);
     let output =
@@ -104,17 +106,17 @@ fn encode(ffmpeg: &Path, args: &[OsString], folder: &Path, kept: &Path) -> ExitC
     if !output.status.success() {
         return ExitCode::FAILURE;
     }
-    // Under its name only when it is whole: others may look at the same time.
+    // Renamed only when complete, since other encodes may look for it meanwhile.
     let mut unfinished = kept.as_os_str().to_owned();
     unfinished.push(format!(".{}", std::process::id()));
     let unfinished = PathBuf::from(unfinished);
     fs::create_dir_all(&unfinished).unwrap();
-    fs::write(unfinished.join(SAID), &output.stdout).unwrap();
+    fs::write(unfinished.join(STDOUT), &output.stdout).unwrap();
     for name in names(folder).difference(&before) {
         fs::copy(folder.join(name), unfinished.join(name)).unwrap();
     }
     if fs::rename(&unfinished, kept).is_err() {
-        // Another was as fast, and kept the same.
+        // A concurrent encode has kept the result already.
         fs::remove_dir_all(&unfinished).unwrap();
     }
     ExitCode::SUCCESS

@@ -1,4 +1,4 @@
-//! Who else encodes? One FFmpeg that does everything, Spool's own FFmpeg commands without Spool, and the same under Spark.
+//! Peers of the comparison: one FFmpeg that does everything, Spool, and Spool's FFmpeg commands under a shell and under Spark.
 
 use std::{
     ffi::OsString,
@@ -7,29 +7,30 @@ use std::{
     time::Duration,
 };
 
+use spool_media::package::early_playback::LIVE;
 use spool_tests::{
     ffmpeg_wrapper::{which, write_program},
     run::binary,
 };
 
-use crate::command::{self, Timed, words};
+use crate::command::{self, TimedFfmpeg, words};
 
-/// Who encodes.
+/// Peer that encodes a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Peer {
-    /// One FFmpeg: one decode, every rung, its own HLS muxer, with the settings that were the fastest.
+    /// One FFmpeg: one decode, every rung, its HLS muxer, with the fastest of several thread settings.
     Ffmpeg,
     /// Spool, in one process.
     Spool,
-    /// The same, playable while it encodes.
-    SpoolLive,
-    /// One FFmpeg on one thread for the first media segment alone: what being playable is measured by.
+    /// Spool in one process, with early playback.
+    SpoolEarlyPlayback,
+    /// One FFmpeg on one thread for the first media segment alone: the yardstick of early playback.
     First,
-    /// The FFmpeg commands that Spool runs, over the windows that it made, as many at a time as there are cores. They publish nothing.
+    /// The FFmpeg commands that Spool runs, over its windows, one per core at once. Publishes nothing.
     Pieces,
-    /// The same commands, as a map of Spark's over their list.
+    /// The FFmpeg commands that Spool runs, as a Spark map over their list.
     Spark,
-    /// As Spark is used today: the file split by copying into pieces of two minutes, which are encoded and joined.
+    /// Common use of Spark: the file split by stream copy into pieces of two minutes, which are encoded and joined.
     SparkSplit,
 }
 
@@ -38,60 +39,60 @@ impl fmt::Display for Peer {
         f.write_str(match self {
             Self::Ffmpeg => "one FFmpeg",
             Self::Spool => "Spool",
-            Self::SpoolLive => "Spool, --live",
+            Self::SpoolEarlyPlayback => "Spool, --early-playback",
             Self::First => "one FFmpeg on one thread, first media segment alone",
             Self::Pieces => "Spool's FFmpeg commands alone",
-            Self::Spark => "the same commands under Spark",
+            Self::Spark => "Spool's FFmpeg commands under Spark",
             Self::SparkSplit => "Spark, split by copying",
         })
     }
 }
 
 impl Peer {
-    /// Does it leave a ladder?
+    /// Returns whether the peer publishes a ladder.
     pub(super) fn publishes(self) -> bool {
-        matches!(self, Self::Ffmpeg | Self::Spool | Self::SpoolLive | Self::SparkSplit)
+        matches!(self, Self::Ffmpeg | Self::Spool | Self::SpoolEarlyPlayback | Self::SparkSplit)
     }
 }
 
-/// The rungs of Spool's preset `web`: height, x264's level, and the peak in kb/s, which fills the buffer in two seconds.
+/// The rungs of Spool's preset `web`: height, x264's level, and the peak in kb/s, half of the buffer's size.
 const RUNGS: [(u32, &str, u32); 3] = [(1080, "4.0", 5000), (720, "3.1", 2800), (480, "3.0", 1400)];
 
-/// What one FFmpeg may be told of its threads: a name, options before its input, and options of its outputs.
+/// Thread setting of one FFmpeg: a name, options before its input, and options of its outputs.
 type Threads = (&'static str, &'static [&'static str], &'static [&'static str]);
 
-/// What is tried for the one FFmpeg.
+/// Thread settings that are tried for the one FFmpeg.
 const THREADS: [Threads; 5] = [
-    ("the threads that it chooses", &[], &[]),
-    ("2 threads an encoder", &[], &["-threads:v", "2"]),
-    ("4 threads an encoder", &[], &["-threads:v", "4"]),
-    ("1 thread of filters", &["-filter_complex_threads", "1"], &[]),
-    ("1 thread of the decoder", &["-threads", "1"], &[]),
+    ("its default threads", &[], &[]),
+    ("2 threads per encoder", &[], &["-threads:v", "2"]),
+    ("4 threads per encoder", &[], &["-threads:v", "4"]),
+    ("1 filter thread", &["-filter_complex_threads", "1"], &[]),
+    ("1 decoder thread", &["-threads", "1"], &[]),
 ];
 
-/// How much of a source they are tried on, in seconds, and how often.
-const TRIED: &str = "8";
+/// Seconds of the source that each setting is tried on, and the number of tries.
+const TRY_SECONDS: &str = "8";
 const TRIES: usize = 3;
 
-/// What is the same in all turns.
+/// Setting that all runs share.
 pub(super) struct Setting {
     source: PathBuf,
-    /// The commands that Spool ran, one to a file, each with its window.
+    /// Folder with the commands that Spool ran, one per subfolder, each with its window.
     pieces: PathBuf,
     slots: usize,
-    /// What all FFmpegs are run by.
-    pub(super) timed: Timed,
+    /// FFmpeg of all peers.
+    pub(super) timed: TimedFfmpeg,
     /// The fastest of [`THREADS`].
     threads: Threads,
 }
 
 impl Setting {
-    /// Tries what the one FFmpeg may be told and, where somebody is to run the commands that Spool runs, has it run them.
+    /// Finds the fastest thread setting, and records the commands of Spool if a peer runs them.
     pub(super) fn prepare(folder: &Path, source: &Path, peers: &[Peer]) -> Self {
         let pieces = folder.join("pieces");
         fs::create_dir_all(&pieces).unwrap();
         let slots = std::thread::available_parallelism().unwrap().get();
-        let timed = Timed::in_folder(&folder.join("timed"));
+        let timed = TimedFfmpeg::in_folder(&folder.join("timed"));
         let mut setting = Self { source: source.to_owned(), pieces, slots, timed, threads: THREADS[0] };
         setting.threads = setting.fastest(folder);
         if peers.iter().any(|peer| matches!(peer, Peer::Pieces | Peer::Spark)) {
@@ -100,10 +101,10 @@ impl Setting {
         setting
     }
 
-    /// Has Spool encode the source once, and keeps the commands that it runs.
+    /// Transcodes the source with Spool once, and keeps the commands that it runs.
     fn keep_pieces(&self, folder: &Path) {
         let wrapper = folder.join("ffmpeg");
-        // Called in a row's own folder, which is gone afterwards: its window is kept, and the command as it is over that window.
+        // Runs in the row's folder, which is deleted afterwards: the window is copied, and the command rewritten to the copy.
         let script = format!(
             "#!/bin/bash\n\
              case \" $* \" in *' -copyts '*) ;; *) exec {real} \"$@\" ;; esac\n\
@@ -120,30 +121,30 @@ impl Setting {
         command::run(folder, &args, &self.timed, || false);
     }
 
-    /// What the one FFmpeg is told of its threads.
+    /// Returns the name of the fastest thread setting.
     pub(super) fn threads(&self) -> &'static str {
         self.threads.0
     }
 
-    /// The fastest of what one FFmpeg may be told: in turns, over the begin of the source, by the best of each.
+    /// Returns the fastest thread setting, by the best of several tries over the start of the source.
     fn fastest(&self, folder: &Path) -> Threads {
-        let mut took = [Duration::MAX; THREADS.len()];
+        let mut best = [Duration::MAX; THREADS.len()];
         for _ in 0..TRIES {
-            for ((_, before, after), took) in THREADS.iter().zip(&mut took) {
+            for ((_, before, after), best) in THREADS.iter().zip(&mut best) {
                 let out = tempfile::tempdir_in(folder).unwrap();
-                let before: Vec<&str> = before.iter().chain(&["-t", TRIED]).copied().collect();
+                let before: Vec<&str> = before.iter().chain(&["-t", TRY_SECONDS]).copied().collect();
                 let args = self.one_ffmpeg(out.path(), &before, after);
-                *took = command::run(folder, &args, &self.timed, || false).wall.min(*took);
+                *best = command::run(folder, &args, &self.timed, || false).wall.min(*best);
             }
         }
-        for ((name, ..), took) in THREADS.iter().zip(took) {
-            eprintln!("one FFmpeg, {name}: {:.2} s for {TRIED} s", took.as_secs_f64());
+        for ((name, ..), best) in THREADS.iter().zip(best) {
+            eprintln!("one FFmpeg, {name}: {:.2} s for {TRY_SECONDS} s", best.as_secs_f64());
         }
-        let best = (0..THREADS.len()).min_by_key(|number| took[*number]);
-        THREADS[best.unwrap_or(0)]
+        let fastest = (0..THREADS.len()).min_by_key(|index| best[*index]);
+        THREADS[fastest.unwrap_or(0)]
     }
 
-    /// What a peer is told to put a ladder, if it leaves one, into `out`.
+    /// Returns the command of a peer. A peer that publishes a ladder publishes it to `out`.
     pub(super) fn command(&self, peer: Peer, out: &Path) -> Vec<OsString> {
         let path = std::env::var("PATH").unwrap();
         let state = self.timed.program("state");
@@ -160,7 +161,7 @@ impl Setting {
                 &["-threads", "1", "-t", "4"],
             ),
             Peer::Spool => self.spool(out, &[]),
-            Peer::SpoolLive => self.spool(out, &["--live"]),
+            Peer::SpoolEarlyPlayback => self.spool(out, &["--early-playback"]),
             Peer::Pieces => self.shell(),
             Peer::Spark => self.spark(&["pieces".into(), self.pieces.clone().into()]),
             Peer::SparkSplit => self.spark(&["split".into(), self.source.clone().into(), out.into()]),
@@ -168,12 +169,12 @@ impl Setting {
         args
     }
 
-    /// Is there something to play of every rung, once a peer has begun?
+    /// Returns whether every rung can be played from its start by now.
     pub(super) fn is_playable(&self, peer: Peer, out: &Path) -> bool {
         match peer {
-            Peer::SpoolLive => out.join("live.m3u8").exists(),
+            Peer::SpoolEarlyPlayback => out.join(LIVE).exists(),
             Peer::Spool | Peer::SparkSplit => out.join("master.m3u8").exists(),
-            // FFmpeg writes its playlists at the end; a media segment is whole when the next one is there.
+            // FFmpeg writes its playlists at the end. A media segment is complete when the next one exists.
             Peer::Ffmpeg => {
                 (0..=RUNGS.len()).all(|number| out.join(number.to_string()).join("index1.m4s").exists())
             }
@@ -190,7 +191,7 @@ impl Setting {
     }
 
     fn shell(&self) -> Vec<OsString> {
-        // Sound last: it is the smallest command.
+        // Largest command first; audio is the smallest.
         let script = "ls -S \"$0\"/*/command | xargs -P \"$1\" -n 1 bash -e";
         let mut args = words(&["bash", "-c", script]);
         args.extend([self.pieces.clone().into(), self.slots.to_string().into()]);

@@ -1,4 +1,4 @@
-//! Is what a peer made whole, and as good as what the others made? Frames, bytes, and SSIM against the source.
+//! Completeness and quality of a ladder: frames, bytes, and SSIM against the source.
 
 use std::{
     collections::BTreeMap,
@@ -8,16 +8,16 @@ use std::{
 
 use crate::{encode::Peer, inputs::Source, report::Table};
 
-/// What a rendition is like.
+/// Quality of a rendition.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Quality {
     frames: u64,
-    /// Of the pictures, all planes, against the source at the rendition's size.
+    /// SSIM of all planes against the source at the rendition's size.
     ssim: f64,
     bytes: u64,
 }
 
-/// Looks at every rendition of pictures in a folder with playlists, by their heights.
+/// Measures every video rendition of a published ladder, by height.
 pub(super) fn of(out: &Path, source: &Path) -> BTreeMap<u32, Quality> {
     let master = std::fs::read_to_string(out.join("master.m3u8")).unwrap();
     let mut found = BTreeMap::new();
@@ -39,7 +39,7 @@ pub(super) fn of(out: &Path, source: &Path) -> BTreeMap<u32, Quality> {
     found
 }
 
-/// The files that a media playlist names.
+/// Returns the files that a media playlist names.
 fn media_files(playlist: &Path) -> Vec<PathBuf> {
     let folder = playlist.parent().unwrap();
     let text = std::fs::read_to_string(playlist).unwrap();
@@ -49,7 +49,7 @@ fn media_files(playlist: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Frames of a rendition, and how much they are like the source's.
+/// Returns the frames of a rendition and their SSIM against the source.
 fn compare(playlist: &Path, source: &Path, width: &str, height: &str) -> (u64, f64) {
     let graph = format!(
         "[1:v:0]scale={width}:{height}:flags=bicubic+accurate_rnd+full_chroma_int,format=yuv420p,settb=AVTB,setpts=N[b];\
@@ -63,14 +63,17 @@ fn compare(playlist: &Path, source: &Path, width: &str, height: &str) -> (u64, f
         .arg(source);
     command.args(["-filter_complex", &graph, "-an", "-f", "null", "-"]);
     let output = command.output().unwrap();
-    let (said, told) = (
+    let (stdout, stderr) = (
         String::from_utf8_lossy(&output.stdout).into_owned(),
         String::from_utf8_lossy(&output.stderr).into_owned(),
     );
-    assert!(output.status.success(), "{command:?}: {told}");
-    let frames =
-        said.lines().filter_map(|line| line.strip_prefix("frame=")?.trim().parse().ok()).next_back().unwrap();
-    let ssim = told
+    assert!(output.status.success(), "{command:?}: {stderr}");
+    let frames = stdout
+        .lines()
+        .filter_map(|line| line.strip_prefix("frame=")?.trim().parse().ok())
+        .next_back()
+        .unwrap();
+    let ssim = stderr
         .split("SSIM ")
         .nth(1)
         .and_then(|text| text.split("All:").nth(1)?.split(' ').next()?.parse().ok())
@@ -78,11 +81,11 @@ fn compare(playlist: &Path, source: &Path, width: &str, height: &str) -> (u64, f
     (frames, ssim)
 }
 
-/// What all have made, next to the first.
+/// Compares all ladders with the first.
 pub(super) fn table(source: Source, all: &[(Peer, BTreeMap<u32, Quality>)]) -> Table {
     let mut table = Table::new(
-        &format!("{source}: is it whole, and as good?"),
-        &["", "rung", "frames", "SSIM", "SSIM beyond the first's", "MB", "bytes next to the first's"],
+        &format!("{source}: completeness and quality"),
+        &["", "rung", "frames", "SSIM", "SSIM difference to the first", "MB", "bytes / bytes of the first"],
     );
     for (peer, qualities) in all {
         for (height, quality) in qualities {

@@ -1,4 +1,4 @@
-//! What does a row cost that has nothing to do? Every record is there, so what is left is planning, scheduling, looking up and merging.
+//! Cost of rows whose part records exist: planning, scheduling, look-ups and merging alone.
 
 use std::{fs, path::Path};
 
@@ -6,7 +6,7 @@ use spool_tests::cluster::Cluster;
 use tokio::runtime::Runtime;
 
 use super::{run_at_once, statement};
-use crate::{inputs, process::taken, report::Table, simulation::Simulation};
+use crate::{inputs, process::usage, report::Table, simulation::Simulation};
 
 /// Rows of a job, of three frames each.
 const ROWS: u32 = 1000;
@@ -16,16 +16,16 @@ const SECONDS: f64 = FRAMES as f64 / inputs::FPS as f64;
 /// Jobs that run at once.
 const JOBS: [usize; 4] = [1, 5, 10, 20];
 
-/// Executors, and slots of each.
+/// Executors, and slots per executor.
 const EXECUTORS: usize = 2;
 const SLOTS: usize = 4;
 
-/// How often each is measured; the median counts.
+/// Rounds per measurement; the median counts.
 const ROUNDS: usize = 3;
 
 pub(super) fn measure(runtime: &Runtime) -> Table {
     let mut table = Table::new(
-        "Rows that have nothing to do",
+        "Rows whose parts exist",
         &[
             "jobs",
             "rows",
@@ -55,11 +55,11 @@ pub(super) fn measure(runtime: &Runtime) -> Table {
         let mut rounds: Vec<(f64, f64, f64)> = (0..ROUNDS)
             .map(|_| {
                 let cpu = |cluster: &mut Cluster| {
-                    let scheduler = taken(cluster.scheduler().id()).unwrap().cpu.as_secs_f64();
+                    let scheduler = usage(cluster.scheduler().id()).unwrap().cpu.as_secs_f64();
                     let executors = cluster
                         .numbers()
                         .iter()
-                        .map(|n| taken(cluster.executor(*n).id()).unwrap().cpu.as_secs_f64())
+                        .map(|n| usage(cluster.executor(*n).id()).unwrap().cpu.as_secs_f64())
                         .sum::<f64>();
                     (scheduler, executors)
                 };
@@ -72,7 +72,7 @@ pub(super) fn measure(runtime: &Runtime) -> Table {
         rounds.sort_by(|a, b| a.0.total_cmp(&b.0));
         let (wall, scheduler, executors) = rounds[ROUNDS / 2];
         let ms = |seconds: f64| format!("{:.2}", seconds * 1000.0 / rows);
-        let peak = taken(cluster.scheduler().id()).unwrap().peak_mb;
+        let peak = usage(cluster.scheduler().id()).unwrap().peak_mb;
         table.add(vec![
             jobs.to_string(),
             rows.to_string(),
@@ -88,7 +88,7 @@ pub(super) fn measure(runtime: &Runtime) -> Table {
     table
 }
 
-/// Copies what was published: records name their objects by paths within their folder.
+/// Copies a published folder. Part records name their objects by relative paths, so the copy is valid.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {

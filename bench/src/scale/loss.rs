@@ -1,4 +1,4 @@
-//! What does a killed executor cost? Simulated encodes on three executors of one slot, one of them killed in the middle of its row.
+//! Cost of a killed executor: simulated encodes on three executors of one slot, one of which is killed in the middle of a row.
 
 use std::{
     thread::sleep,
@@ -15,14 +15,14 @@ use crate::{
     simulation::{Pace, Simulation},
 };
 
-/// Rows of one length, and what each takes.
+/// Rows of one length, and the time that each takes.
 const ROWS: u32 = 12;
 const FRAMES: u32 = 12;
 const SEGMENT: f64 = FRAMES as f64 / inputs::FPS as f64;
-const TAKES: Duration = Duration::from_secs(10);
+const ROW_TIME: Duration = Duration::from_secs(10);
 
-/// The executor is killed when so much of the work has passed: in the middle of its second row.
-const KILLED: Duration = Duration::from_secs(15);
+/// Time at which the executor is killed: in the middle of its second row.
+const KILL_AFTER: Duration = Duration::from_secs(15);
 
 const EXECUTORS: usize = 3;
 
@@ -35,7 +35,7 @@ pub(super) fn measure(runtime: &Runtime) -> Table {
             "round",
             "undisturbed s",
             "noticed after ms",
-            "on two executors from then on, at best s",
+            "best time with two executors from then on, s",
             "took s",
             "lost s",
         ],
@@ -50,15 +50,15 @@ pub(super) fn measure(runtime: &Runtime) -> Table {
             |out: &str| statement(&source, &folder.path().join(format!("{out}-{round}")), SEGMENT, SEGMENT);
         simulation.set(&Pace::default());
         run_at_once(runtime, &cluster, &[job("warm")]);
-        simulation.set(&Pace { seconds_per_media_second: TAKES.as_secs_f64() / SEGMENT, spread: 0.0 });
+        simulation.set(&Pace { seconds_per_media_second: ROW_TIME.as_secs_f64() / SEGMENT, spread: 0.0 });
         let undisturbed = run_at_once(runtime, &cluster, &[job("undisturbed")])[0];
         let (disturbed, noticed) = std::thread::scope(|scope| {
             let address = cluster.address();
-            let begun = Instant::now();
+            let started = Instant::now();
             let statements = [job("disturbed")];
             let running = scope.spawn(move || super::run_at(runtime, &address, &statements)[0]);
-            // The moment is what is measured: there is no condition to wait for.
-            sleep(KILLED.saturating_sub(begun.elapsed()));
+            // A fixed time, since there is no condition to wait for.
+            sleep(KILL_AFTER.saturating_sub(started.elapsed()));
             cluster.kill_executor(0);
             let killed = Instant::now();
             wait_until("the loss being noticed", Duration::from_secs(60), || {
@@ -67,9 +67,9 @@ pub(super) fn measure(runtime: &Runtime) -> Table {
             let noticed = killed.elapsed();
             (running.join().unwrap(), noticed)
         });
-        // By then one row of each is done; the other two end theirs, and then share what is left: also the row that was lost.
-        let left = ROWS - 3 - 2;
-        let best = TAKES * 2 + TAKES * left.div_ceil(2);
+        // By then each executor has finished one row. The other two finish their second, and share the rest with the lost row.
+        let remaining = ROWS - 3 - 2;
+        let best = ROW_TIME * 2 + ROW_TIME * remaining.div_ceil(2);
         table.add(vec![
             round.to_string(),
             format!("{:.1}", undisturbed.as_secs_f64()),

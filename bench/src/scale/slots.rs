@@ -1,4 +1,4 @@
-//! Does every slot pay? Simulated encodes of half a minute, more or less, four rows for each slot.
+//! Efficiency of many slots: simulated encodes of about 30 s, four rows per slot.
 
 use std::{
     path::{Path, PathBuf},
@@ -16,23 +16,23 @@ use crate::{
     simulation::{Pace, Simulation},
 };
 
-/// Slots, and on how many executors.
+/// Executors, and slots per executor.
 const SLOTS: [(usize, usize); 4] = [(1, 4), (2, 8), (4, 16), (8, 32)];
 
-/// Rows for each slot.
+/// Rows per slot.
 const ROWS: usize = 4;
 
-/// Rows of 9, 12 or 15 frames, which are cut at keyframes a whole number of media segments apart: a quarter shorter or longer than usual.
+/// Frames of rows, which are cut at keyframes a whole number of media segments apart. They vary by a quarter around the usual length.
 const LENGTHS: [u32; 8] = [12, 9, 15, 9, 12, 15, 15, 9];
 const MEDIA_SEGMENT: f64 = 3.0 / inputs::FPS as f64;
 const SEGMENT: f64 = 12.0 / inputs::FPS as f64;
 
-/// What the usual row takes.
-const TAKES: f64 = 30.0;
+/// Seconds that a row of the usual length takes.
+const ROW_SECONDS: f64 = 30.0;
 
 pub(super) fn measure(runtime: &Runtime) -> Table {
     let mut table = Table::new(
-        "Simulated encodes of 30 s, give or take a quarter",
+        "Simulated encodes of 30 s, varying by a quarter",
         &[
             "slots",
             "executors",
@@ -47,7 +47,7 @@ pub(super) fn measure(runtime: &Runtime) -> Table {
     );
     let folder = tempfile::tempdir().unwrap();
     let simulation = Simulation::new();
-    // What a row takes goes by its length, which is known; or all are of one length, and what they take is known to nobody.
+    // Either the time of a row follows its length, which the scheduler knows, or all have one length and unpredictable times.
     for known in [true, false] {
         for (executors, each) in SLOTS {
             table.add(run(runtime, folder.path(), &simulation, (executors, each), known));
@@ -56,7 +56,7 @@ pub(super) fn measure(runtime: &Runtime) -> Table {
     table
 }
 
-/// One job on so many executors of so many slots.
+/// Runs one job on a number of executors with a number of slots each.
 fn run(
     runtime: &Runtime,
     folder: &Path,
@@ -77,13 +77,15 @@ fn run(
     };
     simulation.set(&Pace::default());
     run_at_once(runtime, &cluster, &[job("warm")]);
-    simulation
-        .set(&Pace { seconds_per_media_second: TAKES / SEGMENT, spread: if known { 0.0 } else { 0.25 } });
+    simulation.set(&Pace {
+        seconds_per_media_second: ROW_SECONDS / SEGMENT,
+        spread: if known { 0.0 } else { 0.25 },
+    });
     simulation.take_runs();
     let wall = run_at_once(runtime, &cluster, &[job("out")])[0].as_secs_f64();
     cluster.stop();
-    let work: Vec<Duration> = simulation.take_runs().iter().map(|run| run.takes).collect();
-    assert_eq!(work.len(), ROWS * slots, "rows were not cut as they were meant to be");
+    let work: Vec<Duration> = simulation.take_runs().iter().map(|run| run.took).collect();
+    assert_eq!(work.len(), ROWS * slots, "rows were not cut at the intended keyframes");
     let sum = work.iter().sum::<Duration>().as_secs_f64();
     let (rows, best) = (work.len(), longest_first(work, slots).as_secs_f64());
     vec![
@@ -99,7 +101,7 @@ fn run(
     ]
 }
 
-/// So many rows of different lengths.
+/// Makes a source of rows with different lengths.
 fn uneven(folder: &Path, name: &str, rows: usize) -> PathBuf {
     let lengths: Vec<u32> = LENGTHS.iter().copied().cycle().take(rows).collect();
     let keyframes: Vec<String> = lengths
@@ -113,7 +115,7 @@ fn uneven(folder: &Path, name: &str, rows: usize) -> PathBuf {
     inputs::many_rows(folder, name, lengths.iter().sum(), &keyframes.join(","))
 }
 
-/// So many rows of one length.
+/// Makes a source of rows with one length.
 fn even(folder: &Path, name: &str, rows: usize) -> PathBuf {
     inputs::many_rows(folder, name, rows as u32 * 12, "expr:not(mod(n,12))")
 }

@@ -1,4 +1,4 @@
-//! What happens when a thousand short clips come at once? All are done, the first soon, and the scheduler does not grow.
+//! A thousand concurrent jobs of one short clip: when the first and the last are done, and the memory of the scheduler.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -10,32 +10,32 @@ use tokio::runtime::Runtime;
 
 use super::{run_at_once, statement};
 use crate::{
-    process::taken,
+    process::usage,
     report::Table,
     simulation::{Pace, Simulation},
 };
 
 const JOBS: usize = 1000;
 
-/// Length of the clip: a row of pictures and one of sound.
+/// Length of the clip, which becomes a video row and an audio row.
 const SECONDS: u32 = 4;
 
-/// Seconds that an encode of a second of media takes.
+/// Seconds of encoding per second of media.
 const PACE: f64 = 0.1;
 
-/// Executors, and slots of each.
+/// Executors, and slots per executor.
 const EXECUTORS: usize = 4;
 const SLOTS: usize = 4;
 
-/// How often all of them come.
+/// Times that all jobs are submitted.
 const WAVES: usize = 3;
 
-/// How often the scheduler's memory is looked at.
-const LOOK: Duration = Duration::from_millis(200);
+/// Time between two samples of the scheduler's memory.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 pub(super) fn measure(runtime: &Runtime) -> Table {
     let mut table = Table::new(
-        "A thousand jobs of one short clip at once",
+        "A thousand concurrent jobs of one short clip",
         &[
             "wave",
             "jobs",
@@ -43,7 +43,7 @@ pub(super) fn measure(runtime: &Runtime) -> Table {
             "half done s",
             "all done s",
             "scheduler MB before",
-            "most",
+            "peak",
             "after",
         ],
     );
@@ -61,24 +61,24 @@ pub(super) fn measure(runtime: &Runtime) -> Table {
     let scheduler = cluster.scheduler().id();
     for wave in 1..=WAVES {
         let statements: Vec<String> = (0..JOBS).map(|number| job(format!("{wave}-{number}"))).collect();
-        let before = taken(scheduler).unwrap().rss_mb;
+        let before = usage(scheduler).unwrap().rss_mb;
         let done = AtomicBool::new(false);
-        let (mut ends, most) = std::thread::scope(|scope| {
-            let looking = scope.spawn(|| {
-                let mut most = before;
+        let (mut ends, peak) = std::thread::scope(|scope| {
+            let sampling = scope.spawn(|| {
+                let mut peak = before;
                 while !done.load(Ordering::Relaxed) {
-                    most = most.max(taken(scheduler).unwrap().rss_mb);
-                    std::thread::sleep(LOOK);
+                    peak = peak.max(usage(scheduler).unwrap().rss_mb);
+                    std::thread::sleep(POLL_INTERVAL);
                 }
-                most
+                peak
             });
             let ends = run_at_once(runtime, &cluster, &statements);
             done.store(true, Ordering::Relaxed);
-            (ends, looking.join().unwrap())
+            (ends, sampling.join().unwrap())
         });
         ends.sort_unstable();
         let seconds = |at: usize| format!("{:.1}", ends[at].as_secs_f64());
-        let after = taken(scheduler).unwrap().rss_mb;
+        let after = usage(scheduler).unwrap().rss_mb;
         let mb = |value: f64| format!("{value:.0}");
         table.add(vec![
             wave.to_string(),
@@ -87,7 +87,7 @@ pub(super) fn measure(runtime: &Runtime) -> Table {
             seconds(JOBS / 2),
             seconds(JOBS - 1),
             mb(before),
-            mb(most),
+            mb(peak),
             mb(after),
         ]);
     }

@@ -1,151 +1,156 @@
-//! Flags of jobs for Slurm.
+//! Flags of `spool slurm`: jobs that run Spool under Slurm.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::host_port;
+
 #[derive(Debug, Subcommand)]
-pub enum Slurm {
-    /// Print the script of a job, to be read, changed and given to sbatch.
+pub enum SlurmCommand {
+    /// Print a job script, to read, change and pass to sbatch.
     #[command(subcommand)]
     Script(SlurmJob),
-    /// Submit a job, and print its number.
+    /// Submit a job and print its number.
     #[command(subcommand)]
     Submit(SlurmJob),
 }
 
 #[derive(Debug, Subcommand)]
 pub enum SlurmJob {
-    /// One command on the nodes of a job: a scheduler, an executor on each node, and the command, whose exit code is the job's.
-    Batch(Batch),
-    /// A scheduler, for executors and commands in other jobs.
-    Scheduler(SlurmScheduler),
-    /// Executors, as an array of jobs that find their scheduler through a folder.
-    Executors(SlurmExecutors),
+    /// One command on a cluster of its own: a scheduler, an executor on each node, and the command, whose exit code is the
+    /// job's.
+    Batch(SlurmBatchArgs),
+    /// A scheduler, for executors and commands of other jobs.
+    Scheduler(SlurmSchedulerArgs),
+    /// An array of executors that find their scheduler through a shared folder.
+    Executors(SlurmExecutorsArgs),
 }
 
-/// What every job takes.
+/// Flags of every Slurm job.
 #[derive(Debug, Args)]
-pub struct Common {
-    /// The job's name.
+pub struct SlurmJobArgs {
+    /// Name of the job. Default: spool-batch, spool-scheduler or spool-executors.
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
-    /// Seconds between SIGTERM and the time limit, in which rows in hand are finished: 20 to 3600, and 40 at least for a batch.
+    /// Seconds between SIGTERM and the time limit, in which running rows finish: 20 to 3600, and at least 40 for a batch.
+    /// Default: 60 for a scheduler, else 120.
     #[arg(long, value_name = "SECONDS")]
     pub lead: Option<u64>,
-    /// How often a job puts itself back into the queue at its time limit.
+    /// Times that the job requeues itself at its time limit. Default: 0 for a scheduler, else 10.
     #[arg(long, value_name = "N")]
     pub requeues: Option<u32>,
-    /// How long a scheduler is waited for.
+    /// Seconds to wait for the scheduler.
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
     pub wait: u64,
-    /// Folder for the logs of jobs; submit makes it where it is missing.
+    /// Folder for job logs; `submit` creates it if missing.
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     pub logs: String,
-    /// The partition.
+    /// Partition. Default: Slurm's.
     #[arg(long, value_name = "PARTITION")]
     pub partition: Option<String>,
-    /// The account that pays.
+    /// Account to charge. Default: Slurm's.
     #[arg(long, value_name = "ACCOUNT")]
     pub account: Option<String>,
-    /// The quality of service.
+    /// Quality of service. Default: Slurm's.
     #[arg(long, value_name = "QOS")]
     pub qos: Option<String>,
-    /// What nodes must have, such as 'rome|milan'.
+    /// Features that nodes must have, such as 'rome|milan'.
     #[arg(long, value_name = "FEATURES")]
     pub constraint: Option<String>,
-    /// Memory for each CPU, such as 2G.
+    /// Memory for each CPU: megabytes, or a number with K, M, G or T, such as 2G. Default: Slurm's.
     #[arg(long, value_name = "SIZE", value_parser = memory)]
     pub mem_per_cpu: Option<String>,
-    /// Another option of sbatch, such as --hint=nomultithread.
+    /// Another option of sbatch, such as --hint=nomultithread. May be repeated.
     #[arg(long, value_name = "OPTION", allow_hyphen_values = true)]
     pub sbatch: Vec<String>,
-    /// A line of bash for the beginning, such as 'module load ffmpeg'.
+    /// Line of bash to run first, such as 'module load ffmpeg'. May be repeated.
     #[arg(long, value_name = "LINE")]
     pub setup: Vec<String>,
-    /// The program, at the same place on all nodes; this one unless given. A name without a slash is looked up there.
+    /// Spool program on the nodes: a path, or a name to look up in PATH there. Default: the path of this program.
     #[arg(long, value_name = "FILE")]
     pub spool: Option<String>,
 }
 
 #[derive(Debug, Args)]
-pub struct Batch {
-    /// Nodes, each with an executor.
+pub struct SlurmBatchArgs {
+    /// Nodes, each with one executor.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub nodes: u32,
-    /// CPUs of each node: as many encodes at a time, divided by their threads.
+    /// CPUs of each node. An executor has as many slots as CPUs, divided by --threads.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
     pub cpus_per_task: u32,
-    /// How long the job may run, as sbatch has it.
+    /// Time limit in the format of sbatch.
     #[arg(long, value_name = "TIME", default_value = "4:00:00")]
     pub time: String,
-    /// Threads of each encode.
+    /// Threads of each encode. Changes the output bytes.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub threads: u32,
-    /// The network between the nodes, such as ib0; the one that Slurm uses unless given.
+    /// Network interface between the nodes, such as ib0. Default: the interface that Slurm uses.
     #[arg(long, value_name = "INTERFACE")]
     pub interface: Option<String>,
     #[command(flatten)]
-    pub common: Common,
-    /// The command: `transcode …` or `sql …`.
+    pub job: SlurmJobArgs,
+    /// Command to run: `transcode …` or `sql …`.
     #[arg(required = true, last = true, value_name = "COMMAND")]
     pub work: Vec<String>,
 }
 
 #[derive(Debug, Args)]
-pub struct SlurmScheduler {
-    /// Folder that all nodes see and nobody else reads or writes: the scheduler's address and token are kept there. Submit makes it
-    /// where it is missing.
+pub struct SlurmSchedulerArgs {
+    /// Folder for the scheduler's address and token. Must be visible to all nodes and closed to other users; `submit` creates
+    /// it if missing.
     #[arg(long, value_name = "FOLDER")]
     pub folder: PathBuf,
-    /// How long the job may run, as sbatch has it.
+    /// Time limit in the format of sbatch.
     #[arg(long, value_name = "TIME", default_value = "1-00:00:00")]
     pub time: String,
-    /// Port to listen on; any that is free unless given.
+    /// Port to listen on; 0 chooses a free port.
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     pub port: u16,
-    /// The network between the nodes, such as ib0; the one that Slurm uses unless given.
+    /// Network interface between the nodes, such as ib0. Default: the interface that Slurm uses.
     #[arg(long, value_name = "INTERFACE")]
     pub interface: Option<String>,
     #[command(flatten)]
-    pub common: Common,
+    pub job: SlurmJobArgs,
 }
 
 #[derive(Debug, Args)]
-pub struct SlurmExecutors {
-    /// Folder that the scheduler's job writes its address and token into. Submit makes it where it is missing.
+pub struct SlurmExecutorsArgs {
+    /// Folder with the scheduler's address and token, as given to `spool slurm submit scheduler`; `submit` creates it if
+    /// missing.
     #[arg(long, value_name = "FOLDER")]
     pub folder: PathBuf,
-    /// How many.
+    /// Executors in the array.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
     pub executors: u32,
-    /// CPUs of each: as many encodes at a time, divided by their threads.
+    /// CPUs of each executor. An executor has as many slots as CPUs, divided by --threads.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
     pub cpus_per_task: u32,
-    /// How long each may run, as sbatch has it.
+    /// Time limit of each executor in the format of sbatch.
     #[arg(long, value_name = "TIME", default_value = "4:00:00")]
     pub time: String,
-    /// Threads of each encode, as statements ask for.
+    /// Threads of each encode that statements will request.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub threads: u32,
-    /// Seconds without a row after which an executor leaves.
+    /// Seconds without a row after which an executor exits.
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
-    pub leave_idle: u64,
-    /// A scheduler that does not write its address into the folder; only its token is read there.
-    #[arg(long, value_name = "HOST:PORT", value_parser = super::host_port)]
+    pub idle_timeout: u64,
+    /// Scheduler that does not write its address into the folder. Its token is still read from there.
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_port)]
     pub scheduler: Option<String>,
     #[command(flatten)]
-    pub common: Common,
+    pub job: SlurmJobArgs,
 }
 
-/// Memory as sbatch has it: megabytes, unless a unit follows.
+/// Checks an amount of memory as sbatch takes it: megabytes, unless a unit follows.
 ///
 /// Source: sbatch(1), `--mem-per-cpu`.
 fn memory(text: &str) -> Result<String, String> {
     let number = text.strip_suffix(['K', 'M', 'G', 'T', 'k', 'm', 'g', 't']).unwrap_or(text);
     if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(
-            "give a whole number of megabytes, or one with K, M, G or T, such as 1500M or 2G".to_owned()
+            "expected a whole number of megabytes, or one with K, M, G or T, such as 1500M or 2G".to_owned()
         );
     }
     Ok(text.to_owned())

@@ -1,119 +1,100 @@
-//! `spool doctor`: is this machine able to transcode?
+//! `spool doctor`: checks that this machine can transcode.
 
-use std::fmt::Display;
+use std::{fmt::Display, sync::Arc, time::Instant};
 
+use spool_jobs::Request;
 use spool_media::{
     encode::worker::Worker,
     ffmpeg::{self, Encoder, Program, SandboxMode, sandbox},
 };
 
 use crate::{
-    args::{Global, Share},
-    cluster::Cluster,
-    exit::CliError,
-    local,
+    args::{GlobalArgs, SlotArgs},
+    engine::Engine,
+    error::CliError,
+    output, signals, worker,
 };
 
 /// Free scratch space below which a long video may not fit.
 const SCRATCH_WANTED_BYTES: u64 = 2 << 30;
 
-/// What the checks found so far.
+/// Checks so far.
 #[derive(Default)]
 struct Checks {
     failed: usize,
 }
 
 impl Checks {
-    fn say<T: Display, E: Display>(&mut self, what: &str, result: Result<T, E>) {
+    fn report<T: Display, E: Display>(&mut self, check: &str, result: Result<T, E>) {
         match result {
-            Ok(found) => println!("ok    {what}: {found}"),
+            Ok(found) => println!("ok    {check}: {found}"),
             Err(problem) => {
                 self.failed += 1;
-                println!("FAIL  {what}: {problem}");
+                println!("FAIL  {check}: {problem}");
             }
         }
     }
 
-    fn warn(what: &str, text: impl Display) {
-        println!("warn  {what}: {text}");
+    fn warn(check: &str, text: impl Display) {
+        println!("warn  {check}: {text}");
     }
 }
 
-pub async fn run(global: &Global) -> Result<(), CliError> {
+pub async fn run(global: &GlobalArgs) -> Result<(), CliError> {
     println!("spool {}", env!("CARGO_PKG_VERSION"));
     let mut checks = Checks::default();
-    let share = Share { slots: None, threads: 1 };
-    println!("ok    slots: {} segments at a time", local::slots(share));
-    match local::worker(global) {
-        Err(error) => checks.say("scratch", Err::<&str, _>(error)),
+    let slots = SlotArgs { slots: None, threads: 1 };
+    println!("ok    slots: {} segments at once", slots.count());
+    match worker::worker(global) {
+        Err(error) => checks.report("scratch", Err::<&str, _>(error)),
         Ok(worker) => {
-            scratch(&mut checks, &worker);
-            checks.say(
-                "ffmpeg",
-                ffmpeg::version(&worker.environment().tools, Program::Ffmpeg, worker.environment().scratch())
-                    .await,
-            );
-            checks.say(
+            let (tools, scratch) = (&worker.environment().tools, worker.environment().scratch());
+            check_scratch(&mut checks, &worker);
+            checks.report("ffmpeg", ffmpeg::version(tools, Program::Ffmpeg, scratch).await);
+            checks.report(
                 "encoders",
                 worker.environment().default_encoder_build().await.map(|_| "libx264 and aac encode"),
             );
-            more_encoders(&worker).await;
-            checks.say(
-                "ffprobe",
-                ffmpeg::version(
-                    &worker.environment().tools,
-                    Program::Ffprobe,
-                    worker.environment().scratch(),
-                )
-                .await,
-            );
-            sandbox(&mut checks, &worker).await;
-            checks.say("engine", start_engine(&worker, share).await);
+            check_optional_encoders(&worker).await;
+            checks.report("ffprobe", ffmpeg::version(tools, Program::Ffprobe, scratch).await);
+            check_sandbox(&mut checks, &worker).await;
+            checks.report("engine", start_engine(&worker, slots).await);
         }
     }
-    credentials();
+    check_credentials();
     if checks.failed == 0 { Ok(()) } else { Err(CliError::Unfit(checks.failed)) }
 }
 
-/// Encoders that only some ladders ask for: a worker without them is able for all others.
-async fn more_encoders(worker: &Worker) {
+/// Reports the encoders that only some ladders need. Without them a machine can still encode all other ladders.
+async fn check_optional_encoders(worker: &Worker) {
     for encoder in Encoder::ALL.into_iter().filter(|encoder| *encoder != Encoder::Default) {
         match worker.environment().encoder_build(encoder).await {
             Ok(_) => println!("ok    encoders: {} encodes", encoder.names()),
             Err(error) => println!(
-                "note  encoders: {} does not, and ladders that need it fail here: {error}",
+                "note  encoders: {} does not encode; ladders that need it fail on this machine: {error}",
                 encoder.names()
             ),
         }
     }
 }
 
-fn scratch(checks: &mut Checks, worker: &Worker) {
+fn check_scratch(checks: &mut Checks, worker: &Worker) {
+    let folder = worker.environment().scratch().display();
     match worker.environment().scratch_free_bytes() {
         Ok(free) if free < SCRATCH_WANTED_BYTES => {
-            Checks::warn(
-                "scratch",
-                format_args!(
-                    "only {} free in {}",
-                    crate::output::bytes(free),
-                    worker.environment().scratch().display()
-                ),
-            );
+            Checks::warn("scratch", format_args!("only {} free in {folder}", output::bytes(free)));
         }
-        free => checks.say(
-            "scratch",
-            free.map(|free| {
-                format!("{} free in {}", crate::output::bytes(free), worker.environment().scratch().display())
-            }),
-        ),
+        free => {
+            checks.report("scratch", free.map(|free| format!("{} free in {folder}", output::bytes(free))));
+        }
     }
 }
 
-/// What FFmpeg is kept from here. What the kernel lacks makes no worker unfit.
-async fn sandbox(checks: &mut Checks, worker: &Worker) {
+/// Reports how far the kernel confines FFmpeg. A kernel that cannot is a warning, not a failure.
+async fn check_sandbox(checks: &mut Checks, worker: &Worker) {
     let tools = &worker.environment().tools;
     if tools.confinement != SandboxMode::All {
-        return Checks::warn("sandbox", "off: FFmpeg is kept from nothing but its limits");
+        return Checks::warn("sandbox", "off: only resource limits confine FFmpeg");
     }
     if let Some(script) =
         [&tools.ffmpeg, &tools.ffprobe].into_iter().find(|program| sandbox::is_script(program))
@@ -124,39 +105,36 @@ async fn sandbox(checks: &mut Checks, worker: &Worker) {
         );
     }
     match sandbox::check(tools, worker.environment().scratch()).await {
-        Err(error) => checks.say("sandbox", Err::<&str, _>(error)),
+        Err(error) => checks.report("sandbox", Err::<&str, _>(error)),
         Ok(tried) => {
-            let lacks: Vec<&str> =
-                tried.iter().filter(|(_, held)| !held).map(|(what, _)| what.as_str()).collect();
-            if lacks.is_empty() {
+            let not_enforced: Vec<&str> =
+                tried.iter().filter(|(_, held)| !held).map(|(rule, _)| rule.as_str()).collect();
+            if not_enforced.is_empty() {
                 println!("ok    sandbox: FFmpeg opens its input and its folder, and reaches nothing else");
             } else {
                 Checks::warn(
                     "sandbox",
-                    format_args!("this system does not keep FFmpeg to it: {}", lacks.join("; ")),
+                    format_args!("this system does not enforce it: {}", not_enforced.join("; ")),
                 );
             }
         }
     }
 }
 
-async fn start_engine(worker: &std::sync::Arc<Worker>, share: Share) -> Result<String, CliError> {
-    let started = std::time::Instant::now();
-    let cluster = Cluster::here(worker, share).await?;
-    cluster.run("SELECT 1", &local::interrupt(), &|_| {}).await?;
-    let answered = started.elapsed();
-    cluster.stop().await;
-    Ok(format!("scheduler and executor answer in {} ms", answered.as_millis()))
+async fn start_engine(worker: &Arc<Worker>, slots: SlotArgs) -> Result<String, CliError> {
+    let started = Instant::now();
+    let engine = Engine::embedded(worker, slots).await?;
+    let request = Request::Sql { sql: "SELECT 1".to_owned(), threads: slots.threads };
+    engine.run(&request, &signals::interrupt(), &|_| {}).await?;
+    let elapsed = started.elapsed();
+    engine.stop().await;
+    Ok(format!("scheduler and executor respond in {} ms", elapsed.as_millis()))
 }
 
-fn credentials() {
-    let set = |name| std::env::var_os(name).is_some();
-    if set("AWS_ACCESS_KEY_ID") {
+fn check_credentials() {
+    if std::env::var_os("AWS_ACCESS_KEY_ID").is_some() {
         println!("ok    s3: credentials are in the environment");
     } else {
-        Checks::warn(
-            "s3",
-            "no AWS_ACCESS_KEY_ID in the environment; s3:// works only with a role of this machine",
-        );
+        Checks::warn("s3", "AWS_ACCESS_KEY_ID is not set; s3:// works only if this machine has a role");
     }
 }

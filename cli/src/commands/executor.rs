@@ -1,4 +1,4 @@
-//! `spool executor`: encodes rows for a scheduler, until it is told to leave.
+//! `spool executor`: encodes rows for a scheduler until a signal, the idle timeout or the scheduler ends it.
 
 use std::time::Duration;
 
@@ -6,24 +6,22 @@ use spool_executor::{Executor, Settings};
 use spool_media::ffmpeg;
 
 use crate::{
-    args::{Executor as Args, Global},
-    exit::CliError,
-    local,
+    args::{ExecutorArgs, GlobalArgs},
+    engine::CHILDREN_EXIT_TIMEOUT,
+    error::CliError,
+    signals, worker,
 };
 
-/// How long FFmpegs that were told to stop may take to be gone.
-const CHILDREN_GONE: Duration = Duration::from_secs(5);
-
-pub async fn run(global: &Global, args: Args) -> Result<(), CliError> {
-    let worker = local::worker_with_slots(global, args.share, false)?;
+pub async fn run(global: &GlobalArgs, args: ExecutorArgs) -> Result<(), CliError> {
+    let worker = worker::worker_with_slots(global, args.slots, global.http_sources)?;
     let settings = Settings {
         scheduler: args.scheduler,
-        slots: local::slots(args.share),
+        slots: args.slots.count(),
         work_dir: worker.environment().scratch().join("engine"),
         address: args.address,
         token: args.token,
-        grace: Duration::from_secs(args.grace),
-        leave_idle: args.leave_idle.map(Duration::from_secs),
+        drain_timeout: Duration::from_secs(args.drain_timeout),
+        idle_timeout: args.idle_timeout.map(Duration::from_secs),
     };
     println!(
         "{} slots, scratch in {}, working for {}",
@@ -32,27 +30,27 @@ pub async fn run(global: &Global, args: Args) -> Result<(), CliError> {
         settings.scheduler
     );
     let mut executor = Executor::start(settings, worker.clone());
-    let standing = executor.standing();
+    let session_state = executor.session_state();
     let probes = async move {
         match args.http {
-            Some(address) => spool_executor::probes(address, standing).await,
+            Some(address) => spool_executor::serve_probes(address, session_state).await,
             None => std::future::pending().await,
         }
     };
     let mut probes = std::pin::pin!(probes);
-    let mut told = std::pin::pin!(local::signal());
-    let mut leaving = false;
+    let mut shutdown = std::pin::pin!(signals::shutdown());
+    let mut draining = false;
     let ended = loop {
         tokio::select! {
             ended = executor.stopped() => break ended.map_err(CliError::from),
             Err(error) = &mut probes => break Err(error.into()),
-            () = &mut told, if !leaving => {
-                leaving = true;
+            () = &mut shutdown, if !draining => {
+                draining = true;
                 executor.drain();
             }
         }
     };
     executor.stop().await;
-    ffmpeg::all_gone(CHILDREN_GONE).await;
+    ffmpeg::all_gone(CHILDREN_EXIT_TIMEOUT).await;
     ended
 }

@@ -1,5 +1,6 @@
-//! `spool plan`: which rows would a video become, at which rungs, what would be read, and what will it take?
+//! `spool plan`: shows the segments and renditions of a video, and predicts processor time, wall time and bytes.
 
+use comfy_table::Cell;
 use serde::Serialize;
 use spool_media::{
     plan::{
@@ -8,70 +9,101 @@ use spool_media::{
         segments::{Lengths, Segment},
     },
     predict::{cost_model::Prediction, features::EncodeFeatures},
-    source::source_cache,
 };
 
 use crate::{
-    args::{Format, Global, Plan},
-    exit::CliError,
-    local, output,
+    args::{GlobalArgs, OutputFormat, PlanArgs},
+    error::CliError,
+    output::{self, bitrate, bytes, right},
+    paths::display_uri,
+    signals, worker,
 };
 
-/// What a plan says.
+/// Plan of a video.
 #[derive(Debug, Serialize)]
-pub struct Planned {
-    /// The video.
-    pub source: String,
+struct Planned {
+    /// URI of the video.
+    source: String,
     /// Its length in bytes.
-    pub bytes: u64,
+    bytes: u64,
     /// Bytes that planning read.
-    pub planning_bytes: u64,
-    /// How rows read it.
-    pub reading: &'static str,
+    planning_bytes: u64,
+    /// Way in which rows read the source.
+    reading: &'static str,
     /// Its rows.
-    pub segments: Vec<Segment>,
-    /// What each row of pictures is encoded to.
-    pub renditions: Vec<VideoRendition>,
-    /// What it will take here.
-    pub prediction: Prediction,
+    segments: Vec<Segment>,
+    /// Renditions of each video row.
+    renditions: Vec<VideoRendition>,
+    /// Predicted cost on this machine.
+    prediction: Prediction,
 }
 
-pub async fn run(global: &Global, args: Plan) -> Result<(), CliError> {
+pub async fn run(global: &GlobalArgs, args: PlanArgs) -> Result<(), CliError> {
     let ladder = Ladder::parse(&args.ladder).map_err(|e| CliError::Usage(format!("--ladder: {e}")))?;
-    let lengths = Lengths::new(args.cut.segment(false), args.cut.media_segment)
+    let lengths = Lengths::new(args.segmentation.segment(false), args.segmentation.media_segment)
         .map_err(|e| CliError::Usage(e.to_string()))?;
-    let cancel = local::interrupt();
-    let worker = local::worker(global)?;
-    let title = worker.open(&args.source, args.cut.deinterlace).await?;
-    let renditions = match &title.source.probe.video {
-        Some(video) => ladder.fit(video, &title.grid).map_err(spool_media::Error::from)?,
+    let cancel = signals::interrupt();
+    let worker = worker::worker(global)?;
+    let source = worker.open(&args.source, args.segmentation.deinterlace).await?;
+    let renditions = match &source.probe.video {
+        Some(video) => ladder.fit(video, &source.grid).map_err(spool_media::Error::from)?,
         None => Vec::new(),
     };
-    let rows = rows::rows(&title, lengths)?;
-    // What is encoded to look at it is not needed to plan.
-    let planning_bytes = title.source.reader.inner().bytes_read();
+    let rows = rows::rows(&source, lengths)?;
+    // Taken here, since the prediction reads more than planning does.
+    let planning_bytes = source.reader.inner().bytes_read();
     let samples = tokio::select! {
-        samples = worker.complexity(&title, &ladder) => samples,
+        samples = worker.complexity(&source, &ladder) => samples,
         () = cancel.cancelled() => return Err(CliError::interrupted()),
     };
-    let work = rows
+    let features = rows
         .iter()
-        .map(|row| EncodeFeatures::of(&title, row, &ladder, samples.as_ref()))
+        .map(|row| EncodeFeatures::of(&source, row, &ladder, samples.as_ref()))
         .collect::<Result<Vec<_>, _>>()?;
     let planned = Planned {
-        source: title.source.redacted_uri(),
-        bytes: title.source.bytes,
+        source: source.source.redacted_uri(),
+        bytes: source.source.bytes,
         planning_bytes,
-        reading: title.source.reading(),
+        reading: source.source.reading(),
         segments: rows.iter().map(Segment::without_secrets).collect(),
         renditions,
-        prediction: Prediction::of(&worker.cost_model(), &work, local::slots(args.share), args.share.threads),
+        prediction: Prediction::of(&worker.costs(), &features, args.slots.count(), args.slots.threads),
     };
     match args.output {
-        Format::Json => output::print_json(&planned),
-        Format::Table => {
-            output::print_plan(&planned);
-            Ok(())
+        OutputFormat::Json => output::print_json(&planned),
+        OutputFormat::Table => output::print(&planned.text()),
+    }
+}
+
+impl Planned {
+    /// Returns the plan as a table of segments and lines of renditions and predictions.
+    fn text(&self) -> String {
+        let mut table =
+            output::table(&["track", "index", "first_frame", "frames", "start", "length", "media segments"]);
+        for s in &self.segments {
+            table.add_row([
+                Cell::new(format!("{:?}", s.track).to_lowercase()),
+                right(s.index),
+                right(s.first_frame),
+                right(s.frames),
+                right(format!("{:.3} s", s.start_ms as f64 / 1000.0)),
+                right(format!("{:.3} s", s.duration_ms as f64 / 1000.0)),
+                right(s.frames.div_ceil(u64::from(s.media_segment_frames).max(1))),
+            ]);
         }
+        let mut lines = vec![table.to_string()];
+        lines.extend(self.renditions.iter().map(|r| {
+            let level =
+                r.level.map_or_else(String::new, |level| format!(", level {}.{}", level / 10, level % 10));
+            let peak = bitrate(u64::from(r.max_bitrate_bps));
+            format!(
+                "rung    {}: {} {}x{}, crf {}, peak {peak}{level}",
+                r.name, r.codec, r.width, r.height, r.crf
+            )
+        }));
+        lines.push(format!("source  {} ({})", display_uri(&self.source), bytes(self.bytes)));
+        lines.push(format!("reading by {}; planning read {}", self.reading, bytes(self.planning_bytes)));
+        lines.push(format!("takes   {}", self.prediction));
+        lines.join("\n")
     }
 }

@@ -1,4 +1,4 @@
-//! `spool scheduler`: runs statements for clients, on the executors that join.
+//! `spool scheduler`: runs statements of clients, and jobs of a database, on the executors that join.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,61 +7,62 @@ use spool_scheduler::{Scheduler, Settings};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    args::{Dispatch, Global, Scheduler as Args},
-    exit::CliError,
-    local,
+    args::{DispatcherArgs, GlobalArgs, SchedulerArgs},
+    error::CliError,
+    signals, worker,
 };
 
-pub async fn run(global: &Global, args: Args) -> Result<(), CliError> {
-    let worker = local::worker(global)?;
-    // What its executors' encoders are compared with; and what is missing is told now.
+pub async fn run(global: &GlobalArgs, args: SchedulerArgs) -> Result<(), CliError> {
+    let worker = worker::worker(global)?;
+    // The builds of executors are compared with this machine's. A missing encoder fails the start rather than the first join.
     worker.environment().default_encoder_build().await?;
-    // Before anybody joins: what is wrong with it is told now.
-    let store = match &args.store {
-        Some(store) => Some(Arc::new(SqlStore::open(store).await?)),
+    // Opened before anything listens, so that a wrong --database fails the start.
+    let database = match &args.database {
+        Some(database) => Some(Arc::new(SqlStore::open(database).await?)),
         None => None,
     };
-    let open = args.token.is_none() && !args.listen.ip().is_loopback();
+    let unprotected = args.token.is_none() && !args.listen.ip().is_loopback();
     let settings = Settings {
         listen: args.listen,
         executor_timeout: Duration::from_secs(args.executor_timeout),
-        patience: Duration::from_secs(args.patience),
+        no_executor_timeout: Duration::from_secs(args.no_executor_timeout),
         token: args.token,
-        allow_others: args.allow_others,
+        allow_version_skew: args.allow_version_skew,
     };
     let mut service = Scheduler::start(settings, worker.clone()).await?;
     let address = service.address();
-    if open {
-        tracing::warn!(%address, "whoever reaches this address can run statements: set SPOOL_TOKEN, or bind to a private address");
+    if unprotected {
+        tracing::warn!(
+            %address,
+            "every host that reaches this address can run statements: set SPOOL_TOKEN, or bind to a private address"
+        );
     }
     // On stdout: the result of this command, for scripts that let the system choose the port.
     println!("listening on {address}");
     eprintln!("executors join with: spool executor --scheduler {address}");
-    let (leave, jobs) = (CancellationToken::new(), TaskTracker::new());
-    if let Some(store) = store {
-        let cluster = Arc::new(service.scheduler().clone());
-        jobs.spawn(
-            Dispatcher::new(store, cluster, dispatch(args.dispatch, &worker.environment().host))
-                .run(leave.clone()),
-        );
+    let (shutdown, jobs) = (CancellationToken::new(), TaskTracker::new());
+    if let Some(database) = database {
+        let backend = Arc::new(service.scheduler().clone());
+        let settings = dispatcher_settings(args.dispatcher, &worker.environment().host);
+        jobs.spawn(Dispatcher::new(database, backend, settings).run(shutdown.clone()));
     }
     jobs.close();
     let ended = tokio::select! {
         error = service.stopped() => Err(error.into()),
-        () = local::signal() => Ok(()),
+        () = signals::shutdown() => Ok(()),
     };
-    // What is in hand goes back to the store, where others find it at once.
-    leave.cancel();
+    // Leases of running jobs are released, so that another dispatcher takes them over at once.
+    shutdown.cancel();
     jobs.wait().await;
     ended
 }
 
-/// How a dispatcher of this process works. Its name is not that of one which died here before.
-pub fn dispatch(args: Dispatch, host: &str) -> spool_jobs::Settings {
+/// Returns the settings of this process's dispatcher. Its name differs from that of an earlier process on this host.
+pub fn dispatcher_settings(args: DispatcherArgs, host: &str) -> spool_jobs::Settings {
     let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let name = format!("{host}-{}-{}", std::process::id(), since_1970.as_millis());
     spool_jobs::Settings {
-        active: args.active.into(),
+        active: args.max_concurrent_jobs.into(),
         lease: Duration::from_secs(args.lease),
         ..spool_jobs::Settings::new(name)
     }

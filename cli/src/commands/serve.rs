@@ -1,4 +1,4 @@
-//! `spool serve`: everything on one machine. The HTTP API, the store of jobs, and what works them off.
+//! `spool serve`: the HTTP API, the database of jobs, a scheduler and an executor on one machine.
 
 use std::sync::Arc;
 
@@ -7,79 +7,76 @@ use spool_server::{Server, Settings};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    args::{Access, Global, Serve as Args},
-    cluster,
-    commands::scheduler::dispatch,
-    exit::CliError,
-    local,
+    args::{AuthMode, GlobalArgs, NetworkReach, ServeArgs},
+    commands::scheduler::dispatcher_settings,
+    engine,
+    error::CliError,
+    paths, signals, worker,
 };
 
-/// The file in the data folder that holds the jobs.
-const JOBS: &str = "jobs.db";
+/// Name of the database in the data folder.
+const DATABASE: &str = "jobs.db";
 
-/// The folders in it for videos that come without a destination, and for what is uploaded.
+/// Folders in the data folder: videos of jobs without a destination, and uploaded files.
 const MEDIA: &str = "media";
 const UPLOADS: &str = "uploads";
 
-pub async fn run(global: &Global, args: Args) -> Result<(), CliError> {
-    let strangers = args.entry.access == Access::Keys;
-    let worker = local::worker_with_slots(global, args.share, strangers)?;
-    // What is missing is told now, and not by the first job.
+pub async fn run(global: &GlobalArgs, args: ServeArgs) -> Result<(), CliError> {
+    let needs_key = args.auth.auth == AuthMode::Keys;
+    // Jobs of tenants must not read what only this machine's network can reach.
+    let http_sources = if needs_key { NetworkReach::Public } else { global.http_sources };
+    let worker = worker::worker_with_slots(global, args.slots, http_sources)?;
+    // A missing encoder fails the start rather than the first job.
     worker.environment().default_encoder_build().await?;
-    let place = match &args.store {
-        Some(store) => store.clone(),
-        None => local::absolute(&format!("{}/{JOBS}", args.data))?,
+    let in_data = |name: &str| paths::absolute(&format!("{}/{name}", args.data));
+    // A given database is shown by the name of its variable, since it may hold a password.
+    let (database, shown_database) = match args.database {
+        Some(database) => (database, "\"$SPOOL_DATABASE\"".to_owned()),
+        None => {
+            let path = in_data(DATABASE)?;
+            (path.clone(), path)
+        }
     };
-    let store = Arc::new(SqlStore::open(&place).await?);
-    // It may hold a password.
-    let place = args.store.map_or(place, |_| "\"$SPOOL_STORE\"".to_owned());
-    let media = match args.media {
-        Some(media) => media,
-        None => local::absolute(&format!("{}/{MEDIA}", args.data))?,
-    };
-    let uploads = match args.uploads {
-        Some(uploads) => uploads,
-        None => local::absolute(&format!("{}/{UPLOADS}", args.data))?,
-    };
-    let (entry, oidc, reach) = (args.entry.entry(), args.entry.oidc(), args.entry.reach());
+    let store = Arc::new(SqlStore::open(&database).await?);
+    let media = args.media.map_or_else(|| in_data(MEDIA), Ok)?;
+    let uploads = args.uploads.map_or_else(|| in_data(UPLOADS), Ok)?;
     let settings = Settings {
-        listen: args.listen,
+        listen: args.listen.address,
         media: Some(media),
         uploads,
-        auth: entry,
-        oidc,
-        webhook_targets: reach,
-        gc_grace: local::hours(args.sweep_hours),
+        auth: args.auth.mode(),
+        oidc: args.auth.oidc(),
+        webhook_targets: args.auth.webhook_targets(),
+        gc_grace: args.gc.grace(),
     };
     let mut server = Server::start(&settings, store.clone(), worker.environment().stores.clone()).await?;
-    let (service, mut executor) = cluster::roles(&worker, args.share).await?;
-    let (leave, jobs) = (CancellationToken::new(), TaskTracker::new());
+    let (service, mut executor) = engine::start_roles(&worker, args.slots).await?;
+    let (shutdown, jobs) = (CancellationToken::new(), TaskTracker::new());
     let scheduler = Arc::new(service.scheduler().clone());
-    jobs.spawn(
-        Dispatcher::new(store, scheduler, dispatch(args.dispatch, &worker.environment().host))
-            .run(leave.clone()),
-    );
+    let dispatcher =
+        Dispatcher::new(store, scheduler, dispatcher_settings(args.dispatcher, &worker.environment().host));
+    jobs.spawn(dispatcher.run(shutdown.clone()));
     jobs.close();
     let address = server.address();
     // On stdout: the result of this command, for scripts that let the system choose the port.
     println!("listening on http://{address}");
-    if strangers {
-        eprintln!("whoever brings a key may ask; make one with: spool keys create --store {place}");
+    if needs_key {
+        eprintln!("requests need an API key; create one with: spool keys create --database {shown_database}");
     } else {
-        eprintln!("whoever is on this machine may ask for jobs; nobody else can reach it");
+        eprintln!("only programs on this machine can reach the API, and they need no key");
         eprintln!(
-            "open it in a browser, or try: curl --data-binary @video.mp4 'http://{address}/v1/uploads?name=video.mp4'"
+            "open it in a browser, or run: curl --data-binary @video.mp4 'http://{address}/v1/uploads?name=video.mp4'"
         );
     }
     let ended = tokio::select! {
         error = server.stopped() => Err(error.into()),
         Err(error) = executor.stopped() => Err(error.into()),
-        () = local::signal() => Ok(()),
+        () = signals::shutdown() => Ok(()),
     };
-    // First nobody asks any more, then what is in hand goes back to the store, and then nothing runs for it any more.
+    // In this order: no more requests arrive, leases of running jobs are released, and then nothing runs for them.
     server.stop().await;
-    leave.cancel();
+    shutdown.cancel();
     jobs.wait().await;
-    cluster::stop(service, executor).await;
+    engine::stop_roles(service, executor).await;
     ended
 }

@@ -1,4 +1,4 @@
-//! `spool slurm`: writes jobs for Slurm, and submits them.
+//! `spool slurm`: writes Slurm job scripts, and submits them.
 
 use std::{
     ffi::CString,
@@ -11,49 +11,50 @@ use std::{
 use nix::unistd::{dup2_stdin, execvp};
 
 use crate::{
-    args::{Batch, Common, Slurm, SlurmExecutors, SlurmJob, SlurmScheduler},
-    exit::CliError,
-    local, output,
-    slurm::{Place, Template, Value, Values, check, quoted, script, seconds},
+    args::{SlurmBatchArgs, SlurmCommand, SlurmExecutorsArgs, SlurmJob, SlurmJobArgs, SlurmSchedulerArgs},
+    error::CliError,
+    output, paths,
+    slurm_script::{Context, Template, Value, Values, parse_time_limit, render, shell_quoted, validate},
 };
 
-/// The program that takes jobs.
+/// Program that submits jobs.
 const SBATCH: &str = "sbatch";
 
-/// SIGTERM may come so many seconds early.
-const EARLY: u64 = 60;
+/// Seconds by which Slurm may send SIGTERM too early.
+const SIGNAL_EARLY_MAX: u64 = 60;
 
-/// Slurm rounds time limits up to so many seconds.
-const MINUTE: u64 = 60;
+/// Seconds to a multiple of which Slurm rounds time limits up.
+const TIME_LIMIT_STEP: u64 = 60;
 
-/// More seconds before the limit than this are a mistake.
-const MOST_LEAD: u64 = 3600;
+/// Most seconds between SIGTERM and the time limit; more is a mistake.
+const LEAD_MAX: u64 = 3600;
 
-pub fn run(command: Slurm) -> Result<(), CliError> {
+pub fn run(command: SlurmCommand) -> Result<(), CliError> {
     match command {
-        Slurm::Script(job) => {
-            let (template, values) = filled(job)?;
-            output::print(script(template, &values).map_err(CliError::Usage)?.trim_end())
+        SlurmCommand::Script(job) => {
+            let (template, values) = template_of(job)?;
+            output::print(render(template, &values).map_err(CliError::Usage)?.trim_end())
         }
-        Slurm::Submit(job) => {
-            let (template, values) = filled(job)?;
-            let script = script(template, &values).map_err(CliError::Usage)?;
-            make_folders(&values)?;
+        SlurmCommand::Submit(job) => {
+            let (template, values) = template_of(job)?;
+            let script = render(template, &values).map_err(CliError::Usage)?;
+            create_folders(&values)?;
             submit(&script)
         }
     }
 }
 
-/// What differs between the kinds of jobs, where nobody says otherwise.
+/// Defaults of one kind of job.
 struct Defaults {
     name: &'static str,
     lead: u64,
-    /// What its processes need to end one after the other, and rows ten seconds of it.
-    least_lead: u64,
+    /// Time that the processes need to end one after the other, with ten seconds of it for rows.
+    lead_min: u64,
     requeues: u32,
 }
 
-fn filled(job: SlurmJob) -> Result<(Template, Values), CliError> {
+/// Returns the template of a job, and its values.
+fn template_of(job: SlurmJob) -> Result<(Template, Values), CliError> {
     Ok(match job {
         SlurmJob::Batch(args) => (Template::Batch, batch(args)?),
         SlurmJob::Scheduler(args) => (Template::Scheduler, scheduler(args)?),
@@ -61,49 +62,47 @@ fn filled(job: SlurmJob) -> Result<(Template, Values), CliError> {
     })
 }
 
-fn batch(args: Batch) -> Result<Values, CliError> {
-    let Batch { nodes, cpus_per_task, time, threads, interface, common, work } = args;
-    fits(cpus_per_task, threads)?;
+fn batch(args: SlurmBatchArgs) -> Result<Values, CliError> {
+    let SlurmBatchArgs { nodes, cpus_per_task, time, threads, interface, job, work } = args;
+    check_threads(cpus_per_task, threads)?;
     let mut values =
-        shared(common, &time, &Defaults { name: "spool-batch", lead: 120, least_lead: 40, requeues: 10 })?;
-    values.insert("NODES", Value::Plain(nodes.to_string()));
-    values.insert("CPUS", Value::Plain(cpus_per_task.to_string()));
+        job_values(job, &time, &Defaults { name: "spool-batch", lead: 120, lead_min: 40, requeues: 10 })?;
+    values.insert("NODES", Value::Text(nodes.to_string()));
+    values.insert("CPUS", Value::Text(cpus_per_task.to_string()));
     values.insert("THREADS", Value::Word(threads.to_string()));
     values.insert("INTERFACE", Value::Word(interface.unwrap_or_default()));
     values.insert("WORK", Value::Words(work));
     Ok(values)
 }
 
-fn scheduler(args: SlurmScheduler) -> Result<Values, CliError> {
-    let SlurmScheduler { folder, time, port, interface, common } = args;
+fn scheduler(args: SlurmSchedulerArgs) -> Result<Values, CliError> {
+    let SlurmSchedulerArgs { folder, time, port, interface, job } = args;
     let mut values =
-        shared(common, &time, &Defaults { name: "spool-scheduler", lead: 60, least_lead: 20, requeues: 0 })?;
-    values.insert("FOLDER", folder_of(&folder)?);
+        job_values(job, &time, &Defaults { name: "spool-scheduler", lead: 60, lead_min: 20, requeues: 0 })?;
+    values.insert("FOLDER", shared_folder(&folder)?);
     values.insert("PORT", Value::Word(port.to_string()));
     values.insert("INTERFACE", Value::Word(interface.unwrap_or_default()));
     Ok(values)
 }
 
-fn executors(args: SlurmExecutors) -> Result<Values, CliError> {
-    let SlurmExecutors { folder, executors, cpus_per_task, time, threads, leave_idle, scheduler, common } =
+fn executors(args: SlurmExecutorsArgs) -> Result<Values, CliError> {
+    let SlurmExecutorsArgs { folder, executors, cpus_per_task, time, threads, idle_timeout, scheduler, job } =
         args;
-    fits(cpus_per_task, threads)?;
-    let mut values = shared(
-        common,
-        &time,
-        &Defaults { name: "spool-executors", lead: 120, least_lead: 20, requeues: 10 },
-    )?;
-    values.insert("FOLDER", folder_of(&folder)?);
-    values.insert("EXECUTORS", Value::Plain(executors.to_string()));
-    values.insert("CPUS", Value::Plain(cpus_per_task.to_string()));
+    check_threads(cpus_per_task, threads)?;
+    let mut values =
+        job_values(job, &time, &Defaults { name: "spool-executors", lead: 120, lead_min: 20, requeues: 10 })?;
+    values.insert("FOLDER", shared_folder(&folder)?);
+    values.insert("EXECUTORS", Value::Text(executors.to_string()));
+    values.insert("CPUS", Value::Text(cpus_per_task.to_string()));
     values.insert("THREADS", Value::Word(threads.to_string()));
-    values.insert("IDLE_TIMEOUT", Value::Word(leave_idle.to_string()));
+    values.insert("IDLE_TIMEOUT", Value::Word(idle_timeout.to_string()));
     values.insert("SCHEDULER", Value::Word(scheduler.unwrap_or_default()));
     Ok(values)
 }
 
-fn shared(common: Common, time: &str, defaults: &Defaults) -> Result<Values, CliError> {
-    let Common {
+/// Returns the values that all kinds of jobs have.
+fn job_values(args: SlurmJobArgs, time: &str, defaults: &Defaults) -> Result<Values, CliError> {
+    let SlurmJobArgs {
         name,
         lead,
         requeues,
@@ -117,19 +116,19 @@ fn shared(common: Common, time: &str, defaults: &Defaults) -> Result<Values, Cli
         sbatch,
         setup,
         spool,
-    } = common;
+    } = args;
     let lead = lead.unwrap_or(defaults.lead);
-    let least = defaults.least_lead;
-    if !(least..=MOST_LEAD).contains(&lead) {
+    let lead_min = defaults.lead_min;
+    if !(lead_min..=LEAD_MAX).contains(&lead) {
         return Err(CliError::Usage(format!(
-            "--lead {lead}: what runs here needs {least} s to end in: give it {least} to {MOST_LEAD}"
+            "--lead {lead}: the processes of this job need {lead_min} s to end: give {lead_min} to {LEAD_MAX}"
         )));
     }
-    runs_long_enough(time, lead)?;
+    check_time_limit(time, lead)?;
     let name = name.unwrap_or_else(|| defaults.name.to_owned());
-    check("--name", &name, Place::Name).map_err(CliError::Usage)?;
-    let logs = path_of("--logs", &logs)?;
-    check("--logs", &logs, Place::Path).map_err(CliError::Usage)?;
+    validate("--name", &name, Context::Name).map_err(CliError::Usage)?;
+    let logs = path_on_nodes("--logs", &logs)?;
+    validate("--logs", &logs, Context::Path).map_err(CliError::Usage)?;
     let options = [
         ("--partition", partition),
         ("--account", account),
@@ -140,50 +139,53 @@ fn shared(common: Common, time: &str, defaults: &Defaults) -> Result<Values, Cli
     let mut lines = Vec::new();
     for (option, value) in options {
         let Some(value) = value else { continue };
-        check(option, &value, Place::Bare).map_err(CliError::Usage)?;
+        validate(option, &value, Context::Bare).map_err(CliError::Usage)?;
         lines.push(format!("{option}={value}"));
     }
     for line in sbatch {
-        check("--sbatch", &line, Place::Line).map_err(CliError::Usage)?;
+        validate("--sbatch", &line, Context::Line).map_err(CliError::Usage)?;
         lines.push(line);
     }
     for line in &setup {
-        check("--setup", line, Place::Bash).map_err(CliError::Usage)?;
+        validate("--setup", line, Context::Bash).map_err(CliError::Usage)?;
     }
     Ok(Values::from([
-        ("NAME", Value::Plain(name)),
-        ("TIME", Value::Plain(time.to_owned())),
-        ("LEAD", Value::Plain(lead.to_string())),
+        ("NAME", Value::Text(name)),
+        ("TIME", Value::Text(time.to_owned())),
+        ("LEAD", Value::Text(lead.to_string())),
         ("REQUEUES", Value::Word(requeues.unwrap_or(defaults.requeues).to_string())),
         ("WAIT", Value::Word(wait.to_string())),
-        ("LOGS", Value::Plain(logs)),
+        ("LOGS", Value::Text(logs)),
         ("SPOOL", Value::Word(program(spool)?)),
         ("SBATCH", Value::Lines(lines)),
         ("SETUP", Value::Lines(setup)),
     ]))
 }
 
-/// Is anything left of the time limit before SIGTERM?
-fn runs_long_enough(time: &str, lead: u64) -> Result<(), CliError> {
+/// Checks that the job runs for some time before SIGTERM.
+fn check_time_limit(time: &str, lead: u64) -> Result<(), CliError> {
     let wrong = || {
-        CliError::Usage(format!("--time {time:?}: give it as sbatch has it, such as 4:00:00 or 1-12:00:00"))
+        CliError::Usage(format!(
+            "--time {time:?} is not a time limit of sbatch: give one such as 4:00:00 or 1-12:00:00"
+        ))
     };
-    let runs = seconds(time).ok_or_else(wrong)?.div_ceil(MINUTE).saturating_mul(MINUTE);
-    if runs > lead + EARLY {
+    let runs =
+        parse_time_limit(time).ok_or_else(wrong)?.div_ceil(TIME_LIMIT_STEP).saturating_mul(TIME_LIMIT_STEP);
+    if runs > lead + SIGNAL_EARLY_MAX {
         return Ok(());
     }
     Err(CliError::Usage(format!(
-        "--time {time}: Slurm lets the job run for {runs} s, and SIGTERM may come {} s before that: give it more, or less --lead",
-        lead + EARLY
+        "--time {time}: Slurm lets the job run for {runs} s, and SIGTERM may come {} s before that: increase --time, or decrease --lead",
+        lead + SIGNAL_EARLY_MAX
     )))
 }
 
-/// The program as the nodes have it.
+/// Returns the program as the nodes find it.
 fn program(spool: Option<String>) -> Result<String, CliError> {
     match spool {
-        // A module may bring it.
+        // A module may put it into PATH.
         Some(name) if !name.is_empty() && !name.contains('/') => Ok(name),
-        Some(path) => path_of("--spool", &path),
+        Some(path) => path_on_nodes("--spool", &path),
         None => {
             let own = std::env::current_exe()
                 .map_err(|source| CliError::Read { path: "spool".to_owned(), source })?;
@@ -192,11 +194,11 @@ fn program(spool: Option<String>) -> Result<String, CliError> {
     }
 }
 
-/// A path as the nodes have it; whether something is there is another question.
-fn path_of(flag: &str, path: &str) -> Result<String, CliError> {
-    check(flag, path, Place::Word).map_err(CliError::Usage)?;
-    let place = local::absolute(path)?;
-    // Shells leave a ~ after = as it is.
+/// Returns a path as the nodes open it. Nothing needs to exist there yet.
+fn path_on_nodes(flag: &str, path: &str) -> Result<String, CliError> {
+    validate(flag, path, Context::Word).map_err(CliError::Usage)?;
+    let place = paths::absolute(path)?;
+    // Shells do not expand a ~ after =.
     if !place.starts_with('/') || path.starts_with("~/") {
         return Err(CliError::Usage(format!(
             "{flag} {path}: give a path in a file system that all nodes see, such as /scratch/spool"
@@ -205,47 +207,47 @@ fn path_of(flag: &str, path: &str) -> Result<String, CliError> {
     Ok(place)
 }
 
-/// Does an encode fit at all?
-fn fits(cpus: u32, threads: u32) -> Result<(), CliError> {
+/// Checks that an encode with these threads fits into the CPUs of a node.
+fn check_threads(cpus: u32, threads: u32) -> Result<(), CliError> {
     if threads <= cpus {
         return Ok(());
     }
     Err(CliError::Usage(format!(
-        "an encode with {threads} threads does not fit into {cpus} CPUs: give --cpus-per-task more"
+        "an encode with {threads} threads does not fit into {cpus} CPUs: increase --cpus-per-task"
     )))
 }
 
-/// The folder that a cluster is known by. A script may be written before it is there, or for another machine.
-fn folder_of(folder: &Path) -> Result<Value, CliError> {
+/// Returns the folder through which the jobs of a cluster find each other. It may be missing when a script is written.
+fn shared_folder(folder: &Path) -> Result<Value, CliError> {
     let Some(path) = folder.to_str() else {
         return Err(CliError::Usage(format!(
-            "--folder {}: its name is not UTF-8: give another one",
+            "--folder {} is not UTF-8: give another folder",
             folder.display()
         )));
     };
-    Ok(Value::Word(path_of("--folder", path)?))
+    Ok(Value::Word(path_on_nodes("--folder", path)?))
 }
 
-/// Makes the folders of a job where they are missing. Slurm drops the output of a job whose log has no folder, and says nothing.
-fn make_folders(values: &Values) -> Result<(), CliError> {
+/// Creates the missing folders of a job. Slurm silently drops the output of a job whose log has no folder.
+fn create_folders(values: &Values) -> Result<(), CliError> {
     if let Some(Value::Word(folder)) = values.get("FOLDER") {
-        make_private(folder)?;
+        create_private(folder)?;
     }
-    if let Some(Value::Plain(logs)) = values.get("LOGS") {
+    if let Some(Value::Text(logs)) = values.get("LOGS") {
         fs::create_dir_all(logs).map_err(|source| CliError::Write { path: logs.clone(), source })?;
     }
     Ok(())
 }
 
-/// Makes a folder for a token. One that is there already has to keep others out, too.
-fn make_private(folder: &str) -> Result<(), CliError> {
+/// Creates a folder for a token. An existing folder must be closed to other users, too.
+fn create_private(folder: &str) -> Result<(), CliError> {
     match DirBuilder::new().mode(0o700).create(folder) {
         Ok(()) => return Ok(()),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-        // Not made with all above it: that is most often another name for a folder that is there.
+        // Parents are not created: a missing one is most often a misspelt name.
         Err(error) if error.kind() == ErrorKind::NotFound => {
             return Err(CliError::Usage(format!(
-                "--folder {folder}: the folder above it is missing: make that where all nodes see it, or name another one"
+                "--folder {folder}: its parent folder is missing: create it where all nodes see it, or name another folder"
             )));
         }
         Err(source) => return Err(CliError::Write { path: folder.to_owned(), source }),
@@ -256,27 +258,27 @@ fn make_private(folder: &str) -> Result<(), CliError> {
     }
     if found.permissions().mode() & 0o066 != 0 {
         return Err(CliError::Usage(format!(
-            "others may read --folder {folder} or write into it, and the token is kept there: chmod 700 {}",
-            quoted(folder)
+            "other users may read or write --folder {folder}, which holds the token: chmod 700 {}",
+            shell_quoted(folder)
         )));
     }
     Ok(())
 }
 
-/// Becomes sbatch, which reads the script and prints the job's number, or what is wrong: nothing is started here.
+/// Replaces this process by sbatch, which reads the script and prints the job's number or an error. No process is started.
 fn submit(script: &str) -> Result<(), CliError> {
-    let fault = |source| CliError::Write { path: SBATCH.to_owned(), source };
-    let mut file = tempfile::tempfile().map_err(fault)?;
-    file.write_all(script.as_bytes()).and_then(|()| file.rewind()).map_err(fault)?;
-    dup2_stdin(&file).map_err(|errno| fault(errno.into()))?;
+    let failed = |source| CliError::Write { path: SBATCH.to_owned(), source };
+    let mut file = tempfile::tempfile().map_err(failed)?;
+    file.write_all(script.as_bytes()).and_then(|()| file.rewind()).map_err(failed)?;
+    dup2_stdin(&file).map_err(|errno| failed(errno.into()))?;
     let [program, parsable] = [SBATCH, "--parsable"].map(|word| CString::new(word).unwrap_or_default());
     let Err(errno) = execvp(&program, &[&program, &parsable]);
     Err(match errno {
         nix::errno::Errno::ENOENT => CliError::Usage(
-            "there is no sbatch here: submit from a login node of the cluster, or write the script with `spool slurm script`"
+            "sbatch not found: submit from a login node of the cluster, or write the script with `spool slurm script`"
                 .to_owned(),
         ),
-        errno => fault(errno.into()),
+        errno => failed(errno.into()),
     })
 }
 
@@ -289,20 +291,20 @@ mod tests {
     #[derive(Parser)]
     struct Line {
         #[command(subcommand)]
-        slurm: Slurm,
+        slurm: SlurmCommand,
     }
 
-    /// The script of `slurm script …`, or why there is none.
+    /// Returns the script that `slurm script …` prints, or its error.
     fn written(words: &[&str]) -> Result<String, String> {
         let words = ["slurm", "script"].iter().chain(words);
         let line = Line::try_parse_from(words).map_err(|error| error.to_string())?;
-        let Slurm::Script(job) = line.slurm else { unreachable!("the words say so") };
-        let (template, values) = filled(job).map_err(|error| error.to_string())?;
-        script(template, &values)
+        let SlurmCommand::Script(job) = line.slurm else { unreachable!("parsed from slurm script") };
+        let (template, values) = template_of(job).map_err(|error| error.to_string())?;
+        render(template, &values)
     }
 
     #[test]
-    fn flags_become_lines_of_sbatch_and_paths_those_of_the_nodes() {
+    fn flags_become_sbatch_lines_with_absolute_paths() {
         let script = written(&[
             "executors",
             "--folder",
@@ -332,9 +334,15 @@ mod tests {
             script.contains(&format!("#SBATCH --output=\"{here}/some logs/%x-%A_%a.log\"\n")),
             "{script}"
         );
-        assert!(script.contains(&format!("\nfolder={}\n", quoted(&format!("{here}/none here")))), "{script}");
-        assert!(script.contains(&format!("\nspool={}\n", quoted(&format!("{here}/bin/spool")))), "{script}");
-        // As a module has it.
+        assert!(
+            script.contains(&format!("\nfolder={}\n", shell_quoted(&format!("{here}/none here")))),
+            "{script}"
+        );
+        assert!(
+            script.contains(&format!("\nspool={}\n", shell_quoted(&format!("{here}/bin/spool")))),
+            "{script}"
+        );
+        // A module puts it into PATH.
         assert!(
             written(&["scheduler", "--folder", "/f", "--spool", "spool"])
                 .unwrap()
@@ -343,16 +351,16 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_work_is_refused_before_slurm_sees_it() {
+    fn impossible_jobs_are_refused_before_submission() {
         let batch = |words: &[&str]| written(&[&["batch"][..], words, &["--", "sql"]].concat());
         let scheduler = |words: &[&str]| written(&[&["scheduler", "--folder", "/f"], words].concat());
         assert!(batch(&["--lead", "40"]).is_ok() && scheduler(&["--lead", "20"]).is_ok());
-        // Slurm makes three minutes of it.
+        // Slurm rounds it up to three minutes.
         assert!(batch(&["--time", "2:30", "--lead", "100"]).is_ok());
         for (refused, parts) in [
-            (batch(&["--lead", "39"]), ["--lead 39", "give it 40 to 3600"]),
-            (scheduler(&["--lead", "19"]), ["--lead 19", "give it 20 to 3600"]),
-            (batch(&["--lead", "3601"]), ["--lead 3601", "give it 40 to 3600"]),
+            (batch(&["--lead", "39"]), ["--lead 39", "give 40 to 3600"]),
+            (scheduler(&["--lead", "19"]), ["--lead 19", "give 20 to 3600"]),
+            (batch(&["--lead", "3601"]), ["--lead 3601", "give 40 to 3600"]),
             (batch(&["--time", "2:00", "--lead", "60"]), ["run for 120 s", "SIGTERM may come 120 s before"]),
             (batch(&["--mem-per-cpu", "1.5G"]), ["--mem-per-cpu", "such as 1500M"]),
             (batch(&["--mem-per-cpu", "G"]), ["--mem-per-cpu", "such as 1500M"]),
@@ -371,24 +379,29 @@ mod tests {
     }
 
     #[test]
-    fn folders_are_made_and_those_with_a_token_keep_others_out() {
+    fn folders_are_created_and_open_token_folders_are_refused() {
         let root = tempfile::tempdir().unwrap();
         let path = |name: &str| root.path().join(name).to_str().unwrap().to_owned();
         let (folder, logs) = (path("shared folder"), path("logs/of today"));
         let values =
-            Values::from([("FOLDER", Value::Word(folder.clone())), ("LOGS", Value::Plain(logs.clone()))]);
+            Values::from([("FOLDER", Value::Word(folder.clone())), ("LOGS", Value::Text(logs.clone()))]);
         for _ in 0..2 {
-            make_folders(&values).unwrap();
+            create_folders(&values).unwrap();
         }
         assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o077, 0);
         assert!(Path::new(&logs).is_dir());
         for mode in [0o750, 0o720, 0o704, 0o702] {
             fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).unwrap();
-            let refused = make_private(&folder).unwrap_err().to_string();
+            let refused = create_private(&folder).unwrap_err().to_string();
             assert!(refused.ends_with(&format!("chmod 700 '{folder}'")), "{mode:o}: {refused}");
         }
         fs::write(path("file"), "").unwrap();
-        assert!(make_private(&path("file")).unwrap_err().to_string().contains("is a file"));
-        assert!(make_private(&path("none/folder")).unwrap_err().to_string().contains("above it is missing"));
+        assert!(create_private(&path("file")).unwrap_err().to_string().contains("is a file"));
+        assert!(
+            create_private(&path("none/folder"))
+                .unwrap_err()
+                .to_string()
+                .contains("parent folder is missing")
+        );
     }
 }

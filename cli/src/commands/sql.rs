@@ -1,33 +1,39 @@
-//! `spool sql`: a statement in, rows out.
+//! `spool sql`: runs a statement and prints its rows.
 
 use std::io::Read;
 
+use spool_jobs::Request;
+
 use crate::{
-    args::{Global, Sql},
-    cluster::Cluster,
-    exit::CliError,
-    local, output,
+    args::{GlobalArgs, SqlArgs},
+    engine::Engine,
+    error::CliError,
+    rows, signals, worker,
 };
 
-pub async fn run(global: &Global, args: Sql) -> Result<(), CliError> {
+pub async fn run(global: &GlobalArgs, args: SqlArgs) -> Result<(), CliError> {
     let sql = match (&args.statement.command, &args.statement.file) {
         (Some(sql), _) => sql.clone(),
         (None, Some(path)) => read(path)?,
         (None, None) => return Err(CliError::Usage("give a statement with -c or a file with -f".to_owned())),
     };
-    let sql = sql.trim().trim_end_matches(';');
-    let cancel = local::interrupt();
-    if let Some(address) = &args.engine.cluster {
-        let outcome = Cluster::elsewhere(address, &args.engine).run(sql, &cancel, &|_| {}).await?;
-        return output::print_rows(&outcome, args.output);
-    }
-    let worker = local::worker_with_slots(global, args.engine.share, false)?;
-    let cluster = Cluster::here(&worker, args.engine.share).await?;
-    let result = cluster.run(sql, &cancel, &|_| {}).await;
-    cluster.stop().await;
-    output::print_rows(&result?, args.output)
+    let sql = sql.trim().trim_end_matches(';').to_owned();
+    let request = Request::Sql { sql, threads: args.engine.slots.threads };
+    let cancel = signals::interrupt();
+    let engine = match &args.engine.cluster {
+        Some(address) => Engine::remote(address, &args.engine),
+        None => {
+            let slots = args.engine.slots;
+            let worker = worker::worker_with_slots(global, slots, global.http_sources)?;
+            Engine::embedded(&worker, slots).await?
+        }
+    };
+    let outcome = engine.run(&request, &cancel, &|_| {}).await;
+    engine.stop().await;
+    rows::print_rows(&outcome?, args.output)
 }
 
+/// Reads a file of the command line; `-` is standard input.
 fn read(path: &std::path::Path) -> Result<String, CliError> {
     let failed = |source| CliError::Read { path: path.display().to_string(), source };
     if path.as_os_str() == "-" {

@@ -1,4 +1,4 @@
-//! `spool transcode`: sources in, ladders out.
+//! `spool transcode`: transcodes sources into published ladders.
 
 use std::{collections::HashSet, sync::Arc, time::Instant};
 
@@ -16,59 +16,62 @@ use spool_media::{
         rows,
         segments::{Lengths, Segment, SegmentTrack},
     },
-    source::source_cache,
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    args::{Format, Global, Progress, Transcode},
-    cluster::Cluster,
-    exit::CliError,
-    local, output,
+    args::{GlobalArgs, OutputFormat, TranscodeArgs},
+    engine::Engine,
+    error::CliError,
+    output,
+    paths::{self, display_uri, short_name},
     profile::Profile,
-    progress::{Reporter, Work},
+    progress::{Reporter, VideoEvent, VideoLabel},
+    report::{self, Report},
+    signals, worker,
 };
 
-/// Videos of one command that are worked on side by side: short ones would leave slots idle.
-const VIDEOS_AT_A_TIME: usize = 4;
+/// Videos that are transcoded concurrently: a single short video would leave slots idle.
+const CONCURRENT_VIDEOS: usize = 4;
 
-/// The stage before the engine starts, in a profile.
+/// Stage of a profile before the engine starts.
 const CHECKING: &str = "opening and checking";
 
-/// One video and where it goes.
+/// A video and its destination.
 struct Job {
     source: String,
     destination: String,
-    segments: Vec<Segment>,
 }
 
-pub async fn run(global: &Global, args: Transcode) -> Result<(), CliError> {
-    let cancel = local::interrupt();
+pub async fn run(global: &GlobalArgs, args: TranscodeArgs) -> Result<(), CliError> {
+    let cancel = signals::interrupt();
     let profile = Profile::start();
     let ladder = Ladder::parse(&args.ladder).map_err(|e| CliError::Usage(format!("--ladder: {e}")))?;
-    let lengths = Lengths::new(args.cut.segment(args.live), args.cut.media_segment)
-        .map_err(|e| CliError::Usage(e.to_string()))?;
+    let lengths =
+        Lengths::new(args.segmentation.segment(args.early_playback), args.segmentation.media_segment)
+            .map_err(|e| CliError::Usage(e.to_string()))?;
     let destinations = destinations(&args)?;
-    // Whatever can be told to be wrong is told before anything is encoded or written.
+    // Errors of the request are reported before anything is encoded or written.
     check_trace(&args)?;
     if let Some(address) = &args.engine.cluster {
-        let cluster = Cluster::elsewhere(address, &args.engine);
-        let jobs = profile.stage(CHECKING, planned_elsewhere(&cluster, &args, destinations, &cancel)).await?;
-        return transcode(global, &args, cluster, &jobs, &cancel, &profile).await;
+        let engine = Engine::remote(address, &args.engine);
+        let jobs = profile.stage(CHECKING, planned_elsewhere(&engine, &args, destinations, &cancel)).await?;
+        return transcode(global, &args, engine, &jobs, &cancel, &profile).await;
     }
-    let worker = local::worker_with_slots(global, args.engine.share, false)?;
+    let worker = worker::worker_with_slots(global, args.engine.slots, global.http_sources)?;
     let prepare = async {
         let open = async {
             let mut jobs = Vec::new();
             for (source, destination) in args.sources.iter().zip(destinations) {
-                jobs.push(job(&worker, source, destination, &ladder, lengths, args.cut.deinterlace).await?);
+                let deinterlace = args.segmentation.deinterlace;
+                jobs.push(job(&worker, source, destination, &ladder, lengths, deinterlace).await?);
             }
             Ok(jobs)
         };
         // Both start FFmpeg's programs, and wait for them.
         let encoder = async { Ok::<_, CliError>(worker.environment().default_encoder_build().await?) };
         let (_, jobs) = tokio::try_join!(encoder, open)?;
-        // Every source is fine: now, and not before, something is written.
+        // Written to only once every source is known to be fine.
         for job in &jobs {
             publish::check_writable(
                 &worker.environment().stores.locate(&job.destination).map_err(spool_media::Error::from)?,
@@ -81,125 +84,122 @@ pub async fn run(global: &Global, args: Transcode) -> Result<(), CliError> {
         jobs = profile.stage(CHECKING, prepare) => jobs?,
         () = cancel.cancelled() => return Err(CliError::interrupted()),
     };
-    let cluster = profile.stage("starting the engine", Cluster::here(&worker, args.engine.share)).await?;
-    transcode(global, &args, cluster, &jobs, &cancel, &profile).await
+    let engine = profile.stage("starting the engine", Engine::embedded(&worker, args.engine.slots)).await?;
+    transcode(global, &args, engine, &jobs, &cancel, &profile).await
 }
 
-/// Transcodes what is planned, shows how far it is, and tells what came of it.
+/// Transcodes the jobs, shows their progress, and reports the result.
 async fn transcode(
-    global: &Global,
-    args: &Transcode,
-    cluster: Cluster,
+    global: &GlobalArgs,
+    args: &TranscodeArgs,
+    engine: Engine,
     jobs: &[Job],
     cancel: &CancellationToken,
     profile: &Profile,
 ) -> Result<(), CliError> {
-    let work = jobs.iter().map(|job| Work { name: output::short_name(&job.source), segments: &job.segments });
-    let reporter = Reporter::start(args.progress, global, work);
-    let cluster = cluster.with_live(args.live).with_strict(args.strict);
-    if args.live && args.progress != Progress::None {
-        let pictures = |job: &&Job| job.segments.iter().any(|segment| segment.track == SegmentTrack::Video);
-        for job in jobs.iter().filter(pictures) {
-            eprintln!(
-                "live: {}, once the sound and the first segment are encoded",
-                output::display_uri(&live_uri(&job.destination))
-            );
-        }
-    }
+    let labels = jobs.iter().map(|job| VideoLabel {
+        name: short_name(&job.source),
+        early_playlist: args.early_playback.then(|| display_uri(&early_playlist(&job.destination))),
+    });
+    let reporter = Reporter::start(args.progress, global, labels.collect());
     let started = Instant::now();
-    let result = transcode_all(&cluster, jobs, args, cancel, &reporter, profile).await;
-    profile.stage("stopping", cluster.stop()).await;
+    let result = transcode_all(&engine, jobs, args, cancel, &reporter, profile).await;
+    profile.stage("stopping", engine.stop()).await;
     let tally = reporter.finish().await;
-    // Also of a job that failed: that is when one wants to know.
+    // Written for a failed job too, which is when a trace is needed most.
     write_trace(args, &profile.trace().to_string())?;
     let published = result?;
     for (job, published) in jobs.iter().zip(&published) {
-        output::warn(&output::short_name(&job.source), published);
+        report::warn_of_defects(&short_name(&job.source), published);
     }
     let profile = args.profile.then(|| profile.summary());
-    let report = output::Report { published: &published, wall: started.elapsed(), tally, profile };
+    let report = Report { published: &published, wall: started.elapsed(), tally, profile };
     match args.output {
-        Format::Table => output::print_report(&report),
-        Format::Json => output::print_json(&report),
+        OutputFormat::Table => report.print(),
+        OutputFormat::Json => output::print_json(&report),
     }
 }
 
-/// RowEventKind plays what is encoded so far.
-fn live_uri(destination: &str) -> String {
+/// Returns the URI of the playlist of early playback.
+fn early_playlist(destination: &str) -> String {
     format!("{}/{LIVE}", destination.trim_end_matches('/'))
 }
 
-/// Makes sure that the trace can be written, and leaves what is there.
-fn check_trace(args: &Transcode) -> Result<(), CliError> {
+/// Checks that the trace can be written, without changing an existing file.
+fn check_trace(args: &TranscodeArgs) -> Result<(), CliError> {
     let Some(path) = &args.trace else { return Ok(()) };
     let failed = |source| CliError::Write { path: path.display().to_string(), source };
     std::fs::File::options().create(true).append(true).open(path).map(drop).map_err(failed)
 }
 
-/// Writes the trace, if one is wanted.
-fn write_trace(args: &Transcode, text: &str) -> Result<(), CliError> {
+/// Writes the trace, if one is requested.
+fn write_trace(args: &TranscodeArgs, text: &str) -> Result<(), CliError> {
     let Some(path) = &args.trace else { return Ok(()) };
     std::fs::write(path, text).map_err(|source| CliError::Write { path: path.display().to_string(), source })
 }
 
 async fn transcode_all(
-    cluster: &Cluster,
+    engine: &Engine,
     jobs: &[Job],
-    args: &Transcode,
+    args: &TranscodeArgs,
     cancel: &CancellationToken,
     reporter: &Reporter,
     profile: &Profile,
 ) -> Result<Vec<Published>, CliError> {
-    let runs = jobs.iter().map(|job| async move {
-        let sql = request(&job.source, &job.destination, args).statement();
-        let sent = Instant::now();
-        let tell = |event: Event| {
-            profile.hear(&event);
-            reporter.tell(event);
+    let runs = jobs.iter().enumerate().map(|(video, job)| async move {
+        let request = request(&job.source, &job.destination, args);
+        let submitted = Instant::now();
+        let on_event = |event: RowEvent| {
+            let row = (event.segment.track == SegmentTrack::Audio, event.segment.index);
+            let event = VideoEvent { video, row, segment: Arc::new(event.segment), kind: event.kind };
+            profile.on_event(&event);
+            reporter.on_event(event);
         };
-        let outcome = cluster.run(&sql, cancel, &tell).await?;
-        profile.statement(sent, outcome.spent);
+        let outcome = engine.run(&request, cancel, &on_event).await?;
+        profile.statement(submitted, outcome.spent);
         let published: Vec<Published> = outcome.structs("published")?;
         published
             .into_iter()
             .next()
             .ok_or_else(|| CliError::Print("the statement published nothing".to_owned()))
     });
-    futures::stream::iter(runs).buffered(VIDEOS_AT_A_TIME).try_collect().await
+    futures::stream::iter(runs).buffered(CONCURRENT_VIDEOS).try_collect().await
 }
 
-/// Has a scheduler elsewhere cut the sources: it sees what this process may not.
+/// Plans the sources on a scheduler elsewhere, which may read what this process cannot.
 async fn planned_elsewhere(
-    cluster: &Cluster,
-    args: &Transcode,
+    engine: &Engine,
+    args: &TranscodeArgs,
     destinations: Vec<String>,
     cancel: &CancellationToken,
 ) -> Result<Vec<Job>, CliError> {
     let mut jobs = Vec::new();
     for (source, destination) in args.sources.iter().zip(destinations) {
-        let (source, destination) = (local::absolute(source)?, local::absolute(&destination)?);
-        let rows = format!("SELECT segment FROM {}", args.cut.request().segments(&source, args.live));
-        let segments: Vec<Segment> = cluster.run(&rows, cancel, &|_| {}).await?.structs("segment")?;
-        jobs.push(Job { source, destination, segments });
+        let (source, destination) = (paths::absolute(source)?, paths::absolute(&destination)?);
+        let segments = args.segmentation.request().segments(&source, args.early_playback);
+        let sql = format!("SELECT segment FROM {segments}");
+        let request = Request::Sql { sql, threads: args.engine.slots.threads };
+        engine.run(&request, cancel, &|_| {}).await?.structs::<Segment>("segment")?;
+        jobs.push(Job { source, destination });
     }
     Ok(jobs)
 }
 
-/// RowEventKind one video is to become.
-fn request(source: &str, destination: &str, args: &Transcode) -> Request {
+/// Returns the request that transcodes a video.
+fn request(source: &str, destination: &str, args: &TranscodeArgs) -> Request {
     Request::Transcode {
         source: source.to_owned(),
         destination: destination.to_owned(),
         ladder: args.ladder.clone(),
-        cut: args.cut.request(),
-        threads: args.engine.share.threads,
+        cut: args.segmentation.request(),
+        threads: args.engine.slots.threads,
         strict: args.strict,
-        live: args.live,
+        live: args.early_playback,
         delete_source: false,
     }
 }
 
-/// Opens a source, cuts it, and makes sure that there is a rung for it.
+/// Opens and cuts a source, and checks that a rung fits it.
 async fn job(
     worker: &Arc<Worker>,
     source: &str,
@@ -208,16 +208,16 @@ async fn job(
     lengths: Lengths,
     deinterlace: Deinterlace,
 ) -> Result<Job, CliError> {
-    let title = worker.open(source, deinterlace).await?;
-    let segments = rows::rows(&title, lengths)?;
-    if let Some(video) = &title.source.probe.video {
-        ladder.fit(video, &title.grid).map_err(spool_media::Error::from)?;
+    let source = worker.open(source, deinterlace).await?;
+    rows::rows(&source, lengths)?;
+    if let Some(video) = &source.probe.video {
+        ladder.fit(video, &source.grid).map_err(spool_media::Error::from)?;
     }
-    Ok(Job { source: title.source.uri.clone(), destination, segments })
+    Ok(Job { source: source.source.uri.clone(), destination })
 }
 
-/// Where each source goes: the destination itself for one, a folder of its own for each of several.
-fn destinations(args: &Transcode) -> Result<Vec<String>, CliError> {
+/// Returns the destination of each source: the given one for a single source, a subfolder of it for each of several.
+fn destinations(args: &TranscodeArgs) -> Result<Vec<String>, CliError> {
     if args.sources.len() == 1 {
         return Ok(vec![args.destination.clone()]);
     }
@@ -225,13 +225,13 @@ fn destinations(args: &Transcode) -> Result<Vec<String>, CliError> {
     args.sources
         .iter()
         .map(|source| {
-            let name = output::short_name(source);
+            let name = short_name(source);
             let stem = name.rsplit_once('.').map_or(name.as_str(), |(stem, _)| stem).to_owned();
             if taken.insert(stem.clone()) {
                 Ok(format!("{}/{stem}/", args.destination.trim_end_matches('/')))
             } else {
                 Err(CliError::Usage(format!(
-                    "two sources are called {stem}: transcode them in two commands, with a destination each"
+                    "two sources are called {stem}: transcode them in two commands with a destination each"
                 )))
             }
         })

@@ -374,8 +374,8 @@ class Array(Case):
             JOB_END_TIMEOUT,
         )
         log = self.log(task, "executors")
-        self.assertRegex(log, r"rows in hand finish first grace_s=35 in_hand=[12]\b")
-        self.assertNotIn("given up", log)
+        self.assertRegex(log, r"running rows finish first drain_timeout_s=35 running=[12]\b")
+        self.assertNotIn("canceling running rows", log)
         self.assertNotIn("is killed", log)
         until("the executor is connected again", lambda: self.executors(), JOB_REQUEUE_TIMEOUT)
         self.assertEqual(self.slurm.job(task)["Restarts"], "1")
@@ -648,9 +648,9 @@ class Commands(Case):
         for flags, message in [
             (["--partition", "nowhere"], "invalid partition"),
             (["--constraint", "nothing"], "[Ii]nvalid feature"),
-            (["--qos", "a b"], "means something else to sbatch"),
+            (["--qos", "a b"], "does not take literally"),
             (["--mem-per-cpu", "1.5G"], "such as 1500M or 2G"),
-            (["--lead", "19"], "give it 20 to 3600"),
+            (["--lead", "19"], "give 20 to 3600"),
         ]:
             with self.subTest(flags=flags), self.assertRaisesRegex(AssertionError, message):
                 self.scheduler(*flags)

@@ -94,13 +94,13 @@ pub async fn write(stores: &Stores, ladder: &HlsLadder, extent: PlaylistKind) ->
             if matches!(extent, PlaylistKind::EventOpen { .. }) { location.read().await? } else { None };
         if !before.is_some_and(|(before, _)| before.starts_with(text.as_bytes())) {
             // Not to be kept by anybody, as the multivariant one: it changes.
-            location.put(text.into(), ObjectKind::MultivariantPlaylist).await?;
+            location.put(text.into(), ObjectKind::MutablePlaylist).await?;
         }
         tracks.push(track);
     }
     let text = publish::multivariant(ladder, &tracks)?;
     let location = destination.child(LIVE);
-    location.put(text.into(), ObjectKind::MultivariantPlaylist).await?;
+    location.put(text.into(), ObjectKind::MutablePlaylist).await?;
     Ok(location.uri().to_owned())
 }
 

@@ -153,14 +153,14 @@ async fn piece(
 }
 
 /// What a name stands for; of a destination nothing else is anybody's business.
-fn content(path: &str) -> Option<ObjectKind> {
+fn content(path: &str) -> Option<ObjectKind<'static>> {
     let mut segments = path.split('/');
     let inside = segments.all(|segment| !segment.is_empty() && !segment.starts_with('.'))
         && !path.starts_with("parts/");
     let kind = match path.rsplit_once('.')?.1 {
-        _ if path == MASTER || path == LIVE => ObjectKind::MultivariantPlaylist,
+        _ if path == MASTER => ObjectKind::MultivariantPlaylist,
         // Of what is encoded so far the playlists grow.
-        "m3u8" if path.rsplit('/').next()? == LIVE => ObjectKind::MultivariantPlaylist,
+        "m3u8" if path.rsplit('/').next()? == LIVE => ObjectKind::MutablePlaylist,
         "m3u8" => ObjectKind::MediaPlaylist,
         "m4s" => ObjectKind::MediaSegment,
         "mp4" => ObjectKind::InitSegment,

@@ -168,7 +168,8 @@ async fn at_once(
     };
     let bytes = number(headers, &header::CONTENT_LENGTH)?.ok_or_else(missing)?;
     let _turn = if bytes > SMALL { None } else { Some(state.uploads.small_upload_permit().await?) };
-    Box::pin(take_at_once(state, principal, plain, bytes, body)).await
+    let declared_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    Box::pin(take_at_once(state, principal, plain, bytes, declared_type, body)).await
 }
 
 async fn take_at_once(
@@ -176,11 +177,13 @@ async fn take_at_once(
     principal: &Principal,
     plain: Plain,
     bytes: u64,
+    declared_type: Option<&str>,
     body: Body,
 ) -> Result<Upload, Problem> {
     let job = wanted(principal, plain.job.as_deref().or(Some("")).filter(|job| *job != "none"), bytes)?;
     let confines = state.auth.path_policy(principal).await?;
-    let spec = UploadSpec::new(principal, &plain.name.unwrap_or_default(), BTreeMap::new(), bytes);
+    let spec = UploadSpec::new(principal, &plain.name.unwrap_or_default(), BTreeMap::new(), bytes)
+        .with_declared_type(declared_type);
     if bytes > SMALL {
         let upload = state.uploads.create(spec, |source| order(state, job, confines, source)).await?;
         let hold = state.uploads.lease(&principal.tenant, &upload.id).await?;

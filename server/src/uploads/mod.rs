@@ -1,5 +1,6 @@
 //! Uploads: bytes of clients on their way into the object store.
 
 pub(crate) mod checksum;
+mod media_type;
 pub(crate) mod multipart;
 pub(crate) mod service;

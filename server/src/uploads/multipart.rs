@@ -64,7 +64,7 @@ impl UploadService {
             let upload = check_accepts_parts(&lease.upload)?;
             let (part_bytes, all) = (part_bytes(upload.bytes), part_count(upload.bytes));
             if !(1..=all).contains(&from) || !(1..=MAX_LINKS).contains(&count) {
-                let detail = format!("from must be 1 to {all}, and count 1 to {MAX_LINKS}");
+                let detail = format!("from: must be from 1 to {all}, and count from 1 to {MAX_LINKS}");
                 return Err(Problem::new(ProblemKind::Invalid, detail));
             }
             let bytes =

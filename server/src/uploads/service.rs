@@ -17,7 +17,7 @@ use crate::{
     auth::authenticate::Principal,
     background::lease_loop::{LeaseLoop, run_leased},
     problem::{Problem, ProblemKind},
-    uploads::checksum::Checksum,
+    uploads::{checksum::Checksum, media_type::media_type},
 };
 
 /// Time after which an upload that received nothing more is aborted.
@@ -51,6 +51,9 @@ const EXPIRY_POLL_INTERVAL: Duration = Duration::from_secs(10);
 /// Name of an upload whose client gives none.
 const DEFAULT_NAME: &str = "source";
 
+/// Media type of the bytes after the last complete part of an upload.
+const REMAINDER_TYPE: &str = "application/octet-stream";
+
 /// Creates, receives, finishes and expires uploads.
 #[derive(Clone)]
 pub(crate) struct UploadService {
@@ -66,6 +69,7 @@ pub(crate) struct UploadSpec {
     tenant: String,
     name: String,
     metadata: BTreeMap<String, String>,
+    media_type: String,
     bytes: u64,
     once: Option<Id>,
 }
@@ -82,7 +86,21 @@ impl UploadSpec {
         let name: String =
             name.rsplit(['/', '\\']).next().unwrap_or_default().chars().filter(|c| !c.is_control()).collect();
         let name = if name.is_empty() || name.starts_with('.') { DEFAULT_NAME.to_owned() } else { name };
-        Self { tenant: principal.tenant.clone(), name, metadata, bytes, once: principal.upload_token_id() }
+        // The key by which tus clients declare it (tus-js-client, Uppy).
+        let media_type = media_type(metadata.get("filetype").map(String::as_str), &name);
+        let (tenant, once) = (principal.tenant.clone(), principal.upload_token_id());
+        Self { tenant, name, metadata, media_type, bytes, once }
+    }
+
+    /// Sets the media type to the one that the client declares, if it is one of a video or a sound, returning
+    /// the updated value.
+    pub(crate) fn with_declared_type(mut self, declared: Option<&str>) -> Self {
+        self.media_type = media_type(declared, &self.name);
+        self
+    }
+
+    fn kind(&self) -> ObjectKind<'_> {
+        ObjectKind::Upload(&self.media_type)
     }
 
     /// Returns the declared length.
@@ -129,7 +147,7 @@ impl UploadService {
         }
         let (id, location) = self.new_location(&spec)?;
         let order = validated(order(location.uri())?)?;
-        let token = location.create_multipart().await.map_err(spool_media::Error::from)?;
+        let token = location.create_multipart(spec.kind()).await.map_err(spool_media::Error::from)?;
         let new = new_upload(spec, id, &location, token, order);
         let recorded = self.uploads.begin_upload(&new, false).await;
         if matches!(&recorded, Err(error) if is_rejection(error)) {
@@ -148,7 +166,7 @@ impl UploadService {
     ) -> Result<Upload, Problem> {
         let (id, location) = self.new_location(&spec)?;
         let order = validated(order(location.uri())?)?;
-        location.put(bytes, ObjectKind::Record).await.map_err(spool_media::Error::from)?;
+        location.put(bytes, spec.kind()).await.map_err(spool_media::Error::from)?;
         let new = new_upload(spec, id, &location, String::new(), order);
         let recorded = self.uploads.begin_upload(&new, true).await;
         if matches!(&recorded, Err(error) if is_rejection(error)) {
@@ -271,7 +289,10 @@ impl UploadService {
             self.put_part(&location, upload, &mut parts, stored, buffer.freeze()).await?;
         } else if !buffer.is_empty() {
             let remainder = self.remainder_location(upload, received)?;
-            remainder.put(buffer.freeze(), ObjectKind::Record).await.map_err(spool_media::Error::from)?;
+            remainder
+                .put(buffer.freeze(), ObjectKind::Upload(REMAINDER_TYPE))
+                .await
+                .map_err(spool_media::Error::from)?;
         }
         self.uploads.advance_upload(lease, received, &parts, RETENTION).await?;
         if upload.received > upload.pieces.len() as u64 * part_bytes && received > upload.received {
@@ -454,7 +475,7 @@ fn new_upload(
     token: String,
     order: Option<Order>,
 ) -> NewUpload {
-    let UploadSpec { tenant, name, metadata, bytes, once } = spec;
+    let UploadSpec { tenant, name, metadata, media_type: _, bytes, once } = spec;
     NewUpload {
         id,
         tenant,

@@ -319,6 +319,26 @@ async fn objects_say_what_they_are() {
 }
 
 #[tokio::test]
+async fn an_upload_has_its_own_media_type_whether_it_comes_in_one_request_or_in_parts() {
+    let (server, location) = s3();
+    let kind = ObjectKind::Upload("video/quicktime");
+    let stored_type = || server.get("media", "out/x").unwrap().content_type;
+    location.put(text("whole"), kind).await.unwrap();
+    assert_eq!(stored_type().as_deref(), Some("video/quicktime"));
+    location.delete().await.unwrap();
+    let upload = location.create_multipart(kind).await.unwrap();
+    let part = location.put_part(&upload, 0, 0, text("in parts")).await.unwrap();
+    location.complete_multipart(&upload, &[part], 8).await.unwrap();
+    assert_eq!(stored_type().as_deref(), Some("video/quicktime"));
+    assert_eq!(content_of(&location).await, "in parts");
+    // The ID of an upload that was created is one that can be aborted.
+    let upload = location.create_multipart(kind).await.unwrap();
+    assert!(!upload.is_empty() && server.unfinished_uploads() == 1);
+    location.abort_multipart(&upload).await.unwrap();
+    assert_eq!(server.unfinished_uploads(), 0);
+}
+
+#[tokio::test]
 async fn a_large_upload_goes_in_parts_and_a_failed_one_is_aborted() {
     let (server, location) = s3();
     location.put(patterned(20 * MIB), ObjectKind::MediaSegment).await.unwrap();

@@ -95,8 +95,8 @@ async fn answer(socket: TcpStream, page: Arc<Mutex<Page>>) -> std::io::Result<()
             if first >= page.body.len() {
                 ("416 Range Not Satisfiable", Bytes::new())
             } else {
-                head += &format!("ObjectKind-Range: bytes {first}-{last}/{}\r\n", page.body.len());
-                ("206 Partial ObjectKind", page.body.slice(first..=last))
+                head += &format!("Content-Range: bytes {first}-{last}/{}\r\n", page.body.len());
+                ("206 Partial Content", page.body.slice(first..=last))
             }
         } else {
             ("200 OK", page.body.clone())

@@ -12,13 +12,10 @@ use datafusion::{
     logical_expr::Documentation,
 };
 use datafusion_macros::user_doc;
-use spool_media::{
-    plan::{
-        deinterlace::Deinterlace,
-        rows,
-        segments::{DEFAULT_MEDIA_SEGMENT_SECONDS, Lengths},
-    },
-    source::source_cache,
+use spool_media::plan::{
+    deinterlace::Deinterlace,
+    rows,
+    segments::{DEFAULT_MEDIA_SEGMENT_SECONDS, Lengths},
 };
 
 use super::{

@@ -1,9 +1,9 @@
-//! On which executor does a task run? A policy for Ballista that follows our own list of executors.
+//! Placement: chooses the executor of each task, as a policy for Ballista that follows the executor registry.
 
 use std::{
     collections::{HashMap, HashSet},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -25,107 +25,109 @@ use datafusion::{
     error::Result,
     physical_plan::{ExecutionPlan, ExecutionPlanProperties},
 };
+use parking_lot::{Mutex, MutexGuard};
 
-use crate::members::Members;
+use crate::executors::registry::ExecutorRegistry;
 
-/// Virtual cores that every executor is told to Ballista to have. Its own count of free ones goes wrong after some failures, so it is made
-/// not to matter: ours decides.
+/// Virtual cores that Ballista believes every executor to have. Its own count of free ones goes wrong after
+/// some failures, so it is made not to matter: the registry's count decides.
 pub(crate) const BALLISTA_VCORES: u32 = 1 << 20;
 
-/// What the names of rows' jobs begin with.
-pub(crate) const ROW: &str = "row-";
+/// Prefix of the names of rows' jobs.
+pub(crate) const ROW_PREFIX: &str = "row-";
 
-/// Where the jobs of rows are placed, by their names.
+/// Placement requests of rows' jobs, by the jobs' names.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Placements(Arc<Mutex<HashMap<String, Wish>>>);
+pub(crate) struct Placements(Arc<Mutex<HashMap<String, PlacementRequest>>>);
 
-/// What is asked of the placement of a row, and what became of it.
+/// The placement that a row's job asks for, and the executor that it got.
 #[derive(Debug)]
-struct Wish {
+struct PlacementRequest {
     /// Rows with smaller numbers go first.
     order: u64,
-    /// Executors that it was tried on.
+    /// Executors on which the row was tried before.
     tried: HashSet<String>,
-    placed: Option<String>,
+    executor: Option<String>,
 }
 
-/// A row's entry. Dropping it gives the slot back.
+/// Entry of a row's job in [`Placements`]. Dropping it removes the entry and releases the slot.
 #[derive(Debug)]
-pub(crate) struct Placed {
+pub(crate) struct PlacementGuard {
     placements: Placements,
-    members: Members,
-    name: String,
+    registry: ExecutorRegistry,
+    job: String,
 }
 
 impl Placements {
-    /// Announces the job of a row, before it is submitted under this name.
-    pub(crate) fn announce(
+    /// Enters the job of a row, before it is submitted under this name.
+    pub(crate) fn request(
         &self,
-        members: &Members,
-        name: String,
+        registry: &ExecutorRegistry,
+        job: String,
         order: u64,
         tried: HashSet<String>,
-    ) -> Placed {
-        self.map().insert(name.clone(), Wish { order, tried, placed: None });
-        Placed { placements: self.clone(), members: members.clone(), name }
+    ) -> PlacementGuard {
+        self.requests().insert(job.clone(), PlacementRequest { order, tried, executor: None });
+        PlacementGuard { placements: self.clone(), registry: registry.clone(), job }
     }
 
-    fn map(&self) -> std::sync::MutexGuard<'_, HashMap<String, Wish>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn requests(&self) -> MutexGuard<'_, HashMap<String, PlacementRequest>> {
+        self.0.lock()
     }
 }
 
-impl Placed {
-    /// The executor that the row was sent to, once it was.
+impl PlacementGuard {
+    /// Returns the executor that the row was sent to, once it was.
     pub(crate) fn executor(&self) -> Option<String> {
-        self.placements.map().get(&self.name)?.placed.clone()
+        self.placements.requests().get(&self.job)?.executor.clone()
     }
 }
 
-impl Drop for Placed {
+impl Drop for PlacementGuard {
     fn drop(&mut self) {
-        let wish = self.placements.map().remove(&self.name);
-        if let Some(executor) = wish.and_then(|wish| wish.placed) {
-            self.members.ended(&executor, &self.name);
+        let request = self.placements.requests().remove(&self.job);
+        if let Some(executor) = request.and_then(|request| request.executor) {
+            self.registry.release(&executor, &self.job);
         }
     }
 }
 
 /// The policy.
 #[derive(Debug, Clone)]
-pub(crate) struct Placement {
-    pub(crate) members: Members,
+pub(crate) struct PlacementPolicy {
+    pub(crate) registry: ExecutorRegistry,
     pub(crate) placements: Placements,
-    /// Counts tasks that are of no row.
+    /// Number of tasks placed so far that belong to no row.
     pub(crate) turn: Arc<AtomicUsize>,
 }
 
 #[async_trait::async_trait]
-impl DistributionPolicy for Placement {
+impl DistributionPolicy for PlacementPolicy {
     async fn bind_tasks(
         &self,
         mut executors: Vec<&mut AvailableVcores>,
         jobs: Arc<HashMap<JobId, JobInfoCache>>,
     ) -> Result<Vec<BoundTask>> {
         let mut bound = Vec::new();
-        executors.retain(|executor| self.members.has(&executor.executor_id));
+        executors.retain(|executor| self.registry.contains(&executor.executor_id));
         let mut named = Vec::with_capacity(jobs.len());
         for (job, info) in jobs.iter() {
             let name = info.execution_graph.read().await.job_name().to_owned();
-            let order = self.placements.map().get(&name).map(|wish| wish.order);
-            if order.is_none() && name.starts_with(ROW) {
-                // Nobody waits for it any more; its cancel is on its way.
+            let order = self.placements.requests().get(&name).map(|request| request.order);
+            if order.is_none() && name.starts_with(ROW_PREFIX) {
+                // Its attempt has ended; its cancel is on its way.
                 continue;
             }
             named.push((order, name, job, info));
         }
-        // What is not a row goes first: merges and listings take milliseconds, and somebody waits for them.
+        // Jobs that are not rows go first: merges and listings take milliseconds, and a client waits for
+        // them.
         named.sort_by_key(|(order, ..)| *order);
-        let (active, leaving): (Vec<String>, Vec<String>) = executors
+        let (accepting, others): (Vec<String>, Vec<String>) = executors
             .iter()
             .map(|executor| executor.executor_id.clone())
-            .partition(|id| self.members.is_active(id));
-        let helpers = if active.is_empty() { leaving } else { active };
+            .partition(|id| self.registry.accepts_rows(id));
+        let helpers = if accepting.is_empty() { others } else { accepting };
         for (order, name, job, info) in named {
             let mut graph = info.execution_graph.write().await;
             let session = graph.session_id().to_owned();
@@ -133,7 +135,7 @@ impl DistributionPolicy for Placement {
                 let id = match order {
                     Some(_) => self.place_row(&name, &executors),
                     None => {
-                        // In turns, also from one attempt to the next: so a job that failed on one executor goes to another.
+                        // Round robin over all attempts: a job that failed on one executor goes to another.
                         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
                         (!helpers.is_empty()).then(|| helpers[turn % helpers.len()].clone())
                     }
@@ -156,10 +158,11 @@ impl DistributionPolicy for Placement {
 
 /// Takes the next task of a stage, for an executor.
 ///
-/// A task has one partition of the stage's input, except where the stage makes one output of all of them: then it has to have them all.
+/// A task has one partition of the stage's input, except where the stage makes one output of all of them:
+/// then it has to have them all.
 fn take(stage: &mut RunningStage, session: &str, job: &JobId, executor: &str) -> Option<TaskDescription> {
-    let most = if joins_all(&stage.plan) { usize::MAX } else { 1 };
-    let partitions = stage.pending.next_slice(most);
+    let max = if joins_all(&stage.plan) { usize::MAX } else { 1 };
+    let partitions = stage.pending.next_slice(max);
     let first = *partitions.first()?;
     let task_id = stage.task_infos.len();
     let mut info = create_task_info(executor.to_owned(), task_id);
@@ -178,7 +181,7 @@ fn take(stage: &mut RunningStage, session: &str, job: &JobId, executor: &str) ->
     })
 }
 
-/// Does a stage come down to one partition below its root, before what it reads of other stages?
+/// Returns whether a stage comes down to one partition below its root, before its input from other stages.
 fn joins_all(root: &Arc<dyn ExecutionPlan>) -> bool {
     let mut node = root;
     loop {
@@ -196,19 +199,20 @@ fn joins_all(root: &Arc<dyn ExecutionPlan>) -> bool {
     }
 }
 
-impl Placement {
-    /// Takes a slot for a row; `None` where none is free.
-    fn place_row(&self, name: &str, executors: &[&mut AvailableVcores]) -> Option<String> {
-        let mut placements = self.placements.map();
-        let wish = placements.get_mut(name)?;
+impl PlacementPolicy {
+    /// Takes a slot for a row; `None` where the row has to wait.
+    fn place_row(&self, job: &str, executors: &[&mut AvailableVcores]) -> Option<String> {
+        let mut requests = self.placements.requests();
+        let request = requests.get_mut(job)?;
         // Ballista runs a task again whose executor it lost.
-        if let Some(before) = wish.placed.take() {
-            self.members.ended(&before, name);
+        if let Some(before) = request.executor.take() {
+            self.registry.release(&before, job);
         }
-        // One that joined a moment ago may not have registered with the engine yet; when it does, this is asked again.
-        let ready = |id: &str| executors.iter().any(|executor| executor.executor_id == id);
-        let id = self.members.place(name, &wish.tried, ready)?;
-        wish.placed = Some(id.clone());
+        // An executor that registered a moment ago may not be known to the engine yet; when it is, this is
+        // called again.
+        let known = |id: &str| executors.iter().any(|executor| executor.executor_id == id);
+        let id = self.registry.place(job, &request.tried, known)?;
+        request.executor = Some(id.clone());
         Some(id)
     }
 }

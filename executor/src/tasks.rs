@@ -1,13 +1,10 @@
-//! How does a task that is canceled stop its FFmpeg? Every task gets a token, which fires when the task ends.
+//! Running tasks: each has a token that fires when the task ends, so that a canceled task stops its FFmpeg.
 //!
-//! Ballista's cancel frees the slot but leaves what the task started running. And after some failures it sends an executor more tasks
-//! than it has slots; so encodes take their slots from the machine (`media::machine`), and tasks are counted here.
+//! Ballista's cancel frees the slot but leaves running what the task started. And after some failures
+//! Ballista sends an executor more tasks than it has slots; so encodes take their slots from
+//! [`spool_media`]'s worker, and tasks are counted here.
 
-use std::{
-    collections::HashMap,
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use async_trait::async_trait;
 use ballista_core::{
@@ -21,9 +18,82 @@ use datafusion::{
     physical_plan::{ExecutionPlan, metrics::MetricsSet},
     prelude::SessionConfig,
 };
+use parking_lot::Mutex;
 use spool_media::encode::worker;
 use spool_udfs::{control::TaskControl, error::engine_error};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// The tasks that an executor runs. They end when it stops.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tasks {
+    stop: CancellationToken,
+    tracker: TaskTracker,
+    jobs: Jobs,
+}
+
+/// Jobs with running tasks, by the engine's names.
+type Jobs = Arc<Mutex<HashMap<String, RunningJob>>>;
+
+/// A job with running tasks.
+#[derive(Debug)]
+struct RunningJob {
+    tasks: usize,
+    /// Cancels them.
+    token: CancellationToken,
+}
+
+/// A running task. It is counted until this is dropped.
+struct TaskGuard {
+    jobs: Jobs,
+    job: String,
+    token: CancellationToken,
+}
+
+impl Tasks {
+    /// Refuses tasks from now on, cancels those that run, and waits until they have ended.
+    pub(crate) async fn stop(&self) {
+        self.stop.cancel();
+        self.finished().await;
+    }
+
+    /// Waits until no task runs.
+    pub(crate) async fn finished(&self) {
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+
+    /// Returns the jobs with running tasks.
+    pub(crate) fn jobs(&self) -> Vec<String> {
+        self.jobs.lock().keys().cloned().collect()
+    }
+
+    /// Cancels the tasks of these jobs.
+    pub(crate) fn cancel(&self, jobs: &[String]) {
+        let running = self.jobs.lock();
+        jobs.iter().filter_map(|job| running.get(job)).for_each(|job| job.token.cancel());
+    }
+
+    fn begin(&self, name: String) -> TaskGuard {
+        let mut jobs = self.jobs.lock();
+        let job = jobs
+            .entry(name.clone())
+            .or_insert_with(|| RunningJob { tasks: 0, token: self.stop.child_token() });
+        job.tasks += 1;
+        TaskGuard { jobs: self.jobs.clone(), job: name, token: job.token.child_token() }
+    }
+}
+
+impl Drop for TaskGuard {
+    fn drop(&mut self) {
+        let mut jobs = self.jobs.lock();
+        if let Some(job) = jobs.get_mut(&self.job) {
+            job.tasks -= 1;
+            if job.tasks == 0 {
+                jobs.remove(&self.job);
+            }
+        }
+    }
+}
 
 /// Ballista's engine, with a token for every task.
 pub(crate) struct Engine {
@@ -34,73 +104,6 @@ pub(crate) struct Engine {
 impl Engine {
     pub(crate) fn new(tasks: Tasks) -> Self {
         Self { inner: DefaultExecutionEngine::new(), tasks }
-    }
-}
-
-/// The tasks that an executor has in hand. They end when it stops.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Tasks {
-    stop: CancellationToken,
-    tracker: TaskTracker,
-    jobs: Arc<Mutex<HashMap<String, Job>>>,
-}
-
-/// A job that tasks are in hand of.
-#[derive(Debug)]
-struct Job {
-    tasks: usize,
-    /// Ends them.
-    token: CancellationToken,
-}
-
-/// A task that is in hand, until this is dropped.
-struct InHand {
-    jobs: Arc<Mutex<HashMap<String, Job>>>,
-    job: String,
-    token: CancellationToken,
-}
-
-impl Tasks {
-    /// Lets no task begin any more, tells those that run to end, and waits until they have.
-    pub(crate) async fn stop(&self) {
-        self.stop.cancel();
-        self.finished().await;
-    }
-
-    /// Waits until no task is in hand.
-    pub(crate) async fn finished(&self) {
-        self.tracker.close();
-        self.tracker.wait().await;
-    }
-
-    /// The jobs that tasks are in hand of.
-    pub(crate) fn jobs(&self) -> Vec<String> {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
-    }
-
-    /// Ends what is in hand of jobs that nobody waits for.
-    pub(crate) fn give_up(&self, jobs: &[String]) {
-        let in_hand = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        jobs.iter().filter_map(|job| in_hand.get(job)).for_each(|job| job.token.cancel());
-    }
-
-    fn take(&self, job: String) -> InHand {
-        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        let of = jobs.entry(job.clone()).or_insert_with(|| Job { tasks: 0, token: self.stop.child_token() });
-        of.tasks += 1;
-        InHand { jobs: self.jobs.clone(), job, token: of.token.child_token() }
-    }
-}
-
-impl Drop for InHand {
-    fn drop(&mut self) {
-        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(of) = jobs.get_mut(&self.job) {
-            of.tasks -= 1;
-            if of.tasks == 0 {
-                jobs.remove(&self.job);
-            }
-        }
     }
 }
 
@@ -149,13 +152,14 @@ impl QueryStageExecutor for Task {
         task_id: usize,
         context: Arc<TaskContext>,
     ) -> Result<Vec<ShuffleWritePartition>> {
-        // Before the look at `stop`: so whoever stops waits for this task, or this task sees that it must not begin.
+        // Counted before `stop` is read: so either `Tasks::stop` waits for this task, or this task sees that
+        // it must not begin.
         let _counted = self.tasks.tracker.token();
-        let in_hand = self.tasks.take(self.job.clone());
-        let token = in_hand.token.clone();
+        let guard = self.tasks.begin(self.job.clone());
+        let token = guard.token.clone();
         // Fires when this future ends or is dropped, so an abort reaches FFmpeg.
         let _ended = token.clone().drop_guard();
-        let stopped = token.clone();
+        let canceled = token.clone();
         let config = context
             .session_config()
             .clone()
@@ -172,7 +176,7 @@ impl QueryStageExecutor for Task {
         );
         tokio::select! {
             biased;
-            () = stopped.cancelled() => Err(engine_error(worker::Error::ShuttingDown)),
+            () = canceled.cancelled() => Err(engine_error(worker::Error::ShuttingDown)),
             written = self.inner.execute_query_stage(task_id, Arc::new(context)) => written,
         }
     }

@@ -1,0 +1,95 @@
+//! Engine that runs statements: a scheduler elsewhere, or a whole cluster in this process, on the same code path.
+
+use std::{sync::Arc, time::Duration};
+
+use spool_executor::Executor;
+use spool_jobs::Request;
+use spool_media::{
+    encode::{events::RowEvent, worker::Worker},
+    ffmpeg,
+};
+use spool_scheduler::{Outcome, Remote, Scheduler, Service};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    args::{EngineArgs, SlotArgs},
+    error::CliError,
+};
+
+/// Time that canceled FFmpeg processes get to exit.
+pub const CHILDREN_EXIT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Starts a scheduler and an executor in this process.
+pub async fn start_roles(worker: &Arc<Worker>, slots: SlotArgs) -> Result<(Service, Executor), CliError> {
+    let service = Scheduler::start(spool_scheduler::Settings::embedded(), worker.clone()).await?;
+    let settings = spool_executor::Settings {
+        scheduler: service.address().to_string(),
+        slots: slots.count(),
+        work_dir: worker.environment().scratch().join("engine"),
+        address: None,
+        token: None,
+        drain_timeout: Duration::ZERO,
+        idle_timeout: None,
+    };
+    let executor = Executor::start(settings, worker.clone());
+    Ok((service, executor))
+}
+
+/// Stops a scheduler and an executor, and returns once none of their tasks and no FFmpeg runs.
+pub async fn stop_roles(service: Service, executor: Executor) {
+    executor.stop().await;
+    drop(service);
+    ffmpeg::all_gone(CHILDREN_EXIT_TIMEOUT).await;
+}
+
+/// Engine that runs statements.
+pub enum Engine {
+    /// A scheduler and an executor of this process.
+    Embedded { service: Service, executor: tokio::sync::Mutex<Executor> },
+    /// A scheduler elsewhere.
+    Remote(Remote),
+}
+
+impl Engine {
+    /// Returns an engine that submits to the scheduler at `address`.
+    pub fn remote(address: &str, args: &EngineArgs) -> Self {
+        Self::Remote(Remote::new(address, args.token.clone()))
+    }
+
+    /// Starts an engine in this process.
+    pub async fn embedded(worker: &Arc<Worker>, slots: SlotArgs) -> Result<Self, CliError> {
+        let (service, executor) = start_roles(worker, slots).await?;
+        Ok(Self::Embedded { service, executor: tokio::sync::Mutex::new(executor) })
+    }
+
+    /// Runs the statement of a request. `on_event` receives the events of its rows.
+    ///
+    /// # Errors
+    /// Fails at once where the executor of this process stops. A scheduler elsewhere that goes away is called again for some time.
+    pub async fn run(
+        &self,
+        request: &Request,
+        cancel: &CancellationToken,
+        on_event: &(dyn Fn(RowEvent) + Send + Sync),
+    ) -> Result<Outcome, CliError> {
+        let (sql, settings) = (request.statement(), request.settings());
+        let settings: Vec<(&str, &str)> =
+            settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        match self {
+            Self::Embedded { service, executor } => tokio::select! {
+                outcome = service.scheduler().run(&sql, &settings, cancel, on_event) => Ok(outcome?),
+                Err(error) = async { executor.lock().await.stopped().await }, if !cancel.is_cancelled() => {
+                    Err(error.into())
+                }
+            },
+            Self::Remote(remote) => Ok(remote.run(&sql, &settings, cancel, on_event).await?),
+        }
+    }
+
+    /// Stops an engine of this process, and returns once none of its tasks and no FFmpeg runs.
+    pub async fn stop(self) {
+        if let Self::Embedded { service, executor } = self {
+            stop_roles(service, executor.into_inner()).await;
+        }
+    }
+}

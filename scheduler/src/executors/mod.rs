@@ -1,0 +1,7 @@
+//! The executors of a scheduler: who is connected, which rows they get, and where their events go.
+
+pub(crate) mod registry;
+
+pub(crate) mod event_router;
+pub(crate) mod placement;
+pub(crate) mod service;
