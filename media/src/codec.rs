@@ -1,4 +1,4 @@
-//! Which codecs may a rendition have, and what does each change of a rung that leaves things open?
+//! Codecs of renditions, and the defaults that each gives to a rung.
 
 use std::{fmt, ops::RangeInclusive};
 
@@ -50,7 +50,8 @@ impl VideoCodec {
         }
     }
 
-    /// The rate factor unless asked otherwise: x264's own, and what came within 0.001 of its SSIM on 8 s of the demo's footage at 720p.
+    /// The rate factor unless asked otherwise: x264's own, and what came within 0.001 of its SSIM on 8 s of
+    /// the demo's footage at 720p.
     pub(super) fn usual_crf(self) -> u8 {
         match self {
             Self::H264 => 23,
@@ -60,8 +61,8 @@ impl VideoCodec {
         }
     }
 
-    /// The peak rate unless asked otherwise, in hundredths of H.264's. That footage took 74, 69 and 118 of what x264 made of it at those rate
-    /// factors; VP9 in one pass is no better than H.264.
+    /// The peak rate unless asked otherwise, in hundredths of H.264's. That footage took 74, 69 and 118 of
+    /// what x264 made of it at those rate factors; VP9 in one pass is no better than H.264.
     pub(super) fn rate_percent(self) -> u64 {
         match self {
             Self::H264 | Self::Vp9 => 100,
@@ -92,7 +93,8 @@ impl AudioCodec {
         }
     }
 
-    /// Samples per second of a rendition: AAC keeps 44.1 kHz, which plays everywhere as 48 does; Opus has but one rate.
+    /// Samples per second of a rendition: AAC keeps 44.1 kHz, which plays everywhere as 48 does; Opus has but
+    /// one rate.
     pub(super) fn sample_rate(self, source: u32) -> u32 {
         if self == Self::Aac && source == 44_100 { 44_100 } else { 48_000 }
     }

@@ -1,4 +1,4 @@
-//! What can go wrong, and what the caller may do about it.
+//! `Error`: any failure of the video domain, and its class.
 
 use crate::{
     encode::worker,
@@ -90,7 +90,7 @@ impl Error {
         )
     }
 
-    /// What the failure means to whoever asked.
+    /// Classifies the failure for the caller.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Store(e) => e.kind(),

@@ -1,7 +1,8 @@
-//! How is FFmpeg told what to do, watched and ended? The one place that starts processes.
+//! FFmpeg: runs it and ffprobe with limits, watches them and ends them. The one place that starts processes.
 //!
-//! [`args`] says what to do and is pure; [`Invocation::run`] does it: one process group, one deadline, one watchdog, one way to stop. Every
-//! process has a thread of this process that owns it: it starts it, waits for it and reaps it, so none outlives us and none stays a zombie.
+//! [`args`] says what to do and is pure; [`Invocation::run`] does it: one process group, one deadline, one
+//! watchdog, one way to stop. Every process has a thread of this process that owns it: it starts it, waits
+//! for it and reaps it, so none outlives us and none stays a zombie.
 
 mod build;
 mod capture;
@@ -66,10 +67,10 @@ pub enum Error {
         status: String,
         /// The end of what it said.
         stderr_tail: String,
-        /// What its words mean for whoever asked.
+        /// The class of the failure.
         kind: ErrorKind,
     },
-    /// Somebody else ended it, most often the kernel for want of memory.
+    /// It was killed from outside, most often by the kernel for want of memory.
     #[error(
         "{program} was killed by {signal}; if that was for want of memory, run fewer encodes at a time:\n{stderr_tail}"
     )]
@@ -121,7 +122,8 @@ pub enum Error {
         /// The most that is read.
         limit_bytes: usize,
     },
-    /// Another number of frames came out than was asked for: the source could not be decoded where the row begins.
+    /// Another number of frames came out than was asked for: the source could not be decoded where the row
+    /// begins.
     #[error(
         "ffmpeg encoded {encoded} of {expected} frames: the source cannot be decoded there:\n{stderr_tail}"
     )]
@@ -133,7 +135,7 @@ pub enum Error {
         /// The end of what it said.
         stderr_tail: String,
     },
-    /// Somebody asked to stop.
+    /// The run was canceled.
     #[error("{program} was stopped on request")]
     Canceled {
         /// What was run.
@@ -142,7 +144,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What the failure means to whoever asked.
+    /// Classifies the failure for the caller.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Ffmpeg { kind, .. } => *kind,

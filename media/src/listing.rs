@@ -1,4 +1,4 @@
-//! Which videos lie in a folder or a bucket, and what is in them?
+//! Listing: the videos in a folder or bucket, and what each contains.
 
 use futures::{StreamExt, TryStreamExt};
 
@@ -64,7 +64,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What the failure means to whoever asked.
+    /// Classifies the failure for the caller.
     pub fn kind(&self) -> ErrorKind {
         ErrorKind::BadInput
     }
@@ -104,7 +104,8 @@ fn info(timeline: &Timeline) -> FileInfo {
 /// What is in the files that a pattern names, in the order of their names.
 ///
 /// # Errors
-/// Where the pattern is malformed or the folder cannot be listed. A file that is no video is a row with its error.
+/// Where the pattern is malformed or the folder cannot be listed. A file that is no video is a row with its
+/// error.
 pub async fn glob(timelines: &TimelineCache, pattern: &str) -> Result<Vec<FileInfo>> {
     let (folder, wildcard) = split(pattern);
     let Some(wildcard) = wildcard else { return Ok(vec![file(timelines, pattern).await?]) };

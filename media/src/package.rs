@@ -1,4 +1,5 @@
-//! Packaging: CMAF media segments, playlists, part records, the merge of parts, publishing and garbage collection.
+//! Packaging: CMAF media segments, playlists, part records, the merge of parts, publishing and garbage
+//! collection.
 
 pub mod cmaf;
 pub mod early_playback;

@@ -1,4 +1,5 @@
-//! Prediction: what a row will cost, fitted to the rows that were encoded before and to encoded samples of the title.
+//! Prediction: what a row will cost, fitted to the rows that were encoded before and to encoded samples of
+//! the title.
 
 pub mod complexity;
 pub mod cost_model;

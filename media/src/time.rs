@@ -1,8 +1,9 @@
-//! How is time counted? In integer ticks of a rational, never in floats.
+//! Time: integer ticks of a rational timebase, never floats.
 
 use std::{fmt, str::FromStr};
 
-/// A positive rational in lowest terms, written `30000/1001`: a frame rate in Hz, or a timebase in seconds per tick.
+/// A positive rational in lowest terms, written `30000/1001`: a frame rate in Hz, or a timebase in seconds
+/// per tick.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Rational {
     num: u32,

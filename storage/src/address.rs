@@ -1,4 +1,4 @@
-//! What does a URI name? Pure: no file is touched, no host is asked.
+//! Addresses: the meaning of a path or URI. Pure: no file is touched, no host is contacted.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -37,8 +37,8 @@ pub(super) enum Service {
 impl Address {
     /// Reads a path or a URI.
     ///
-    /// A plain path is taken literally (`%` and `#` are characters of file names; `~` is the shell's business) and made absolute;
-    /// `file://` is percent-decoded (RFC 8089); keys of buckets are literal.
+    /// A plain path is taken literally (`%` and `#` are characters of file names; `~` is the shell's
+    /// business) and made absolute; `file://` is percent-decoded (RFC 8089); keys of buckets are literal.
     pub(super) fn parse(uri: &str) -> Result<Self, Error> {
         let bad = |problem| Error::BadAddress { uri: redact(uri), problem };
         if uri.is_empty() {
@@ -68,7 +68,7 @@ impl Address {
         if authority.is_empty() {
             return Err(AddressProblem::NoBucket);
         }
-        // abfs has the container before the `@`; nobody has a password there.
+        // abfs has the container before the `@`; there is no password there.
         if authority.contains(':') || (authority.contains('@') && service != Service::Azure) {
             return Err(AddressProblem::Credentials);
         }
@@ -91,8 +91,8 @@ impl Address {
     }
 }
 
-/// Does a path or URI lie in the folder, bucket or site that a prefix names? `https://` names all of the web. Of two ways to write a place
-/// either will do; a path that leads up again lies nowhere.
+/// Does a path or URI lie in the folder, bucket or site that a prefix names? `https://` names all of the web.
+/// Of two ways to write a place either will do; a path that leads up again lies nowhere.
 pub fn is_within(uri: &str, prefix: &str) -> bool {
     let (address, folder) = (Address::parse(uri), Address::parse(prefix));
     match (address, folder) {
@@ -125,7 +125,8 @@ pub(super) fn key_uri(root: &str, key: &object_store::path::Path) -> String {
     if key.is_root() { root.to_owned() } else { format!("{root}/{key}") }
 }
 
-/// The last segment of a path or a URI, decoded: the file's name. Empty for a whole bucket, and for what names nothing.
+/// The last segment of a path or a URI, decoded: the file's name. Empty for a whole bucket, and for what
+/// names nothing.
 pub fn name(uri: &str) -> String {
     match Address::parse(uri) {
         Ok(Address::Local(path)) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),

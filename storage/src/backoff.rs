@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
-/// Exponential waits with jitter: the first is `first` or up to twice as long, each later one doubles, and from `max`
-/// on they grow no more. The jitter keeps processes that failed together from coming back together.
+/// Exponential waits with jitter: the first is `first` or up to twice as long, each later one doubles, and
+/// from `max` on they grow no more. The jitter keeps processes that failed together from coming back
+/// together.
 ///
 /// The waits do not end by themselves: the caller counts its attempts, or takes so many ([`Iterator::take`]).
 #[derive(Debug)]
@@ -31,7 +32,8 @@ impl Backoff {
         self.waits.next().unwrap_or(self.max)
     }
 
-    /// Returns the wait after this many failed attempts, from 1, for a caller that keeps the count and not the backoff.
+    /// Returns the wait after this many failed attempts, from 1, for a caller that keeps the count and not
+    /// the backoff.
     pub fn delay_after(first: Duration, max: Duration, failed: usize) -> Duration {
         waits(first, max).nth(failed.saturating_sub(1)).unwrap_or(max)
     }

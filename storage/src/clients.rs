@@ -1,4 +1,4 @@
-//! Which client speaks to which store, and with which options? One per bucket, made on demand.
+//! Clients of object stores: one per bucket, made on demand, and their options.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -28,11 +28,13 @@ use crate::net;
 /// How often a request is asked again after a transient failure: five tries in all.
 const RETRIES: usize = 4;
 
-/// After this long no further try is begun. A store that fails for longer is down, and the row's own retry is the better one.
+/// After this long no further try is begun. A store that fails for longer is down, and the row's own retry is
+/// the better one.
 const RETRY_FOR: Duration = Duration::from_secs(30);
 
-/// Waits between tries: drawn at random between the first and three times the previous one (decorrelated jitter), so that a
-/// refused connection is reported after about 5 s, and a throttling store gets up to 17 s of rest.
+/// Waits between tries: drawn at random between the first and three times the previous one (decorrelated
+/// jitter), so that a refused connection is reported after about 5 s, and a throttling store gets up to 17 s
+/// of rest.
 const BACKOFF: BackoffConfig = BackoffConfig {
     init_backoff: Duration::from_millis(200),
     max_backoff: Duration::from_secs(8),
@@ -48,10 +50,11 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// Options by their environment variables' names.
 pub(super) type Options = BTreeMap<String, String>;
 
-/// The stores that this process may use: one client per bucket, made when it is first asked for, kept for good.
+/// The stores that this process may use: one client per bucket, made when it is first asked for, kept for
+/// good.
 ///
-/// Options are the ordinary variables of each provider: `AWS_*` (with `~/.aws` profiles), `GOOGLE_*`, `AZURE_*`, by the names that
-/// `object_store` knows them by.
+/// Options are the ordinary variables of each provider: `AWS_*` (with `~/.aws` profiles), `GOOGLE_*`,
+/// `AZURE_*`, by the names that `object_store` knows them by.
 #[derive(Clone)]
 pub struct Stores {
     inner: Arc<Inner>,
@@ -151,13 +154,14 @@ impl Stores {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Finds out what a path or a URI names, and how to reach it. Asks nobody yet.
+    /// Resolves a path or URI to a location. No request is sent yet.
     ///
-    /// Plain paths are literal; `file://` is percent-decoded; keys of `s3://`, `gs://`, `az://` and `abfs://` are literal, as in the
-    /// providers' own tools; `http://` and `https://` can only be read.
+    /// Plain paths are literal; `file://` is percent-decoded; keys of `s3://`, `gs://`, `az://` and `abfs://`
+    /// are literal, as in the providers' own tools; `http://` and `https://` can only be read.
     ///
     /// # Errors
-    /// [`Error::BadAddress`], [`Error::UnknownScheme`], and [`Error::Configuration`] where the options make no client.
+    /// [`Error::BadAddress`], [`Error::UnknownScheme`], and [`Error::Configuration`] where the options make
+    /// no client.
     pub fn locate(&self, uri: &str) -> Result<Location, Error> {
         let address = Address::parse(uri)?;
         let uri = address.uri();
@@ -210,7 +214,7 @@ impl Stores {
         let endpoint = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"]
             .into_iter()
             .find_map(|key| options.get(key));
-        // Whoever names an http:// endpoint has allowed it.
+        // An explicit http:// endpoint allows plain HTTP.
         let allow_http = endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));
         let mut builder = AmazonS3Builder::new()
             .with_client_options(limits().with_allow_http(allow_http))
@@ -268,7 +272,8 @@ impl Stores {
         web_client(url, limits().with_allow_http(true), &self.inner.web)
     }
 
-    /// A client for one long download: its request as a whole has no time limit, so whoever reads limits each wait.
+    /// A client for one long download: its request as a whole has no time limit, so the reader limits each
+    /// wait.
     pub(super) fn web_unlimited(&self, url: &Url) -> Result<Arc<Client>, Error> {
         self.check_web(url)?;
         web_client(url, limits().with_allow_http(true).with_timeout_disabled(), &self.inner.web_unlimited)
@@ -301,8 +306,8 @@ fn web_client(url: &Url, options: ClientOptions, connector: &Connector) -> Resul
     }))
 }
 
-/// `https://bucket.host` for `https://host`: in this style `object_store` wants the bucket in the endpoint, which is one for all
-/// buckets here.
+/// `https://bucket.host` for `https://host`: in this style `object_store` wants the bucket in the endpoint,
+/// which is one for all buckets here.
 fn with_bucket_in_host(endpoint: &str, bucket: &str) -> Option<String> {
     let mut url = Url::parse(endpoint).ok()?;
     let host = url.host_str()?.to_owned();

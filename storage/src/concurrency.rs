@@ -10,7 +10,8 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Limits how much of one thing runs at a time. Clones share one limit. Permits are granted in the order of the requests.
+/// Limits how much of one thing runs at a time. Clones share one limit. Permits are granted in the order of
+/// the requests.
 #[derive(Debug, Clone)]
 pub struct ConcurrencyLimit(Arc<Limit>);
 

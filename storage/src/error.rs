@@ -1,4 +1,4 @@
-//! What can go wrong at a store, in words that name the thing and the remedy and never show a secret.
+//! `Error`: failures of a store, which name the object and the remedy and never show a secret.
 
 use std::{error::Error as _, io, path::PathBuf};
 
@@ -7,10 +7,11 @@ use object_store::client::{HttpError, HttpErrorKind};
 use super::wire::{Answer, NoCredentials};
 use crate::{ErrorKind, net};
 
-/// The longest text of somebody else that goes into a message: a hostile server must not fill a log.
+/// The longest foreign text that goes into a message: a hostile server must not fill a log.
 const DETAIL_MAX_CHARS: usize = 200;
 
-/// What went wrong at the store. Every `uri` is fit to be shown: without credentials and without the query of a presigned link.
+/// What went wrong at the store. Every `uri` is fit to be shown: without credentials and without the query of
+/// a presigned link.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The URI cannot name an object.
@@ -21,7 +22,7 @@ pub enum Error {
         /// What is wrong with it.
         problem: AddressProblem,
     },
-    /// Nobody here speaks this scheme.
+    /// The scheme is not supported.
     #[error(
         "cannot use {scheme}:// addresses; supported are paths, file://, s3://, gs://, az://, abfs://, http:// and https:// (to read)"
     )]
@@ -221,7 +222,7 @@ impl Denial {
 }
 
 impl Error {
-    /// What the failure means to whoever asked.
+    /// Classifies the failure for the caller.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::NotFound { .. } | Self::NoBucket { .. } => ErrorKind::NotFound,

@@ -1,8 +1,10 @@
-//! How are bytes read from and written to where they live? The one place that talks to an object store.
+//! Storage: reads and writes objects at local paths, in buckets and on the web. The one place that talks to
+//! an object store.
 //!
-//! [`Stores`] finds a [`Location`] for a path or a URI; a location reads, writes, lists and deletes; a [`SourceReader`] reads a large
-//! object of which no byte may change meanwhile. Local files and buckets behave alike: whoever sees an object sees all of it, what
-//! was acknowledged survives, and [`Location::create`] and [`Location::replace`] have one winner.
+//! [`Stores`] finds a [`Location`] for a path or a URI; a location reads, writes, lists and deletes; a
+//! [`SourceReader`] reads a large object of which no byte may change meanwhile. Local files and buckets
+//! behave alike: an object appears as a whole, what was acknowledged survives, and [`Location::create`] and
+//! [`Location::replace`] have one winner.
 
 mod address;
 mod backoff;
@@ -56,10 +58,11 @@ pub use self::{
     wire::Answer,
 };
 
-/// Largest object that [`Location::read`] takes into memory: records and playlists have some kilobytes, of a day's video some megabytes.
+/// Largest object that [`Location::read`] takes into memory: records and playlists have some kilobytes, of a
+/// day's video some megabytes.
 pub const SMALL_OBJECT_MAX_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Entries of a local listing that wait for whoever reads them.
+/// Entries of a local listing that are read ahead.
 const LISTED_AHEAD: usize = 256;
 
 /// Where an object (or a folder of them) is, and the means to reach it.
@@ -101,7 +104,7 @@ pub struct Entry {
     pub bytes: u64,
     /// When it was written.
     pub modified: SystemTime,
-    /// What tells this state of it from another, as of a [`Source`].
+    /// The ETag of this version, as of a [`Source`].
     pub etag: String,
 }
 
@@ -119,7 +122,8 @@ impl std::fmt::Display for Location {
 }
 
 impl Location {
-    /// Absolute URI, good for [`Stores::locate`]. A presigned link is a secret: show the location itself instead.
+    /// Absolute URI, good for [`Stores::locate`]. A presigned link is a secret: show the location itself
+    /// instead.
     pub fn uri(&self) -> &str {
         &self.uri
     }
@@ -137,8 +141,8 @@ impl Location {
         }
     }
 
-    /// A location below this one: segments with `/` between them, taken literally. What is not a name (`..`, a control character) is
-    /// percent-encoded, so that nothing leads out of the location.
+    /// A location below this one: segments with `/` between them, taken literally. What is not a name (`..`,
+    /// a control character) is percent-encoded, so that nothing leads out of the location.
     pub fn child(&self, relative: &str) -> Self {
         let segments = relative.split('/').filter(|segment| !segment.is_empty());
         let mut parts =
@@ -176,7 +180,8 @@ impl Location {
     /// Opens an object to be read in ranges, and pins what it is now.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::NoBucket`], [`Error::NotAFile`], [`Error::NotAllowed`], [`Error::Unreachable`], …
+    /// [`Error::NotFound`], [`Error::NoBucket`], [`Error::NotAFile`], [`Error::NotAllowed`],
+    /// [`Error::Unreachable`], …
     pub async fn open(&self) -> Result<SourceReader, Error> {
         SourceReader::open(self.clone()).await
     }
@@ -296,7 +301,8 @@ impl Location {
         }
     }
 
-    /// Replaces an object if it still is the expected version (nothing: if there is none); of many who try, one succeeds.
+    /// Replaces an object if it still is the expected version (nothing: if there is none); of many who try,
+    /// one succeeds.
     ///
     /// # Errors
     /// As [`Location::put`]. After [`Error::Unreachable`] the object may be either: read it.
@@ -326,7 +332,7 @@ impl Location {
     pub fn list(&self) -> BoxStream<'static, Result<Entry, Error>> {
         let location = self.clone();
         match &self.place {
-            // The walk begins with the first poll: whoever asks for a listing need not be inside a runtime.
+            // The walk begins with the first poll, so that a listing can be created outside a runtime.
             Place::Local(path) => {
                 let path = path.clone();
                 stream::once(async move { list_local(location, path) }).flatten().boxed()
@@ -368,9 +374,9 @@ impl Location {
         }
     }
 
-    /// Removes what writers that were killed left below this location, if it is at least this old, and tells how many files that
-    /// were. Listings don't show them. In buckets there is nothing to find: an unfinished upload is for the bucket's own lifecycle
-    /// rule (`AbortIncompleteMultipartUpload`).
+    /// Removes temporary files of killed writers below this location that are at least this old, and returns
+    /// how many files that were. Listings don't show them. In buckets there is nothing to find: an unfinished
+    /// upload is for the bucket's own lifecycle rule (`AbortIncompleteMultipartUpload`).
     ///
     /// # Errors
     /// What the file system says.
@@ -392,7 +398,7 @@ impl Location {
         }
     }
 
-    /// Who speaks to the store of this location; for a file of this machine there is nobody to ask.
+    /// The client of this location; a local file has none.
     fn client(&self) -> Result<Arc<Client>, Error> {
         match &self.place {
             Place::Local(_) => Err(self.system(io::ErrorKind::Unsupported.into())),
@@ -424,7 +430,7 @@ impl Location {
 
 fn list_local(location: Location, root: PathBuf) -> BoxStream<'static, Result<Entry, Error>> {
     let (sender, receiver) = tokio::sync::mpsc::channel(LISTED_AHEAD);
-    // Ends with the walk, or as soon as nobody listens.
+    // Ends with the walk, or once the receiver is dropped.
     tokio::task::spawn_blocking(move || {
         let walked = local::walk(&root, local::Kind::Object, &mut |found| {
             let relative =
@@ -433,7 +439,7 @@ fn list_local(location: Location, root: PathBuf) -> BoxStream<'static, Result<En
             sender.blocking_send(Ok(Entry { relative, bytes, modified, etag })).is_ok()
         });
         if let Err(e) = walked {
-            // Nobody listens: nobody is interested.
+            // The receiver is gone: the listing was abandoned.
             let _ = sender.blocking_send(Err(location.system(e)));
         }
     });

@@ -1,8 +1,8 @@
-//! How are objects kept in a local directory? Atomically and durably: whoever sees an object sees all of it, and what is
-//! acknowledged survives a power cut.
+//! Objects in a local directory, atomic and durable: an object appears as a whole, and an acknowledged write
+//! survives a power cut.
 //!
-//! `object_store`'s own local store is not used: it never syncs, has no compare-and-swap, and refuses names such as `take#1`.
-//! Everything here blocks; callers run it on the blocking pool.
+//! `object_store`'s own local store is not used: it never syncs, has no compare-and-swap, and refuses names
+//! such as `take#1`. Everything here blocks; callers run it on the blocking pool.
 
 use std::{
     fs::{self, File, OpenOptions, Permissions, TryLockError},
@@ -19,10 +19,12 @@ pub(super) const HIDDEN_PREFIX: &str = ".spool-";
 /// The temporary ones of them end with this.
 const TEMPORARY_SUFFIX: &str = ".tmp";
 
-/// Lock that a compare-and-swap takes, one per directory. It is never removed: removing a lock file races with its next holder.
+/// Lock that a compare-and-swap takes, one per directory. It is never removed: removing a lock file races
+/// with its next holder.
 const LOCK_NAME: &str = ".spool-lock";
 
-/// How long a compare-and-swap waits for others in its directory: each holds the lock for two small file operations.
+/// How long a compare-and-swap waits for others in its directory: each holds the lock for two small file
+/// operations.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 
 /// Time between two tries to get the lock.
@@ -98,7 +100,8 @@ pub(super) fn copy_pinned(from: &Path, pinned: &str, to: &mut File) -> io::Resul
     Ok(Stat::of(&file)?.tag() == pinned)
 }
 
-/// Reads a whole small file: its bytes, or its length where that is over `limit`. Nothing where there is no file.
+/// Reads a whole small file: its bytes, or its length where that is over `limit`. Nothing where there is no
+/// file.
 pub(super) fn read_small(path: &Path, limit: u64) -> io::Result<Option<Result<Vec<u8>, u64>>> {
     let Some(bytes) = size(path)? else { return Ok(None) };
     if bytes > limit {
@@ -142,13 +145,14 @@ pub(super) fn create(path: &Path, bytes: &[u8]) -> io::Result<bool> {
     }
 }
 
-/// What a version of a small file is: a hash of its bytes. Times are too coarse (two writes within one tick of the kernel's clock
-/// look alike) and inodes are used again.
+/// What a version of a small file is: a hash of its bytes. Times are too coarse (two writes within one tick
+/// of the kernel's clock look alike) and inodes are used again.
 pub(super) fn version(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex().to_string()
 }
 
-/// Replaces a file if it is still the expected version (nothing: if there is none); false, and nothing is changed, otherwise.
+/// Replaces a file if it is still the expected version (nothing: if there is none); false, and nothing is
+/// changed, otherwise.
 pub(super) fn replace(path: &Path, bytes: &[u8], expected: Option<&str>, limit: u64) -> io::Result<bool> {
     make_directory(parent(path))?;
     let _lock = lock(parent(path))?;
@@ -200,7 +204,7 @@ impl Kind {
     }
 }
 
-/// Removes temporary files that nobody has written to for `age`: their writers were killed. Tells how many.
+/// Removes temporary files unmodified for `age`, whose writers were killed. Returns how many.
 pub(super) fn remove_abandoned(root: &Path, age: Duration) -> io::Result<u64> {
     let mut removed = 0;
     walk(root, Kind::Temporary, &mut |found| {
@@ -211,7 +215,8 @@ pub(super) fn remove_abandoned(root: &Path, age: Duration) -> io::Result<u64> {
     Ok(removed)
 }
 
-/// Calls `each` for every file of a kind under `root`, in no order, until it says that it has enough. No directory is no file.
+/// Calls `each` for every file of a kind under `root`, in no order, until it says that it has enough. No
+/// directory is no file.
 pub(super) fn walk(root: &Path, kind: Kind, each: &mut dyn FnMut(Found) -> bool) -> io::Result<()> {
     let mut pending = vec![root.to_owned()];
     while let Some(directory) = pending.pop() {
@@ -264,7 +269,8 @@ fn empty(path: &Path) -> io::Result<tempfile::NamedTempFile> {
     tempfile::Builder::new()
         .prefix(HIDDEN_PREFIX)
         .suffix(TEMPORARY_SUFFIX)
-        // As any new file (the process's umask applies): web servers read these. The crate's default is for the owner alone.
+        // As any new file (the process's umask applies): web servers read these. The crate's default is for
+        // the owner alone.
         .permissions(Permissions::from_mode(0o666))
         .tempfile_in(directory)
 }

@@ -1,4 +1,4 @@
-//! Which hosts are strangers'? Whoever names an address of ours, of this network or of this machine is not to be asked there by us.
+//! Network policy: which hosts are public. Addresses of this machine and of private networks can be refused.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -43,7 +43,8 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         || address.is_multicast()
         || address.is_documentation()
         || a == 0
-        // Shared between a provider and its customers; of the IETF; relays of 6to4; benchmarks; reserved, and broadcast.
+        // Shared between a provider and its customers; of the IETF; relays of 6to4; benchmarks; reserved, and
+        // broadcast.
         || (a == 100 && (64..128).contains(&b))
         || (a == 192 && b == 0 && c == 0)
         || (a == 192 && b == 88 && c == 99)
@@ -70,7 +71,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     }
 }
 
-/// What is wrong with a URL's host, as far as its text tells.
+/// Checks a URL's host as far as its text shows.
 ///
 /// # Errors
 /// Where it is an address that is not public.
@@ -82,8 +83,8 @@ pub fn check_host(host: &str) -> Result<(), Private> {
     }
 }
 
-/// A client that connects to public addresses alone, whatever a name stands for at that moment and wherever it is led to. Addresses that
-/// stand in a URL itself are for [`check_host`]: nobody is asked for those.
+/// A client that connects to public addresses alone, whatever a name stands for at that moment and wherever
+/// it is led to. Addresses that stand in a URL itself are for [`check_host`]: no resolver is asked for those.
 pub fn public_only(client: ClientBuilder) -> ClientBuilder {
     // A proxy would resolve names itself.
     client

@@ -1,4 +1,5 @@
-//! Which places may a job touch? Prefixes of paths and URIs. Pure: nothing is opened.
+//! `PathPolicy`: the prefixes of paths and URIs that a job may read, write and delete. Pure: nothing is
+//! opened.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +9,8 @@ use crate::{ErrorKind, is_within, redact};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PathPolicy {
-    /// Prefixes of what may be read: `s3://uploads/acme/`, a folder, `https://cdn.example.com/`, or `https://` for all of the web.
+    /// Prefixes of what may be read: `s3://uploads/acme/`, a folder, `https://cdn.example.com/`, or
+    /// `https://` for all of the web.
     pub sources: Vec<String>,
     /// Prefixes of where may be published.
     pub destinations: Vec<String>,
@@ -27,7 +29,7 @@ pub struct Error {
 }
 
 impl Error {
-    /// What the failure means to whoever asked.
+    /// Classifies the failure for the caller.
     pub fn kind(&self) -> ErrorKind {
         ErrorKind::NotAllowed
     }

@@ -1,6 +1,8 @@
-//! What can be done with Amazon's keys beside reading and writing? Links that a piece of an upload is sent to, and calls to its queues.
+//! Presigned requests: links to upload parts to, and signatures for other AWS services, with the credentials
+//! of the store.
 //!
-//! Source: Amazon S3 API Reference, UploadPart; "Authenticating Requests: Using Query Parameters (AWS Signature Version 4)".
+//! Source: Amazon S3 API Reference, UploadPart; "Authenticating Requests: Using Query Parameters (AWS
+//! Signature Version 4)".
 
 use std::{
     sync::Arc,
@@ -31,7 +33,7 @@ const S3: &str = "s3";
 /// A bucket that is not asked for anything: a store has one.
 const ANY: &str = "s3://any";
 
-/// Where a piece of an upload is sent to, by whoever has the link.
+/// The URL that a part of an upload is sent to; it needs no other credentials.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PartLink(pub String);
 
@@ -59,7 +61,7 @@ impl Amazon {
     /// The keys that are good now.
     ///
     /// # Errors
-    /// What whoever gives them says.
+    /// The provider's error.
     pub async fn keys(&self) -> object_store::Result<Credentials> {
         Ok(credentials(&*self.keys.get_credential().await?))
     }
@@ -84,8 +86,8 @@ impl Location {
         matches!(&self.place, Place::Bucket { client, .. } if client.amazon.is_some())
     }
 
-    /// Links to send pieces of `upload` to, by their numbers from 0 and lengths, good for a while and for no other length; nothing where the store
-    /// has no such links.
+    /// Links to send pieces of `upload` to, by their numbers from 0 and lengths, good for a while and for no
+    /// other length; nothing where the store has no such links.
     ///
     /// # Errors
     /// [`Error::Configuration`] where there are no keys to sign with.

@@ -1,4 +1,4 @@
-//! Which credentials does an AWS profile hold? `object_store` reads variables only, people have `~/.aws`.
+//! AWS profiles: credentials from `~/.aws`, since `object_store` reads variables only.
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
@@ -31,8 +31,8 @@ pub(super) enum Problem {
 
 /// Adds to `options` what the chosen profile says and no variable does.
 ///
-/// The files are those of `AWS_SHARED_CREDENTIALS_FILE` and `AWS_CONFIG_FILE`, else in `$HOME/.aws`. Variables win over the profile,
-/// and a pair of keys is never mixed from both.
+/// The files are those of `AWS_SHARED_CREDENTIALS_FILE` and `AWS_CONFIG_FILE`, else in `$HOME/.aws`.
+/// Variables win over the profile, and a pair of keys is never mixed from both.
 ///
 /// Source: AWS SDKs and Tools Reference Guide, "Shared config and credentials files".
 pub(super) fn complete(options: &mut BTreeMap<String, String>) -> Result<(), Problem> {

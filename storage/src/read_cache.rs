@@ -1,4 +1,5 @@
-//! Which bytes are asked for again? Those that told what a source is: the windows of its first rows hold them too.
+//! `ReadCache`: keeps the reads that probed a source, since the windows of its first rows hold the same
+//! bytes.
 
 use std::{
     ops::Range,
@@ -10,8 +11,8 @@ use bytes::Bytes;
 use crate::Error;
 use crate::ReadAt;
 
-/// What is kept of one source: the front of the file, its index if that is small, and the first few pictures, of half a megabyte where each
-/// is coded by itself.
+/// What is kept of one source: the front of the file, its index if that is small, and the first few pictures,
+/// of half a megabyte where each is coded by itself.
 const KEPT_BYTES_MAX: usize = 8 << 20;
 
 /// A source whose first reads are kept: what begins within one of them is read from its end on.
@@ -107,7 +108,7 @@ mod tests {
         }
     }
 
-    /// Reads, and tells how many reads reached the source.
+    /// Reads, and returns how many reads reached the source.
     async fn read(source: &ReadCache<Memory>, range: Range<u64>) -> (Bytes, usize) {
         let bytes = source.read_at(range).await.unwrap();
         (bytes, source.inner().reads.load(Ordering::Relaxed))

@@ -1,4 +1,4 @@
-//! How is a source read, so that every byte is of the object that was opened?
+//! `SourceReader`: ranged reads, every byte of which is of the version that was opened.
 
 use std::{
     ops::Range,
@@ -22,11 +22,12 @@ use super::{
     local,
 };
 
-/// Largest range that one request asks for: large enough that requests' latency does not matter, small enough that a broken one
-/// costs little and that a slow line finishes it within the time limit.
+/// Largest range that one request asks for: large enough that requests' latency does not matter, small enough
+/// that a broken one costs little and that a slow line finishes it within the time limit.
 const FETCH_BYTES: u64 = 8 * 1024 * 1024;
 
-/// Requests of one read or one save at a time. One connection to S3 gives some 50 to 90 MB/s; four fill a gigabit line.
+/// Requests of one read or one save at a time. One connection to S3 gives some 50 to 90 MB/s; four fill a
+/// gigabit line.
 const FETCHES_AT_ONCE: usize = 4;
 
 /// How long a download as a whole may go without a byte.
@@ -43,7 +44,8 @@ pub fn bytes_read() -> u64 {
 /// What pins a source: every read during a job is of the same bytes.
 #[derive(Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Source {
-    /// Absolute URI: `file:///…`, `s3://…`, `gs://…`, `az://…`, `http(s)://…`. A presigned link is a secret: [`Source::shown`].
+    /// Absolute URI: `file:///…`, `s3://…`, `gs://…`, `az://…`, `http(s)://…`. A presigned link is a secret:
+    /// [`Source::shown`].
     pub uri: String,
     /// The store's ETag, or size and modification time where it has none.
     pub etag: String,
@@ -134,8 +136,9 @@ impl SourceReader {
         }
     }
 
-    /// Can it only be read as a whole? True of web servers without ranges, or with neither ETag nor Last-Modified, where two
-    /// reads may be of different bytes: [`Self::save`] it once, and work on the copy.
+    /// Can it only be read as a whole? True of web servers without ranges, or with neither ETag nor
+    /// Last-Modified, where two reads may be of different bytes: [`Self::save`] it once, and work on the
+    /// copy.
     pub fn must_download(&self) -> bool {
         matches!(self.way, Way::Whole)
     }
@@ -145,11 +148,13 @@ impl SourceReader {
         self.bytes_read.load(Ordering::Relaxed)
     }
 
-    /// Reads a range, in several requests at a time where it is long. The whole range is held in memory: the caller bounds it.
+    /// Reads a range, in several requests at a time where it is long. The whole range is held in memory: the
+    /// caller bounds it.
     ///
     /// # Errors
-    /// [`Error::SourceChanged`] if the object is not the one that was opened; [`Error::OutOfRange`] if the range does not lie in it;
-    /// [`Error::NoRanges`] where [`Self::must_download`]; what the store says otherwise.
+    /// [`Error::SourceChanged`] if the object is not the one that was opened; [`Error::OutOfRange`] if the
+    /// range does not lie in it; [`Error::NoRanges`] where [`Self::must_download`]; what the store says
+    /// otherwise.
     pub async fn read(&self, range: Range<u64>) -> Result<Bytes, Error> {
         let Range { start, end } = range;
         if start > end || end > self.source.bytes {
@@ -305,7 +310,7 @@ impl Location {
     }
 }
 
-/// What tells one state of an object from another: its ETag, else size and date, else nothing.
+/// The identity of an object's version: its ETag, else size and date, else nothing.
 pub(super) fn tag(meta: &ObjectMeta) -> Option<String> {
     let dated =
         || is_dated(meta).then(|| format!("{:x}-{:x}", meta.size, meta.last_modified.timestamp_millis()));
@@ -319,15 +324,16 @@ fn is_dated(meta: &ObjectMeta) -> bool {
 
 /// The condition under which a range is of the same object.
 ///
-/// A weak ETag never satisfies If-Match (RFC 9110 section 13.1.1), so there the date is asked for and the ETag of the answer compared.
+/// A weak ETag never satisfies If-Match (RFC 9110 section 13.1.1), so there the date is asked for and the
+/// ETag of the answer compared.
 fn condition(meta: &ObjectMeta) -> GetOptions {
     let strong = meta.e_tag.clone().filter(|tag| !tag.starts_with("W/"));
     let date = (strong.is_none() && is_dated(meta)).then_some(meta.last_modified);
     GetOptions { if_match: strong, if_unmodified_since: date, ..GetOptions::default() }
 }
 
-/// Looks at a page of the web by asking for its first byte: tells the length and whether there are ranges, and works with
-/// presigned links, which forbid HEAD.
+/// Probes an HTTP source by requesting its first byte: finds the length and whether there are ranges, and
+/// works with presigned links, which forbid HEAD.
 pub(super) async fn probe(client: &Client) -> object_store::Result<(ObjectMeta, bool)> {
     let page = object_store::path::Path::default();
     let first_byte = GetOptions { range: Some(GetRange::Bounded(0..1)), ..GetOptions::default() };

@@ -1,4 +1,4 @@
-//! How are objects written to and listed in a bucket? Uploads in parts with flat memory; creation and replacement on a condition.
+//! Writes and listings in buckets: multipart uploads with flat memory, conditional creation and replacement.
 
 use std::{
     fs::File,
@@ -22,7 +22,8 @@ use super::{
     error::{Error, lacks_conditions, may_have_arrived},
 };
 
-/// Above this an upload goes in parts, of this size unless there would be too many (S3: 5 MiB at least, 10,000 parts at most).
+/// Above this an upload goes in parts, of this size unless there would be too many (S3: 5 MiB at least,
+/// 10,000 parts at most).
 const PART_BYTES: u64 = 8 * 1024 * 1024;
 const PARTS_MAX: u64 = 10_000;
 
@@ -32,7 +33,8 @@ const PARTS_AT_ONCE: usize = 4;
 /// Largest part, and so, times [`PARTS_MAX`], the largest object: 625 GiB with 320 MiB of memory.
 const PART_MAX_BYTES: u64 = 64 * 1024 * 1024;
 
-/// How often a conditional write is repeated when its answer got lost. The client itself does not: such a write may have arrived.
+/// How often a conditional write is repeated when its answer got lost. The client itself does not: such a
+/// write may have arrived.
 const REPEATS: usize = 2;
 
 /// First wait before such a repeat; jittered and doubled.
@@ -75,7 +77,7 @@ impl Client {
     pub(super) async fn missing(&self, uri: &str, key: &Path) -> Error {
         let first_byte = GetOptions { range: Some(GetRange::Bounded(0..1)), ..GetOptions::default() };
         match self.store.get_opts(key, first_byte).await {
-            // It has just been made; who asked was told that it is not there, and that was true.
+            // The object was created just now; the earlier answer, that it did not exist, was true.
             Ok(_) => Error::NotFound { uri: uri.to_owned() },
             Err(e) => self.error(uri, &e),
         }
@@ -134,8 +136,8 @@ impl Client {
 
     /// Creates an object if there is none.
     ///
-    /// A creation whose answer got lost is repeated, and may then find its own object: [`PutOutcome::AlreadyExists`], and whoever reads
-    /// the winner reads the same bytes.
+    /// A creation whose answer got lost is repeated, and may then find its own object:
+    /// [`PutOutcome::AlreadyExists`], and the caller that reads the winner reads the same bytes.
     pub(super) async fn create(
         &self,
         uri: &str,
@@ -179,7 +181,8 @@ impl Client {
         let put = || self.put_opts(key, bytes.clone(), content, mode());
         match put.retry(repeats()).when(may_have_arrived).await {
             Ok(_) => Ok(PutOutcome::Written),
-            // A repeated write finds its own first try in its way, and that is no conflict: what is there is what was wanted.
+            // A repeated write finds its own first try in its way, and that is no conflict: what is there is
+            // what was wanted.
             Err(object_store::Error::Precondition { .. } | object_store::Error::AlreadyExists { .. }) => {
                 let present = self.read(uri, key, bytes.len() as u64).await;
                 Ok(if matches!(present, Ok(Some((present, _))) if present == bytes) {
@@ -215,7 +218,8 @@ impl Client {
         Ok(Some((bytes, version)))
     }
 
-    /// The fallback of [`Self::create`] for stores without conditional writes: two who create at once may both believe that they won.
+    /// The fallback of [`Self::create`] for stores without conditional writes: two who create at once may
+    /// both believe that they won.
     async fn check_then_create(
         &self,
         uri: &str,
@@ -231,7 +235,8 @@ impl Client {
         result.map(|_| PutOutcome::Written).map_err(|e| self.error(uri, &e))
     }
 
-    /// The fallback of [`Self::replace`]: of two who replace at once, the later one wins and neither sees a conflict.
+    /// The fallback of [`Self::replace`]: of two who replace at once, the later one wins and neither sees a
+    /// conflict.
     async fn check_then_replace(
         &self,
         uri: &str,
@@ -286,7 +291,8 @@ pub(super) async fn open_payload(path: &FilePath) -> Result<Payload, Error> {
     opened.await.map_err(|e| Error::file(path, e))
 }
 
-/// An upload in parts. Dropped before it is complete, it is aborted: parts that nobody can see cost money until someone does.
+/// An upload in parts. Dropped before it is complete, it is aborted: invisible parts cost money until they
+/// are aborted.
 struct Upload(Option<Box<dyn MultipartUpload>>);
 
 impl Upload {

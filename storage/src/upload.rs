@@ -1,5 +1,5 @@
-//! How does an object come in pieces, over hours and through several processes? Each piece is kept when it is acknowledged, and the object
-//! appears as a whole, at the end.
+//! Multipart uploads over hours and through several processes: an acknowledged part is durable, and the
+//! object appears as a whole at the end.
 
 use std::sync::Arc;
 
@@ -20,16 +20,17 @@ const PIECE_LEAST: u64 = 5 << 20;
 const PIECES_MAX: u64 = 10_000;
 const PIECE_STEP: u64 = 1 << 20;
 
-/// Length of every piece but the last, of an object of so many bytes. Whoever takes pieces in holds one in memory.
+/// Length of every piece but the last, of an object of so many bytes. A receiver holds one part in memory.
 pub fn part_bytes(bytes: u64) -> u64 {
     bytes.div_ceil(PIECES_MAX).next_multiple_of(PIECE_STEP).max(PIECE_LEAST)
 }
 
 impl Location {
-    /// Creates a multipart upload of an object of this kind; returns its ID, by which the other calls know it.
+    /// Creates a multipart upload of an object of this kind; returns its ID, by which the other calls know
+    /// it.
     ///
-    /// Azure has no such IDs, and takes no media type with the parts: there the object gets the store's default,
-    /// `application/octet-stream`.
+    /// Azure has no such IDs, and takes no media type with the parts: there the object gets the store's
+    /// default, `application/octet-stream`.
     ///
     /// # Errors
     /// As [`Location::put`].
@@ -54,7 +55,8 @@ impl Location {
         }
     }
 
-    /// Keeps a piece of `upload`, by its number from 0 and where it begins; gives what the end needs of it. The same number again replaces it.
+    /// Keeps a piece of `upload`, by its number from 0 and where it begins; gives what the end needs of it.
+    /// The same number again replaces it.
     ///
     /// # Errors
     /// As [`Location::put`]; [`Error::NotFound`] where the upload is complete or given up.
@@ -100,7 +102,7 @@ impl Location {
             Place::Web { .. } => Err(self.read_only()),
         };
         match completed {
-            // Its answer got lost, or whoever asked died before it could be written down.
+            // Its answer was lost, or the caller died before it could record it.
             Err(_) if self.size().await? == Some(bytes) => Ok(()),
             completed => completed,
         }

@@ -1,4 +1,4 @@
-//! What does one HTTP exchange with a store mean? Answers become typed errors here, before the client turns them into text.
+//! One HTTP exchange with a store: answers become typed errors here, before the client turns them into text.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -18,17 +18,20 @@ use object_store::{
 
 use crate::net;
 
-/// How long a read may wait for the first byte of its answer. Stores answer in well under a second; past this one the connection
-/// is dead, and asking again on a fresh one is faster than waiting for the whole request's time limit.
+/// How long a read may wait for the first byte of its answer. Stores answer in well under a second; past this
+/// one the connection is dead, and asking again on a fresh one is faster than waiting for the whole request's
+/// time limit.
 const FIRST_BYTE_WAIT: Duration = Duration::from_secs(15);
 
-/// How much of an error's body is read to find its code: S3's are below 1 kB; a hostile web server's may not end.
+/// How much of an error's body is read to find its code: S3's are below 1 kB; a hostile web server's may not
+/// end.
 const ERROR_BODY_MAX_BYTES: usize = 16 * 1024;
 
 /// Longest error code that is believed: S3's longest has 44 characters.
 const CODE_MAX_CHARS: usize = 64;
 
-/// Where cloud machines ask for their credentials. Elsewhere nobody answers, which means that there are no credentials.
+/// Where cloud machines ask for their credentials. Elsewhere there is no answer, which means that there are
+/// no credentials.
 const METADATA_HOSTS: [&str; 4] =
     ["169.254.169.254", "169.254.170.2", "[fd00:ec2::254]", "metadata.google.internal"];
 
@@ -64,7 +67,7 @@ impl std::fmt::Display for Answer {
 
 impl std::error::Error for Answer {}
 
-/// Nobody gave us credentials: no variable, no profile, no machine role.
+/// There are no credentials: no variable, no profile, no machine role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no credentials were found")]
 pub(super) struct NoCredentials;
@@ -72,11 +75,13 @@ pub(super) struct NoCredentials;
 /// Makes clients that speak through [`Wire`].
 #[derive(Debug, Clone, Default)]
 pub(super) struct Connector {
-    /// Set where every client may share one pool of connections: http(s) sources, which have no options of their own.
+    /// Set where every client may share one pool of connections: http(s) sources, which have no options of
+    /// their own.
     shared: Option<Arc<OnceLock<HttpClient>>>,
     /// Only those whom everybody can reach are spoken to, within so long.
     public: Option<Limit>,
-    /// Was it asked for that machines' old way to credentials is tried too, which begins with the new one's 403?
+    /// Was it asked for that machines' old way to credentials is tried too, which begins with the new one's
+    /// 403?
     metadata_v1: bool,
 }
 
@@ -127,7 +132,8 @@ fn public_client(limit: Limit) -> object_store::Result<reqwest::Client> {
     client.build().map_err(|source| object_store::Error::Generic { store: "HTTP", source: Box::new(source) })
 }
 
-/// Receives the ID of a multipart upload from the answer to the request that carries the slot as an extension.
+/// Receives the ID of a multipart upload from the answer to the request that carries the slot as an
+/// extension.
 #[derive(Debug, Clone, Default)]
 pub(super) struct UploadIdSlot(Arc<OnceLock<String>>);
 
@@ -174,7 +180,8 @@ impl HttpService for Wire {
     }
 }
 
-/// Passes on what `object_store` itself tells apart (gone, not modified, condition failed, conflict), types the rest.
+/// Passes on what `object_store` itself distinguishes (gone, not modified, condition failed, conflict), types
+/// the rest.
 async fn judge(response: HttpResponse) -> Result<HttpResponse, HttpError> {
     let (parts, body) = response.into_parts();
     let body = start_of(body).await;
@@ -186,7 +193,8 @@ async fn judge(response: HttpResponse) -> Result<HttpResponse, HttpError> {
     match answer.status {
         404 if answer.says_no_bucket() => Err(HttpError::new(HttpErrorKind::Unknown, answer)),
         304 | 404 | 409 | 412 => Ok(HttpResponse::from_parts(parts, HttpResponseBody::from(Bytes::new()))),
-        // The one kind of error that is asked again whatever the method: the server says that it did not do it.
+        // The one kind of error that is asked again whatever the method: the server says that it did not do
+        // it.
         408 | 429 | 500 | 502.. => Err(HttpError::new(HttpErrorKind::Request, answer)),
         _ => Err(HttpError::new(HttpErrorKind::Unknown, answer)),
     }

@@ -1,4 +1,4 @@
-//! What happens to one row? Its missing rungs are encoded in one FFmpeg run, packaged, stored, and recorded, in this order.
+//! Encodes one row: its missing rungs in one FFmpeg run, packaged, stored, and recorded, in this order.
 
 mod package;
 
@@ -70,7 +70,7 @@ pub struct Request {
     pub strict: bool,
     /// The job that it is run for, by the engine's name: what its events say.
     pub job: String,
-    /// Fires when nobody waits for the row any more.
+    /// Fires when the row is canceled.
     pub cancel: CancellationToken,
 }
 
@@ -117,7 +117,8 @@ struct Missing {
     file: PathBuf,
 }
 
-/// Encodes what is missing of a row and returns its part. Running it again changes nothing and costs almost nothing.
+/// Encodes what is missing of a row and returns its part. Running it again changes nothing and costs almost
+/// nothing.
 ///
 /// # Errors
 /// Whatever goes wrong, with the segment that it went wrong on; [`ErrorKind::Canceled`] once `cancel` fires.
@@ -176,9 +177,9 @@ async fn row(worker: &Worker, request: Request) -> Result<Part> {
                 let (mut ended, damaged_frames) = ended?;
                 check_whole(&request, damaged_frames)?;
                 let encode_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-                let told = EncodeSummary { encode_ms, damaged_frames };
+                let summary = EncodeSummary { encode_ms, damaged_frames };
                 let stores: Vec<_> =
-                    missing.iter().map(|m| store(worker, &destination, &timeline, segment, m, &told, &watch)).collect();
+                    missing.iter().map(|m| store(worker, &destination, &timeline, segment, m, &summary, &watch)).collect();
                 let gave: Vec<PartRecord> = futures::stream::iter(stores).buffered(STORES).try_collect().await?;
                 ended.written_bytes = gave.iter().flat_map(|record| &record.rendition.media_segments).map(|s| s.bytes).sum();
                 ran = Some(ended);
@@ -229,7 +230,7 @@ struct EncodeSummary {
     damaged_frames: u64,
 }
 
-/// Waits until all that is missing was committed by somebody else: a row may run twice, and who is behind yields.
+/// Waits until another run of the row has committed every missing rung: of two runs, the slower one yields.
 async fn committed_by_another(destination: &Location, missing: &[Missing]) -> Vec<PartRecord> {
     loop {
         tokio::time::sleep(LOOK_FOR_WINNER).await;
@@ -425,7 +426,7 @@ async fn store(
     timeline: &Timeline,
     segment: &Segment,
     missing: &Missing,
-    told: &EncodeSummary,
+    summary: &EncodeSummary,
     watch: &Stopwatch,
 ) -> Result<PartRecord> {
     let begun = Instant::now();
@@ -446,7 +447,8 @@ async fn store(
         destination.child(&path).put(media_segment.bytes, ObjectKind::MediaSegment).await?;
         Ok::<_, Error>(stored)
     });
-    // A failed upload drops the receiver, which ends the packager; its own error, if any, is kind is told.
+    // A failed upload drops the receiver, which ends the packager; the upload's own error is the one to
+    // report.
     let media_segments: Result<Vec<MediaSegmentRef>> = uploads.buffered(UPLOADS).try_collect().await;
     let init = packaging.await.map_err(|e| cmaf::Error::Read(std::io::Error::other(e)))?;
     let (media_segments, (init, packaged)) = (media_segments?, init?);
@@ -472,9 +474,9 @@ async fn store(
         init: init_path,
         init_bytes,
         media_segments,
-        encode_ms: told.encode_ms,
+        encode_ms: summary.encode_ms,
         host: worker.environment().host.clone(),
-        damaged_frames: told.damaged_frames,
+        damaged_frames: summary.damaged_frames,
         encoded: true,
     };
     watch

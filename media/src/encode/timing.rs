@@ -1,4 +1,4 @@
-//! Where does a row's time go? Each step is timed as it is taken.
+//! Timing of a row: each step is measured as it is taken.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},

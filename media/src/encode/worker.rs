@@ -1,5 +1,5 @@
-//! The worker of a process: encodes rows in a bounded number of slots, and keeps what rows share, which are open
-//! sources, the cost model and the complexity of titles.
+//! The worker of a process: encodes rows in a bounded number of slots, and keeps what rows share, which are
+//! open sources, the cost model and the complexity of titles.
 
 use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
 
@@ -105,7 +105,8 @@ impl Worker {
     /// Opens the source of a row in exactly the version that was planned.
     ///
     /// # Errors
-    /// As [`Worker::open`], and [`crate::source::Error::SourceChanged`] where the source has another version now.
+    /// As [`Worker::open`], and [`crate::source::Error::SourceChanged`] where the source has another version
+    /// now.
     pub async fn open_planned(&self, segment: &Segment) -> Result<Arc<Timeline>> {
         self.timelines.open_planned(segment).await
     }

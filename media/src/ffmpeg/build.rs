@@ -1,4 +1,4 @@
-//! Which FFmpeg is this, and which encoders are in it? What decides bytes beyond the arguments.
+//! The build of FFmpeg and of its encoders, which decides bytes beyond the arguments.
 
 use std::{ffi::OsString, path::Path, time::Duration};
 
@@ -14,9 +14,11 @@ use crate::{
 /// Asking a program for its version, or for next to nothing.
 const LIMITS: Limits = Limits::within(Duration::from_secs(30), 1 << 20, MEMORY_MAX);
 
-/// What is encoded to know an encoder by: three tiny frames, or a moment of sound; the output is a hash per packet.
+/// What is encoded to know an encoder by: three tiny frames, or a moment of sound; the output is a hash per
+/// packet.
 ///
-/// `ffmpeg -version` hides which x264 it was built with, and the same FFmpeg with another x264 gives other bytes.
+/// `ffmpeg -version` hides which x264 it was built with, and the same FFmpeg with another x264 gives other
+/// bytes.
 const FRAMES: &str = "-nostdin -hide_banner -loglevel error -f lavfi -i testsrc2=size=64x64:rate=25 -frames:v 3 -pix_fmt yuv420p -threads 1";
 const SOUND: &str = "-nostdin -hide_banner -loglevel error -f lavfi -i sine=sample_rate=48000 -t 0.12";
 const HASHES: &str = "-fflags +bitexact -flags +bitexact -f framehash pipe:1";
@@ -95,7 +97,7 @@ impl From<AudioCodec> for Encoder {
 /// Where FFmpeg cannot be started, or lacks an encoder.
 pub async fn build(tools: &Tools, encoder: Encoder, scratch: &Path) -> Result<String, Error> {
     let questions: Vec<String> = std::iter::once("-version".to_owned()).chain(encoder.trials()).collect();
-    // Beside each other: whoever starts a job waits for them.
+    // Concurrently: the start of a job waits for all of them.
     let answers =
         try_join_all(questions.iter().map(|question| ask(tools, Program::Ffmpeg, scratch, question))).await?;
     let mut hasher = blake3::Hasher::new();

@@ -1,8 +1,9 @@
-//! How much of what a program says is kept? Lines as they come, and the end of its complaints.
+//! Capture of a program's output: lines as they come, and a bounded tail of stderr.
 
 use std::collections::VecDeque;
 
-/// The longest line that [`Lines`] gives out; ffprobe's packet lines are under 300 bytes unless side data is asked for.
+/// The longest line that [`Lines`] gives out; ffprobe's packet lines are under 300 bytes unless side data is
+/// asked for.
 pub const LINE_BYTES_MAX: usize = 4096;
 /// The end of stderr that is kept: FFmpeg explains itself in its last lines.
 const TAIL_BYTES_MAX: usize = 8 * 1024;
@@ -17,7 +18,8 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Takes the next bytes and gives each whole line, without its end, to `line`. Lines beyond [`LINE_BYTES_MAX`] are dropped.
+    /// Takes the next bytes and gives each whole line, without its end, to `line`. Lines beyond
+    /// [`LINE_BYTES_MAX`] are dropped.
     pub fn push(&mut self, mut bytes: &[u8], mut line: impl FnMut(&[u8])) {
         while let Some(end) = bytes.iter().position(|&byte| byte == b'\n') {
             self.extend(&bytes[..end]);

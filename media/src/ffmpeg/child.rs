@@ -1,12 +1,15 @@
-//! Who owns a started program? A thread of its own, which starts it, waits for it, ends its group and reaps it.
+//! The owner of a started program: a thread that starts it, waits for it, kills its process group and reaps
+//! it.
 //!
 //! Why a thread and not tokio's child: the kernel's death signal fires when the *thread* that started the
-//! program ends, and runtime threads come and go; and a tokio child that is dropped is reaped only while some runtime still runs.
-//! The owner lives exactly as long as its program. There are hardly more programs than slots, so the threads are few.
+//! program ends, and runtime threads come and go; and a tokio child that is dropped is reaped only while some
+//! runtime still runs. The owner lives exactly as long as its program. There are hardly more programs than
+//! slots, so the threads are few.
 //!
-//! How a program is kept from outliving us, and what was measured: FFmpeg 5.1 ignores `SIGPIPE` and a broken progress pipe, and takes
-//! the end of its stdin for nothing, so it encodes on after its parent was killed with `SIGKILL`. With the death signal, which the
-//! [sandbox](mod@super::sandbox) asks for, it is gone a few milliseconds later.
+//! How a program is kept from outliving us, and what was measured: FFmpeg 5.1 ignores `SIGPIPE` and a broken
+//! progress pipe, and takes the end of its stdin for nothing, so it encodes on after its parent was killed
+//! with `SIGKILL`. With the death signal, which the [sandbox](mod@super::sandbox) asks for, it is gone a few
+//! milliseconds later.
 
 use std::{
     fs, io,
@@ -49,11 +52,11 @@ pub(super) struct Child {
     pub(super) group: KillOnDrop,
     pub(super) stdout: ChildStdout,
     pub(super) stderr: ChildStderr,
-    /// Told by the owner once the program is reaped.
+    /// Sent by the owner once the program is reaped.
     pub(super) exit: Fuse<oneshot::Receiver<io::Result<Exit>>>,
 }
 
-/// Whoever holds this wants the program to run.
+/// While this is held, the program runs.
 #[derive(Debug)]
 pub(super) struct KillOnDrop(Arc<Group>);
 
@@ -65,7 +68,8 @@ pub(super) struct Exit {
     pub(super) cpu: Option<Duration>,
 }
 
-/// A process group that is killed at most until its leader is reaped: after that its number may be somebody else's.
+/// A process group that is killed at most until its leader is reaped: after that its number may belong to
+/// another process.
 #[derive(Debug)]
 struct Group {
     leader: Pid,
@@ -75,8 +79,8 @@ struct Group {
 /// What the owner hands over once the program runs.
 type Started = (KillOnDrop, std::process::ChildStdout, std::process::ChildStderr);
 
-/// Starts the program of a job in a process group of its own, in its scratch folder, with an environment that holds no secret.
-/// With `report` what FFmpeg has to say besides errors goes to a file in that folder.
+/// Starts the program of a job in a process group of its own, in its scratch folder, with an environment that
+/// holds no secret. With `report` what FFmpeg has to say besides errors goes to a file in that folder.
 pub(super) async fn start(job: &Invocation<'_>, report: Option<&str>) -> Result<Child, Error> {
     let Invocation { tools, program, scratch, .. } = *job;
     let path = tools.path(program);
@@ -96,10 +100,11 @@ pub(super) async fn start(job: &Invocation<'_>, report: Option<&str>) -> Result<
         .env("LC_ALL", "C")
         .env("HOME", scratch)
         .env("TMPDIR", scratch)
-        // SVT-AV1 tells its settings on stderr, where complaints are expected; 1 leaves it its errors.
+        // SVT-AV1 prints its settings to stderr, where errors are expected; 1 leaves it its errors.
         .env("SVT_LOG", "1")
         .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
-        // 32 is the level "info". Not by -loglevel: there the texts of a source would stand among FFmpeg's complaints.
+        // 32 is the level "info". Not by -loglevel: there the texts of a source would stand among FFmpeg's
+        // complaints.
         .envs(report.map(|name| ("FFREPORT", format!("file={name}:level=32"))));
     let (started_tx, started_rx) = oneshot::channel();
     let (exit_tx, exit_rx) = oneshot::channel();
@@ -161,7 +166,7 @@ impl Group {
     fn kill(&self) {
         let reaped = self.reaped.lock().unwrap_or_else(PoisonError::into_inner);
         if !*reaped {
-            // Fails only where nobody is left to kill.
+            // Fails only if no process of the group is left.
             let _ = killpg(self.leader, Signal::SIGKILL);
         }
     }
@@ -173,7 +178,8 @@ static RUNNING: AtomicUsize = AtomicUsize::new(0);
 /// How often [`all_gone`] looks.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// Waits until no program of this process runs any more, at most so long. For a process that is about to end: it leaves nothing behind.
+/// Waits until no program of this process runs any more, at most so long. For a process that is about to end:
+/// it leaves nothing behind.
 pub async fn all_gone(deadline: Duration) {
     let gone = async {
         while RUNNING.load(Ordering::Acquire) > 0 {
@@ -193,18 +199,19 @@ fn own(
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) => {
-            // Nobody waits any more if this fails: then nobody wants to know.
+            // Fails only if the receiver is gone, which then needs no answer.
             let _ = started.send(Err(error));
             return;
         }
     };
     RUNNING.fetch_add(1, Ordering::AcqRel);
-    // A process id that does not fit would not come from the kernel; 0 would mean our own group, so no group at all then.
+    // A process id that does not fit would not come from the kernel; 0 would mean our own group, so no group
+    // at all then.
     let leader = i32::try_from(child.id()).unwrap_or(i32::MAX);
     let group = Arc::new(Group { leader: Pid::from_raw(leader), reaped: Mutex::new(false) });
     let wanted = KillOnDrop(Arc::clone(&group));
     if let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) {
-        // Where whoever asked for the program is gone, this drops `wanted`, which kills.
+        // If the caller is gone, this drops `wanted`, which kills the program.
         let _ = started.send(Ok((wanted, stdout, stderr)));
     }
     // Waits without reaping: until it is reaped its number is ours to kill by.
@@ -225,7 +232,8 @@ fn own(
 /// Processor time of a process that ended but is not reaped yet, to a hundredth of a second.
 fn cpu_time(pid: Pid) -> Option<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // proc(5): the second field is the name in parentheses and may hold anything; utime and stime are fields 14 and 15.
+    // proc(5): the second field is the name in parentheses and may hold anything; utime and stime are fields
+    // 14 and 15.
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut times = fields.split(' ').skip(11).map(|field| field.parse::<u64>().ok());
     let ticks = times.next()??.checked_add(times.next()??)?;

@@ -1,4 +1,4 @@
-//! What does the end of a program mean? Its exit status and its last words, as an error.
+//! Diagnosis of a program's end: its exit status and last lines of stderr, as an error.
 
 use std::{io, os::unix::process::ExitStatusExt, path::Path, process::ExitStatus};
 
@@ -45,7 +45,8 @@ pub(super) fn diagnose(
     if let Some(number) = status.signal() {
         let signal = Signal::try_from(number)
             .map_or_else(|_| format!("signal {number}"), |signal| signal.as_str().to_owned());
-        // A crash in a decoder comes from the source's bytes and comes again; anything else is somebody's kill.
+        // A crash in a decoder comes from the source's bytes and comes again; any other signal was sent from
+        // outside.
         let crashed = [Signal::SIGSEGV, Signal::SIGABRT, Signal::SIGBUS, Signal::SIGFPE, Signal::SIGILL]
             .map(|s| s as i32);
         return Some(if number == Signal::SIGXFSZ as i32 {
@@ -81,7 +82,8 @@ pub(super) fn diagnose(
     })
 }
 
-/// What is named in `Unknown encoder 'libx264'` or `No such filter: 'zscale'`, FFmpeg's words since version 2.
+/// What is named in `Unknown encoder 'libx264'` or `No such filter: 'zscale'`, FFmpeg's words since version
+/// 2.
 fn missing_feature(stderr: &str) -> Option<String> {
     [("encoder", "Unknown encoder '"), ("filter", "No such filter: '")].into_iter().find_map(
         |(what, before)| {

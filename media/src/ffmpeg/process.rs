@@ -1,4 +1,4 @@
-//! How is a program run? Started, listened to, and ended by itself, by its limits or by whoever asks.
+//! Runs one program until it ends by itself, reaches a limit, or is canceled.
 
 use std::{
     ffi::OsString,
@@ -26,25 +26,30 @@ use crate::limits;
 
 /// Bytes read from a pipe at once: a pipe of Linux holds 64 KiB.
 const READ_BYTES: usize = 64 * 1024;
-/// How long a killed program may take to be gone: the kernel needs milliseconds, a stuck disk longer; the owner thread stays on it.
+/// How long a killed program may take to be gone: the kernel needs milliseconds, a stuck disk longer; the
+/// owner thread stays on it.
 const REAP_WAIT: Duration = Duration::from_secs(5);
-/// How long the pipes of an ended program are read on: what it wrote is there already, and its group is dead. Long, because with 256 encodes
-/// on two cores two seconds passed before anybody looked, and the last report was missed.
+/// How long the pipes of an ended program are read on: what it wrote is there already, and its group is dead.
+/// Long, because with 256 encodes on two cores two seconds passed before anybody looked, and the last report
+/// was missed.
 const DRAIN_WAIT: Duration = Duration::from_secs(30);
-/// The most that is read of them then: no pipe that an ordinary user makes holds more, so what comes after it is not the program's.
+/// The most that is read of them then: no pipe that an ordinary user makes holds more, so what comes after it
+/// is not the program's.
 const DRAIN_BYTES: usize = 1 << 20;
 /// Starting, opening the source and closing the outputs, on a busy machine.
 const DEADLINE_BASE: Duration = Duration::from_secs(300);
 /// Bytes of a file besides encoded media: reports, headers, indices.
 const FILE_BYTES: u64 = 512 << 20;
-/// An encode without a frame for so long is stuck. Long, because it decodes from a keyframe and fills x264's lookahead first.
+/// An encode without a frame for so long is stuck. Long, because it decodes from a keyframe and fills x264's
+/// lookahead first.
 const STALL: Duration = Duration::from_secs(180);
 /// The same of encoders that take many times as long.
 const STALL_MAX: Duration = Duration::from_secs(1800);
 
 static ENCODES_STARTED: AtomicU64 = AtomicU64::new(0);
 
-/// FFmpeg encodes that this process has started so far: what tests count to see that finished work is not done again.
+/// FFmpeg encodes that this process has started so far: what tests count to see that finished work is not
+/// done again.
 pub fn encodes_started() -> u64 {
     ENCODES_STARTED.load(Ordering::Relaxed)
 }
@@ -120,7 +125,7 @@ pub struct Invocation<'a> {
 pub struct Finished {
     /// From start to end.
     pub wall: Duration,
-    /// Processor time, where the system tells.
+    /// Processor time, where the system reports it.
     pub cpu: Option<Duration>,
     /// The end of what it complained of on stderr; often empty.
     pub stderr_tail: String,
@@ -131,8 +136,8 @@ pub struct Finished {
 impl Invocation<'_> {
     /// Runs the program to its end. `listen` gets its stdout in pieces cut anywhere.
     ///
-    /// However this ends, by return or by being dropped, the program's whole process group is killed and reaped: before the return,
-    /// or by the owner thread right after a drop.
+    /// However this ends, by return or by being dropped, the program's whole process group is killed and
+    /// reaped: before the return, or by the owner thread right after a drop.
     ///
     /// # Errors
     /// Those of [`Error`], except [`Error::Frames`].
@@ -151,7 +156,8 @@ impl Invocation<'_> {
             Ok(None) | Err(_) => {
                 child.group.kill();
                 if !child.exit.is_terminated() {
-                    // A program in an uninterruptible wait stays its owner's; nobody here can hurry it.
+                    // A program in an uninterruptible wait stays with its owner thread; nothing here can
+                    // hurry it.
                     let _ = timeout(REAP_WAIT, &mut child.exit).await;
                 }
                 outcome?;
@@ -193,8 +199,8 @@ impl Invocation<'_> {
                 return Err(Error::Deadline { program, after: limits.deadline });
             }
             tokio::select! {
-                // On a machine that is overloaded both the end of a wait and what it was for may be there when this is looked at: what the
-                // program said counts first.
+                // On a machine that is overloaded both the end of a wait and what it was for may be there
+                // when this is looked at: what the program said counts first.
                 biased;
                 () = self.cancel.cancelled() => return Err(Error::Canceled { program }),
                 read = child.stdout.read(&mut out), if out_open => {
@@ -227,7 +233,8 @@ impl Invocation<'_> {
                 }
                 () = sleep_until(deadline) => {
                     if exit.is_some() {
-                        // It ended, but somebody outside its group holds its pipes: what matters has been read.
+                        // It ended, but a process outside its group holds its pipes: all that matters has
+                        // been read.
                         return Ok(exit);
                     }
                     return Err(Error::Deadline { program, after: limits.deadline });
@@ -272,7 +279,8 @@ impl Encode<'_> {
     /// Encodes, and reports progress about twice a second.
     ///
     /// # Errors
-    /// Those of [`Invocation::run`]; [`Error::Frames`] where FFmpeg was content with another number of frames than asked for.
+    /// Those of [`Invocation::run`]; [`Error::Frames`] where FFmpeg was content with another number of frames
+    /// than asked for.
     pub async fn run(&self, mut on_progress: impl FnMut(Progress)) -> Result<Finished, Error> {
         let (segment, rungs) = (self.segment, self.rungs);
         ENCODES_STARTED.fetch_add(1, Ordering::Relaxed);

@@ -1,6 +1,7 @@
-//! How far is an encode? FFmpeg's `-progress` lines, read as they come.
+//! Parser of FFmpeg's `-progress` lines.
 
-/// The most bytes of one line that are kept: FFmpeg's own are under 40; a longer one is not progress and is dropped.
+/// The most bytes of one line that are kept: FFmpeg's own are under 40; a longer one is not progress and is
+/// dropped.
 const LINE_BYTES_MAX: usize = 256;
 
 /// How far an encode has come.

@@ -1,5 +1,5 @@
-//! What did a run write down of itself? How many frames it could not decode whole, and what x264 made of the pictures: it tells when it ends
-//! how many it coded, of which kind, and how much of them it skipped.
+//! The report of a run: how many frames it could not decode whole, and x264's own summary at its end, which
+//! counts the pictures of each kind and the share of them that it skipped.
 
 use std::{
     fs::File,
@@ -15,13 +15,14 @@ use crate::codec::VideoCodec;
 /// The file in the scratch folder of a run that FFmpeg writes what it has to say to.
 pub(super) const REPORT: &str = "ffmpeg.log";
 
-/// More than it may be: every damaged picture of a day is told of in less.
+/// The largest report that is read: every damaged picture of a day fits into less.
 pub(super) const REPORT_BYTES_MAX: usize = 256 << 20;
 
 /// The most of a line that is looked at: what is searched for stands at its end, after a path.
 const LINE_BYTES_MAX: u64 = 64 << 10;
 
-/// What FFmpeg says of a frame that was decoded with errors, and of one that was not decoded at all: up to version 6.0, and since.
+/// What FFmpeg says of a frame that was decoded with errors, and of one that was not decoded at all: up to
+/// version 6.0, and since.
 const DAMAGED: [&str; 4] = [
     "corrupt decoded frame",
     "Error while decoding stream #",
@@ -35,15 +36,15 @@ const QUOTES: [&str; 3] = [" ", "Input #", "Output #"];
 /// What a run wrote down.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Report {
-    /// What each encoder of x264 told, in the order of their ends, which is that of the outputs; where it should not be, a cost is predicted
-    /// from another rung's pictures, and nothing else goes wrong.
+    /// The summary of each x264 encoder, in the order of their ends, which is that of the outputs; if it is
+    /// not, a cost is predicted from another rung's pictures, and nothing else goes wrong.
     pub encoded: Vec<Encoded>,
     /// Frames of the source that were decoded with errors, or not at all.
     pub damaged_frames: u64,
 }
 
 impl Report {
-    /// What was told of each of these, where as many told as there are of x264's.
+    /// Returns the summary of each output, if there are as many summaries as outputs of x264.
     pub fn of<'a>(&'a self, codecs: &[VideoCodec]) -> Vec<Option<&'a Encoded>> {
         let is_x264 = |codec: &&VideoCodec| **codec == VideoCodec::H264;
         let complete = codecs.iter().filter(is_x264).count() == self.encoded.len();
@@ -52,7 +53,7 @@ impl Report {
     }
 }
 
-/// What one encoder told.
+/// The summary of one encoder.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Encoded {
     /// Pictures that refer to none.
@@ -87,7 +88,8 @@ impl Encoded {
             .then(|| (self.key.coded() + self.predicted.coded() + self.bidirectional.coded()) / all as f64)
     }
 
-    /// The same of the pictures that refer to others alone: what lies between keyframes. `None` where there is none.
+    /// The same of the pictures that refer to others alone: what lies between keyframes. `None` where there
+    /// is none.
     pub fn coded_changes(&self) -> Option<f64> {
         let all = self.changes_count();
         (all > 0).then(|| (self.predicted.coded() + self.bidirectional.coded()) / all as f64)
@@ -105,13 +107,13 @@ pub(super) async fn read(scratch: &Path) -> Report {
     read.await.ok().and_then(std::io::Result::ok).unwrap_or_default()
 }
 
-/// Has somebody's source made FFmpeg say more than a disk should hold?
+/// Returns whether a source made FFmpeg write more than a disk should hold.
 pub(super) fn is_too_long(scratch: &Path) -> bool {
     std::fs::metadata(scratch.join(REPORT)).is_ok_and(|report| report.len() > REPORT_BYTES_MAX as u64)
 }
 
-/// Line by line, since strangers' sources decide how much there is. What is in other words than x264's versions have used since 2008 is
-/// passed over.
+/// Line by line, since strangers' sources decide how much there is. What is in other words than x264's
+/// versions have used since 2008 is passed over.
 fn parse(file: File) -> Report {
     let (mut reader, mut line) = (BufReader::new(file.take(REPORT_BYTES_MAX as u64)), Vec::new());
     let (mut encoders, mut damaged_frames) = (Vec::new(), 0);
@@ -178,7 +180,7 @@ mb B  I16..4:  0.1%  0.4%  0.1%  B16..8:  8.5%  3.6%  0.6%  direct: 2.6%  skip:8
 kb/s:802.29";
 
     /// The lines as FFmpeg reports them, each by who says it.
-    fn told(of: &[(&str, &str)]) -> String {
+    fn log(of: &[(&str, &str)]) -> String {
         of.iter()
             .flat_map(|(from, text)| text.lines().map(move |line| format!("[{from}] {line}\n")))
             .collect()
@@ -193,7 +195,7 @@ kb/s:802.29";
 
     #[test]
     fn what_was_skipped_is_read() {
-        let [encoded] = parsed(&told(&[("libx264 @ 0x1", SAID)])).encoded[..] else { panic!() };
+        let [encoded] = parsed(&log(&[("libx264 @ 0x1", SAID)])).encoded[..] else { panic!() };
         let expected = Encoded {
             key: Pictures { count: 1, skipped: 0.0 },
             predicted: Pictures { count: 17, skipped: 23.6 / 100.0 },
@@ -207,7 +209,7 @@ kb/s:802.29";
 
     #[test]
     fn encoders_are_told_apart_and_others_passed_over() {
-        let found = parsed(&told(&[
+        let found = parsed(&log(&[
             ("libx264 @ 0x1", "profile High"),
             ("libx264 @ 0x2", "frame P:3     Avg QP:24.94  size:  8701"),
             ("libx264 @ 0x1", "frame P:5     Avg QP:24.94  size:  8701"),
@@ -241,11 +243,11 @@ kb/s:802.29";
             "mb B skip:900%",
             "frame P:-1",
         ] {
-            let found = parsed(&told(&[("libx264 @ 0x1", text)]));
+            let found = parsed(&log(&[("libx264 @ 0x1", text)]));
             assert!(found.encoded.iter().all(|encoded| encoded.coded().is_none()), "{text}");
         }
         let most =
-            parsed(&told(&[("libx264 @ 0x1", "frame I:18446744073709551615\nframe P:18446744073709551615")]));
+            parsed(&log(&[("libx264 @ 0x1", "frame I:18446744073709551615\nframe P:18446744073709551615")]));
         assert!(most.encoded[0].coded().unwrap() <= 2.0);
         assert_eq!(parsed("[libx264 @ \n[libx264 @ 0x1]\n[libx264 @ 0x1] "), Report::default());
     }
@@ -255,7 +257,7 @@ kb/s:802.29";
         let scratch = tempfile::tempdir().unwrap();
         assert_eq!(read(scratch.path()).await, Report::default());
         let noise = "[h264 @ 0x9] error while decoding MB 1 2\n".repeat(100_000);
-        std::fs::write(scratch.path().join(REPORT), noise + &told(&[("libx264 @ 0x1", SAID)])).unwrap();
+        std::fs::write(scratch.path().join(REPORT), noise + &log(&[("libx264 @ 0x1", SAID)])).unwrap();
         assert_eq!(read(scratch.path()).await.encoded.len(), 1);
     }
 

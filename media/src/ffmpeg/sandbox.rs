@@ -1,9 +1,11 @@
-//! What may a program do that reads strangers' files? Read its input, write its scratch folder, and compute.
+//! The sandbox of programs that read untrusted files: they read their input, write their scratch folder, and
+//! compute.
 //!
-//! The binary calls itself under the name of [`COMMAND`], takes from itself all that the program does not need, and becomes the program. So
-//! everything holds from its first instruction on: it dies with us, gains no privileges, opens no socket, starts no process and reaches none,
-//! opens and changes no file but its own, and takes no more memory and processor time, and makes no larger file, than it was given. What the
-//! kernel lacks is left out, and [`check`] says so; what the kernel refuses keeps the program from starting.
+//! The binary calls itself under the name of [`COMMAND`], takes from itself all that the program does not
+//! need, and becomes the program. So everything holds from its first instruction on: it dies with us, gains
+//! no privileges, opens no socket, starts no process and reaches none, opens and changes no file but its own,
+//! and takes no more memory and processor time, and makes no larger file, than it was given. What the kernel
+//! lacks is left out, and [`check`] says so; what the kernel refuses keeps the program from starting.
 //!
 //! Why not in the child between `fork` and `exec`: that takes unsafe code, in a process with many threads.
 //!
@@ -53,7 +55,8 @@ pub const COMMAND: &str = "sandboxed";
 const LIBRARIES: [&str; 8] =
     ["/lib", "/lib32", "/lib64", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/local/lib", "/nix/store"];
 
-/// What libraries look up, and what encoders ask the system for: how many cores there are, and random numbers.
+/// What libraries look up, and what encoders ask the system for: how many cores there are, and random
+/// numbers.
 const LOOKED_UP: [&str; 9] = [
     "/etc/ld.so.cache",
     "/etc/alternatives",
@@ -66,13 +69,14 @@ const LOOKED_UP: [&str; 9] = [
     "/sys/devices/system",
 ];
 
-/// The newest rules of Landlock that are asked for: those of Linux 6.12. Older kernels keep to what they know of them.
+/// The newest rules of Landlock that are asked for: those of Linux 6.12. Older kernels keep to what they know
+/// of them.
 const LANDLOCK: ABI = ABI::V6;
 
 /// Open files: an input, a dozen outputs, and the libraries while they are loaded.
 const OPEN_FILES: u64 = 256;
 
-/// Seconds between being told to end for want of processor time and being killed.
+/// Seconds between the signal at the limit of processor time and the kill.
 const GRACE_S: u64 = 5;
 
 /// `CLONE_THREAD`: what is cloned with it is a thread, and without it a process.
@@ -102,11 +106,11 @@ pub(super) struct Sandbox {
 /// Why nothing was started.
 #[derive(Debug, thiserror::Error)]
 enum Error {
-    /// Somebody else called it.
+    /// The caller is not Spool.
     #[error("\"{COMMAND}\" is what spool calls itself by: {0}")]
     Usage(&'static str),
     /// The parent has ended meanwhile.
-    #[error("nobody waits for it any more")]
+    #[error("the parent process is gone")]
     Orphan,
     /// Something that every kernel has was refused.
     #[error("cannot {what}: {source}")]
@@ -118,7 +122,8 @@ enum Error {
     },
 }
 
-/// What the binary does whose first argument is [`COMMAND`], with those after it. Returns where it did not become a program.
+/// What the binary does whose first argument is [`COMMAND`], with those after it. Returns where it did not
+/// become a program.
 pub fn main(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     let first = args.next().unwrap_or_default();
     if first == CHECK {
@@ -138,9 +143,9 @@ pub(super) const NO_LIBRARY: u8 = 127;
 /// Becomes a program: of what it may do, as JSON, its path, and its arguments. Returns only where that fails.
 fn become_program(sandbox: &OsStr, mut args: impl Iterator<Item = OsString>) -> Error {
     let Some(sandbox) = sandbox.to_str().and_then(|json| serde_json::from_str::<Sandbox>(json).ok()) else {
-        return Error::Usage("what the program may do is not told");
+        return Error::Usage("the permissions of the program are missing");
     };
-    let Some(program) = args.next() else { return Error::Usage("the program is not told") };
+    let Some(program) = args.next() else { return Error::Usage("the program is missing") };
     let words: Result<Vec<CString>, _> =
         iter::once(program.clone()).chain(args).map(|word| CString::new(word.into_vec())).collect();
     let Ok(words) = words else { return Error::Usage("an argument holds a NUL") };
@@ -165,7 +170,7 @@ fn enter(sandbox: &Sandbox, program: &Path) -> Result<(), Error> {
     let refused = |what| move |errno: nix::Error| Error::Refused { what, source: errno.into() };
     hold_back().map_err(refused("hold signals back"))?;
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(refused("die with the parent"))?;
-    // A parent that died before could not be told of.
+    // A parent that died before this call sent no signal.
     if Pid::parent().as_raw() != sandbox.parent {
         return Err(Error::Orphan);
     }
@@ -182,8 +187,9 @@ fn enter(sandbox: &Sandbox, program: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Holds back what asks to end. Batch systems and service managers tell each process of a job that it is to end, and it is ours to say when
-/// a program does: we finish what is in hand, or kill it, and with us it dies.
+/// Holds back what asks to end. Batch systems and service managers tell each process of a job that it is to
+/// end, and it is ours to say when a program does: Spool finishes the running rows or kills them, and they
+/// die with it.
 fn hold_back() -> nix::Result<()> {
     SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]).thread_block()
 }
@@ -204,7 +210,7 @@ fn limit(sandbox: &Sandbox) -> nix::Result<()> {
     Ok(())
 }
 
-/// Gives up what root may do beyond files of its own, but for reading: a source may be somebody else's.
+/// Gives up what root may do beyond files of its own, but for reading: a source may belong to another user.
 fn drop_capabilities() {
     use caps::{CapSet, Capability};
     for capability in caps::all() {
@@ -217,8 +223,8 @@ fn drop_capabilities() {
     let _ = caps::clear(None, CapSet::Inheritable);
 }
 
-/// Lets it open its libraries, its input and what is in its folder. In that it makes plain files and nothing else: a link or a pipe of its
-/// making would be opened by us.
+/// Lets it open its libraries, its input and what is in its folder. In that it makes plain files and nothing
+/// else: a link or a pipe of its making would be opened by us.
 fn confine_files(sandbox: &Sandbox, program: &Path) -> Result<(), landlock::RulesetError> {
     let reading = AccessFs::ReadFile | AccessFs::ReadDir;
     let writing = AccessFs::WriteFile

@@ -1,4 +1,4 @@
-//! Which programs are run, and where do they lie?
+//! Paths of FFmpeg and ffprobe, and how they are confined.
 
 use std::{
     env,
@@ -28,7 +28,8 @@ impl fmt::Display for Program {
     }
 }
 
-/// What programs are kept from. All but nothing takes a binary that starts them in a [sandbox](super::sandbox), as `spool` does.
+/// What programs are kept from. All but nothing takes a binary that starts them in a
+/// [sandbox](super::sandbox), as `spool` does.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum SandboxMode {
     /// From nothing, not even from outliving us.

@@ -1,10 +1,12 @@
-//! How do encoded samples become media segments that join? The CMAF packager.
+//! The CMAF packager: encoded samples become media segments that join.
 //!
-//! Every segment of a video is encoded by an FFmpeg run of its own. Left to FFmpeg's muxer the pieces do not join, so here the
-//! samples are taken out of its fragmented MP4 and written again: one init segment per rendition, the same bytes for every
-//! part of it, and media segments timed by integer ticks of the grid. It streams: one media segment is in memory at a time.
+//! Every segment of a video is encoded by an FFmpeg run of its own. Left to FFmpeg's muxer the pieces do not
+//! join, so here the samples are taken out of its fragmented MP4 and written again: one init segment per
+//! rendition, the same bytes for every part of it, and media segments timed by integer ticks of the grid. It
+//! streams: one media segment is in memory at a time.
 //!
-//! Source: ISO/IEC 14496-12 (boxes), ISO/IEC 23000-19 (CMAF tracks, brand `cmfc`), RFC 8216 section 3.3 (fMP4 media segments).
+//! Source: ISO/IEC 14496-12 (boxes), ISO/IEC 23000-19 (CMAF tracks, brand `cmfc`), RFC 8216 section 3.3 (fMP4
+//! media segments).
 
 mod boxes;
 mod cut;
@@ -30,8 +32,9 @@ pub struct VideoSpec {
     pub frames: u64,
     /// Grid frames per media segment; the last one of the file may be shorter.
     pub media_segment_frames: u32,
-    /// By how many frames the rendition's decoding order may run ahead of its display order (2 for x264 with a B-pyramid).
-    /// It is the same for all parts of a rendition, whatever each of them needs, because the init segment holds it.
+    /// By how many frames the rendition's decoding order may run ahead of its display order (2 for x264 with
+    /// a B-pyramid). It is the same for all parts of a rendition, whatever each of them needs, because the
+    /// init segment holds it.
     pub reorder_frames: u32,
 }
 
@@ -53,7 +56,8 @@ pub struct MediaSegment {
     pub number: u32,
     /// When it is first shown or heard, in ticks of the track's timescale from the start of the title.
     pub start_ticks: u64,
-    /// For how long it is shown or heard, in ticks: `start_ticks + duration_ticks` is the next one's `start_ticks`.
+    /// For how long it is shown or heard, in ticks: `start_ticks + duration_ticks` is the next one's
+    /// `start_ticks`.
     pub duration_ticks: u64,
     /// The object's content.
     pub bytes: Bytes,
@@ -76,7 +80,8 @@ pub struct Init {
     pub height: u32,
 }
 
-/// The clock of a video track: a whole number of ticks per frame and at least [`Clock::MIN_TIMESCALE`] ticks per second.
+/// The clock of a video track: a whole number of ticks per frame and at least [`Clock::MIN_TIMESCALE`] ticks
+/// per second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Clock {
     /// Ticks per second.
@@ -86,10 +91,12 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Players round to their own clocks (90 kHz, microseconds); below this the rounding of a tick would be felt.
+    /// Players round to their own clocks (90 kHz, microseconds); below this the rounding of a tick would be
+    /// felt.
     pub const MIN_TIMESCALE: u32 = 10_000;
 
-    /// The clock of a grid: the numerator of its rate times the smallest factor that reaches [`Self::MIN_TIMESCALE`].
+    /// The clock of a grid: the numerator of its rate times the smallest factor that reaches
+    /// [`Self::MIN_TIMESCALE`].
     ///
     /// # Errors
     /// [`Error::Spec`] where a frame is so long that its ticks don't fit 32 bits.
@@ -104,8 +111,8 @@ impl Clock {
 
 /// Takes FFmpeg's fragmented MP4 of one track apart and yields media segments, one at a time.
 ///
-/// The input is read once, front to back, so it can be a pipe. Iteration ends after the last media segment or the first error;
-/// a file is only known to be whole when the iterator has ended without one.
+/// The input is read once, front to back, so it can be a pipe. Iteration ends after the last media segment or
+/// the first error; a file is only known to be whole when the iterator has ended without one.
 #[derive(Debug)]
 pub struct Packager<R> {
     reader: read::Reader<R>,
@@ -117,8 +124,9 @@ pub struct Packager<R> {
 impl<R: Read> Packager<R> {
     /// Opens the file of one segment of a video at one rung; reads up to its `moov`.
     ///
-    /// Times are made from grid ticks: frame `n` of the title is decoded at `n` and shown at `n` frames of [`Clock`] (the init
-    /// segment's one-entry edit list takes the reordering delay off). FFmpeg's own times are checked, not used.
+    /// Times are made from grid ticks: frame `n` of the title is decoded at `n` and shown at `n` frames of
+    /// [`Clock`] (the init segment's one-entry edit list takes the reordering delay off). FFmpeg's own times
+    /// are checked, not used.
     ///
     /// # Errors
     /// [`Error::Spec`] for a request that makes no sense; otherwise what is wrong with the header.
@@ -132,9 +140,10 @@ impl<R: Read> Packager<R> {
 
     /// Opens the file of one whole sound track; reads up to its `moov`.
     ///
-    /// Media segment `k` starts with the first audio frame that is heard at or after the grid time of video media segment `k`.
-    /// The encoder's delay (priming) comes from FFmpeg's edit list, which it writes with `-movflags +delay_moov` only; without
-    /// one it is Opus' pre-skip, or what FFmpeg's own AAC encoder always has.
+    /// Media segment `k` starts with the first audio frame that is heard at or after the grid time of video
+    /// media segment `k`. The encoder's delay (priming) comes from FFmpeg's edit list, which it writes with
+    /// `-movflags +delay_moov` only; without one it is Opus' pre-skip, or what FFmpeg's own AAC encoder
+    /// always has.
     ///
     /// # Errors
     /// [`Error::Spec`] for a request that makes no sense; otherwise what is wrong with the header.
@@ -280,7 +289,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What the failure means to whoever asked.
+    /// Classifies the failure for the caller.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Read(_) | Self::Truncated(_) => ErrorKind::Transient,

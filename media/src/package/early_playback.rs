@@ -1,5 +1,5 @@
-//! What can be played while the rest is still encoded? Playlists that grow with the rows that are done, over the same objects that are
-//! published at the end.
+//! Early playback: playlists that grow with the rows that are done, over the same objects that are published
+//! at the end.
 
 use std::time::Duration;
 
@@ -18,7 +18,8 @@ use spool_storage::{ObjectKind, Stores};
 /// Name of the multivariant playlist and of every media playlist of what grows.
 pub const LIVE: &str = "live.m3u8";
 
-/// A frame of sound at the lower of the rates that are encoded: by so much a media segment of sound may be longer than one of pictures.
+/// A frame of sound at the lower of the rates that are encoded: by so much a media segment of sound may be
+/// longer than one of pictures.
 const SOUND_FRAME_SECONDS: f64 = 1024.0 / 44_100.0;
 
 /// What is done of one title.
@@ -49,7 +50,8 @@ impl Live {
         }
     }
 
-    /// What can be played by now, and its extent: whole where all rows are there, or `ended`. `None` where nothing can be played.
+    /// What can be played by now, and its extent: whole where all rows are there, or `ended`. `None` where
+    /// nothing can be played.
     ///
     /// # Errors
     /// Where the parts do not join.
@@ -69,14 +71,15 @@ impl Live {
         Ok(merge::merge_begin(&self.parts, self.sounds)?.map(|ladder| (ladder, extent)))
     }
 
-    /// The time between two versions of a playlist: half the target duration at least (RFC 8216 section 6.2.2).
+    /// The time between two versions of a playlist: half the target duration at least (RFC 8216 section
+    /// 6.2.2).
     pub fn pause(&self) -> Duration {
         Duration::from_secs(self.target_seconds) / 2
     }
 }
 
-/// Writes the playlists of what can be played: the media playlists first, so that whoever can read the multivariant one can play all of it.
-/// Gives its URI.
+/// Writes the playlists of what can be played: the media playlists first, so that every client that can read
+/// the multivariant playlist can play all of it. Gives its URI.
 ///
 /// # Errors
 /// Where the store cannot be written.

@@ -1,4 +1,5 @@
-//! What does nothing refer to any more? Sweeping a destination: records first; their objects by a later sweep, after a grace.
+//! Garbage collection of a destination: unreferenced part records become tombstones; a later run deletes
+//! their objects, after a grace.
 
 use std::{
     collections::HashSet,
@@ -32,8 +33,8 @@ const LOCK_EXPIRES: Duration = Duration::from_secs(3600);
 /// What a sweep is to do.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// What is younger than this stays: a job that runs has written it, and its master is not there yet. Objects stay as long again
-    /// after their record was taken out of use. Longer than the longest job.
+    /// What is younger than this stays: a job that runs has written it, and its master is not there yet.
+    /// Objects stay as long again after their record was taken out of use. Longer than the longest job.
     pub grace: Duration,
     /// Only say what would be deleted.
     pub dry_run: bool,
@@ -48,7 +49,8 @@ pub struct GcReport {
     pub objects: u64,
     /// Bytes of those objects.
     pub bytes: u64,
-    /// Objects whose record is retired, and which wait for the grace in case a job that read it still publishes them.
+    /// Objects whose record is retired, and which wait for the grace in case a job that read it still
+    /// publishes them.
     pub waiting: u64,
     /// Objects that stay because something refers to them, or because they are young.
     pub kept: u64,
@@ -63,9 +65,9 @@ pub enum Error {
         /// The destination.
         uri: String,
     },
-    /// Nothing was published here, so nothing tells what is in use.
+    /// Nothing was published here, so what is in use is unknown.
     #[error(
-        "{uri} has no master.m3u8, so nothing tells what is in use: publish first, or delete the folder as a whole"
+        "{uri} has no master.m3u8, so what is in use is unknown: publish first, or delete the folder as a whole"
     )]
     NoMaster {
         /// The destination.
@@ -74,7 +76,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What the failure means to whoever asked.
+    /// Classifies the failure for the caller.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Locked { .. } => ErrorKind::Transient,
@@ -140,7 +142,7 @@ async fn collect(destination: &Location, options: Options) -> Result<GcReport> {
         .filter(|e| is_object(&e.relative))
         .filter_map(|e| Some(e.relative.split_once('/')?.0))
         .collect();
-    // Playlists for whoever played it while it was encoded.
+    // Playlists of clients that played the title while it was encoded.
     let is_live = |path: &str| match path.rsplit_once('/') {
         Some((folder, name)) => name == LIVE && folders.contains(folder),
         None => path == LIVE,
@@ -168,8 +170,8 @@ async fn collect(destination: &Location, options: Options) -> Result<GcReport> {
     Ok(swept)
 }
 
-/// Takes a record out of use. A job that read it before may still publish its objects: they wait for the grace from now on, which the
-/// retired record keeps.
+/// Takes a record out of use. A job that read it before may still publish its objects: they wait for the
+/// grace from now on, which the retired record keeps.
 async fn tombstone(destination: &Location, record: &PartRecord, grace: Duration) -> Result<()> {
     let path = record_path(&record.rendition.key);
     if !grace.is_zero() {

@@ -1,4 +1,5 @@
-//! Do the parts join into one ladder? The merge: pure, and strict about gaps, duplicates and decoder configurations.
+//! The merge: joins parts into one ladder. Pure, and strict about gaps, duplicates and decoder
+//! configurations.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +25,8 @@ pub struct HlsLadder {
     /// How much longer its file says that the title is, in milliseconds.
     #[serde(default)]
     pub lost_ms: i64,
-    /// Frames of the source that were decoded with errors, or not at all: what is decoded for two rows counts twice.
+    /// Frames of the source that were decoded with errors, or not at all: what is decoded for two rows counts
+    /// twice.
     #[serde(default)]
     pub damaged_frames: u64,
     /// Video renditions in the ladder's order, then audio renditions in track order.
@@ -54,7 +56,7 @@ pub struct Rendition {
     pub max_bitrate_bps: u64,
     /// Number of channels; 0 for pictures.
     pub channels: u16,
-    /// What a listener is told of the sound; `None` for pictures.
+    /// The audio track's label; `None` for pictures.
     #[serde(default)]
     pub label: Option<AudioTrackLabel>,
     /// Initialisation segment, relative to the destination.
@@ -121,8 +123,9 @@ pub fn merge(mut parts: Vec<Part>) -> Result<HlsLadder, Error> {
     })
 }
 
-/// Merges what can be played of a video so far: its rows of pictures from the first up to where one is missing, and as much of its sound.
-/// `None` where nothing can: no row from the first on, or not all of the `sounds` that there will be.
+/// Merges what can be played of a video so far: its rows of pictures from the first up to where one is
+/// missing, and as much of its sound. `None` where nothing can: no row from the first on, or not all of the
+/// `sounds` that there will be.
 ///
 /// # Errors
 /// As [`merge`], of the parts that are there.
@@ -205,7 +208,8 @@ fn covers(title: &Segment, video: &[&Part]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Joins what the parts give for each rung; every part must give the same rungs with the same decoder configuration.
+/// Joins what the parts give for each rung; every part must give the same rungs with the same decoder
+/// configuration.
 fn join(title: &Segment, parts: &[&Part]) -> Result<Vec<Rendition>, Error> {
     let Some(first) = parts.first() else { return Ok(Vec::new()) };
     let mut joined: Vec<Rendition> =
@@ -335,7 +339,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What the failure means to whoever asked.
+    /// Classifies the failure for the caller.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::DecoderConfiguration { .. } | Self::MediaSegment { .. } | Self::Frames { .. } => {

@@ -1,4 +1,4 @@
-//! Where is kept what is done? Part records: created once, after their objects, and never changed.
+//! The part store: part records are created once, after their objects, and never changed.
 
 use futures::{StreamExt, TryStreamExt};
 use tracing::debug;
@@ -29,7 +29,7 @@ async fn parse(location: &Location) -> Result<Option<PartRecord>> {
     }
 }
 
-/// Commits a record, or finds the one that somebody else committed first: the record that counts is returned.
+/// Commits a record, or finds the one that another run committed first. Returns the record that counts.
 ///
 /// # Errors
 /// Where the store cannot be written.
@@ -47,11 +47,15 @@ pub async fn commit(destination: &Location, record: PartRecord) -> Result<PartRe
     }
 }
 
-/// Deletes the records of a rendition that name an object which is gone: what they tell of has to be encoded again.
+/// Deletes the records of a rendition that name a missing object, so that their segments are encoded again.
 ///
 /// # Errors
 /// Where the store cannot be read or written.
-pub async fn forget(destination: &Location, is_gone: impl Fn(&str) -> bool, rendition: &str) -> Result<()> {
+pub async fn invalidate(
+    destination: &Location,
+    is_gone: impl Fn(&str) -> bool,
+    rendition: &str,
+) -> Result<()> {
     for record in
         list(destination).await?.into_iter().map(|record| record.rendition).filter(|r| r.name == rendition)
     {

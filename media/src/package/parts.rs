@@ -1,4 +1,4 @@
-//! What did encoding one segment give, and under which key is it kept?
+//! Parts: the result of encoding one segment, and the key under which it is kept.
 
 use crate::{
     plan::{
@@ -10,7 +10,8 @@ use crate::{
 };
 use spool_storage::{ErrorKind, redact};
 
-/// The version of everything between FFmpeg's samples and the stored bytes: part of every key, raised when bytes would change.
+/// The version of everything between FFmpeg's samples and the stored bytes: part of every key, raised when
+/// bytes would change.
 const PACKAGER_VERSION: u32 = 1;
 
 /// What encoding one segment gave: one value per row, with a rendition for every rung.
@@ -44,7 +45,7 @@ pub struct PartRendition {
     pub max_bitrate_bps: u64,
     /// Number of channels; 0 for pictures.
     pub channels: u16,
-    /// What a listener is told of the sound; `None` for pictures.
+    /// The audio track's label; `None` for pictures.
     #[serde(default)]
     pub label: Option<AudioTrackLabel>,
     /// Initialisation segment, relative to the destination.
@@ -101,7 +102,8 @@ pub enum Output<'a> {
 
 /// The key of one (segment, rung): a hash of what decides its bytes, and of nothing else.
 ///
-/// `encoder` names the FFmpeg and encoder build; `threads` is the job's encoder thread count, never an executor's.
+/// `encoder` names the FFmpeg and encoder build; `threads` is the job's encoder thread count, never an
+/// executor's.
 pub fn key(segment: &Segment, output: Output<'_>, threads: u32, encoder: &str) -> String {
     #[derive(serde::Serialize)]
     struct Key<'a> {
@@ -166,7 +168,8 @@ pub fn playlist_path(rendition: &str, content: &[u8]) -> String {
     format!("{rendition}/{}.m3u8", content_hash(content))
 }
 
-/// Is this path, relative to a destination, one that the functions above give? Other files may lie there, even other titles.
+/// Is this path, relative to a destination, one that the functions above give? Other files may lie there,
+/// even other titles.
 pub fn is_object(path: &str) -> bool {
     let Some((rendition, name)) = path.split_once('/') else { return false };
     let is_hash =
@@ -204,7 +207,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What the failure means to whoever asked.
+    /// Classifies the failure for the caller.
     pub fn kind(&self) -> ErrorKind {
         ErrorKind::BadInput
     }
@@ -252,7 +255,8 @@ mod tests {
         let (segment, rendition) = (segment(), rendition());
         let base = key(&segment, Output::Video(&rendition), 1, "x264 164");
         let of = |segment: &Segment| key(segment, Output::Video(&rendition), 1, "x264 164");
-        // The row's number and its place in milliseconds follow from the span; the title's length decides nothing.
+        // The row's number and its place in milliseconds follow from the span; the title's length decides
+        // nothing.
         assert_eq!(of(&Segment { index: 9, start_ms: 1, title_frames: 7, ..segment.clone() }), base);
         assert_ne!(of(&Segment { etag: "\"2\"".to_owned(), ..segment.clone() }), base);
         assert_ne!(of(&Segment { first_frame: 2251, ..segment.clone() }), base);

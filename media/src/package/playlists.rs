@@ -1,9 +1,11 @@
-//! What do the playlists say? RFC 8216 text from true sizes and ticks.
+//! Playlists: RFC 8216 text from true sizes and ticks.
 //!
-//! Written by hand, since it is little and has to be exact: m3u8-rs 6 keeps durations as 32-bit floats, can't write FRAME-RATE
-//! with three decimals, and leaves out MEDIA-SEQUENCE 0 and DEFAULT=NO. Tests read the result with it.
+//! Written by hand, since it is little and has to be exact: m3u8-rs 6 keeps durations as 32-bit floats, can't
+//! write FRAME-RATE with three decimals, and leaves out MEDIA-SEQUENCE 0 and DEFAULT=NO. Tests read the
+//! result with it.
 //!
-//! Source: RFC 8216 section 4; HLS Authoring Specification for Apple Devices (which attributes are to be there).
+//! Source: RFC 8216 section 4; HLS Authoring Specification for Apple Devices (which attributes are to be
+//! there).
 
 mod rates;
 mod references;
@@ -88,7 +90,8 @@ pub struct VideoEntry {
 pub struct AudioEntry {
     /// Its media playlist.
     pub track: RenditionTrack,
-    /// `GROUP-ID`: every video goes with one rendition of every group. A group has one codec; its renditions are languages.
+    /// `GROUP-ID`: every video goes with one rendition of every group. A group has one codec; its renditions
+    /// are languages.
     pub group: String,
     /// Language tag (RFC 5646), where known; what is no such tag, and `und`, is left out.
     pub language: Option<String>,
@@ -122,7 +125,7 @@ pub enum Error {
         /// What it says.
         text: String,
     },
-    /// Two renditions of a group can't be told apart.
+    /// Two renditions of a group have the same name.
     #[error("audio group {group:?} has two renditions named {name:?}")]
     SameName {
         /// The group.
@@ -142,7 +145,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What the failure means to whoever asked.
+    /// Classifies the failure for the caller.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Text { .. } | Self::NotAPlaylist => ErrorKind::BadInput,
@@ -155,7 +158,8 @@ impl Error {
 
 /// The text of a rendition's media playlist.
 ///
-/// Durations are differences of rounded start times, so that their sum never strays by more than a microsecond.
+/// Durations are differences of rounded start times, so that their sum never strays by more than a
+/// microsecond.
 ///
 /// # Errors
 /// [`Error::NoMedia`] for a rendition without media, [`Error::Text`] for a URI that would break the text.
@@ -192,8 +196,8 @@ pub fn media_playlist(track: &RenditionTrack, extent: PlaylistKind) -> Result<St
 
 /// The text of the multivariant playlist: every video with every audio group, in the order given.
 ///
-/// Without video, every audio group is a variant of its own: its default (or first) rendition's playlist, with the others of
-/// the group as alternatives.
+/// Without video, every audio group is a variant of its own: its default (or first) rendition's playlist,
+/// with the others of the group as alternatives.
 ///
 /// # Errors
 /// [`Error::NoRenditions`] without any, and whatever keeps names and URIs from being written.
@@ -341,8 +345,8 @@ impl Group<'_> {
             if let Some(language) = &language {
                 append(&mut tag, format_args!(",LANGUAGE=\"{language}\""));
             }
-            // What may be chosen by itself must differ from all others that may, in language or in whom it is for; a commentary is for
-            // nobody who did not ask.
+            // What may be chosen by itself must differ from all others that may, in language or in whom it is
+            // for; a commentary is for no listener who did not choose it.
             let is_new = language.is_some() && !languages.contains(&(language.clone(), audio.role));
             let auto = audio.default || (is_new && audio.role != Some(Role::Commentary));
             languages.push((language, audio.role));

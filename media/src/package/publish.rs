@@ -1,4 +1,4 @@
-//! When may the world see a ladder? When every object is there: then the playlists are written, the master last.
+//! Publishing: once every object exists, the playlists are written, the multivariant playlist last.
 
 use std::collections::HashMap;
 
@@ -93,7 +93,7 @@ pub enum Error {
         /// What is there.
         found: String,
     },
-    /// Somebody else published while this publisher worked.
+    /// Another publisher published meanwhile.
     #[error(
         "{uri} was published by another job meanwhile and is left as that one made it: run this one again to replace it"
     )]
@@ -110,11 +110,11 @@ pub enum Error {
 }
 
 impl Error {
-    /// What the failure means to whoever asked.
+    /// Classifies the failure for the caller.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            // Not transient: an engine that publishes again would read the newer master as the one to replace, and what is missing
-            // does not come back by publishing.
+            // Not transient: an engine that publishes again would read the newer master as the one to
+            // replace, and what is missing does not come back by publishing.
             Self::Object { .. } | Self::Superseded { .. } | Self::Nothing { .. } => ErrorKind::BadInput,
         }
     }
@@ -197,7 +197,7 @@ async fn check_objects(destination: &Location, rendition: &Rendition) -> Result<
         if bytes != Some(&expected) {
             // So that the next transcode does not trust them.
             let is_gone = |other: &str| other == path || !found.contains_key(other);
-            part_store::forget(destination, is_gone, &rendition.name).await?;
+            part_store::invalidate(destination, is_gone, &rendition.name).await?;
             let found = bytes.map_or_else(|| "is not there".to_owned(), |bytes| format!("holds {bytes}"));
             return Err(Error::Object { uri: destination.child(path).to_string(), expected, found }.into());
         }
@@ -238,8 +238,9 @@ fn published(rendition: &Rendition, track: RenditionTrack) -> Result<PublishedRe
     })
 }
 
-/// Every sound track is in a group for each codec and layout of channels, since a player chooses one of a group: which group, the variant
-/// says, and so each has all tracks. One that has no surround stands in a surround group as the stereo that it is.
+/// Every sound track is in a group for each codec and layout of channels, since a player chooses one of a
+/// group: which group, the variant says, and so each has all tracks. One that has no surround stands in a
+/// surround group as the stereo that it is.
 pub(crate) fn multivariant(ladder: &HlsLadder, tracks: &[RenditionTrack]) -> Result<String> {
     let pairs = || ladder.renditions.iter().zip(tracks);
     let videos: Vec<VideoEntry> = pairs()

@@ -1,4 +1,4 @@
-//! What is FFmpeg told? Argument lists as pure functions: each flag with its reason, no user text in any filter.
+//! FFmpeg's argument lists as pure functions: each flag with its reason, no user text in any filter.
 
 mod audio;
 mod color;
@@ -40,7 +40,7 @@ fn input_options(demuxer: &str, threads: u32, max_pixels: u64) -> Vec<OsString> 
         // Local files only, whatever a playlist or a reference inside the file says.
         "-protocol_whitelist",
         "file,pipe",
-        // The demuxer that the magic bytes told; no guessing by content or extension.
+        // The demuxer that the magic bytes name; no guessing by content or extension.
         "-f",
         demuxer,
         "-threads",
@@ -58,7 +58,8 @@ fn input(path: &Path) -> Vec<OsString> {
     vec!["-i".into(), file(path)]
 }
 
-/// What keeps an output free of dates, versions and the source's own texts, and what makes its MP4 a stream of fragments.
+/// What keeps an output free of dates, versions and the source's own texts, and what makes its MP4 a stream
+/// of fragments.
 fn output_options(extra_movflags: &str) -> Vec<OsString> {
     let movflags = format!("+empty_moov+default_base_moof{extra_movflags}");
     words(&[

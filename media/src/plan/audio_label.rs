@@ -5,7 +5,7 @@ use crate::source::{
     probe::{AudioTrack, Role},
 };
 
-/// What is told of a sound track.
+/// The label of an audio track.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct AudioTrackLabel {
     /// Number of the sound track within the source, from 0.

@@ -1,4 +1,4 @@
-//! Which clock do the output frames follow? One rational rate for the whole title, whatever the source's frames do.
+//! The frame grid: one rational output rate for the whole title, whatever the rhythm of the source.
 
 mod rate;
 
@@ -8,23 +8,26 @@ use crate::limits::MAX_TITLE_SECONDS;
 use crate::{source::index::Sample, time::Rational};
 use spool_storage::ErrorKind;
 
-/// The smallest timescale of an output track: fine enough for players that compute in ticks, at every frame rate.
+/// The smallest timescale of an output track: fine enough for players that compute in ticks, at every frame
+/// rate.
 pub const MIN_TIMESCALE: u32 = 10_000;
 
-/// How long the last frame of a title may be held if no other frame was held for half as long: what says more is a broken duration,
-/// and the frame is shown for one frame of the grid.
+/// How long the last frame of a title may be held if no other frame was held for half as long: what says more
+/// is a broken duration, and the frame is shown for one frame of the grid.
 const MAX_LAST_FRAME_SECONDS: u32 = 60;
 
 /// The clock of a title without pictures.
 const AUDIO_RATE_HZ: u32 = 1000;
 
-/// The output frame clock: frame `n` is shown at `origin + n / rate` of the source's time, for `n` in `0..frames`.
+/// The output frame clock: frame `n` is shown at `origin + n / rate` of the source's time, for `n` in
+/// `0..frames`.
 ///
-/// Which source frame that is, is decided as FFmpeg's `fps` filter decides it with `round=near` (its default) on times that count
-/// from `origin` (`setpts=PTS-origin` before it): a source frame belongs to the grid frame nearest to it, halves away from zero
-/// ([`Grid::frame_at`]); of several in one grid frame the last is shown; a grid frame without any repeats the one before it. The end
-/// is the grid's own: left to itself the filter ends where the last frame's duration ends, and drops that frame if this is the tick
-/// after its start. So the last frame is to be held before the filter (`tpad`) and the title's end cut after it.
+/// Which source frame that is, is decided as FFmpeg's `fps` filter decides it with `round=near` (its default)
+/// on times that count from `origin` (`setpts=PTS-origin` before it): a source frame belongs to the grid
+/// frame nearest to it, halves away from zero ([`Grid::frame_at`]); of several in one grid frame the last is
+/// shown; a grid frame without any repeats the one before it. The end is the grid's own: left to itself the
+/// filter ends where the last frame's duration ends, and drops that frame if this is the tick after its
+/// start. So the last frame is to be held before the filter (`tpad`) and the title's end cut after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grid {
     /// Frames per second.
@@ -40,10 +43,11 @@ pub struct Grid {
 impl Grid {
     /// The clock of a title with pictures, from the samples of its video track that are shown, in any order.
     ///
-    /// A constant frame rate is kept exactly, up to 120 frames per second, and then the title has as many frames as the source
-    /// shows. Timestamps that a coarse timebase rounded (Matroska's milliseconds) snap to the rate that they were rounded from.
-    /// A variable rate becomes the common rate nearest to the usual distance between frames, at most 60. A single frame lasts as
-    /// long as the container says, at `declared` or else 25 frames per second.
+    /// A constant frame rate is kept exactly, up to 120 frames per second, and then the title has as many
+    /// frames as the source shows. Timestamps that a coarse timebase rounded (Matroska's milliseconds) snap
+    /// to the rate that they were rounded from. A variable rate becomes the common rate nearest to the usual
+    /// distance between frames, at most 60. A single frame lasts as long as the container says, at `declared`
+    /// or else 25 frames per second.
     ///
     /// # Errors
     /// [`Error::NoFrames`] without samples, [`Error::TooLong`] past [`MAX_TITLE_SECONDS`].
@@ -68,8 +72,9 @@ impl Grid {
 
     /// The clock of a title without pictures, from the samples of its first audio track: milliseconds.
     ///
-    /// A millisecond divides every length that one may ask for, whatever the sample rates of the tracks; the cuts of the sound itself
-    /// lie on the encoder's frames nearest to it, as they do under a video grid. The end is rounded up: no sound is lost.
+    /// A millisecond divides every length that one may ask for, whatever the sample rates of the tracks; the
+    /// cuts of the sound itself lie on the encoder's frames nearest to it, as they do under a video grid. The
+    /// end is rounded up: no sound is lost.
     ///
     /// # Errors
     /// [`Error::NoFrames`] without samples, [`Error::TooLong`] past [`MAX_TITLE_SECONDS`].
@@ -95,7 +100,8 @@ impl Grid {
         Some(Self { rate, frames: self.frames.checked_mul(2)?, ..self })
     }
 
-    /// The grid frame that a source frame belongs to; negative before the origin, [`Grid::frames`] and more after the end.
+    /// The grid frame that a source frame belongs to; negative before the origin, [`Grid::frames`] and more
+    /// after the end.
     ///
     /// Source: `av_rescale_q_rnd` with `AV_ROUND_NEAR_INF`, as `libavfilter/vf_fps.c` calls it.
     pub fn frame_at(&self, pts: i64) -> i64 {
@@ -109,14 +115,17 @@ impl Grid {
         self.rate.inverse().rescale(frame, self.source_timebase).saturating_add(self.origin)
     }
 
-    /// The source ticks that belong to a run of grid frames: `t` is in it exactly if [`Grid::frame_at`] of `t` is in the run.
+    /// The source ticks that belong to a run of grid frames: `t` is in it exactly if [`Grid::frame_at`] of
+    /// `t` is in the run.
     ///
-    /// If no source frame belongs to `first_frame`, it repeats an earlier one, which lies before this range: see [`Grid::needs`].
+    /// If no source frame belongs to `first_frame`, it repeats an earlier one, which lies before this range:
+    /// see [`Grid::needs`].
     pub fn span_of(&self, first_frame: u64, frames: u64) -> Range<i64> {
         self.first_tick_of(first_frame)..self.first_tick_of(first_frame.saturating_add(frames))
     }
 
-    /// The source ticks in which every source frame lies that a run of grid frames shows, the one that is held at its start included.
+    /// The source ticks in which every source frame lies that a run of grid frames shows, the one that is
+    /// held at its start included.
     ///
     /// `shown` are the presentation times of the track, sorted ([`shown`]).
     pub fn needs(&self, shown: &[i64], first_frame: u64, frames: u64) -> Range<i64> {
@@ -126,7 +135,8 @@ impl Grid {
         held.map_or(span.start, |held| held.min(span.start))..span.end
     }
 
-    /// Grid frames from the origin to a time of another track of the same source, rounded up; 0 before the origin.
+    /// Grid frames from the origin to a time of another track of the same source, rounded up; 0 before the
+    /// origin.
     pub fn frames_until(&self, end: i64, timebase: Rational) -> u64 {
         let [end_num, end_den] = [timebase.num(), timebase.den()].map(i128::from);
         let [num, den] = [self.source_timebase.num(), self.source_timebase.den()].map(i128::from);
@@ -149,8 +159,8 @@ impl Grid {
         u64::try_from(seconds).unwrap_or(u64::MAX)
     }
 
-    /// Ticks per second of the output's video track: the smallest multiple of the rate's numerator that is no less than
-    /// [`MIN_TIMESCALE`], so that every frame is a whole number of ticks.
+    /// Ticks per second of the output's video track: the smallest multiple of the rate's numerator that is no
+    /// less than [`MIN_TIMESCALE`], so that every frame is a whole number of ticks.
     pub fn timescale(&self) -> u32 {
         self.rate.num().saturating_mul(self.ticks_factor())
     }
@@ -164,11 +174,13 @@ impl Grid {
         MIN_TIMESCALE.div_ceil(self.rate.num())
     }
 
-    /// The smallest tick whose grid frame is `frame` or later. The frame begins half a frame before it is shown.
+    /// The smallest tick whose grid frame is `frame` or later. The frame begins half a frame before it is
+    /// shown.
     fn first_tick_of(&self, frame: u64) -> i64 {
         let per_tick = i128::from(self.source_timebase.num()) * i128::from(self.rate.num());
         let per_frame = i128::from(self.source_timebase.den()) * i128::from(self.rate.den());
-        // Halves go away from zero: half a frame before frame 0 still belongs to frame -1, half a frame before any other to that one.
+        // Halves go away from zero: half a frame before frame 0 still belongs to frame -1, half a frame
+        // before any other to that one.
         let ticks = if frame == 0 {
             -((per_frame - 1) / (2 * per_tick))
         } else {
@@ -224,7 +236,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What the failure means to whoever asked.
+    /// Classifies the failure for the caller.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::NoFrames | Self::TooLong { .. } => ErrorKind::BadInput,

@@ -57,7 +57,8 @@ pub(crate) async fn fetch<'a>(timeline: &'a Timeline, segment: &Segment, window:
     }
 }
 
-/// Decoding time of the last keyframe that is shown at or before `pts`. MPEG-TS is searched by decoding times.
+/// Decoding time of the last keyframe that is shown at or before `pts`. MPEG-TS is searched by decoding
+/// times.
 fn key_before(timeline: &Timeline, pts: i64) -> Option<i64> {
     let samples = &timeline.source.video_track()?.samples;
     samples

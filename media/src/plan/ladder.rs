@@ -1,4 +1,4 @@
-//! Which renditions does a source get? Presets, the short form, and what fits the source.
+//! The ladder: presets, the short form, and the renditions that fit a source.
 
 mod entry;
 mod fit;
@@ -25,12 +25,14 @@ pub const MIN_HEIGHT: u32 = 16;
 pub const MAX_HEIGHT: u32 = 4320;
 /// The least peak rate of a rung, in bits per second.
 pub const MIN_BITRATE_BPS: u32 = 10_000;
-/// The greatest peak rate of a rung, in bits per second: with a buffer of twice as many bits, level 6.2 of H.264 just holds it.
+/// The greatest peak rate of a rung, in bits per second: with a buffer of twice as many bits, level 6.2 of
+/// H.264 just holds it.
 pub const MAX_BITRATE_BPS: u32 = 500_000_000;
-/// The least and the greatest rate of a stereo track, in bits per second: AAC-LC sounds broken below and gains nothing above.
+/// The least and the greatest rate of a stereo track, in bits per second: AAC-LC sounds broken below and
+/// gains nothing above.
 pub const AUDIO_BITRATE_BPS: std::ops::RangeInclusive<u32> = 32_000..=320_000;
-/// x264's presets, which stand for as much effort of the other encoders. `placebo` is none of them: it costs twice as much as `veryslow` and
-/// shows nothing for it.
+/// x264's presets, which stand for as much effort of the other encoders. `placebo` is none of them: it costs
+/// twice as much as `veryslow` and shows nothing for it.
 pub const ENCODER_PRESETS: [&str; 9] =
     ["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"];
 
@@ -139,8 +141,8 @@ impl Ladder {
     /// A ladder of these rungs, put in order, the highest first, and this sound: AAC where there is none.
     ///
     /// # Errors
-    /// [`Error::Empty`], [`Error::TooManyRungs`], [`Error::Twice`]; [`Error::OutOfRange`] for a number that no encoder takes, and
-    /// [`Error::UnknownEncoderPreset`].
+    /// [`Error::Empty`], [`Error::TooManyRungs`], [`Error::Twice`]; [`Error::OutOfRange`] for a number that
+    /// no encoder takes, and [`Error::UnknownEncoderPreset`].
     pub fn new(mut rungs: Vec<Rung>, mut sound: Vec<AudioRung>) -> Result<Self, Error> {
         if rungs.is_empty() {
             return Err(Error::Empty);
@@ -182,10 +184,12 @@ impl Ladder {
         Ok(Self { rungs, sound })
     }
 
-    /// A preset by its name ([`presets()`]), or the short form: `1080p-av1,720p:2800k,480p:1.4M@crf25,aac,opus:96k`.
+    /// A preset by its name ([`presets()`]), or the short form:
+    /// `1080p-av1,720p:2800k,480p:1.4M@crf25,aac,opus:96k`.
     ///
-    /// An item of the short form is a height with `p`, then maybe `-` and a codec, then maybe `:` and the peak rate with `k` or `M`, then maybe
-    /// `@crf` and the rate factor. Or it is a codec of sound, then maybe `:` and the rate of a stereo track.
+    /// An item of the short form is a height with `p`, then maybe `-` and a codec, then maybe `:` and the
+    /// peak rate with `k` or `M`, then maybe `@crf` and the rate factor. Or it is a codec of sound, then
+    /// maybe `:` and the rate of a stereo track.
     ///
     /// # Errors
     /// [`Error::UnknownPreset`], [`Error::Item`], and those of [`Ladder::new`].
@@ -195,19 +199,21 @@ impl Ladder {
 
     /// The video renditions of a source, best first.
     ///
-    /// Sizes are of square pixels, upright and even, and keep the source's aspect. Rungs above the source drop out; one up to 5% above it
-    /// is given at the source's own size (1920x1040 is a `1080p`); a source below every rung of a codec gets one rendition of its own
-    /// size in it, named by its short side. What is too small for its encoder drops out.
+    /// Sizes are of square pixels, upright and even, and keep the source's aspect. Rungs above the source
+    /// drop out; one up to 5% above it is given at the source's own size (1920x1040 is a `1080p`); a source
+    /// below every rung of a codec gets one rendition of its own size in it, named by its short side. What is
+    /// too small for its encoder drops out.
     ///
     /// # Errors
-    /// [`Error::NoSize`] where the source has none, [`Error::TooLarge`] where no level holds a rendition, [`Error::TooSmall`] where nothing is
-    /// left.
+    /// [`Error::NoSize`] where the source has none, [`Error::TooLarge`] where no level holds a rendition,
+    /// [`Error::TooSmall`] where nothing is left.
     pub fn fit(&self, video: &VideoTrack, grid: &Grid) -> Result<Vec<VideoRendition>, Error> {
         fit::fit(self, video, grid)
     }
 
-    /// The renditions of the source's audio track number `index`, of each codec: mono stays mono at half the rate, all else becomes stereo; and
-    /// beside it, of what has six channels or more with known places, 5.1 at three times the rate. 44.1 kHz stays where the codec has it, all else becomes 48.
+    /// The renditions of the source's audio track number `index`, of each codec: mono stays mono at half the
+    /// rate, all else becomes stereo; and beside it, of what has six channels or more with known places, 5.1
+    /// at three times the rate. 44.1 kHz stays where the codec has it, all else becomes 48.
     pub fn audio(&self, track: &AudioTrack, index: u32) -> Vec<AudioRendition> {
         let layouts = match track.channels {
             1 => &[1][..],
@@ -379,7 +385,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What the failure means to whoever asked.
+    /// Classifies the failure for the caller.
     pub fn kind(&self) -> ErrorKind {
         ErrorKind::BadInput
     }

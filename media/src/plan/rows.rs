@@ -1,4 +1,4 @@
-//! Which rows does a title become? The grid, the cuts and the tracks, put together.
+//! The rows of a title, from its grid, its cuts and its tracks.
 
 use crate::{
     Result,

@@ -1,4 +1,4 @@
-//! Where is a video cut? Contiguous runs of whole media segments, soon after the source's keyframes.
+//! Cuts a video into segments: contiguous runs of whole media segments, soon after the source's keyframes.
 
 use crate::{
     plan::{deinterlace::Deinterlace, grid::Grid},
@@ -7,10 +7,11 @@ use crate::{
 };
 use spool_storage::{ErrorKind, Source, redact};
 
-/// Length of a segment unless asked otherwise: long, because each costs a start and up to a GOP of preroll; short enough to lose.
+/// Length of a segment unless asked otherwise: long, because each costs a start and up to a GOP of preroll;
+/// short enough to lose.
 const DEFAULT_SEGMENT_MS: u32 = 30_000;
-/// A title for which that is too few segments is cut into about so many, unless asked otherwise: what works side by side wants something
-/// to do.
+/// A title for which that is too few segments is cut into about so many, unless asked otherwise: what works
+/// side by side wants something to do.
 const SHORT_TITLE_SEGMENTS: u64 = 4;
 /// Length of a media segment unless asked otherwise.
 pub const DEFAULT_MEDIA_SEGMENT_SECONDS: f64 = 4.0;
@@ -20,12 +21,12 @@ pub const MIN_MEDIA_SEGMENT_SECONDS: f64 = 0.1;
 pub const MAX_MEDIA_SEGMENT_SECONDS: f64 = 60.0;
 /// The longest segment: what a lost executor costs.
 pub const MAX_SEGMENT_SECONDS: f64 = 3600.0;
-/// The most segments of one source. The engine's cost grows with the square of a job's rows and about 1,000 rows are one job, so
-/// this is ten jobs; 30 s segments reach it after three and a half days.
+/// The most segments of one source. The engine's cost grows with the square of a job's rows and about 1,000
+/// rows are one job, so this is ten jobs; 30 s segments reach it after three and a half days.
 pub const MAX_SEGMENTS: usize = 10_000;
 
-/// SourceCache of so many segments end in shorter ones, down to a segment's length divided by this: of a shorter title the starts of more FFmpegs
-/// would cost more than slots that wait.
+/// SourceCache of so many segments end in shorter ones, down to a segment's length divided by this: of a
+/// shorter title the starts of more FFmpegs would cost more than slots that wait.
 const TAPERS_FROM: u64 = 10;
 const TAPERS_TO: u64 = 4;
 
@@ -54,7 +55,8 @@ pub struct Segment {
     pub media_segment_frames: u32,
     /// Length of the whole title in grid frames.
     pub title_frames: u64,
-    /// How much longer its file says that the title is, in milliseconds: more than 0 of a file that was cut off.
+    /// How much longer its file says that the title is, in milliseconds: more than 0 of a file that was cut
+    /// off.
     #[serde(default)]
     pub lost_ms: i64,
     /// What becomes of interlaced frames.
@@ -87,11 +89,12 @@ pub struct Lengths {
 }
 
 impl Lengths {
-    /// Lengths in seconds, as they come from SQL or the command line; rounded to milliseconds. Without a length of segments they are of 30 s,
-    /// or a quarter of the title if that is shorter.
+    /// Lengths in seconds, as they come from SQL or the command line; rounded to milliseconds. Without a
+    /// length of segments they are of 30 s, or a quarter of the title if that is shorter.
     ///
     /// # Errors
-    /// [`Error::Length`] for a media segment outside of 0.1 to 60 s, and for a segment shorter than that or longer than an hour.
+    /// [`Error::Length`] for a media segment outside of 0.1 to 60 s, and for a segment shorter than that or
+    /// longer than an hour.
     pub fn new(segment_seconds: Option<f64>, media_segment_seconds: f64) -> Result<Self, Error> {
         let media_segment_ms = milliseconds(
             "media segment",
@@ -149,7 +152,8 @@ pub struct Cut {
     pub frames: u64,
 }
 
-/// The presentation times of the samples that decoding can start at, sorted: what [`cut`] wants to know of a source.
+/// The presentation times of the samples that decoding can start at, sorted: what [`cut`] wants to know of a
+/// source.
 pub fn keys(samples: &[Sample]) -> Vec<i64> {
     let mut keys: Vec<i64> = samples.iter().filter(|sample| sample.key).map(|sample| sample.pts).collect();
     keys.sort_unstable();
@@ -158,11 +162,12 @@ pub fn keys(samples: &[Sample]) -> Vec<i64> {
 
 /// Cuts a title: contiguous runs of about the length asked for that cover `0..grid.frames` exactly once.
 ///
-/// Of the boundaries of media segments within a quarter of the segment's length around it, the one is taken that has the fewest
-/// frames to decode in vain since the source's last keyframe; of equals the nearest. What is left at the end is a segment of
-/// its own if it is at least a third of one, and belongs to the one before it otherwise. The last segments of a long title are shorter and
-/// shorter, so that slots that work side by side end at about the same time. `keys` are sorted ([`keys`]); without any, cuts are of even
-/// length. The answer depends on the arguments alone.
+/// Of the boundaries of media segments within a quarter of the segment's length around it, the one is taken
+/// that has the fewest frames to decode in vain since the source's last keyframe; of equals the nearest. What
+/// is left at the end is a segment of its own if it is at least a third of one, and belongs to the one before
+/// it otherwise. The last segments of a long title are shorter and shorter, so that slots that work side by
+/// side end at about the same time. `keys` are sorted ([`keys`]); without any, cuts are of even length. The
+/// answer depends on the arguments alone.
 ///
 /// # Errors
 /// [`Error::TooMany`] past [`MAX_SEGMENTS`].
@@ -196,7 +201,8 @@ fn tapered(grid: &Grid, first_frame: u64, target: u64, media: u64) -> u64 {
 /// The best media segment boundary for the end of a segment; it may lie past the end of the title.
 fn boundary(grid: &Grid, keys: &[i64], first_frame: u64, target: u64, media: u64) -> u64 {
     let ideal = first_frame + target;
-    // `first_frame` is a boundary itself, and no longer one than `ideal`: there is always one at or after it to fall back to.
+    // `first_frame` is a boundary itself, and no longer one than `ideal`: there is always one at or after it
+    // to fall back to.
     let nearest = (first_frame + media).max((ideal + media / 2) / media * media);
     let least = (ideal - target / 4).next_multiple_of(media).max(first_frame + media);
     let most = (ideal + target / 4) / media * media;
@@ -206,8 +212,8 @@ fn boundary(grid: &Grid, keys: &[i64], first_frame: u64, target: u64, media: u64
         .unwrap_or(nearest)
 }
 
-/// Frames between the source's last keyframe at or before a grid frame and that frame: what is decoded in vain. From frame 0 where the
-/// first keyframe comes later; 0 where no keyframe is known.
+/// Frames between the source's last keyframe at or before a grid frame and that frame: what is decoded in
+/// vain. From frame 0 where the first keyframe comes later; 0 where no keyframe is known.
 pub fn preroll(grid: &Grid, keys: &[i64], frame: u64) -> u64 {
     if keys.is_empty() {
         return 0;
@@ -228,8 +234,9 @@ fn too_many(grid: &Grid, lengths: Lengths) -> Error {
 
 /// The rows of a source: one per audio track first, then the video's in order.
 ///
-/// `audio_ends` has the end of each audio track in grid frames ([`Grid::frames_until`]). An audio row is as long as the title, or
-/// as its own track if that is longer. `lost_ms` is what a file that was cut off lacks. `cuts` is empty for a source without pictures, whose grid is [`Grid::for_audio`].
+/// `audio_ends` has the end of each audio track in grid frames ([`Grid::frames_until`]). An audio row is as
+/// long as the title, or as its own track if that is longer. `lost_ms` is what a file that was cut off lacks.
+/// `cuts` is empty for a source without pictures, whose grid is [`Grid::for_audio`].
 pub fn rows(
     source: &Source,
     grid: &Grid,
@@ -294,7 +301,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What the failure means to whoever asked.
+    /// Classifies the failure for the caller.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Length { .. } | Self::TooMany { .. } => ErrorKind::BadInput,

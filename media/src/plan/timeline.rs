@@ -49,10 +49,12 @@ impl Timeline {
         if self.fields { Deinterlace::Field } else { Deinterlace::Frame }
     }
 
-    /// The ticks of the source that a row of pictures reads: from the source's frame that its first frame shows.
+    /// The ticks of the source that a row of pictures reads: from the source's frame that its first frame
+    /// shows.
     ///
-    /// A frame of the source in the first frame's own slot is that frame, so that a row that begins with a keyframe decodes nothing before
-    /// it. Without one, what came before is held: [`window::plan`] finds it. Deinterlacing looks at the frames beside it, and so reads them.
+    /// A frame of the source in the first frame's own slot is that frame, so that a row that begins with a
+    /// keyframe decodes nothing before it. Without one, what came before is held: [`window::plan`] finds it.
+    /// Deinterlacing looks at the frames beside it, and so reads them.
     pub(crate) fn reads(&self, segment: &Segment) -> Range<i64> {
         let all = self.grid.span_of(segment.first_frame, segment.frames);
         let slot = self.grid.span_of(segment.first_frame, 1);
@@ -104,7 +106,8 @@ impl TimelineCache {
     /// Opens the source of a row in exactly the version that was planned.
     ///
     /// # Errors
-    /// As [`TimelineCache::open`], and [`source::Error::SourceChanged`] where the source has another version now.
+    /// As [`TimelineCache::open`], and [`source::Error::SourceChanged`] where the source has another version
+    /// now.
     pub async fn open_planned(&self, segment: &Segment) -> Result<Arc<Timeline>> {
         let source = self.sources.open_pinned(&segment.source, &segment.etag).await?;
         self.timeline(source, segment.deinterlace).await

@@ -1,9 +1,10 @@
 //! The complexity of a title: the share of its pictures that an encoder codes and does not skip, by size.
 //!
-//! Why: of equally many pixels those of a camera on a table took half the time of an animation's, and neither length nor rate of the source
-//! shows which it is. What x264 skips does, and is the same on every machine. At every rung, because noise that is coded at 1080p is gone at
-//! 480p: of a phone's pictures half was coded there, and a third here. What skipping does not show, such as how fast x264 finds out that it
-//! can skip, the samples' own processor time does.
+//! Why: of equally many pixels those of a camera on a table took half the time of an animation's, and neither
+//! length nor rate of the source shows which it is. What x264 skips does, and is the same on every machine.
+//! At every rung, because noise that is coded at 1080p is gone at 480p: of a phone's pictures half was coded
+//! there, and a third here. What skipping does not show, such as how fast x264 finds out that it can skip,
+//! the samples' own processor time does.
 
 use crate::plan::ladder::VideoRendition;
 

@@ -1,10 +1,12 @@
-//! What will a row cost? A model of a few numbers, fitted to the rows that were encoded before.
+//! The cost model: a few weights, fitted to the rows that were encoded before.
 //!
-//! Processor time is a weighted sum of what a row decodes, scales and encodes, and of how much of the pictures changes: what x264 does not
-//! skip. The weights begin with those of one machine, and every row that is encoded moves them: first all by the same factor, which is this
-//! machine's speed, then each by least squares of relative errors, as far as rows differ enough to tell them apart. Old rows are forgotten.
-//! What the model does not know of a title its samples tell, where rows are encoded by the same machine: if they took a fifth more than it
-//! says, so will the rows. What a row writes follows from the source's own rate in the same way as the weights.
+//! Processor time is a weighted sum of what a row decodes, scales and encodes, and of how much of the
+//! pictures changes: what x264 does not skip. The weights begin with those of one machine, and every row that
+//! is encoded moves them: first all by the same factor, which is this machine's speed, then each by least
+//! squares of relative errors, as far as rows differ enough to tell them apart. Old rows are forgotten. What
+//! the model does not know of a title its samples tell, where rows are encoded by the same machine: if they
+//! took a fifth more than it says, so will the rows. What a row writes follows from the source's own rate in
+//! the same way as the weights.
 
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
@@ -12,9 +14,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::predict::features::{EncodeFeatures, INITIAL_FILL, WEIGHTS};
 
-/// Seconds of processor time, to begin with: of an FFmpeg run, a decoded megapixel, a megapixel that is scaled, one that is encoded by x264's
-/// `veryfast`, what is coded of it, what of it refers to no other picture, and a second of sound. Rounded from rows of 4 s and samples of
-/// eight clips, the demo's footage and made ones, at two ladders with both cores busy: what matters is how they compare.
+/// Seconds of processor time, to begin with: of an FFmpeg run, a decoded megapixel, a megapixel that is
+/// scaled, one that is encoded by x264's `veryfast`, what is coded of it, what of it refers to no other
+/// picture, and a second of sound. Rounded from rows of 4 s and samples of eight clips, the demo's footage
+/// and made ones, at two ladders with both cores busy: what matters is how they compare.
 const INITIAL_WEIGHTS: [f64; WEIGHTS] = [0.08, 0.004, 0.0005, 0.006, 0.029, 0.038, 0.012];
 
 /// How much the beginning counts, in rows: with more, twenty rows of another kind of machine are not enough.
@@ -83,7 +86,8 @@ impl CostModel {
         here: bool,
     ) {
         let seconds = cpu.as_secs_f64();
-        // What is not to be believed, such as that of an FFmpeg that leaves the row to another process, teaches nothing.
+        // What is not to be believed, such as that of an FFmpeg that leaves the row to another process,
+        // teaches nothing.
         if seconds * SPEED_RATIO_MAX < weighted(&INITIAL_WEIGHTS, row) {
             return;
         }
@@ -103,7 +107,8 @@ impl CostModel {
         self.rows += 1;
     }
 
-    /// Seconds that a row takes for each of processor time. Before any row has shown it: as if it had its threads for itself.
+    /// Seconds that a row takes for each of processor time. Before any row has shown it: as if it had its
+    /// threads for itself.
     fn wall_per_cpu(&self, threads: u32) -> f64 {
         if self.rows == 0 {
             1.0 / f64::from(threads.max(1))
@@ -124,8 +129,8 @@ impl CostModel {
             .collect()
     }
 
-    /// How many times what the model says these took, which were encoded here. As far as rows are: how fast this machine is says nothing of
-    /// others. `None` where nothing is known.
+    /// How many times what the model says these took, which were encoded here. As far as rows are: how fast
+    /// this machine is says nothing of others. `None` where nothing is known.
     pub(crate) fn sampled_ratio(&self, took: &[(EncodeFeatures, Duration)]) -> Option<f64> {
         let weights = self.weights();
         let took_s: f64 = took.iter().map(|(_, cpu)| cpu.as_secs_f64()).sum();
@@ -142,7 +147,8 @@ impl CostModel {
         (rows.iter().map(|row| row.source_rate_mb).sum::<f64>() * fill * 1e6) as u64
     }
 
-    /// The weights, none of which is below zero: coordinate by coordinate, each the best for the others as they are.
+    /// The weights, none of which is below zero: coordinate by coordinate, each the best for the others as
+    /// they are.
     fn weights(&self) -> [f64; WEIGHTS] {
         let speed = self.speed();
         let mut weights = INITIAL_WEIGHTS.map(|weight| weight * speed);
@@ -161,7 +167,8 @@ impl CostModel {
         weights
     }
 
-    /// How many times slower this machine is than the one that the weights begin with: the factor for all of them that fits best.
+    /// How many times slower this machine is than the one that the weights begin with: the factor for all of
+    /// them that fits best.
     fn speed(&self) -> f64 {
         let times_begin = |values: &[f64; WEIGHTS]| {
             std::iter::zip(values, INITIAL_WEIGHTS).map(|(value, weight)| value * weight).sum::<f64>()
@@ -217,7 +224,7 @@ impl std::fmt::Display for Prediction {
         write!(f, "{cpu_s:.1} s of processor time, ")?;
         match wall_s {
             Some(wall_s) => write!(f, "{wall_s:.1} s on {slots} slots; ")?,
-            None => f.write_str("and nobody is there to row; ")?,
+            None => f.write_str("and no executor is connected; ")?,
         }
         write!(f, "reads {:.1} MB, writes {:.1} MB ", mb(read_bytes), mb(written_bytes))?;
         match fitted_rows {
@@ -227,7 +234,7 @@ impl std::fmt::Display for Prediction {
     }
 }
 
-/// How long row takes on so many slots if the longest of what is left goes first to whoever is free.
+/// Returns how long rows take on so many slots if each free slot takes the longest that is left.
 pub fn longest_first(mut row: Vec<Duration>, slots: usize) -> Duration {
     row.sort_unstable_by_key(|takes| Reverse(*takes));
     let mut free: BinaryHeap<Reverse<Duration>> = vec![Reverse(Duration::ZERO); slots.max(1)].into();
@@ -359,7 +366,7 @@ mod tests {
         costs.learn(&row(30.0, 10.0), Duration::from_secs(10), Duration::from_millis(10), 0, true);
         costs.learn(&row(30.0, 10.0), Duration::ZERO, Duration::ZERO, 0, true);
         assert_eq!(costs, CostModel::default());
-        // A file that somebody has changed.
+        // A file that was edited by hand.
         let damaged = CostModel { sums: [5e19; WEIGHTS], ..CostModel::default() };
         let prediction = Prediction::of(&damaged, &vec![row(30.0, 10.0); 100], 2, 1);
         assert!(prediction.cpu_s > 0.0 && prediction.wall_s.is_some_and(f64::is_finite), "{prediction}");

@@ -1,4 +1,5 @@
-//! The features of a row that decide what encoding it costs: megapixels decoded, scaled, encoded and coded, and seconds of sound.
+//! The features of a row that decide what encoding it costs: megapixels decoded, scaled, encoded and coded,
+//! and seconds of sound.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +17,7 @@ use crate::{
 /// Weights in the model.
 pub(crate) const WEIGHTS: usize = 7;
 
-/// How much of the pictures is coded where nobody has looked.
+/// The coded share of pictures that were not sampled.
 pub(crate) const INITIAL_CODED_SHARE: f64 = 0.3;
 
 /// Bits that a rendition needs go with its pixels to this power: a small picture has more detail per pixel.
@@ -25,8 +26,9 @@ const DETAIL_EXPONENT: f64 = 0.75;
 /// Bytes written for each that the source's own rate suggests, to begin with.
 pub(crate) const INITIAL_FILL: f64 = 0.5;
 
-/// Processor time of encoders next to x264's `veryfast`, by preset. Source: x264's of 5 s of the demo's footage at 720p with each, less 0.7 s for
-/// decoding and scaling; the others' of 8 s at 720p with some, and of 4 s at 360p with all.
+/// Processor time of encoders next to x264's `veryfast`, by preset. Source: x264's of 5 s of the demo's
+/// footage at 720p with each, less 0.7 s for decoding and scaling; the others' of 8 s at 720p with some, and
+/// of 4 s at 360p with all.
 const EFFORTS: [(VideoCodec, [f64; ENCODER_PRESETS.len()]); 4] = [
     (VideoCodec::H264, [0.25, 0.45, 1.0, 1.9, 2.6, 2.7, 4.6, 8.3, 16.0]),
     (VideoCodec::Hevc, [1.5, 2.3, 3.1, 3.1, 3.6, 3.6, 10.0, 50.0, 75.0]),
@@ -92,8 +94,8 @@ impl EncodeFeatures {
         Ok(Self { sampled, ..Self::at(timeline, segment, &renditions, ladder.stereo_bps())? })
     }
 
-    /// What a row of a title is to do for these renditions of the pictures, or for its sound at so many bits per second. With each rendition
-    /// goes the share of it that is coded, if that is known.
+    /// What a row of a title is to do for these renditions of the pictures, or for its sound at so many bits
+    /// per second. With each rendition goes the share of it that is coded, if that is known.
     ///
     /// # Errors
     /// Where there is no such row.
@@ -108,7 +110,8 @@ impl EncodeFeatures {
         let video = match (segment.track, &timeline.source.probe.video) {
             (SegmentTrack::Video, Some(video)) => video,
             (SegmentTrack::Audio, _) => {
-                // Sound has the rate that it is told to have, whatever the source's: the model learns what is written of it.
+                // Audio has the rate of its rung, whatever the source has: the model learns how much of it is
+                // written.
                 let source_rate_mb = f64::from(audio_bps) * seconds / 8e6 / INITIAL_FILL;
                 return Ok(Self { sound_s: seconds, source_rate_mb, read_bytes, ..Self::default() });
             }
@@ -149,7 +152,8 @@ impl EncodeFeatures {
     }
 }
 
-/// Share of a row's pictures that refer to no other: one at the start of each media segment. Cuts in the scene add some.
+/// Share of a row's pictures that refer to no other: one at the start of each media segment. Cuts in the
+/// scene add some.
 fn key_share(segment: &Segment) -> f64 {
     1.0 / f64::from(segment.media_segment_frames.max(1))
 }

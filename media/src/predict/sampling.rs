@@ -1,4 +1,5 @@
-//! Sampling: encodes a few seconds of a title at every rung, a dozen frames or more at each of a few positions, to measure its complexity.
+//! Sampling: encodes a few seconds of a title at every rung, a dozen frames or more at each of a few
+//! positions, to measure its complexity.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -37,16 +38,18 @@ const TITLES_MAX: u64 = 8;
 /// Places that are looked at.
 const POSITIONS: u64 = 5;
 
-/// Pixels of the source that are looked at, all in all: as many as a dozen frames of 1080p have at each. Where there are fewer places, more
-/// at each.
+/// Pixels of the source that are looked at, all in all: as many as a dozen frames of 1080p have at each.
+/// Where there are fewer places, more at each.
 const PIXELS: u64 = POSITIONS * FRAMES * 1920 * 1080;
 
-/// Frames that are looked at at each place: at least, of larger pictures too, at most, and the fewest that tell something.
+/// Frames that are looked at at each place: at least, of larger pictures too, at most, and the fewest that
+/// tell something.
 const FRAMES: u64 = 12;
 const FRAMES_MOST: u64 = 150;
 const FRAMES_LEAST: u64 = 3;
 
-/// What may be read for all places, where only a part of the source is: of a source with more there are fewer frames.
+/// What may be read for all places, where only a part of the source is: of a source with more there are fewer
+/// frames.
 const BYTES: u64 = POSITIONS << 20;
 
 /// Places that are looked at side by side, by all who ask a machine.
@@ -79,8 +82,9 @@ impl Default for ComplexityCache {
 }
 
 impl ComplexityCache {
-    /// Returns the complexity of a title's pictures; `None` without pictures, or where sampling failed: a prediction is rougher then, and
-    /// the transcode itself reports a damaged source. The first ladder that is asked for decides the sizes.
+    /// Returns the complexity of a title's pictures; `None` without pictures, or where sampling failed: a
+    /// prediction is rougher then, and the transcode itself reports a damaged source. The first ladder that
+    /// is asked for decides the sizes.
     pub(crate) async fn of(
         &self,
         environment: &Environment,
@@ -137,13 +141,13 @@ async fn look(
                 took.extend(cpu.map(|cpu| (features, cpu)));
             }
             Err(error) => {
-                debug!(source = timeline.source.source.redacted_uri(), %error, "a sample tells nothing")
+                debug!(source = timeline.source.source.redacted_uri(), %error, "a sample failed")
             }
         }
     }
     let size = |(number, rendition): (usize, &VideoRendition)| {
-        let told = |report: &Report| report.of(&codecs(renditions))[number].and_then(Encoded::coded_changes);
-        let shares: Vec<f64> = reports.iter().filter_map(told).collect();
+        let share = |report: &Report| report.of(&codecs(renditions))[number].and_then(Encoded::coded_changes);
+        let shares: Vec<f64> = reports.iter().filter_map(share).collect();
         Some((pixels(rendition), mean(&shares)?))
     };
     let changes: Vec<_> = renditions.iter().enumerate().filter_map(size).collect();
@@ -156,14 +160,14 @@ fn codecs(renditions: &[VideoRendition]) -> Vec<VideoCodec> {
 }
 
 struct Sample {
-    /// What was told of the renditions.
+    /// FFmpeg's report.
     report: Report,
     features: EncodeFeatures,
     cpu: Option<Duration>,
 }
 
-/// Where to look in a title of so many frames: at keyframes before the middle of each fifth, so that nothing is decoded in vain, and at its
-/// begin where there is none. Sorted, each once.
+/// Where to look in a title of so many frames: at keyframes before the middle of each fifth, so that nothing
+/// is decoded in vain, and at its begin where there is none. Sorted, each once.
 fn places(mut keys: Vec<u64>, frames: u64) -> Vec<u64> {
     keys.retain(|frame| frame.saturating_add(FRAMES) <= frames);
     keys.sort_unstable();
@@ -176,7 +180,8 @@ fn places(mut keys: Vec<u64>, frames: u64) -> Vec<u64> {
     places
 }
 
-/// Encodes some frames from here at these renditions: this part of all that are looked at. `None` where they are too few to tell anything.
+/// Encodes some frames from here at these renditions: this part of all that are looked at. `None` where they
+/// are too few to tell anything.
 async fn sample(
     environment: &Environment,
     timeline: &Timeline,

@@ -1,4 +1,4 @@
-//! Where are a source's frames? Times, keyframes and byte positions of every track.
+//! The index of a source: times, keyframes and byte positions of every track's samples.
 
 pub mod mp4;
 pub mod scan;
@@ -18,9 +18,10 @@ pub struct Index {
 }
 
 impl Index {
-    /// The times, in ticks of the track, at which it is shown: frames outside are decoded (others may refer to them) and dropped, by FFmpeg
-    /// and by every player. From an edit list; where FFmpeg applied it, times before 0 are outside, if anything is left then. A transport
-    /// stream has none, but a clock that begins again, and FFmpeg counts back from there.
+    /// The times, in ticks of the track, at which it is shown: frames outside are decoded (others may refer
+    /// to them) and dropped, by FFmpeg and by every player. From an edit list; where FFmpeg applied it, times
+    /// before 0 are outside, if anything is left then. A transport stream has none, but a clock that begins
+    /// again, and FFmpeg counts back from there.
     pub fn shown(&self, stream: usize) -> Range<i64> {
         match &self.container {
             Container::Mp4(movie) => {
@@ -80,7 +81,8 @@ impl Track {
         self.samples.iter().map(|sample| sample.pts).min()
     }
 
-    /// Where the last frame ends, in ticks: the latest presentation time plus that sample's duration; `None` without samples.
+    /// Where the last frame ends, in ticks: the latest presentation time plus that sample's duration; `None`
+    /// without samples.
     pub fn end_pts(&self) -> Option<i64> {
         let last = self.samples.iter().max_by_key(|sample| sample.pts)?;
         Some(last.pts.saturating_add(i64::from(last.duration)))
@@ -205,7 +207,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What the failure means to whoever asked.
+    /// Classifies the failure for the caller.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Store(error) => error.kind(),

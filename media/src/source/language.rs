@@ -1,8 +1,9 @@
-//! Which language does a tag mean? Containers write three letters, two, or a whole tag; players want the shortest (BCP 47).
+//! Language tags: containers write three letters, two, or a whole tag; players want the shortest (BCP 47).
 
 use isolang::Language;
 
-/// ISO 639-2 has two codes for some languages; these are the bibliographic ones, which Matroska and DVDs use, with those that ISO 639-3 has.
+/// ISO 639-2 has two codes for some languages; these are the bibliographic ones, which Matroska and DVDs use,
+/// with those that ISO 639-3 has.
 const BIBLIOGRAPHIC: [(&str, &str); 20] = [
     ("alb", "sqi"),
     ("arm", "hye"),

@@ -1,4 +1,4 @@
-//! What is in this source? ffprobe's answer, typed, within limits.
+//! Probe: ffprobe's answer about a source, typed, within limits.
 
 mod ffprobe;
 mod sniff;
@@ -113,11 +113,11 @@ pub struct AudioTrack {
 
 /// Asks ffprobe what a local file, or the head of one, holds.
 ///
-/// `demuxer` is what [`sniff()`] told; `None` allows any of those it knows, and no playlist.
+/// `demuxer` is the result of [`sniff()`]; `None` allows any of those it knows, and no playlist.
 ///
 /// # Errors
-/// [`Error::Ffprobe`] where ffprobe cannot read it; [`Error::NoTracks`] where it has neither picture nor sound; [`Error::TooLarge`]
-/// beyond a limit.
+/// [`Error::Ffprobe`] where ffprobe cannot read it; [`Error::NoTracks`] where it has neither picture nor
+/// sound; [`Error::TooLarge`] beyond a limit.
 pub async fn file(
     tools: &Tools,
     path: &Path,
@@ -160,7 +160,7 @@ pub enum Error {
     /// The first bytes are those of something else.
     #[error("not a video: {what}")]
     NotMedia {
-        /// What it is, as far as it can be told.
+        /// Its kind, as far as it is known.
         what: &'static str,
     },
     /// ffprobe failed or was stopped.
@@ -187,7 +187,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What the failure means to whoever asked.
+    /// Classifies the failure for the caller.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Ffprobe(error) => error.kind(),
@@ -298,7 +298,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (flat, turned) = (folder.path().join("flat.mp4"), folder.path().join("turned.mp4"));
         clip(&flat, "-f lavfi -i testsrc2=s=160x90:d=0.2 -c:v libx264");
-        // From this tag FFmpeg 5.1's muxer writes a matrix that turns anticlockwise, as its own player then does.
+        // From this tag FFmpeg 5.1's muxer writes a matrix that turns anticlockwise, as its own player then
+        // does.
         clip(&turned, &format!("-i {} -c copy -metadata:s:v rotate=90", flat.display()));
         let video = probed(&turned, Some("mov")).await.unwrap().video.unwrap();
         assert_eq!((video.rotation, video.width, video.height), (270, 160, 90));

@@ -1,4 +1,5 @@
-//! The cache of open sources: each is probed and indexed once per process and version, and shared by its rows.
+//! The cache of open sources: each is probed and indexed once per process and version, and shared by its
+//! rows.
 
 use std::{
     path::{Path, PathBuf},
@@ -23,14 +24,15 @@ use crate::{
     },
 };
 
-/// Sources that a process keeps open: the index of a long film takes some 20 MB, and a whole-file copy takes scratch space.
+/// Sources that a process keeps open: the index of a long film takes some 20 MB, and a whole-file copy takes
+/// scratch space.
 const OPEN_SOURCES_MAX: u64 = 8;
 
 /// Bytes at the front of a source that show its container.
 const HEAD_BYTES: u64 = 64 << 10;
 
-/// A source that is shorter than declared by less than a second, or by less than a hundredth, was not cut off: muxers round, and count by
-/// their own rules.
+/// A source that is shorter than declared by less than a second, or by less than a hundredth, was not cut
+/// off: muxers round, and count by their own rules.
 const LOST_MS_LEAST: i64 = 1000;
 const LOST_SHARE_LEAST: i64 = 100;
 
@@ -134,7 +136,8 @@ impl SourceCache {
     /// Opens a source in exactly the version that was planned.
     ///
     /// # Errors
-    /// As [`SourceCache::open`], and [`source::Error::SourceChanged`] where the source has another version now.
+    /// As [`SourceCache::open`], and [`source::Error::SourceChanged`] where the source has another version
+    /// now.
     pub async fn open_pinned(&self, uri: &str, etag: &str) -> Result<Arc<OpenSource>> {
         let cell = self.sources.get(&(uri.to_owned(), etag.to_owned())).await;
         if let Some(open) = cell.as_ref().and_then(|cell| cell.get()) {
@@ -162,7 +165,8 @@ impl SourceCache {
     }
 }
 
-/// Probes and indexes a source: from its index and a few samples where the container has an index, from the whole file elsewhere.
+/// Probes and indexes a source: from its index and a few samples where the container has an index, from the
+/// whole file elsewhere.
 async fn inspect(environment: &Environment, reader: SourceReader) -> Result<OpenSource> {
     let source = reader.source().clone();
     let reader = ReadCache::new(reader);
@@ -206,8 +210,8 @@ async fn inspect(environment: &Environment, reader: SourceReader) -> Result<Open
     Ok(OpenSource { source, probe, index, reader, whole, cut_off_ms })
 }
 
-/// How much longer a container that is scanned says that it is, beyond what its packets show. Only of those whose header has the length of
-/// what was recorded: of others FFmpeg guesses it.
+/// How much longer a container that is scanned says that it is, beyond what its packets show. Only of those
+/// whose header has the length of what was recorded: of others FFmpeg guesses it.
 fn cut_off_ms(index: &Index, probe: &Probe) -> i64 {
     let Container::Whole { demuxer } = &index.container else { return 0 };
     let Some(declared) = probe.declared_ms.filter(|_| ["matroska", "flv", "avi"].contains(&demuxer.as_str()))

@@ -1,4 +1,4 @@
-//! Which bytes of a source does a row need? A compact local file of just those samples, PTS as in the source.
+//! Windows: a compact local file of just the samples that a row needs, with the source's own PTS.
 
 mod fetch;
 mod header;
@@ -49,12 +49,14 @@ pub struct WindowStats {
 
 /// Plans the window of one row: a file of the one track `stream`.
 ///
-/// Read by FFmpeg, its frames have the PTS of the source, in the source's timebase. Pictures that only serve to decode others
-/// (preroll, leading pictures of an open GOP) are there, but marked so that FFmpeg doesn't output them.
+/// Read by FFmpeg, its frames have the PTS of the source, in the source's timebase. Pictures that only serve
+/// to decode others (preroll, leading pictures of an open GOP) are there, but marked so that FFmpeg doesn't
+/// output them.
 ///
 /// # Errors
-/// [`Error::Whole`] for a source that has no windows, [`Error::NoSuchStream`], [`Error::NotVideo`] for [`Span::Pts`] of anything but
-/// video, [`Error::NothingShown`] where the track shows no frame by the end of the span.
+/// [`Error::Whole`] for a source that has no windows, [`Error::NoSuchStream`], [`Error::NotVideo`] for
+/// [`Span::Pts`] of anything but video, [`Error::NothingShown`] where the track shows no frame by the end of
+/// the span.
 pub fn plan(index: &Index, stream: usize, span: Span) -> Result<Plan, Error> {
     let movie = movie(index)?;
     let (track, header) =
@@ -65,9 +67,11 @@ pub fn plan(index: &Index, stream: usize, span: Span) -> Result<Plan, Error> {
     assemble(movie, timescale, &[part])
 }
 
-/// Plans the file to probe: the first few samples of every audio and video track, tracks and stream numbers as in the source.
+/// Plans the file to probe: the first few samples of every audio and video track, tracks and stream numbers
+/// as in the source.
 ///
-/// Frame rates, durations and codecs that ffprobe tells of it are those of the source; start times are not (the index has them).
+/// Frame rates, durations and codecs that ffprobe reports for it are those of the source; start times are not
+/// (the index has them).
 ///
 /// # Errors
 /// [`Error::Whole`] for a source that has no windows.
@@ -88,7 +92,8 @@ pub fn plan_probe(index: &Index) -> Result<Plan, Error> {
 /// At most 32 MiB are in memory at a time.
 ///
 /// # Errors
-/// [`Error::Store`] and [`Error::ShortRead`] where the source can't be read, [`Error::Write`] where the file can't be written.
+/// [`Error::Store`] and [`Error::ShortRead`] where the source can't be read, [`Error::Write`] where the file
+/// can't be written.
 pub async fn write(plan: &Plan, reader: &impl ReadAt, path: &Path) -> Result<WindowStats, Error> {
     fetch::write(&plan.header, &plan.fetches, reader, path).await?;
     Ok(WindowStats {
@@ -202,7 +207,7 @@ impl Error {
         }
     }
 
-    /// What the failure means to whoever asked.
+    /// Classifies the failure for the caller.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Store(error) => error.kind(),

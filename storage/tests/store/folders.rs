@@ -1,4 +1,4 @@
-//! What is peculiar to local folders.
+//! Behaviour of local folders alone.
 
 use super::*;
 
@@ -26,7 +26,7 @@ fn a_listing_can_be_asked_for_before_there_is_a_runtime() {
 
 #[tokio::test]
 async fn where_writing_is_not_allowed_it_is_said_so() {
-    // A place where nobody can make a directory, whoever runs the tests.
+    // A path where no user can create a directory.
     let location = Stores::with_options([("", "")]).locate("/sys/spool/out.json").unwrap();
     let errors = [
         location.put(text("x"), ObjectKind::Record).await.unwrap_err(),

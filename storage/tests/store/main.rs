@@ -1,4 +1,5 @@
-//! Do all stores behave alike? One suite, run against local files and against S3 with checked signatures; then what is each one's own.
+//! The conformance suite of stores, run against local files and against S3 with checked signatures; then the
+//! behaviour of each alone.
 #![expect(clippy::unwrap_used, reason = "tests; clippy knows only those of one function as such")]
 
 mod folders;
@@ -398,7 +399,7 @@ async fn a_write_whose_answer_is_lost_is_no_conflict_with_itself() {
         PutOutcome::Written
     );
     assert_eq!(content_of(&location).await, "two");
-    // 409 without a winner is not somebody else's object.
+    // 409 without a winner is not another writer's object.
     location.delete().await.unwrap();
     server.fail_next(1, Some("PutObject"), Fault::Conflict);
     assert_eq!(location.create(text("three"), ObjectKind::Record).await.unwrap(), PutOutcome::Written);
@@ -488,7 +489,7 @@ async fn without_credentials_it_is_said_so_at_once() {
 #[tokio::test]
 async fn a_missing_bucket_is_named() {
     let server = S3Server::start(&[]);
-    let location = Stores::with_options(server.env()).locate("s3://nobody/x/y").unwrap();
+    let location = Stores::with_options(server.env()).locate("s3://missing/x/y").unwrap();
     let errors = [
         location.open().await.unwrap_err(),
         location.read().await.unwrap_err(),
@@ -500,7 +501,7 @@ async fn a_missing_bucket_is_named() {
         location.delete().await.unwrap_err(),
     ];
     for error in errors {
-        assert!(matches!(&error, Error::NoBucket { bucket } if bucket == "s3://nobody"), "{error:?}");
+        assert!(matches!(&error, Error::NoBucket { bucket } if bucket == "s3://missing"), "{error:?}");
         assert_eq!(error.kind(), ErrorKind::NotFound);
     }
 }

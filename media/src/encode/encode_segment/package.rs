@@ -1,4 +1,4 @@
-//! How does what FFmpeg wrote for one rung become media segments? By the packager, on a thread of its own, one at a time.
+//! Packages FFmpeg's output of one rung into media segments, one at a time, on a thread of its own.
 
 use std::time::{Duration, Instant};
 
@@ -37,8 +37,8 @@ impl Spec {
     }
 }
 
-/// Cuts FFmpeg's output into media segments, and tells how long that took; runs where blocking is fine, and stops when nobody takes them
-/// any more.
+/// Cuts FFmpeg's output into media segments and returns how long that took. Blocks; stops once the receiver
+/// is dropped.
 pub(super) fn package(
     file: &std::path::Path,
     spec: &Spec,
@@ -52,7 +52,7 @@ pub(super) fn package(
     };
     for media_segment in packager.by_ref() {
         took += begun.elapsed();
-        // Nobody takes them any more: an upload failed, and its error is what is told.
+        // The receiver is gone: an upload failed, and its error is the one to report.
         if sink.blocking_send(media_segment?).is_err() {
             break;
         }

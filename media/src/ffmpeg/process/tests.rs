@@ -86,7 +86,7 @@ impl Case {
     }
 }
 
-/// A script that starts a child of its own, tells its and the child's number, and then hangs.
+/// A script that starts a child of its own, prints its own pid and the child's, and then hangs.
 const HANG: &str = "sleep 1000 & echo $$ $!; wait";
 
 fn pids(said: &[u8]) -> Vec<String> {

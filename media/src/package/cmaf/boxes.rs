@@ -1,7 +1,8 @@
-//! How are MP4 boxes nested? Walking the children of one, writing one around others.
+//! MP4 boxes: walks the children of one, writes one around others.
 //!
-//! mp4-atom decodes and encodes the leaves. Nesting is done here: its own container types decode recursively whatever they
-//! meet, so that a file of a few hundred kilobytes can exhaust the stack, and it can't pass a sample entry through verbatim.
+//! mp4-atom decodes and encodes the leaves. Nesting is done here: its own container types decode recursively
+//! whatever they meet, so that a file of a few hundred kilobytes can exhaust the stack, and it can't pass a
+//! sample entry through verbatim.
 
 use mp4_atom::{Atom, Buf as _, Encode, FourCC};
 

@@ -1,4 +1,4 @@
-//! Which samples make one media segment, and when are they shown? Integer ticks of the grid decide.
+//! Cuts samples into media segments and gives them times in integer ticks of the grid.
 
 use std::io::Read;
 
@@ -122,8 +122,9 @@ impl Video {
         Ok(Some(MediaSegment { number, start_ticks, duration_ticks: frames * u64::from(frame_ticks), bytes }))
     }
 
-    /// Display position of each sample within the media segment. A closed GOP starts each one, so that its frames are shown
-    /// after all of the one before: that, and that they lie on the grid, is checked here against FFmpeg's times.
+    /// Display position of each sample within the media segment. A closed GOP starts each one, so that its
+    /// frames are shown after all of the one before: that, and that they lie on the grid, is checked here
+    /// against FFmpeg's times.
     fn ranks(&mut self, samples: &[Sample], timescale: u32) -> Result<Vec<u64>, Error> {
         let mut order: Vec<usize> = (0..samples.len()).collect();
         order.sort_by_key(|index| samples[*index].pts);
@@ -223,8 +224,8 @@ impl Audio {
         Ok(Some(MediaSegment { number, start_ticks, duration_ticks, bytes }))
     }
 
-    /// Frames follow each other from 0 on, since a gap would be closed here and all that follows be heard too early. Only the
-    /// last one may be shorter than the codec's frames, so no frame may follow such a one.
+    /// Frames follow each other from 0 on, since a gap would be closed here and all that follows be heard too
+    /// early. Only the last one may be shorter than the codec's frames, so no frame may follow such a one.
     fn check_step(&mut self, pts: i64, ticks: u32) -> Result<(), Error> {
         if u64::try_from(pts) != Ok(self.position) {
             return Err(Error::AudioGap { index: self.index, ticks: pts, expected: self.position });

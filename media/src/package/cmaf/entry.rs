@@ -1,10 +1,11 @@
-//! What does a decoder need to know, and how is that written in CODECS?
+//! Sample entries: the decoder configuration, and its CODECS string.
 //!
-//! A sample entry keeps its decoder configuration verbatim and loses what differs between two runs of one encoder: measured bit
-//! rates (`btrt`, `esds`) and the muxer's version (the compressor name). So all parts of a rendition get one init segment.
+//! A sample entry keeps its decoder configuration verbatim and loses what differs between two runs of one
+//! encoder: measured bit rates (`btrt`, `esds`) and the muxer's version (the compressor name). So all parts
+//! of a rendition get one init segment.
 //!
-//! Source: RFC 6381 section 3.3; ISO/IEC 14496-15 section 5.3.3 and annex E; AV1 Codec ISO Media File Format Binding section 5;
-//! VP Codec ISO Media File Format Binding.
+//! Source: RFC 6381 section 3.3; ISO/IEC 14496-15 section 5.3.3 and annex E; AV1 Codec ISO Media File Format
+//! Binding section 5; VP Codec ISO Media File Format Binding.
 
 use mp4_atom::{Esds, FourCC, u24};
 
@@ -141,8 +142,8 @@ fn avc(config: &[u8]) -> Option<String> {
     Some(format!("avc1.{profile:02x}{constraints:02x}{level:02x}"))
 }
 
-/// `hvc1.` profile space and number, compatibility flags (bits reversed, hex), tier and level, constraint bytes up to the last
-/// one that is not zero.
+/// `hvc1.` profile space and number, compatibility flags (bits reversed, hex), tier and level, constraint
+/// bytes up to the last one that is not zero.
 fn hevc(name: &[u8; 4], config: &[u8]) -> Option<String> {
     let [_version, profile, rest @ ..] = config else { return None };
     let (compatibility, rest) = rest.split_first_chunk::<4>()?;
@@ -163,7 +164,8 @@ fn hevc(name: &[u8; 4], config: &[u8]) -> Option<String> {
     Some(codecs)
 }
 
-/// `av01.P.LLT.DD`: profile, level and tier, bit depth; the colour fields may be left out and `colr` has them.
+/// `av01.P.LLT.DD`: profile, level and tier, bit depth; the colour fields may be left out and `colr` has
+/// them.
 fn av1(config: &[u8]) -> Option<String> {
     let [_marker, profile_level, flags, ..] = *config else { return None };
     let (profile, level) = (profile_level >> 5, profile_level & 0x1f);

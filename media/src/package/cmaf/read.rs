@@ -1,4 +1,4 @@
-//! What did the encoder write? Samples out of FFmpeg's fragmented MP4, one fragment in memory at a time.
+//! Reader of FFmpeg's fragmented MP4: samples, one fragment in memory at a time.
 
 use std::{collections::VecDeque, io::Read};
 
@@ -10,7 +10,8 @@ use super::{
     boxes::{children, decode, find, need},
 };
 
-/// An encoder's `moov` holds one sample description and no samples: below 1 KiB, however much side data there is.
+/// An encoder's `moov` holds one sample description and no samples: below 1 KiB, however much side data there
+/// is.
 const MAX_MOOV_BYTES: u64 = 1 << 20;
 /// A fragment is one GOP of video or one second of sound: 10 s at 200 Mbit/s are 250 MB.
 const MAX_FRAGMENT_BYTES: u64 = 256 << 20;
@@ -112,7 +113,8 @@ impl<R: Read> Reader<R> {
         loop {
             let start = self.input.offset;
             let Some((name, bytes)) = self.input.header()? else {
-                // FFmpeg closes a fragmented file with `mfra`: without it the encoder was killed between two fragments.
+                // FFmpeg closes a fragmented file with `mfra`: without it the encoder was killed between two
+                // fragments.
                 return if self.complete { Ok(false) } else { Err(Error::Truncated("without its trailer")) };
             };
             match name.as_ref() {
@@ -271,7 +273,7 @@ impl<R: Read> Counted<R> {
                 let large = large.first_chunk().ok_or(Error::Truncated("inside a box's header"))?;
                 u64::from_be_bytes(*large).checked_sub(16)
             }
-            // Zero would mean "to the end of the file", which nobody can know of a pipe.
+            // Zero would mean "to the end of the file", which is unknown for a pipe.
             size => u64::from(size).checked_sub(8),
         };
         Ok(Some((name, body.ok_or(Error::Malformed("a box's size is smaller than its header"))?)))

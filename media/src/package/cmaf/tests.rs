@@ -109,8 +109,9 @@ fn pcm(path: &Path) -> Vec<u8> {
     run("ffmpeg", &["-i", path.to_str().unwrap(), "-f", "s16le", "-"])
 }
 
-/// The same track as a plain MP4. FFmpeg 5.1 applies a fragmented file's edit list to times only (so that a track with priming
-/// starts at -1024 ticks, in its own files as well) and cuts the priming off decoded sound in plain files alone.
+/// The same track as a plain MP4. FFmpeg 5.1 applies a fragmented file's edit list to times only (so that a
+/// track with priming starts at -1024 ticks, in its own files as well) and cuts the priming off decoded sound
+/// in plain files alone.
 fn progressive(dir: &Path, fragmented: &Path) -> PathBuf {
     let path = dir.join("progressive.mp4");
     run(
@@ -496,7 +497,8 @@ fn a_title_plays_from_its_playlists() {
         "ffprobe",
         &["-count_packets", "-show_entries", entries, "-of", "csv=p=0", master.to_str().unwrap()],
     );
-    // The stream lines come once per programme and once more; the sound's 95 frames begin with one of priming.
+    // The stream lines come once per programme and once more; the sound's 95 frames begin with one of
+    // priming.
     let seen: std::collections::BTreeSet<&str> = seen.lines().filter(|line| !line.is_empty()).collect();
     assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["audio,-0.021333,95", "video,0.000000,50"]);
 }

@@ -1,4 +1,4 @@
-//! What do our init and media segments look like, byte for byte?
+//! Writer of init and media segments, byte for byte.
 
 use bytes::Bytes;
 use mp4_atom::{
@@ -47,7 +47,8 @@ pub(super) fn init(
         put(out, &Mvhd { rate: 1.into(), volume: 1.into(), next_track_id, ..Mvhd::default() })?;
         nest(out, b"trak", |out| {
             put(out, &track_header(track))?;
-            // With one entry or none: Chromium ignores longer edit lists. A duration of zero means "all that follows".
+            // With one entry or none: Chromium ignores longer edit lists. A duration of zero means "all that
+            // follows".
             if media_time > 0 {
                 let entry =
                     ElstEntry { segment_duration: 0, media_time: Some(media_time), media_rate: 1.into() };
@@ -115,7 +116,8 @@ fn media(
                 out.extend_from_slice(&entry.bytes);
                 Ok(())
             })?;
-            // Mandatory and empty: the samples are in the fragments. Version, flags and a count each; stsz has a size, too.
+            // Mandatory and empty: the samples are in the fragments. Version, flags and a count each; stsz
+            // has a size, too.
             for (table, fields) in [(b"stts", 8), (b"stsc", 8), (b"stsz", 12), (b"stco", 8)] {
                 nest(out, table, |out| {
                     out.resize(out.len() + fields, 0);
@@ -157,7 +159,7 @@ pub(super) fn media_segment(number: u32, decode_time: u64, samples: &[Sample]) -
     Ok(out.into())
 }
 
-/// Which fields a run needs: what is the same for all samples is said once.
+/// Which fields a run needs: a value that all samples share is written once.
 struct Layout {
     duration: u32,
     flags: u32,
@@ -184,7 +186,8 @@ impl Layout {
     }
 }
 
-/// `tfhd` (ISO/IEC 14496-12 section 8.8.7): offsets count from `moof`; the defaults are here, since not all players read `trex`.
+/// `tfhd` (ISO/IEC 14496-12 section 8.8.7): offsets count from `moof`; the defaults are here, since not all
+/// players read `trex`.
 fn track_fragment_header(out: &mut Vec<u8>, layout: &Layout) -> Result<(), Error> {
     const DEFAULT_BASE_IS_MOOF: u32 = 0x02_0000;
     const DEFAULT_DURATION: u32 = 0x08;
@@ -199,7 +202,8 @@ fn track_fragment_header(out: &mut Vec<u8>, layout: &Layout) -> Result<(), Error
     })
 }
 
-/// `trun` (section 8.8.8), by hand: `cmfc` wants unsigned offsets (version 0) beside an edit list, and mp4-atom prefers version
+/// `trun` (section 8.8.8), by hand: `cmfc` wants unsigned offsets (version 0) beside an edit list, and
+/// mp4-atom prefers version
 /// 1. Returns where the data offset has to be filled in.
 fn track_run(out: &mut Vec<u8>, layout: &Layout, samples: &[Sample]) -> Result<usize, Error> {
     const DATA_OFFSET: u32 = 0x1;

@@ -1,12 +1,12 @@
-//! How long are a rendition's media segments, and how many bits do they need a second?
+//! Rates of a rendition: the durations of its media segments, and the bits per second that they need.
 
 use super::{Error, RenditionTrack};
 
 /// Units of `EXTINF` per second: six digits after the point.
 pub(super) const MICROS: u128 = 1_000_000;
 
-/// The largest bit rate of any run of media segments that lasts between half and one and a half target durations, in bits per
-/// second, rounded up; of the whole rendition where it is shorter than that.
+/// The largest bit rate of any run of media segments that lasts between half and one and a half target
+/// durations, in bits per second, rounded up; of the whole rendition where it is shorter than that.
 ///
 /// # Errors
 /// [`Error::NoMedia`] for a rendition without media.

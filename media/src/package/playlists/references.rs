@@ -1,4 +1,4 @@
-//! What does a playlist refer to? For whoever must know what is still in use.
+//! References: every URI in a playlist, for garbage collection.
 
 use std::collections::HashSet;
 
@@ -13,9 +13,10 @@ pub enum References {
     Media(Vec<String>),
 }
 
-/// Finds every URI in the text of a playlist, whoever wrote it.
+/// Finds every URI in the text of a playlist, also of one that Spool did not write.
 ///
-/// Any line that is no tag counts, and any `URI` attribute of any tag: a sweep that overlooked one would delete what is played.
+/// Any line that is no tag counts, and any `URI` attribute of any tag: a sweep that overlooked one would
+/// delete what is played.
 ///
 /// # Errors
 /// [`Error::NotAPlaylist`] where the text is none.

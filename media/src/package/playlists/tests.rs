@@ -40,7 +40,7 @@ fn audio(name: &str, group: &str, language: Option<&str>, default: bool) -> Audi
     }
 }
 
-/// Reads what we wrote with somebody else's parser.
+/// Reads our playlist with an independent parser.
 fn read_master(text: &str) -> MasterPlaylist {
     m3u8_rs::parse_master_playlist_res(text.as_bytes()).unwrap()
 }
@@ -115,7 +115,8 @@ fn a_multivariant_playlist_reads() {
         audio("?", "stereo", None, false),
     ];
     let text = multivariant_playlist(&videos, &audios).unwrap();
-    // 720p: 1,001,000 bytes in 4.004 s are 2,000,000 bit/s; sound: 64,000 bytes in 4 s are 128,000 bit/s, 112,000 on average.
+    // 720p: 1,001,000 bytes in 4.004 s are 2,000,000 bit/s; sound: 64,000 bytes in 4 s are 128,000 bit/s,
+    // 112,000 on average.
     let expected = "\
 #EXTM3U
 #EXT-X-VERSION:7

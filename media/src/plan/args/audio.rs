@@ -1,4 +1,4 @@
-//! How is a sound track encoded? Once, from its start to its end, laid exactly beside the pictures.
+//! Arguments for an audio track: encoded once, from start to end, laid exactly beside the pictures.
 
 use std::{
     ffi::OsString,
@@ -12,10 +12,11 @@ use crate::{
     time::Rational,
 };
 
-/// A step of the source's clock above this is filled with silence or cut out, smaller ones are jitter. Two frames at 50 Hz: a viewer
-/// sees sound that leads by 45 ms (ITU-R BT.1359).
+/// A step of the source's clock above this is filled with silence or cut out, smaller ones are jitter. Two
+/// frames at 50 Hz: a viewer sees sound that leads by 45 ms (ITU-R BT.1359).
 const GAP_S: &str = "0.04";
-/// How far sound may outlast the pictures. A source with a wild time stamp would else be filled with years of silence.
+/// How far sound may outlast the pictures. A source with a wild time stamp would else be filled with years of
+/// silence.
 const BEYOND_TITLE_S_MAX: u64 = 12 * 3600;
 
 /// One whole sound track of a source.
@@ -29,7 +30,8 @@ pub struct AudioEncode<'a> {
     pub stream: u32,
     /// How many channels it has, where nothing says where their speakers stand.
     pub discrete_channels: Option<u16>,
-    /// The title's clock: its origin is where the sound begins too, its length the least that the sound lasts.
+    /// The title's clock: its origin is where the sound begins too, its length the least that the sound
+    /// lasts.
     pub grid: &'a Grid,
     /// What it becomes, each with the local MP4 file it goes to.
     pub outputs: &'a [(AudioRendition, PathBuf)],
@@ -44,7 +46,8 @@ impl AudioEncode<'_> {
     }
 }
 
-/// Arguments of the run that encodes `job`: fragmented MP4 files whose sample 0, after the encoder's delay, is the sound at the title's start.
+/// Arguments of the run that encodes `job`: fragmented MP4 files whose sample 0, after the encoder's delay,
+/// is the sound at the title's start.
 pub fn encode_audio(job: &AudioEncode<'_>) -> Vec<OsString> {
     let mut args = preamble();
     // One thread: decoders and encoders of sound have no more.
@@ -65,7 +68,8 @@ pub fn encode_audio(job: &AudioEncode<'_>) -> Vec<OsString> {
 
 fn graph(job: &AudioEncode<'_>) -> String {
     let Grid { source_timebase, origin, .. } = *job.grid;
-    // Ticks from the title's start, which the video track's clock counts: to the nearest sample, once for the whole track.
+    // Ticks from the title's start, which the video track's clock counts: to the nearest sample, once for the
+    // whole track.
     let mut graph = format!("[0:{}]asetpts=PTS-({})", job.stream, in_seconds(origin, source_timebase));
     graph.extend(job.discrete_channels.map(|channels| format!(",{}", alternating(channels))));
     graph.push_str(&format!(",asplit={}", job.outputs.len()));
@@ -78,7 +82,8 @@ fn graph(job: &AudioEncode<'_>) -> String {
     graph
 }
 
-/// A mix of channels without places: every other one to the left, the rest to the right, none louder than it was.
+/// A mix of channels without places: every other one to the left, the rest to the right, none louder than it
+/// was.
 fn alternating(channels: u16) -> String {
     let side = |first: u16| {
         let mixed: Vec<String> = (first..channels).step_by(2).map(|channel| format!("c{channel}")).collect();
@@ -87,7 +92,8 @@ fn alternating(channels: u16) -> String {
     format!("pan=stereo|{}|{}", side(0), side(1))
 }
 
-/// Filters that lay the sound out from the title's start to its end, at one rendition's rate and in its channels.
+/// Filters that lay the sound out from the title's start to its end, at one rendition's rate and in its
+/// channels.
 fn laid_out(job: &AudioEncode<'_>, rendition: &AudioRendition) -> String {
     let AudioRendition { sample_rate, channels, .. } = *rendition;
     let title_samples = job.title_samples(sample_rate);

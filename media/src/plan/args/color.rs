@@ -1,11 +1,12 @@
-//! What becomes of the source's colours? Eight bits, 4:2:0, limited range, and tags that say so.
+//! Filters for colour: eight bits, 4:2:0, limited range, and the tags that say so.
 
 use crate::source::probe::{Color, VideoTrack};
 
-/// Light of reference white in nits that the tone map works from (ITU-R BT.2408 has 203 for graphics; 100 keeps faces as bright as in SDR).
+/// Light of reference white in nits that the tone map works from (ITU-R BT.2408 has 203 for graphics; 100
+/// keeps faces as bright as in SDR).
 const NOMINAL_PEAK_NITS: u32 = 100;
-/// Peak of the tone map in multiples of that white: 1,000 nits, what most films are graded to. Fixed, because FFmpeg would take it from
-/// metadata that not every piece of a source carries, and pieces would differ.
+/// Peak of the tone map in multiples of that white: 1,000 nits, what most films are graded to. Fixed, because
+/// FFmpeg would take it from metadata that not every piece of a source carries, and pieces would differ.
 const TONE_MAP_PEAK: u32 = 10;
 
 /// From this height on, pictures without a tag are taken for BT.709.
@@ -29,7 +30,7 @@ fn is_rgb(source: &VideoTrack) -> bool {
 
 /// Does the picture say how far it can be seen through?
 ///
-/// Of HDR it does not matter: nobody records it so, and its tone map needs the coded values.
+/// Of HDR it does not matter: no camera records it so, and its tone map needs the coded values.
 fn has_alpha(source: &VideoTrack) -> bool {
     if is_hdr(source) {
         return false;
@@ -40,7 +41,8 @@ fn has_alpha(source: &VideoTrack) -> bool {
         .any(|prefix| name.starts_with(prefix))
 }
 
-/// Filters that lay a picture that can be seen through on black; empty where it can't. What stays of it is red, green and blue.
+/// Filters that lay a picture that can be seen through on black; empty where it can't. What stays of it is
+/// red, green and blue.
 pub(super) fn flatten(source: &VideoTrack) -> Vec<String> {
     if !has_alpha(source) {
         return Vec::new();
@@ -58,7 +60,8 @@ pub(super) fn flatten(source: &VideoTrack) -> Vec<String> {
 
 /// Filters from high to standard dynamic range, before any scaling; empty for SDR.
 ///
-/// In linear light with the input's tags given, since not every frame carries them; Hable's curve keeps highlights without clipping.
+/// In linear light with the input's tags given, since not every frame carries them; Hable's curve keeps
+/// highlights without clipping.
 pub(super) fn tone_map(source: &VideoTrack) -> Vec<String> {
     let Some(transfer) = source.color.transfer.as_deref().filter(|_| is_hdr(source)) else {
         return Vec::new();
@@ -94,7 +97,8 @@ pub(super) fn scale_options(source: &VideoTrack) -> &'static str {
     }
 }
 
-/// Encoder options for the colour tags: those of the source where it has any, BT.709 where the picture was converted.
+/// Encoder options for the colour tags: those of the source where it has any, BT.709 where the picture was
+/// converted.
 pub(super) fn tags(source: &VideoTrack) -> Vec<(&'static str, &'static str)> {
     let converted = Color {
         range: None,

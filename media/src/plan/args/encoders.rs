@@ -1,12 +1,12 @@
-//! What is each encoder told? What makes its pieces join, its bytes the same each time, and its rate stay below the rung's peak.
+//! Arguments of each encoder: pieces that join, bytes that repeat, and rates below the rung's peak.
 
 use std::ffi::OsString;
 
 use super::words;
 use crate::plan::ladder::{AudioCodec, AudioRendition, ENCODER_PRESETS, VideoCodec, VideoRendition};
 
-/// How many frames decoding may run ahead of showing: what x264 and x265 signal for three B-frames in a pyramid. AV1 and VP9 code what they
-/// reorder as frames that are not shown.
+/// How many frames decoding may run ahead of showing: what x264 and x265 signal for three B-frames in a
+/// pyramid. AV1 and VP9 code what they reorder as frames that are not shown.
 pub fn reorder_frames(codec: VideoCodec) -> u32 {
     match codec {
         VideoCodec::H264 | VideoCodec::Hevc => 2,
@@ -14,16 +14,17 @@ pub fn reorder_frames(codec: VideoCodec) -> u32 {
     }
 }
 
-/// Fullness of the VBV at a segment's start, in hundredths. Where quality and not the peak decides the rate, one long encode would find
-/// it nearly full. Starting lower starves the first picture: on noise at the peak rate, frames beside a join came to 0.967 of SSIM with
-/// 30 and to 0.988 with 90, against 0.989 elsewhere. The true peak is measured and told in the playlists.
+/// Fullness of the VBV at a segment's start, in hundredths. Where quality and not the peak decides the rate,
+/// one long encode would find it nearly full. Starting lower starves the first picture: on noise at the peak
+/// rate, frames beside a join came to 0.967 of SSIM with 30 and to 0.988 with 90, against 0.989 elsewhere.
+/// The true peak is measured and written to the playlists.
 const VBV_INIT_PERCENT: u32 = 90;
 
 /// SVT-AV1's presets for as much effort as each of x264's.
 const SVT_AV1_PRESETS: [u8; ENCODER_PRESETS.len()] = [12, 11, 10, 9, 8, 7, 6, 5, 4];
 
-/// How libvpx's VP9 is told for as much: a deadline, and what it does in it. Its `good` takes three times as long as its `realtime` and came to
-/// the same size and SSIM at the faster of its settings.
+/// The equivalent for libvpx's VP9: a deadline, and what it does in it. Its `good` takes three times as long
+/// as its `realtime` and came to the same size and SSIM at the faster of its settings.
 const VP9_SPEEDS: [(&str, u8); ENCODER_PRESETS.len()] = [
     ("realtime", 8),
     ("realtime", 7),
@@ -64,8 +65,9 @@ pub(super) fn video(rendition: &VideoRendition, gop: u32, threads: u32) -> Vec<O
 /// Options of the encoder of one sound rendition.
 pub(super) fn audio(rendition: &AudioRendition) -> Vec<OsString> {
     let mut args = match rendition.codec {
-        // FFmpeg's default coder distorts what is tonal: single windows of a steady sine at 128 kb/s were half noise. This one stays below
-        // 0.3%, has 5 dB more of signal on film sound at the same size, and takes less time.
+        // FFmpeg's default coder distorts what is tonal: single windows of a steady sine at 128 kb/s were
+        // half noise. This one stays below 0.3%, has 5 dB more of signal on film sound at the same size, and
+        // takes less time.
         AudioCodec::Aac => words(&["-c:a", "aac", "-aac_coder", "fast"]),
         AudioCodec::Opus => {
             words(&["-c:a", "libopus", "-vbr", "on", "-application", "audio", "-frame_duration", "20"])
@@ -84,14 +86,15 @@ fn x264(rendition: &VideoRendition, gop: u32) -> Vec<OsString> {
     let params = [
         // The same parameter sets in every piece, so that one init segment serves all.
         "stitchable=1".to_owned(),
-        // What decides the reorder depth, whatever the preset. Reference frames are the preset's: they cost time.
+        // What decides the reorder depth, whatever the preset. Reference frames are the preset's: they cost
+        // time.
         "bframes=3:b-pyramid=normal:open-gop=0".to_owned(),
         // Scene cuts come on top of the forced pictures; no GOP is longer than a media segment.
         format!("keyint={gop}:scenecut=40"),
         format!("vbv-init=0.{VBV_INIT_PERCENT:02}"),
-        // The same bytes on every processor, and times from the frame number alone. Threads by slices: with its usual frame threads x264's
-        // VBV depends on how far the other threads have come, and of 30 equal runs with two threads 9 gave other bytes; by slices none did,
-        // for 0.005 of SSIM.
+        // The same bytes on every processor, and times from the frame number alone. Threads by slices: with
+        // its usual frame threads x264's VBV depends on how far the other threads have come, and of 30 equal
+        // runs with two threads 9 gave other bytes; by slices none did, for 0.005 of SSIM.
         "cpu-independent=1:sliced-threads=1:force-cfr=1".to_owned(),
     ];
     let mut args = words(&["-c:v", "libx264", "-preset", &rendition.preset, "-profile:v", "high"]);
@@ -109,7 +112,8 @@ fn x265(rendition: &VideoRendition, gop: u32, threads: u32) -> Vec<OsString> {
         // With its usual VBV equal runs gave other bytes.
         format!("vbv-init=0.{VBV_INIT_PERCENT:02}:const-vbv=1"),
         "frame-threads=1".to_owned(),
-        // One thread and no pool of its own, or rows of blocks side by side in one of as many as were asked for.
+        // One thread and no pool of its own, or rows of blocks side by side in one of as many as were asked
+        // for.
         if threads == 1 {
             "wpp=0:pools=none:lookahead-slices=0".to_owned()
         } else {
@@ -128,8 +132,8 @@ fn svt_av1(rendition: &VideoRendition, gop: u32) -> Vec<OsString> {
     let params = [
         // Keyframes that nothing before is shown after, and none at cuts in the scene, which it finds badly.
         "irefresh-type=2:scd=0",
-        // One thread whatever the job's: with two and a peak rate, twelve equal runs gave twelve results. Not bound to a processor, since
-        // several runs are beside each other.
+        // One thread whatever the job's: with two and a peak rate, twelve equal runs gave twelve results. Not
+        // bound to a processor, since several runs are beside each other.
         "lp=1:pin=0",
     ];
     let preset = SVT_AV1_PRESETS[effort(rendition)].to_string();

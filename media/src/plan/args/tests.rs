@@ -1,4 +1,4 @@
-//! Do the argument lists do what they say? Real FFmpeg runs on small clips, checked frame by frame and sample by sample.
+//! Argument lists, checked by real FFmpeg runs on small clips, frame by frame and sample by sample.
 
 mod codecs;
 mod sound;
@@ -176,7 +176,8 @@ impl Source {
         }
     }
 
-    /// Checksums of the frames that the encoder would be fed for one piece: the job's own input and graph, another output.
+    /// Checksums of the frames that the encoder would be fed for one piece: the job's own input and graph,
+    /// another output.
     fn fed(&self, first_frame: u64, frames: u64) -> Vec<String> {
         let outputs = [(rendition("r", self.track.width, self.track.height), PathBuf::from("unused"))];
         let mut args = encode_video(&self.job(first_frame, frames, &outputs));
@@ -193,7 +194,8 @@ impl Source {
         rows.iter().map(|row| row.rsplit(',').next().unwrap().trim().to_owned()).collect()
     }
 
-    /// What each grid frame shows, by the rule alone: the last source frame whose time rounds to it or before it.
+    /// What each grid frame shows, by the rule alone: the last source frame whose time rounds to it or before
+    /// it.
     fn expected(&self) -> Vec<String> {
         let mut shown: Vec<i64> = self.packets.iter().map(|packet| self.grid_frame(packet.0)).collect();
         shown.sort_unstable();
@@ -221,7 +223,8 @@ impl Source {
     }
 }
 
-/// A moving picture, open GOPs of up to 33 frames with B-frames, 25 frames a second, sound that begins earlier.
+/// A moving picture, open GOPs of up to 33 frames with B-frames, 25 frames a second, sound that begins
+/// earlier.
 const PICTURES: &str = "-f lavfi -i sine=f=440:d=9 -itsoffset 0.1 -f lavfi -i testsrc2=s=160x90:r=25:d=9 -map 1:v -map 0:a -c:a aac \
     -c:v libx264 -preset ultrafast -bf 3 -x264-params open-gop=1:keyint=33:b-pyramid=normal";
 

@@ -1,4 +1,5 @@
-//! How is one segment encoded at every rung? One decode, frames put on the title's grid, then a branch per rung.
+//! Arguments for one segment at every rung: one decode, frames put on the title's grid, then a branch per
+//! rung.
 
 use std::{
     ffi::OsString,
@@ -24,11 +25,11 @@ pub struct VideoEncode<'a> {
     pub demuxer: &'a str,
     /// FFmpeg's stream index in `input`.
     pub stream: u32,
-    /// Where to begin reading, in ticks of the grid's source timebase: the *decoding* time of a keyframe that is shown at or before the
-    /// first frame. `None` reads from the start, which is right for windows.
+    /// Where to begin reading, in ticks of the grid's source timebase: the *decoding* time of a keyframe that
+    /// is shown at or before the first frame. `None` reads from the start, which is right for windows.
     ///
-    /// Not its presentation time: MPEG-TS is searched by decoding times, so that FFmpeg lands behind a keyframe whose `pts` is asked for.
-    /// A keyframe near the title's start is not sought but read up to.
+    /// Not its presentation time: MPEG-TS is searched by decoding times, so that FFmpeg lands behind a
+    /// keyframe whose `pts` is asked for. A keyframe near the title's start is not sought but read up to.
     pub seek: Option<i64>,
     /// The title's clock.
     pub grid: &'a Grid,
@@ -46,12 +47,13 @@ pub struct VideoEncode<'a> {
     pub outputs: &'a [(VideoRendition, PathBuf)],
     /// The most pixels of a decoded frame: a source may change its size after it was probed.
     pub max_pixels: u64,
-    /// Threads of the decoder, of the filters and of each encoder: a setting of the job, never of the machine, since it decides bytes.
+    /// Threads of the decoder, of the filters and of each encoder: a setting of the job, never of the
+    /// machine, since it decides bytes.
     pub threads: u32,
 }
 
-/// Arguments of the run that encodes `job`: fragmented MP4 files of `job.frames` frames each, in a timescale of the grid rate's
-/// numerator, the first frame and every media segment beginning with an IDR picture.
+/// Arguments of the run that encodes `job`: fragmented MP4 files of `job.frames` frames each, in a timescale
+/// of the grid rate's numerator, the first frame and every media segment beginning with an IDR picture.
 pub fn encode_video(job: &VideoEncode<'_>) -> Vec<OsString> {
     let threads = job.threads.to_string();
     let mut args = preamble();
@@ -60,13 +62,15 @@ pub fn encode_video(job: &VideoEncode<'_>) -> Vec<OsString> {
     args.extend(words(&[
         // The rotation is a filter below, from the probe: a window's header does not decide it.
         "-noautorotate",
-        // A size that changes mid-way is the scaler's matter; rebuilding the graph would lose the frames inside it.
+        // A size that changes mid-way is the scaler's matter; rebuilding the graph would lose the frames
+        // inside it.
         "-reinit_filter",
         "0",
     ]));
     if let Some(ticks) = job.seek.filter(|ticks| is_worth_seeking(*ticks, job.grid)) {
         let time = format!("{}us", floor_us(ticks, job.grid.source_timebase));
-        // Times of `-ss` are the source's own, and whatever is decoded before the first frame is trimmed by the graph, not by guess.
+        // Times of `-ss` are the source's own, and whatever is decoded before the first frame is trimmed by
+        // the graph, not by guess.
         args.extend(words(&["-seek_timestamp", "1", "-noaccurate_seek", "-ss", &time]));
     }
     args.extend(input(job.input));
@@ -93,8 +97,9 @@ fn graph(job: &VideoEncode<'_>) -> String {
         filters.push(format!("bwdif=mode={mode}:parity=auto:deint={which}"));
     }
     filters.extend([
-        // Grid frame n is the last source frame with round(pts * rate) <= n, in absolute time. The title's first picture is shown from its
-        // start even where it cannot be decoded at once; elsewhere a missing start must fail, not be covered up.
+        // Grid frame n is the last source frame with round(pts * rate) <= n, in absolute time. The title's
+        // first picture is shown from its start even where it cannot be decoded at once; elsewhere a missing
+        // start must fail, not be covered up.
         format!("fps={rate}:round=near:eof_action=pass{}", if first == 0 { ":start_time=0" } else { "" }),
         // The last picture is held until the segment is full.
         "tpad=stop_mode=clone:stop=-1".to_owned(),
@@ -120,8 +125,9 @@ fn graph(job: &VideoEncode<'_>) -> String {
     for (number, (rendition, _)) in job.outputs.iter().enumerate() {
         let VideoRendition { width, height, .. } = rendition;
         let range = color::scale_options(job.source);
-        // Every rung from the source's own picture, never from another rung, so that it does not matter which rungs run together.
-        // accurate_rnd and bitexact give the same pixels on every processor. Where nothing changes the filter passes frames on as they are.
+        // Every rung from the source's own picture, never from another rung, so that it does not matter which
+        // rungs run together. accurate_rnd and bitexact give the same pixels on every processor. Where
+        // nothing changes the filter passes frames on as they are.
         graph.push_str(&format!(
             ";[s{number}]scale={width}:{height}:flags=bicubic+accurate_rnd+full_chroma_int+bitexact{range},setsar=1,format=yuv420p[v{number}]"
         ));
@@ -154,15 +160,16 @@ fn output(job: &VideoEncode<'_>, rendition: &VideoRendition, number: usize) -> V
     args
 }
 
-/// Is the time far enough behind the title's start? FFmpeg aims 0.13 s before it, and where nothing lies there it seeks *forward*: asked for
-/// the first keyframe of an FLV it began 2.6 s later.
+/// Is the time far enough behind the title's start? FFmpeg aims 0.13 s before it, and where nothing lies
+/// there it seeks *forward*: asked for the first keyframe of an FLV it began 2.6 s later.
 fn is_worth_seeking(ticks: i64, grid: &Grid) -> bool {
     let later_us =
         floor_us(ticks, grid.source_timebase).saturating_sub(floor_us(grid.origin, grid.source_timebase));
     later_us > SEEK_AFTER_US
 }
 
-/// Microseconds of `ticks`, rounded down: an earlier start costs a little decoding, a later one the first frames.
+/// Microseconds of `ticks`, rounded down: an earlier start costs a little decoding, a later one the first
+/// frames.
 fn floor_us(ticks: i64, timebase: Rational) -> i128 {
     (i128::from(ticks) * i128::from(timebase.num()) * 1_000_000).div_euclid(i128::from(timebase.den()))
 }

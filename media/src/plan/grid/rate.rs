@@ -1,22 +1,27 @@
-//! How many frames per second does a source have? What its timestamps say, exactly where they are regular.
+//! The frame rate of a source, from its timestamps: exact where they are regular.
 
 use crate::time::Rational;
 
-/// The highest rate that is kept, and only where the source is regular: past it a level and a decoder for it are hard to find.
+/// The highest rate that is kept, and only where the source is regular: past it a level and a decoder for it
+/// are hard to find.
 const MAX_CONSTANT_FPS: u32 = 120;
 /// The highest rate that an irregular source gets: its bursts are not worth more.
 const MAX_VARIABLE_FPS: u32 = 60;
-/// The lowest rate that is kept: below one frame per second media segments cannot have the length that was asked for.
+/// The lowest rate that is kept: below one frame per second media segments cannot have the length that was
+/// asked for.
 const MIN_CONSTANT_FPS: u32 = 1;
 /// The lowest rate that an irregular source gets: frames that come seldom still come on time.
 const MIN_VARIABLE_FPS: u32 = 12;
-/// The largest numerator and denominator: FFmpeg's `fps` filter reads a rate through a double, which is exact for such terms.
+/// The largest numerator and denominator: FFmpeg's `fps` filter reads a rate through a double, which is exact
+/// for such terms.
 const MAX_TERM: u32 = 1_000_000;
 /// What a single frame gets when the container declares nothing.
 const SINGLE_FRAME: (u32, u32) = (25, 1);
-/// Rates that differ by no more than one part in so many are the same rate, rounded by a muxer; 24 and 23.976 differ tenfold more.
+/// Rates that differ by no more than one part in so many are the same rate, rounded by a muxer; 24 and 23.976
+/// differ tenfold more.
 const SAME_RATE_PARTS: i128 = 10_000;
-/// How far, as a fraction of the usual rate, a rate may be to explain a source with gaps: 62.5 (16 ms) still finds 60.
+/// How far, as a fraction of the usual rate, a rate may be to explain a source with gaps: 62.5 (16 ms) still
+/// finds 60.
 const NEAR: f64 = 0.05;
 
 /// The rates that are in use, as numerator and denominator.
@@ -69,7 +74,8 @@ enum Ground {
     OddlyDeclared,
 }
 
-/// The rate of a track whose frames are shown at these times (sorted, in ticks of `timebase`, at most a few days apart).
+/// The rate of a track whose frames are shown at these times (sorted, in ticks of `timebase`, at most a few
+/// days apart).
 pub(super) fn choose(shown: &[i64], timebase: Rational, declared: Option<Rational>) -> Chosen {
     let declared =
         declared.filter(|&rate| within(rate, MIN_CONSTANT_FPS, MAX_CONSTANT_FPS) && terms_are_small(rate));
@@ -103,8 +109,8 @@ fn usual_interval(shown: &[i64]) -> Option<i64> {
     (!intervals.is_empty()).then(|| *intervals.select_nth_unstable(middle).1)
 }
 
-/// The rates to try, within what is kept. `fps` are estimates of the rate: the median of a coarse timebase is off by up to half a
-/// tick, the mean only where frames are missing.
+/// The rates to try, within what is kept. `fps` are estimates of the rate: the median of a coarse timebase is
+/// off by up to half a tick, the mean only where frames are missing.
 fn candidates(
     interval: i64,
     fps: [f64; 2],
@@ -154,8 +160,8 @@ enum Gaps {
     Allowed,
 }
 
-/// Of the rates on whose grid every frame lies, the one that explains the times best; of those that explain them equally well, as
-/// far as the ticks can tell, the one with the best [`Ground`].
+/// Of the rates on whose grid every frame lies, the one that explains the times best; of those that explain
+/// them equally well, as far as the ticks can tell, the one with the best [`Ground`].
 fn best(
     candidates: &[(Ground, Rational)],
     shown: &[i64],
@@ -173,8 +179,8 @@ fn best(
     fits.into_iter()
         .filter(|&(_, wobble, rate)| {
             let quarter_frame = MILLIONTHS * per_frame(timebase, rate) / per_tick(timebase, rate) / 4;
-            // One tick is rounding. A source that wobbles by itself cannot tell rates apart that wobble half as much again. And a
-            // muxer that rounded one duration and repeated it drifts, slowly.
+            // One tick is rounding. A source that wobbles by itself cannot tell rates apart that wobble half
+            // as much again. And a muxer that rounded one duration and repeated it drifts, slowly.
             let tolerance = MILLIONTHS.max(least / 2).max(quarter_frame.min(title / SAME_RATE_PARTS));
             wobble <= least + tolerance
         })
@@ -185,8 +191,9 @@ fn best(
 /// The unit of a wobble, per tick.
 const MILLIONTHS: i128 = 1_000_000;
 
-/// How far the frames stray from a grid, from the earliest to the latest one, in millionths of a tick; `None` where the frames
-/// don't lie on it: each nearest to a grid frame of its own, and (with gaps) within a quarter of a frame, or (without) the next one.
+/// How far the frames stray from a grid, from the earliest to the latest one, in millionths of a tick; `None`
+/// where the frames don't lie on it: each nearest to a grid frame of its own, and (with gaps) within a
+/// quarter of a frame, or (without) the next one.
 fn wobble(shown: &[i64], timebase: Rational, rate: Rational, gaps: Gaps) -> Option<i128> {
     let (origin, last) = (i128::from(*shown.first()?), i128::from(*shown.last()?));
     let (per_tick, per_frame) = (per_tick(timebase, rate), per_frame(timebase, rate));

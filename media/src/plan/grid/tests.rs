@@ -366,8 +366,9 @@ mod as_ffmpeg_does {
             .collect();
         let grid = Grid::of(&samples, timebase, None).unwrap();
 
-        // The last frame is held before `fps` and the end cut after it: by itself the filter ends where the container says that the last
-        // frame ends, and drops it if that rounds to its start (FFmpeg's own MOV, whose last duration is one tick).
+        // The last frame is held before `fps` and the end cut after it: by itself the filter ends where the
+        // container says that the last frame ends, and drops it if that rounds to its start (FFmpeg's own
+        // MOV, whose last duration is one tick).
         let (origin, rate, frames) = (grid.origin, grid.rate, grid.frames);
         let filter = format!(
             "tpad=stop=-1:stop_mode=clone,setpts=PTS-{origin},fps={rate}:round=near,trim=end_frame={frames}"

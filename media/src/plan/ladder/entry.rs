@@ -1,4 +1,4 @@
-//! How is a ladder written as data, in SQL and JSON? Lines: rungs of pictures with a height, and sound without.
+//! Ladder entries: a ladder as data in SQL and JSON, rungs of pictures with a height and audio without.
 
 use super::{AudioCodec, AudioRung, Error, Ladder, Rung, VideoCodec};
 
@@ -6,7 +6,7 @@ use super::{AudioCodec, AudioRung, Error, Ladder, Rung, VideoCodec};
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub struct LadderEntry {
-    /// `h264` (unless told), `hevc`, `av1`, `vp9`; of sound `aac`, `opus`.
+    /// `h264` (the default), `hevc`, `av1`, `vp9`; of sound `aac`, `opus`.
     pub codec: Option<String>,
     /// The short side in pixels; none for sound.
     pub height: Option<u32>,

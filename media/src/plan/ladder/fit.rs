@@ -1,4 +1,4 @@
-//! Which size and rate does a rung get on a source? The source's shape, never larger than it.
+//! Fits a rung to a source: the source's shape, never larger than the source.
 
 use super::{
     Error, Ladder, Rung, VideoCodec, VideoRendition,
@@ -7,14 +7,16 @@ use super::{
 };
 use crate::{plan::grid::Grid, source::probe::VideoTrack, time::Rational};
 
-/// How far, in parts of a hundred of itself, a rung may be above the source and still be given, at the source's size: a film of 1.85:1
-/// has 1038 lines in a width of 1920 and is called 1080p all the same; without this its best rung would be 720p.
+/// How far, in parts of a hundred of itself, a rung may be above the source and still be given, at the
+/// source's size: a film of 1.85:1 has 1038 lines in a width of 1920 and is called 1080p all the same;
+/// without this its best rung would be 720p.
 const NEAR_PERCENT: u128 = 5;
-/// The VBV's size in seconds of the peak rate: players buffer far more, and a scene change may take its bits from two seconds.
+/// The VBV's size in seconds of the peak rate: players buffer far more, and a scene change may take its bits
+/// from two seconds.
 const BUFFER_SECONDS: u32 = 2;
 
-/// Peak rates of a rung of H.264 at up to 30 frames per second, as pixels and bits per second; between two lines they follow a straight line,
-/// past both ends they are proportional to the pixels.
+/// Peak rates of a rung of H.264 at up to 30 frames per second, as pixels and bits per second; between two
+/// lines they follow a straight line, past both ends they are proportional to the pixels.
 const PEAK_RATES: [(u64, u64); 6] = [
     (640 * 360, 800_000),
     (854 * 480, 1_400_000),
@@ -107,7 +109,8 @@ fn fit_codec(
     }
     if renditions.is_empty() {
         let size = display.scaled(None);
-        // It stands for the lowest rung: no better than that one was to be, and no more bits than its own size needs.
+        // It stands for the lowest rung: no better than that one was to be, and no more bits than its own
+        // size needs.
         let usual_bps = default_rate(lowest.codec, size.0, size.1, fps);
         let rung =
             Rung { max_bitrate_bps: usual_bps.min(lowest.max_bitrate_bps.or(usual_bps)), ..lowest.clone() };
@@ -135,7 +138,7 @@ fn rendition(
     let none =
         || level::level(codec, least).map_or_else(too_large, |_| Error::TooFast { codec, max_bitrate_bps });
     let level = match level::level(codec, needs).ok_or_else(none)? {
-        Level::Told(level) => Some(level),
+        Level::Explicit(level) => Some(level),
         Level::OwnChoice => None,
     };
     Ok(VideoRendition {
@@ -151,9 +154,10 @@ fn rendition(
     })
 }
 
-/// The peak rate of a rung that says none: by [`PEAK_RATES`], and above 30 frames per second one sixtieth more for each frame, so 4/3 at
-/// 50 and 3/2 at 60. Below 30 there are fewer frames but each differs more from the one before. Integers: it is part of what names
-/// the encoded bytes, and must be the same on every machine.
+/// The peak rate of a rung that says none: by [`PEAK_RATES`], and above 30 frames per second one sixtieth
+/// more for each frame, so 4/3 at 50 and 3/2 at 60. Below 30 there are fewer frames but each differs more
+/// from the one before. Integers: it is part of what names the encoded bytes, and must be the same on every
+/// machine.
 fn default_rate(codec: VideoCodec, width: u64, height: u64, fps: Rational) -> Option<u32> {
     let pixels = width.checked_mul(height)?;
     let at = PEAK_RATES.partition_point(|&(anchor, _)| anchor <= pixels);

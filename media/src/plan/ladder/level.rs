@@ -1,4 +1,4 @@
-//! Which level does a rendition need? The smallest that holds its size, frame rate, rate and buffer.
+//! Codec levels: the smallest that holds a size, frame rate, bit rate and buffer.
 
 mod avc;
 mod hevc;
@@ -16,10 +16,10 @@ pub(super) struct Needs {
     pub(super) buffer_bits: u32,
 }
 
-/// The level that the encoder is told, times ten.
+/// The level that is passed to the encoder, times ten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Level {
-    Told(u8),
+    Explicit(u8),
     /// The encoder finds it out and there is none to tell.
     OwnChoice,
 }
@@ -27,9 +27,10 @@ pub(super) enum Level {
 /// `None` where the codec's highest level does not hold it.
 pub(super) fn level(codec: VideoCodec, needs: Needs) -> Option<Level> {
     match codec {
-        VideoCodec::H264 => avc::level(needs).map(Level::Told),
-        VideoCodec::Hevc => hevc::level(needs).map(Level::Told),
-        // Both name their sides in 16 bits; what is larger than 8K or so plays nowhere, and its rungs are not asked for.
+        VideoCodec::H264 => avc::level(needs).map(Level::Explicit),
+        VideoCodec::Hevc => hevc::level(needs).map(Level::Explicit),
+        // Both name their sides in 16 bits; what is larger than 8K or so plays nowhere, and its rungs are not
+        // asked for.
         VideoCodec::Av1 | VideoCodec::Vp9 => {
             (needs.width <= LONGEST_SIDE && needs.height <= LONGEST_SIDE).then_some(Level::OwnChoice)
         }

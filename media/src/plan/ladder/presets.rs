@@ -1,4 +1,4 @@
-//! Which ladders have a name?
+//! Presets: the ladders that have a name.
 
 use super::{AudioCodec, AudioRung, DEFAULT_AUDIO_BITRATE_BPS, DEFAULT_PRESET, Ladder, Rung};
 

@@ -28,7 +28,7 @@ fn at(num: u32, den: u32) -> Grid {
 }
 
 /// Name, size, peak rate in kb/s and level of each rendition.
-fn told(ladder: &str, video: &VideoTrack, fps: u32) -> Vec<(String, u32, u32, u32, u8)> {
+fn renditions_of(ladder: &str, video: &VideoTrack, fps: u32) -> Vec<(String, u32, u32, u32, u8)> {
     let renditions = Ladder::parse(ladder).unwrap().fit(video, &at(fps, 1)).unwrap();
     renditions
         .into_iter()
@@ -37,7 +37,10 @@ fn told(ladder: &str, video: &VideoTrack, fps: u32) -> Vec<(String, u32, u32, u3
 }
 
 fn sizes(ladder: &str, video: &VideoTrack) -> Vec<(String, u32, u32)> {
-    told(ladder, video, 25).into_iter().map(|(name, width, height, _, _)| (name, width, height)).collect()
+    renditions_of(ladder, video, 25)
+        .into_iter()
+        .map(|(name, width, height, _, _)| (name, width, height))
+        .collect()
 }
 
 fn size(name: &str, width: u32, height: u32) -> (String, u32, u32) {
@@ -53,17 +56,17 @@ fn web_on_the_usual_source() {
         line("720p", 1280, 720, 2800, 31),
         line("480p", 854, 480, 1400, 31),
     ];
-    assert_eq!(told("web", &hd, 30), thirty);
-    assert_eq!(told("web", &hd, 24)[0].3, 5000, "film has as much to say as video");
+    assert_eq!(renditions_of("web", &hd, 30), thirty);
+    assert_eq!(renditions_of("web", &hd, 24)[0].3, 5000, "film has as much to say as video");
     let sixty = [
         line("1080p", 1920, 1080, 7500, 42),
         line("720p", 1280, 720, 4200, 32),
         line("480p", 854, 480, 2100, 31),
     ];
-    assert_eq!(told("web", &hd, 60), sixty);
-    assert_eq!(told("480p", &video(640, 480), 30), [line("480p", 640, 480, 1060, 30)]);
-    assert_eq!(told("mobile", &hd, 30)[2], line("360p", 640, 360, 800, 30));
-    let uhd = told("uhd", &video(3840, 2160), 30);
+    assert_eq!(renditions_of("web", &hd, 60), sixty);
+    assert_eq!(renditions_of("480p", &video(640, 480), 30), [line("480p", 640, 480, 1060, 30)]);
+    assert_eq!(renditions_of("mobile", &hd, 30)[2], line("360p", 640, 360, 800, 30));
+    let uhd = renditions_of("uhd", &video(3840, 2160), 30);
     assert_eq!(
         (uhd.len(), &uhd[0], &uhd[1]),
         (6, &line("2160p", 3840, 2160, 16_000, 51), &line("1440p", 2560, 1440, 9000, 50))
@@ -191,7 +194,7 @@ fn strange_sources_are_errors_and_never_panics() {
 fn codecs_stand_beside_each_other_in_one_ladder() {
     let line = |name: &str, width, height, kbps, level| (name.to_owned(), width, height, kbps, level);
     let mixed = "1080p-av1,1080p,720p-hevc,480p-vp9,480p";
-    let told = told(mixed, &video(1920, 1080), 30);
+    let found = renditions_of(mixed, &video(1920, 1080), 30);
     let expected = [
         line("1080p", 1920, 1080, 5000, 40),
         line("1080p-av1", 1920, 1080, 3500, 0),
@@ -199,7 +202,7 @@ fn codecs_stand_beside_each_other_in_one_ladder() {
         line("480p", 854, 480, 1400, 31),
         line("480p-vp9", 854, 480, 1400, 0),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(found, expected);
     let crf: Vec<u8> = Ladder::parse(mixed)
         .unwrap()
         .fit(&video(1920, 1080), &at(30, 1))
@@ -249,8 +252,8 @@ fn sound_is_stereo_or_mono_at_a_rate_that_plays_everywhere_and_surround_beside_i
             default,
         };
         let renditions = Ladder::parse(ladder).unwrap().audio(&track, 3);
-        let told = |r: AudioRendition| (r.name, r.sample_rate, r.channels, r.bitrate_bps / 1000);
-        renditions.into_iter().map(told).collect::<Vec<_>>()
+        let fields = |r: AudioRendition| (r.name, r.sample_rate, r.channels, r.bitrate_bps / 1000);
+        renditions.into_iter().map(fields).collect::<Vec<_>>()
     };
     let line = |name: &str, rate, channels, kbps| (name.to_owned(), rate, channels, kbps);
     assert_eq!(audio("web", 48_000, 2), [line("audio-3", 48_000, 2, 128)]);
@@ -392,7 +395,7 @@ fn every_preset_is_a_valid_ladder_by_its_name() {
     }
 }
 
-/// x264 checks what it was told against the level, with the reference frames that it really announces.
+/// x264 checks its settings against the level, with the reference frames that it really announces.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "tests make their own clips")]
 fn x264_finds_every_level_high_enough_and_the_one_below_too_low() {
@@ -430,8 +433,8 @@ fn x264_finds_every_level_high_enough_and_the_one_below_too_low() {
         assert!(output.status.success(), "{log}");
         log.lines().filter(|line| line.contains("level limit")).map(str::to_owned).collect::<Vec<_>>()
     };
-    // The level below each, and what makes it too low. The sizes are small enough to encode here; the table's other lines are checked in
-    // `level`.
+    // The level below each, and what makes it too low. The sizes are small enough to encode here; the table's
+    // other lines are checked in `level`.
     let cases = [
         ("720p", 1280, 720, 60, 32, 31, "MB rate"),
         ("480p", 854, 480, 30, 31, 30, "MB rate"),
@@ -473,7 +476,8 @@ mod laws {
                 let (w, h) = (f64::from(rendition.width), f64::from(rendition.height));
                 prop_assert!(rendition.width % 2 == 0 && rendition.height % 2 == 0 && w >= 2.0 && h >= 2.0);
                 prop_assert!(w <= (wide + 1.0).max(2.0) && h <= (high + 1.0).max(2.0), "{w}x{h} of {wide}x{high}");
-                // Each side is at most a pixel from the source's shape at the height that names it, or at the source's own.
+                // Each side is at most a pixel from the source's shape at the height that names it, or at the
+                // source's own.
                 let short = wide.min(high);
                 let nominal = rendition.name.trim_end_matches('p').parse::<f64>().unwrap();
                 let close = |side: f64, whole: f64, scale: f64| (side - whole * scale).abs() <= 1.0 + 1e-6 || side == 2.0;

@@ -1,4 +1,4 @@
-//! What does a ladder written as text mean? A preset's name, or the short form.
+//! Parser of ladders as text: a preset's name, or the short form.
 
 use super::{AudioCodec, AudioRung, Error, Ladder, MAX_RUNGS, Rung, VideoCodec, entry, presets, quote};
 

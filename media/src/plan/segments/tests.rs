@@ -129,10 +129,10 @@ fn rows_have_sound_first_and_times_that_add_up() {
     let (grid, lengths) = (grid(30_000, 1001, 599), Lengths::new(Some(8.0), 4.0).unwrap());
     let cuts = cut(&grid, &[], lengths).unwrap();
     let rows = rows(&source, &grid, &cuts, lengths, &[590, 610], 0);
-    let told: Vec<_> =
+    let found: Vec<_> =
         rows.iter().map(|r| (r.track, r.index, r.first_frame, r.frames, r.start_ms, r.duration_ms)).collect();
     assert_eq!(
-        told,
+        found,
         [
             (SegmentTrack::Audio, 0, 0, 599, 0, 19_987),
             (SegmentTrack::Audio, 1, 0, 610, 0, 20_354),

@@ -1,6 +1,7 @@
-//! What does `moov` say? The index of an MP4 or MOV, from its header alone.
+//! The index of an MP4 or MOV, from its `moov` alone.
 //!
-//! Source: ISO/IEC 14496-12 section 8 and the QuickTime File Format; times are those that FFmpeg's `mov` demuxer gives.
+//! Source: ISO/IEC 14496-12 section 8 and the QuickTime File Format; times are those that FFmpeg's `mov`
+//! demuxer gives.
 
 pub(crate) mod boxes;
 mod find;
@@ -61,7 +62,8 @@ pub(crate) struct TrackHeader {
     pub(crate) stsd: Bytes,
     /// Entries of the edit list; none where FFmpeg applies none.
     pub(crate) edits: Vec<Edit>,
-    /// Media time in ticks at which the first sample of the index decodes: later than 0 where FFmpeg reads none before it.
+    /// Media time in ticks at which the first sample of the index decodes: later than 0 where FFmpeg reads
+    /// none before it.
     pub(crate) media_start: i64,
     /// Times in ticks of the track at which its edit list shows it.
     pub(crate) shown: Range<i64>,
@@ -105,12 +107,13 @@ pub enum WholeFile {
 
 /// Reads the index of an MP4 or MOV from its header, in two or three ranged reads.
 ///
-/// Times, sizes, positions and key flags of audio and video are those of FFmpeg's packets (`ffprobe -show_packets`), in decoding order.
-/// A track of another kind whose tables make no sense has no samples.
+/// Times, sizes, positions and key flags of audio and video are those of FFmpeg's packets (`ffprobe
+/// -show_packets`), in decoding order. A track of another kind whose tables make no sense has no samples.
 ///
 /// # Errors
-/// [`Error::NeedsWholeFile`] for a sound file whose samples can't be read by windows: scan its packets instead.
-/// [`Error::Truncated`] where all samples lie beyond the end of the file. Everything else says what is damaged.
+/// [`Error::NeedsWholeFile`] for a sound file whose samples can't be read by windows: scan its packets
+/// instead. [`Error::Truncated`] where all samples lie beyond the end of the file. Everything else says what
+/// is damaged.
 pub async fn read(reader: &impl ReadAt) -> Result<Index, Error> {
     let found = find::moov(reader).await?;
     parse(found.ftyp.as_deref(), &found.moov, reader.len())
@@ -160,7 +163,8 @@ fn parse(ftyp: Option<&[u8]>, moov: &[u8], len: u64) -> Result<Index, Error> {
     Ok(Index { container: Container::Mp4(movie), tracks })
 }
 
-/// One track. `edits_apply` is turned off by a track without sample times, for it and all that follow, as in FFmpeg.
+/// One track. `edits_apply` is turned off by a track without sample times, for it and all that follow, as in
+/// FFmpeg.
 fn trak(
     number: usize,
     trak: &[u8],
@@ -238,8 +242,9 @@ fn trak(
     Ok((header, Track { kind, timebase, samples: media.samples, lost_ticks }))
 }
 
-/// Do the samples that FFmpeg reads lie within the file, and side by side? (Samples that lie on top of each other could make a window
-/// far larger than the file.) Of a file that was cut off those are kept that come before the first that is not all there.
+/// Do the samples that FFmpeg reads lie within the file, and side by side? (Samples that lie on top of each
+/// other could make a window far larger than the file.) Of a file that was cut off those are kept that come
+/// before the first that is not all there.
 fn check_place(track: usize, media: &Media, placed: &mut Placed, len: u64) -> Result<(), Error> {
     let mut total = 0_u64;
     for (number, sample) in media.samples.iter().enumerate().take(placed.kept.end).skip(placed.kept.start) {

@@ -1,4 +1,4 @@
-//! What does one pass over the packets say? The index of containers that have none.
+//! The index of containers that have none, from one pass over their packets.
 
 use std::{ffi::OsString, path::Path, time::Duration};
 
@@ -12,11 +12,12 @@ use crate::{
 };
 use spool_storage::ErrorKind;
 
-/// The most packets of a source: twelve hours at 60 frames a second with two sound tracks are six million. 40 bytes each.
+/// The most packets of a source: twelve hours at 60 frames a second with two sound tracks are six million. 40
+/// bytes each.
 pub const PACKETS_MAX: usize = 8_000_000;
 /// Reading a file of 100 GB from a slow disk takes half an hour.
 const DEADLINE: Duration = Duration::from_secs(3600);
-/// ffprobe tells of packets as it goes; a pause is a stuck disk or a decoder in a loop.
+/// ffprobe prints packets as it goes; a pause is a stuck disk or a decoder in a loop.
 const STALL: Duration = Duration::from_secs(120);
 /// What follows from the numbers above at 100 bytes a line.
 const STDOUT_BYTES_MAX: usize = PACKETS_MAX * 128;
@@ -81,7 +82,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What the failure means to whoever asked.
+    /// Classifies the failure for the caller.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Ffprobe(error) => error.kind(),
@@ -92,8 +93,8 @@ impl Error {
 
 /// Indexes a local file by one pass over its packets, without decoding; reads all of it.
 ///
-/// Times are what FFmpeg's demuxer gives with `-copyts`. A packet without `pts` gets the time at which FFmpeg's decoder will show it, by its
-/// `dts`; one without either gets its predecessor's end.
+/// Times are what FFmpeg's demuxer gives with `-copyts`. A packet without `pts` gets the time at which
+/// FFmpeg's decoder will show it, by its `dts`; one without either gets its predecessor's end.
 ///
 /// # Errors
 /// Those of [`Error`].
@@ -165,18 +166,20 @@ struct Partial {
     kind: Option<TrackKind>,
     timebase: Option<Rational>,
     samples: Vec<Sample>,
-    /// Samples whose `pts` is still their `dts`, since the container told only that.
+    /// Samples whose `pts` is still their `dts`, since the container has only that.
     unshown: Vec<usize>,
     /// Frames that the decoder holds back to bring them into order.
     delay: u8,
 }
 
 impl Partial {
-    /// Gives presentation times to samples that came with a decoding time only, as all do in AVI and some in program streams.
+    /// Gives presentation times to samples that came with a decoding time only, as all do in AVI and some in
+    /// program streams.
     ///
-    /// A decoder that holds `delay` frames back shows one at each decoding time from the `delay`th on. Those times less the ones that are
-    /// told belong to the samples without, in order: B-frames are the ones whose times FFmpeg knows, and where it knows none (H.264) this is
-    /// true of each keyframe and of all frames taken together.
+    /// A decoder that holds `delay` frames back shows one at each decoding time from the `delay`th on. Those
+    /// times less the ones that are given belong to the samples without, in order: B-frames are the ones
+    /// whose times FFmpeg knows, and where it knows none (H.264) this is true of each keyframe and of all
+    /// frames taken together.
     fn show(&mut self) {
         let Some(last) = self.samples.last().copied().filter(|_| self.delay > 0 && !self.unshown.is_empty())
         else {
@@ -189,17 +192,17 @@ impl Partial {
             self.samples.iter().skip(delay).map(|sample| sample.dts).chain(held).collect();
         times.sort_unstable();
         let mut missing = self.unshown.iter().copied().peekable();
-        let is_told = |(at, sample): (usize, &Sample)| {
+        let is_given = |(at, sample): (usize, &Sample)| {
             if missing.next_if_eq(&at).is_some() { None } else { Some(sample.pts) }
         };
-        let mut told: Vec<i64> = self.samples.iter().enumerate().filter_map(is_told).collect();
-        told.sort_unstable();
-        let mut told = told.into_iter().peekable();
+        let mut given: Vec<i64> = self.samples.iter().enumerate().filter_map(is_given).collect();
+        given.sort_unstable();
+        let mut given = given.into_iter().peekable();
         let free: Vec<i64> = times
             .into_iter()
             .filter(|time| {
-                while told.next_if(|told| told < time).is_some() {}
-                told.next_if_eq(time).is_none()
+                while given.next_if(|given| given < time).is_some() {}
+                given.next_if_eq(time).is_none()
             })
             .collect();
         // Where they don't add up, decoding times are the best guess.
@@ -214,7 +217,8 @@ impl Builder {
         Self { limits, tracks: Vec::new(), packets: 0, error: None }
     }
 
-    /// Takes one line: `packet|stream_index=0|pts=…` or `stream|index=0|codec_type=video|…`; others are not ours.
+    /// Takes one line: `packet|stream_index=0|pts=…` or `stream|index=0|codec_type=video|…`; others are not
+    /// ours.
     fn take(&mut self, line: &[u8]) {
         let Ok(line) = std::str::from_utf8(line) else { return };
         let mut fields = line.split('|');
@@ -267,7 +271,8 @@ impl Builder {
             .or(dts)
             .or_else(|| last.map(|last| last.pts.saturating_add(i64::from(last.duration))))
             .unwrap_or(0);
-        // Where a decoding time is not told, as for the first packets of a Matroska track, the earliest that is possible: it is for seeking.
+        // If a decoding time is not given, as for the first packets of a Matroska track, the earliest that is
+        // possible: it is for seeking.
         let dts = dts.or_else(|| last.map(|last| last.dts)).unwrap_or(pts).min(pts);
         samples.push(Sample { pts, dts, duration, offset, size, key });
         Ok(())

@@ -1,4 +1,4 @@
-//! What does ffprobe's JSON say? Its fields, many of them optional and some of them strings, as our types.
+//! ffprobe's JSON, with many optional fields and some numbers as strings, as typed values.
 
 use std::{collections::HashMap, ffi::OsString, path::Path};
 
@@ -14,7 +14,7 @@ const LANGUAGE_CHARS_MAX: usize = 35;
 /// The longest title that is kept: what a menu shows.
 const TITLE_CHARS_MAX: usize = 60;
 
-/// What muxers write where nobody gave a name: FFmpeg's, Apple's, GPAC's and Google's.
+/// Names that muxers write by default: FFmpeg's, Apple's, GPAC's and Google's.
 const HANDLERS: [&str; 8] = [
     "SoundHandler",
     "Core Media Audio",
@@ -29,7 +29,7 @@ const HANDLERS: [&str; 8] = [
 /// What is declared to be longer than a hundred years is not believed.
 const DECLARED_S_MAX: f64 = 3.2e9;
 
-/// So many channels have usual places, which FFmpeg takes them to be in where nothing else is said.
+/// So many channels have usual places, which FFmpeg takes them to be in without other information.
 const USUAL_CHANNELS: [u16; 10] = [1, 2, 3, 4, 5, 6, 7, 8, 16, 24];
 
 /// Arguments of ffprobe for a local file.
@@ -134,8 +134,8 @@ struct SideData {
 }
 
 impl SideData {
-    /// Does the matrix turn the picture over? Its first two rows are `a b u` and `c d v`, each behind its number: a mirror has a negative
-    /// determinant.
+    /// Does the matrix turn the picture over? Its first two rows are `a b u` and `c d v`, each behind its
+    /// number: a mirror has a negative determinant.
     fn is_mirror(&self) -> bool {
         let mut rows = self.displaymatrix.lines().filter_map(|line| line.split_once(':')).map(|(_, row)| {
             let mut numbers = row.split_whitespace().map(|number| number.parse::<f64>().unwrap_or(0.0));
@@ -203,7 +203,8 @@ fn video(stream: &Stream, limits: &Limits) -> Result<Option<VideoTrack>, Error> 
         limits.pixels,
         Some("--max-pixels"),
     )?;
-    // The mean is the truth for a variable rate; where there is none, the rate that all times are multiples of.
+    // The mean is the truth for a variable rate; where there is none, the rate that all times are multiples
+    // of.
     let declared_fps = rational(&stream.avg_frame_rate).or_else(|| rational(&stream.r_frame_rate));
     if let Some(fps) = declared_fps {
         within(
@@ -278,9 +279,10 @@ impl Stream {
         self.side_data_list.iter().any(SideData::is_mirror)
     }
 
-    /// Clockwise quarter turns: the display matrix, which ffprobe gives anticlockwise, or else the older clockwise tag.
+    /// Clockwise quarter turns: the display matrix, which ffprobe gives anticlockwise, or else the older
+    /// clockwise tag.
     fn rotation(&self) -> u16 {
-        // Of a mirror ffprobe tells the turn by where the left side went: half a turn too much.
+        // For a mirror ffprobe gives the turn by where the left side went: half a turn too much.
         let mirror = if self.is_mirrored() { 180.0 } else { 0.0 };
         let matrix =
             self.side_data_list.iter().find_map(|data| data.rotation).map(|degrees| mirror - degrees);
@@ -316,9 +318,9 @@ fn rational(value: &Option<String>) -> Option<Rational> {
     value.as_deref()?.parse().ok()
 }
 
-/// Bits per component: as told, or from names such as `yuv420p10le`, `p010le` and `gbrp12be`.
-fn bit_depth(told: Option<&str>, pixel_format: &str) -> u8 {
-    let told = told.and_then(|bits| bits.parse().ok()).filter(|bits| (1..=32).contains(bits));
+/// Bits per component: as given, or from names such as `yuv420p10le`, `p010le` and `gbrp12be`.
+fn bit_depth(given: Option<&str>, pixel_format: &str) -> u8 {
+    let given = given.and_then(|bits| bits.parse().ok()).filter(|bits| (1..=32).contains(bits));
     let name = pixel_format.trim_end_matches("le").trim_end_matches("be");
     let digits = &name[name.trim_end_matches(|c: char| c.is_ascii_digit()).len()..];
     // The 12 of nv12 and the 24 of rgb24 are bits of a pixel.
@@ -331,7 +333,7 @@ fn bit_depth(told: Option<&str>, pixel_format: &str) -> u8 {
             .filter(|bits| matches!(bits, 9..=16))
             .or((digits == "010").then_some(10))
     };
-    told.or_else(by_name).unwrap_or(8)
+    given.or_else(by_name).unwrap_or(8)
 }
 
 /// A language tag that is one; `und` says nothing.

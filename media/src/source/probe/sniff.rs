@@ -1,11 +1,12 @@
-//! Which demuxer do the first bytes ask for? Magic numbers of media; playlists and texts are refused.
+//! Sniffing: the demuxer by magic numbers; playlists and texts are refused.
 //!
-//! FFmpeg's own guess goes by content and name and can be led to a playlist that makes it fetch what it names. So the demuxer is told, and
-//! only formats that carry their media within themselves are known here.
+//! FFmpeg's own guess goes by content and name and can be led to a playlist that makes it fetch what it
+//! names. So the demuxer is forced, and only formats that carry their media within themselves are known here.
 
 use super::Error;
 
-/// How many bytes of a file's head [`sniff`] wants: five packets of the longest kind of transport stream, and some text.
+/// How many bytes of a file's head [`sniff`] wants: five packets of the longest kind of transport stream, and
+/// some text.
 pub const SNIFF_BYTES: usize = 2048;
 
 /// Packets of a transport stream that must begin with the sync byte, as far as the head goes.
@@ -98,7 +99,7 @@ const OTHERS: [(usize, &[u8], &str); 6] = [
     (0, b"\x7fELF", "a program"),
 ];
 
-/// Tells the demuxer from a file's first [`SNIFF_BYTES`] bytes, or all where it has fewer.
+/// Returns the demuxer from a file's first [`SNIFF_BYTES`] bytes, or all where it has fewer.
 ///
 /// # Errors
 /// [`Error::Empty`]; [`Error::NotMedia`] for texts, playlists, pictures and whatever is not known.
@@ -119,7 +120,7 @@ fn has(head: &[u8], at: usize, magic: &[u8]) -> bool {
     head.get(at..).is_some_and(|rest| rest.starts_with(magic))
 }
 
-/// HEIF and AVIF share MP4's boxes; the brand after `ftyp` tells.
+/// HEIF and AVIF share MP4's boxes; the brand after `ftyp` decides.
 fn still_picture(head: &[u8]) -> Option<&'static str> {
     let brands: [&[u8]; 6] = [b"heic", b"heix", b"mif1", b"msf1", b"avif", b"avis"];
     (has(head, 4, b"ftyp") && brands.iter().any(|brand| has(head, 8, brand)))
@@ -136,7 +137,8 @@ fn riff(head: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// ISO 13818-1: packets of 188 bytes that begin with 0x47; 192 with four bytes of time before each (Blu-ray, AVCHD), 204 with a check sum.
+/// ISO 13818-1: packets of 188 bytes that begin with 0x47; 192 with four bytes of time before each (Blu-ray,
+/// AVCHD), 204 with a check sum.
 fn transport_stream(head: &[u8]) -> Option<&'static str> {
     let in_step = |first: usize, step: usize| {
         let starts: Vec<&u8> = head.iter().skip(first).step_by(step).take(TS_PACKETS).collect();
@@ -158,7 +160,8 @@ fn bare_audio(head: &[u8]) -> Option<&'static str> {
     if second & 0xf6 == 0xf0 {
         return Some("aac");
     }
-    // A reserved version, layer, rate or frequency is no frame. Nor is layer I, which nobody uses: 0xFF 0xFE begins a text.
+    // A reserved version, layer, rate or frequency is no frame. Nor is layer I, which is not in use: 0xFF
+    // 0xFE begins a text.
     (version != 1 && matches!(layer, 1 | 2) && third >> 4 != 15 && (third >> 2) & 3 != 3).then_some("mp3")
 }
 

@@ -1,4 +1,4 @@
-//! How are a window's samples fetched? In few ranged reads, a bounded number of bytes at a time, each put where it belongs.
+//! Fetches a window's samples in few ranged reads, with a bounded number of bytes in flight.
 
 use std::{fs::File, ops::Range, os::unix::fs::FileExt, path::Path, sync::Arc};
 
@@ -18,14 +18,17 @@ const MAX_BYTES_IN_FLIGHT: u64 = 32 << 20;
 /// Reads under way at a time, where they are small: stores answer so many without throttling one client.
 const MAX_READS_IN_FLIGHT: u64 = 32;
 
-/// Larger gaps are not read through: they cost more than the request that they save (some 10 ms at 100 Mbit/s).
+/// Larger gaps are not read through: they cost more than the request that they save (some 10 ms at 100
+/// Mbit/s).
 const MAX_GAP_BYTES: u64 = 128 << 10;
 
-/// The share of the wanted bytes that may be read in vain, so that a whole job stays below 1.05 times the source. For a minute of pictures
-/// at 6 Mbit/s it saves nine requests of ten. Sound lies between pictures: as much as that would save a fifth of its requests.
+/// The share of the wanted bytes that may be read in vain, so that a whole job stays below 1.05 times the
+/// source. For a minute of pictures at 6 Mbit/s it saves nine requests of ten. Sound lies between pictures:
+/// as much as that would save a fifth of its requests.
 const GAP_SHARE: u64 = 50;
 
-/// What may be read in vain however small the window is: one request is better than three for a few kilobytes.
+/// What may be read in vain however small the window is: one request is better than three for a few
+/// kilobytes.
 const MIN_GAP_BUDGET_BYTES: u64 = 64 << 10;
 
 /// One ranged read, and what is kept of it.
@@ -91,7 +94,8 @@ fn pieces<'a>(samples: impl Iterator<Item = &'a Sample>, mut to: u64) -> Vec<Pie
     pieces
 }
 
-/// The largest gap up to which all gaps together stay within `budget`. Of several gaps of one size all or none are read through.
+/// The largest gap up to which all gaps together stay within `budget`. Of several gaps of one size all or
+/// none are read through.
 fn largest_gap(pieces: &[Piece], budget: u64) -> u64 {
     let mut gaps: Vec<u64> = pieces.array_windows().map(|[a, b]| b.from.saturating_sub(a.end())).collect();
     gaps.sort_unstable();
@@ -186,7 +190,8 @@ mod tests {
 
     #[test]
     fn gaps_are_read_through_while_they_are_cheap() {
-        // 8 Mbit/s with 128 kbit/s of sound: the sound is 1.6% of a row, so one row is four reads of at most 8 MiB.
+        // 8 Mbit/s with 128 kbit/s of sound: the sound is 1.6% of a row, so one row is four reads of at most
+        // 8 MiB.
         let (video, audio) = interleaved(30, 1_000_000, 16_000);
         assert_eq!(cost(&plan(video.iter(), 0)), (4, 30_000_000 + 56 * 8_000));
         // The sound alone: reading half a megabyte of picture to save a request is not worth it.

@@ -1,4 +1,4 @@
-//! What does the head of a window say? Descriptions as in the source, tables rebuilt for the samples that are there.
+//! The header of a window: descriptions as in the source, tables rebuilt for its samples.
 //!
 //! Source: ISO/IEC 14496-12 section 8.
 
@@ -19,7 +19,7 @@ pub(super) struct Part<'a> {
     pub(super) selected: Selected,
     /// Write the durations of all the track's samples: FFmpeg takes the frame rate from them.
     pub(super) whole_times: bool,
-    /// Write what the track says of other tracks: chapter pictures are told from video by it.
+    /// Writes the track's references to other tracks, by which chapter pictures are recognised.
     pub(super) references: bool,
 }
 
@@ -35,7 +35,8 @@ const SELF_CONTAINED: &[u8] = b"\0\0\0\x1cdref\0\0\0\0\0\0\0\x01\0\0\0\x0curl \0
 /// Bytes of the head of an `mdat` with a 64-bit size.
 const MDAT_HEAD_BYTES: u64 = 16;
 
-/// Everything before the first sample. The parts' samples follow, one part after the other, `sample_bytes` in all.
+/// Everything before the first sample. The parts' samples follow, one part after the other, `sample_bytes` in
+/// all.
 pub(super) fn build(
     movie: &Movie,
     timescale: u32,
@@ -173,8 +174,8 @@ struct Chunk {
     description: u32,
 }
 
-/// As few chunks as descriptions allow. Uncompressed sound keeps the source's packets: FFmpeg cuts a chunk into packets of 1,024 frames
-/// and a shorter last one.
+/// As few chunks as descriptions allow. Uncompressed sound keeps the source's packets: FFmpeg cuts a chunk
+/// into packets of 1,024 frames and a shorter last one.
 fn chunks(part: &Part<'_>, first_sample: u64) -> Vec<Chunk> {
     let mut chunks: Vec<Chunk> = Vec::new();
     let mut offset = first_sample;
@@ -244,7 +245,8 @@ fn boxed(
     Ok(())
 }
 
-/// A box of the source's; one that the source has not is left out. (None is larger than the `moov` that it was in.)
+/// A box of the source's; one that the source has not is left out. (None is larger than the `moov` that it
+/// was in.)
 fn verbatim(out: &mut Vec<u8>, kind: &[u8; 4], body: &[u8]) {
     if !body.is_empty() {
         out.extend_from_slice(&(body.len() as u32 + 8).to_be_bytes());

@@ -1,4 +1,4 @@
-//! Which samples does a window hold, and which edit list gives them the source's times?
+//! Selects the samples of a window, and the edit list that gives them the source's times.
 
 use std::ops::Range;
 
@@ -19,8 +19,8 @@ const PROBE_AUDIO_SAMPLES: usize = 4;
 pub enum Span {
     /// The whole track, with the source's own edit list (and so its priming): what an audio row encodes.
     All,
-    /// Every frame of a video track that is on screen in `first..end`, in ticks of the track: those whose PTS lies there, and the one
-    /// before that is still shown at `first`.
+    /// Every frame of a video track that is on screen in `first..end`, in ticks of the track: those whose PTS
+    /// lies there, and the one before that is still shown at `first`.
     Pts {
         /// First tick.
         first: i64,
@@ -59,8 +59,8 @@ pub(super) fn window(
     }
 }
 
-/// The first samples of a track. Its edits begin with the first of them (preroll that is not shown would tell ffprobe little) and are
-/// as long as the source's: FFmpeg takes the track's duration from them.
+/// The first samples of a track. Its edits begin with the first of them (preroll that is not shown would tell
+/// ffprobe little) and are as long as the source's: FFmpeg takes the track's duration from them.
 pub(super) fn probe(track: &Track, header: &TrackHeader) -> Selected {
     let most = match track.kind {
         TrackKind::Video => PROBE_VIDEO_SAMPLES,
@@ -74,7 +74,8 @@ pub(super) fn probe(track: &Track, header: &TrackHeader) -> Selected {
     Selected { samples, edits, movie_timescale: None, bias: -header.dts_shift, reordered: header.reordered }
 }
 
-/// The whole track as it is. Samples that FFmpeg would not read are not there, so the media starts later, and the edit with it.
+/// The whole track as it is. Samples that FFmpeg would not read are not there, so the media starts later, and
+/// the edit with it.
 fn copy(track: &Track, header: &TrackHeader) -> Selected {
     let moved = |edit: &Edit| match edit.media_time {
         -1 => *edit,
@@ -104,7 +105,8 @@ fn cut(stream: usize, track: &Track, header: &TrackHeader, first: i64, end: i64)
     let (Some(earliest), Some(last)) = (all.iter().position(needed), all.iter().rposition(needed)) else {
         return Err(Error::NothingShown { stream, end });
     };
-    // Pictures that follow a key but are shown before it (an open GOP's) may refer to what lies before the key.
+    // Pictures that follow a key but are shown before it (an open GOP's) may refer to what lies before the
+    // key.
     let opens = |sample: &Sample| sample.key && sample.pts <= from;
     let start = all.iter().take(earliest + 1).rposition(opens).unwrap_or(0);
     let run = all.get(start..=last).unwrap_or_default();
@@ -112,7 +114,8 @@ fn cut(stream: usize, track: &Track, header: &TrackHeader, first: i64, end: i64)
     if from < 0 {
         return before_zero(stream, start..last + 1, run, origin);
     }
-    // A picture shown before it is decoded: only where a source's tables say nonsense. Later presentation makes that an offset again.
+    // A picture shown before it is decoded: only where a source's tables say nonsense. Later presentation
+    // makes that an offset again.
     let bias = run.iter().map(|sample| sample.dts - sample.pts).max().unwrap_or(0).max(0);
     let widest = run.iter().map(|sample| sample.pts - sample.dts + bias).max().unwrap_or(0);
     if widest > MAX_COMPOSITION_OFFSET {
@@ -125,7 +128,8 @@ fn cut(stream: usize, track: &Track, header: &TrackHeader, first: i64, end: i64)
     let empty = Edit { duration: from, media_time: -1 };
     Ok(Selected {
         samples: start..last + 1,
-        // FFmpeg shows the earliest picture of the edit at the end of the empty one, and only decodes what is before the edit.
+        // FFmpeg shows the earliest picture of the edit at the end of the empty one, and only decodes what is
+        // before the edit.
         edits: if from > 0 { vec![empty, media] } else { vec![media] },
         movie_timescale: Some(track.timebase.den()),
         bias,

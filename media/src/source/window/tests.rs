@@ -31,7 +31,8 @@ fn sound(path: &Path, stream: usize) -> String {
     run("ffmpeg", &[&arguments[..], &["-c:a", "pcm_s16le", "-f", "framemd5", "-"]].concat())
 }
 
-/// Spans worth a look: the whole, from a key and from the frames before it, from between two frames, past the end.
+/// Spans worth a look: the whole, from a key and from the frames before it, from between two frames, past the
+/// end.
 fn spans(track: &Track) -> Vec<(i64, i64)> {
     let mut shown: Vec<_> = track.samples.iter().map(|sample| sample.pts).collect();
     shown.sort_unstable();

@@ -1,4 +1,4 @@
-//! Codecs beside H.264: do their pieces join, and are they the same each time?
+//! Codecs beside H.264: pieces join, and repeat byte for byte.
 
 use super::*;
 

@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// Decoded samples of one channel, as the title's clock has them: without the encoder's delay of 1,024 samples.
+/// Decoded samples of one channel, as the title's clock has them: without the encoder's delay of 1,024
+/// samples.
 fn samples(path: &Path, channels: usize, channel: usize) -> Vec<f32> {
     let mut args = words_of("-nostdin -v error -flags2 +skip_manual -i");
     args.push(path.into());
@@ -23,7 +24,8 @@ pub(super) fn audio_rendition(sample_rate: u32, channels: u16) -> AudioRendition
     }
 }
 
-/// Encodes stream `stream` of `path` beside a title that begins at `origin_ms` and lasts `frames` frames of 25 a second.
+/// Encodes stream `stream` of `path` beside a title that begins at `origin_ms` and lasts `frames` frames of
+/// 25 a second.
 fn encode_beside(
     path: &Path,
     demuxer: &str,
@@ -54,7 +56,8 @@ fn rms(samples: &[f32]) -> f32 {
     (samples.iter().map(|sample| sample * sample).sum::<f32>() / samples.len() as f32).sqrt()
 }
 
-/// How far the samples are from one sine of 440 Hz whose phase is found at their start, in parts of its loudness.
+/// How far the samples are from one sine of 440 Hz whose phase is found at their start, in parts of its
+/// loudness.
 fn distance_from_sine(samples: &[f32], rate: f64) -> f64 {
     let angle = |n: usize| std::f64::consts::TAU * 440.0 * n as f64 / rate;
     let project = |part: &[f32], wave: fn(f64) -> f64| {
@@ -82,7 +85,7 @@ fn sound_that_begins_late_is_preceded_by_silence_and_one_that_begins_early_is_cu
     // AAC spreads an onset over one frame to each side, at worst.
     assert!(rms(&late[..24_000 - 1024]) < 0.001, "{}", rms(&late[..24_000 - 1024]));
     assert!(distance_from_sine(&late[24_000 + 1024..24_000 + 140_000], 48_000.0) < 0.02);
-    // The onset itself, to the sample: a sine begins at zero and rises, so its phase tells where it began.
+    // The onset itself, to the sample: a sine begins at zero and rises, so its phase shows where it began.
     let phase = |samples: &[f32]| {
         let angle = |n: usize| std::f64::consts::TAU * 440.0 * n as f64 / 48_000.0;
         let part = |wave: fn(f64) -> f64| {

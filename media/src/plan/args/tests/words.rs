@@ -1,4 +1,4 @@
-//! Are the words the ones that were meant? Without running them.
+//! The text of argument lists, without running them.
 
 use super::*;
 

@@ -41,7 +41,8 @@ const TABLE: [Limits; 13] = [
 /// Sides are coded in whole blocks of so many pixels (`MinCbSizeY`).
 const BLOCK: u64 = 8;
 
-/// The smallest level, times ten; `None` where not even 6.2 holds it. A picture within MaxLumaPs may keep six others, more than x265 does.
+/// The smallest level, times ten; `None` where not even 6.2 holds it. A picture within MaxLumaPs may keep six
+/// others, more than x265 does.
 pub(super) fn level(needs: Needs) -> Option<u8> {
     let (wide, high) =
         (needs.width.div_ceil(BLOCK).checked_mul(BLOCK)?, needs.height.div_ceil(BLOCK).checked_mul(BLOCK)?);

@@ -1,4 +1,4 @@
-//! How are boxes walked without trusting them? Sizes are clipped to what is there; what is unknown is stepped over.
+//! Walks untrusted boxes: sizes are clipped to the bytes that exist, unknown boxes are skipped.
 //!
 //! Source: ISO/IEC 14496-12 section 4.2 (boxes) and the QuickTime File Format (atoms).
 

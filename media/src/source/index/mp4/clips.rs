@@ -1,4 +1,4 @@
-//! How do the tests get sources? FFmpeg makes them: small, and odd in one way each.
+//! Sources for tests, made by FFmpeg: small, and odd in one way each.
 
 use std::{
     ops::Range,
@@ -173,7 +173,8 @@ fn doubled(boxes: &[u8], first_track: &mut bool) -> Vec<u8> {
     super::boxes::children(boxes).map(rewrite).collect::<Vec<_>>().concat()
 }
 
-/// `stsc` with a run for every ten chunks at least, of the first and the second description in turn. (The clip has some 90 chunks.)
+/// `stsc` with a run for every ten chunks at least, of the first and the second description in turn. (The
+/// clip has some 90 chunks.)
 fn described_in_turn(stsc: &[u8]) -> Vec<u8> {
     let words: Vec<u32> = stsc[8..].as_chunks().0.iter().map(|word| u32::from_be_bytes(*word)).collect();
     let samples = |chunk: u32| words.chunks(3).rfind(|run| run[0] <= chunk).unwrap()[1];

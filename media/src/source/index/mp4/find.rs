@@ -1,4 +1,4 @@
-//! Where is `moov`? At either end of the file, found by stepping over top-level boxes.
+//! Finds `moov`, at either end of the file, by stepping over top-level boxes.
 
 use std::ops::Range;
 
@@ -11,7 +11,8 @@ use super::{
 use crate::source::index::Error;
 use spool_storage::ReadAt;
 
-/// The largest `moov` that is read into memory. A 3-hour film's is about 5 MB; a day of 60 fps takes about 100 MB.
+/// The largest `moov` that is read into memory. A 3-hour film's is about 5 MB; a day of 60 fps takes about
+/// 100 MB.
 pub const MAX_HEADER_BYTES: u64 = 256 << 20;
 
 /// The largest `ftyp` that is kept: brands are four bytes each, and no one lists a thousand.

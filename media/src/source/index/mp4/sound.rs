@@ -1,12 +1,12 @@
-//! How many bytes does a frame of uncompressed sound take? What the sample tables of old QuickTime sound don't say themselves.
+//! Bytes per frame of uncompressed audio, which the sample tables of old QuickTime audio leave out.
 //!
 //! Source: QuickTime File Format, sound sample descriptions version 0 to 2.
 
 use super::boxes::{u16_at, u32_at};
 use crate::source::index::TrackKind;
 
-/// Bytes of one frame (all channels) of a PCM track whose `stsz` gives every sample the size `uniform`; `None` where this is not plain
-/// PCM, or description and table disagree.
+/// Bytes of one frame (all channels) of a PCM track whose `stsz` gives every sample the size `uniform`;
+/// `None` where this is not plain PCM, or description and table disagree.
 pub(super) fn pcm_frame_bytes(stsd: &[u8], uniform: Option<u32>) -> Option<u32> {
     let bytes = described(stsd)?;
     // QuickTime itself wrote 1 for "one frame".

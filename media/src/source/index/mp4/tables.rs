@@ -1,7 +1,8 @@
-//! Which samples do a track's tables place where? Before its edit list is applied.
+//! Sample tables: the samples of a track before its edit list is applied.
 //!
-//! The answers are FFmpeg's (its `mov` demuxer decodes what we index), where it and ISO/IEC 14496-12 section 8.6 and 8.7 differ: `ctts`
-//! is signed in every version, uncompressed sound comes in packets of up to 1,024 frames.
+//! The answers are FFmpeg's (its `mov` demuxer decodes what we index), where it and ISO/IEC 14496-12 section
+//! 8.6 and 8.7 differ: `ctts` is signed in every version, uncompressed sound comes in packets of up to 1,024
+//! frames.
 
 use super::{
     WholeFile,
@@ -10,7 +11,8 @@ use super::{
 };
 use crate::source::index::{Error, Sample, TrackKind};
 
-/// The most samples of one source that are kept in memory, at 40 bytes each. A day of 60 fps and 48 kHz AAC has 9.2 million.
+/// The most samples of one source that are kept in memory, at 40 bytes each. A day of 60 fps and 48 kHz AAC
+/// has 9.2 million.
 pub const MAX_SAMPLES: usize = 10_000_000;
 
 /// Frames of uncompressed sound in one packet, as FFmpeg's demuxer cuts them.
@@ -41,7 +43,8 @@ pub(super) struct Media {
     pub(super) no_times: bool,
 }
 
-/// Reads the sample tables of track number `track`; `room` is how many samples more may be kept, `len` the length of the file.
+/// Reads the sample tables of track number `track`; `room` is how many samples more may be kept, `len` the
+/// length of the file.
 pub(super) fn read(
     track: usize,
     kind: TrackKind,

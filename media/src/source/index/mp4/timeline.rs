@@ -1,7 +1,8 @@
-//! What does an edit list do to a track? Which samples FFmpeg keeps, when it shows them, and which it only decodes.
+//! Edit lists: which samples FFmpeg keeps, when it shows them, and which it only decodes.
 //!
-//! This follows FFmpeg's `mov` demuxer (with its default, "advanced" edit lists) rather than ISO/IEC 14496-12 section 8.6.6, because it
-//! is FFmpeg that decodes the samples: where no picture lies exactly at the edit's start, for instance, FFmpeg moves the next one there.
+//! This follows FFmpeg's `mov` demuxer (with its default, "advanced" edit lists) rather than ISO/IEC 14496-12
+//! section 8.6.6, because it is FFmpeg that decodes the samples: where no picture lies exactly at the edit's
+//! start, for instance, FFmpeg moves the next one there.
 
 use std::ops::Range;
 
@@ -124,7 +125,8 @@ pub(super) fn place(
         }
     }
     let begin = begin.ok_or(Unusual)?;
-    // The first sample decodes at the end of the empty edits, earlier by what is skipped of it and by the reordering shift …
+    // The first sample decodes at the end of the empty edits, earlier by what is skipped of it and by the
+    // reordering shift …
     let mut offset = empty - begin.skipped - media.dts_shift - begin.dts;
     // … unless that would show the first picture later: then that one is shown at the end of the empty edits.
     if kind == TrackKind::Video {
@@ -140,7 +142,8 @@ struct Begin {
     skipped: i64,
 }
 
-/// The sample at which FFmpeg starts to read for an edit at `start`: the key at or before it, one second earlier for sound.
+/// The sample at which FFmpeg starts to read for an edit at `start`: the key at or before it, one second
+/// earlier for sound.
 fn first_kept(media: &Media, start: i64, kind: TrackKind, clock: Rational) -> usize {
     let samples = &media.samples;
     let second = i64::from(clock.den()) / i64::from(clock.num()).max(1);
