@@ -9,7 +9,7 @@ import * as uploads from './uploads.js';
 const [form, field, forget] = [byId('key-form'), byId('key'), byId('forget')];
 
 onKeyRequired((refused) => {
-  write(byId('key-why'), refused ? 'The server refused this key: it is mistyped, expired or revoked.' : 'This server requires an API key.');
+  write(byId('key-reason'), refused ? 'The server refused this key: it is mistyped, expired or revoked.' : 'This server requires an API key.');
   show(form, true);
   field.focus();
 });
