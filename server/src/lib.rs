@@ -3,6 +3,7 @@
 
 mod app_state;
 mod connections;
+mod documents;
 mod problem;
 mod server;
 
