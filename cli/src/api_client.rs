@@ -162,7 +162,8 @@ impl ApiClient {
     }
 }
 
-/// Events of a followed job. An API that is unreachable meanwhile, or is replaced by another, is called again.
+/// Events of a followed job. An API that is unreachable meanwhile, or is replaced by another, is called
+/// again.
 pub struct Events {
     client: ApiClient,
     path: String,

@@ -1,4 +1,5 @@
-//! `spool plan`: shows the segments and renditions of a video, and predicts processor time, wall time and bytes.
+//! `spool plan`: shows the segments and renditions of a video, and predicts processor time, wall time and
+//! bytes.
 
 use comfy_table::Cell;
 use serde::Serialize;
