@@ -1,4 +1,5 @@
-//! Connections: accepts a limited number at a time, each with deadlines; more wait in the system's backlog and none is refused.
+//! Connections: accepts a limited number at a time, each with deadlines; more wait in the system's backlog
+//! and none is refused.
 
 use std::{io, net::SocketAddr, pin::pin, time::Duration};
 
@@ -23,8 +24,8 @@ const MAX_CONNECTIONS: usize = 1024;
 /// Connections that wait to be accepted. The system may allow fewer.
 const BACKLOG: u32 = 4096;
 
-/// How long a connection may take to send a request's head, or stay idle between two requests: longer than load balancers keep an
-/// unused connection.
+/// How long a connection may take to send a request's head, or stay idle between two requests: longer than
+/// load balancers keep an unused connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// How long a client may leave sent bytes unacknowledged.

@@ -72,7 +72,8 @@ pub(crate) enum ProblemKind {
 }
 
 impl ProblemKind {
-    /// Returns the HTTP status. Kinds of failures have the statuses of [`ErrorKind`]; the others exist in HTTP alone.
+    /// Returns the HTTP status. Kinds of failures have the statuses of [`ErrorKind`]; the others exist in
+    /// HTTP alone.
     ///
     /// Source: RFC 9110 section 15; tus resumable upload protocol 1.0 (460).
     pub(crate) fn status(self) -> StatusCode {

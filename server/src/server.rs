@@ -45,8 +45,9 @@ pub struct Settings {
     pub oidc: Option<Oidc>,
     /// Addresses that webhooks may have.
     pub webhook_targets: WebhookTargets,
-    /// Grace period of garbage collection below the media prefix: after that time an unreferenced part gets a tombstone, and after
-    /// as long again it is deleted. Must be longer than the longest job. `None` collects nothing.
+    /// Grace period of garbage collection below the media prefix: after that time an unreferenced part gets a
+    /// tombstone, and after as long again it is deleted. Must be longer than the longest job. `None` collects
+    /// nothing.
     pub gc_grace: Option<Duration>,
 }
 
@@ -55,8 +56,8 @@ pub struct Settings {
 pub enum Error {
     /// The address is reachable from other machines, and no credential would be required.
     #[error(
-        "refusing to listen on {address} without authentication; add --auth keys (`spool keys create` makes a key), or \
-         listen on 127.0.0.1 or [::1]"
+        "refusing to listen on {address} without authentication; add --auth keys (`spool keys create` makes \
+         a key), or listen on 127.0.0.1 or [::1]"
     )]
     Open {
         /// The address.
@@ -89,7 +90,8 @@ impl Server {
     /// Starts a server on the database `job_store`; it reads and writes objects through `object_stores`.
     ///
     /// # Errors
-    /// [`Error::Open`] for an address beyond loopback without authentication, and failures of the listener or of HTTP clients.
+    /// [`Error::Open`] for an address beyond loopback without authentication, and failures of the listener or
+    /// of HTTP clients.
     pub async fn start<S: Store + Uploads + Sources + Access + Webhooks + Watches>(
         settings: &Settings,
         job_store: Arc<S>,

@@ -11,16 +11,13 @@ const PUBLIC: [&str; 5] =
 /// Fewest characters of a description: less is a pronoun, or repeats a name.
 const MIN_DESCRIPTION_CHARS: usize = 24;
 
-/// Words that point to another sentence, and the vague subjects that come with them.
-const PRONOUNS: [&str; 16] = [
+/// Pronouns, which lean on another sentence or name no role.
+const PRONOUNS: [&str; 12] = [
     "it",
-    "its",
     "he",
     "she",
-    "him",
     "they",
     "them",
-    "their",
     "these",
     "those",
     "whoever",
@@ -28,7 +25,6 @@ const PRONOUNS: [&str; 16] = [
     "somebody",
     "anybody",
     "everybody",
-    "ones",
 ];
 
 fn document() -> Value {
@@ -47,8 +43,8 @@ fn operations(document: &Value) -> Vec<(String, &Value)> {
     operations.collect()
 }
 
-/// Calls `visit` with the place and the text of every summary and description. A property may have one of these names, and is an
-/// object then.
+/// Calls `visit` with the place and the text of every summary and description. A property may have one of
+/// these names, and is an object then.
 fn visit_texts(value: &Value, place: &str, visit: &mut impl FnMut(&str, &str)) {
     match value {
         Value::Object(fields) => {

@@ -1,5 +1,5 @@
-//! Authentication of requests: resolves the credential to a principal, checks the scope that the route requires, and counts the
-//! request against the tenant's rate.
+//! Authentication of requests: resolves the credential to a principal, checks the scope that the route
+//! requires, and counts the request against the tenant's rate.
 
 use std::sync::Arc;
 
@@ -28,7 +28,8 @@ use crate::{
 pub enum AuthMode {
     /// No request does. The server listens on loopback only.
     None,
-    /// All requests except those of public routes require an API key, an upload token or an identity provider's token.
+    /// All requests except those of public routes require an API key, an upload token or an identity
+    /// provider's token.
     Keys,
 }
 
@@ -116,11 +117,11 @@ pub(crate) async fn authenticate(
     response
 }
 
-/// Returns the token of `Authorization: Bearer TOKEN`, or, where accepted, of the password in `https://any:TOKEN@…`: some object stores
-/// can be configured with an address and nothing else.
+/// Returns the token of `Authorization: Bearer TOKEN`, or, where accepted, of the password in
+/// `https://any:TOKEN@…`: some object stores can be configured with an address and nothing else.
 ///
-/// Basic authentication is accepted nowhere else, because a browser remembers such a password and sends it along with the requests of
-/// every page.
+/// Basic authentication is accepted nowhere else, because a browser remembers such a password and sends it
+/// along with the requests of every page.
 fn bearer_token(headers: &HeaderMap, accepts_basic: bool) -> Option<String> {
     let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     if scheme.eq_ignore_ascii_case("bearer") {

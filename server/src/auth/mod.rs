@@ -1,4 +1,5 @@
-//! Authentication: which principal makes a request, what its credential's scopes allow, and how often it may ask.
+//! Authentication: which principal makes a request, what its credential's scopes allow, and how often it may
+//! ask.
 
 pub(crate) mod authenticate;
 pub(crate) mod loopback;

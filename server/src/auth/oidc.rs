@@ -162,7 +162,8 @@ impl Provider {
         Ok(keys.by_id.get(id).cloned())
     }
 
-    /// Returns what the cache knows of a key id while that is fresh; the absence of a key is cached too, for a shorter time.
+    /// Returns what the cache knows of a key id while that is fresh; the absence of a key is cached too, for
+    /// a shorter time.
     fn cached(&self, id: &str) -> Option<Option<PublicKey>> {
         let keys = self.keys.read();
         let (age, key) = (keys.fetched_at?.elapsed(), keys.by_id.get(id));

@@ -49,7 +49,8 @@ impl PathPolicies {
         Ok(Some(policy))
     }
 
-    /// Returns the tenant's uploads, the prefixes of its policy, and below the media root one folder per video.
+    /// Returns the tenant's uploads, the prefixes of its policy, and below the media root one folder per
+    /// video.
     async fn of_tenant(&self, tenant: &str) -> Result<PathPolicy, Problem> {
         let policy = self.credentials.policy(tenant).await?;
         let uploads = format!("{}/{tenant}/", self.uploads.trim_end_matches('/'));

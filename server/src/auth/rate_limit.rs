@@ -17,7 +17,8 @@ pub const REQUESTS_A_MINUTE: u32 = 1200;
 /// Buckets that are kept. Beyond that, the bucket that was used longest ago is dropped.
 const MAX_BUCKETS: u64 = 10_000;
 
-/// How long an unused bucket is kept. After a minute without requests a bucket is full, so dropping it changes nothing.
+/// How long an unused bucket is kept. After a minute without requests a bucket is full, so dropping it
+/// changes nothing.
 const BUCKET_IDLE: Duration = Duration::from_secs(60);
 
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");

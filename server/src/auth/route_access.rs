@@ -1,5 +1,5 @@
-//! Route access: which credentials a route accepts. Declared beside each route in `routes::route_table`; enforcement and the OpenAPI
-//! document's `security` both follow from the declaration.
+//! Route access: which credentials a route accepts. Declared beside each route in `routes::route_table`;
+//! enforcement and the OpenAPI document's `security` both follow from the declaration.
 
 use spool_jobs::{Scope, UploadToken};
 use utoipa::openapi::security::SecurityRequirement;
@@ -84,7 +84,8 @@ impl RouteAccess {
         ))
     }
 
-    /// Refuses an upload token where the route does not accept it, and where the token belongs to another upload.
+    /// Refuses an upload token where the route does not accept it, and where the token belongs to another
+    /// upload.
     pub(crate) fn check_upload_token(self, token: &UploadToken, upload: Option<&str>) -> Result<(), Problem> {
         let accepted = match (self.upload_token, &token.upload) {
             (UploadTokenUse::BeginsUpload, None) => true,

@@ -1,5 +1,5 @@
-//! Signed links: URLs that play one video until a time. The signature covers tenant, video and time, so that every server accepts the
-//! links of every other one.
+//! Signed links: URLs that play one video until a time. The signature covers tenant, video and time, so that
+//! every server accepts the links of every other one.
 
 use std::{
     sync::Arc,

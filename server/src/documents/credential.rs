@@ -1,4 +1,5 @@
-//! API keys and upload tokens. The secret of each is in the response that creates the credential, and in no other.
+//! API keys and upload tokens. The secret of each is in the response that creates the credential, and in no
+//! other.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -73,7 +74,8 @@ pub(crate) struct UploadTokenRequest {
     /// Length limit of the upload in bytes. Default: 10 GiB.
     #[schema(minimum = 1, example = 1073741824)]
     pub(crate) max_bytes: Option<u64>,
-    /// Job to create from the upload, as for `POST /v1/jobs` but without a source. Default: a job with default options.
+    /// Job to create from the upload, as for `POST /v1/jobs` but without a source. Default: a job with
+    /// default options.
     #[schema(value_type = Option<Object>)]
     pub(crate) job: Option<serde_json::Value>,
     /// Lifetime of the token in seconds. Default: one hour.

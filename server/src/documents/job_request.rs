@@ -22,8 +22,8 @@ pub(crate) struct JobRequest {
     /// Path or URI of the source video.
     #[schema(example = "s3://uploads/talk.mp4")]
     source: Option<String>,
-    /// Folder or URI prefix to publish to; `{video}` stands for the video's id. Default: a folder per video below the server's media
-    /// prefix.
+    /// Folder or URI prefix to publish to; `{video}` stands for the video's id. Default: a folder per video
+    /// below the server's media prefix.
     #[schema(example = "s3://media/{video}/")]
     destination: Option<String>,
     /// Name of a preset, or rungs in their short form. Default: `web`.
@@ -35,16 +35,18 @@ pub(crate) struct JobRequest {
     /// Length of an HLS media segment in seconds. Default: 4.
     #[schema(minimum = 0.1, maximum = 60)]
     media_segment_seconds: Option<f64>,
-    /// Deinterlacing of interlaced frames: one picture per frame (`frame`), or one per field at twice the rate (`field`). Default:
-    /// `frame`.
+    /// Deinterlacing of interlaced frames: one picture per frame (`frame`), or one per field at twice the
+    /// rate (`field`). Default: `frame`.
     #[schema(value_type = Option<String>)]
     deinterlace: Option<Deinterlace>,
     /// Threads of each encode. Default: 1.
     #[schema(minimum = 1, maximum = 64)]
     threads: Option<u32>,
-    /// Whether a damaged or truncated source fails the job. Default: false, which encodes what can be decoded.
+    /// Whether a damaged or truncated source fails the job. Default: false, which encodes what can be
+    /// decoded.
     strict: bool,
-    /// Whether `early.m3u8` at the destination plays the media segments that are done while the rest is encoded.
+    /// Whether `early.m3u8` at the destination plays the media segments that are done while the rest is
+    /// encoded.
     early_playback: bool,
     /// Whether the source is deleted once the video is published, unless the source has changed meanwhile.
     delete_source: bool,
@@ -71,7 +73,8 @@ impl JobRequest {
         Ok(Self { source: Some(source.to_owned()), ..self })
     }
 
-    /// Returns the job store's request and its priority. Without a destination the video is published below `media_root`.
+    /// Returns the job store's request and its priority. Without a destination the video is published below
+    /// `media_root`.
     pub(crate) fn into_request(self, media_root: Option<&str>) -> Result<(Request, i64), Problem> {
         let priority = self.priority;
         if !PRIORITIES.contains(&priority) {

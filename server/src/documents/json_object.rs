@@ -1,4 +1,5 @@
-//! JSON objects: deserialization that refuses an array of values, which serde would otherwise match to a struct's fields by order.
+//! JSON objects: deserialization that refuses an array of values, which serde would otherwise match to a
+//! struct's fields by order.
 
 use std::{fmt, marker::PhantomData};
 

@@ -1,5 +1,5 @@
-//! Documents of the HTTP API: the public form of requests and resources, without secrets. Their names become the class names of
-//! generated clients.
+//! Documents of the HTTP API: the public form of requests and resources, without secrets. Their names become
+//! the class names of generated clients.
 
 pub(crate) mod credential;
 pub(crate) mod event;

@@ -50,7 +50,8 @@ pub(crate) struct MultipartUploadRequest {
     /// Length of the file in bytes.
     #[schema(minimum = 1, example = 1_073_741_824)]
     pub(crate) bytes: u64,
-    /// Job to create once the upload is finished, as for `POST /v1/jobs` but without a source. Default: no job.
+    /// Job to create once the upload is finished, as for `POST /v1/jobs` but without a source. Default: no
+    /// job.
     #[schema(value_type = Option<Object>)]
     pub(crate) job: Option<serde_json::Value>,
 }

@@ -1,5 +1,5 @@
-//! `ApiRouter`: accepts a route only together with the access that the route requires, and writes the requirement into the OpenAPI
-//! document.
+//! `ApiRouter`: accepts a route only together with the access that the route requires, and writes the
+//! requirement into the OpenAPI document.
 
 use axum::{Router, middleware, routing::MethodRouter};
 use utoipa::openapi::{
@@ -13,7 +13,8 @@ use crate::{
     auth::{authenticate::authenticate, route_access::RouteAccess},
 };
 
-/// The last parameter of an OpenAPI path that stands for several segments, and the router's form of it: OpenAPI has no form of its own.
+/// The last parameter of an OpenAPI path that stands for several segments, and the router's form of it:
+/// OpenAPI has no form of its own.
 const SEGMENTS: &str = "/{path}";
 const SEGMENTS_OF_ROUTER: &str = "/{*path}";
 

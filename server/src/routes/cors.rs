@@ -1,4 +1,5 @@
-//! Cross-origin access: which requests pages of other origins may send, and which response headers they may read.
+//! Cross-origin access: which requests pages of other origins may send, and which response headers they may
+//! read.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Event route: a job's events as a stream for browsers, and as pages for other clients. A client that reconnects, to this server or to
-//! another, continues after the last event that it received.
+//! Event route: a job's events as a stream for browsers, and as pages for other clients. A client that
+//! reconnects, to this server or to another, continues after the last event that it received.
 
 use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 
@@ -60,8 +60,9 @@ pub(super) struct EventQuery {
 
 /// Lists or streams a job's events.
 ///
-/// With `Accept: text/event-stream` the response is a stream that continues until the job ends; a client that lost the stream reconnects
-/// with `Last-Event-ID`. Otherwise the response is a page of the events after the given one.
+/// With `Accept: text/event-stream` the response is a stream that continues until the job ends; a client that
+/// lost the stream reconnects with `Last-Event-ID`. Otherwise the response is a page of the events after the
+/// given one.
 #[utoipa::path(
     get,
     path = "/v1/jobs/{id}/events",
@@ -80,7 +81,7 @@ pub(super) struct EventQuery {
             status = 200, description = "The events after the given one, in order.",
             content((JobEventList = "application/json"), (String = "text/event-stream"))
         ),
-        (status = 204, description = "The job has ended and the client has all events; reconnecting is pointless."),
+        (status = 204, description = "The job has ended and the client has received all events."),
         (status = 400, description = "The query or a header cannot be parsed."),
         (status = 404, description = "The tenant has no job with this id."),
         (status = 422, description = "A query parameter has an invalid value."),

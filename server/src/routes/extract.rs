@@ -1,4 +1,5 @@
-//! Extractors of requests: JSON bodies, query strings and path parameters, whose errors are problem documents.
+//! Extractors of requests: JSON bodies, query strings and path parameters, whose errors are problem
+//! documents.
 
 use axum::{
     Json,

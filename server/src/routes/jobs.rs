@@ -79,7 +79,7 @@ pub(super) struct RowQuery {
     )),
     responses(
         (status = 201, description = "Created. Durable once this response is sent.", body = Job),
-        (status = 200, description = "The job that an earlier request with this idempotency key created.", body = Job),
+        (status = 200, description = "The job that an earlier request with this key created.", body = Job),
         (status = 400, description = "The request cannot be parsed."),
         (status = 409, description = "The idempotency key was used for another request."),
         (status = 413, description = "The request body exceeds 1 MiB."),
@@ -162,7 +162,8 @@ pub(super) async fn get(
 
 /// Requests cancellation of a job.
 ///
-/// A waiting job is canceled at once, a running one within about a second. A repeated request changes nothing.
+/// A waiting job is canceled at once, a running one within about a second. A repeated request changes
+/// nothing.
 #[utoipa::path(
     post,
     path = "/v1/jobs/{id}/cancel",

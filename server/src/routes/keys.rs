@@ -31,7 +31,7 @@ const MAX_KEY_SECONDS: u64 = 3650 * 24 * 3600;
     tag = "keys",
     request_body = ApiKeyRequest,
     responses(
-        (status = 201, description = "The key with its secret, which no other response contains.", body = CreatedApiKey),
+        (status = 201, description = "The key with the secret, shown only here.", body = CreatedApiKey),
         (status = 400, description = "The request cannot be parsed."),
         (status = 403, description = "The credential lacks the scope `keys`, or one of the scopes to grant."),
         (status = 415, description = "The request body is not JSON."),

@@ -1,4 +1,5 @@
-//! Metrics of a server in Prometheus's text format. All are gauges that are read at each scrape, and all are declared here.
+//! Metrics of a server in Prometheus's text format. All are gauges that are read at each scrape, and all are
+//! declared here.
 
 use axum::{
     extract::State,

@@ -44,7 +44,7 @@ const DEFAULT_LINKS: u64 = 100;
     tag = "uploads",
     request_body = MultipartUploadRequest,
     responses(
-        (status = 201, description = "The upload is begun; `Location` holds its path.", body = MultipartUpload),
+        (status = 201, description = "Begun; `Location` holds the path.", body = MultipartUpload),
         (status = 400, description = "The request cannot be parsed."),
         (status = 413, description = "The file exceeds the length limit of uploads, or of the upload token."),
         (status = 415, description = "The request body is not JSON."),
@@ -71,7 +71,8 @@ pub(super) async fn create(
 
 /// Creates links to send parts of an upload to.
 ///
-/// Each part is sent by `PUT`, in any order, and again after a failure. The client keeps the `ETag` of each response for completion.
+/// Each part is sent by `PUT`, in any order, and again after a failure. The client keeps the `ETag` of each
+/// response for completion.
 #[utoipa::path(
     post,
     path = "/v1/uploads/{id}/links",
@@ -117,7 +118,7 @@ pub(super) async fn create_links(
     responses(
         (status = 200, description = "The finished upload, with the id of its job.", body = Upload),
         (status = 400, description = "The request cannot be parsed."),
-        (status = 404, description = "The tenant has no upload with this id, or the object store lacks a part."),
+        (status = 404, description = "The tenant has no upload with this id, or a part is missing."),
         (status = 409, description = "The length of the parts differs from the declared length."),
         (status = 415, description = "The request body is not JSON."),
         (status = 422, description = "The ETags are not those of the upload's parts."),

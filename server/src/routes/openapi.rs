@@ -1,4 +1,5 @@
-//! The OpenAPI document: texts about the API as a whole, security schemes, and the refusals that every route shares.
+//! The OpenAPI document: texts about the API as a whole, security schemes, and the refusals that every route
+//! shares.
 //!
 //! Source: OpenAPI Specification 3.1.
 
@@ -44,13 +45,14 @@ impl Modify for SecuritySchemes {
             (
                 BEARER_SCHEME,
                 HttpAuthScheme::Bearer,
-                "API key with one of the listed scopes, or a token (JWT) of the identity provider. A server on loopback with \
-                 `--auth none` requires no credential.",
+                "API key with one of the listed scopes, or a token (JWT) of the identity provider. A server \
+                 on loopback with `--auth none` requires no credential.",
             ),
             (
                 BASIC_SCHEME,
                 HttpAuthScheme::Basic,
-                "API key as the password; the user name is ignored. For object stores that can be configured with a URL only.",
+                "API key as the password; the user name is ignored. For object stores that can be configured \
+                 with a URL only.",
             ),
             (
                 UPLOAD_TOKEN_SCHEME,

@@ -46,7 +46,7 @@ const PARTS_FOLDER: &str = "parts/";
             status = 200, description = "The file as a whole.",
             content((String = "application/vnd.apple.mpegurl"), (Vec<u8> = "video/mp4"))
         ),
-        (status = 206, description = "The requested range of the file.", body = Vec<u8>, content_type = "video/mp4"),
+        (status = 206, description = "One range of the file.", body = Vec<u8>, content_type = "video/mp4"),
         (status = 304, description = "The client's copy is current."),
         (status = 404, description = "The tenant has no video with this id and file."),
         (status = 416, description = "The range lies outside the file."),
@@ -64,7 +64,8 @@ pub(super) async fn play(
 
 /// Returns a file of a published video, by a signed link.
 ///
-/// `POST /v1/videos/{id}/links` creates the link, which is the credential. Pages of every origin may use the link.
+/// `POST /v1/videos/{id}/links` creates the link, which is the credential. Pages of every origin may use the
+/// link.
 #[utoipa::path(
     get,
     path = "/v1/play/{link}/{path}",
@@ -81,7 +82,7 @@ pub(super) async fn play(
             status = 200, description = "The file as a whole.",
             content((String = "application/vnd.apple.mpegurl"), (Vec<u8> = "video/mp4"))
         ),
-        (status = 206, description = "The requested range of the file.", body = Vec<u8>, content_type = "video/mp4"),
+        (status = 206, description = "One range of the file.", body = Vec<u8>, content_type = "video/mp4"),
         (status = 304, description = "The client's copy is current."),
         (status = 403, description = "The link is invalid or has expired."),
         (status = 404, description = "The video has no such file."),
@@ -109,8 +110,8 @@ async fn serve_file(
     let not_found = || Problem::new(ProblemKind::NotFound, format!("video {id} has no file {path}"));
     let kind = file_kind(path).ok_or_else(not_found)?;
     let video = state.job_store.video(tenant, &Id::from_text(id)).await?;
-    // A client chooses the destination freely, so that other files may lie there: they are served only once a job has published the
-    // video, or as playlists of early playback.
+    // A client chooses the destination freely, so that other files may lie there: they are served only once a
+    // job has published the video, or as playlists of early playback.
     let is_playable = path.contains(LIVE) || video.published.is_some();
     let is_web = video.destination.starts_with("http://") || video.destination.starts_with("https://");
     if is_web || !is_playable {
@@ -164,7 +165,8 @@ fn matches_etag(headers: &HeaderMap, etag: &str) -> bool {
     headers.get_all(header::IF_NONE_MATCH).iter().any(|known| known.to_str().is_ok_and(matches))
 }
 
-/// Returns the kind of a file that players read, by the file's name; `None` for every other path below a destination.
+/// Returns the kind of a file that players read, by the file's name; `None` for every other path below a
+/// destination.
 fn file_kind(path: &str) -> Option<ObjectKind<'static>> {
     let mut segments = path.split('/');
     let is_below = segments.all(|segment| !segment.is_empty() && !segment.starts_with('.'))
@@ -189,8 +191,8 @@ enum RequestedRange {
     Outside,
 }
 
-/// Parses a `Range` header for an object of `bytes` bytes. Several ranges, other units and malformed ranges request the whole, as the
-/// standard permits.
+/// Parses a `Range` header for an object of `bytes` bytes. Several ranges, other units and malformed ranges
+/// request the whole, as the standard permits.
 ///
 /// Source: RFC 9110 section 14.
 fn parse_range(text: &str, bytes: u64) -> RequestedRange {

@@ -20,15 +20,17 @@ use crate::{
 pub(super) struct NotificationResult {
     /// Ids of the jobs that exist for the reported objects, created now or before.
     jobs: Vec<String>,
-    /// Number of reported objects without a job: no watch covers the object, the object is gone, or Spool wrote the object.
+    /// Number of reported objects without a job: no watch covers the object, the object is gone, or Spool
+    /// wrote the object.
     ignored: u64,
 }
 
 /// Creates jobs from an object store's notification.
 ///
-/// Accepts events of S3, MinIO and the Ceph Object Gateway, plain, in the envelope of an SNS topic, or from EventBridge. Each object
-/// below a watched prefix (`spool watches`) becomes one job, however often the object is reported. Object stores that can be configured
-/// with a URL only send the API key as the URL's password.
+/// Accepts events of S3, MinIO and the Ceph Object Gateway, plain, in the envelope of an SNS topic, or from
+/// EventBridge. Each object below a watched prefix (`spool watches`) becomes one job, however often the
+/// object is reported. Object stores that can be configured with a URL only send the API key as the URL's
+/// password.
 #[utoipa::path(
     post,
     path = "/v1/events/s3",
@@ -36,12 +38,12 @@ pub(super) struct NotificationResult {
     tag = "jobs",
     request_body(content = Object, content_type = "application/json"),
     responses(
-        (status = 200, description = "Accepted. The notification need not be sent again.", body = NotificationResult),
+        (status = 200, description = "Accepted; no resend is needed.", body = NotificationResult),
         (status = 400, description = "The request cannot be parsed."),
         (status = 413, description = "The request body exceeds 1 MiB."),
         (status = 422, description = "The notification is not of a supported form."),
-        (status = 429, description = "The tenant's quota of jobs is exceeded; send the notification again later."),
-        (status = 503, description = "A required service is unavailable; send the notification again later."),
+        (status = 429, description = "The tenant's quota of jobs is exceeded; resend later."),
+        (status = 503, description = "A required service is unavailable; resend later."),
     )
 )]
 pub(super) async fn ingest(
@@ -62,7 +64,8 @@ pub(super) async fn ingest(
         match state.watcher.ingest(&watches, object).await {
             Ok(IngestOutcome::Job(job)) => jobs.push(job.to_string()),
             Ok(IngestOutcome::Ignored(_)) => ignored += 1,
-            // The other objects are ingested nevertheless: when the notification comes again, their jobs exist.
+            // The other objects are ingested nevertheless: when the notification comes again, their jobs
+            // exist.
             Err(problem) => first_problem = first_problem.or(Some(problem)),
         }
     }

@@ -31,10 +31,10 @@ pub(super) struct QueryResult {
 
 /// Runs a query over the tenant's tables.
 ///
-/// The tables are `jobs`, `rows`, `attempts`, `videos`, `renditions` and `parts`;
-/// `SELECT table_name, column_name, data_type FROM information_schema.columns` lists their columns. A query reads only. Queries over
-/// `rows`, `attempts`, `renditions` and `parts` are fastest with a filter on one `job` or `video`. To transcode, send the statement to
-/// `POST /v1/jobs`.
+/// The tables are `jobs`, `rows`, `attempts`, `videos`, `renditions` and `parts`; `SELECT table_name,
+/// column_name, data_type FROM information_schema.columns` lists their columns. A query reads only. Queries
+/// over `rows`, `attempts`, `renditions` and `parts` are fastest with a filter on one `job` or `video`. To
+/// transcode, send the statement to `POST /v1/jobs`.
 #[utoipa::path(
     post,
     path = "/v1/sql",

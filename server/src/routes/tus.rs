@@ -1,6 +1,7 @@
 //! Headers of tus, the protocol of resumable uploads: names, versions, and their parsing.
 //!
-//! Source: tus resumable upload protocol 1.0.0, with creation, creation-with-upload, expiration, checksum and termination.
+//! Source: tus resumable upload protocol 1.0.0, with creation, creation-with-upload, expiration, checksum and
+//! termination.
 
 use std::{
     collections::BTreeMap,

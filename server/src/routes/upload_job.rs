@@ -15,7 +15,8 @@ pub(super) fn parse_job(text: &str) -> Result<JobRequest, Problem> {
     JobRequest::parse(if text.trim().is_empty() { "{}" } else { text })
 }
 
-/// Returns the job of an upload of `bytes` bytes: the one that the client asks for, or, with an upload token, that of the token.
+/// Returns the job of an upload of `bytes` bytes: the one that the client asks for, or, with an upload token,
+/// that of the token.
 pub(super) fn job_of_upload(
     principal: &Principal,
     requested: Option<&str>,

@@ -34,7 +34,8 @@ const EXAMPLE_SOURCE: &str = "upload";
 
 /// Creates an upload token.
 ///
-/// The token is a credential for one upload, in one request or by tus, and for no other operation. The job of the upload is fixed here.
+/// The token is a credential for one upload, in one request or by tus, and for no other operation. The job of
+/// the upload is fixed here.
 #[utoipa::path(
     post,
     path = "/v1/uploads/tokens",
@@ -42,7 +43,7 @@ const EXAMPLE_SOURCE: &str = "upload";
     tag = "uploads",
     request_body = UploadTokenRequest,
     responses(
-        (status = 201, description = "The token, which no other response contains.", body = CreatedUploadToken),
+        (status = 201, description = "The token, shown only here.", body = CreatedUploadToken),
         (status = 400, description = "The request cannot be parsed."),
         (status = 415, description = "The request body is not JSON."),
         (status = 422, description = "A field of the request has an invalid value."),

@@ -45,15 +45,16 @@ const NO_JOB: &str = "none";
 pub(super) struct UploadQuery {
     /// Name of the file, without its folder.
     name: Option<String>,
-    /// Job to create from the file, as for `POST /v1/jobs` but without a source; `none` for no job. Default: a job with default
-    /// options.
+    /// Job to create from the file, as for `POST /v1/jobs` but without a source; `none` for no job. Default:
+    /// a job with default options.
     job: Option<String>,
 }
 
 /// Uploads a file, or begins an upload by tus.
 ///
-/// A request with `Tus-Resumable` begins an upload by tus. `Upload-Metadata` may hold `filename`, and `job`: the job to create once the
-/// upload is finished, as for `POST /v1/jobs` but without a source. An empty `job` stands for default options.
+/// A request with `Tus-Resumable` begins an upload by tus. `Upload-Metadata` may hold `filename`, and `job`:
+/// the job to create once the upload is finished, as for `POST /v1/jobs` but without a source. An empty `job`
+/// stands for default options.
 #[utoipa::path(
     post,
     path = "/v1/uploads",
@@ -61,7 +62,7 @@ pub(super) struct UploadQuery {
     tag = "uploads",
     params(
         UploadQuery,
-        ("Tus-Resumable" = Option<String>, Header, description = "Version of tus: `1.0.0`. Begins an upload by tus."),
+        ("Tus-Resumable" = Option<String>, Header, description = "Version of tus: `1.0.0`."),
         ("Upload-Length" = Option<u64>, Header, description = "By tus: length of the file in bytes."),
         (
             "Upload-Metadata" = Option<String>, Header,
@@ -70,7 +71,7 @@ pub(super) struct UploadQuery {
     ),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses(
-        (status = 201, description = "The upload is finished, or begun; `Location` holds its path.", body = Upload),
+        (status = 201, description = "Finished, or begun; `Location` holds the path.", body = Upload),
         (status = 400, description = "The request cannot be parsed."),
         (status = 408, description = "The request body took too long to arrive."),
         (status = 411, description = "Content-Length is required."),
@@ -255,7 +256,7 @@ pub(super) async fn get(
         ("Upload-Offset" = u64, Header, description = "Number of bytes that the upload has already."),
         (
             "Upload-Checksum" = Option<String>, Header,
-            description = "Checksum of the bytes of this request: `sha1`, `sha256` or `md5`, a blank, and base64."
+            description = "Checksum of this request's bytes: `sha1`, `sha256` or `md5`, a blank, and base64."
         ),
     ),
     request_body(content = Vec<u8>, content_type = "application/offset+octet-stream"),
@@ -287,7 +288,8 @@ pub(super) async fn patch(
     let checksum = tus::parse_checksum(&headers)?;
     let id = Id::from_text(id);
     let mut upload = state.uploads.get(&tenant, &id).await?;
-    // Before the lease: a request with a wrong offset does not take the lease from the request that makes progress.
+    // Before the lease: a request with a wrong offset does not take the lease from the request that makes
+    // progress.
     check_offset(&upload, offset)?;
     if upload.state == UploadState::Open {
         let lease = state.uploads.lease(&tenant, &id).await?;

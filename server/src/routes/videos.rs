@@ -62,7 +62,8 @@ pub(super) async fn get(
 
 /// Creates a signed link that plays a video.
 ///
-/// The link is a credential of its own, for players, which send no API key. The link plays one video until the link expires.
+/// The link is a credential of its own, for players, which send no API key. The link plays one video until
+/// the link expires.
 #[utoipa::path(
     post,
     path = "/v1/videos/{id}/links",

@@ -24,8 +24,9 @@ use crate::{
 
 /// Creates a webhook.
 ///
-/// Events are sent when jobs are created, published, failed and canceled. Messages are signed by Standard Webhooks 1.0.0, and retried for
-/// three days until the response is a success; a response of 410 disables the webhook. A message may arrive twice, and out of order.
+/// Events are sent when jobs are created, published, failed and canceled. Messages are signed by Standard
+/// Webhooks 1.0.0, and retried for three days until the response is a success; a response of 410 disables the
+/// webhook. A message may arrive twice, and out of order.
 #[utoipa::path(
     post,
     path = "/v1/webhooks",
@@ -33,7 +34,7 @@ use crate::{
     tag = "webhooks",
     request_body = WebhookRequest,
     responses(
-        (status = 201, description = "The webhook with its secret, which no other response contains.", body = CreatedWebhook),
+        (status = 201, description = "The webhook with the secret, shown only here.", body = CreatedWebhook),
         (status = 400, description = "The request cannot be parsed."),
         (status = 415, description = "The request body is not JSON."),
         (status = 422, description = "The URL is invalid, or not an allowed target."),

@@ -50,7 +50,7 @@ impl Checksum {
         }
         Err(Problem::new(
             ProblemKind::Checksum,
-            "the checksum of the received bytes does not match, and the bytes were discarded; send them again",
+            "the checksum does not match and the bytes were discarded; send them again",
         ))
     }
 }
