@@ -1,7 +1,8 @@
 """Encodes with Spark: each of its executors runs one FFmpeg command at a time.
 
     spark.py EXECUTORS pieces FOLDER      runs the commands in FOLDER/*/command
-    spark.py EXECUTORS split SOURCE OUT   splits SOURCE by stream copy into pieces of two minutes, encodes, joins and packages them
+    spark.py EXECUTORS split SOURCE OUT   splits SOURCE by stream copy into pieces of two minutes,
+                                          encodes, joins and packages them
 """
 
 import os
@@ -21,13 +22,15 @@ def main():
     from pyspark.sql import SparkSession
 
     # Each executor is a separate process, as on a cluster.
-    spark = SparkSession.builder.master(f"local-cluster[{executors},1,1024]").config("spark.ui.enabled", "false").getOrCreate()
+    builder = SparkSession.builder.master(f"local-cluster[{executors},1,1024]")
+    spark = builder.config("spark.ui.enabled", "false").getOrCreate()
     try:
         {"pieces": pieces, "split": split}[way](spark.sparkContext, *map(Path, paths))
     finally:
         gateway = spark.sparkContext._gateway
         spark.stop()
-        # Spark's Java process ends with its input. It is waited for, since only then its processor time is counted.
+        # Spark's Java process ends with its input. It is waited for, since only then its processor time
+        # is counted.
         gateway.shutdown()
         gateway.proc.stdin.close()
         gateway.proc.wait(timeout=60)
@@ -59,7 +62,8 @@ def split(context, source, out):
         inputs += ["-f", "concat", "-safe", "0", "-i", str(names)]
         maps += ["-map", f"{number}:v"]
     variants = " ".join(f"v:{number},agroup:sound" for number in range(len(RUNGS))) + " a:0,agroup:sound"
-    hls = ["-f", "hls", "-hls_time", "4", "-hls_playlist_type", "vod", "-hls_segment_type", "fmp4", "-hls_flags", "independent_segments"]
+    hls = ["-f", "hls", "-hls_time", "4", "-hls_playlist_type", "vod", "-hls_segment_type", "fmp4"]
+    hls += ["-hls_flags", "independent_segments"]
     hls += ["-master_pl_name", "master.m3u8", "-var_stream_map", variants, str(out / "%v" / "index.m3u8")]
     subprocess.run([*FFMPEG, *inputs, *maps, "-map", "0:a", "-c", "copy", *hls], check=True)
 
@@ -71,12 +75,14 @@ def encoded(piece, height):
 def encode(piece):
     """Returns a command that decodes once for all rungs, on one thread: an executor has one core."""
     labels = "".join(f"[s{number}]" for number in range(len(RUNGS)))
-    scales = "".join(f";[s{number}]scale=-2:{height}[v{number}]" for number, (height, _, _) in enumerate(RUNGS))
+    heights = enumerate(height for height, _, _ in RUNGS)
+    scales = "".join(f";[s{number}]scale=-2:{height}[v{number}]" for number, height in heights)
     command = [*FFMPEG, "-threads", "1", "-filter_complex_threads", "1", "-i", str(piece)]
     command += ["-filter_complex", f"[0:v]split={len(RUNGS)}{labels}{scales}"]
     for number, (height, level, kbps) in enumerate(RUNGS):
-        command += ["-map", f"[v{number}]", "-map", "0:a", "-c:v", "libx264", "-preset", "veryfast", "-profile:v", "high", "-level", level]
-        command += ["-crf", "23", "-maxrate", f"{kbps}k", "-bufsize", f"{2 * kbps}k", "-threads", "1", "-pix_fmt", "yuv420p"]
+        command += ["-map", f"[v{number}]", "-map", "0:a", "-c:v", "libx264", "-preset", "veryfast"]
+        command += ["-profile:v", "high", "-level", level, "-pix_fmt", "yuv420p", "-threads", "1"]
+        command += ["-crf", "23", "-maxrate", f"{kbps}k", "-bufsize", f"{2 * kbps}k"]
         command += ["-force_key_frames", "expr:gte(t,n_forced*4)", "-forced-idr", "1"]
         command += ["-c:a", "aac", "-b:a", "128k", "-ac", "2", str(encoded(piece, height))]
     return command

@@ -1,5 +1,6 @@
-//! Resource usage of a command with all its child processes, measured by GNU time: the system counts processor time and memory of every
-//! process that was waited for. A program in FFmpeg's place records the usage of FFmpeg by itself.
+//! Resource usage of a command with all its child processes, measured by GNU time: the system counts
+//! processor time and memory of every process that was waited for. A program in FFmpeg's place records the
+//! usage of FFmpeg by itself.
 
 use std::{
     collections::HashMap,
@@ -83,7 +84,8 @@ fn times(line: &str) -> Option<(Duration, f64)> {
     Some((Duration::from_secs_f64(user + system), kib * 1024.0 / 1e6))
 }
 
-/// Runs a command in `folder`, which receives its output as `log`. `playable` returns whether a playlist can be played now.
+/// Runs a command in `folder`, which receives its output as `log`. `playable` returns whether a playlist can
+/// be played now.
 ///
 /// # Panics
 /// Where the command fails, with the end of its output.

@@ -1,4 +1,5 @@
-//! Comparison of Spool with other ways to run FFmpeg: one source, one ladder and one machine, each peer in turn.
+//! Comparison of Spool with other ways to run FFmpeg: one source, one ladder and one machine, each peer in
+//! turn.
 
 mod peers;
 mod quality;
@@ -17,14 +18,21 @@ use crate::{
     report::Table,
 };
 
+/// Sources that are encoded by default.
+const SOURCES: [inputs::Source; 2] = [inputs::Source::Minute, inputs::Source::FourK];
+
+/// Peers that are compared by default.
+const PEERS: [Peer; 6] =
+    [Peer::Ffmpeg, Peer::Spool, Peer::SpoolEarlyPlayback, Peer::First, Peer::Pieces, Peer::Spark];
+
 /// Flags of the comparison.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     /// Sources to encode.
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [inputs::Source::Minute, inputs::Source::FourK])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = SOURCES)]
     sources: Vec<inputs::Source>,
     /// Peers that encode them. The others are compared with the first.
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Peer::Ffmpeg, Peer::Spool, Peer::SpoolEarlyPlayback, Peer::First, Peer::Pieces, Peer::Spark])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = PEERS)]
     peers: Vec<Peer>,
     /// Runs of each peer.
     #[arg(long, default_value_t = 5)]

@@ -1,4 +1,5 @@
-//! Sources of the measurements: footage that `make setup` fetched, looped and scaled to the length and size that a measurement needs.
+//! Sources of the measurements: footage that `make setup` fetched, looped and scaled to the length and size
+//! that a measurement needs.
 
 use std::{
     ffi::OsString,
@@ -13,7 +14,8 @@ use crate::command::words;
 /// Frames per second of the generated sources.
 pub const FPS: u32 = 30;
 
-/// Makes a source of tiny pictures with a keyframe at each possible cut, so that it can become many rows of a few frames.
+/// Makes a source of tiny pictures with a keyframe at each possible cut, so that it can become many rows of a
+/// few frames.
 pub fn many_rows(folder: &Path, name: &str, frames: u32, keyframes: &str) -> PathBuf {
     let path = folder.join(name);
     let (bikes, filter, frames) = (clip("bikes.mp4"), format!("fps={FPS},scale=64:36"), frames.to_string());

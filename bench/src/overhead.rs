@@ -1,4 +1,5 @@
-//! Overhead of Spool: the bytes that it reads from an object store, and the time until its first FFmpeg starts.
+//! Overhead of Spool: the bytes that it reads from an object store, and the time until its first FFmpeg
+//! starts.
 
 use std::{fs, path::Path, time::SystemTime};
 

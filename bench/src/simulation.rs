@@ -1,4 +1,5 @@
-//! Simulated FFmpeg: a program in FFmpeg's place repeats earlier results after a known time, so that measurements exclude FFmpeg.
+//! Simulated FFmpeg: a program in FFmpeg's place repeats earlier results after a known time, so that
+//! measurements exclude FFmpeg.
 
 use std::{
     fs::{self, File},

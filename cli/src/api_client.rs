@@ -162,7 +162,8 @@ impl ApiClient {
     }
 }
 
-/// Events of a followed job. An API that is unreachable meanwhile, or is replaced by another, is called again.
+/// Events of a followed job. An API that is unreachable meanwhile, or is replaced by another, is called
+/// again.
 pub struct Events {
     client: ApiClient,
     path: String,
@@ -204,7 +205,7 @@ impl Events {
             events: Vec<Event>,
             more: bool,
         }
-        let query = [("behind", self.last_sequence.to_string()), ("limit", EVENT_PAGE_SIZE.to_string())];
+        let query = [("after", self.last_sequence.to_string()), ("limit", EVENT_PAGE_SIZE.to_string())];
         let page = self.client.get(&self.path, &query).await?;
         let page: Page = serde_json::from_value(page).map_err(|_| self.client.unexpected())?;
         self.last_sequence = page.events.last().map_or(self.last_sequence, |event| event.sequence);

@@ -138,11 +138,11 @@ pub struct ProbeArgs {
 pub struct GcArgs {
     /// Folder or URI prefix of a published video.
     pub destination: String,
-    /// Hours for which unreferenced records and objects are kept, since a running job may have written them. Choose more than
-    /// the longest job takes.
+    /// Hours for which unreferenced records and objects are kept, since a running job may have written them.
+    /// Choose more than the longest job takes.
     ///
-    /// Objects of a part whose record one run deletes are kept for as long again, and deleted by a later run. 0 deletes all at
-    /// once.
+    /// Objects of a part whose record one run deletes are kept for as long again, and deleted by a later run.
+    /// 0 deletes all at once.
     #[arg(
         long,
         env = "SPOOL_GRACE_HOURS",

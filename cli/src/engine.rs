@@ -1,4 +1,5 @@
-//! Engine that runs statements: a scheduler elsewhere, or a whole cluster in this process, on the same code path.
+//! Engine that runs statements: a scheduler elsewhere, or a whole cluster in this process, on the same code
+//! path.
 
 use std::{sync::Arc, time::Duration};
 
@@ -65,7 +66,8 @@ impl Engine {
     /// Runs the statement of a request. `on_event` receives the events of its rows.
     ///
     /// # Errors
-    /// Fails at once where the executor of this process stops. A scheduler elsewhere that goes away is called again for some time.
+    /// Fails at once where the executor of this process stops. A scheduler elsewhere that goes away is called
+    /// again for some time.
     pub async fn run(
         &self,
         request: &Request,

@@ -23,9 +23,9 @@ use clap::{CommandFactory, Parser};
 use args::{Cli, Command};
 use spool_media::ffmpeg::sandbox;
 
-/// Allocator of the process. Planning and serialized plans are mostly small allocations: the system's allocator took nearly half of
-/// a busy scheduler's time. An allocator with a heap for each thread spent as much on clearing huge pages, for threads that come
-/// and go with the rows.
+/// Allocator of the process. Planning and serialized plans are mostly small allocations: the system's
+/// allocator took nearly half of a busy scheduler's time. An allocator with a heap for each thread spent as
+/// much on clearing huge pages, for threads that come and go with the rows.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -114,8 +114,8 @@ const SPOOL_CRATES: [&str; 9] = [
     "spool_executor",
 ];
 
-/// Logs panics of the engine like its errors, at a level that is off by default: the statement that depends on it fails with an
-/// error of its own.
+/// Logs panics of the engine like its errors, at a level that is off by default: the statement that depends
+/// on it fails with an error of its own.
 fn log_panics_of_the_engine() {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

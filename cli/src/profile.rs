@@ -1,4 +1,5 @@
-//! Profile of a transcode command: the time of its stages and of the steps of its rows, as sums or as a trace for Perfetto.
+//! Profile of a transcode command: the time of its stages and of the steps of its rows, as sums or as a trace
+//! for Perfetto.
 
 use std::{
     collections::BTreeMap,
@@ -8,7 +9,7 @@ use std::{
 
 use parking_lot::Mutex;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use spool_media::{
     encode::{
         events::RowEventKind,
@@ -162,16 +163,15 @@ impl Profile {
     /// Returns the records in Chrome's trace format: a process per host, a thread per slot.
     ///
     /// Source: "Trace Event Format", <https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU>.
-    pub fn trace(&self) -> serde_json::Value {
+    pub fn trace(&self) -> Value {
         let recorded = self.recorded.lock();
         let mut events = Vec::new();
         let name = |pid: usize, name: &str| json!({"ph": "M", "name": "process_name", "pid": pid, "args": {"name": name}});
-        let span = |name: &str,
-                    pid: usize,
-                    tid: usize,
-                    from_us: u64,
-                    took_us: u64,
-                    args: serde_json::Value| json!({"ph": "X", "name": name, "pid": pid, "tid": tid, "ts": from_us, "dur": took_us, "args": args});
+        let span = |name: &str, pid: usize, tid: usize, from_us: u64, took_us: u64, args: Value| {
+            json!({
+                "ph": "X", "name": name, "pid": pid, "tid": tid, "ts": from_us, "dur": took_us, "args": args,
+            })
+        };
         events.push(name(0, "spool transcode"));
         for (tid, stage) in recorded.stages.iter().enumerate() {
             // A thread for each: stages of several videos overlap.
@@ -227,8 +227,8 @@ impl Summary {
     }
 }
 
-/// Returns the rows of each slot, one after the other, by their indices. A row goes to the slot of the row that ended last before
-/// it began.
+/// Returns the rows of each slot, one after the other, by their indices. A row goes to the slot of the row
+/// that ended last before it began.
 fn lanes(rows: &[Row]) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_by_key(|at| rows[*at].timing.begun_us);
@@ -264,7 +264,8 @@ fn steps(rows: &[Row], lanes: &[Vec<usize>]) -> Vec<Sum> {
         let mut of_row: BTreeMap<usize, (&'static str, u64)> = BTreeMap::new();
         for span in sequential_steps(&row.timing) {
             left = left.saturating_sub(span.took_us);
-            // FFmpeg reports its first frame, not the frames that it decoded before. Rows without preroll show the start alone.
+            // FFmpeg reports its first frame, not the frames that it decoded before. Rows without preroll
+            // show the start alone.
             let starts = span.step == Step::Start && row.preroll_frames() > 0;
             let preroll = if starts { span.took_us.saturating_sub(start) } else { 0 };
             let place = span.step as usize * 2;
@@ -287,8 +288,8 @@ fn steps(rows: &[Row], lanes: &[Vec<usize>]) -> Vec<Sum> {
     sums.into_values().map(|sum| Sum { share: Some(sum.took_us as f64 / all as f64), ..sum }).collect()
 }
 
-/// Returns the steps of a row as if they ran one after the other. Rungs are stored concurrently, so their steps share the time that
-/// storing took.
+/// Returns the steps of a row as if they ran one after the other. Rungs are stored concurrently, so their
+/// steps share the time that storing took.
 fn sequential_steps(timing: &Timing) -> Vec<Span> {
     let is_concurrent = |span: &Span| matches!(span.step, Step::Package | Step::Upload | Step::Commit);
     let sum = |concurrent: bool| {
@@ -374,7 +375,8 @@ mod tests {
 
     #[test]
     fn steps_account_for_the_time_of_all_slots() {
-        // Host a has two slots, one of which is idle for 5 us before its second row and for 15 us at the end; host b has one.
+        // Host a has two slots, one of which is idle for 5 us before its second row and for 15 us at the end;
+        // host b has one.
         let rows = [
             row(0, "a", 100, 50, 0, 10),
             row(1, "a", 100, 70, 25, 30),

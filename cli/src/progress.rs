@@ -1,4 +1,5 @@
-//! Progress of a transcode command on stderr: bars on a terminal, plain lines elsewhere, JSON lines on request.
+//! Progress of a transcode command on stderr: bars on a terminal, plain lines elsewhere, JSON lines on
+//! request.
 
 use std::{
     collections::HashMap,
@@ -181,7 +182,8 @@ impl VideoProgress {
         Self { label, rows: HashMap::new(), started: None, last_line: None, bar }
     }
 
-    /// Applies an event to its row. The rows of a statement that is sent again are planned again, with the same keys.
+    /// Applies an event to its row. The rows of a statement that is sent again are planned again, with the
+    /// same keys.
     fn update(&mut self, event: &VideoEvent) {
         let Segment { track, duration_ms, .. } = *event.segment;
         let row = self.rows.entry(event.row).or_insert_with(|| RowProgress {

@@ -1,4 +1,4 @@
-//! Report of `spool transcode`: what was published, how long it took, and how to play it.
+//! Report of `spool transcode`: the published ladders, how long they took, and how to play them.
 
 use std::time::Duration;
 

@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeMap, fmt::Write};
 
-/// Fragments of templates. In a template `@NAME@` stands for a value, and `@NAME_SH@` for the fragment of that name.
+/// Fragments of templates. In a template `@NAME@` stands for a value, and `@NAME_SH@` for the fragment of
+/// that name.
 const FRAGMENTS: [(&str, &str); 4] = [
     ("COMMON_SH", include_str!("../../jetstream2/slurm/templates/common.sh")),
     ("EXECUTOR_SH", include_str!("../../jetstream2/slurm/templates/executor.sh")),
@@ -66,8 +67,8 @@ pub enum Context {
 
 /// Checks that sbatch and bash read the value of a flag unchanged.
 ///
-/// Where sbatch reads options in a script, a word ends at a space, `"` and `'` quote, `\` escapes even in quotes, and `#`
-/// begins a comment. In the path of a log, `%` begins a pattern.
+/// Where sbatch reads options in a script, a word ends at a space, `"` and `'` quote, `\` escapes even in
+/// quotes, and `#` begins a comment. In the path of a log, `%` begins a pattern.
 ///
 /// # Errors
 /// Names the flag and the remedy.
@@ -112,7 +113,8 @@ pub fn validate(flag: &str, value: &str, context: Context) -> Result<(), String>
 pub fn render(template: Template, values: &Values) -> Result<String, String> {
     for (name, value) in values {
         let (Value::Text(text) | Value::Word(text)) = value else { continue };
-        // A line break would start a line of the script itself, and a quote would end the quotes around a text for Slurm.
+        // A line break would start a line of the script itself, and a quote would end the quotes around a
+        // text for Slurm.
         if text.contains(['\n', '\r', '\0'])
             || (matches!(value, Value::Text(_)) && text.contains(['"', '\\']))
         {

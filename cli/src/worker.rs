@@ -1,4 +1,5 @@
-//! The worker of this process and its environment: object stores, FFmpeg, limits, and scratch space that is removed when the process ends.
+//! The worker of this process and its environment: object stores, FFmpeg, limits, and scratch space that is
+//! removed when the process ends.
 
 use std::{
     path::PathBuf,
@@ -20,13 +21,14 @@ use crate::{
 /// The worker of this process, for the removal of its scratch folder.
 static WORKER: OnceLock<Arc<Worker>> = OnceLock::new();
 
-/// Returns the worker of this process: object stores from the environment variables, FFmpeg from PATH, scratch space from
-/// the flags.
+/// Returns the worker of this process: object stores from the environment variables, FFmpeg from PATH,
+/// scratch space from the flags.
 pub fn worker(global: &GlobalArgs) -> Result<Arc<Worker>, CliError> {
     create(global, global.http_sources).map(keep)
 }
 
-/// Returns the worker of a process that encodes in slots, and reads http and https sources within `http_sources`.
+/// Returns the worker of a process that encodes in slots, and reads http and https sources within
+/// `http_sources`.
 pub fn worker_with_slots(
     global: &GlobalArgs,
     slots: SlotArgs,
@@ -35,8 +37,8 @@ pub fn worker_with_slots(
     create(global, http_sources).map(|worker| keep(worker.with_slots(slots.count())))
 }
 
-/// Removes the scratch folder of this process, if there is one. Must run last: background tasks of the engine may still
-/// create their folders again.
+/// Removes the scratch folder of this process, if there is one. Must run last: background tasks of the engine
+/// may still create their folders again.
 pub fn remove_scratch() {
     if let Some(worker) = WORKER.get() {
         worker.environment().remove_scratch();

@@ -3,15 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use spool_jobs::{Access, Counts, Store, Webhooks};
-use spool_storage::Stores;
-use tokio::{
-    sync::{Mutex, Semaphore},
-    time::Instant,
-};
+use spool_storage::{ConcurrencyLimit, Stores};
+use tokio::{sync::Mutex, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    auth::{authenticate::Authenticator, signed_links::Links},
+    auth::{authenticate::Authenticator, path_policy::PathPolicies, signed_links::LinkSigner},
     background::webhook_delivery::WebhookDelivery,
     ingest::watcher::Watcher,
     problem::Problem,
@@ -20,7 +17,7 @@ use crate::{
 };
 
 /// Event streams at a time; each polls the job store.
-pub(crate) const MAX_EVENT_STREAMS: usize = 256;
+const MAX_EVENT_STREAMS: usize = 256;
 
 /// How long job counts are served from memory.
 const JOB_COUNTS_TTL: Duration = Duration::from_secs(2);
@@ -29,39 +26,52 @@ const JOB_COUNTS_TTL: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub(crate) struct AppState {
     pub(crate) job_store: Arc<dyn Store>,
+    pub(crate) object_stores: Stores,
     pub(crate) credentials: Arc<dyn Access>,
     pub(crate) auth: Authenticator,
-    pub(crate) signed_links: Links,
+    pub(crate) path_policies: PathPolicies,
+    pub(crate) link_signer: LinkSigner,
+    pub(crate) uploads: UploadService,
     pub(crate) queries: QueryService,
+    pub(crate) watcher: Watcher,
     pub(crate) webhook_store: Arc<dyn Webhooks>,
     pub(crate) webhook_delivery: WebhookDelivery,
-    pub(crate) watcher: Watcher,
-    pub(crate) object_stores: Stores,
-    pub(crate) uploads: UploadService,
     /// Prefix below which videos without a destination are published.
     pub(crate) media_root: Option<Arc<str>>,
-    pub(crate) event_streams: Arc<Semaphore>,
-    pub(crate) job_counts: Arc<Mutex<Option<(Instant, Counts)>>>,
+    pub(crate) connections: ConcurrencyLimit,
+    pub(crate) event_streams: ConcurrencyLimit,
+    pub(crate) job_counts: JobCounts,
     /// Cancelled when the server shuts down.
     pub(crate) shutdown: CancellationToken,
 }
 
-impl AppState {
-    /// Returns the number of jobs by state, at most [`JOB_COUNTS_TTL`] old: frequent scrapes cost the job store one query.
-    pub(crate) async fn counts(&self) -> Result<Counts, Problem> {
-        let mut cached = self.job_counts.lock().await;
-        if let Some((when, counts)) = &*cached
-            && when.elapsed() < JOB_COUNTS_TTL
+/// Returns the limit on event streams at a time.
+pub(crate) fn event_stream_limit() -> ConcurrencyLimit {
+    ConcurrencyLimit::new("event_streams", MAX_EVENT_STREAMS)
+}
+
+/// The number of jobs by state, cached: frequent scrapes cost the job store one query.
+#[derive(Clone)]
+pub(crate) struct JobCounts {
+    job_store: Arc<dyn Store>,
+    cached: Arc<Mutex<Option<(Instant, Counts)>>>,
+}
+
+impl JobCounts {
+    pub(crate) fn new(job_store: Arc<dyn Store>) -> Self {
+        Self { job_store, cached: Arc::default() }
+    }
+
+    /// Returns counts that are at most [`JOB_COUNTS_TTL`] old.
+    pub(crate) async fn read(&self) -> Result<Counts, Problem> {
+        let mut cached = self.cached.lock().await;
+        if let Some((read_at, counts)) = &*cached
+            && read_at.elapsed() < JOB_COUNTS_TTL
         {
             return Ok(counts.clone());
         }
         let counts = self.job_store.counts().await?;
         *cached = Some((Instant::now(), counts.clone()));
         Ok(counts)
-    }
-
-    /// Returns the number of open event streams.
-    pub(crate) fn open_event_streams(&self) -> usize {
-        MAX_EVENT_STREAMS - self.event_streams.available_permits()
     }
 }

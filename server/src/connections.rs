@@ -1,6 +1,7 @@
-//! How are connections taken? So many at a time, each with a deadline for what it asks; more of them wait in line, and none is sent away.
+//! Connections: accepts a limited number at a time, each with deadlines; more wait in the system's backlog
+//! and none is refused.
 
-use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, pin::pin, time::Duration};
 
 use axum::Router;
 use hyper::server::conn::http1;
@@ -9,95 +10,113 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use socket2::SockRef;
+use spool_storage::{ConcurrencyLimit, ConcurrencyPermit};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
     time::sleep,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
-/// Connections at a time: each takes some memory, also where it asks for nothing.
-const CONNECTIONS: usize = 1024;
+/// Connections at a time. Each takes some memory, even an idle one.
+const MAX_CONNECTIONS: usize = 1024;
 
-/// Connections that wait in line. The system may allow fewer.
+/// Connections that wait to be accepted. The system may allow fewer.
 const BACKLOG: u32 = 4096;
 
-/// How long a connection may take to say what it asks, or be silent between two requests: longer than load balancers leave one unused.
-const HEAD_WITHIN: Duration = Duration::from_secs(75);
+/// How long a connection may take to send a request's head, or stay idle between two requests: longer than
+/// load balancers keep an unused connection.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// How long a client may read nothing of what is sent to it.
-const UNREAD: Duration = Duration::from_secs(60);
+/// How long a client may leave sent bytes unacknowledged.
+const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Bytes of a connection that are read ahead.
-const READ_AHEAD: usize = 64 << 10;
+const MAX_READ_BUFFER: usize = 64 << 10;
 
-/// How long is waited where the system has no more connections to give.
-const AGAIN: Duration = Duration::from_millis(500);
+/// How long to wait before accepting again where the system is out of sockets.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(500);
 
-/// Listens.
+/// Returns the limit on connections at a time.
+pub(crate) fn limit() -> ConcurrencyLimit {
+    ConcurrencyLimit::new("connections", MAX_CONNECTIONS)
+}
+
+/// Binds a listener.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // The port of a server that has just left.
+    // Permits the port of a server that ended a moment ago.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-/// Answers until the server leaves, and then what is under way.
-pub(crate) async fn serve(listener: TcpListener, router: Router, leave: CancellationToken) {
-    let (turns, open) = (Arc::new(Semaphore::new(CONNECTIONS)), TaskTracker::new());
-    let take = async {
-        // Never closed.
-        while let Ok(turn) = turns.clone().acquire_owned().await {
+/// Serves connections until shutdown, then waits for the requests in progress.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    limit: ConcurrencyLimit,
+    shutdown: CancellationToken,
+) {
+    let open = TaskTracker::new();
+    let accept = async {
+        loop {
+            let permit = limit.acquire().await;
             match listener.accept().await {
-                Ok((stream, _)) => drop(open.spawn(answer(stream, router.clone(), leave.clone(), turn))),
-                Err(error) if is_of_one(&error) => {
-                    debug!(%error, "a connection was gone before it was taken")
+                Ok((stream, _)) => {
+                    drop(open.spawn(serve_connection(stream, router.clone(), shutdown.clone(), permit)));
+                }
+                Err(error) if concerns_one_connection(&error) => {
+                    debug!(%error, "connection closed before it was accepted")
                 }
                 Err(error) => {
-                    warn!(%error, "no connection can be taken");
-                    sleep(AGAIN).await;
+                    warn!(%error, "failed to accept connections");
+                    sleep(ACCEPT_RETRY_DELAY).await;
                 }
             }
         }
     };
     tokio::select! {
-        () = leave.cancelled() => {}
-        () = take => {}
+        () = shutdown.cancelled() => {}
+        () = accept => {}
     }
-    // Nobody is taken any more: others may listen there.
+    // Closes the port at once, so that another process can bind it.
     drop(listener);
     open.close();
     open.wait().await;
 }
 
-async fn answer(stream: TcpStream, router: Router, leave: CancellationToken, _turn: OwnedSemaphorePermit) {
-    // Answers are whole when they are written, and are not to wait for more.
+async fn serve_connection(
+    stream: TcpStream,
+    router: Router,
+    shutdown: CancellationToken,
+    _permit: ConcurrencyPermit,
+) {
+    // Responses are complete when they are written; Nagle's algorithm would only delay them.
     let _ = stream.set_nodelay(true);
-    // Who reads nothing of an answer is gone, or wants to keep the place.
-    let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD));
+    // Ends connections whose client stopped reading, which would hold their permit.
+    let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED_TIMEOUT));
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(READ_AHEAD);
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_READ_BUFFER);
     let mut connection =
         pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)));
     let ended = tokio::select! {
         ended = &mut connection => ended,
-        () = leave.cancelled() => {
+        () = shutdown.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
     };
     if let Err(error) = ended {
-        debug!(%error, "a connection ended");
+        debug!(%error, "connection ended");
     }
 }
 
-/// Is it about one connection, and not about all?
-fn is_of_one(error: &io::Error) -> bool {
+/// Reports whether an error of `accept` concerns one connection rather than the listener.
+fn concerns_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }

@@ -1,8 +1,9 @@
-//! The HTTP API: takes jobs and uploads into the store, shows what the store holds, and plays published videos. A server keeps no
-//! state of its own: any of several servers answers any request.
+//! The HTTP API: takes jobs and uploads into the store, shows what the store holds, and plays published
+//! videos. A server keeps no state of its own: any of several servers answers any request.
 
 mod app_state;
 mod connections;
+mod documents;
 mod problem;
 mod server;
 

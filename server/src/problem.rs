@@ -1,174 +1,166 @@
-//! How is a request refused? With a status and a document that programs can tell apart and people can read.
+//! Problem documents: every refused request gets a status, a stable type for programs and a text for people.
+//!
+//! Source: RFC 9457 (problem details for HTTP APIs).
 
 use axum::{
     Json,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use spool_storage::ErrorKind;
 use utoipa::ToSchema;
 
-/// Why a request was refused.
-///
-/// Source: RFC 9457 (problem details for HTTP APIs).
+/// Media type of a problem document.
+pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
+
+/// Seconds after which a client may retry a request that was refused for lack of capacity.
+const RETRY_AFTER_SECONDS: &str = "1";
+
+/// Problem details of a refused request, as RFC 9457 defines them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct Problem {
-    /// Which kind of problem: it stays the same whatever the words say.
-    #[serde(rename = "type")]
-    #[schema(example = "urn:spool:problem:not-found")]
-    pub(crate) kind: &'static str,
-    /// The kind in words.
+    /// Type of the problem. Stays equal when the texts change.
+    #[serde(rename = "type", serialize_with = "serialize_urn")]
+    #[schema(value_type = String, example = "urn:spool:problem:not-found")]
+    pub(crate) kind: ProblemKind,
+    /// Summary of the problem type, for people.
     pub(crate) title: &'static str,
-    /// The HTTP status.
+    /// HTTP status of the response.
     pub(crate) status: u16,
-    /// What happened here, with which input, and what to do.
+    /// Explanation of this occurrence: the field or object concerned, and the remedy.
     pub(crate) detail: String,
 }
 
-/// The kinds of problems.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Problem types. The name in kebab case ends the URN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr, strum::EnumIter)]
+#[strum(serialize_all = "kebab-case")]
 pub(crate) enum ProblemKind {
-    /// The request cannot be read.
+    /// The request cannot be parsed.
     Malformed,
-    /// It can be read, and asks for what cannot be done.
+    /// The request is well formed, and has a value that is not allowed.
     Invalid,
     NotFound,
     MethodNotAllowed,
-    /// It is not so any more, or not yet.
+    /// The state of the resource does not permit the operation.
     Conflict,
+    /// The idempotency key names another request.
     KeyUsed,
-    /// Nobody knows who asks.
+    /// The request carries no valid credential.
     Unauthenticated,
     NotAllowed,
+    /// The tenant exceeds its requests per minute.
     Rate,
+    /// The tenant exceeds its quota of jobs or bytes.
     Quota,
     TooLarge,
     UnsupportedMediaType,
+    /// The requested byte range lies outside the object.
     Range,
-    /// Nothing came for too long.
     RequestTimeout,
     LengthRequired,
+    /// The client speaks another version of tus.
     Version,
     Checksum,
+    /// Another request holds the lease of the upload.
     Locked,
+    /// This server runs as many operations of this sort as it permits at a time.
     TooManyConcurrent,
+    /// The database, the object store or the identity provider does not respond.
     Unavailable,
     Internal,
 }
 
 impl ProblemKind {
-    fn parts(self) -> (&'static str, &'static str, StatusCode) {
+    /// Returns the HTTP status. Kinds of failures have the statuses of [`ErrorKind`]; the others exist in
+    /// HTTP alone.
+    ///
+    /// Source: RFC 9110 section 15; tus resumable upload protocol 1.0 (460).
+    pub(crate) fn status(self) -> StatusCode {
+        let status = match self {
+            Self::NotFound => ErrorKind::NotFound.http_status(),
+            Self::NotAllowed => ErrorKind::NotAllowed.http_status(),
+            Self::Invalid => ErrorKind::BadInput.http_status(),
+            Self::Unavailable => ErrorKind::Transient.http_status(),
+            Self::Internal => ErrorKind::Bug.http_status(),
+            Self::Malformed => 400,
+            Self::Unauthenticated => 401,
+            Self::MethodNotAllowed => 405,
+            Self::RequestTimeout => 408,
+            Self::Conflict | Self::KeyUsed => 409,
+            Self::LengthRequired => 411,
+            Self::Version => 412,
+            Self::TooLarge => 413,
+            Self::UnsupportedMediaType => 415,
+            Self::Range => 416,
+            Self::Locked => 423,
+            Self::Rate | Self::Quota | Self::TooManyConcurrent => 429,
+            Self::Checksum => 460,
+        };
+        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    fn title(self) -> &'static str {
         match self {
-            Self::Malformed => {
-                ("urn:spool:problem:malformed", "the request cannot be read", StatusCode::BAD_REQUEST)
-            }
-            Self::Invalid => (
-                "urn:spool:problem:invalid",
-                "the request asks for what cannot be done",
-                StatusCode::UNPROCESSABLE_ENTITY,
-            ),
-            Self::NotFound => {
-                ("urn:spool:problem:not-found", "there is no such thing", StatusCode::NOT_FOUND)
-            }
-            Self::MethodNotAllowed => (
-                "urn:spool:problem:method-not-allowed",
-                "this cannot be done here",
-                StatusCode::METHOD_NOT_ALLOWED,
-            ),
-            Self::Conflict => {
-                ("urn:spool:problem:conflict", "it is not in a state for this", StatusCode::CONFLICT)
-            }
-            Self::KeyUsed => (
-                "urn:spool:problem:key-used",
-                "the idempotency key stands for another request",
-                StatusCode::CONFLICT,
-            ),
-            Self::Unauthenticated => {
-                ("urn:spool:problem:unauthenticated", "it is not known who asks", StatusCode::UNAUTHORIZED)
-            }
-            Self::Rate => {
-                ("urn:spool:problem:rate", "requests come too often", StatusCode::TOO_MANY_REQUESTS)
-            }
-            Self::Quota => {
-                ("urn:spool:problem:quota", "the tenant has as much as it may", StatusCode::TOO_MANY_REQUESTS)
-            }
-            Self::NotAllowed => {
-                ("urn:spool:problem:not-allowed", "this is not allowed", StatusCode::FORBIDDEN)
-            }
-            Self::TooLarge => {
-                ("urn:spool:problem:too-large", "the request is too large", StatusCode::PAYLOAD_TOO_LARGE)
-            }
-            Self::UnsupportedMediaType => (
-                "urn:spool:problem:unsupported-media-type",
-                "the request is of a type that is not taken",
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            ),
-            Self::Range => (
-                "urn:spool:problem:range",
-                "the range is outside of the object",
-                StatusCode::RANGE_NOT_SATISFIABLE,
-            ),
-            Self::RequestTimeout => (
-                "urn:spool:problem:request-timeout",
-                "nothing came for too long",
-                StatusCode::REQUEST_TIMEOUT,
-            ),
-            Self::LengthRequired => {
-                ("urn:spool:problem:length-required", "its length is not said", StatusCode::LENGTH_REQUIRED)
-            }
-            Self::Version => (
-                "urn:spool:problem:version",
-                "another version of tus is spoken",
-                StatusCode::PRECONDITION_FAILED,
-            ),
-            Self::Checksum => {
-                ("urn:spool:problem:checksum", "it is not what its checksum says", checksum_mismatch())
-            }
-            Self::Locked => {
-                ("urn:spool:problem:locked", "another request has it in hand", StatusCode::LOCKED)
-            }
-            Self::TooManyConcurrent => (
-                "urn:spool:problem:too-many-concurrent",
-                "there are too many of these",
-                StatusCode::TOO_MANY_REQUESTS,
-            ),
-            Self::Unavailable => (
-                "urn:spool:problem:unavailable",
-                "something that is needed is away",
-                StatusCode::SERVICE_UNAVAILABLE,
-            ),
-            Self::Internal => {
-                ("urn:spool:problem:internal", "this is a defect of Spool", StatusCode::INTERNAL_SERVER_ERROR)
-            }
+            Self::Malformed => "the request cannot be parsed",
+            Self::Invalid => "the request has an invalid value",
+            Self::NotFound => "the resource does not exist",
+            Self::MethodNotAllowed => "the resource does not support this method",
+            Self::Conflict => "the resource's state does not permit this operation",
+            Self::KeyUsed => "the idempotency key was used for another request",
+            Self::Unauthenticated => "the request carries no valid credential",
+            Self::NotAllowed => "the credential does not permit this operation",
+            Self::Rate => "too many requests per minute",
+            Self::Quota => "the tenant's quota is exceeded",
+            Self::TooLarge => "the request is too large",
+            Self::UnsupportedMediaType => "the media type is not supported",
+            Self::Range => "the range lies outside the object",
+            Self::RequestTimeout => "the request took too long to arrive",
+            Self::LengthRequired => "Content-Length is required",
+            Self::Version => "the tus version is not supported",
+            Self::Checksum => "the checksum does not match",
+            Self::Locked => "the upload is locked by another request",
+            Self::TooManyConcurrent => "too many concurrent operations",
+            Self::Unavailable => "a required service is unavailable",
+            Self::Internal => "internal error: a defect of Spool",
         }
     }
 }
 
-/// What tus calls this: a status of its own.
-fn checksum_mismatch() -> StatusCode {
-    StatusCode::from_u16(460).unwrap_or(StatusCode::BAD_REQUEST)
+impl From<ErrorKind> for ProblemKind {
+    fn from(kind: ErrorKind) -> Self {
+        match kind {
+            ErrorKind::NotFound => Self::NotFound,
+            ErrorKind::NotAllowed => Self::NotAllowed,
+            ErrorKind::BadInput => Self::Invalid,
+            ErrorKind::Transient | ErrorKind::Canceled => Self::Unavailable,
+            ErrorKind::Bug => Self::Internal,
+        }
+    }
+}
+
+/// Serializes a problem type as its URN.
+fn serialize_urn<S: Serializer>(kind: &ProblemKind, serializer: S) -> Result<S::Ok, S::Error> {
+    let name: &str = kind.into();
+    serializer.collect_str(&format_args!("urn:spool:problem:{name}"))
 }
 
 impl Problem {
     pub(crate) fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
-        let (kind, title, status) = kind.parts();
-        Self { kind, title, status: status.as_u16(), detail: detail.into() }
+        Self { kind, title: kind.title(), status: kind.status().as_u16(), detail: detail.into() }
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status = self.kind.status();
         let mut response = (status, Json(self)).into_response();
-        response
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         if matches!(
             status,
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS | StatusCode::LOCKED
         ) {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
         }
         response
     }
@@ -183,20 +175,16 @@ impl From<spool_jobs::Error> for Problem {
             Error::Quota { .. } => ProblemKind::Quota,
             Error::Request { .. } => ProblemKind::Invalid,
             Error::KeyUsed { .. } => ProblemKind::KeyUsed,
-            Error::State { .. } => ProblemKind::Conflict,
+            // A lost lease: another request of the client has taken it over.
+            Error::State { .. } | Error::Lost { .. } => ProblemKind::Conflict,
             Error::Database { .. } | Error::Open { .. } => ProblemKind::Unavailable,
             Error::Held { .. } => ProblemKind::Locked,
-            // Another request of the same client has it now.
-            Error::Lost { .. } => ProblemKind::Conflict,
             Error::Unknown { .. } => ProblemKind::Internal,
         };
         if matches!(kind, ProblemKind::Unavailable | ProblemKind::Internal) {
-            // What a database says may hold what is nobody's business.
-            tracing::warn!(%error, "a request failed");
-            return Self::new(
-                kind,
-                "the store of jobs did not answer as it should: try again, and see the server's log",
-            );
+            // The database's text may contain secrets, so it goes to the log only.
+            tracing::warn!(%error, "request failed");
+            return Self::new(kind, "the job database failed; retry, and see the server's log");
         }
         Self::new(kind, error.to_string())
     }
@@ -204,28 +192,50 @@ impl From<spool_jobs::Error> for Problem {
 
 impl From<spool_media::Error> for Problem {
     fn from(error: spool_media::Error) -> Self {
-        let kind = match error.kind() {
-            ErrorKind::NotFound => ProblemKind::NotFound,
-            ErrorKind::NotAllowed => ProblemKind::NotAllowed,
-            ErrorKind::BadInput => ProblemKind::Invalid,
-            ErrorKind::Transient | ErrorKind::Canceled => ProblemKind::Unavailable,
-            ErrorKind::Bug => ProblemKind::Internal,
-        };
-        Self::new(kind, error.to_string())
+        Self::new(error.kind().into(), error.to_string())
+    }
+}
+
+impl From<spool_storage::Error> for Problem {
+    fn from(error: spool_storage::Error) -> Self {
+        Self::new(error.kind().into(), error.to_string())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use strum::IntoEnumIterator;
+
     use super::*;
 
     #[test]
-    fn what_the_database_says_stays_in_the_log() {
+    fn the_text_of_a_database_error_stays_in_the_log() {
         let error = spool_jobs::Error::Unknown { what: "state", value: "password=secret".to_owned() };
         let problem = Problem::from(error);
         assert!(!problem.detail.contains("secret") && problem.status == 500);
+    }
+
+    #[test]
+    fn a_problem_is_served_as_problem_json() {
         let problem = Problem::from(spool_jobs::Error::NotFound { what: "job", id: "job_1".to_owned() });
-        assert_eq!((problem.status, problem.detail.as_str()), (404, "there is no job job_1"));
-        assert_eq!(problem.into_response().headers()[header::CONTENT_TYPE], "application/problem+json");
+        assert_eq!(problem.status, 404);
+        assert!(problem.detail.contains("job_1"), "{problem:?}");
+        assert_eq!(serde_json::to_value(&problem).unwrap()["type"], "urn:spool:problem:not-found");
+        assert_eq!(problem.into_response().headers()[header::CONTENT_TYPE], PROBLEM_JSON);
+    }
+
+    #[test]
+    fn every_problem_kind_has_an_error_status_and_a_title() {
+        for kind in ProblemKind::iter() {
+            assert!(kind.status().as_u16() >= 400 && !kind.title().is_empty(), "{kind:?}");
+            assert!(kind == ProblemKind::Internal || kind.status() != StatusCode::INTERNAL_SERVER_ERROR);
+        }
+    }
+
+    #[test]
+    fn error_kinds_keep_their_http_status() {
+        for kind in ErrorKind::iter() {
+            assert_eq!(ProblemKind::from(kind).status().as_u16(), kind.http_status(), "{kind}");
+        }
     }
 }

@@ -1,19 +1,20 @@
-//! How is the server started and stopped?
+//! The server's life: starts the HTTP listener and the background tasks, and stops them.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use spool_jobs::{Access, Sources, Store, Uploads, Watches, Webhooks};
 use spool_storage::Stores;
-use tokio::{sync::Semaphore, task::JoinHandle, time::timeout};
+use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::{
-    app_state::{AppState, MAX_EVENT_STREAMS},
+    app_state::{AppState, JobCounts, event_stream_limit},
     auth::{
         authenticate::{AuthMode, Authenticator},
         oidc::{Oidc, Provider},
-        signed_links::Links,
+        path_policy::PathPolicies,
+        signed_links::LinkSigner,
     },
     background::{
         cleanup::Cleanup,
@@ -26,144 +27,97 @@ use crate::{
     uploads::service::UploadService,
 };
 
-/// How long answers under way may take once the server leaves.
-const LEAVE: Duration = Duration::from_secs(10);
+/// How long requests in progress may take after shutdown began.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How the server is reached, and what it serves.
+/// Settings of a server.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Folder or URI prefix for videos that come without a destination.
+    /// Folder or URI prefix below which videos without a destination are published.
     pub media: Option<String>,
-    /// Folder or URI prefix for what is uploaded.
+    /// Folder or URI prefix of uploads.
     pub uploads: String,
-    /// Who has to show what.
+    /// Which requests require a credential.
     pub auth: AuthMode,
-    /// An identity provider whose tokens are taken beside keys.
+    /// Identity provider whose tokens are accepted beside API keys.
     pub oidc: Option<Oidc>,
-    /// Whom webhooks reach.
+    /// Addresses that webhooks may have.
     pub webhook_targets: WebhookTargets,
-    /// After how long parts that nothing refers to are retired, where the server keeps videos, and go after as long again; never unless given.
-    /// Longer than the longest job.
+    /// Grace period of garbage collection below the media prefix: after that time an unreferenced part gets a
+    /// tombstone, and after as long again it is deleted. Must be longer than the longest job. `None` collects
+    /// nothing.
     pub gc_grace: Option<Duration>,
 }
 
-/// Why there is no server.
+/// Why a server did not start, or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Whoever reaches it could ask for anything.
+    /// The address is reachable from other machines, and no credential would be required.
     #[error(
-        "{address} can be reached by others, and nobody is asked who they are: add --access keys (`spool keys create` makes one), or \
-         listen on 127.0.0.1 or [::1]"
+        "refusing to listen on {address} without authentication; add --auth keys (`spool keys create` makes \
+         a key), or listen on 127.0.0.1 or [::1]"
     )]
     Open {
         /// The address.
         address: SocketAddr,
     },
-    /// Nobody can be asked, or told.
-    #[error("no HTTP client can be made: {source}")]
+    /// No HTTP client could be made, for the identity provider or for webhooks.
+    #[error("failed to set up an HTTP client: {source}")]
     Client {
-        /// What is wrong.
+        /// The cause.
         source: reqwest::Error,
     },
     /// The port could not be bound, or was lost.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("failed to listen on {address}: {source}")]
     Listen {
         /// The address.
         address: SocketAddr,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
 }
 
-/// A running server. It stops when dropped.
+/// A running server. Dropping it stops it.
 pub struct Server {
     address: SocketAddr,
-    leave: CancellationToken,
+    shutdown: CancellationToken,
     task: JoinHandle<()>,
 }
 
 impl Server {
-    /// Starts a server of what is in `store`; it reads what was published through `stores`.
+    /// Starts a server on the database `job_store`; it reads and writes objects through `object_stores`.
     ///
     /// # Errors
-    /// Where it must not or cannot listen.
+    /// [`Error::Open`] for an address beyond loopback without authentication, and failures of the listener or
+    /// of HTTP clients.
     pub async fn start<S: Store + Uploads + Sources + Access + Webhooks + Watches>(
         settings: &Settings,
-        store: Arc<S>,
-        stores: Stores,
+        job_store: Arc<S>,
+        object_stores: Stores,
     ) -> Result<Self, Error> {
         let address = settings.listen;
         if settings.auth == AuthMode::None && !address.ip().is_loopback() {
             return Err(Error::Open { address });
         }
-        let fault = |source| Error::Listen { address, source };
-        let listener = connections::bind(address).map_err(fault)?;
-        let address = listener.local_addr().map_err(fault)?;
-        let leave = CancellationToken::new();
-        let provider = settings
-            .oidc
-            .clone()
-            .map(Provider::new)
-            .transpose()
-            .map_err(|source| Error::Client { source })?;
-        let webhook_delivery = WebhookDelivery::new(store.clone(), settings.webhook_targets)
-            .map_err(|source| Error::Client { source })?;
-        let auth = Authenticator::new(
-            settings.auth,
-            store.clone(),
-            provider,
-            &settings.uploads,
-            settings.media.as_deref(),
-        );
-        let uploads = UploadService::new(store.clone(), stores.clone(), &settings.uploads);
-        tokio::spawn(uploads.clone().run_expiry(leave.clone()));
-        tokio::spawn(webhook_delivery.clone().run(leave.clone()));
-        let cleanup = Cleanup {
-            sources: store.clone(),
-            stores: stores.clone(),
-            media: settings.media.as_deref().map(Arc::from),
-            gc_grace: settings.gc_grace,
-        };
-        tokio::spawn(cleanup.run(leave.clone()));
-        let media = settings.media.as_deref().map(Arc::from);
-        let watcher = Watcher {
-            store: store.clone(),
-            watches: store.clone(),
-            auth: auth.clone(),
-            stores: stores.clone(),
-            media: media.clone(),
-            uploads: Arc::from(settings.uploads.as_str()),
-        };
-        tokio::spawn(watcher.clone().run(leave.clone()));
-        tokio::spawn(sqs::run(watcher.clone(), leave.clone()));
-        let router = routes::router(AppState {
-            credentials: store.clone(),
-            auth,
-            signed_links: Links::new(store.clone()),
-            queries: QueryService::new(store.clone(), stores.clone()),
-            webhook_store: store.clone(),
-            webhook_delivery,
-            watcher,
-            job_store: store,
-            object_stores: stores,
-            uploads,
-            media_root: media,
-            event_streams: Arc::new(Semaphore::new(MAX_EVENT_STREAMS)),
-            job_counts: Arc::default(),
-            shutdown: leave.clone(),
-        });
-        let task = tokio::spawn(connections::serve(listener, router, leave.clone()));
-        Ok(Self { address, leave, task })
+        let listen_error = |source| Error::Listen { address, source };
+        let listener = connections::bind(address).map_err(listen_error)?;
+        let address = listener.local_addr().map_err(listen_error)?;
+        let shutdown = CancellationToken::new();
+        let state = app_state(settings, job_store.clone(), object_stores.clone(), shutdown.clone())?;
+        spawn_background_tasks(settings, &state, job_store, object_stores);
+        let limit = state.connections.clone();
+        let task = tokio::spawn(connections::serve(listener, routes::router(state), limit, shutdown.clone()));
+        Ok(Self { address, shutdown, task })
     }
 
-    /// Where it is reached.
+    /// Returns the address that the server listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Waits until it stops by itself, which it does only when something is wrong.
+    /// Waits until the server stops by itself, which happens only on an error.
     pub async fn stopped(&mut self) -> Error {
         let source = match (&mut self.task).await {
             Ok(()) => std::io::ErrorKind::NotConnected.into(),
@@ -172,18 +126,78 @@ impl Server {
         Error::Listen { address: self.address, source }
     }
 
-    /// Takes no more requests, and ends once those under way are answered.
+    /// Accepts no more requests, and returns once those in progress have ended.
     pub async fn stop(mut self) {
-        self.leave.cancel();
-        if timeout(LEAVE, &mut self.task).await.is_err() {
-            warn!("left with requests under way");
+        self.shutdown.cancel();
+        if timeout(SHUTDOWN_TIMEOUT, &mut self.task).await.is_err() {
+            warn!("shut down with requests in progress");
         }
     }
 }
 
+fn app_state<S: Store + Uploads + Access + Webhooks + Watches>(
+    settings: &Settings,
+    job_store: Arc<S>,
+    object_stores: Stores,
+    shutdown: CancellationToken,
+) -> Result<AppState, Error> {
+    let client_error = |source| Error::Client { source };
+    let provider = settings.oidc.clone().map(Provider::new).transpose().map_err(client_error)?;
+    let webhook_delivery =
+        WebhookDelivery::new(job_store.clone(), settings.webhook_targets).map_err(client_error)?;
+    let media = settings.media.as_deref();
+    let path_policies = PathPolicies::new(settings.auth, job_store.clone(), &settings.uploads, media);
+    let watcher = Watcher {
+        store: job_store.clone(),
+        watches: job_store.clone(),
+        path_policies: path_policies.clone(),
+        stores: object_stores.clone(),
+        media: media.map(Arc::from),
+        uploads: Arc::from(settings.uploads.as_str()),
+    };
+    Ok(AppState {
+        credentials: job_store.clone(),
+        auth: Authenticator::new(settings.auth, job_store.clone(), provider),
+        path_policies,
+        link_signer: LinkSigner::new(job_store.clone()),
+        uploads: UploadService::new(job_store.clone(), object_stores.clone(), &settings.uploads),
+        queries: QueryService::new(job_store.clone(), object_stores.clone()),
+        watcher,
+        webhook_store: job_store.clone(),
+        webhook_delivery,
+        media_root: media.map(Arc::from),
+        connections: connections::limit(),
+        event_streams: event_stream_limit(),
+        job_counts: JobCounts::new(job_store.clone()),
+        shutdown,
+        job_store,
+        object_stores,
+    })
+}
+
+/// Starts the tasks that run beside requests, until shutdown.
+fn spawn_background_tasks<S: Sources>(
+    settings: &Settings,
+    state: &AppState,
+    job_store: Arc<S>,
+    object_stores: Stores,
+) {
+    let cleanup = Cleanup {
+        sources: job_store,
+        stores: object_stores,
+        media: state.media_root.clone(),
+        gc_grace: settings.gc_grace,
+    };
+    tokio::spawn(cleanup.run(state.shutdown.clone()));
+    tokio::spawn(state.uploads.clone().run_expiry(state.shutdown.clone()));
+    tokio::spawn(state.webhook_delivery.clone().run(state.shutdown.clone()));
+    tokio::spawn(state.watcher.clone().run(state.shutdown.clone()));
+    tokio::spawn(sqs::run(state.watcher.clone(), state.shutdown.clone()));
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
-        self.leave.cancel();
+        self.shutdown.cancel();
         self.task.abort();
     }
 }

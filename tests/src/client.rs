@@ -174,7 +174,7 @@ impl Client {
     pub fn follow(&mut self, job: &str) -> Vec<Value> {
         let mut events = Vec::new();
         loop {
-            let page = self.request(&format!("/v1/jobs/{job}/events?behind={}&limit=100", events.len()), &[]);
+            let page = self.request(&format!("/v1/jobs/{job}/events?after={}&limit=100", events.len()), &[]);
             assert_eq!(page.status, 200, "{job} was acknowledged, and has no events: {}", text(&page));
             let page = page.json();
             for event in page["events"].as_array().unwrap() {

@@ -193,7 +193,7 @@ fn an_event_stream_resumes_at_any_server() {
             .status,
         204
     );
-    let page = serve.request(&format!("/v1/jobs/{job}/events?behind=2&limit=2"), &[]).json();
+    let page = serve.request(&format!("/v1/jobs/{job}/events?after=2&limit=2"), &[]).json();
     assert!(page["events"][0] == events[2] && page["more"] == true, "{page}");
 }
 
@@ -272,7 +272,7 @@ fn a_full_database_is_reported_and_keeps_acknowledged_jobs() {
         kept += 1;
         assert!(kept < 5000, "the database never fills up");
     };
-    assert!(refused.status == 503 && refused.json()["type"] == "urn:spool:problem:away", "{refused:?}");
+    assert!(refused.status == 503 && refused.json()["type"] == "urn:spool:problem:unavailable", "{refused:?}");
     let jobs =
         |serve: &Serve| serve.request("/v1/jobs?limit=1000", &[]).json()["jobs"].as_array().unwrap().len();
     assert!(kept > 0 && jobs(&serve) == kept, "{kept} were acknowledged");
@@ -430,17 +430,17 @@ fn an_invalid_request_is_explained_and_makes_no_job() {
             "invalid",
             "threads",
         ),
-        ("/v1/jobs", &["-d", r#"{"source": "a.mp4"}"#], 415, "media-type", "application/json"),
+        ("/v1/jobs", &["-d", r#"{"source": "a.mp4"}"#], 415, "unsupported-media-type", "application/json"),
         ("/v1/jobs", &["-H", document, "--data-binary", &large], 413, "too-large", ""),
         ("/v1/jobs?limit=0", &[], 422, "invalid", "limit"),
         ("/v1/jobs?limit=many", &[], 400, "malformed", "limit"),
         ("/v1/jobs?state=done", &[], 422, "invalid", "pending"),
         (none, &[], 404, "not-found", "job_0"),
         ("/v1/jobs/job_0/cancel", &["-X", "POST"], 404, "not-found", "job_0"),
-        ("/v1/jobs/job_0/events?behind=-1", &[], 400, "malformed", "behind"),
+        ("/v1/jobs/job_0/events?after=-1", &[], 400, "malformed", "after"),
         ("/v1/videos/video_0", &[], 404, "not-found", "video_0"),
         ("/v1/nothing", &[], 404, "not-found", "/v1/nothing"),
-        (none, &["-X", "DELETE"], 405, "no-such-method", "DELETE"),
+        (none, &["-X", "DELETE"], 405, "method-not-allowed", "DELETE"),
         ("/v1/jobs", &["-H", "Host: rebound.example"], 403, "not-allowed", "localhost"),
         ("/v1/jobs", &["-H", "Origin: http://evil.example"], 403, "not-allowed", "other pages"),
     ];

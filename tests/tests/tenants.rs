@@ -306,7 +306,7 @@ fn a_browser_uploads_by_a_token_and_plays_by_a_link() {
     let made = place.post(
         "/v1/uploads/tokens",
         &key,
-        &json!({ "job": { "ladder": "90p" }, "most_bytes": 10_000_000 }),
+        &json!({ "job": { "ladder": "90p" }, "max_bytes": 10_000_000 }),
     );
     assert_eq!(made.status, 201, "{made:?}");
     let once = format!("Authorization: Bearer {}", made.json()["token"].as_str().unwrap());

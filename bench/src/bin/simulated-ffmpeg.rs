@@ -1,8 +1,8 @@
-//! Simulates FFmpeg: repeats the result of an encode that ran before, after a given time and without using a processor. FFmpeg itself
-//! runs new encodes and all other commands.
+//! Simulates FFmpeg: repeats the result of an encode that ran before, after a given time and without using a
+//! processor. FFmpeg itself runs new encodes and all other commands.
 //!
-//! Spool starts FFmpeg with hardly any environment. The program therefore reads the file `settings` beside itself, and keeps the
-//! results of encodes (`kept/`) and a list of runs (`log`) there.
+//! Spool starts FFmpeg with hardly any environment. The program therefore reads the file `settings` beside
+//! itself, and keeps the results of encodes (`kept/`) and a list of runs (`log`) there.
 #![expect(clippy::unwrap_used, reason = "a simulation that fails must stop with a message")]
 #![expect(clippy::disallowed_methods, reason = "it stands in for FFmpeg, which it starts")]
 
@@ -63,8 +63,8 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Returns the length of the media that an encode produced. FFmpeg reports the number of a few pictures without a time, and only the
-/// time of audio.
+/// Returns the length of the media that an encode produced. FFmpeg reports the number of a few pictures
+/// without a time, and only the time of audio.
 fn length(args: &[OsString], stdout: &str) -> Duration {
     let last = |name: &str| {
         stdout.lines().filter_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok()).next_back()
@@ -80,7 +80,8 @@ fn length(args: &[OsString], stdout: &str) -> Duration {
     })
 }
 
-/// Returns a hash of all that decides an encode's result: its arguments, with its folder replaced by `.`, and its files.
+/// Returns a hash of all that decides an encode's result: its arguments, with its folder replaced by `.`, and
+/// its files.
 fn key(args: &[OsString], folder: &Path) -> String {
     let mut hasher = blake3::Hasher::new();
     let here = folder.to_string_lossy();

@@ -1,4 +1,5 @@
-//! Peers of the comparison: one FFmpeg that does everything, Spool, and Spool's FFmpeg commands under a shell and under Spark.
+//! Peers of the comparison: one FFmpeg that does everything, Spool, and Spool's FFmpeg commands under a shell
+//! and under Spark.
 
 use std::{
     ffi::OsString,
@@ -30,7 +31,8 @@ pub enum Peer {
     Pieces,
     /// The FFmpeg commands that Spool runs, as a Spark map over their list.
     Spark,
-    /// Common use of Spark: the file split by stream copy into pieces of two minutes, which are encoded and joined.
+    /// Common use of Spark: the file split by stream copy into pieces of two minutes, which are encoded and
+    /// joined.
     SparkSplit,
 }
 
@@ -104,7 +106,8 @@ impl Setting {
     /// Transcodes the source with Spool once, and keeps the commands that it runs.
     fn keep_pieces(&self, folder: &Path) {
         let wrapper = folder.join("ffmpeg");
-        // Runs in the row's folder, which is deleted afterwards: the window is copied, and the command rewritten to the copy.
+        // Runs in the row's folder, which is deleted afterwards: the window is copied, and the command
+        // rewritten to the copy.
         let script = format!(
             "#!/bin/bash\n\
              case \" $* \" in *' -copyts '*) ;; *) exec {real} \"$@\" ;; esac\n\

@@ -1,4 +1,5 @@
-//! Cost of a killed executor: simulated encodes on three executors of one slot, one of which is killed in the middle of a row.
+//! Cost of a killed executor: simulated encodes on three executors of one slot, one of which is killed in the
+//! middle of a row.
 
 use std::{
     thread::sleep,
@@ -67,7 +68,8 @@ pub(super) fn measure(runtime: &Runtime) -> Table {
             let noticed = killed.elapsed();
             (running.join().unwrap(), noticed)
         });
-        // By then each executor has finished one row. The other two finish their second, and share the rest with the lost row.
+        // By then each executor has finished one row. The other two finish their second, and share the rest
+        // with the lost row.
         let remaining = ROWS - 3 - 2;
         let best = ROW_TIME * 2 + ROW_TIME * remaining.div_ceil(2);
         table.add(vec![

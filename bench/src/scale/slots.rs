@@ -22,7 +22,8 @@ const SLOTS: [(usize, usize); 4] = [(1, 4), (2, 8), (4, 16), (8, 32)];
 /// Rows per slot.
 const ROWS: usize = 4;
 
-/// Frames of rows, which are cut at keyframes a whole number of media segments apart. They vary by a quarter around the usual length.
+/// Frames of rows, which are cut at keyframes a whole number of media segments apart. They vary by a quarter
+/// around the usual length.
 const LENGTHS: [u32; 8] = [12, 9, 15, 9, 12, 15, 15, 9];
 const MEDIA_SEGMENT: f64 = 3.0 / inputs::FPS as f64;
 const SEGMENT: f64 = 12.0 / inputs::FPS as f64;
@@ -47,7 +48,8 @@ pub(super) fn measure(runtime: &Runtime) -> Table {
     );
     let folder = tempfile::tempdir().unwrap();
     let simulation = Simulation::new();
-    // Either the time of a row follows its length, which the scheduler knows, or all have one length and unpredictable times.
+    // Either the time of a row follows its length, which the scheduler knows, or all have one length and
+    // unpredictable times.
     for known in [true, false] {
         for (executors, each) in SLOTS {
             table.add(run(runtime, folder.path(), &simulation, (executors, each), known));

@@ -1,4 +1,5 @@
-//! A thousand concurrent jobs of one short clip: when the first and the last are done, and the memory of the scheduler.
+//! A thousand concurrent jobs of one short clip: when the first and the last are done, and the memory of the
+//! scheduler.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},

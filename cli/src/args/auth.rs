@@ -10,8 +10,8 @@ pub struct AuthArgs {
     /// Authentication that requests need.
     #[arg(long, env = "SPOOL_AUTH", value_enum, default_value_t = AuthMode::None)]
     pub auth: AuthMode,
-    /// Issuer of OpenID Connect access tokens (JWT), which are then accepted like API keys. Their `scope` claim holds
-    /// spool:read, spool:write or spool:keys.
+    /// Issuer of OpenID Connect access tokens (JWT), which are then accepted like API keys. Their `scope`
+    /// claim holds spool:read, spool:write or spool:keys.
     #[arg(long, env = "SPOOL_OIDC_ISSUER", value_name = "URL", requires = "oidc_audience")]
     pub oidc_issuer: Option<String>,
     /// Audience (`aud` claim) that access tokens must have.
@@ -87,8 +87,8 @@ pub struct KeyCreateArgs {
     /// Description of the key, for people.
     #[arg(long, value_name = "NAME", default_value = "")]
     pub name: String,
-    /// Scope of the key: read (list and play), write (upload and submit jobs) or keys (create keys). May be repeated.
-    /// Default: read and write.
+    /// Scope of the key: read (list and play), write (upload and submit jobs) or keys (create keys). May be
+    /// repeated. Default: read and write.
     #[arg(long = "scope", value_name = "SCOPE")]
     pub scopes: Vec<spool_jobs::Scope>,
     /// Days until the key expires. Default: it does not expire.
@@ -130,11 +130,12 @@ pub enum TenantsCommand {
 pub struct TenantSetArgs {
     /// Tenant to set; created if missing.
     pub tenant: String,
-    /// Prefix that jobs of the tenant may read, beside its own uploads: s3://in/acme/, or https:// for any web address. May be
-    /// repeated. Default: its uploads only.
+    /// Prefix that jobs of the tenant may read, beside its own uploads: s3://in/acme/, or https:// for any
+    /// web address. May be repeated. Default: its uploads only.
     #[arg(long = "source", value_name = "PREFIX")]
     pub sources: Vec<String>,
-    /// Prefix that jobs of the tenant may publish to, beside the API's --media. May be repeated. Default: --media only.
+    /// Prefix that jobs of the tenant may publish to, beside the API's --media. May be repeated. Default:
+    /// --media only.
     #[arg(long = "destination", value_name = "PREFIX")]
     pub destinations: Vec<String>,
     /// Most jobs that wait or run at once. Default: no limit.

@@ -137,7 +137,8 @@ impl LimitArgs {
 /// Confinement of FFmpeg.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Sandbox {
-    /// No other files, no network and no other programs, as far as the kernel can enforce it (see `spool doctor`).
+    /// No other files, no network and no other programs, as far as the kernel can enforce it (see `spool
+    /// doctor`).
     On,
     /// Resource limits only.
     Off,

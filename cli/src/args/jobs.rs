@@ -39,10 +39,12 @@ pub struct JobSubmitArgs {
     /// Video: a path or URI that the cluster can read. Relative paths are resolved on this machine.
     #[arg(value_name = "SOURCE", required_unless_present = "sql", conflicts_with = "sql")]
     pub source: Option<String>,
-    /// Folder or URI prefix to publish to; `{video}` stands for the video's identifier. Default: a folder in the API's --media.
+    /// Folder or URI prefix to publish to; `{video}` stands for the video's identifier. Default: a folder in
+    /// the API's --media.
     #[arg(short = 'o', long, env = "SPOOL_DESTINATION", value_name = "DESTINATION")]
     pub destination: Option<String>,
-    /// Ladder: a preset (web, mobile, uhd, preview) or a list such as 1080p-av1,720p:2800k@crf25,480p,aac,opus:96k. Default: web.
+    /// Ladder: a preset (web, mobile, uhd, preview) or a list such as
+    /// 1080p-av1,720p:2800k@crf25,480p,aac,opus:96k. Default: web.
     #[arg(long, env = "SPOOL_LADDER", value_name = "LADDER")]
     pub ladder: Option<String>,
     /// Delete the source after it is published, unless the source has changed since it was planned.
@@ -73,7 +75,12 @@ pub struct JobListArgs {
     #[arg(long, value_name = "STATE")]
     pub state: Option<String>,
     /// Most jobs to list.
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 20,
+        value_parser = clap::value_parser!(u32).range(1..=1000)
+    )]
     pub limit: u32,
     #[command(flatten)]
     pub api: ApiClientArgs,

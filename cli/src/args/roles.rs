@@ -18,8 +18,8 @@ pub struct ServeArgs {
     /// Folder for the database, and for media and uploads that have no other place.
     #[arg(long, env = "SPOOL_DATA", value_name = "FOLDER", default_value = "spool-data")]
     pub data: String,
-    /// Database of jobs and keys: an SQLite file on a local disk, or postgres://USER@HOST/DATABASE. Default: jobs.db in
-    /// the data folder.
+    /// Database of jobs and keys: an SQLite file on a local disk, or postgres://USER@HOST/DATABASE. Default:
+    /// jobs.db in the data folder.
     #[arg(long, env = "SPOOL_DATABASE", value_name = "DATABASE", hide_env_values = true)]
     pub database: Option<String>,
     /// Folder or URI prefix for videos of jobs without a destination. Default: media in the data folder.
@@ -74,8 +74,8 @@ pub struct ListenArgs {
 /// Garbage collection of the videos that the API keeps.
 #[derive(Debug, Args)]
 pub struct GcGraceArgs {
-    /// Hours after which unreferenced part records under --media are deleted; their objects are deleted as many hours later.
-    /// Choose more than the longest job takes; 0 disables garbage collection.
+    /// Hours after which unreferenced part records under --media are deleted; their objects are deleted as
+    /// many hours later. Choose more than the longest job takes; 0 disables garbage collection.
     #[arg(
         long = "gc-grace-hours",
         env = "SPOOL_GC_GRACE_HOURS",
@@ -105,7 +105,8 @@ pub struct DispatcherArgs {
         value_parser = clap::value_parser!(u16).range(1..=1000)
     )]
     pub max_concurrent_jobs: u16,
-    /// Seconds for which a lease on a job holds. A job whose lease is not renewed is taken over by another scheduler.
+    /// Seconds for which a lease on a job holds. A job whose lease is not renewed is taken over by another
+    /// scheduler.
     #[arg(
         long,
         env = "SPOOL_LEASE",
@@ -118,7 +119,8 @@ pub struct DispatcherArgs {
 
 #[derive(Debug, Args)]
 pub struct SchedulerArgs {
-    /// Address to listen on for executors, clients, Flight SQL, KEDA and HTTP. There is no TLS: use a private address.
+    /// Address to listen on for executors, clients, Flight SQL, KEDA and HTTP. There is no TLS: use a private
+    /// address.
     #[arg(long, env = "SPOOL_LISTEN", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:50050")]
     pub listen: SocketAddr,
     /// Bearer token that executors and clients must send. Default: none is required.
@@ -136,13 +138,14 @@ pub struct SchedulerArgs {
     /// Seconds that a statement waits for a first executor before it fails.
     #[arg(long, env = "SPOOL_NO_EXECUTOR_TIMEOUT", value_name = "SECONDS", default_value_t = 600)]
     pub no_executor_timeout: u64,
-    /// Database to run jobs from: postgres://USER@HOST/DATABASE, or an SQLite file on a local disk. Several schedulers
-    /// may share one. Default: no jobs, only statements of clients.
+    /// Database to run jobs from: postgres://USER@HOST/DATABASE, or an SQLite file on a local disk. Several
+    /// schedulers may share one. Default: no jobs, only statements of clients.
     #[arg(long, env = "SPOOL_DATABASE", value_name = "DATABASE", hide_env_values = true)]
     pub database: Option<String>,
     #[command(flatten)]
     pub dispatcher: DispatcherArgs,
-    /// Accept executors with another version of Spool or another build of FFmpeg. Equal rows may then have different bytes.
+    /// Accept executors with another version of Spool or another build of FFmpeg. Equal rows may then have
+    /// different bytes.
     #[arg(long, env = "SPOOL_ALLOW_VERSION_SKEW")]
     pub allow_version_skew: bool,
 }
@@ -157,7 +160,8 @@ pub struct ExecutorArgs {
     pub token: Option<String>,
     #[command(flatten)]
     pub slots: SlotArgs,
-    /// Address at which the scheduler reaches this machine. Default: the local address of the connection to the scheduler.
+    /// Address at which the scheduler reaches this machine. Default: the local address of the connection to
+    /// the scheduler.
     #[arg(long, env = "SPOOL_ADDRESS", value_name = "ADDRESS")]
     pub address: Option<IpAddr>,
     /// Seconds that running rows get to finish after SIGTERM, before they are canceled and run elsewhere.

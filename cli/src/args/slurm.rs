@@ -18,8 +18,8 @@ pub enum SlurmCommand {
 
 #[derive(Debug, Subcommand)]
 pub enum SlurmJob {
-    /// One command on a cluster of its own: a scheduler, an executor on each node, and the command, whose exit code is the
-    /// job's.
+    /// One command on a cluster of its own: a scheduler, an executor on each node, and the command, whose
+    /// exit code is the job's.
     Batch(SlurmBatchArgs),
     /// A scheduler, for executors and commands of other jobs.
     Scheduler(SlurmSchedulerArgs),
@@ -33,15 +33,20 @@ pub struct SlurmJobArgs {
     /// Name of the job. Default: spool-batch, spool-scheduler or spool-executors.
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
-    /// Seconds between SIGTERM and the time limit, in which running rows finish: 20 to 3600, and at least 40 for a batch.
-    /// Default: 60 for a scheduler, else 120.
+    /// Seconds between SIGTERM and the time limit, in which running rows finish: 20 to 3600, and at least 40
+    /// for a batch. Default: 60 for a scheduler, else 120.
     #[arg(long, value_name = "SECONDS")]
     pub lead: Option<u64>,
     /// Times that the job requeues itself at its time limit. Default: 0 for a scheduler, else 10.
     #[arg(long, value_name = "N")]
     pub requeues: Option<u32>,
     /// Seconds to wait for the scheduler.
-    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 300,
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
     pub wait: u64,
     /// Folder for job logs; `submit` creates it if missing.
     #[arg(long, value_name = "FOLDER", default_value = ".")]
@@ -67,7 +72,8 @@ pub struct SlurmJobArgs {
     /// Line of bash to run first, such as 'module load ffmpeg'. May be repeated.
     #[arg(long, value_name = "LINE")]
     pub setup: Vec<String>,
-    /// Spool program on the nodes: a path, or a name to look up in PATH there. Default: the path of this program.
+    /// Spool program on the nodes: a path, or a name to look up in PATH there. Default: the path of this
+    /// program.
     #[arg(long, value_name = "FILE")]
     pub spool: Option<String>,
 }
@@ -98,8 +104,8 @@ pub struct SlurmBatchArgs {
 
 #[derive(Debug, Args)]
 pub struct SlurmSchedulerArgs {
-    /// Folder for the scheduler's address and token. Must be visible to all nodes and closed to other users; `submit` creates
-    /// it if missing.
+    /// Folder for the scheduler's address and token. Must be visible to all nodes and closed to other users;
+    /// `submit` creates it if missing.
     #[arg(long, value_name = "FOLDER")]
     pub folder: PathBuf,
     /// Time limit in the format of sbatch.
@@ -117,8 +123,8 @@ pub struct SlurmSchedulerArgs {
 
 #[derive(Debug, Args)]
 pub struct SlurmExecutorsArgs {
-    /// Folder with the scheduler's address and token, as given to `spool slurm submit scheduler`; `submit` creates it if
-    /// missing.
+    /// Folder with the scheduler's address and token, as given to `spool slurm submit scheduler`; `submit`
+    /// creates it if missing.
     #[arg(long, value_name = "FOLDER")]
     pub folder: PathBuf,
     /// Executors in the array.
@@ -134,7 +140,12 @@ pub struct SlurmExecutorsArgs {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub threads: u32,
     /// Seconds without a row after which an executor exits.
-    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 300,
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
     pub idle_timeout: u64,
     /// Scheduler that does not write its address into the folder. Its token is still read from there.
     #[arg(long, value_name = "HOST:PORT", value_parser = host_port)]

@@ -15,7 +15,8 @@ pub struct TranscodeArgs {
     /// Folder or URI prefix to publish to. Each of several sources gets a subfolder with its name.
     #[arg(short = 'o', long, env = "SPOOL_DESTINATION", value_name = "DESTINATION")]
     pub destination: String,
-    /// Ladder: a preset (web, mobile, uhd, preview) or a list such as 1080p-av1,720p:2800k@crf25,480p,aac,opus:96k.
+    /// Ladder: a preset (web, mobile, uhd, preview) or a list such as
+    /// 1080p-av1,720p:2800k@crf25,480p,aac,opus:96k.
     #[arg(long, env = "SPOOL_LADDER", value_name = "LADDER", default_value = "web")]
     pub ladder: String,
     #[command(flatten)]
@@ -30,8 +31,8 @@ pub struct TranscodeArgs {
     pub progress: ProgressMode,
     /// Publish early.m3u8 at the destination, which plays what is encoded so far.
     ///
-    /// Encodes rows in the order of the video, with segments as long as one media segment unless --segment is given. Shorter
-    /// segments cost some percent of processor time.
+    /// Encodes rows in the order of the video, with segments as long as one media segment unless --segment is
+    /// given. Shorter segments cost some percent of processor time.
     #[arg(long, env = "SPOOL_EARLY_PLAYBACK")]
     pub early_playback: bool,
     /// Refuse a damaged or truncated source instead of transcoding what can be decoded.
@@ -48,7 +49,8 @@ pub struct TranscodeArgs {
 /// Segmentation of a source.
 #[derive(Debug, Args)]
 pub struct SegmentArgs {
-    /// Target length of a segment (one row, one FFmpeg run), in seconds. Default: 30, or a quarter of a shorter video.
+    /// Target length of a segment (one row, one FFmpeg run), in seconds. Default: 30, or a quarter of a
+    /// shorter video.
     #[arg(long, env = "SPOOL_SEGMENT", value_name = "SECONDS", allow_negative_numbers = true)]
     pub segment: Option<f64>,
     /// Length of an HLS media segment, in seconds.
@@ -125,7 +127,8 @@ pub struct SlotArgs {
 impl SlotArgs {
     /// Returns the number of slots: as many as cores allow, unless given.
     ///
-    /// One more would fill the gaps while a row is fetched or stored, but was no faster (docs/decisions/0009).
+    /// One more would fill the gaps while a row is fetched or stored, but was no faster
+    /// (docs/decisions/0009).
     pub fn count(self) -> usize {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         self.slots.map_or_else(|| (cores / self.threads as usize).max(1), usize::from)

@@ -8,9 +8,10 @@ use super::DatabaseArgs;
 pub enum WatchesCommand {
     /// Watch a bucket or a folder, and create a job from each file in it.
     ///
-    /// New files are noticed in one of three ways: notifications sent to POST /v1/events/s3 (S3 by EventBridge, MinIO, Ceph) with
-    /// a key of the tenant; an Amazon SQS queue (--queue); or a listing at an interval (--scan-interval), which works with every
-    /// object store and with folders. Files that exist already are found only by a listing.
+    /// New files are noticed in one of three ways: notifications sent to POST /v1/events/s3 (S3 by
+    /// EventBridge, MinIO, Ceph) with a key of the tenant; an Amazon SQS queue (--queue); or a listing at an
+    /// interval (--scan-interval), which works with every object store and with folders. Files that exist
+    /// already are found only by a listing.
     Add(WatchAddArgs),
     /// List watches with their last error.
     Ls(WatchListArgs),

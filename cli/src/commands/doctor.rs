@@ -65,7 +65,8 @@ pub async fn run(global: &GlobalArgs) -> Result<(), CliError> {
     if checks.failed == 0 { Ok(()) } else { Err(CliError::Unfit(checks.failed)) }
 }
 
-/// Reports the encoders that only some ladders need. Without them a machine can still encode all other ladders.
+/// Reports the encoders that only some ladders need. Without them a machine can still encode all other
+/// ladders.
 async fn check_optional_encoders(worker: &Worker) {
     for encoder in Encoder::ALL.into_iter().filter(|encoder| *encoder != Encoder::Default) {
         match worker.environment().encoder_build(encoder).await {

@@ -1,4 +1,5 @@
-//! `spool plan`: shows the segments and renditions of a video, and predicts processor time, wall time and bytes.
+//! `spool plan`: shows the segments and renditions of a video, and predicts processor time, wall time and
+//! bytes.
 
 use comfy_table::Cell;
 use serde::Serialize;
@@ -64,10 +65,10 @@ pub async fn run(global: &GlobalArgs, args: PlanArgs) -> Result<(), CliError> {
         source: source.source.redacted_uri(),
         bytes: source.source.bytes,
         planning_bytes,
-        reading: source.source.reading(),
+        reading: source.reading(),
         segments: rows.iter().map(Segment::without_secrets).collect(),
         renditions,
-        prediction: Prediction::of(&worker.costs(), &features, args.slots.count(), args.slots.threads),
+        prediction: Prediction::of(&worker.cost_model(), &features, args.slots.count(), args.slots.threads),
     };
     match args.output {
         OutputFormat::Json => output::print_json(&planned),

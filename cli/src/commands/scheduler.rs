@@ -14,7 +14,8 @@ use crate::{
 
 pub async fn run(global: &GlobalArgs, args: SchedulerArgs) -> Result<(), CliError> {
     let worker = worker::worker(global)?;
-    // The builds of executors are compared with this machine's. A missing encoder fails the start rather than the first join.
+    // The builds of executors are compared with this machine's. A missing encoder fails the start rather than
+    // the first join.
     worker.environment().default_encoder_build().await?;
     // Opened before anything listens, so that a wrong --database fails the start.
     let database = match &args.database {
@@ -57,7 +58,8 @@ pub async fn run(global: &GlobalArgs, args: SchedulerArgs) -> Result<(), CliErro
     ended
 }
 
-/// Returns the settings of this process's dispatcher. Its name differs from that of an earlier process on this host.
+/// Returns the settings of this process's dispatcher. Its name differs from that of an earlier process on
+/// this host.
 pub fn dispatcher_settings(args: DispatcherArgs, host: &str) -> spool_jobs::Settings {
     let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let name = format!("{host}-{}-{}", std::process::id(), since_1970.as_millis());

@@ -73,7 +73,8 @@ pub async fn run(global: &GlobalArgs, args: ServeArgs) -> Result<(), CliError> {
         Err(error) = executor.stopped() => Err(error.into()),
         () = signals::shutdown() => Ok(()),
     };
-    // In this order: no more requests arrive, leases of running jobs are released, and then nothing runs for them.
+    // In this order: no more requests arrive, leases of running jobs are released, and then nothing runs for
+    // them.
     server.stop().await;
     shutdown.cancel();
     jobs.wait().await;

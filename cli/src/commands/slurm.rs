@@ -217,7 +217,8 @@ fn check_threads(cpus: u32, threads: u32) -> Result<(), CliError> {
     )))
 }
 
-/// Returns the folder through which the jobs of a cluster find each other. It may be missing when a script is written.
+/// Returns the folder through which the jobs of a cluster find each other. It may be missing when a script is
+/// written.
 fn shared_folder(folder: &Path) -> Result<Value, CliError> {
     let Some(path) = folder.to_str() else {
         return Err(CliError::Usage(format!(
@@ -265,7 +266,8 @@ fn create_private(folder: &str) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Replaces this process by sbatch, which reads the script and prints the job's number or an error. No process is started.
+/// Replaces this process by sbatch, which reads the script and prints the job's number or an error. No
+/// process is started.
 fn submit(script: &str) -> Result<(), CliError> {
     let failed = |source| CliError::Write { path: SBATCH.to_owned(), source };
     let mut file = tempfile::tempfile().map_err(failed)?;

@@ -216,7 +216,8 @@ async fn job(
     Ok(Job { source: source.source.uri.clone(), destination })
 }
 
-/// Returns the destination of each source: the given one for a single source, a subfolder of it for each of several.
+/// Returns the destination of each source: the given one for a single source, a subfolder of it for each of
+/// several.
 fn destinations(args: &TranscodeArgs) -> Result<Vec<String>, CliError> {
     if args.sources.len() == 1 {
         return Ok(vec![args.destination.clone()]);

@@ -44,8 +44,8 @@ async fn add(args: WatchAddArgs) -> Result<(), CliError> {
     print(std::slice::from_ref(&watch), database.output)?;
     if needs_notifications {
         eprintln!(
-            "configure the object store to send notifications to POST /v1/events/s3, with a key of tenant {} that has the \
-             scope write",
+            "configure the object store to send notifications to POST /v1/events/s3, \
+             with a key of tenant {} that has the scope write",
             watch.tenant
         );
     }

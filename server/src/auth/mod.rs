@@ -1,6 +1,11 @@
-//! Authentication: who asks, which tenant's data that principal may touch, and how often.
+//! Authentication: which principal makes a request, what its credential's scopes allow, and how often it may
+//! ask.
 
 pub(crate) mod authenticate;
+pub(crate) mod loopback;
 pub(crate) mod oidc;
+pub(crate) mod path_policy;
+pub(crate) mod principal;
 pub(crate) mod rate_limit;
+pub(crate) mod route_access;
 pub(crate) mod signed_links;

@@ -1,4 +1,5 @@
-//! Links that play a video for a while: what they say is signed, so that any server knows what another has given out.
+//! Signed links: URLs that play one video until a time. The signature covers tenant, video and time, so that
+//! every server accepts the links of every other one.
 
 use std::{
     sync::Arc,
@@ -11,94 +12,83 @@ use tokio::sync::OnceCell;
 
 use crate::problem::{Problem, ProblemKind};
 
-/// The secret's name in the store.
-const SECRET: &str = "links";
+/// Name of the signing secret in the credential store.
+const SECRET_NAME: &str = "links";
 
-/// What a link says.
+/// The claims of a signed link.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Link {
+pub(crate) struct SignedLink {
     pub(crate) tenant: String,
     pub(crate) video: String,
     pub(crate) expires_ms: i64,
 }
 
-impl Link {
+impl SignedLink {
+    /// Returns a link that is valid for `seconds` from now.
     pub(crate) fn new(tenant: String, video: String, seconds: u64) -> Self {
-        Self {
-            tenant,
-            video,
-            expires_ms: now_ms()
-                .saturating_add(i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000)),
-        }
+        let valid_ms = i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000);
+        Self { tenant, video, expires_ms: now_ms().saturating_add(valid_ms) }
     }
 
-    /// Names hold no line ends.
-    fn text(&self) -> String {
+    /// Returns the signed text, a line per claim: names of tenants and videos hold no line ends.
+    fn to_text(&self) -> String {
         format!("{}\n{}\n{}", self.tenant, self.video, self.expires_ms)
     }
 
-    fn read(text: &str) -> Option<Self> {
+    fn from_text(text: &str) -> Option<Self> {
         let mut lines = text.split('\n');
         let (tenant, video) = (lines.next()?.to_owned(), lines.next()?.to_owned());
         Some(Self { tenant, video, expires_ms: lines.next()?.parse().ok()? })
     }
 }
 
-/// Signs links, and knows them again.
+/// Signs links, and verifies them.
 #[derive(Clone)]
-pub(crate) struct Links {
-    access: Arc<dyn Access>,
+pub(crate) struct LinkSigner {
+    credentials: Arc<dyn Access>,
     secret: Arc<OnceCell<[u8; 32]>>,
 }
 
-impl Links {
-    pub(crate) fn new(access: Arc<dyn Access>) -> Self {
-        Self { access, secret: Arc::default() }
+impl LinkSigner {
+    pub(crate) fn new(credentials: Arc<dyn Access>) -> Self {
+        Self { credentials, secret: Arc::default() }
     }
 
-    /// A link as a part of a path.
-    pub(crate) async fn sign(&self, link: &Link) -> Result<String, Problem> {
-        Ok(signed(self.secret().await?, link))
+    /// Returns the link as a segment of a path.
+    pub(crate) async fn sign(&self, link: &SignedLink) -> Result<String, Problem> {
+        Ok(sign(self.secret().await?, link))
     }
 
-    /// What a link says, where it was signed here and is good now.
-    pub(crate) async fn check(&self, signed: &str) -> Result<Link, Problem> {
-        let bad =
-            || Problem::new(ProblemKind::NotAllowed, "the link is none that was given out here: get another");
-        let link = checked(self.secret().await?, signed).ok_or_else(bad)?;
+    /// Returns the claims of a link that this deployment signed and that has not expired.
+    pub(crate) async fn verify(&self, signed: &str) -> Result<SignedLink, Problem> {
+        let invalid = || Problem::new(ProblemKind::NotAllowed, "the link is invalid; request a new one");
+        let link = verify(self.secret().await?, signed).ok_or_else(invalid)?;
         if link.expires_ms <= now_ms() {
-            return Err(Problem::new(
-                ProblemKind::NotAllowed,
-                "the link was good for a while, which is over: get another",
-            ));
+            return Err(Problem::new(ProblemKind::NotAllowed, "the link has expired; request a new one"));
         }
         Ok(link)
     }
 
     async fn secret(&self) -> Result<&[u8; 32], Problem> {
-        Ok(self.secret.get_or_try_init(|| self.access.secret(SECRET)).await?)
+        Ok(self.secret.get_or_try_init(|| self.credentials.secret(SECRET_NAME)).await?)
     }
 }
 
-fn signed(secret: &[u8; 32], link: &Link) -> String {
-    let text = link.text();
-    format!(
-        "{}.{}",
-        BASE64_URL_SAFE_NO_PAD.encode(&text),
-        blake3::keyed_hash(secret, text.as_bytes()).to_hex()
-    )
+fn sign(secret: &[u8; 32], link: &SignedLink) -> String {
+    let text = link.to_text();
+    let signature = blake3::keyed_hash(secret, text.as_bytes()).to_hex();
+    format!("{}.{signature}", BASE64_URL_SAFE_NO_PAD.encode(&text))
 }
 
-fn checked(secret: &[u8; 32], signed: &str) -> Option<Link> {
+fn verify(secret: &[u8; 32], signed: &str) -> Option<SignedLink> {
     let (text, signature) = signed.split_once('.')?;
     let text = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
     let signature = blake3::Hash::from_hex(signature).ok()?;
-    // Hashes compare in constant time.
-    if blake3::keyed_hash(secret, &text) == signature {
-        Link::read(std::str::from_utf8(&text).ok()?)
-    } else {
-        None
+    // Comparing two `blake3::Hash` takes constant time.
+    if blake3::keyed_hash(secret, &text) != signature {
+        return None;
     }
+    SignedLink::from_text(std::str::from_utf8(&text).ok()?)
 }
 
 fn now_ms() -> i64 {
@@ -111,21 +101,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_link_says_what_it_was_signed_for_and_nothing_else() {
-        let link = Link::new("acme".to_owned(), "video_1".to_owned(), 60);
-        let text = signed(&[7; 32], &link);
-        assert_eq!(checked(&[7; 32], &text), Some(link.clone()));
-        assert!(!text.contains(['/', '+', '=', '\n']), "{text}");
-        assert_eq!(checked(&[8; 32], &text), None, "another's signature");
-        let (said, signature) = text.split_once('.').unwrap();
-        let other = signed(&[7; 32], &Link { video: "video_2".to_owned(), ..link });
-        for forged in [
-            format!("{}.{signature}", other.split_once('.').unwrap().0),
-            format!("{said}."),
-            said.to_owned(),
-            String::new(),
-        ] {
-            assert_eq!(checked(&[7; 32], &forged), None, "{forged}");
+    fn a_signed_link_gives_its_claims() {
+        let link = SignedLink::new("acme".to_owned(), "video_1".to_owned(), 60);
+        let signed = sign(&[7; 32], &link);
+        assert_eq!(verify(&[7; 32], &signed), Some(link));
+        assert!(!signed.contains(['/', '+', '=', '\n']), "{signed}");
+    }
+
+    #[test]
+    fn a_forged_link_is_rejected() {
+        let link = SignedLink::new("acme".to_owned(), "video_1".to_owned(), 60);
+        let signed = sign(&[7; 32], &link);
+        assert_eq!(verify(&[8; 32], &signed), None, "another secret");
+        let (text, signature) = signed.split_once('.').unwrap();
+        let other = sign(&[7; 32], &SignedLink { video: "video_2".to_owned(), ..link });
+        let (other_text, _) = other.split_once('.').unwrap();
+        for forged in
+            [format!("{other_text}.{signature}"), format!("{text}."), text.to_owned(), String::new()]
+        {
+            assert_eq!(verify(&[7; 32], &forged), None, "{forged}");
         }
     }
 }

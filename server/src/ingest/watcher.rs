@@ -15,11 +15,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    auth::authenticate::Authenticator,
+    auth::path_policy::PathPolicies,
     background::lease_loop::{LeaseLoop, run_leased},
+    documents::job_request::JobRequest,
     ingest::s3_events::ObjectCreated,
     problem::{Problem, ProblemKind},
-    routes::documents::parse_job_request,
 };
 
 /// How often the store is asked for watches whose scan is due.
@@ -41,7 +41,7 @@ const BATCH: usize = 200;
 pub(crate) struct Watcher {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) watches: Arc<dyn Watches>,
-    pub(crate) auth: Authenticator,
+    pub(crate) path_policies: PathPolicies,
     pub(crate) stores: Stores,
     /// Folder or URI prefix for videos whose watch sets no destination.
     pub(crate) media: Option<Arc<str>>,
@@ -121,8 +121,8 @@ impl Watcher {
 
     async fn job_spec(&self, watch: &Watch, uri: &str) -> Result<Order, Problem> {
         let (request, priority) =
-            parse_job_request(&watch.job)?.with_source(uri)?.read(self.media.as_deref())?;
-        Ok(Order { request, priority, confines: self.auth.watch_path_policy(watch).await? })
+            JobRequest::parse(&watch.job)?.with_source(uri)?.into_request(self.media.as_deref())?;
+        Ok(Order { request, priority, confines: self.path_policies.of_watch(watch).await? })
     }
 
     /// Returns the reason for which an object is ignored, if its name gives one.
@@ -236,8 +236,8 @@ impl Watcher {
 /// The field that is invalid, and why.
 pub fn check_job_document(text: &str, media: bool) -> Result<(), String> {
     let source = "s3://any/file.mp4";
-    let read =
-        parse_job_request(text).and_then(|job| job.with_source(source)?.read(media.then_some("s3://any")));
+    let read = JobRequest::parse(text)
+        .and_then(|job| job.with_source(source)?.into_request(media.then_some("s3://any")));
     let (request, _) = read.map_err(|problem| problem.detail)?;
     request.check().map_err(|error| error.to_string())
 }

@@ -1,5 +1,5 @@
-//! What happens to a job, as it happens: a stream for browsers, pages for everybody else. A client that comes back, to this server or to
-//! another, goes on where it was.
+//! Event route: a job's events as a stream for browsers, and as pages for other clients. A client that
+//! reconnects, to this server or to another, continues after the last event that it received.
 
 use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 
@@ -15,186 +15,208 @@ use axum::{
 use futures::stream;
 use serde::Deserialize;
 use spool_jobs::{Id, Job};
-use tokio::{
-    sync::OwnedSemaphorePermit,
-    time::{Instant, sleep},
-};
+use spool_storage::ConcurrencyPermit;
+use tokio::time::{Instant, sleep};
 use tracing::warn;
 use utoipa::IntoParams;
 
-use super::jobs::limit;
+use super::{
+    extract::{PathParams, QueryParams},
+    page_limit::page_items,
+};
 use crate::{
     app_state::AppState,
-    auth::authenticate::Tenant,
+    auth::principal::Tenant,
+    documents::event::{JobEvent, JobEventList},
     problem::{Problem, ProblemKind},
-    routes::{
-        documents::{EventShown, EventsShown},
-        extract::{Asked, Named},
-    },
 };
 
-/// The header by which a client says what it has seen.
+/// Header in which a reconnecting client names the last event that it received.
 ///
 /// Source: HTML Living Standard, server-sent events.
-const LAST_SEEN: &str = "last-event-id";
+const LAST_EVENT_ID: &str = "last-event-id";
 
-/// How often the store is asked for more.
-const LOOK: Duration = Duration::from_millis(250);
+/// How often a stream polls the job store.
+const EVENT_POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Events that are read at a time.
-const PIECE: u32 = 200;
+/// Events that a stream reads at a time.
+const EVENTS_PER_READ: u32 = 200;
 
-/// How long a stream stays open: a client that wants more comes back.
-const OPEN_FOR: Duration = Duration::from_secs(3600);
+/// How long a stream stays open. A client that wants more events reconnects.
+const MAX_STREAM_DURATION: Duration = Duration::from_secs(3600);
 
-/// What a client has seen.
+/// Query of the event listing.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Seen {
-    /// Number of the last event that was seen: 0 unless given.
+pub(super) struct EventQuery {
+    /// Sequence number of the last event that the client received. Default: 0.
     #[param(minimum = 0)]
-    behind: Option<i64>,
-    /// How many are wanted at most: 50 unless given. A stream has no limit.
+    after: Option<i64>,
+    /// Number of items per page. Default: 50. A stream has no limit.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
 }
 
-/// What happened to a job. With `Accept: text/event-stream` a stream that goes on until the job ends; whoever lost it comes back with
-/// `Last-Event-ID`. Otherwise a page, behind the event that was seen last.
+/// Lists or streams a job's events.
+///
+/// With `Accept: text/event-stream` the response is a stream that continues until the job ends; a client that
+/// lost the stream reconnects with `Last-Event-ID`. Otherwise the response is a page of the events after the
+/// given one.
 #[utoipa::path(
     get,
     path = "/v1/jobs/{id}/events",
+    operation_id = "list_events",
     tag = "jobs",
     params(
-        ("id" = String, Path, description = "The job"),
-        Seen,
-        ("Last-Event-ID" = Option<i64>, Header, description = "Number of the last event that was seen; goes before `behind`."),
+        ("id" = String, Path, description = "Id of the job, `job_…`."),
+        EventQuery,
+        (
+            "Last-Event-ID" = Option<i64>, Header,
+            description = "Sequence number of the last event that the client received; overrides `after`."
+        ),
     ),
     responses(
-        (status = 200, description = "What happened, in order.", content((EventsShown = "application/json"), (String = "text/event-stream"))),
-        (status = 204, description = "The stream has ended, and all of it was seen: do not come back."),
-        (status = 400, description = "It cannot be read.", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such job.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "It asks for what there cannot be.", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "There are too many streams.", body = Problem, content_type = "application/problem+json"),
+        (
+            status = 200, description = "The events after the given one, in order.",
+            content((JobEventList = "application/json"), (String = "text/event-stream"))
+        ),
+        (status = 204, description = "The job has ended and the client has received all events."),
+        (status = 400, description = "The query or a header cannot be parsed."),
+        (status = 404, description = "The tenant has no job with this id."),
+        (status = 422, description = "A query parameter has an invalid value."),
+        (status = 429, description = "The server's number of open streams is exhausted."),
     )
 )]
 pub(super) async fn events(
     State(state): State<AppState>,
     Tenant(tenant): Tenant,
-    Named(id): Named<String>,
-    Asked(seen): Asked<Seen>,
+    PathParams(id): PathParams<String>,
+    QueryParams(query): QueryParams<EventQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let id = Id::from_text(id);
-    let behind = behind(&headers, &seen)?;
-    let limit = limit(seen.limit)?;
-    let streamed = headers
+    let after = after(&headers, &query)?;
+    let limit = page_items(query.limit)?;
+    let wants_stream = headers
         .get(header::ACCEPT)
         .and_then(|accept| accept.to_str().ok())
         .is_some_and(|accept| accept.contains("text/event-stream"));
-    if !streamed {
-        let events: Vec<EventShown> =
-            state.job_store.events(&tenant, &id, behind, limit).await?.into_iter().map(Into::into).collect();
-        let job = state.job_store.job(&tenant, &id).await?;
-        let more = !over(&job, events.last().map_or(behind, |event| event.sequence));
-        return Ok(Json(EventsShown { events, more }).into_response());
+    if wants_stream {
+        stream_events(state, tenant, id, after).await
+    } else {
+        page(&state, &tenant, &id, after, limit).await
     }
+}
+
+async fn page(state: &AppState, tenant: &str, id: &Id, after: i64, limit: u32) -> Result<Response, Problem> {
+    let events = state.job_store.events(tenant, id, after, limit).await?;
+    let events: Vec<JobEvent> = events.into_iter().map(Into::into).collect();
+    let job = state.job_store.job(tenant, id).await?;
+    let more = !is_complete(&job, events.last().map_or(after, |event| event.sequence));
+    Ok(Json(JobEventList { events, more }).into_response())
+}
+
+async fn stream_events(state: AppState, tenant: String, id: Id, after: i64) -> Result<Response, Problem> {
     let job = state.job_store.job(&tenant, &id).await?;
-    if over(&job, behind) {
+    if is_complete(&job, after) {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let busy = |_| {
+    let permit = state.event_streams.try_acquire().ok_or_else(|| {
         Problem::new(
             ProblemKind::TooManyConcurrent,
-            "as many streams are open as this server keeps: ask for pages, or come back",
+            format!(
+                "{} event streams are open; request pages, or retry later",
+                state.event_streams.permits()
+            ),
         )
-    };
-    let permit = state.event_streams.clone().try_acquire_owned().map_err(busy)?;
-    let follow = Follow {
+    })?;
+    let events = EventStream {
         state,
         tenant,
         id,
-        behind,
-        waiting: VecDeque::new(),
-        until: Instant::now() + OPEN_FOR,
+        after,
+        pending: VecDeque::new(),
+        closes_at: Instant::now() + MAX_STREAM_DURATION,
         _permit: Arc::new(permit),
     };
-    let stream = stream::unfold(follow, |mut follow| async move {
-        follow.next().await.map(|event| (Ok::<_, Infallible>(event), follow))
+    let events = stream::unfold(events, |mut events| async move {
+        events.next().await.map(|event| (Ok::<_, Infallible>(event), events))
     });
-    // Proxies that collect what they pass on would make it late.
-    Ok(([("x-accel-buffering", "no")], Sse::new(stream).keep_alive(KeepAlive::default())).into_response())
+    // Asks reverse proxies not to buffer the stream, which would delay events.
+    Ok(([("x-accel-buffering", "no")], Sse::new(events).keep_alive(KeepAlive::default())).into_response())
 }
 
-fn behind(headers: &HeaderMap, seen: &Seen) -> Result<i64, Problem> {
-    let wrong = |name: &str| {
-        Problem::new(ProblemKind::Malformed, format!("{name}: it must be the number of an event, or 0"))
+/// Returns the sequence number after which events are returned.
+fn after(headers: &HeaderMap, query: &EventQuery) -> Result<i64, Problem> {
+    let malformed = |name: &str| {
+        Problem::new(ProblemKind::Malformed, format!("{name}: must be the sequence number of an event, or 0"))
     };
-    let asked = seen.behind.unwrap_or(0);
+    let after = query.after.unwrap_or(0);
     let last =
-        headers.get(LAST_SEEN).map(|value| value.to_str().ok().and_then(|text| text.trim().parse().ok()));
+        headers.get(LAST_EVENT_ID).map(|value| value.to_str().ok().and_then(|text| text.trim().parse().ok()));
     match last {
-        _ if asked < 0 => Err(wrong("behind")),
-        None => Ok(asked),
-        Some(last) => last.filter(|last: &i64| *last >= 0).ok_or_else(|| wrong("Last-Event-ID")),
+        _ if after < 0 => Err(malformed("after")),
+        None => Ok(after),
+        Some(last) => last.filter(|last: &i64| *last >= 0).ok_or_else(|| malformed("Last-Event-ID")),
     }
 }
 
-/// Is there nothing to come behind this event?
-fn over(job: &Job, behind: i64) -> bool {
-    job.state.ended() && job.events <= behind
+/// Reports whether no event follows the one with this sequence number, now or later.
+fn is_complete(job: &Job, sequence: i64) -> bool {
+    job.state.ended() && job.events <= sequence
 }
 
-/// A client that follows a job.
-struct Follow {
+/// The events of one job, read from the job store while a client follows.
+struct EventStream {
     state: AppState,
     tenant: String,
     id: Id,
-    behind: i64,
-    waiting: VecDeque<EventShown>,
-    until: Instant,
-    _permit: Arc<OwnedSemaphorePermit>,
+    /// Sequence number of the last event that was sent.
+    after: i64,
+    pending: VecDeque<JobEvent>,
+    closes_at: Instant,
+    _permit: Arc<ConcurrencyPermit>,
 }
 
-impl Follow {
-    /// The next event, as soon as there is one; nothing once there is none to come.
+impl EventStream {
+    /// Waits for the next event; `None` once the stream ends.
     async fn next(&mut self) -> Option<Event> {
         loop {
-            if let Some(event) = self.waiting.pop_front() {
-                self.behind = event.sequence;
+            if let Some(event) = self.pending.pop_front() {
+                self.after = event.sequence;
                 let data = serde_json::to_string(&event).ok()?;
                 return Some(Event::default().id(event.sequence.to_string()).event(event.kind).data(data));
             }
-            if self.state.shutdown.is_cancelled() || Instant::now() >= self.until {
+            if self.state.shutdown.is_cancelled() || Instant::now() >= self.closes_at {
                 return None;
             }
-            match self.look().await {
+            match self.poll().await {
                 Ok(true) => return None,
                 Ok(false) => {}
-                // It may come back; the client keeps its place.
-                Err(error) => warn!(job = %self.id, %error, "events cannot be read"),
+                // The database may be back at the next poll, and the client keeps its place.
+                Err(error) => warn!(job = %self.id, %error, "failed to read events"),
             }
-            if self.waiting.is_empty() {
+            if self.pending.is_empty() {
                 tokio::select! {
-                    () = sleep(LOOK) => {}
+                    () = sleep(EVENT_POLL_INTERVAL) => {}
                     () = self.state.shutdown.cancelled() => return None,
                 }
             }
         }
     }
 
-    /// Reads on; tells whether it is over.
-    async fn look(&mut self) -> spool_jobs::Result<bool> {
-        // In this order: an end that is seen here has its event behind it.
+    /// Reads events that were added, and reports whether the stream is complete.
+    async fn poll(&mut self) -> spool_jobs::Result<bool> {
+        // The job before its events: a job that has ended here has its last event in the store.
         let job = self.state.job_store.job(&self.tenant, &self.id).await?;
-        if over(&job, self.behind) {
+        if is_complete(&job, self.after) {
             return Ok(true);
         }
-        if job.events > self.behind {
-            let events = self.state.job_store.events(&self.tenant, &self.id, self.behind, PIECE).await?;
-            self.waiting.extend(events.into_iter().map(EventShown::from));
+        if job.events > self.after {
+            let events =
+                self.state.job_store.events(&self.tenant, &self.id, self.after, EVENTS_PER_READ).await?;
+            self.pending.extend(events.into_iter().map(JobEvent::from));
         }
         Ok(false)
     }

@@ -1,6 +1,5 @@
-//! How is what a client sends read? Whole or not at all, and what is wrong with it is said.
-
-use std::{fmt, marker::PhantomData};
+//! Extractors of requests: JSON bodies, query strings and path parameters, whose errors are problem
+//! documents.
 
 use axum::{
     Json,
@@ -8,36 +7,34 @@ use axum::{
         FromRequest, FromRequestParts, Path, Query, Request,
         rejection::{JsonRejection, PathRejection, QueryRejection},
     },
-    http::request::Parts,
+    http::{StatusCode, request::Parts},
 };
-use serde::{
-    Deserialize, Deserializer,
-    de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
+use serde::de::DeserializeOwned;
+
+use crate::{
+    documents::json_object::JsonObject,
+    problem::{Problem, ProblemKind},
 };
 
-use crate::problem::{Problem, ProblemKind};
+/// Body of a request: a JSON object.
+pub(crate) struct JsonBody<T>(pub(crate) T);
 
-/// A body of JSON.
-pub(crate) struct Body<T>(pub(crate) T);
+/// Query string of a request.
+pub(crate) struct QueryParams<T>(pub(crate) T);
 
-/// What stands behind the question mark.
-pub(crate) struct Asked<T>(pub(crate) T);
+/// Path parameters of a request.
+pub(crate) struct PathParams<T>(pub(crate) T);
 
-/// What stands in the path.
-pub(crate) struct Named<T>(pub(crate) T);
-
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let read = Json::from_request(request, state).await;
-        read.map(|Json(Object(body))| Self(body)).map_err(|error: JsonRejection| {
+        read.map(|Json(JsonObject(body))| Self(body)).map_err(|error: JsonRejection| {
             let kind = match &error {
                 JsonRejection::JsonDataError(_) => ProblemKind::Invalid,
                 JsonRejection::MissingJsonContentType(_) => ProblemKind::UnsupportedMediaType,
-                JsonRejection::BytesRejection(error)
-                    if error.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE =>
-                {
+                JsonRejection::BytesRejection(error) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
                     ProblemKind::TooLarge
                 }
                 _ => ProblemKind::Malformed,
@@ -47,45 +44,22 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     }
 }
 
-/// A document of names and values, and not of values alone in a list, which would be taken by their order.
-pub(crate) struct Object<T>(pub(crate) T);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Named<T>(PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Named<T> {
-            type Value = Object<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object, with names and values")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
-            }
-        }
-
-        deserializer.deserialize_map(Named(PhantomData))
-    }
-}
-
-impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for QueryParams<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let read = Query::from_request_parts(parts, state).await;
-        read.map(|Query(asked)| Self(asked))
+        read.map(|Query(params)| Self(params))
             .map_err(|error: QueryRejection| Problem::new(ProblemKind::Malformed, error.body_text()))
     }
 }
 
-impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Named<T> {
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for PathParams<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let read = Path::from_request_parts(parts, state).await;
-        read.map(|Path(named)| Self(named))
+        read.map(|Path(params)| Self(params))
             .map_err(|error: PathRejection| Problem::new(ProblemKind::Malformed, error.body_text()))
     }
 }

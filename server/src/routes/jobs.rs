@@ -1,4 +1,4 @@
-//! Jobs: asked for, listed, stopped, tried again.
+//! Job routes: create, list, cancel and retry jobs, and list their rows and failed attempts.
 
 use axum::{
     Json,
@@ -10,256 +10,261 @@ use serde::Deserialize;
 use spool_jobs::{Filter, Id, NewJob, Order};
 use utoipa::IntoParams;
 
+use super::{
+    extract::{JsonBody, PathParams, QueryParams},
+    page_limit::{DEFAULT_PAGE_ITEMS, page_items},
+};
 use crate::{
     app_state::AppState,
-    auth::authenticate::{Principal, Tenant},
-    problem::{Problem, ProblemKind},
-    routes::{
-        documents::{AttemptsShown, JobRequest, JobShown, JobsShown, RowsShown, parse_state},
-        extract::{Asked, Body, Named},
+    auth::{
+        path_policy::allow_watched,
+        principal::{Principal, Tenant},
     },
+    documents::{
+        job::{AttemptList, Job, JobList, RowList},
+        job_request::{JobRequest, parse_state},
+    },
+    problem::{Problem, ProblemKind},
 };
 
-/// The header that makes a request one that can be sent twice.
+/// Header that makes a request safe to repeat.
 ///
 /// Source: IETF draft "The Idempotency-Key HTTP Header Field".
-const KEY: &str = "idempotency-key";
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
-/// The longest key.
-const MAX_KEY: usize = 255;
+/// The longest idempotency key, in bytes.
+const MAX_IDEMPOTENCY_KEY: usize = 255;
 
-/// Items of a page, unless asked otherwise and at most.
-const PAGE: u32 = 50;
-const MAX_PAGE: u32 = 1000;
-
-/// Which jobs are wanted.
+/// Query of the job listing.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Wanted {
-    /// Only those in this state.
+pub(super) struct JobQuery {
+    /// State of the jobs to list. Default: all states.
     state: Option<String>,
-    /// Only those that make this video.
+    /// Id of the video that the listed jobs publish. Default: all videos.
     video: Option<String>,
-    /// The `next` of the page before.
+    /// Cursor: the `next` of the previous page. Default: the first page.
     cursor: Option<String>,
-    /// How many are wanted at most: 50 unless given.
+    /// Number of items per page. Default: 50.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
 }
 
-/// Which rows are wanted.
+/// Query of the row listing.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-pub(super) struct WantedRows {
-    /// The first row's number: 0 unless given.
+pub(super) struct RowQuery {
+    /// Ordinal of the first row of the page. Default: 0.
     #[param(minimum = 0)]
     from: Option<i64>,
-    /// How many are wanted at most: 50 unless given.
+    /// Number of items per page. Default: 50.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
 }
 
-/// How many items are wanted.
-pub(super) fn limit(asked: Option<u32>) -> Result<u32, Problem> {
-    let limit = asked.unwrap_or(PAGE);
-    if (1..=MAX_PAGE).contains(&limit) {
-        return Ok(limit);
-    }
-    Err(Problem::new(ProblemKind::Invalid, format!("limit: it is {limit}: it must be from 1 to {MAX_PAGE}")))
-}
-
-/// Asks for a job. With an `Idempotency-Key` the same request can be sent again, and makes no second job.
+/// Creates a job.
+///
+/// A request with an `Idempotency-Key` is safe to repeat: the repetition returns the job that exists.
 #[utoipa::path(
     post,
     path = "/v1/jobs",
+    operation_id = "create_job",
     tag = "jobs",
     request_body = JobRequest,
-    params(("Idempotency-Key" = Option<String>, Header, description = "Stands for this request; at most 255 characters.")),
+    params((
+        "Idempotency-Key" = Option<String>, Header,
+        description = "Name of this request, chosen by the client; at most 255 characters."
+    )),
     responses(
-        (status = 201, description = "It is made, and survives whatever dies next.", body = JobShown),
-        (status = 200, description = "The key stands for it already.", body = JobShown),
-        (status = 400, description = "It cannot be read.", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "The key stands for another request.", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "It is too large.", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "It is not JSON.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "It asks for what cannot be done.", body = Problem, content_type = "application/problem+json"),
+        (status = 201, description = "Created. Durable once this response is sent.", body = Job),
+        (status = 200, description = "The job that an earlier request with this key created.", body = Job),
+        (status = 400, description = "The request cannot be parsed."),
+        (status = 409, description = "The idempotency key was used for another request."),
+        (status = 413, description = "The request body exceeds 1 MiB."),
+        (status = 415, description = "The request body is not JSON."),
+        (status = 422, description = "A field of the request has an invalid value."),
     )
 )]
 pub(super) async fn create(
     State(state): State<AppState>,
     principal: Principal,
     headers: HeaderMap,
-    Body(asked): Body<JobRequest>,
+    JsonBody(job): JsonBody<JobRequest>,
 ) -> Result<Response, Problem> {
-    let key = key(&headers)?;
-    let (request, priority) = asked.read(state.media_root.as_deref())?;
-    let order = Order { request, priority, confines: state.auth.path_policy(&principal).await? };
+    let key = idempotency_key(&headers)?;
+    let (request, priority) = job.into_request(state.media_root.as_deref())?;
+    let confines = state.path_policies.of_principal(&principal).await?;
+    let order = Order { request, priority, confines };
     let created = state.job_store.create(&NewJob { tenant: principal.tenant, order, key }).await?;
-    let place = format!("/v1/jobs/{}", created.job.id);
+    let location = format!("/v1/jobs/{}", created.job.id);
     let status = if created.existed { StatusCode::OK } else { StatusCode::CREATED };
-    Ok((status, [(header::LOCATION, place)], Json(JobShown::from(created.job))).into_response())
+    Ok((status, [(header::LOCATION, location)], Json(Job::from(created.job))).into_response())
 }
 
-fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
-    let Some(value) = headers.get(KEY) else { return Ok(None) };
-    let key = value.to_str().ok().filter(|key| (1..=MAX_KEY).contains(&key.len()));
-    let wrong = || {
-        Problem::new(
-            ProblemKind::Malformed,
-            format!("Idempotency-Key: it must be of 1 to {MAX_KEY} visible characters"),
-        )
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
+    let key = value.to_str().ok().filter(|key| (1..=MAX_IDEMPOTENCY_KEY).contains(&key.len()));
+    let malformed = || {
+        let detail = format!("Idempotency-Key: must have 1 to {MAX_IDEMPOTENCY_KEY} visible characters");
+        Problem::new(ProblemKind::Malformed, detail)
     };
-    key.map(|key| Some(key.to_owned())).ok_or_else(wrong)
+    key.map(|key| Some(key.to_owned())).ok_or_else(malformed)
 }
 
-/// Jobs, the newest first.
+/// Lists jobs, the newest first.
 #[utoipa::path(
     get,
     path = "/v1/jobs",
+    operation_id = "list_jobs",
     tag = "jobs",
-    params(Wanted),
+    params(JobQuery),
     responses(
-        (status = 200, description = "Some of them.", body = JobsShown),
-        (status = 400, description = "It cannot be read.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "It asks for what there cannot be.", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "A page of the tenant's jobs.", body = JobList),
+        (status = 400, description = "The query cannot be parsed."),
+        (status = 422, description = "A query parameter has an invalid value."),
     )
 )]
 pub(super) async fn list(
     State(state): State<AppState>,
     Tenant(tenant): Tenant,
-    Asked(wanted): Asked<Wanted>,
-) -> Result<Json<JobsShown>, Problem> {
+    QueryParams(query): QueryParams<JobQuery>,
+) -> Result<Json<JobList>, Problem> {
     let filter = Filter {
-        state: wanted.state.as_deref().map(parse_state).transpose()?,
-        video: wanted.video.map(Id::from_text),
+        state: query.state.as_deref().map(parse_state).transpose()?,
+        video: query.video.map(Id::from_text),
     };
-    let behind = wanted.cursor.map(Id::from_text);
-    let page = state.job_store.jobs(&tenant, &filter, behind.as_ref(), limit(wanted.limit)?).await?;
+    let cursor = query.cursor.map(Id::from_text);
+    let page = state.job_store.jobs(&tenant, &filter, cursor.as_ref(), page_items(query.limit)?).await?;
     Ok(Json(page.into()))
 }
 
-/// A job.
+/// Returns a job.
 #[utoipa::path(
     get,
     path = "/v1/jobs/{id}",
+    operation_id = "get_job",
     tag = "jobs",
-    params(("id" = String, Path, description = "The job")),
+    params(("id" = String, Path, description = "Id of the job, `job_…`.")),
     responses(
-        (status = 200, description = "It.", body = JobShown),
-        (status = 404, description = "There is none.", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "The job with its progress.", body = Job),
+        (status = 404, description = "The tenant has no job with this id."),
     )
 )]
 pub(super) async fn get(
     State(state): State<AppState>,
     Tenant(tenant): Tenant,
-    Named(id): Named<String>,
-) -> Result<Json<JobShown>, Problem> {
+    PathParams(id): PathParams<String>,
+) -> Result<Json<Job>, Problem> {
     Ok(Json(state.job_store.job(&tenant, &Id::from_text(id)).await?.into()))
 }
 
-/// Asks to stop a job. One that waits is canceled at once; one that runs is within a second or so. Asked twice is asked once.
+/// Requests cancellation of a job.
+///
+/// A waiting job is canceled at once, a running one within about a second. A repeated request changes
+/// nothing.
 #[utoipa::path(
     post,
     path = "/v1/jobs/{id}/cancel",
+    operation_id = "cancel_job",
     tag = "jobs",
-    params(("id" = String, Path, description = "The job")),
+    params(("id" = String, Path, description = "Id of the job, `job_…`.")),
     responses(
-        (status = 200, description = "It is asked.", body = JobShown),
-        (status = 404, description = "There is none.", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "It ended already.", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "Cancellation is requested, or done.", body = Job),
+        (status = 404, description = "The tenant has no job with this id."),
+        (status = 409, description = "The job has ended already."),
     )
 )]
 pub(super) async fn cancel(
     State(state): State<AppState>,
     Tenant(tenant): Tenant,
-    Named(id): Named<String>,
-) -> Result<Json<JobShown>, Problem> {
+    PathParams(id): PathParams<String>,
+) -> Result<Json<Job>, Problem> {
     Ok(Json(state.job_store.cancel(&tenant, &Id::from_text(id)).await?.into()))
 }
 
-/// Has a job that failed or was canceled tried again. What it encoded before is not encoded again.
+/// Retries a failed or canceled job.
+///
+/// Parts that were encoded before are reused.
 #[utoipa::path(
     post,
     path = "/v1/jobs/{id}/retry",
+    operation_id = "retry_job",
     tag = "jobs",
-    params(("id" = String, Path, description = "The job")),
+    params(("id" = String, Path, description = "Id of the job, `job_…`.")),
     responses(
-        (status = 200, description = "It waits for its turn.", body = JobShown),
-        (status = 404, description = "There is none.", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "It is published.", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "The job is waiting to be started.", body = Job),
+        (status = 404, description = "The tenant has no job with this id."),
+        (status = 409, description = "The job is published already."),
     )
 )]
 pub(super) async fn retry(
     State(state): State<AppState>,
     principal: Principal,
-    Named(id): Named<String>,
-) -> Result<Json<JobShown>, Problem> {
-    let mut confines = state.auth.path_policy(&principal).await?;
-    if let Some(confines) = &mut confines {
-        // As for a job of what arrived there.
-        let watched = state
-            .watcher
-            .watches
-            .watches(Some(&principal.tenant))
-            .await?
-            .into_iter()
-            .map(|watch| watch.prefix);
-        for prefix in watched {
-            confines.sources.push(prefix.clone());
-            confines.own.push(prefix);
+    PathParams(id): PathParams<String>,
+) -> Result<Json<Job>, Problem> {
+    let mut policy = state.path_policies.of_principal(&principal).await?;
+    if let Some(policy) = &mut policy {
+        // The source of a job that a watch created lies below the watched prefix.
+        for watch in state.watcher.watches.watches(Some(&principal.tenant)).await? {
+            allow_watched(policy, &watch.prefix);
         }
     }
-    Ok(Json(state.job_store.retry(&principal.tenant, &Id::from_text(id), confines.as_ref()).await?.into()))
+    let job = state.job_store.retry(&principal.tenant, &Id::from_text(id), policy.as_ref()).await?;
+    Ok(Json(job.into()))
 }
 
-/// A job's rows, by number.
+/// Lists a job's rows by ordinal.
 #[utoipa::path(
     get,
     path = "/v1/jobs/{id}/rows",
+    operation_id = "list_rows",
     tag = "jobs",
-    params(("id" = String, Path, description = "The job"), WantedRows),
+    params(("id" = String, Path, description = "Id of the job, `job_…`."), RowQuery),
     responses(
-        (status = 200, description = "Some of them.", body = RowsShown),
-        (status = 400, description = "It cannot be read.", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such job.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "It asks for what there cannot be.", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "A page of the job's rows.", body = RowList),
+        (status = 400, description = "The query cannot be parsed."),
+        (status = 404, description = "The tenant has no job with this id."),
+        (status = 422, description = "A query parameter has an invalid value."),
     )
 )]
 pub(super) async fn rows(
     State(state): State<AppState>,
     Tenant(tenant): Tenant,
-    Named(id): Named<String>,
-    Asked(wanted): Asked<WantedRows>,
-) -> Result<Json<RowsShown>, Problem> {
-    let limit = limit(wanted.limit)?;
-    let from = wanted.from.unwrap_or(0);
+    PathParams(id): PathParams<String>,
+    QueryParams(query): QueryParams<RowQuery>,
+) -> Result<Json<RowList>, Problem> {
+    let limit = page_items(query.limit)?;
+    let from = query.from.unwrap_or(0);
     if from < 0 {
-        return Err(Problem::new(ProblemKind::Malformed, "from: it must be the number of a row, or 0"));
+        return Err(Problem::new(ProblemKind::Malformed, "from: must be the ordinal of a row, 0 or more"));
     }
     let mut rows = state.job_store.rows(&tenant, &Id::from_text(id), from, limit + 1).await?;
     let next = rows.get(limit as usize).map(|row| row.number);
     rows.truncate(limit as usize);
-    Ok(Json(RowsShown { rows: rows.into_iter().map(Into::into).collect(), next }))
+    Ok(Json(RowList { rows: rows.into_iter().map(Into::into).collect(), next }))
 }
 
-/// The last attempts at a job's rows that gave nothing, the newest first, with FFmpeg's last lines.
+/// Lists the latest failed attempts at a job's rows, the newest first.
+///
+/// The reason of each holds FFmpeg's last lines.
 #[utoipa::path(
     get,
     path = "/v1/jobs/{id}/attempts",
+    operation_id = "list_attempts",
     tag = "jobs",
-    params(("id" = String, Path, description = "The job")),
+    params(("id" = String, Path, description = "Id of the job, `job_…`.")),
     responses(
-        (status = 200, description = "Those.", body = AttemptsShown),
-        (status = 404, description = "There is no such job.", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "The latest failed attempts, at most 50.", body = AttemptList),
+        (status = 404, description = "The tenant has no job with this id."),
     )
 )]
 pub(super) async fn attempts(
     State(state): State<AppState>,
     Tenant(tenant): Tenant,
-    Named(id): Named<String>,
-) -> Result<Json<AttemptsShown>, Problem> {
-    let attempts = state.job_store.attempts(&tenant, &Id::from_text(id), PAGE).await?;
-    Ok(Json(AttemptsShown { attempts: attempts.into_iter().map(Into::into).collect() }))
+    PathParams(id): PathParams<String>,
+) -> Result<Json<AttemptList>, Problem> {
+    let attempts = state.job_store.attempts(&tenant, &Id::from_text(id), DEFAULT_PAGE_ITEMS).await?;
+    Ok(Json(AttemptList { attempts: attempts.into_iter().map(Into::into).collect() }))
 }

@@ -1,4 +1,4 @@
-//! Keys of the tenant that asks: made, listed, revoked.
+//! API key routes: create, list and revoke keys of the tenant.
 
 use std::time::Duration;
 
@@ -8,105 +8,99 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde::Deserialize;
 use spool_jobs::{Id, NewKey, Scope};
-use utoipa::ToSchema;
 
+use super::extract::{JsonBody, PathParams};
 use crate::{
     app_state::AppState,
-    auth::authenticate::{Principal, Tenant},
+    auth::principal::{Principal, Tenant},
+    documents::credential::{ApiKey, ApiKeyList, ApiKeyRequest, CreatedApiKey},
     problem::{Problem, ProblemKind},
-    routes::{
-        documents::{KeyShown, KeysShown, NewKeyShown},
-        extract::{Body, Named},
-    },
 };
 
-/// The longest time that a key is good, in seconds: ten years.
-const MAX_SECONDS: u64 = 3650 * 24 * 3600;
+/// The longest lifetime of a key in seconds: ten years.
+const MAX_KEY_SECONDS: u64 = 3650 * 24 * 3600;
 
-/// A key to be made.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct KeyRequest {
-    /// Its name for people.
-    #[serde(default)]
-    name: String,
-    /// What it opens: `read`, `write`, `keys`.
-    #[schema(example = json!(["read", "write"]))]
-    scopes: Vec<String>,
-    /// How long it is good for: until it is revoked unless given.
-    #[schema(minimum = 1, maximum = 315360000)]
-    expires_seconds: Option<u64>,
-}
-
-/// Makes a key, which opens no more than the one that makes it.
+/// Creates an API key.
+///
+/// The key grants no scope that the credential of the request lacks.
 #[utoipa::path(
     post,
     path = "/v1/keys",
+    operation_id = "create_api_key",
     tag = "keys",
-    request_body = KeyRequest,
+    request_body = ApiKeyRequest,
     responses(
-        (status = 201, description = "It, with what is shown only once.", body = NewKeyShown),
-        (status = 400, description = "It cannot be read.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "It would open more than yours.", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "It is not JSON.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "It asks for what there cannot be.", body = Problem, content_type = "application/problem+json"),
+        (status = 201, description = "The key with the secret, shown only here.", body = CreatedApiKey),
+        (status = 400, description = "The request cannot be parsed."),
+        (status = 403, description = "The credential lacks the scope `keys`, or one of the scopes to grant."),
+        (status = 415, description = "The request body is not JSON."),
+        (status = 422, description = "A field of the request has an invalid value."),
     )
 )]
 pub(super) async fn create(
     State(state): State<AppState>,
     principal: Principal,
-    Body(wish): Body<KeyRequest>,
+    JsonBody(request): JsonBody<ApiKeyRequest>,
 ) -> Result<Response, Problem> {
-    let scopes: Vec<Scope> = wish.scopes.iter().map(|word| word.parse()).collect::<Result<_, _>>()?;
-    if let Some(scope) = scopes.iter().find(|scope| !principal.scopes.contains(scope)) {
-        let detail =
-            format!("scopes: yours does not open {}: a key makes none that opens more", scope.word());
+    let scopes: Vec<Scope> = request.scopes.iter().map(|scope| scope.parse()).collect::<Result<_, _>>()?;
+    if let Some((_, scope)) =
+        scopes.iter().zip(&request.scopes).find(|(scope, _)| !principal.scopes.contains(scope))
+    {
+        let detail = format!("scopes: the credential lacks {scope}, so that a new key cannot grant it");
         return Err(Problem::new(ProblemKind::NotAllowed, detail));
     }
-    if let Some(seconds) = wish.expires_seconds
-        && !(1..=MAX_SECONDS).contains(&seconds)
+    if let Some(seconds) = request.expires_seconds
+        && !(1..=MAX_KEY_SECONDS).contains(&seconds)
     {
-        let detail = format!("expires_seconds: it is {seconds}: it must be from 1 to {MAX_SECONDS}");
+        let detail = format!("expires_seconds: must be from 1 to {MAX_KEY_SECONDS}, not {seconds}");
         return Err(Problem::new(ProblemKind::Invalid, detail));
     }
     let new = NewKey {
         tenant: principal.tenant,
-        name: wish.name,
+        name: request.name,
         scopes,
-        valid_for: wish.expires_seconds.map(Duration::from_secs),
+        valid_for: request.expires_seconds.map(Duration::from_secs),
     };
     let (key, token) = state.credentials.create_key(&new).await?;
-    let body = NewKeyShown { key: key.into(), token };
+    let body = CreatedApiKey { key: key.into(), token };
     Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response())
 }
 
-/// The tenant's keys, the newest first, without what opens.
-#[utoipa::path(get, path = "/v1/keys", tag = "keys", responses((status = 200, description = "All of them.", body = KeysShown)))]
+/// Lists the tenant's API keys, the newest first, without their secrets.
+#[utoipa::path(
+    get,
+    path = "/v1/keys",
+    operation_id = "list_api_keys",
+    tag = "keys",
+    responses((status = 200, description = "All API keys of the tenant.", body = ApiKeyList))
+)]
 pub(super) async fn list(
     State(state): State<AppState>,
     Tenant(tenant): Tenant,
-) -> Result<Json<KeysShown>, Problem> {
+) -> Result<Json<ApiKeyList>, Problem> {
     let keys = state.credentials.keys(&tenant).await?;
-    Ok(Json(KeysShown { keys: keys.into_iter().map(KeyShown::from).collect() }))
+    Ok(Json(ApiKeyList { keys: keys.into_iter().map(ApiKey::from).collect() }))
 }
 
-/// Has a key open nothing from now on. Revoked twice is revoked once.
+/// Revokes an API key.
+///
+/// Requests with the key are refused from now on. A repeated request changes nothing.
 #[utoipa::path(
     delete,
     path = "/v1/keys/{id}",
+    operation_id = "revoke_api_key",
     tag = "keys",
-    params(("id" = String, Path, description = "The key")),
+    params(("id" = String, Path, description = "Id of the API key, `key_…`.")),
     responses(
-        (status = 200, description = "It is revoked.", body = KeyShown),
-        (status = 404, description = "There is none.", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "The revoked key with its time of revocation.", body = ApiKey),
+        (status = 404, description = "The tenant has no API key with this id."),
     )
 )]
 pub(super) async fn revoke(
     State(state): State<AppState>,
     Tenant(tenant): Tenant,
-    Named(id): Named<String>,
-) -> Result<Json<KeyShown>, Problem> {
+    PathParams(id): PathParams<String>,
+) -> Result<Json<ApiKey>, Problem> {
     Ok(Json(state.credentials.revoke_key(&tenant, &Id::from_text(id)).await?.into()))
 }

@@ -1,4 +1,4 @@
-//! Playback: what was published, from where it lies to whoever plays it.
+//! Playback routes: serve the playlists and media segments of published videos from where they are stored.
 
 use std::ops::Range;
 
@@ -14,76 +14,92 @@ use spool_jobs::Id;
 use spool_media::package::{early_playback::LIVE, publish::MASTER};
 use spool_storage::{ObjectKind, SourceReader};
 
+use super::extract::PathParams;
 use crate::{
     app_state::AppState,
-    auth::authenticate::Tenant,
+    auth::principal::Tenant,
     problem::{Problem, ProblemKind},
-    routes::extract::Named,
 };
 
-/// Bytes that are read at a time, and so held in memory for each client.
-const PIECE: u64 = 1 << 20;
+/// Bytes that are read from the object store at a time, and held in memory for each client.
+const READ_BYTES: u64 = 1 << 20;
 
-/// A piece of a published video: `master.m3u8`, and what it leads to.
+/// Folder of the part records at a destination, which players do not read.
+const PARTS_FOLDER: &str = "parts/";
+
+/// Returns a file of a published video.
+///
+/// `master.m3u8` is the multivariant playlist, which leads to all other files.
 #[utoipa::path(
     get,
     path = "/v1/videos/{id}/play/{path}",
+    operation_id = "play",
     tag = "videos",
     params(
-        ("id" = String, Path, description = "The video"),
-        ("path" = String, Path, description = "What is wanted, as the playlists name it"),
-        ("Range" = Option<String>, Header, description = "One range of bytes"),
-        ("If-None-Match" = Option<String>, Header, description = "The ETag of what is there already"),
+        ("id" = String, Path, description = "Id of the video, `video_…`."),
+        ("path" = String, Path, description = "Path of the file, as the playlists name the file."),
+        ("Range" = Option<String>, Header, description = "One range of bytes (RFC 9110 section 14)."),
+        ("If-None-Match" = Option<String>, Header, description = "ETag of the client's copy of the file."),
     ),
     responses(
-        (status = 200, description = "All of it.", content((String = "application/vnd.apple.mpegurl"), (Vec<u8> = "video/mp4"))),
-        (status = 206, description = "The range of it.", body = Vec<u8>, content_type = "video/mp4"),
-        (status = 304, description = "It is as it was."),
-        (status = 404, description = "There is none.", body = Problem, content_type = "application/problem+json"),
-        (status = 416, description = "It has no such range.", body = Problem, content_type = "application/problem+json"),
+        (
+            status = 200, description = "The file as a whole.",
+            content((String = "application/vnd.apple.mpegurl"), (Vec<u8> = "video/mp4"))
+        ),
+        (status = 206, description = "One range of the file.", body = Vec<u8>, content_type = "video/mp4"),
+        (status = 304, description = "The client's copy is current."),
+        (status = 404, description = "The tenant has no video with this id and file."),
+        (status = 416, description = "The range lies outside the file."),
     )
 )]
 pub(super) async fn play(
     State(state): State<AppState>,
     Tenant(tenant): Tenant,
-    Named((id, path)): Named<(String, String)>,
+    PathParams((id, path)): PathParams<(String, String)>,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    piece(&state, &tenant, &id, &path, &method, &headers).await
+    serve_file(&state, &tenant, &id, &path, &method, &headers).await
 }
 
-/// The same by a link that `POST /v1/videos/{id}/links` made: for whoever has it, and for pages of any origin.
+/// Returns a file of a published video, by a signed link.
+///
+/// `POST /v1/videos/{id}/links` creates the link, which is the credential. Pages of every origin may use the
+/// link.
 #[utoipa::path(
     get,
     path = "/v1/play/{link}/{path}",
+    operation_id = "play_by_link",
     tag = "videos",
     params(
-        ("link" = String, Path, description = "What the link says"),
-        ("path" = String, Path, description = "What is wanted, as the playlists name it"),
-        ("Range" = Option<String>, Header, description = "One range of bytes"),
-        ("If-None-Match" = Option<String>, Header, description = "The ETag of what is there already"),
+        ("link" = String, Path, description = "The signed part of the link."),
+        ("path" = String, Path, description = "Path of the file, as the playlists name the file."),
+        ("Range" = Option<String>, Header, description = "One range of bytes (RFC 9110 section 14)."),
+        ("If-None-Match" = Option<String>, Header, description = "ETag of the client's copy of the file."),
     ),
     responses(
-        (status = 200, description = "All of it.", content((String = "application/vnd.apple.mpegurl"), (Vec<u8> = "video/mp4"))),
-        (status = 206, description = "The range of it.", body = Vec<u8>, content_type = "video/mp4"),
-        (status = 304, description = "It is as it was."),
-        (status = 403, description = "The link is good no more, or never was.", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "There is none.", body = Problem, content_type = "application/problem+json"),
-        (status = 416, description = "It has no such range.", body = Problem, content_type = "application/problem+json"),
+        (
+            status = 200, description = "The file as a whole.",
+            content((String = "application/vnd.apple.mpegurl"), (Vec<u8> = "video/mp4"))
+        ),
+        (status = 206, description = "One range of the file.", body = Vec<u8>, content_type = "video/mp4"),
+        (status = 304, description = "The client's copy is current."),
+        (status = 403, description = "The link is invalid or has expired."),
+        (status = 404, description = "The video has no such file."),
+        (status = 416, description = "The range lies outside the file."),
     )
 )]
-pub(super) async fn play_link(
+pub(super) async fn play_by_link(
     State(state): State<AppState>,
-    Named((link, path)): Named<(String, String)>,
+    PathParams((link, path)): PathParams<(String, String)>,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let link = state.signed_links.check(&link).await?;
-    piece(&state, &link.tenant, &link.video, &path, &method, &headers).await
+    let link = state.link_signer.verify(&link).await?;
+    serve_file(&state, &link.tenant, &link.video, &path, &method, &headers).await
 }
 
-async fn piece(
+async fn serve_file(
     state: &AppState,
     tenant: &str,
     id: &str,
@@ -91,111 +107,110 @@ async fn piece(
     method: &Method,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
-    let none = || Problem::new(ProblemKind::NotFound, format!("there is no {path} of video {id}"));
-    let content = content(path).ok_or_else(none)?;
+    let not_found = || Problem::new(ProblemKind::NotFound, format!("video {id} has no file {path}"));
+    let kind = file_kind(path).ok_or_else(not_found)?;
     let video = state.job_store.video(tenant, &Id::from_text(id)).await?;
-    // A destination is whatever somebody asked for: what lies there is a video only once a job has published it, or grows there.
-    let growing = path.contains(LIVE) || video.published.is_some();
-    if video.destination.starts_with("http://") || video.destination.starts_with("https://") || !growing {
-        return Err(none());
+    // A client chooses the destination freely, so that other files may lie there: they are served only once a
+    // job has published the video, or as playlists of early playback.
+    let is_playable = path.contains(LIVE) || video.published.is_some();
+    let is_web = video.destination.starts_with("http://") || video.destination.starts_with("https://");
+    if is_web || !is_playable {
+        return Err(not_found());
     }
-    let location =
-        state.object_stores.locate(&video.destination).map_err(spool_media::Error::from)?.child(path);
+    let location = state.object_stores.locate(&video.destination)?.child(path);
     let reader = match location.open().await {
         Ok(reader) => reader,
-        // Where exactly it lies is nobody's business.
+        // The storage error would reveal the destination.
         Err(spool_storage::Error::NotFound { .. } | spool_storage::Error::NotAFile { .. }) => {
-            return Err(none());
+            return Err(not_found());
         }
-        Err(error) => return Err(spool_media::Error::from(error).into()),
+        Err(error) => return Err(error.into()),
     };
-    let tag = format!("\"{}\"", reader.source().etag.trim_matches('"').replace(['"', '\\'], ""));
+    let etag = format!("\"{}\"", reader.source().etag.trim_matches('"').replace(['"', '\\'], ""));
     let shared = [
-        (header::ETAG, tag.clone()),
-        (header::CACHE_CONTROL, content.cache_control().to_owned()),
+        (header::ETAG, etag.clone()),
+        (header::CACHE_CONTROL, kind.cache_control().to_owned()),
         (header::ACCEPT_RANGES, "bytes".to_owned()),
     ];
-    if headers
-        .get_all(header::IF_NONE_MATCH)
-        .iter()
-        .any(|known| known.to_str().is_ok_and(|known| known.contains(&tag) || known == "*"))
-    {
+    if matches_etag(headers, &etag) {
         return Ok((StatusCode::NOT_MODIFIED, shared).into_response());
     }
     let bytes = reader.source().bytes;
-    let range =
-        headers.get(header::RANGE).and_then(|range| range.to_str().ok()).map(|range| one_range(range, bytes));
-    let (status, range) = match range {
-        None | Some(Asked::Whole) => (StatusCode::OK, 0..bytes),
-        Some(Asked::Piece(range)) => (StatusCode::PARTIAL_CONTENT, range),
-        Some(Asked::Outside) => {
+    let range = headers.get(header::RANGE).and_then(|range| range.to_str().ok());
+    let (status, range) = match range.map(|range| parse_range(range, bytes)) {
+        None | Some(RequestedRange::Whole) => (StatusCode::OK, 0..bytes),
+        Some(RequestedRange::Part(range)) => (StatusCode::PARTIAL_CONTENT, range),
+        Some(RequestedRange::Outside) => {
             let problem = Problem::new(ProblemKind::Range, format!("{path} has {bytes} bytes"));
             return Ok(([(header::CONTENT_RANGE, format!("bytes */{bytes}"))], problem).into_response());
         }
     };
-    let mut response = (
-        status,
-        shared,
-        [
-            (header::CONTENT_TYPE, content.media_type().to_owned()),
-            (header::CONTENT_LENGTH, (range.end - range.start).to_string()),
-        ],
-    )
-        .into_response();
+    let entity = [
+        (header::CONTENT_TYPE, kind.media_type().to_owned()),
+        (header::CONTENT_LENGTH, (range.end - range.start).to_string()),
+    ];
+    let mut response = (status, shared, entity).into_response();
     if status == StatusCode::PARTIAL_CONTENT {
-        let told = format!("bytes {}-{}/{bytes}", range.start, range.end - 1);
-        response.headers_mut().extend(told.parse().ok().map(|told| (header::CONTENT_RANGE, told)));
+        let sent = format!("bytes {}-{}/{bytes}", range.start, range.end - 1);
+        response.headers_mut().extend(sent.parse().ok().map(|sent| (header::CONTENT_RANGE, sent)));
     }
     if *method != Method::HEAD {
-        *response.body_mut() = Body::from_stream(pieces(reader, range));
+        *response.body_mut() = Body::from_stream(read_range(reader, range));
     }
     Ok(response)
 }
 
-/// What a name stands for; of a destination nothing else is anybody's business.
-fn content(path: &str) -> Option<ObjectKind<'static>> {
+fn matches_etag(headers: &HeaderMap, etag: &str) -> bool {
+    let matches = |known: &str| known.contains(etag) || known == "*";
+    headers.get_all(header::IF_NONE_MATCH).iter().any(|known| known.to_str().is_ok_and(matches))
+}
+
+/// Returns the kind of a file that players read, by the file's name; `None` for every other path below a
+/// destination.
+fn file_kind(path: &str) -> Option<ObjectKind<'static>> {
     let mut segments = path.split('/');
-    let inside = segments.all(|segment| !segment.is_empty() && !segment.starts_with('.'))
-        && !path.starts_with("parts/");
+    let is_below = segments.all(|segment| !segment.is_empty() && !segment.starts_with('.'))
+        && !path.starts_with(PARTS_FOLDER);
     let kind = match path.rsplit_once('.')?.1 {
         _ if path == MASTER => ObjectKind::MultivariantPlaylist,
-        // Of what is encoded so far the playlists grow.
+        // Playlists of early playback grow, so that caches must not keep them.
         "m3u8" if path.rsplit('/').next()? == LIVE => ObjectKind::MutablePlaylist,
         "m3u8" => ObjectKind::MediaPlaylist,
         "m4s" => ObjectKind::MediaSegment,
         "mp4" => ObjectKind::InitSegment,
         _ => return None,
     };
-    inside.then_some(kind)
+    is_below.then_some(kind)
 }
 
-/// What a range header asks for.
+/// The bytes that a `Range` header requests.
 #[derive(Debug, PartialEq, Eq)]
-enum Asked {
+enum RequestedRange {
     Whole,
-    Piece(Range<u64>),
+    Part(Range<u64>),
     Outside,
 }
 
-/// Reads a range header. Several ranges, other units and what makes no sense are answered with all of it, as they may be.
+/// Parses a `Range` header for an object of `bytes` bytes. Several ranges, other units and malformed ranges
+/// request the whole, as the standard permits.
 ///
 /// Source: RFC 9110 section 14.
-fn one_range(text: &str, bytes: u64) -> Asked {
+fn parse_range(text: &str, bytes: u64) -> RequestedRange {
     let Some((first, last)) = text.trim().strip_prefix("bytes=").and_then(|range| range.split_once('-'))
     else {
-        return Asked::Whole;
+        return RequestedRange::Whole;
     };
     let range = match (first.parse::<u64>(), last.parse::<u64>()) {
         (Ok(first), Ok(last)) if first <= last => first..last.saturating_add(1).min(bytes),
         (Ok(first), Err(_)) if last.is_empty() => first..bytes,
         (Err(_), Ok(last)) if first.is_empty() => bytes.saturating_sub(last)..bytes,
-        _ => return Asked::Whole,
+        _ => return RequestedRange::Whole,
     };
-    if range.is_empty() { Asked::Outside } else { Asked::Piece(range) }
+    if range.is_empty() { RequestedRange::Outside } else { RequestedRange::Part(range) }
 }
 
-/// A range in pieces, each read when it is wanted.
-fn pieces(
+/// Reads a range in steps, each when the client has taken the one before.
+fn read_range(
     reader: SourceReader,
     range: Range<u64>,
 ) -> impl futures::Stream<Item = Result<Bytes, spool_storage::Error>> {
@@ -203,7 +218,7 @@ fn pieces(
         if range.is_empty() {
             return Ok(None);
         }
-        let end = range.end.min(range.start + PIECE);
+        let end = range.end.min(range.start + READ_BYTES);
         let bytes = reader.read(range.start..end).await?;
         Ok(Some((bytes, (reader, end..range.end))))
     })
@@ -214,11 +229,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_played_is_played() {
-        assert_eq!(content("master.m3u8"), Some(ObjectKind::MultivariantPlaylist));
-        assert_eq!(content("720p/ab12.m3u8"), Some(ObjectKind::MediaPlaylist));
-        assert_eq!(content("720p/3-ab12.m4s"), Some(ObjectKind::MediaSegment));
-        assert_eq!(content("720p/init-ab12.mp4"), Some(ObjectKind::InitSegment));
+    fn players_read_playlists_and_media_only() {
+        assert_eq!(file_kind("master.m3u8"), Some(ObjectKind::MultivariantPlaylist));
+        assert_eq!(file_kind("720p/ab12.m3u8"), Some(ObjectKind::MediaPlaylist));
+        assert_eq!(file_kind("720p/3-ab12.m4s"), Some(ObjectKind::MediaSegment));
+        assert_eq!(file_kind("720p/init-ab12.mp4"), Some(ObjectKind::InitSegment));
         for path in [
             "parts/ab12.json",
             "parts/ab12.mp4",
@@ -229,24 +244,24 @@ mod tests {
             "/etc/passwd",
             "x",
         ] {
-            assert_eq!(content(path), None, "{path}");
+            assert_eq!(file_kind(path), None, "{path}");
         }
     }
 
     #[test]
-    fn ranges_are_what_they_say() {
-        assert_eq!(one_range("bytes=0-9", 100), Asked::Piece(0..10));
-        assert_eq!(one_range("bytes=90-", 100), Asked::Piece(90..100));
-        assert_eq!(one_range("bytes=-10", 100), Asked::Piece(90..100));
-        assert_eq!(one_range("bytes=-1000", 100), Asked::Piece(0..100));
-        assert_eq!(one_range("bytes=50-1000", 100), Asked::Piece(50..100));
-        assert_eq!(one_range("bytes=100-", 100), Asked::Outside);
-        assert_eq!(one_range("bytes=-0", 100), Asked::Outside);
+    fn a_range_header_is_parsed_against_the_length() {
+        assert_eq!(parse_range("bytes=0-9", 100), RequestedRange::Part(0..10));
+        assert_eq!(parse_range("bytes=90-", 100), RequestedRange::Part(90..100));
+        assert_eq!(parse_range("bytes=-10", 100), RequestedRange::Part(90..100));
+        assert_eq!(parse_range("bytes=-1000", 100), RequestedRange::Part(0..100));
+        assert_eq!(parse_range("bytes=50-1000", 100), RequestedRange::Part(50..100));
+        assert_eq!(parse_range("bytes=100-", 100), RequestedRange::Outside);
+        assert_eq!(parse_range("bytes=-0", 100), RequestedRange::Outside);
         assert!(
             ["bytes=5-4", "bytes=a-b", "bytes=0-1,5-6", "items=0-1", ""]
                 .iter()
-                .all(|text| one_range(text, 100) == Asked::Whole)
+                .all(|text| parse_range(text, 100) == RequestedRange::Whole)
         );
-        assert_eq!(one_range(&format!("bytes=0-{}", u64::MAX), 100), Asked::Piece(0..100));
+        assert_eq!(parse_range(&format!("bytes=0-{}", u64::MAX), 100), RequestedRange::Part(0..100));
     }
 }

@@ -1,4 +1,4 @@
-//! What stores tell: what has arrived in a bucket.
+//! S3 event route: object stores report objects that were created.
 
 use axum::{
     Json,
@@ -10,61 +10,64 @@ use utoipa::ToSchema;
 
 use crate::{
     app_state::AppState,
-    auth::authenticate::Tenant,
+    auth::principal::Tenant,
     ingest::{s3_events, watcher::IngestOutcome},
     problem::{Problem, ProblemKind},
 };
 
-/// What became of what was told.
+/// Result of an object store's notification.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct ArrivalsShown {
-    /// The jobs that are made of it, or were before.
+pub(super) struct NotificationResult {
+    /// Ids of the jobs that exist for the reported objects, created now or before.
     jobs: Vec<String>,
-    /// Objects of which nothing is made: nobody watches them, they are gone, or Spool wrote them itself.
+    /// Number of reported objects without a job: no watch covers the object, the object is gone, or Spool
+    /// wrote the object.
     ignored: u64,
 }
 
-/// Tells what has arrived in a bucket: an event of S3, MinIO or Ceph's gateway, plain, in the envelope of a topic (SNS), or from EventBridge. Each object that
-/// somebody watches (`spool watches`) becomes a job, once, however often it is told. A store that can be told no more than an address shows its
-/// key as the password in it.
+/// Creates jobs from an object store's notification.
+///
+/// Accepts events of S3, MinIO and the Ceph Object Gateway, plain, in the envelope of an SNS topic, or from
+/// EventBridge. Each object below a watched prefix (`spool watches`) becomes one job, however often the
+/// object is reported. Object stores that can be configured with a URL only send the API key as the URL's
+/// password.
 #[utoipa::path(
     post,
     path = "/v1/events/s3",
+    operation_id = "ingest_s3_events",
     tag = "jobs",
     request_body(content = Object, content_type = "application/json"),
     responses(
-        (status = 200, description = "It is taken, and need not be told again.", body = ArrivalsShown),
-        (status = 400, description = "It cannot be read.", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "It is too large.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "It is no event that is known here.", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "The tenant has as many jobs as it may: tell it again.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Something that is needed is away: tell it again.", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "Accepted; no resend is needed.", body = NotificationResult),
+        (status = 400, description = "The request cannot be parsed."),
+        (status = 413, description = "The request body exceeds 1 MiB."),
+        (status = 422, description = "The notification is not of a supported form."),
+        (status = 429, description = "The tenant's quota of jobs is exceeded; resend later."),
+        (status = 503, description = "A required service is unavailable; resend later."),
     )
 )]
-pub(super) async fn s3(
+pub(super) async fn ingest(
     State(state): State<AppState>,
     Tenant(tenant): Tenant,
     message: Result<String, StringRejection>,
-) -> Result<Json<ArrivalsShown>, Problem> {
+) -> Result<Json<NotificationResult>, Problem> {
     let message = message.map_err(|error| {
-        let kind = if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
-            ProblemKind::TooLarge
-        } else {
-            ProblemKind::Malformed
-        };
+        let is_too_large = error.status() == StatusCode::PAYLOAD_TOO_LARGE;
+        let kind = if is_too_large { ProblemKind::TooLarge } else { ProblemKind::Malformed };
         Problem::new(kind, error.body_text())
     })?;
     let objects =
         s3_events::parse(&message).map_err(|error| Problem::new(ProblemKind::Invalid, error.to_string()))?;
     let watches = state.watcher.watches.watches(Some(&tenant)).await?;
-    let (mut jobs, mut ignored, mut wrong) = (Vec::new(), 0, None);
+    let (mut jobs, mut ignored, mut first_problem) = (Vec::new(), 0, None);
     for object in &objects {
         match state.watcher.ingest(&watches, object).await {
             Ok(IngestOutcome::Job(job)) => jobs.push(job.to_string()),
             Ok(IngestOutcome::Ignored(_)) => ignored += 1,
-            // The others are taken all the same: told again, they are the same jobs.
-            Err(problem) => wrong = wrong.or(Some(problem)),
+            // The other objects are ingested nevertheless: when the notification comes again, their jobs
+            // exist.
+            Err(problem) => first_problem = first_problem.or(Some(problem)),
         }
     }
-    wrong.map_or(Ok(Json(ArrivalsShown { jobs, ignored })), Err)
+    first_problem.map_or(Ok(Json(NotificationResult { jobs, ignored })), Err)
 }

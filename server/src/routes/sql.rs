@@ -1,55 +1,60 @@
-//! Queries over jobs, rows, attempts, videos, renditions and parts.
+//! Query route: read-only SQL over the tenant's jobs, rows, attempts, videos, renditions and parts.
 
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::{app_state::AppState, auth::authenticate::Tenant, problem::Problem, routes::extract::Body};
+use super::extract::JsonBody;
+use crate::{app_state::AppState, auth::principal::Tenant, problem::Problem};
 
-/// A query.
+/// Query over the tenant's tables.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct QueryRequest {
-    /// One SELECT.
-    #[schema(example = "SELECT job, number FROM rows WHERE frames <> expected")]
+    /// One SELECT statement.
+    #[schema(example = "SELECT job, ordinal FROM rows WHERE frames <> expected")]
     sql: String,
 }
 
-/// What a query gives.
+/// Result of a query.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct QueryShown {
-    /// The columns' names, in order.
+pub(super) struct QueryResult {
+    /// Names of the columns, in order.
     columns: Vec<String>,
-    /// An object each; a column that is NULL is left out.
+    /// Rows, one object each. An object omits the columns that are NULL.
     #[schema(value_type = Vec<Object>)]
     rows: Vec<Value>,
-    /// Were there more rows than are given, which are at most 10,000?
+    /// Whether the result has more rows than the 10,000 that are returned at most.
     more: bool,
 }
 
-/// Answers a query over what the tables `jobs`, `rows`, `attempts`, `videos`, `renditions` and `parts` hold of the tenant that asks; what is in
-/// them `SELECT table_name, column_name, data_type FROM information_schema.columns` tells. It reads, and changes nothing. `rows`, `attempts`,
-/// `renditions` and `parts` are read fastest of one `job` or `video`. To transcode, send the statement to `POST /v1/jobs`.
+/// Runs a query over the tenant's tables.
+///
+/// The tables are `jobs`, `rows`, `attempts`, `videos`, `renditions` and `parts`; `SELECT table_name,
+/// column_name, data_type FROM information_schema.columns` lists their columns. A query reads only. Queries
+/// over `rows`, `attempts`, `renditions` and `parts` are fastest with a filter on one `job` or `video`. To
+/// transcode, send the statement to `POST /v1/jobs`.
 #[utoipa::path(
     post,
     path = "/v1/sql",
+    operation_id = "query",
     tag = "jobs",
     request_body = QueryRequest,
     responses(
-        (status = 200, description = "The answer.", body = QueryShown),
-        (status = 400, description = "It cannot be read.", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "It is too large.", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "It is not JSON.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "It is wrong, would change something, or takes too long.", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Too many queries run.", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "The rows of the query's result.", body = QueryResult),
+        (status = 400, description = "The request cannot be parsed."),
+        (status = 413, description = "The request body exceeds 1 MiB."),
+        (status = 415, description = "The request body is not JSON."),
+        (status = 422, description = "The query is invalid, would change data, or takes too long."),
+        (status = 429, description = "Too many queries run; retry when one has ended."),
     )
 )]
 pub(super) async fn query(
     State(state): State<AppState>,
     Tenant(tenant): Tenant,
-    Body(asked): Body<QueryRequest>,
-) -> Result<Json<QueryShown>, Problem> {
-    let answer = state.queries.query(&tenant, asked.sql).await?;
-    Ok(Json(QueryShown { columns: answer.columns, rows: answer.rows, more: answer.more }))
+    JsonBody(request): JsonBody<QueryRequest>,
+) -> Result<Json<QueryResult>, Problem> {
+    let answer = state.queries.query(&tenant, request.sql).await?;
+    Ok(Json(QueryResult { columns: answer.columns, rows: answer.rows, more: answer.more }))
 }

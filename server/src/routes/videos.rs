@@ -1,114 +1,97 @@
-//! Videos: what jobs made, and where it plays.
+//! Video routes: list videos, and create signed links that play them.
 
 use axum::{Json, extract::State};
-use serde::Deserialize;
 use spool_jobs::Id;
-use utoipa::{IntoParams, ToSchema};
 
-use super::jobs::limit;
+use super::{
+    extract::{JsonBody, PathParams, QueryParams},
+    page_limit::{PageQuery, page_items},
+};
 use crate::{
     app_state::AppState,
-    auth::{authenticate::Tenant, signed_links::Link},
+    auth::{principal::Tenant, signed_links::SignedLink},
+    documents::video::{PlaybackLink, PlaybackLinkRequest, Video, VideoList},
     problem::{Problem, ProblemKind},
-    routes::{
-        documents::{LinkShown, VideoShown, VideosShown},
-        extract::{Asked, Body, Named},
-    },
 };
 
-/// How long a link is good, in seconds, unless asked otherwise and at most.
-const LINK_SECONDS: u64 = 3600;
+/// Lifetime of a link in seconds: the default, and the maximum.
+const DEFAULT_LINK_SECONDS: u64 = 3600;
 const MAX_LINK_SECONDS: u64 = 7 * 24 * 3600;
 
-/// A link to be made.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct LinkRequest {
-    /// How long it is good for: an hour unless given.
-    #[schema(minimum = 1, maximum = 604800)]
-    expires_seconds: Option<u64>,
-}
-
-/// Which videos are wanted.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Wanted {
-    /// The `next` of the page before.
-    cursor: Option<String>,
-    /// How many are wanted at most: 50 unless given.
-    #[param(minimum = 1, maximum = 1000)]
-    limit: Option<u32>,
-}
-
-/// Videos, the newest first.
+/// Lists videos, the newest first.
 #[utoipa::path(
     get,
     path = "/v1/videos",
+    operation_id = "list_videos",
     tag = "videos",
-    params(Wanted),
+    params(PageQuery),
     responses(
-        (status = 200, description = "Some of them.", body = VideosShown),
-        (status = 400, description = "It cannot be read.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "It asks for what there cannot be.", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "A page of the tenant's videos.", body = VideoList),
+        (status = 400, description = "The query cannot be parsed."),
+        (status = 422, description = "A query parameter has an invalid value."),
     )
 )]
 pub(super) async fn list(
     State(state): State<AppState>,
     Tenant(tenant): Tenant,
-    Asked(wanted): Asked<Wanted>,
-) -> Result<Json<VideosShown>, Problem> {
-    let behind = wanted.cursor.map(Id::from_text);
-    Ok(Json(state.job_store.videos(&tenant, behind.as_ref(), limit(wanted.limit)?).await?.into()))
+    QueryParams(query): QueryParams<PageQuery>,
+) -> Result<Json<VideoList>, Problem> {
+    let cursor = query.cursor.map(Id::from_text);
+    Ok(Json(state.job_store.videos(&tenant, cursor.as_ref(), page_items(query.limit)?).await?.into()))
 }
 
-/// A video.
+/// Returns a video.
 #[utoipa::path(
     get,
     path = "/v1/videos/{id}",
+    operation_id = "get_video",
     tag = "videos",
-    params(("id" = String, Path, description = "The video")),
+    params(("id" = String, Path, description = "Id of the video, `video_…`.")),
     responses(
-        (status = 200, description = "It.", body = VideoShown),
-        (status = 404, description = "There is none.", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "The video, and the path that plays the video.", body = Video),
+        (status = 404, description = "The tenant has no video with this id."),
     )
 )]
 pub(super) async fn get(
     State(state): State<AppState>,
     Tenant(tenant): Tenant,
-    Named(id): Named<String>,
-) -> Result<Json<VideoShown>, Problem> {
+    PathParams(id): PathParams<String>,
+) -> Result<Json<Video>, Problem> {
     Ok(Json(state.job_store.video(&tenant, &Id::from_text(id)).await?.into()))
 }
 
-/// Makes a link that plays a video for whoever has it, for a while: for players, which show no keys.
+/// Creates a signed link that plays a video.
+///
+/// The link is a credential of its own, for players, which send no API key. The link plays one video until
+/// the link expires.
 #[utoipa::path(
     post,
     path = "/v1/videos/{id}/links",
+    operation_id = "create_playback_link",
     tag = "videos",
-    params(("id" = String, Path, description = "The video")),
-    request_body = LinkRequest,
+    params(("id" = String, Path, description = "Id of the video, `video_…`.")),
+    request_body = PlaybackLinkRequest,
     responses(
-        (status = 200, description = "It.", body = LinkShown),
-        (status = 400, description = "It cannot be read.", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such video.", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "It is not JSON.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "It asks for what cannot be done.", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "The signed link and its time of expiry.", body = PlaybackLink),
+        (status = 400, description = "The request cannot be parsed."),
+        (status = 404, description = "The tenant has no video with this id."),
+        (status = 415, description = "The request body is not JSON."),
+        (status = 422, description = "The lifetime of the link is out of range."),
     )
 )]
-pub(super) async fn link(
+pub(super) async fn create_link(
     State(state): State<AppState>,
     Tenant(tenant): Tenant,
-    Named(id): Named<String>,
-    Body(wish): Body<LinkRequest>,
-) -> Result<Json<LinkShown>, Problem> {
-    let seconds = wish.expires_seconds.unwrap_or(LINK_SECONDS);
+    PathParams(id): PathParams<String>,
+    JsonBody(request): JsonBody<PlaybackLinkRequest>,
+) -> Result<Json<PlaybackLink>, Problem> {
+    let seconds = request.expires_seconds.unwrap_or(DEFAULT_LINK_SECONDS);
     if !(1..=MAX_LINK_SECONDS).contains(&seconds) {
-        let detail = format!("expires_seconds: it is {seconds}: it must be from 1 to {MAX_LINK_SECONDS}");
+        let detail = format!("expires_seconds: must be from 1 to {MAX_LINK_SECONDS}, not {seconds}");
         return Err(Problem::new(ProblemKind::Invalid, detail));
     }
     let video = state.job_store.video(&tenant, &Id::from_text(id)).await?;
-    let link = Link::new(tenant, video.id.to_string(), seconds);
-    let signed = state.signed_links.sign(&link).await?;
-    Ok(Json(LinkShown { play: format!("/v1/play/{signed}/master.m3u8"), expires_ms: link.expires_ms }))
+    let link = SignedLink::new(tenant, video.id.to_string(), seconds);
+    let signed = state.link_signer.sign(&link).await?;
+    Ok(Json(PlaybackLink { play: format!("/v1/play/{signed}/master.m3u8"), expires_ms: link.expires_ms }))
 }

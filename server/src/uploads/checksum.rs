@@ -1,4 +1,4 @@
-//! Is what came what was sent?
+//! Checksums of uploads: detect bytes that were altered on the way.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use md5::Md5;
@@ -7,10 +7,10 @@ use sha2::{Sha256, digest::DynDigest};
 
 use crate::problem::{Problem, ProblemKind};
 
-/// The ways that are known, as they are announced.
-pub(crate) const KNOWN: &str = "sha1,sha256,md5";
+/// The supported algorithms, as `Tus-Checksum-Algorithm` lists them.
+pub(crate) const ALGORITHMS: &str = "sha1,sha256,md5";
 
-/// What the bytes of a request should come to.
+/// The checksum that the bytes of a request are expected to have.
 ///
 /// Source: tus resumable upload protocol 1.0, checksum extension.
 pub(crate) struct Checksum {
@@ -19,42 +19,43 @@ pub(crate) struct Checksum {
 }
 
 impl Checksum {
-    /// Reads `sha1 BASE64`.
+    /// Parses the text of `Upload-Checksum`, such as `sha1 BASE64`.
     pub(crate) fn parse(text: &str) -> Result<Self, Problem> {
-        let wrong = || {
+        let malformed = || {
             Problem::new(
                 ProblemKind::Malformed,
-                format!("Upload-Checksum: it must be one of {KNOWN}, a blank, and base64"),
+                format!("Upload-Checksum: must be one of {ALGORITHMS}, a blank, and base64"),
             )
         };
-        let (name, sum) = text.split_once(' ').ok_or_else(wrong)?;
+        let (name, sum) = text.split_once(' ').ok_or_else(malformed)?;
         let digest: Box<dyn DynDigest + Send> = match name {
-            "sha1" => of::<Sha1>(),
-            "sha256" => of::<Sha256>(),
-            "md5" => of::<Md5>(),
-            _ => return Err(wrong()),
+            "sha1" => digest::<Sha1>(),
+            "sha256" => digest::<Sha256>(),
+            "md5" => digest::<Md5>(),
+            _ => return Err(malformed()),
         };
-        let expected = BASE64_STANDARD.decode(sum.trim()).map_err(|_| wrong())?;
-        if expected.len() == digest.output_size() { Ok(Self { digest, expected }) } else { Err(wrong()) }
+        let expected = BASE64_STANDARD.decode(sum.trim()).map_err(|_| malformed())?;
+        if expected.len() == digest.output_size() { Ok(Self { digest, expected }) } else { Err(malformed()) }
     }
 
+    /// Adds bytes of the request.
     pub(crate) fn update(&mut self, bytes: &[u8]) {
         self.digest.update(bytes);
     }
 
-    /// Refuses what came to something else.
+    /// Refuses bytes with another checksum.
     pub(crate) fn verify(self) -> Result<(), Problem> {
         if self.digest.finalize()[..] == self.expected[..] {
             return Ok(());
         }
         Err(Problem::new(
             ProblemKind::Checksum,
-            "what came is not what its checksum says, and is not kept: send it again",
+            "the checksum does not match and the bytes were discarded; send them again",
         ))
     }
 }
 
-fn of<D: Default + DynDigest + Send + 'static>() -> Box<dyn DynDigest + Send> {
+fn digest<D: Default + DynDigest + Send + 'static>() -> Box<dyn DynDigest + Send> {
     Box::new(D::default())
 }
 
@@ -63,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sums_are_what_others_say_they_are() {
+    fn matching_checksums_are_accepted_and_others_refused() {
         let sums = [
             "sha1 qZk+NkcGgWq6PiVxeFDCbJzQ2J0=",
             "sha256 ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=",
@@ -78,8 +79,8 @@ mod tests {
             checksum.update(b"abx");
             assert_eq!(checksum.verify().unwrap_err().status, 460);
         }
-        for wrong in ["", "sha1", "sha1 !", "sha1 YWJj", "crc32 YWJj", "md5  "] {
-            assert!(Checksum::parse(wrong).is_err_and(|problem| problem.status == 400), "{wrong}");
+        for malformed in ["", "sha1", "sha1 !", "sha1 YWJj", "crc32 YWJj", "md5  "] {
+            assert!(Checksum::parse(malformed).is_err_and(|problem| problem.status == 400), "{malformed}");
         }
     }
 }

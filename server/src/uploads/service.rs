@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    auth::authenticate::Principal,
+    auth::principal::Principal,
     background::lease_loop::{LeaseLoop, run_leased},
     problem::{Problem, ProblemKind},
     uploads::{checksum::Checksum, media_type::media_type},
