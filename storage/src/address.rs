@@ -8,7 +8,7 @@ use super::error::{AddressProblem, Error};
 
 /// Where an object is, in the terms of what holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Address {
+pub(crate) enum Address {
     /// An absolute path of this machine.
     Local(PathBuf),
     /// A key in a bucket.
@@ -28,7 +28,7 @@ pub(super) enum Address {
 
 /// Who keeps the buckets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Service {
+pub(crate) enum Service {
     S3,
     Gcs,
     Azure,
@@ -39,7 +39,7 @@ impl Address {
     ///
     /// A plain path is taken literally (`%` and `#` are characters of file names; `~` is the shell's
     /// business) and made absolute; `file://` is percent-decoded (RFC 8089); keys of buckets are literal.
-    pub(super) fn parse(uri: &str) -> Result<Self, Error> {
+    pub(crate) fn parse(uri: &str) -> Result<Self, Error> {
         let bad = |problem| Error::BadAddress { uri: redact(uri), problem };
         if uri.is_empty() {
             return Err(bad(AddressProblem::Empty));
@@ -82,7 +82,7 @@ impl Address {
     }
 
     /// The URI that names the same again.
-    pub(super) fn uri(&self) -> String {
+    pub(crate) fn uri(&self) -> String {
         match self {
             Self::Local(path) => file_uri(path),
             Self::Bucket { root, key, .. } => key_uri(root, key),
@@ -115,13 +115,13 @@ pub fn is_within(uri: &str, prefix: &str) -> bool {
 }
 
 /// `file:///…`, percent-encoded.
-pub(super) fn file_uri(path: &Path) -> String {
+pub(crate) fn file_uri(path: &Path) -> String {
     // Only a relative path has no URL, and none gets here.
     Url::from_file_path(path).map_or_else(|()| path.display().to_string(), String::from)
 }
 
 /// `s3://bucket/key`, verbatim.
-pub(super) fn key_uri(root: &str, key: &object_store::path::Path) -> String {
+pub(crate) fn key_uri(root: &str, key: &object_store::path::Path) -> String {
     if key.is_root() { root.to_owned() } else { format!("{root}/{key}") }
 }
 

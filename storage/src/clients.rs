@@ -17,8 +17,9 @@ use object_store::{
 use url::Url;
 
 use super::{
-    Location, Place,
+    Location,
     address::{Address, Service, redact},
+    backend::{Backend, BucketBackend, LocalBackend, WebBackend},
     error::{Denial, Error, innermost},
     profile,
     wire::Connector,
@@ -48,7 +49,7 @@ const REQUEST_MAX: Duration = Duration::from_secs(60);
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 
 /// Options by their environment variables' names.
-pub(super) type Options = BTreeMap<String, String>;
+pub(crate) type Options = BTreeMap<String, String>;
 
 /// The stores that this process may use: one client per bucket, made when it is first asked for, kept for
 /// good.
@@ -69,7 +70,7 @@ struct Inner {
 }
 
 /// A store, and what is known of it.
-pub(super) struct Client {
+pub(crate) struct Client {
     pub store: Arc<dyn ObjectStore>,
     /// The same, where objects may come in pieces.
     pub pieces: Option<Arc<dyn MultipartStore>>,
@@ -165,14 +166,15 @@ impl Stores {
     pub fn locate(&self, uri: &str) -> Result<Location, Error> {
         let address = Address::parse(uri)?;
         let uri = address.uri();
-        let place = match address {
-            Address::Local(path) => Place::Local(path),
+        let redacted = redact(&uri);
+        let backend: Arc<dyn Backend> = match address {
+            Address::Local(path) => Arc::new(LocalBackend::new(path, redacted)),
             Address::Bucket { service, root, authority, key } => {
-                Place::Bucket { client: self.bucket(service, &root, &authority)?, key }
+                Arc::new(BucketBackend::new(self.bucket(service, &root, &authority)?, key, redacted))
             }
-            Address::Web(url) => Place::Web { stores: self.clone(), url },
+            Address::Web(url) => Arc::new(WebBackend::new(self.clone(), url, redacted)),
         };
-        Ok(Location { shown: redact(&uri), uri, place })
+        Ok(Location::new(uri, backend))
     }
 
     fn bucket(&self, service: Service, root: &str, authority: &str) -> Result<Arc<Client>, Error> {
@@ -202,14 +204,14 @@ impl Stores {
     }
 
     /// The options of Amazon's services: those of the environment, and of the chosen profile.
-    pub(super) fn amazon_options(&self, root: &str) -> Result<Options, Error> {
+    pub(crate) fn amazon_options(&self, root: &str) -> Result<Options, Error> {
         let mut options = self.inner.options.clone();
         profile::complete(&mut options)
             .map_err(|e| Error::Configuration { uri: root.to_owned(), detail: e.to_string() })?;
         Ok(options)
     }
 
-    pub(super) fn s3(&self, root: &str, bucket: &str) -> Result<Arc<AmazonS3>, Error> {
+    pub(crate) fn s3(&self, root: &str, bucket: &str) -> Result<Arc<AmazonS3>, Error> {
         let options = self.amazon_options(root)?;
         let endpoint = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"]
             .into_iter()
@@ -267,14 +269,14 @@ impl Stores {
     }
 
     /// A client for one page. Cheap: connections are shared.
-    pub(super) fn web(&self, url: &Url) -> Result<Arc<Client>, Error> {
+    pub(crate) fn web(&self, url: &Url) -> Result<Arc<Client>, Error> {
         self.check_web(url)?;
         web_client(url, limits().with_allow_http(true), &self.inner.web)
     }
 
     /// A client for one long download: its request as a whole has no time limit, so the reader limits each
     /// wait.
-    pub(super) fn web_unlimited(&self, url: &Url) -> Result<Arc<Client>, Error> {
+    pub(crate) fn web_unlimited(&self, url: &Url) -> Result<Arc<Client>, Error> {
         self.check_web(url)?;
         web_client(url, limits().with_allow_http(true).with_timeout_disabled(), &self.inner.web_unlimited)
     }
@@ -330,7 +332,7 @@ fn retries() -> RetryConfig {
     RetryConfig { backoff: BACKOFF, max_retries: RETRIES, retry_timeout: RETRY_FOR }
 }
 
-pub(super) fn misconfigured(root: &str, error: &object_store::Error) -> Error {
+pub(crate) fn misconfigured(root: &str, error: &object_store::Error) -> Error {
     Error::Configuration { uri: root.to_owned(), detail: innermost(error) }
 }
 

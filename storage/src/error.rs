@@ -245,7 +245,7 @@ impl Error {
     }
 
     /// Names what the file system said of a location.
-    pub(super) fn system(uri: &str, source: io::Error) -> Self {
+    pub(crate) fn system(uri: &str, source: io::Error) -> Self {
         let uri = uri.to_owned();
         match source.kind() {
             io::ErrorKind::NotFound => Self::NotFound { uri },
@@ -259,7 +259,7 @@ impl Error {
     }
 
     /// Names what the file system said of a file of ours.
-    pub(super) fn file(path: &std::path::Path, source: io::Error) -> Self {
+    pub(crate) fn file(path: &std::path::Path, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 Self::DiskFull { uri: path.display().to_string() }
@@ -269,7 +269,7 @@ impl Error {
     }
 
     /// Names what a remote store said; `bucket` is its scheme and bucket.
-    pub(super) fn remote(uri: &str, bucket: &str, error: &object_store::Error) -> Self {
+    pub(crate) fn remote(uri: &str, bucket: &str, error: &object_store::Error) -> Self {
         let uri = uri.to_owned();
         if let Some(answer) = find::<Answer>(error) {
             let answer = answer.clone();
@@ -296,7 +296,7 @@ impl Error {
 }
 
 /// Might a write have reached the store although no answer came?
-pub(super) fn may_have_arrived(error: &object_store::Error) -> bool {
+pub(crate) fn may_have_arrived(error: &object_store::Error) -> bool {
     let lost = |e: &HttpError| !matches!(e.kind(), HttpErrorKind::Connect | HttpErrorKind::Request);
     find::<Answer>(error).is_none()
         && find::<NoCredentials>(error).is_none()
@@ -304,19 +304,19 @@ pub(super) fn may_have_arrived(error: &object_store::Error) -> bool {
 }
 
 /// Does the store not know conditional writes? Either it was configured so, or it said so.
-pub(super) fn lacks_conditions(error: &object_store::Error) -> bool {
+pub(crate) fn lacks_conditions(error: &object_store::Error) -> bool {
     matches!(error, object_store::Error::NotImplemented { .. })
         || find::<Answer>(error).is_some_and(|a| a.status == 501)
 }
 
 /// Did the server answer that it has no such range, or gives none at all?
-pub(super) fn lacks_ranges(error: &object_store::Error) -> bool {
+pub(crate) fn lacks_ranges(error: &object_store::Error) -> bool {
     matches!(error, object_store::Error::NotSupported { .. })
         || find::<Answer>(error).is_some_and(|a| a.status == 416)
 }
 
 /// The last link of the chain: the ones before repeat it, some of them with the whole URL.
-pub(super) fn innermost(error: &object_store::Error) -> String {
+pub(crate) fn innermost(error: &object_store::Error) -> String {
     let mut last: &dyn std::error::Error = error;
     while let Some(next) = last.source() {
         last = next;

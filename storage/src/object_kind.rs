@@ -55,7 +55,7 @@ impl<'a> ObjectKind<'a> {
         }
     }
 
-    pub(super) fn attributes(self) -> Attributes {
+    pub(crate) fn attributes(self) -> Attributes {
         Attributes::from_iter([
             (Attribute::ContentType, self.media_type().to_owned()),
             (Attribute::CacheControl, self.cache_control().to_owned()),

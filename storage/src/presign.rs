@@ -17,13 +17,12 @@ use aws_sigv4::{
     },
     sign::v4,
 };
-use object_store::{CredentialProvider, aws::AwsCredential, signer::Signer};
+use object_store::{CredentialProvider, aws::AwsCredential, path::Path, signer::Signer};
 use reqwest::Method;
 use url::Url;
 
 use super::{
-    Location, Place,
-    clients::{Stores, misconfigured},
+    clients::{Client, Stores, misconfigured},
     error::Error,
 };
 
@@ -80,44 +79,36 @@ impl Stores {
     }
 }
 
-impl Location {
-    /// Can there be links to send pieces to?
-    pub fn has_part_links(&self) -> bool {
-        matches!(&self.place, Place::Bucket { client, .. } if client.amazon.is_some())
-    }
-
-    /// Links to send pieces of `upload` to, by their numbers from 0 and lengths, good for a while and for no
-    /// other length; nothing where the store has no such links.
-    ///
-    /// # Errors
-    /// [`Error::Configuration`] where there are no keys to sign with.
-    pub async fn part_links(
-        &self,
-        upload: &str,
-        pieces: &[(usize, u64)],
-        valid_for: Duration,
-    ) -> Result<Option<Vec<PartLink>>, Error> {
-        let Place::Bucket { client, key } = &self.place else { return Ok(None) };
-        let Some(s3) = &client.amazon else { return Ok(None) };
-        let failed = |e: object_store::Error| client.error(&self.shown, &e);
-        let signed = s3.signed_url(Method::PUT, key, valid_for).await.map_err(failed)?;
-        let keys = s3.credentials().get_credential().await.map_err(failed)?;
-        let unsigned = || {
-            misconfigured(
-                &client.root,
-                &object_store::Error::NotImplemented {
-                    operation: "links".to_owned(),
-                    implementer: "S3 without keys".to_owned(),
-                },
-            )
-        };
-        let region = region_of(&signed).ok_or_else(unsigned)?;
-        let keys = credentials(&keys);
-        let links = pieces
-            .iter()
-            .map(|piece| link(&signed, upload, *piece, &keys, &region, valid_for).ok_or_else(unsigned));
-        Ok(Some(links.collect::<Result<_, _>>()?))
-    }
+/// Presigns links for parts of `upload`; `None` if the store is not S3.
+///
+/// # Errors
+/// [`Error::Configuration`] without credentials to sign with.
+pub(crate) async fn part_links(
+    client: &Client,
+    key: &Path,
+    redacted: &str,
+    upload: &str,
+    parts: &[(usize, u64)],
+    valid_for: Duration,
+) -> Result<Option<Vec<PartLink>>, Error> {
+    let Some(s3) = &client.amazon else { return Ok(None) };
+    let failed = |e: object_store::Error| client.error(redacted, &e);
+    let signed = s3.signed_url(Method::PUT, key, valid_for).await.map_err(failed)?;
+    let keys = s3.credentials().get_credential().await.map_err(failed)?;
+    let unsigned = || {
+        misconfigured(
+            &client.root,
+            &object_store::Error::NotImplemented {
+                operation: "links".to_owned(),
+                implementer: "S3 without keys".to_owned(),
+            },
+        )
+    };
+    let region = region_of(&signed).ok_or_else(unsigned)?;
+    let keys = credentials(&keys);
+    let links =
+        parts.iter().map(|part| link(&signed, upload, *part, &keys, &region, valid_for).ok_or_else(unsigned));
+    Ok(Some(links.collect::<Result<_, _>>()?))
 }
 
 fn credentials(keys: &AwsCredential) -> Credentials {

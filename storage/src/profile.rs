@@ -19,7 +19,7 @@ const OTHER_WAYS: [&str; 4] = ["credential_process", "sso_session", "sso_start_u
 
 /// Why a profile gives no credentials.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Problem {
+pub(crate) enum Problem {
     #[error("the AWS profile {0} is in neither ~/.aws/credentials nor ~/.aws/config: check AWS_PROFILE")]
     Unknown(String),
     #[error(
@@ -35,7 +35,7 @@ pub(super) enum Problem {
 /// Variables win over the profile, and a pair of keys is never mixed from both.
 ///
 /// Source: AWS SDKs and Tools Reference Guide, "Shared config and credentials files".
-pub(super) fn complete(options: &mut BTreeMap<String, String>) -> Result<(), Problem> {
+pub(crate) fn complete(options: &mut BTreeMap<String, String>) -> Result<(), Problem> {
     let file = |variable: &str, name: &str| {
         let path = options.get(variable).map(PathBuf::from);
         path.or_else(|| Some(PathBuf::from(options.get("HOME")?).join(".aws").join(name)))

@@ -3,7 +3,7 @@
 use std::{
     ops::Range,
     os::unix::fs::FileExt,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -13,13 +13,14 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, TryStreamExt, stream};
-use object_store::{GetOptions, GetRange, GetResult, ObjectMeta, ObjectStoreExt};
+use object_store::{GetOptions, GetRange, GetResult, ObjectMeta};
 
 use super::{
-    Location, Place, blocking,
+    Location,
+    backend::{Opened, ReadMode, blocking},
     clients::Client,
     error::{Error, lacks_ranges},
-    local,
+    files,
 };
 
 /// Largest range that one request asks for: large enough that requests' latency does not matter, small enough
@@ -75,47 +76,15 @@ impl std::fmt::Debug for Source {
 pub struct SourceReader {
     location: Location,
     source: Source,
-    way: Way,
+    mode: ReadMode,
     bytes_read: Arc<AtomicU64>,
 }
 
-/// How the source can be read.
-#[derive(Debug, Clone)]
-enum Way {
-    /// A file of this machine.
-    File(PathBuf),
-    /// Ranges, each under this condition.
-    Ranges { client: Arc<Client>, condition: GetOptions },
-    /// At once, from start to end.
-    Whole,
-}
-
 impl SourceReader {
-    pub(super) async fn open(location: Location) -> Result<Self, Error> {
-        let (source, way) = match &location.place {
-            Place::Local(path) => {
-                let (path, looked_at) = (path.clone(), path.clone());
-                let stat = blocking(move || local::stat(&looked_at)).await.map_err(|e| location.system(e))?;
-                (location.source(stat.tag(), stat.bytes), Way::File(path))
-            }
-            Place::Bucket { client, key } => {
-                let meta = match client.store.head(key).await {
-                    Ok(meta) => meta,
-                    Err(object_store::Error::NotFound { .. }) => {
-                        return Err(client.missing(&location.shown, key).await);
-                    }
-                    Err(e) => return Err(client.error(&location.shown, &e)),
-                };
-                location.pin(client, &meta, true)
-            }
-            Place::Web { stores, url } => {
-                let client = &stores.web(url)?;
-                let (meta, has_ranges) =
-                    probe(client).await.map_err(|e| client.error(&location.shown, &e))?;
-                location.pin(client, &meta, has_ranges)
-            }
-        };
-        Ok(Self { location, source, way, bytes_read: Arc::default() })
+    pub(crate) async fn open(location: Location) -> Result<Self, Error> {
+        let Opened { etag, bytes, mode } = location.backend().open().await?;
+        let source = Source { uri: location.uri().to_owned(), etag, bytes };
+        Ok(Self { location, source, mode, bytes_read: Arc::default() })
     }
 
     /// What was opened.
@@ -130,8 +99,8 @@ impl SourceReader {
 
     /// The file, if the source is one of this machine: it need not be copied to be read.
     pub fn local_path(&self) -> Option<&Path> {
-        match &self.way {
-            Way::File(path) => Some(path),
+        match &self.mode {
+            ReadMode::File(path) => Some(path),
             _ => None,
         }
     }
@@ -140,7 +109,7 @@ impl SourceReader {
     /// Last-Modified, where two reads may be of different bytes: [`Self::save`] it once, and work on the
     /// copy.
     pub fn must_download(&self) -> bool {
-        matches!(self.way, Way::Whole)
+        matches!(self.mode, ReadMode::Whole)
     }
 
     /// Bytes read through this reader and its clones.
@@ -159,7 +128,7 @@ impl SourceReader {
         let Range { start, end } = range;
         if start > end || end > self.source.bytes {
             return Err(Error::OutOfRange {
-                uri: self.location.shown.clone(),
+                uri: self.location.to_string(),
                 start,
                 end,
                 bytes: self.source.bytes,
@@ -185,30 +154,33 @@ impl SourceReader {
     pub async fn save(&self, path: &Path) -> Result<(), Error> {
         let directory = path.parent().unwrap_or(path).to_owned();
         let staged =
-            blocking(move || tempfile::Builder::new().prefix(local::HIDDEN_PREFIX).tempfile_in(directory));
+            blocking(move || tempfile::Builder::new().prefix(files::HIDDEN_PREFIX).tempfile_in(directory));
         let staged = staged.await.map_err(|e| Error::file(path, e))?;
         let file = Arc::new(staged.as_file().try_clone().map_err(|e| Error::file(path, e))?);
         let write = async |at: u64, bytes: Bytes| {
             let file = Arc::clone(&file);
             blocking(move || file.write_all_at(&bytes, at)).await.map_err(|e| Error::file(path, e))
         };
-        match &self.way {
-            Way::File(from) => self.copy(from, path, &staged).await?,
-            Way::Ranges { .. } => {
+        match &self.mode {
+            ReadMode::File(from) => self.copy(from, path, &staged).await?,
+            ReadMode::Ranges { .. } => {
                 let saved = stream::iter(pieces(0..self.source.bytes)).map(|piece| async {
                     let at = piece.start;
                     write(at, self.fetch(piece).await?).await
                 });
                 saved.buffer_unordered(FETCHES_AT_ONCE).try_collect::<()>().await?;
             }
-            Way::Whole => {
+            ReadMode::Whole => {
                 let result = self.download().await?;
                 let mut chunks = result.into_stream();
                 let mut at = 0;
                 loop {
                     let next = tokio::time::timeout(IDLE_MAX, chunks.try_next()).await;
-                    let next = next.map_err(|_| self.location.unreachable("the download stood still"))?;
-                    let Some(chunk) = next.map_err(|e| self.location.remote(&e))? else { break };
+                    let next = next.map_err(|_| Error::Unreachable {
+                        uri: self.location.to_string(),
+                        detail: "the download stalled".to_owned(),
+                    })?;
+                    let Some(chunk) = next.map_err(|e| self.location.backend().remote(&e))? else { break };
                     self.count(chunk.len() as u64);
                     let length = chunk.len() as u64;
                     // A server that sends more than it announced must not fill the disk.
@@ -231,22 +203,26 @@ impl SourceReader {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
-        let bytes = match &self.way {
-            Way::File(path) => {
+        let bytes = match &self.mode {
+            ReadMode::File(path) => {
                 let (path, pinned, range) = (path.clone(), self.source.etag.clone(), range.clone());
-                let read = blocking(move || local::read_range(&path, &pinned, range)).await;
-                Bytes::from(read.map_err(|e| self.location.system(e))?.ok_or_else(|| self.changed())?)
+                let read = blocking(move || files::read_range(&path, &pinned, range)).await;
+                Bytes::from(
+                    read.map_err(|e| self.location.backend().system(e))?.ok_or_else(|| self.changed())?,
+                )
             }
-            Way::Ranges { client, condition } => {
+            ReadMode::Ranges { client, key, condition } => {
                 let options =
                     GetOptions { range: Some(GetRange::Bounded(range.clone())), ..condition.clone() };
-                let key = self.location.key();
-                let result =
-                    client.store.get_opts(&key, options).await.map_err(|e| self.location.remote(&e))?;
+                let result = client
+                    .store
+                    .get_opts(key, options)
+                    .await
+                    .map_err(|e| self.location.backend().remote(&e))?;
                 self.check(&result.meta)?;
-                result.bytes().await.map_err(|e| self.location.remote(&e))?
+                result.bytes().await.map_err(|e| self.location.backend().remote(&e))?
             }
-            Way::Whole => return Err(Error::NoRanges { uri: self.location.shown.clone() }),
+            ReadMode::Whole => return Err(Error::NoRanges { uri: self.location.to_string() }),
         };
         self.count(bytes.len() as u64);
         Ok(bytes)
@@ -255,7 +231,7 @@ impl SourceReader {
     async fn copy(&self, from: &Path, path: &Path, staged: &tempfile::NamedTempFile) -> Result<(), Error> {
         let mut file = staged.as_file().try_clone().map_err(|e| Error::file(path, e))?;
         let (from, pinned) = (from.to_owned(), self.source.etag.clone());
-        let same = blocking(move || local::copy_pinned(&from, &pinned, &mut file))
+        let same = blocking(move || files::copy_pinned(&from, &pinned, &mut file))
             .await
             .map_err(|e| Error::file(path, e))?;
         if !same {
@@ -266,12 +242,7 @@ impl SourceReader {
     }
 
     async fn download(&self) -> Result<GetResult, Error> {
-        let Place::Web { stores, url } = &self.location.place else {
-            return Err(Error::NoRanges { uri: self.location.shown.clone() });
-        };
-        let client = stores.web_unlimited(url)?;
-        let result = client.store.get_opts(&self.location.key(), GetOptions::default()).await;
-        let result = result.map_err(|e| self.location.remote(&e))?;
+        let result = self.location.backend().download().await?;
         self.check(&result.meta)?;
         Ok(result)
     }
@@ -286,7 +257,7 @@ impl SourceReader {
     }
 
     fn changed(&self) -> Error {
-        Error::SourceChanged { uri: self.location.shown.clone() }
+        Error::SourceChanged { uri: self.location.to_string() }
     }
 
     fn count(&self, bytes: u64) {
@@ -295,23 +266,8 @@ impl SourceReader {
     }
 }
 
-impl Location {
-    fn source(&self, etag: String, bytes: u64) -> Source {
-        Source { uri: self.uri.clone(), etag, bytes }
-    }
-
-    fn pin(&self, client: &Arc<Client>, meta: &ObjectMeta, has_ranges: bool) -> (Source, Way) {
-        let tag = tag(meta);
-        let way = match &tag {
-            Some(_) if has_ranges => Way::Ranges { client: Arc::clone(client), condition: condition(meta) },
-            _ => Way::Whole,
-        };
-        (self.source(tag.unwrap_or_default(), meta.size), way)
-    }
-}
-
 /// The identity of an object's version: its ETag, else size and date, else nothing.
-pub(super) fn tag(meta: &ObjectMeta) -> Option<String> {
+pub(crate) fn tag(meta: &ObjectMeta) -> Option<String> {
     let dated =
         || is_dated(meta).then(|| format!("{:x}-{:x}", meta.size, meta.last_modified.timestamp_millis()));
     meta.e_tag.clone().or_else(dated)
@@ -326,7 +282,7 @@ fn is_dated(meta: &ObjectMeta) -> bool {
 ///
 /// A weak ETag never satisfies If-Match (RFC 9110 section 13.1.1), so there the date is asked for and the
 /// ETag of the answer compared.
-fn condition(meta: &ObjectMeta) -> GetOptions {
+pub(crate) fn condition(meta: &ObjectMeta) -> GetOptions {
     let strong = meta.e_tag.clone().filter(|tag| !tag.starts_with("W/"));
     let date = (strong.is_none() && is_dated(meta)).then_some(meta.last_modified);
     GetOptions { if_match: strong, if_unmodified_since: date, ..GetOptions::default() }
@@ -334,7 +290,7 @@ fn condition(meta: &ObjectMeta) -> GetOptions {
 
 /// Probes an HTTP source by requesting its first byte: finds the length and whether there are ranges, and
 /// works with presigned links, which forbid HEAD.
-pub(super) async fn probe(client: &Client) -> object_store::Result<(ObjectMeta, bool)> {
+pub(crate) async fn probe(client: &Client) -> object_store::Result<(ObjectMeta, bool)> {
     let page = object_store::path::Path::default();
     let first_byte = GetOptions { range: Some(GetRange::Bounded(0..1)), ..GetOptions::default() };
     match client.store.get_opts(&page, first_byte).await {

@@ -47,7 +47,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    pub(super) fn says_no_bucket(&self) -> bool {
+    pub(crate) fn says_no_bucket(&self) -> bool {
         matches!(self.code.as_deref(), Some("NoSuchBucket" | "ContainerNotFound"))
     }
 }
@@ -70,11 +70,11 @@ impl std::error::Error for Answer {}
 /// There are no credentials: no variable, no profile, no machine role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no credentials were found")]
-pub(super) struct NoCredentials;
+pub(crate) struct NoCredentials;
 
 /// Makes clients that speak through [`Wire`].
 #[derive(Debug, Clone, Default)]
-pub(super) struct Connector {
+pub(crate) struct Connector {
     /// Set where every client may share one pool of connections: http(s) sources, which have no options of
     /// their own.
     shared: Option<Arc<OnceLock<HttpClient>>>,
@@ -87,17 +87,17 @@ pub(super) struct Connector {
 
 impl Connector {
     /// One pool of connections for all who ask.
-    pub(super) fn shared() -> Self {
+    pub(crate) fn shared() -> Self {
         Self { shared: Some(Arc::default()), ..Self::default() }
     }
 
     /// The same, of clients that speak only to whom everybody can reach, for so long a request.
-    pub(super) fn public(limit: Limit) -> Self {
+    pub(crate) fn public(limit: Limit) -> Self {
         Self { public: Some(limit), ..Self::shared() }
     }
 
     /// For S3 with these options.
-    pub(super) fn with_metadata_v1(metadata_v1: bool) -> Self {
+    pub(crate) fn with_metadata_v1(metadata_v1: bool) -> Self {
         Self { metadata_v1, ..Self::default() }
     }
 }
@@ -120,7 +120,7 @@ impl HttpConnector for Connector {
 }
 
 /// How long a request may take as a whole; nothing for a long download, whose reader limits each wait.
-pub(super) type Limit = Option<Duration>;
+pub(crate) type Limit = Option<Duration>;
 
 /// `object_store` makes no client that chooses whom it connects to.
 fn public_client(limit: Limit) -> object_store::Result<reqwest::Client> {
@@ -135,11 +135,11 @@ fn public_client(limit: Limit) -> object_store::Result<reqwest::Client> {
 /// Receives the ID of a multipart upload from the answer to the request that carries the slot as an
 /// extension.
 #[derive(Debug, Clone, Default)]
-pub(super) struct UploadIdSlot(Arc<OnceLock<String>>);
+pub(crate) struct UploadIdSlot(Arc<OnceLock<String>>);
 
 impl UploadIdSlot {
     /// Returns the ID; empty if no request was made, as of Azure, which has no such IDs.
-    pub(super) fn take(self) -> String {
+    pub(crate) fn take(self) -> String {
         self.0.get().cloned().unwrap_or_default()
     }
 }

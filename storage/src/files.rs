@@ -14,7 +14,7 @@ use std::{
 };
 
 /// Files of ours that are no objects start with this: temporary ones and locks. Listings leave them out.
-pub(super) const HIDDEN_PREFIX: &str = ".spool-";
+pub(crate) const HIDDEN_PREFIX: &str = ".spool-";
 
 /// The temporary ones of them end with this.
 const TEMPORARY_SUFFIX: &str = ".tmp";
@@ -32,14 +32,14 @@ const LOCK_POLL: Duration = Duration::from_millis(10);
 
 /// What an open file must look like to be the one that was pinned.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Stat {
+pub(crate) struct Stat {
     pub bytes: u64,
     modified_ns: i128,
 }
 
 impl Stat {
     /// Size and modification time, as a tag. Not the inode: the same file may be seen through another mount.
-    pub(super) fn tag(&self) -> String {
+    pub(crate) fn tag(&self) -> String {
         format!("{:x}-{:x}", self.bytes, self.modified_ns)
     }
 
@@ -56,7 +56,7 @@ impl Stat {
 }
 
 /// Looks at a regular file; anything else is [`io::ErrorKind::IsADirectory`], in the sense of "not a file".
-pub(super) fn stat(path: &Path) -> io::Result<Stat> {
+pub(crate) fn stat(path: &Path) -> io::Result<Stat> {
     // Asked by name first: opening a pipe would wait for its writer.
     if !fs::metadata(path)?.is_file() {
         return Err(io::ErrorKind::IsADirectory.into());
@@ -65,7 +65,7 @@ pub(super) fn stat(path: &Path) -> io::Result<Stat> {
 }
 
 /// Length of the file, nothing where there is none.
-pub(super) fn size(path: &Path) -> io::Result<Option<u64>> {
+pub(crate) fn size(path: &Path) -> io::Result<Option<u64>> {
     match fs::metadata(path) {
         Ok(meta) if meta.is_file() => Ok(Some(meta.len())),
         Ok(_) => Err(io::ErrorKind::IsADirectory.into()),
@@ -75,7 +75,7 @@ pub(super) fn size(path: &Path) -> io::Result<Option<u64>> {
 }
 
 /// Reads a range of a pinned file; nothing if it is no longer the pinned one.
-pub(super) fn read_range(path: &Path, pinned: &str, range: Range<u64>) -> io::Result<Option<Vec<u8>>> {
+pub(crate) fn read_range(path: &Path, pinned: &str, range: Range<u64>) -> io::Result<Option<Vec<u8>>> {
     let file = File::open(path)?;
     if Stat::of(&file)?.tag() != pinned {
         return Ok(None);
@@ -91,7 +91,7 @@ pub(super) fn read_range(path: &Path, pinned: &str, range: Range<u64>) -> io::Re
 }
 
 /// Copies a pinned file to `to`; false if it is not, or no longer, the pinned one.
-pub(super) fn copy_pinned(from: &Path, pinned: &str, to: &mut File) -> io::Result<bool> {
+pub(crate) fn copy_pinned(from: &Path, pinned: &str, to: &mut File) -> io::Result<bool> {
     let mut file = File::open(from)?;
     if Stat::of(&file)?.tag() != pinned {
         return Ok(false);
@@ -102,7 +102,7 @@ pub(super) fn copy_pinned(from: &Path, pinned: &str, to: &mut File) -> io::Resul
 
 /// Reads a whole small file: its bytes, or its length where that is over `limit`. Nothing where there is no
 /// file.
-pub(super) fn read_small(path: &Path, limit: u64) -> io::Result<Option<Result<Vec<u8>, u64>>> {
+pub(crate) fn read_small(path: &Path, limit: u64) -> io::Result<Option<Result<Vec<u8>, u64>>> {
     let Some(bytes) = size(path)? else { return Ok(None) };
     if bytes > limit {
         return Ok(Some(Err(bytes)));
@@ -120,20 +120,20 @@ pub(super) fn read_small(path: &Path, limit: u64) -> io::Result<Option<Result<Ve
 }
 
 /// What is to be written.
-pub(super) enum From<'a> {
+pub(crate) enum From<'a> {
     Bytes(&'a [u8]),
     File(File),
 }
 
 /// Writes a file, replacing what is there.
-pub(super) fn put(path: &Path, from: From<'_>) -> io::Result<()> {
+pub(crate) fn put(path: &Path, from: From<'_>) -> io::Result<()> {
     let staged = stage(path, from)?;
     staged.persist(path).map_err(|e| e.error)?;
     sync_directory(parent(path))
 }
 
 /// Writes a file where none is; false, and nothing is changed, where one is.
-pub(super) fn create(path: &Path, bytes: &[u8]) -> io::Result<bool> {
+pub(crate) fn create(path: &Path, bytes: &[u8]) -> io::Result<bool> {
     // Most losers are found here, without writing anything.
     if path.symlink_metadata().is_ok() {
         return Ok(false);
@@ -147,13 +147,13 @@ pub(super) fn create(path: &Path, bytes: &[u8]) -> io::Result<bool> {
 
 /// What a version of a small file is: a hash of its bytes. Times are too coarse (two writes within one tick
 /// of the kernel's clock look alike) and inodes are used again.
-pub(super) fn version(bytes: &[u8]) -> String {
+pub(crate) fn version(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex().to_string()
 }
 
 /// Replaces a file if it is still the expected version (nothing: if there is none); false, and nothing is
 /// changed, otherwise.
-pub(super) fn replace(path: &Path, bytes: &[u8], expected: Option<&str>, limit: u64) -> io::Result<bool> {
+pub(crate) fn replace(path: &Path, bytes: &[u8], expected: Option<&str>, limit: u64) -> io::Result<bool> {
     make_directory(parent(path))?;
     let _lock = lock(parent(path))?;
     let present = match read_small(path, limit)? {
@@ -169,7 +169,7 @@ pub(super) fn replace(path: &Path, bytes: &[u8], expected: Option<&str>, limit: 
 }
 
 /// Deletes a file; a missing one is fine.
-pub(super) fn delete(path: &Path) -> io::Result<()> {
+pub(crate) fn delete(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(e) if is_absent(&e) => Ok(()),
         Err(e) => Err(e),
@@ -178,7 +178,7 @@ pub(super) fn delete(path: &Path) -> io::Result<()> {
 }
 
 /// A file that a walk found.
-pub(super) struct Found {
+pub(crate) struct Found {
     pub path: PathBuf,
     pub bytes: u64,
     pub modified: SystemTime,
@@ -188,7 +188,7 @@ pub(super) struct Found {
 
 /// What a walk is after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// What was put there.
     Object,
     /// Files that were to become objects.
@@ -205,7 +205,7 @@ impl Kind {
 }
 
 /// Removes temporary files unmodified for `age`, whose writers were killed. Returns how many.
-pub(super) fn remove_abandoned(root: &Path, age: Duration) -> io::Result<u64> {
+pub(crate) fn remove_abandoned(root: &Path, age: Duration) -> io::Result<u64> {
     let mut removed = 0;
     walk(root, Kind::Temporary, &mut |found| {
         let is_old = SystemTime::now().duration_since(found.modified).is_ok_and(|since| since >= age);
@@ -217,7 +217,7 @@ pub(super) fn remove_abandoned(root: &Path, age: Duration) -> io::Result<u64> {
 
 /// Calls `each` for every file of a kind under `root`, in no order, until it says that it has enough. No
 /// directory is no file.
-pub(super) fn walk(root: &Path, kind: Kind, each: &mut dyn FnMut(Found) -> bool) -> io::Result<()> {
+pub(crate) fn walk(root: &Path, kind: Kind, each: &mut dyn FnMut(Found) -> bool) -> io::Result<()> {
     let mut pending = vec![root.to_owned()];
     while let Some(directory) = pending.pop() {
         let entries = match fs::read_dir(&directory) {
@@ -276,7 +276,7 @@ fn empty(path: &Path) -> io::Result<tempfile::NamedTempFile> {
 }
 
 /// Begins a file that comes in pieces, beside where it will be; gives its name.
-pub(super) fn create_multipart(path: &Path) -> io::Result<String> {
+pub(crate) fn create_multipart(path: &Path) -> io::Result<String> {
     let staged = empty(path)?;
     sync_directory(parent(path))?;
     let (_, kept) = staged.keep().map_err(|e| e.error)?;
@@ -284,20 +284,20 @@ pub(super) fn create_multipart(path: &Path) -> io::Result<String> {
 }
 
 /// Writes a piece of one.
-pub(super) fn put_part(path: &Path, upload: &str, start: u64, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn put_part(path: &Path, upload: &str, start: u64, bytes: &[u8]) -> io::Result<()> {
     let file = OpenOptions::new().write(true).open(begun(path, upload)?)?;
     file.write_all_at(bytes, start)?;
     file.sync_data()
 }
 
 /// Puts one into its place.
-pub(super) fn complete_multipart(path: &Path, upload: &str) -> io::Result<()> {
+pub(crate) fn complete_multipart(path: &Path, upload: &str) -> io::Result<()> {
     fs::rename(begun(path, upload)?, path)?;
     sync_directory(parent(path))
 }
 
 /// Removes one; a missing one is fine.
-pub(super) fn abort_multipart(path: &Path, upload: &str) -> io::Result<()> {
+pub(crate) fn abort_multipart(path: &Path, upload: &str) -> io::Result<()> {
     delete(&begun(path, upload)?)
 }
 

@@ -17,7 +17,8 @@ use object_store::{
 };
 
 use super::{
-    ObjectKind, PutOutcome, blocking,
+    ObjectKind, PutOutcome,
+    backend::blocking,
     clients::Client,
     error::{Error, lacks_conditions, may_have_arrived},
 };
@@ -41,7 +42,7 @@ const REPEATS: usize = 2;
 const REPEAT_WAIT: Duration = Duration::from_millis(500);
 
 /// What is to be uploaded.
-pub(super) enum Payload {
+pub(crate) enum Payload {
     Bytes(Bytes),
     File { path: PathBuf, file: Arc<File>, bytes: u64 },
 }
@@ -69,12 +70,12 @@ impl Payload {
 }
 
 impl Client {
-    pub(super) fn error(&self, uri: &str, error: &object_store::Error) -> Error {
+    pub(crate) fn error(&self, uri: &str, error: &object_store::Error) -> Error {
         Error::remote(uri, &self.root, error)
     }
 
     /// What a 404 means: HEAD has no body that would tell a missing bucket from a missing object, GET has.
-    pub(super) async fn missing(&self, uri: &str, key: &Path) -> Error {
+    pub(crate) async fn missing(&self, uri: &str, key: &Path) -> Error {
         let first_byte = GetOptions { range: Some(GetRange::Bounded(0..1)), ..GetOptions::default() };
         match self.store.get_opts(key, first_byte).await {
             // The object was created just now; the earlier answer, that it did not exist, was true.
@@ -84,7 +85,7 @@ impl Client {
     }
 
     /// Length of an object, nothing where there is none (a missing bucket is an error).
-    pub(super) async fn size(&self, uri: &str, key: &Path) -> Result<Option<u64>, Error> {
+    pub(crate) async fn size(&self, uri: &str, key: &Path) -> Result<Option<u64>, Error> {
         match self.store.head(key).await {
             Ok(meta) => Ok(Some(meta.size)),
             Err(object_store::Error::NotFound { .. }) => match self.missing(uri, key).await {
@@ -96,7 +97,7 @@ impl Client {
     }
 
     /// Uploads, replacing what is there; in parts where it is large.
-    pub(super) async fn put(
+    pub(crate) async fn put(
         &self,
         uri: &str,
         key: &Path,
@@ -138,7 +139,7 @@ impl Client {
     ///
     /// A creation whose answer got lost is repeated, and may then find its own object:
     /// [`PutOutcome::AlreadyExists`], and the caller that reads the winner reads the same bytes.
-    pub(super) async fn create(
+    pub(crate) async fn create(
         &self,
         uri: &str,
         key: &Path,
@@ -169,7 +170,7 @@ impl Client {
     }
 
     /// Replaces an object if it is still the expected version (nothing: if there is none).
-    pub(super) async fn replace(
+    pub(crate) async fn replace(
         &self,
         uri: &str,
         key: &Path,
@@ -199,7 +200,7 @@ impl Client {
     }
 
     /// Reads a whole small object with its version; nothing where there is none.
-    pub(super) async fn read(
+    pub(crate) async fn read(
         &self,
         uri: &str,
         key: &Path,
@@ -281,7 +282,7 @@ impl Client {
 }
 
 /// Opens a file to be uploaded.
-pub(super) async fn open_payload(path: &FilePath) -> Result<Payload, Error> {
+pub(crate) async fn open_payload(path: &FilePath) -> Result<Payload, Error> {
     let owned = path.to_owned();
     let opened = blocking(move || {
         let file = File::open(&owned)?;

@@ -1,0 +1,273 @@
+//! `Location`: where an object, or a folder of them, is, and everything that can be done with it.
+
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use object_store::{UpdateVersion, path::PathPart};
+
+use crate::{
+    address,
+    backend::Backend,
+    error::Error,
+    object_kind::ObjectKind,
+    presign::PartLink,
+    reader::{Source, SourceReader},
+};
+
+/// Largest object that [`Location::read`] takes into memory: records and playlists have some kilobytes, of a
+/// day's video some megabytes.
+pub const SMALL_OBJECT_MAX_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Where an object (or a folder of them) is, and the means to reach it.
+#[derive(Clone)]
+pub struct Location {
+    uri: String,
+    backend: Arc<dyn Backend>,
+}
+
+/// A state of a small object, as [`Location::read`] saw it; what [`Location::replace`] expects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version(pub(crate) UpdateVersion);
+
+/// The outcome of a conditional write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PutOutcome {
+    /// The object is the one that was given.
+    Written,
+    /// An object was there already and is untouched. It may be this caller's own, if an answer was lost.
+    AlreadyExists,
+    /// Another writer replaced the expected version first; its object is untouched. Read again, decide again.
+    PreconditionFailed,
+}
+
+/// What a listing found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Where it is under the listed location: `1080p/0-ab12.m4s`, good for [`Location::child`].
+    pub relative: String,
+    /// Length.
+    pub bytes: u64,
+    /// When it was written.
+    pub modified: SystemTime,
+    /// The ETag of this version, as of a [`Source`].
+    pub etag: String,
+}
+
+impl std::fmt::Debug for Location {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Location").field(&self.backend.redacted()).finish()
+    }
+}
+
+impl std::fmt::Display for Location {
+    /// Writes the URI without credentials and without the query of a presigned link.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.backend.redacted())
+    }
+}
+
+impl Location {
+    pub(crate) fn new(uri: String, backend: Arc<dyn Backend>) -> Self {
+        Self { uri, backend }
+    }
+
+    pub(crate) fn backend(&self) -> &dyn Backend {
+        &*self.backend
+    }
+
+    /// Returns the absolute URI, good for [`crate::Stores::locate`]. A presigned link is a secret: show the location
+    /// itself instead.
+    pub fn uri(&self) -> &str {
+        &self.uri
+    }
+
+    /// Returns the last segment, decoded: the file's name. Empty for a whole bucket.
+    pub fn name(&self) -> String {
+        address::name(&self.uri)
+    }
+
+    /// Returns the path of a local file.
+    pub fn local_path(&self) -> Option<&Path> {
+        self.backend.local_path()
+    }
+
+    /// Returns a location below this one: segments with `/` between them, taken literally. A segment that is not a
+    /// name (`..`, a control character) is percent-encoded, so that nothing leads out of the location.
+    #[must_use]
+    pub fn child(&self, relative: &str) -> Self {
+        let segments = relative.split('/').filter(|segment| !segment.is_empty());
+        let parts =
+            segments.map(|segment| PathPart::parse(segment).unwrap_or_else(|_| PathPart::from(segment)));
+        let (uri, backend) = self.backend.child(parts.collect());
+        Self { uri, backend }
+    }
+
+    /// Opens the current version of an object, to be read in ranges.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::NoBucket`], [`Error::NotAFile`], [`Error::NotAllowed`],
+    /// [`Error::Unreachable`], …
+    pub async fn open(&self) -> Result<SourceReader, Error> {
+        SourceReader::open(self.clone()).await
+    }
+
+    /// Opens an object in the version that was pinned elsewhere: the row's side of [`Location::open`].
+    ///
+    /// # Errors
+    /// [`Error::SourceChanged`] if the object has another version now; otherwise as [`Location::open`].
+    pub async fn open_pinned(&self, source: &Source) -> Result<SourceReader, Error> {
+        let reader = self.open().await?;
+        if (&reader.source().etag, reader.source().bytes) == (&source.etag, source.bytes) {
+            Ok(reader)
+        } else {
+            Err(Error::SourceChanged { uri: self.to_string() })
+        }
+    }
+
+    /// Reads a small object; `None` without one.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] above [`SMALL_OBJECT_MAX_BYTES`]; the store's errors.
+    pub async fn read(&self) -> Result<Option<(Bytes, Version)>, Error> {
+        self.backend.read(SMALL_OBJECT_MAX_BYTES).await
+    }
+
+    /// Returns the length of the object; `None` without one.
+    ///
+    /// # Errors
+    /// The store's errors; [`Error::NoBucket`] if the whole bucket is missing.
+    pub async fn size(&self) -> Result<Option<u64>, Error> {
+        self.backend.size().await
+    }
+
+    /// Writes an object, replacing any other. It appears as a whole; directories are created.
+    ///
+    /// # Errors
+    /// [`Error::NotAllowed`], [`Error::DiskFull`], [`Error::NoBucket`], [`Error::ReadOnly`], …
+    pub async fn put(&self, bytes: Bytes, kind: ObjectKind<'_>) -> Result<(), Error> {
+        self.backend.put(bytes, kind).await
+    }
+
+    /// Writes a local file as an object, replacing any other; memory stays flat.
+    ///
+    /// # Errors
+    /// As [`Location::put`]; [`Error::LocalFile`] for the file.
+    pub async fn put_file(&self, file: &Path, kind: ObjectKind<'_>) -> Result<(), Error> {
+        self.backend.put_file(file, kind).await
+    }
+
+    /// Creates an object if there is none; of many concurrent calls, one succeeds.
+    ///
+    /// # Errors
+    /// As [`Location::put`].
+    pub async fn create(&self, bytes: Bytes, kind: ObjectKind<'_>) -> Result<PutOutcome, Error> {
+        self.backend.create(bytes, kind).await
+    }
+
+    /// Replaces an object if it still has the expected version (`None`: if there is none); of many concurrent calls,
+    /// one succeeds.
+    ///
+    /// # Errors
+    /// As [`Location::put`]. After [`Error::Unreachable`] the object may be either: read it.
+    pub async fn replace(
+        &self,
+        bytes: Bytes,
+        kind: ObjectKind<'_>,
+        expected: Option<&Version>,
+    ) -> Result<PutOutcome, Error> {
+        self.backend.replace(bytes, kind, expected).await
+    }
+
+    /// Lists the objects below this location, at any depth, in no particular order.
+    pub fn list(&self) -> BoxStream<'static, Result<Entry, Error>> {
+        self.backend.list()
+    }
+
+    /// Deletes the object; a missing one is fine.
+    ///
+    /// # Errors
+    /// The store's errors.
+    pub async fn delete(&self) -> Result<(), Error> {
+        self.backend.delete().await
+    }
+
+    /// Removes temporary files of killed writers below this location that are at least this old, and returns their
+    /// number. Listings leave them out. Buckets have none: unfinished uploads are for the bucket's own lifecycle rule
+    /// (`AbortIncompleteMultipartUpload`).
+    ///
+    /// # Errors
+    /// The file system's errors.
+    pub async fn remove_abandoned(&self, age: Duration) -> Result<u64, Error> {
+        self.backend.remove_abandoned(age).await
+    }
+
+    /// Creates a multipart upload of an object of this kind; returns its id, by which the other calls know it.
+    ///
+    /// Azure has no such ids, and takes no media type with the parts: there the object gets the store's default,
+    /// `application/octet-stream`.
+    ///
+    /// # Errors
+    /// As [`Location::put`].
+    pub async fn create_multipart(&self, kind: ObjectKind<'_>) -> Result<String, Error> {
+        self.backend.create_multipart(kind).await
+    }
+
+    /// Stores a part of `upload`, by its number from 0 and its first byte; returns the part's ETag, which completion
+    /// needs. The same number again replaces the part.
+    ///
+    /// # Errors
+    /// As [`Location::put`]; [`Error::NotFound`] if the upload is complete or aborted.
+    pub async fn put_part(
+        &self,
+        upload: &str,
+        number: usize,
+        start: u64,
+        bytes: Bytes,
+    ) -> Result<String, Error> {
+        self.backend.put_part(upload, number, start, bytes).await
+    }
+
+    /// Completes the object, of so many bytes, from its parts. Completing it twice is fine.
+    ///
+    /// # Errors
+    /// As [`Location::put`].
+    pub async fn complete_multipart(&self, upload: &str, parts: &[String], bytes: u64) -> Result<(), Error> {
+        match self.backend.complete_multipart(upload, parts).await {
+            // Its answer was lost, or the caller died before it could record it.
+            Err(_) if self.size().await? == Some(bytes) => Ok(()),
+            completed => completed,
+        }
+    }
+
+    /// Aborts a multipart upload; a missing one is fine.
+    ///
+    /// # Errors
+    /// The store's errors.
+    pub async fn abort_multipart(&self, upload: &str) -> Result<(), Error> {
+        self.backend.abort_multipart(upload).await
+    }
+
+    /// Returns whether parts can be uploaded by presigned links.
+    pub fn has_part_links(&self) -> bool {
+        self.backend.has_part_links()
+    }
+
+    /// Presigns links for parts of `upload`, by their numbers from 0 and lengths, good for a limited time and for no
+    /// other length; `None` if the store has no such links.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] without credentials to sign with.
+    pub async fn part_links(
+        &self,
+        upload: &str,
+        parts: &[(usize, u64)],
+        valid_for: Duration,
+    ) -> Result<Option<Vec<PartLink>>, Error> {
+        self.backend.part_links(upload, parts, valid_for).await
+    }
+}
