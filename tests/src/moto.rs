@@ -27,7 +27,7 @@ impl Moto {
     /// Starts the server.
     ///
     /// # Panics
-    /// If they do not start.
+    /// If the server does not start.
     pub fn start() -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let python = root.join(".cache/python");
@@ -52,7 +52,7 @@ impl Moto {
     /// Runs a command, and returns how many messages are visible, in flight, and in the dead-letter queue.
     ///
     /// # Panics
-    /// If it is not done.
+    /// If the command fails.
     pub fn run(&mut self, line: &str) -> [u64; 3] {
         writeln!(self.stdin, "{line}").unwrap();
         let counts: Value = serde_json::from_str(&self.lines.next().unwrap().unwrap()).unwrap();

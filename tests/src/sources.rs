@@ -512,11 +512,12 @@ fn ladders() -> Vec<Source> {
 /// Returns the table as it stands in the docs.
 pub fn table() -> String {
     let mut text = "# Tested sources\n\n\
-        `tests/tests/sources.rs` transcodes each of these sources and checks the ladder frame by frame and sample by\n\
-        sample: every frame once and in its place, times that rise evenly, joins as good as the frames beside them,\n\
-        the source's sound without a seam, one decoder configuration, and playlists that agree. `make test` runs the\n\
-        marked ones, `make test-full` runs all.\n\n\
-        | source | peculiarity | ladder | always |\n| --- | --- | --- | --- |\n"
+        `tests/tests/sources.rs` transcodes each of these sources and checks the ladder frame by frame\n\
+        and sample by sample: every frame once and in its place, times that rise evenly, joins as good as\n\
+        the frames beside them, the source's sound without a seam, one decoder configuration, and\n\
+        playlists that agree. `make test` runs the marked ones, `make test-full` runs all.\n\n\
+        | source | peculiarity | ladder | always |\n\
+        | --- | --- | --- | --- |\n"
         .to_owned();
     for source in all() {
         let Source { name, what, ladder, more, always, .. } = source;
@@ -527,10 +528,10 @@ pub fn table() -> String {
         ));
     }
     text.push_str(
-        "\nOther tests cover 28 clips with two cuts each (`tests/tests/exact.rs`); files that are truncated or damaged,\n\
-        several audio tracks, gaps, a drifting clock, channels without positions, sound alone in seven containers, a\n\
-        mirrored picture, an edit list of several edits (`tests/tests/odd_sources.rs`); and some 170 malicious files\n\
-        (`tests/tests/hostile.rs`).\n",
+        "\nOther tests cover 28 clips with two cuts each (`tests/tests/exact.rs`); files that are truncated\n\
+        or damaged, several audio tracks, gaps, a drifting clock, channels without positions, sound alone\n\
+        in seven containers, a mirrored picture, an edit list of several edits\n\
+        (`tests/tests/odd_sources.rs`); and some 170 malicious files (`tests/tests/hostile.rs`).\n",
     );
     text
 }

@@ -48,7 +48,7 @@ impl Layer {
     /// Logs the request and applies the pending fault, if any.
     async fn enter(&self, operation: &'static str, bucket: &str, key: &str) -> S3Result<Entered<'_>> {
         let (index, fault) = {
-            let mut seen = self.state.expected_numbers();
+            let mut seen = self.state.seen();
             let asked = LoggedRequest {
                 operation,
                 bucket: bucket.into(),
@@ -93,7 +93,7 @@ struct Entered<'a> {
 impl Entered<'_> {
     fn note(&self, note: impl FnOnce(&mut LoggedRequest)) {
         // Gone if the log was cleared meanwhile.
-        if let Some(asked) = self.state.expected_numbers().asked.get_mut(self.index) {
+        if let Some(asked) = self.state.seen().asked.get_mut(self.index) {
             note(asked);
         }
     }
