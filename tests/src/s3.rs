@@ -184,23 +184,23 @@ impl S3Server {
     }
 
     /// Returns all requests since the start or the last time the log was cleared.
-    pub fn asked(&self) -> Vec<LoggedRequest> {
-        self.layer.state.seen().asked.clone()
+    pub fn requests(&self) -> Vec<LoggedRequest> {
+        self.layer.state.seen().requests.clone()
     }
 
     /// Returns the number of requests of an operation.
     pub fn count(&self, operation: &str) -> usize {
-        self.layer.state.seen().asked.iter().filter(|asked| asked.operation == operation).count()
+        self.layer.state.seen().requests.iter().filter(|requests| requests.operation == operation).count()
     }
 
     /// Returns the bytes of objects sent.
     pub fn bytes_sent(&self) -> u64 {
-        self.layer.state.seen().asked.iter().map(|asked| asked.sent).sum()
+        self.layer.state.seen().requests.iter().map(|requests| requests.sent).sum()
     }
 
     /// Clears the log.
     pub fn clear_log(&self) {
-        self.layer.state.seen().asked.clear();
+        self.layer.state.seen().requests.clear();
     }
 
     /// Makes the next `times` requests fail, of one operation or of any.
