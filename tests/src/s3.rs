@@ -190,12 +190,12 @@ impl S3Server {
 
     /// Returns the number of requests of an operation.
     pub fn count(&self, operation: &str) -> usize {
-        self.layer.state.seen().requests.iter().filter(|requests| requests.operation == operation).count()
+        self.layer.state.seen().requests.iter().filter(|request| request.operation == operation).count()
     }
 
     /// Returns the bytes of objects sent.
     pub fn bytes_sent(&self) -> u64 {
-        self.layer.state.seen().requests.iter().map(|requests| requests.sent).sum()
+        self.layer.state.seen().requests.iter().map(|request| request.sent).sum()
     }
 
     /// Clears the log.

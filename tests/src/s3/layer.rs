@@ -49,7 +49,7 @@ impl Layer {
     async fn enter(&self, operation: &'static str, bucket: &str, key: &str) -> S3Result<Entered<'_>> {
         let (index, fault) = {
             let mut seen = self.state.seen();
-            let requests = LoggedRequest {
+            let request = LoggedRequest {
                 operation,
                 bucket: bucket.into(),
                 key: key.into(),
@@ -57,7 +57,7 @@ impl Layer {
                 received: 0,
                 sent: 0,
             };
-            seen.requests.push(requests);
+            seen.requests.push(request);
             let due = seen.faults.iter().position(|(of, _)| of.is_none_or(|of| of == operation));
             (seen.requests.len() - 1, due.map(|due| seen.faults.remove(due).1))
         };
@@ -93,8 +93,8 @@ struct Entered<'a> {
 impl Entered<'_> {
     fn note(&self, note: impl FnOnce(&mut LoggedRequest)) {
         // Gone if the log was cleared meanwhile.
-        if let Some(requests) = self.state.seen().requests.get_mut(self.index) {
-            note(requests);
+        if let Some(request) = self.state.seen().requests.get_mut(self.index) {
+            note(request);
         }
     }
 
@@ -112,8 +112,8 @@ impl S3 for Layer {
 
     async fn get_object(&self, req: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
         let entered = self.enter("GetObject", &req.input.bucket, &req.input.key).await?;
-        entered.note(|requests| {
-            requests.range = match req.input.range {
+        entered.note(|request| {
+            request.range = match req.input.range {
                 Some(Range::Int { first, last }) => Some((first, last.unwrap_or(u64::MAX))),
                 _ => None,
             }
@@ -124,8 +124,8 @@ impl S3 for Layer {
         let present = self.objects.get_object(whole).await?.output;
         check_read(&req.input, present.e_tag.as_ref(), present.last_modified.as_ref())?;
         let response = self.objects.get_object(req).await?;
-        entered.note(|requests| {
-            requests.sent =
+        entered.note(|request| {
+            request.sent =
                 u64::try_from(response.output.content_length.unwrap_or_default()).unwrap_or_default()
         });
         entered.leave(Ok(response))
@@ -141,7 +141,7 @@ impl S3 for Layer {
     async fn put_object(&self, mut req: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
         let received = receive(&mut req.input.body).await?;
         let entered = self.enter("PutObject", &req.input.bucket, &req.input.key).await?;
-        entered.note(|requests| requests.received = received);
+        entered.note(|request| request.received = received);
         if self.state.unconditional.load(Ordering::Relaxed)
             && (req.input.if_match.is_some() || req.input.if_none_match.is_some())
         {
@@ -205,7 +205,7 @@ impl S3 for Layer {
     ) -> S3Result<S3Response<UploadPartOutput>> {
         let received = receive(&mut req.input.body).await?;
         let entered = self.enter("UploadPart", &req.input.bucket, &req.input.key).await?;
-        entered.note(|requests| requests.received = received);
+        entered.note(|request| request.received = received);
         entered.leave(self.objects.upload_part(req).await)
     }
 
