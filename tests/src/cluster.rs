@@ -428,7 +428,7 @@ impl Role {
     }
 
     /// Returns whether an FFmpeg encodes for this role.
-    pub fn encodes(&self) -> bool {
+    pub fn is_encoding(&self) -> bool {
         processes_in(&self.scratch()).iter().any(|line| line.contains("-copyts"))
     }
 
