@@ -20,7 +20,7 @@ pub struct Moto {
     /// Address of the queue.
     pub queue: String,
     /// Address of its dead-letter queue.
-    pub dead: String,
+    pub dead_letters: String,
 }
 
 impl Moto {
@@ -45,8 +45,8 @@ impl Moto {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let first: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
         let text = |name: &str| first[name].as_str().unwrap().to_owned();
-        let (endpoint, queue, dead) = (text("endpoint"), text("queue"), text("dead_letters"));
-        Self { stdin: child.stdin.take().unwrap(), child, lines, endpoint, queue, dead }
+        let (endpoint, queue, dead_letters) = (text("endpoint"), text("queue"), text("dead_letters"));
+        Self { stdin: child.stdin.take().unwrap(), child, lines, endpoint, queue, dead_letters }
     }
 
     /// Runs a command, and returns how many messages are visible, in flight, and in the dead-letter queue.
