@@ -48,7 +48,7 @@ pub fn measure(folder: &Path, sources: &[Source]) -> Vec<Table> {
 fn read_from_s3(path: &Path) -> u64 {
     let server = S3Server::start(&[BUCKET]);
     server.put(BUCKET, "in.mp4", fs::read(path).unwrap());
-    server.forget();
+    server.clear_log();
     let (source, out) = (format!("s3://{BUCKET}/in.mp4"), format!("s3://{BUCKET}/out"));
     Spool::new(["transcode", &source, "-o", &out, "--ladder", LADDER]).envs(server.env()).ok();
     server.bytes_sent()
@@ -61,6 +61,6 @@ fn until_first_ffmpeg(folder: &Path, path: &Path) -> f64 {
     let started = SystemTime::now();
     let args = ["transcode", path.to_str().unwrap(), "-o", out.to_str().unwrap(), "--ladder", LADDER];
     Spool::new(args).env("SPOOL_FFMPEG", wrapper.path()).ok();
-    let first = wrapper.started().into_iter().map(|(at, _)| at).min().unwrap();
+    let first = wrapper.encodes_with_times().into_iter().map(|(at, _)| at).min().unwrap();
     first.duration_since(started).unwrap().as_secs_f64()
 }

@@ -4,7 +4,14 @@
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use spool_media::{plan::{grid::Grid, ladder::{Ladder, Line}}, source::probe::{Color, VideoTrack}, time::Rational};
+use spool_media::{
+    plan::{
+        grid::Grid,
+        ladder::{Ladder, LadderEntry},
+    },
+    source::probe::{Color, VideoTrack},
+    time::Rational,
+};
 
 #[derive(Debug, Arbitrary)]
 struct Input<'a> {
@@ -23,9 +30,9 @@ fuzz_target!(|input: Input<'_>| {
             return;
         }
     };
-    assert_eq!(Ladder::try_from(Vec::<Line>::from(ladder.clone())).as_ref(), Ok(&ladder));
+    assert_eq!(Ladder::try_from(Vec::<LadderEntry>::from(ladder.clone())).as_ref(), Ok(&ladder));
     let json = serde_json::to_string(&ladder).expect("numbers and strings");
-    assert_eq!(serde_json::from_str::<Ladder>(&json).expect("what was written"), ladder);
+    assert_eq!(serde_json::from_str::<Ladder>(&json).expect("a ladder that was written can be read"), ladder);
     let (Some(sample_aspect), Some(rate)) =
         (Rational::new(input.aspect.0, input.aspect.1), Rational::new(input.rate.0, input.rate.1))
     else {

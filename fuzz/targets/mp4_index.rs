@@ -5,7 +5,10 @@
 use bytes::Bytes;
 use futures::executor::block_on;
 use libfuzzer_sys::fuzz_target;
-use spool_media::source::{index::{ReadAt, mp4}, window};
+use spool_media::source::{
+    index::{ReadAt, mp4},
+    window,
+};
 
 struct Memory(Bytes);
 

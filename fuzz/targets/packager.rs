@@ -4,7 +4,10 @@
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use spool_media::{package::cmaf::{AudioSpec, Error, Packager, VideoSpec}, time::Rational};
+use spool_media::{
+    package::cmaf::{AudioSpec, Error, Packager, VideoSpec},
+    time::Rational,
+};
 
 #[derive(Debug, Arbitrary)]
 struct Input<'a> {

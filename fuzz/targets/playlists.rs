@@ -4,7 +4,13 @@
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use spool_media::{plan::audio_label::Role, package::playlists::{self, AudioEntry, Extent, MediaEntry, References, RenditionTrack, VideoEntry}, time::Rational};
+use spool_media::{
+    package::playlists::{
+        self, AudioEntry, MediaEntry, PlaylistKind, References, RenditionTrack, VideoEntry,
+    },
+    plan::audio_label::Role,
+    time::Rational,
+};
 
 #[derive(Debug, Arbitrary)]
 enum Input<'a> {

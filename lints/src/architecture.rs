@@ -33,7 +33,32 @@ pub const CRATE_FLOORS: &[&[&str]] = &[
 pub type Rooms<'a> = (&'a str, &'a [&'a [&'a str]]);
 
 /// Floors of rooms, for each crate that has any.
-pub const ROOM_FLOORS: &[Rooms<'static>] = &[];
+pub const ROOM_FLOORS: &[Rooms<'static>] = &[
+    (
+        "spool-media",
+        &[
+            &["time", "limits", "codec", "ffmpeg", "environment"],
+            &["source"],
+            &["plan"],
+            &["predict"],
+            &["package"],
+            &["encode"],
+            &["listing"],
+        ],
+    ),
+    ("spool-scheduler", &[&["executors"], &["run"], &["api"], &["client", "service"]]),
+    (
+        "spool-server",
+        &[
+            &["problem"],
+            &["auth"],
+            &["uploads", "ingest", "query", "background"],
+            &["app_state"],
+            &["routes"],
+            &["connections", "server"],
+        ],
+    ),
+];
 
 /// Returns the circles of imports that hold too many files: one finding for each import in the circle.
 pub fn import_circles(tree: &Tree) -> Vec<Finding> {

@@ -6,7 +6,8 @@ use crate::{Finding, Tree};
 pub const MAX_COLUMNS: usize = 110;
 
 /// Returns the lines of Rust and Markdown that are too long. Tables and addresses do not count, since they
-/// cannot be broken; neither do lines of code with a string literal, which may be SQL, shell or expected output.
+/// cannot be broken; neither do lines of code with a string literal, which may be SQL, shell or expected
+/// output.
 pub fn columns(tree: &Tree) -> Vec<Finding> {
     let prose = |name: &str| name.ends_with(".rs") || name.ends_with(".md");
     let files = tree.files().filter(|(name, _)| prose(name) && !name.starts_with("workspace-hack/"));

@@ -148,12 +148,12 @@ fn app_state<S: Store + Uploads + Access + Webhooks + Watches>(
     let media = settings.media.as_deref();
     let path_policies = PathPolicies::new(settings.auth, job_store.clone(), &settings.uploads, media);
     let watcher = Watcher {
-        store: job_store.clone(),
-        watches: job_store.clone(),
+        job_store: job_store.clone(),
+        watch_store: job_store.clone(),
         path_policies: path_policies.clone(),
-        stores: object_stores.clone(),
-        media: media.map(Arc::from),
-        uploads: Arc::from(settings.uploads.as_str()),
+        object_stores: object_stores.clone(),
+        media_root: media.map(Arc::from),
+        uploads_root: Arc::from(settings.uploads.as_str()),
     };
     Ok(AppState {
         credentials: job_store.clone(),
@@ -183,9 +183,9 @@ fn spawn_background_tasks<S: Sources>(
     object_stores: Stores,
 ) {
     let cleanup = Cleanup {
-        sources: job_store,
-        stores: object_stores,
-        media: state.media_root.clone(),
+        cleanup_queue: job_store,
+        object_stores,
+        media_root: state.media_root.clone(),
         gc_grace: settings.gc_grace,
     };
     tokio::spawn(cleanup.run(state.shutdown.clone()));

@@ -49,7 +49,7 @@ impl Client {
     /// Creates a client of these servers (`http://HOST:PORT`) that begins with one of them, and gives up at a
     /// time or once `stop` is set.
     pub fn new(servers: &[String], first: usize, until: Instant, stop: &Arc<AtomicBool>) -> Self {
-        Self { servers: servers.to_vec(), at: first % servers.len(), wait_until, stop: stop.clone() }
+        Self { servers: servers.to_vec(), at: first % servers.len(), until, stop: stop.clone() }
     }
 
     /// Sends a request, with these arguments of curl, until a server accepts or refuses it.
@@ -70,7 +70,7 @@ impl Client {
     /// there may be a second upload that no client knows of.
     ///
     /// # Panics
-    /// If it is refused.
+    /// If the upload is refused.
     pub fn post(&mut self, file: &Path, name: &str, job: &str) -> Value {
         let job: String = url::form_urlencoded::byte_serialize(job.as_bytes()).collect();
         let body = format!("@{}", file.display());
@@ -83,7 +83,7 @@ impl Client {
     /// finished.
     ///
     /// # Panics
-    /// If it is refused, or bytes that were acknowledged are lost.
+    /// If the upload is refused, or bytes that were acknowledged are lost.
     pub fn tus(&mut self, bytes: &[u8], piece: usize, name: &str, job: &str) -> Value {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("piece");
@@ -146,7 +146,7 @@ impl Client {
     /// Creates a job with an idempotency key, with retries; returns it, and whether it existed already.
     ///
     /// # Panics
-    /// If it is refused.
+    /// If the job is refused.
     pub fn create_job(&mut self, document: &Value, key: &str) -> (Value, bool) {
         let (document, key) = (document.to_string(), format!("Idempotency-Key: {key}"));
         let answer = self.request(
@@ -160,7 +160,7 @@ impl Client {
     /// Returns a job in its current state.
     ///
     /// # Panics
-    /// If it is not there.
+    /// If the job does not exist.
     pub fn get_job(&mut self, job: &str) -> Value {
         let answer = self.request(&format!("/v1/jobs/{job}"), &[]);
         assert_eq!(answer.status, 200, "{job} was acknowledged, and does not exist: {}", text(&answer));

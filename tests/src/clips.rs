@@ -136,7 +136,7 @@ impl Clip {
     }
 
     /// Returns the frame that is shown at every tick of the frame clock.
-    pub fn shown(&self) -> Vec<u32> {
+    pub fn expected_frames(&self) -> Vec<u32> {
         let mut shown = 0;
         let frames = (0..self.frames).map(|frame| {
             if !self.is_dropped(frame) {
@@ -148,7 +148,7 @@ impl Clip {
     }
 
     /// Returns the number that is shown at every tick of the frame clock.
-    pub fn seen(&self) -> Vec<u16> {
+    pub fn expected_numbers(&self) -> Vec<u16> {
         let number = |frame: u32| self.number(frame * self.pictures_per_frame());
         self.expected_frames().into_iter().map(number).collect()
     }
@@ -184,7 +184,7 @@ impl Clip {
 
     /// Returns the expected samples in so many channels at this rate, one list for each, regardless of
     /// loudness.
-    pub fn heard(&self, channels: usize, rate: u32) -> Vec<Vec<f32>> {
+    pub fn expected_samples(&self, channels: usize, rate: u32) -> Vec<Vec<f32>> {
         let heard =
             |sound: &Sound| heard(sound, channels, rate, self.sounding(sound, rate), self.samples(rate));
         self.sound.as_ref().map_or_else(Vec::new, heard)

@@ -73,7 +73,7 @@ impl Clock {
     /// Sets the clock so many hours ahead, or behind.
     ///
     /// # Panics
-    /// If it cannot be set.
+    /// If the clock cannot be set.
     pub fn jump(&self, hours: i32) {
         std::fs::write(&self.file, format!("{hours:+}h\n")).unwrap();
     }
@@ -101,7 +101,7 @@ impl Cluster {
     /// that run this FFmpeg.
     ///
     /// # Panics
-    /// If one does not start.
+    /// If a role does not start.
     pub fn start(executors: usize, ffmpeg: &Path, scheduler_args: &[&str]) -> Self {
         Self::start_in(None, None, executors, ffmpeg, scheduler_args)
     }
@@ -110,7 +110,7 @@ impl Cluster {
     /// executor.
     ///
     /// # Panics
-    /// If one does not start.
+    /// If a role does not start.
     pub fn start_in(
         network: Option<Network>,
         scratch_bytes: Option<u64>,
@@ -161,7 +161,7 @@ impl Cluster {
     /// Starts or restarts the scheduler, and waits until it listens.
     ///
     /// # Panics
-    /// If it does not start.
+    /// If the scheduler does not start.
     pub fn start_scheduler(&mut self) {
         let (listen, inside) = match &self.network {
             Some(network) => (format!("0.0.0.0:{}", self.port), Some(network.scheduler())),
@@ -176,7 +176,7 @@ impl Cluster {
     /// Adds an executor with one slot, and returns its number.
     ///
     /// # Panics
-    /// If it cannot be started.
+    /// If the executor does not start.
     pub fn add_executor(&mut self, more: &[&str]) -> usize {
         self.add_executor_with_slots(1, more)
     }
@@ -184,7 +184,7 @@ impl Cluster {
     /// Adds an executor with several slots, and returns its number.
     ///
     /// # Panics
-    /// If it cannot be started.
+    /// If the executor does not start.
     pub fn add_executor_with_slots(&mut self, slots: usize, more: &[&str]) -> usize {
         let ffmpeg = self.ffmpeg.clone();
         self.start_executor(slots, more, ffmpeg)
@@ -193,7 +193,7 @@ impl Cluster {
     /// Adds an executor with one slot and another FFmpeg, and returns its number.
     ///
     /// # Panics
-    /// If it cannot be started.
+    /// If the executor does not start.
     pub fn add_executor_with_ffmpeg(&mut self, more: &[&str], ffmpeg: Option<PathBuf>) -> usize {
         self.start_executor(1, more, ffmpeg)
     }
@@ -258,7 +258,7 @@ impl Cluster {
     /// Waits until the scheduler has so many slots.
     ///
     /// # Panics
-    /// If it does not get them.
+    /// If the slots are missing after the time limit.
     pub fn wait_for_slots(&self, slots: usize) {
         wait_until(&format!("{slots} slots"), START_TIMEOUT, || {
             (self.demand()?["slots"] == slots).then_some(())
@@ -284,7 +284,7 @@ impl Cluster {
     /// Returns the network of the roles.
     ///
     /// # Panics
-    /// If they are in none.
+    /// If the roles are in no network.
     pub fn network(&self) -> &Network {
         self.network.as_ref().unwrap()
     }
@@ -300,7 +300,7 @@ impl Cluster {
     /// Returns an executor.
     ///
     /// # Panics
-    /// If it is gone.
+    /// If the executor is gone.
     pub fn executor(&mut self, number: usize) -> &mut Role {
         self.executors[number].as_mut().unwrap()
     }
@@ -321,7 +321,7 @@ impl Cluster {
     /// Removes an executor that ended by itself from the list.
     ///
     /// # Panics
-    /// If it is off already.
+    /// If the executor is not listed.
     pub fn remove_executor(&mut self, number: usize) {
         self.executors[number].take().unwrap();
     }
@@ -329,7 +329,7 @@ impl Cluster {
     /// Kills the scheduler.
     ///
     /// # Panics
-    /// If it is gone already.
+    /// If no scheduler runs.
     pub fn kill_scheduler(&mut self) {
         self.scheduler.take().unwrap().kill();
     }
@@ -428,7 +428,7 @@ impl Role {
     }
 
     /// Returns whether an FFmpeg encodes for this role.
-    pub fn encodes(&self) -> bool {
+    pub fn is_encoding(&self) -> bool {
         processes_in(&self.scratch()).iter().any(|line| line.contains("-copyts"))
     }
 
@@ -440,7 +440,7 @@ impl Role {
     /// Waits for the end of the process, and returns its exit code.
     ///
     /// # Panics
-    /// If it does not end in time.
+    /// If the process does not end in time.
     pub fn wait(&mut self, within: Duration) -> Option<i32> {
         let folder = self.folder.display().to_string();
         wait_until(&format!("the end of {folder}"), within, || self.child.try_wait().unwrap()).code()
@@ -458,7 +458,7 @@ impl Role {
     /// Expects that neither a process nor a scratch file is left.
     ///
     /// # Panics
-    /// If one is.
+    /// If a process or file is left.
     pub fn expect_clean(&self) {
         let scratch = self.scratch();
         wait_until("the end of the children of a role", EXIT_TIMEOUT, || {
@@ -466,6 +466,6 @@ impl Role {
         });
         let leftover_files: Vec<_> =
             std::fs::read_dir(&scratch).unwrap().map(|entry| entry.unwrap().path()).collect();
-        assert!(left.is_empty(), "left in scratch space: {left:?}");
+        assert!(leftover_files.is_empty(), "left in scratch space: {leftover_files:?}");
     }
 }

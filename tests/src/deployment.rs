@@ -31,7 +31,7 @@ const LAST_LINES: usize = 60;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Component {
     /// A `spool api`.
-    Server,
+    Api,
     /// A `spool scheduler` with a dispatcher.
     Scheduler,
     /// A `spool executor`.
@@ -42,7 +42,7 @@ pub enum Component {
 
 impl Component {
     /// All components.
-    pub const ALL: [Self; 4] = [Self::Server, Self::Scheduler, Self::Executor, Self::Postgres];
+    pub const ALL: [Self; 4] = [Self::Api, Self::Scheduler, Self::Executor, Self::Postgres];
 }
 
 /// All components, with their data in a folder that is deleted with the value.
@@ -74,7 +74,7 @@ impl Deployment {
     /// scheduler.
     ///
     /// # Panics
-    /// If one does not start.
+    /// If a process does not start.
     pub fn start(count: usize, lease: Duration, ffmpeg: &Path) -> Self {
         let postgres = Postgres::start();
         let database = postgres.database("spool");
@@ -153,7 +153,7 @@ impl Deployment {
 
     /// Returns the number of processes of a component.
     pub fn count(&self, component: Component) -> usize {
-        match kind {
+        match component {
             Component::Api => self.servers.len(),
             Component::Scheduler => self.schedulers.len(),
             Component::Executor => self.executors.len(),
@@ -166,7 +166,7 @@ impl Deployment {
     /// # Panics
     /// If it had ended by itself, or one of its children runs on.
     pub fn kill_and_restart(&mut self, component: Component, number: usize) {
-        let roles = match kind {
+        let roles = match component {
             Component::Api => &mut self.servers,
             Component::Scheduler => &mut self.schedulers,
             Component::Executor => &mut self.executors,
@@ -183,7 +183,7 @@ impl Deployment {
     /// Waits until all processes are ready.
     ///
     /// # Panics
-    /// If one cannot in time, or has ended by itself.
+    /// If a process is not ready in time, or has ended by itself.
     pub fn wait_until_ready(&mut self) {
         for role in self.servers.iter_mut().chain(&mut self.schedulers).chain(&mut self.executors) {
             let what = format!("{} to be up", role.folder.display());
@@ -197,7 +197,7 @@ impl Deployment {
     /// Ends all processes by SIGTERM, and expects a clean end of each.
     ///
     /// # Panics
-    /// If one does not.
+    /// If a process ends with an error.
     pub fn stop(mut self) {
         let roles = [&mut self.executors, &mut self.schedulers, &mut self.servers];
         for role in roles.into_iter().flatten() {

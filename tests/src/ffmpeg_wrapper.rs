@@ -17,7 +17,7 @@ impl FfmpegWrapper {
     /// Creates a wrapper that runs FFmpeg.
     ///
     /// # Panics
-    /// If it cannot be written.
+    /// If the program cannot be written.
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         // Under `make test` FFmpeg is on the path; the wrapper itself is started with hardly any environment.
@@ -42,7 +42,7 @@ impl FfmpegWrapper {
     /// files of the first one, so that it takes hardly any processor time. It logs nothing.
     ///
     /// # Panics
-    /// If it cannot be written.
+    /// If the program cannot be written.
     pub fn caching() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let real = which("ffmpeg");
@@ -81,7 +81,7 @@ impl FfmpegWrapper {
     /// Slows down encodes after the first `count`: to a fiftieth of a second of media per second.
     ///
     /// # Panics
-    /// If it cannot be told.
+    /// If the wrapper's folder cannot be written.
     pub fn slow_after(&self, count: usize) {
         fs::write(self.folder.path().join("slow"), count.to_string()).unwrap();
     }
@@ -89,7 +89,7 @@ impl FfmpegWrapper {
     /// Lets encodes run at full speed again.
     ///
     /// # Panics
-    /// If they do already.
+    /// If encodes are not slowed down.
     pub fn full_speed(&self) {
         fs::remove_file(self.folder.path().join("slow")).unwrap();
     }
@@ -97,7 +97,7 @@ impl FfmpegWrapper {
     /// Sets a line of shell that runs before each encode. `$n` is the number of the encode, from 1.
     ///
     /// # Panics
-    /// If it cannot be told.
+    /// If the wrapper's folder cannot be written.
     pub fn before_each(&self, shell: &str) {
         fs::write(self.folder.path().join("hook"), format!("{shell}\n")).unwrap();
     }
@@ -105,7 +105,7 @@ impl FfmpegWrapper {
     /// Blocks the encode of this number (from 1) until it is unblocked.
     ///
     /// # Panics
-    /// If it cannot be told.
+    /// If the wrapper's folder cannot be written.
     pub fn block_encode(&self, number: usize) {
         self.before_each(&format!("[ \"$n\" -eq {number} ] && until [ -e released ]; do sleep 0.02; done"));
     }
@@ -113,7 +113,7 @@ impl FfmpegWrapper {
     /// Unblocks the encode that waits.
     ///
     /// # Panics
-    /// If it cannot be told.
+    /// If the wrapper's folder cannot be written.
     pub fn unblock(&self) {
         fs::write(self.folder.path().join("released"), "").unwrap();
     }
@@ -126,7 +126,7 @@ impl FfmpegWrapper {
     /// Returns the encodes so far, each with its start.
     ///
     /// # Panics
-    /// If the clock went wrong.
+    /// If the log cannot be parsed.
     pub fn encodes_with_times(&self) -> Vec<(SystemTime, String)> {
         // Does not exist before the first encode.
         let text = fs::read_to_string(self.folder.path().join("encodes")).unwrap_or_default();
@@ -155,7 +155,7 @@ impl Default for FfmpegWrapper {
 /// Writes an executable program.
 ///
 /// # Panics
-/// If it cannot be written.
+/// If the program cannot be written.
 pub fn write_program(path: &Path, script: &str) {
     fs::write(path, script).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -164,7 +164,7 @@ pub fn write_program(path: &Path, script: &str) {
 /// Returns the path of a program on `PATH`.
 ///
 /// # Panics
-/// If it does not.
+/// If the program is not on `PATH`.
 pub fn which(program: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap();
     std::env::split_paths(&path).map(|folder| folder.join(program)).find(|path| path.is_file()).unwrap()

@@ -17,7 +17,7 @@ const LOCK: &str = ".spool-lock";
 /// Returns every file below a folder, by its relative path.
 ///
 /// # Panics
-/// If it cannot be read.
+/// If the folder cannot be read.
 pub fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
@@ -44,7 +44,7 @@ pub fn media(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 /// Returns the parsed part records, by their path.
 ///
 /// # Panics
-/// If one is no JSON.
+/// If a record is no valid JSON.
 pub fn records(folder: &Path) -> BTreeMap<String, serde_json::Value> {
     let records = files(&folder.join("parts")).into_iter().filter(|(name, _)| name.ends_with(".json"));
     records

@@ -13,7 +13,7 @@ pub const FPS: u32 = 25;
 /// `bikes.mp4` (10 s, 640x272, silent).
 ///
 /// # Panics
-/// If it is not there: `make setup` comes first.
+/// If the clip is missing: `make setup` comes first.
 pub fn clip(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.cache/footage").join(name);
     assert!(path.exists(), "{} is missing: run `make setup` first", path.display());
@@ -23,7 +23,7 @@ pub fn clip(name: &str) -> PathBuf {
 /// Runs FFmpeg with these arguments after `-y -loglevel error`.
 ///
 /// # Panics
-/// If it fails.
+/// If FFmpeg fails.
 pub fn ffmpeg<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) {
     let mut command = Command::new("ffmpeg");
     command.args(["-nostdin", "-hide_banner", "-loglevel", "error", "-y"]).args(args);

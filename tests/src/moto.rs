@@ -20,14 +20,14 @@ pub struct Moto {
     /// Address of the queue.
     pub queue: String,
     /// Address of its dead-letter queue.
-    pub dead: String,
+    pub dead_letters: String,
 }
 
 impl Moto {
     /// Starts the server.
     ///
     /// # Panics
-    /// If they do not start.
+    /// If the server does not start.
     pub fn start() -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let python = root.join(".cache/python");
@@ -45,14 +45,14 @@ impl Moto {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let first: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
         let text = |name: &str| first[name].as_str().unwrap().to_owned();
-        let (endpoint, queue, dead) = (text("endpoint"), text("queue"), text("dead_letters"));
-        Self { stdin: child.stdin.take().unwrap(), child, lines, endpoint, queue, dead }
+        let (endpoint, queue, dead_letters) = (text("endpoint"), text("queue"), text("dead_letters"));
+        Self { stdin: child.stdin.take().unwrap(), child, lines, endpoint, queue, dead_letters }
     }
 
     /// Runs a command, and returns how many messages are visible, in flight, and in the dead-letter queue.
     ///
     /// # Panics
-    /// If it is not done.
+    /// If the command fails.
     pub fn run(&mut self, line: &str) -> [u64; 3] {
         writeln!(self.stdin, "{line}").unwrap();
         let counts: Value = serde_json::from_str(&self.lines.next().unwrap().unwrap()).unwrap();

@@ -39,7 +39,7 @@ impl Mount {
     /// Remounts with other options, such as another size.
     ///
     /// # Panics
-    /// If it cannot have them.
+    /// If the file system cannot have these options.
     pub fn remount(&self, options: &str) {
         let changed =
             Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(&self.0).status().unwrap();

@@ -65,7 +65,7 @@ impl Postgres {
     /// Creates a database, and returns its URL.
     ///
     /// # Panics
-    /// If it cannot be made.
+    /// If the database cannot be created.
     pub fn database(&self, name: &str) -> String {
         let output = Command::new(tool("psql"))
             .arg(self.url())
@@ -79,7 +79,7 @@ impl Postgres {
     /// Returns the rows of a query, one object for each.
     ///
     /// # Panics
-    /// If it fails.
+    /// If the query fails.
     pub fn query(database: &str, sql: &str) -> Vec<Value> {
         let sql = format!("SELECT coalesce(json_agg(found), '[]') FROM ({sql}) AS found");
         let output = Command::new(tool("psql"))
@@ -95,7 +95,7 @@ impl Postgres {
     /// Kills the server like a power cut: it cannot tell its clients, and writes nothing more.
     ///
     /// # Panics
-    /// If it does not run.
+    /// If the server does not run.
     pub fn kill(&mut self) {
         let mut server = self.server.take().unwrap();
         // Its children end by themselves after it.
@@ -106,7 +106,7 @@ impl Postgres {
     /// Starts the server over the data of the last one.
     ///
     /// # Panics
-    /// If it does not come up.
+    /// If the server does not start.
     pub fn restart(&mut self) {
         let log = File::options().create(true).append(true).open(self.folder.path().join("log")).unwrap();
         wait_until("PostgreSQL", START_TIMEOUT, || {

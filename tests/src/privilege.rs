@@ -5,7 +5,8 @@ use std::{env, fs::OpenOptions, io::Write, path::Path};
 /// Variable that lets tests without their privilege be skipped.
 const SKIP: &str = "SPOOL_TEST_SKIP_PRIVILEGED";
 
-/// List of the skipped tests, which `make test` prints at its end: a runner shows no output of tests that pass.
+/// List of the skipped tests, which `make test` prints at its end: a runner hides the output of tests that
+/// pass.
 const SKIPPED: &str = "skipped-tests";
 
 /// A privilege that the process lacks, and the reason.

@@ -51,7 +51,7 @@ pub fn port() -> u16 {
 /// examples.
 ///
 /// # Panics
-/// If it is not built: `cargo build --workspace` comes first.
+/// If the binary is not built: `cargo build --workspace` comes first.
 pub fn binary() -> PathBuf {
     let ours = std::env::current_exe().unwrap();
     let mut folders = ours.ancestors().skip(1).take(2).map(|folder| folder.join("spool"));
@@ -63,7 +63,7 @@ pub fn binary() -> PathBuf {
 /// Waits until `condition` returns a value.
 ///
 /// # Panics
-/// If it does not in time.
+/// If the condition is not met in time.
 pub fn wait_until<T>(what: &str, within: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
@@ -78,7 +78,7 @@ pub fn wait_until<T>(what: &str, within: Duration, mut condition: impl FnMut() -
 /// Returns the command lines of the processes whose working folder or arguments lie in this scratch folder.
 ///
 /// # Panics
-/// If the system shows no processes.
+/// If `/proc` cannot be read.
 pub fn processes_in(scratch: &Path) -> Vec<String> {
     let numbered = |name: &OsStr| name.to_string_lossy().chars().all(|c| c.is_ascii_digit());
     let entries = std::fs::read_dir("/proc").unwrap().flatten().filter(|entry| numbered(&entry.file_name()));
@@ -208,7 +208,7 @@ impl Spool {
     /// Runs the command to its end.
     ///
     /// # Panics
-    /// If it cannot be started, or hangs.
+    /// If the command cannot be started, or hangs.
     pub fn run(self) -> CommandOutput {
         self.start().wait()
     }
@@ -216,7 +216,7 @@ impl Spool {
     /// Runs the command and expects success.
     ///
     /// # Panics
-    /// If it fails; the message holds its stderr.
+    /// If the command fails; the message holds its stderr.
     pub fn ok(self) -> CommandOutput {
         let ran = self.run();
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
@@ -226,7 +226,7 @@ impl Spool {
     /// Starts a long-running command whose log is appended to a file.
     ///
     /// # Panics
-    /// If it cannot be started.
+    /// If the command cannot be started.
     pub fn start_logged(mut self, log: &Path) -> Running {
         let log = std::fs::File::options().create(true).append(true).open(log).unwrap();
         let child = self.command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
@@ -236,7 +236,7 @@ impl Spool {
     /// Starts the command. The scratch folder lives as long as the returned value.
     ///
     /// # Panics
-    /// If it cannot be started.
+    /// If the command cannot be started.
     pub fn start(mut self) -> Running {
         let started = Instant::now();
         let child = self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -308,7 +308,7 @@ impl CommandOutput {
     /// Returns standard output as JSON.
     ///
     /// # Panics
-    /// If it is none.
+    /// If standard output is no JSON.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {}\n{}", self.stdout, self.stderr))
     }
@@ -332,7 +332,7 @@ impl CommandOutput {
     /// Expects that all processes are gone within two seconds.
     ///
     /// # Panics
-    /// If one is.
+    /// If a process is left.
     pub fn expect_no_processes(&self) {
         wait_until(&format!("the end of the processes in {}", self.scratch.display()), EXIT_TIMEOUT, || {
             processes_in(&self.scratch).is_empty().then_some(())

@@ -184,33 +184,33 @@ impl S3Server {
     }
 
     /// Returns all requests since the start or the last time the log was cleared.
-    pub fn asked(&self) -> Vec<LoggedRequest> {
-        self.layer.state.expected_numbers().asked.clone()
+    pub fn requests(&self) -> Vec<LoggedRequest> {
+        self.layer.state.seen().requests.clone()
     }
 
     /// Returns the number of requests of an operation.
     pub fn count(&self, operation: &str) -> usize {
-        self.layer.state.expected_numbers().asked.iter().filter(|asked| asked.operation == operation).count()
+        self.layer.state.seen().requests.iter().filter(|request| request.operation == operation).count()
     }
 
     /// Returns the bytes of objects sent.
     pub fn bytes_sent(&self) -> u64 {
-        self.layer.state.expected_numbers().asked.iter().map(|asked| asked.sent).sum()
+        self.layer.state.seen().requests.iter().map(|request| request.sent).sum()
     }
 
     /// Clears the log.
     pub fn clear_log(&self) {
-        self.layer.state.expected_numbers().asked.clear();
+        self.layer.state.seen().requests.clear();
     }
 
     /// Makes the next `times` requests fail, of one operation or of any.
     pub fn fail_next(&self, times: usize, operation: Option<&'static str>, fault: Fault) {
-        self.layer.state.expected_numbers().faults.extend(std::iter::repeat_n((operation, fault), times));
+        self.layer.state.seen().faults.extend(std::iter::repeat_n((operation, fault), times));
     }
 
     /// Returns the faults that no request has met yet.
     pub fn faults_left(&self) -> usize {
-        self.layer.state.expected_numbers().faults.len()
+        self.layer.state.seen().faults.len()
     }
 
     /// Answers conditional writes with 501 from now on, as stores without them do.
@@ -265,8 +265,9 @@ async fn serve(listener: std::net::TcpListener, service: S3Service) {
                 let Ok((socket, _)) = accepted else { continue };
                 let service = service.clone();
                 connections.spawn(async move {
+                    let connection = auto::Builder::new(TokioExecutor::new());
                     // A client that hangs up is no failure of the server.
-                    let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(socket), service).await;
+                    let _ = connection.serve_connection(TokioIo::new(socket), service).await;
                 });
             }
             Some(_) = connections.join_next() => {}

@@ -45,7 +45,7 @@ impl Response {
     /// Returns the body as JSON.
     ///
     /// # Panics
-    /// If it is none.
+    /// If the body is no JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
     }
@@ -60,7 +60,7 @@ impl Serve {
     /// Starts `spool serve` over the data in a folder, with these arguments and this FFmpeg.
     ///
     /// # Panics
-    /// If it does not start.
+    /// If the server does not start.
     pub fn start(data: &Path, ffmpeg: &Path, args: &[&str]) -> Self {
         Self::start_with(data, ffmpeg, args, [])
     }
@@ -68,7 +68,7 @@ impl Serve {
     /// Starts `spool serve` with these environment variables.
     ///
     /// # Panics
-    /// If it does not start.
+    /// If the server does not start.
     pub fn start_with(
         data: &Path,
         ffmpeg: &Path,
@@ -84,7 +84,7 @@ impl Serve {
     /// Starts the HTTP API alone, over the same data.
     ///
     /// # Panics
-    /// If it does not start.
+    /// If the server does not start.
     pub fn api(data: &Path) -> Self {
         Self::api_with_uploads(data, data.join("uploads").to_str().unwrap(), [])
     }
@@ -92,7 +92,7 @@ impl Serve {
     /// Starts the HTTP API alone, with uploads elsewhere and these environment variables.
     ///
     /// # Panics
-    /// If it does not start.
+    /// If the server does not start.
     pub fn api_with_uploads(
         data: &Path,
         uploads: &str,
@@ -104,7 +104,7 @@ impl Serve {
     /// Starts the HTTP API alone, with more arguments.
     ///
     /// # Panics
-    /// If it does not start.
+    /// If the server does not start.
     pub fn api_with(
         data: &Path,
         uploads: &str,
@@ -168,7 +168,7 @@ impl Serve {
     /// Creates a job, and returns its ID.
     ///
     /// # Panics
-    /// If it is refused.
+    /// If the job is refused.
     pub fn create_job(&self, document: &Value) -> String {
         let answer = self.post("/v1/jobs", document, &[]);
         assert_eq!(answer.status, 201, "{answer:?}");
@@ -188,7 +188,7 @@ impl Serve {
     /// Waits until a job meets a condition.
     ///
     /// # Panics
-    /// If that does not happen.
+    /// If the condition is not met in time.
     pub fn wait_for(&self, what: &str, job: &str, is: impl Fn(&Value) -> bool) -> Value {
         wait_until(what, JOB_TIMEOUT, || {
             Some(self.get_job(job)).filter(|job| {
@@ -203,7 +203,7 @@ impl Serve {
     /// Waits until a job is published.
     ///
     /// # Panics
-    /// If it fails.
+    /// If the job fails.
     pub fn wait_until_published(&self, job: &str) -> Value {
         self.wait_for("a job to be published", job, |job| job["state"] == "published")
     }
@@ -225,7 +225,7 @@ impl Serve {
     /// Returns the peak resident memory, in bytes.
     ///
     /// # Panics
-    /// If the system does not tell.
+    /// If `/proc` has no memory figures.
     pub fn peak_bytes(&self) -> u64 {
         let pid = self.running.as_ref().unwrap().child.id();
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -241,7 +241,7 @@ impl Serve {
     /// Kills the server with SIGKILL: it cannot tell its peers.
     ///
     /// # Panics
-    /// If it is gone.
+    /// If the server is gone.
     pub fn kill(mut self) {
         let running = self.running.take().unwrap();
         running.signal(Signal::SIGKILL);
@@ -251,7 +251,7 @@ impl Serve {
     /// Sends SIGTERM, and expects a clean end.
     ///
     /// # Panics
-    /// If it does not.
+    /// If the server ends with an error.
     pub fn stop(mut self) {
         let running = self.running.take().unwrap();
         running.signal(Signal::SIGTERM);

@@ -78,7 +78,7 @@ fn text(path: &Path) -> &str {
 /// Returns the folder of the `.slt` files.
 ///
 /// # Panics
-/// If the checkout has none.
+/// If the folder is missing.
 pub fn files() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/slt").canonicalize().unwrap()
 }

@@ -117,12 +117,12 @@ fn containers() -> Vec<Source> {
         ),
         always(source(
             "ts-wrap",
-            "MPEG-TS whose clock of 33 bits begins again in the middle",
+            "MPEG-TS whose 33-bit clock wraps in the middle",
             coded(X264, "", "-output_ts_offset 95438 ts"),
         )),
         source(
             "ts-programs",
-            "MPEG-TS of two programs, the second of them the same again",
+            "MPEG-TS of two programs, the second a copy of the first",
             Clip {
                 coding: Coding {
                     video: X264,
@@ -136,13 +136,13 @@ fn containers() -> Vec<Source> {
         ),
         source(
             "m2ts",
-            "M2TS, as cameras and discs have it",
+            "M2TS, the form of cameras and discs",
             coded(X264, "-c:a ac3 -b:a 448k", "-mpegts_m2ts_mode 1 m2ts"),
         ),
         source("avi", "AVI, MPEG-4 part 2 and PCM", coded("-c:v mpeg4 -q:v 2", "-c:a pcm_s16le", "avi")),
         source(
             "mjpeg-avi",
-            "AVI of JPEGs in full range, as old cameras write",
+            "AVI of JPEGs in full range, the form of old cameras",
             coded("-c:v mjpeg -q:v 2 -pix_fmt yuvj420p", "-c:a pcm_s16le", "avi"),
         ),
         source(
@@ -168,12 +168,12 @@ fn containers() -> Vec<Source> {
         source("nut", "NUT, FFV1 and PCM", coded("-c:v ffv1", "-c:a pcm_s16le", "nut")),
         source(
             "fragmented-hevc",
-            "MP4 in fragments, HEVC of 10 bits",
+            "fragmented MP4, HEVC of 10 bits",
             coded(X265_10, "", "-movflags +frag_keyframe+empty_moov+default_base_moof+delay_moov mp4"),
         ),
         source(
             "edit-lists",
-            "MP4 whose edit list leaves out the begin, frames before it are decoded only",
+            "MP4 whose edit list leaves out the start; frames before it are only decoded",
             Clip {
                 coding: Coding {
                     filter: "null",
@@ -202,7 +202,7 @@ fn pictures() -> Vec<Source> {
     vec![
         always(source(
             "phone",
-            "what a phone writes: HEVC of 10 bits, turned by 90 degrees, a variable rate, 44.1 kHz",
+            "a phone's recording: HEVC of 10 bits, rotated by 90 degrees, a variable rate, 44.1 kHz",
             Clip {
                 dropped: held.clone(),
                 sound: Some(Sound { rate: 44_100, ..Sound::default() }),
@@ -219,7 +219,7 @@ fn pictures() -> Vec<Source> {
         )),
         always(source(
             "screen",
-            "a recording of a screen: 60 fps at most, and nothing new for seconds",
+            "a screen recording: 60 fps at most, and no new frame for seconds",
             Clip {
                 dropped: vec![1..120, 125..300, 301..302, 310..560],
                 frames: 607,
@@ -230,15 +230,15 @@ fn pictures() -> Vec<Source> {
         source("rate-1", "one picture a second", Clip { frames: 25, ..of_rate(1, 1) }),
         source("rate-120", "120 pictures a second", of_rate(120, 1)),
         source("rate-23.976", "a film's rate", of_rate(24_000, 1001)),
-        source("turned-180", "upside down", turned("hflip,vflip", "-metadata:s:v rotate=180 mp4")),
+        source("turned-180", "rotated by 180 degrees", turned("hflip,vflip", "-metadata:s:v rotate=180 mp4")),
         source(
             "turned-270",
-            "turned by 270 degrees",
+            "rotated by 270 degrees",
             turned("transpose=cclock", "-metadata:s:v rotate=270 mov"),
         ),
         source(
             "portrait",
-            "a portrait: the short side names the rung",
+            "portrait: the short side names the rung",
             Clip {
                 coding: Coding {
                     filter: "transpose=clock",
@@ -282,7 +282,7 @@ fn pictures() -> Vec<Source> {
         ),
         always(source(
             "interlaced",
-            "fields of an old camera, the upper first, in MPEG-TS",
+            "interlaced, upper field first, in MPEG-TS",
             interlaced(
                 "interlace=scan=tff:lowpass=off",
                 "-c:v mpeg2video -q:v 2 -flags +ildct+ilme -bf 2",
@@ -291,7 +291,7 @@ fn pictures() -> Vec<Source> {
         )),
         source(
             "interlaced-bff",
-            "fields, the lower first",
+            "interlaced, lower field first",
             interlaced(
                 "interlace=scan=bff:lowpass=off",
                 "-c:v mpeg2video -q:v 2 -flags +ildct+ilme -top 0 -bf 2",
@@ -300,7 +300,7 @@ fn pictures() -> Vec<Source> {
         ),
         source(
             "interlaced-h264",
-            "fields in H.264 in MP4, read in windows",
+            "interlaced H.264 in MP4, read in windows",
             interlaced(
                 "interlace=scan=tff:lowpass=off",
                 "-c:v libx264 -preset ultrafast -crf 14 -flags +ildct+ilme -x264-params tff=1",
@@ -311,7 +311,7 @@ fn pictures() -> Vec<Source> {
             more: &["--deinterlace", "field"],
             ..source(
                 "interlaced-fields",
-                "the same, a picture of each field",
+                "interlaced H.264 in MP4, one picture per field",
                 Clip {
                     interlaced: true,
                     both_fields: true,
@@ -344,7 +344,7 @@ fn pictures() -> Vec<Source> {
         ),
         source(
             "bt601",
-            "a standard definition's colours",
+            "colours of standard definition",
             filtered(
                 "null",
                 "-c:v libx264 -preset ultrafast -crf 14 -colorspace smpte170m -color_primaries smpte170m -color_trc smpte170m",
@@ -353,7 +353,7 @@ fn pictures() -> Vec<Source> {
         ),
         source(
             "rgb",
-            "red, green and blue",
+            "RGB",
             Clip {
                 coding: Coding {
                     filter: "format=gbrp",
@@ -366,7 +366,7 @@ fn pictures() -> Vec<Source> {
                 ..clip()
             },
         ),
-        source("grey", "grey alone", filtered("format=gray", "-c:v ffv1", "mkv")),
+        source("grey", "greyscale", filtered("format=gray", "-c:v ffv1", "mkv")),
         always(source(
             "hdr10",
             "HDR10: HEVC of 10 bits in SMPTE ST 2084",
@@ -397,7 +397,7 @@ fn pictures() -> Vec<Source> {
         ),
         source(
             "alpha",
-            "a picture that can be seen through, half of it, in ProRes 4444",
+            "half-transparent ProRes 4444",
             Clip {
                 coding: Coding {
                     filter: "format=gbrap,geq=r='r(X,Y)':g='g(X,Y)':b='b(X,Y)':a='if(lt(Y,H*0.35),128,255)',format=yuva444p10le",
@@ -461,7 +461,7 @@ fn sounds() -> Vec<Source> {
         ),
         source(
             "long-sound",
-            "sound that outlasts the pictures",
+            "sound that is longer than the pictures",
             sounding(Sound { seconds: Some(11.1), ..Sound::default() }),
         ),
         source("silent", "no sound", Clip { sound: None, ..clip() }),
@@ -512,11 +512,12 @@ fn ladders() -> Vec<Source> {
 /// Returns the table as it stands in the docs.
 pub fn table() -> String {
     let mut text = "# Tested sources\n\n\
-        `tests/tests/sources.rs` transcodes each of these sources and checks the ladder frame by frame and sample by\n\
-        sample: every frame once and in its place, times that rise evenly, joins as good as the frames beside them,\n\
-        the source's sound without a seam, one decoder configuration, and playlists that agree. `make test` runs the\n\
-        marked ones, `make test-full` runs all.\n\n\
-        | source | peculiarity | ladder | always |\n| --- | --- | --- | --- |\n"
+        `tests/tests/sources.rs` transcodes each of these sources and checks the ladder frame by frame\n\
+        and sample by sample: every frame once and in its place, times that rise evenly, joins as good as\n\
+        the frames beside them, the source's sound without a seam, one decoder configuration, and\n\
+        playlists that agree. `make test` runs the marked ones, `make test-full` runs all.\n\n\
+        | source | peculiarity | ladder | always |\n\
+        | --- | --- | --- | --- |\n"
         .to_owned();
     for source in all() {
         let Source { name, what, ladder, more, always, .. } = source;
@@ -527,10 +528,10 @@ pub fn table() -> String {
         ));
     }
     text.push_str(
-        "\nOther tests cover 28 clips with two cuts each (`tests/tests/exact.rs`); files that are truncated or damaged,\n\
-        several audio tracks, gaps, a drifting clock, channels without positions, sound alone in seven containers, a\n\
-        mirrored picture, an edit list of several edits (`tests/tests/odd_sources.rs`); and some 170 malicious files\n\
-        (`tests/tests/hostile.rs`).\n",
+        "\nOther tests cover 28 clips with two cuts each (`tests/tests/exact.rs`); files that are truncated\n\
+        or damaged, several audio tracks, gaps, a drifting clock, channels without positions, sound alone\n\
+        in seven containers, a mirrored picture, an edit list of several edits\n\
+        (`tests/tests/odd_sources.rs`); and some 170 malicious files (`tests/tests/hostile.rs`).\n",
     );
     text
 }

@@ -242,8 +242,12 @@ fn deliver(number: usize, source: &[u8], uploads: &Path, mut client: Client) -> 
         }
     };
     let events = if number.is_multiple_of(2) { client.stream(&job) } else { client.follow(&job) };
-    let job = client.get_job(&job);
-    assert_eq!(job["state"], "published", "{job} ended otherwise: {}\n{job:#}\n{events:#?}", job["error"]);
+    let ended = client.get_job(&job);
+    assert_eq!(
+        ended["state"], "published",
+        "{job} was not published: {}\n{ended:#}\n{events:#?}",
+        ended["error"]
+    );
     Acknowledged { number, upload: id, path, job, key, events }
 }
 
@@ -287,9 +291,9 @@ fn kill_at_random(
         );
         *killed.entry(kind).or_default() += 1;
         schedule.killed.store(number, Ordering::SeqCst);
-        let twice = "SELECT job, count(*) AS leases FROM leases WHERE ended_ms IS NULL GROUP BY job HAVING count(*) > 1";
-        let held = deployment.query(held);
-        assert!(held.is_empty(), "jobs with several open leases: {twice:?}");
+        let sql = "SELECT job, count(*) AS leases FROM leases WHERE ended_ms IS NULL GROUP BY job HAVING count(*) > 1";
+        let twice = deployment.query(sql);
+        assert!(twice.is_empty(), "jobs with several open leases: {twice:?}");
         assert!(Instant::now() < schedule.until, "{number} kills took too long");
     }
     assert!(
@@ -349,10 +353,10 @@ fn expect_all_published(deployment: &Deployment, acknowledged: &[Acknowledged], 
 /// Expects that everything is stored that the client was acknowledged of one job.
 fn expect_acknowledged_state(client: &mut Client, acknowledged: &Acknowledged, source: &[u8]) {
     let Acknowledged { number, upload, path, job, key, events } = acknowledged;
-    let job = client.request(&format!("/v1/uploads/{upload}"), &[]);
+    let found = client.request(&format!("/v1/uploads/{upload}"), &[]);
     assert!(
-        job.status == 200 && job.json()["state"] == "finished",
-        "upload {upload} of {job} is lost: {job:?}"
+        found.status == 200 && found.json()["state"] == "finished",
+        "upload {upload} of {job} is lost: {found:?}"
     );
     let sent = bytes_of(*number, source);
     let kept = std::fs::read(path).unwrap_or_else(|e| panic!("{}, of {job}: {e}", path.display()));

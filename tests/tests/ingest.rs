@@ -90,14 +90,14 @@ fn one_file_becomes_one_job_however_often_it_is_reported() {
         "source": "aws.s3", "detail-type": "Object Created",
         "detail": { "bucket": { "name": "inbox" }, "object": { "key": "talks/Café 1.mp4" } },
     });
-    let trial = json!({ "Service": "Moto S3", "Event": "s3:TestEvent", "Bucket": "inbox" });
+    let trial = json!({ "Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "inbox" });
     let removed = event("aws:s3", "ObjectRemoved:Delete", "talks/Caf%C3%A9+1.mp4");
     assert_eq!(report(&trial), json!({ "jobs": [], "ignored": 0 }));
     let first = report(&put);
     // Reported again, in any order and every shape, and many at a time.
     std::thread::scope(|scope| {
         for event in [&put, &completed, &minio, &ceph, &topic, &bridge, &put, &completed, &minio, &bridge] {
-            let (tell, first) = (&tell, &first);
+            let (report, first) = (&report, &first);
             scope.spawn(move || assert_eq!(&report(event), first));
         }
     });

@@ -193,10 +193,12 @@ fn audio_tracks_have_languages_names_and_roles() {
     let source = made(
         folder.path(),
         "film.mkv",
-        "-f lavfi -i testsrc2=s=320x180:d=3 -f lavfi -i sine=f=300:d=3 -f lavfi -i sine=f=400:d=3 -f lavfi -i sine=f=500:d=3 -f lavfi -i \
-         sine=f=600:d=3 -map 0 -map 1 -map 2 -map 3 -map 4 -c:v libx264 -preset ultrafast -c:a flac -ac:a:0 2 -ac:a:1 6 -ac:a:2 2 -ac:a:3 1 \
-         -metadata:s:a:0 language=eng -metadata:s:a:1 language=ger -metadata:s:a:2 language=eng -metadata:s:a:3 language=eng \
-         -metadata:s:a:2 title=Director -disposition:a:0 0 -disposition:a:1 default -disposition:a:2 comment -disposition:a:3 visual_impaired",
+        "-f lavfi -i testsrc2=s=320x180:d=3 -f lavfi -i sine=f=300:d=3 -f lavfi -i sine=f=400:d=3 \
+         -f lavfi -i sine=f=500:d=3 -f lavfi -i sine=f=600:d=3 -map 0 -map 1 -map 2 -map 3 -map 4 \
+         -c:v libx264 -preset ultrafast -c:a flac -ac:a:0 2 -ac:a:1 6 -ac:a:2 2 -ac:a:3 1 \
+         -metadata:s:a:0 language=eng -metadata:s:a:1 language=ger -metadata:s:a:2 language=eng \
+         -metadata:s:a:3 language=eng -metadata:s:a:2 title=Director -disposition:a:0 0 \
+         -disposition:a:1 default -disposition:a:2 comment -disposition:a:3 visual_impaired",
     );
     let destination = folder.path().join("ladder");
     let ran = transcode(&source, &destination, &[]);

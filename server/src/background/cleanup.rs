@@ -25,10 +25,10 @@ const GC_LEASE: Duration = Duration::from_secs(3600);
 /// Deletes sources and garbage of published videos.
 #[derive(Clone)]
 pub(crate) struct Cleanup {
-    pub(crate) sources: Arc<dyn Sources>,
-    pub(crate) stores: Stores,
+    pub(crate) cleanup_queue: Arc<dyn Sources>,
+    pub(crate) object_stores: Stores,
     /// Folder or URI prefix in which the server keeps videos.
-    pub(crate) media: Option<Arc<str>>,
+    pub(crate) media_root: Option<Arc<str>>,
     /// Age at which unreferenced parts are tombstoned; without it, there is no garbage collection.
     pub(crate) gc_grace: Option<Duration>,
 }
@@ -50,11 +50,11 @@ impl Cleanup {
             let cleanup = self.clone();
             async move { cleanup.delete_source(&job).await }
         };
-        run_leased(pace, shutdown, || self.sources.hold_source(SOURCE_LEASE), work).await;
+        run_leased(pace, shutdown, || self.cleanup_queue.hold_source(SOURCE_LEASE), work).await;
     }
 
     async fn run_gc(&self, shutdown: CancellationToken) {
-        let (Some(grace), Some(media)) = (self.gc_grace, &self.media) else { return };
+        let (Some(grace), Some(media)) = (self.gc_grace, &self.media_root) else { return };
         let pace = LeaseLoop {
             name: "garbage collection",
             poll_interval: POLL_INTERVAL,
@@ -70,7 +70,7 @@ impl Cleanup {
                 }
             }
         };
-        run_leased(pace, shutdown.clone(), || self.sources.hold_unswept(grace, GC_LEASE), work).await;
+        run_leased(pace, shutdown.clone(), || self.cleanup_queue.hold_unswept(grace, GC_LEASE), work).await;
     }
 
     async fn collect_garbage(&self, video: &Video, media: &str, grace: Duration) {
@@ -78,7 +78,7 @@ impl Cleanup {
         // does not know.
         let pending = if is_within(&video.destination, media) {
             let options = gc::Options { grace, dry_run: false };
-            match timeout(GC_TIMEOUT, gc::run(&self.stores, &video.destination, options)).await {
+            match timeout(GC_TIMEOUT, gc::run(&self.object_stores, &video.destination, options)).await {
                 // Objects that are tombstoned now are deleted after another grace period.
                 Ok(Ok(report)) => report.records > 0 || report.waiting > 0,
                 Err(_) => {
@@ -93,7 +93,7 @@ impl Cleanup {
         } else {
             false
         };
-        if let Err(error) = self.sources.swept(&video.id, pending).await {
+        if let Err(error) = self.cleanup_queue.swept(&video.id, pending).await {
             warn!(video = %video.id, %error, "failed to record a garbage collection");
         }
     }
@@ -108,7 +108,7 @@ impl Cleanup {
             }
             Err(error) => Some(error.to_string()),
         };
-        match self.sources.settle_source(job, source, kept_because.as_deref()).await {
+        match self.cleanup_queue.settle_source(job, source, kept_because.as_deref()).await {
             Ok(()) => info!(job = %job.id, kept_because, "source deletion finished"),
             Err(error) => warn!(job = %job.id, %error, "failed to record a source deletion"),
         }
@@ -120,14 +120,14 @@ impl Cleanup {
         source: &str,
         destination: &str,
     ) -> spool_media::Result<Option<String>> {
-        let location = self.stores.locate(source)?;
+        let location = self.object_stores.locate(source)?;
         let now = match location.open().await {
             Ok(reader) => reader.source().clone(),
             // Already deleted.
             Err(spool_storage::Error::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let records = part_store::list(&self.stores.locate(destination)?).await?;
+        let records = part_store::list(&self.object_stores.locate(destination)?).await?;
         let unchanged =
             records.iter().any(|record| record.segment.source == now.uri && record.segment.etag == now.etag);
         if !unchanged {

@@ -51,13 +51,13 @@ pub enum WebhookTargets {
 /// Sends messages to webhooks.
 #[derive(Clone)]
 pub(crate) struct WebhookDelivery {
-    webhooks: Arc<dyn Webhooks>,
+    webhook_store: Arc<dyn Webhooks>,
     client: reqwest::Client,
     targets: WebhookTargets,
 }
 
 impl WebhookDelivery {
-    pub(crate) fn new(webhooks: Arc<dyn Webhooks>, targets: WebhookTargets) -> reqwest::Result<Self> {
+    pub(crate) fn new(webhook_store: Arc<dyn Webhooks>, targets: WebhookTargets) -> reqwest::Result<Self> {
         let client = reqwest::Client::builder().user_agent(concat!("spool/", env!("CARGO_PKG_VERSION")));
         let client = match targets {
             WebhookTargets::Any => client,
@@ -65,7 +65,7 @@ impl WebhookDelivery {
         };
         // No redirects: they could lead to an address that was not checked.
         let client = client.redirect(Policy::none()).timeout(RESPONSE_TIMEOUT).build()?;
-        Ok(Self { webhooks, client, targets })
+        Ok(Self { webhook_store, client, targets })
     }
 
     /// Parses the address of a webhook, and refuses one that messages may not be sent to.
@@ -99,7 +99,7 @@ impl WebhookDelivery {
             let delivery = self.clone();
             async move { delivery.deliver(&lease).await }
         };
-        run_leased(pace, shutdown, || self.webhooks.hold_delivery(LEASE), work).await;
+        run_leased(pace, shutdown, || self.webhook_store.hold_delivery(LEASE), work).await;
     }
 
     async fn deliver(&self, hold: &DeliveryHold) {
@@ -117,7 +117,7 @@ impl WebhookDelivery {
             Sent::Gone => warn!(webhook = %message.webhook, "webhook answered 410 Gone; it is disabled"),
         }
         // If this fails, the message is sent once more: its receiver recognizes it by its ID.
-        if let Err(error) = self.webhooks.end_delivery(hold, &sent).await {
+        if let Err(error) = self.webhook_store.end_delivery(hold, &sent).await {
             warn!(message = %message.id, %error, "failed to record a webhook delivery");
         }
     }

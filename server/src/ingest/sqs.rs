@@ -70,7 +70,7 @@ pub(crate) async fn run(watcher: Watcher, shutdown: CancellationToken) {
             () = shutdown.cancelled() => return,
             _ = tick.tick() => {}
         }
-        let watches = match watcher.watches.watches(None).await {
+        let watches = match watcher.watch_store.watches(None).await {
             Ok(watches) => watches,
             Err(error) => {
                 warn!(%error, "failed to list the watched queues");
@@ -112,14 +112,14 @@ async fn run_reader(watcher: Watcher, queue: String) {
 
 /// Returns the watches that name a queue now.
 async fn watches_of(watcher: &Watcher, queue: &str) -> Result<Vec<Watch>, String> {
-    let watches = watcher.watches.watches(None).await.map_err(|error| error.to_string())?;
+    let watches = watcher.watch_store.watches(None).await.map_err(|error| error.to_string())?;
     Ok(watches.into_iter().filter(|watch| watch.queue.as_deref() == Some(queue)).collect())
 }
 
 /// Records the last error of a queue in its watches, where it changed.
 async fn record_error(watcher: &Watcher, watches: &[Watch], last_error: Option<&str>) {
     for watch in watches.iter().filter(|watch| watch.trouble.as_deref() != last_error) {
-        if let Err(error) = watcher.watches.looked(&watch.id, last_error).await {
+        if let Err(error) = watcher.watch_store.looked(&watch.id, last_error).await {
             warn!(watch = %watch.id, %error, "failed to record the state of a queue");
         }
     }
@@ -127,7 +127,7 @@ async fn record_error(watcher: &Watcher, watches: &[Watch], last_error: Option<&
 
 /// Receives messages and ingests the objects that they name; returns the first problem of a message.
 async fn poll(watcher: &Watcher, queue: &str) -> Result<Option<String>, String> {
-    let client = client(&watcher.stores, queue)?;
+    let client = client(&watcher.object_stores, queue)?;
     let messages = client
         .receive_message()
         .queue_url(queue)

@@ -39,14 +39,14 @@ const BATCH: usize = 200;
 /// Makes jobs of objects that arrive.
 #[derive(Clone)]
 pub(crate) struct Watcher {
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) watches: Arc<dyn Watches>,
+    pub(crate) job_store: Arc<dyn Store>,
+    pub(crate) watch_store: Arc<dyn Watches>,
     pub(crate) path_policies: PathPolicies,
-    pub(crate) stores: Stores,
+    pub(crate) object_stores: Stores,
     /// Folder or URI prefix for videos whose watch sets no destination.
-    pub(crate) media: Option<Arc<str>>,
+    pub(crate) media_root: Option<Arc<str>>,
     /// Folder or URI prefix of uploads, which are ignored: the upload itself makes its job.
-    pub(crate) uploads: Arc<str>,
+    pub(crate) uploads_root: Arc<str>,
 }
 
 /// Result of the ingest of one object.
@@ -83,7 +83,7 @@ impl Watcher {
         if let Some(reason) = self.ignore_reason(uri) {
             return Ok(IngestOutcome::Ignored(reason));
         }
-        let location = self.stores.locate(uri).map_err(spool_media::Error::from)?;
+        let location = self.object_stores.locate(uri).map_err(spool_media::Error::from)?;
         let source = match location.open().await {
             Ok(reader) => reader.source().clone(),
             Err(spool_storage::Error::NotFound { .. }) => {
@@ -106,7 +106,7 @@ impl Watcher {
         }
         let order = self.job_spec(watch, uri).await?;
         let new = NewJob { tenant: watch.tenant.clone(), order, key: Some(idempotency_key(uri, etag)) };
-        match self.store.create(&new).await {
+        match self.job_store.create(&new).await {
             Ok(created) => {
                 if !created.existed {
                     info!(job = %created.job.id, watch = %watch.id, "job created for an object that arrived");
@@ -121,7 +121,7 @@ impl Watcher {
 
     async fn job_spec(&self, watch: &Watch, uri: &str) -> Result<Order, Problem> {
         let (request, priority) =
-            JobRequest::parse(&watch.job)?.with_source(uri)?.into_request(self.media.as_deref())?;
+            JobRequest::parse(&watch.job)?.with_source(uri)?.into_request(self.media_root.as_deref())?;
         Ok(Order { request, priority, confines: self.path_policies.of_watch(watch).await? })
     }
 
@@ -130,7 +130,7 @@ impl Watcher {
         if uri.ends_with('/') {
             return Some("the object is a folder");
         }
-        if is_within(uri, &self.uploads) {
+        if is_within(uri, &self.uploads_root) {
             return Some("the object is an upload, which makes its own job");
         }
         is_published(uri).then_some("the object was published by a job")
@@ -153,7 +153,7 @@ impl Watcher {
                 }
             }
         };
-        run_leased(pace, shutdown.clone(), || self.watches.hold_watch(LEASE), work).await;
+        run_leased(pace, shutdown.clone(), || self.watch_store.hold_watch(LEASE), work).await;
     }
 
     async fn scan(&self, watch: &Watch) {
@@ -169,7 +169,7 @@ impl Watcher {
         if let Some(error) = &error {
             warn!(watch = %watch.id, error, "scan failed");
         }
-        if let Err(error) = self.watches.looked(&watch.id, error.as_deref()).await {
+        if let Err(error) = self.watch_store.looked(&watch.id, error.as_deref()).await {
             warn!(watch = %watch.id, %error, "failed to record a scan");
         }
     }
@@ -177,7 +177,7 @@ impl Watcher {
     /// Makes jobs of the objects below a prefix that have none. An object that fails does not keep the others
     /// from their jobs.
     async fn scan_prefix(&self, watch: &Watch) -> Result<(), Problem> {
-        let root = self.stores.locate(&watch.prefix).map_err(spool_media::Error::from)?;
+        let root = self.object_stores.locate(&watch.prefix).map_err(spool_media::Error::from)?;
         let mut entries = root.list().try_chunks(BATCH);
         let mut first_problem = None;
         loop {
@@ -211,7 +211,7 @@ impl Watcher {
         let found = found.filter(|(uri, _)| self.ignore_reason(uri).is_none());
         let (uris, keys): (Vec<_>, Vec<_>) =
             found.map(|(uri, etag)| (uri.clone(), idempotency_key(&uri, &etag))).unzip();
-        let used = self.watches.used_keys(&watch.tenant, &keys).await?;
+        let used = self.watch_store.used_keys(&watch.tenant, &keys).await?;
         let mut first_problem = None;
         for (uri, key) in uris.iter().zip(keys) {
             if used.contains(&key) {

@@ -80,8 +80,8 @@ const MAX_ROWS: usize = 10_000;
 /// Runs queries of tenants.
 #[derive(Clone)]
 pub(crate) struct QueryService {
-    store: Arc<dyn Store>,
-    stores: Stores,
+    job_store: Arc<dyn Store>,
+    object_stores: Stores,
     queries: ConcurrencyLimit,
     /// Limits of the tenants whose queries run.
     tenant_queries: Arc<Mutex<HashMap<String, ConcurrencyLimit>>>,
@@ -98,9 +98,9 @@ pub(crate) struct QueryResult {
 }
 
 impl QueryService {
-    pub(crate) fn new(store: Arc<dyn Store>, stores: Stores) -> Self {
+    pub(crate) fn new(job_store: Arc<dyn Store>, object_stores: Stores) -> Self {
         let queries = ConcurrencyLimit::new("queries", MAX_QUERIES);
-        Self { store, stores, queries, tenant_queries: Arc::default() }
+        Self { job_store, object_stores, queries, tenant_queries: Arc::default() }
     }
 
     /// Runs a query over the tables of a tenant.
@@ -157,8 +157,8 @@ impl QueryService {
             let table = Table {
                 kind,
                 tenant: Arc::from(tenant),
-                store: self.store.clone(),
-                stores: self.stores.clone(),
+                job_store: self.job_store.clone(),
+                object_stores: self.object_stores.clone(),
             };
             context.register_table(name, Arc::new(table))?;
         }

@@ -75,7 +75,7 @@ impl TableKind {
                     "reused",
                 ],
             ),
-            Self::Attempts => (&["job", "reason"], &["ordinal", "claim", "attempt", "at_ms"]),
+            Self::Attempts => (&["job", "reason"], &["ordinal", "fencing_token", "attempt", "at_ms"]),
             Self::Videos => (
                 &["id", "name", "source", "destination", "master"],
                 &["created_ms", "published_ms", "duration_ms", "bytes"],
@@ -122,8 +122,8 @@ impl TableKind {
 pub(crate) struct Table {
     pub(crate) kind: TableKind,
     pub(crate) tenant: Arc<str>,
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) stores: Stores,
+    pub(crate) job_store: Arc<dyn Store>,
+    pub(crate) object_stores: Stores,
 }
 
 impl std::fmt::Debug for Table {
@@ -243,10 +243,10 @@ fn jobs(table: Table, key: Option<Id>) -> Items {
         let table = table.clone();
         async move {
             let page = match key {
-                Some(id) => (found(table.store.job(&table.tenant, &id).await)?, None),
+                Some(id) => (found(table.job_store.job(&table.tenant, &id).await)?, None),
                 None => {
                     let page = table
-                        .store
+                        .job_store
                         .jobs(&table.tenant, &spool_jobs::Filter::default(), after.as_ref(), PAGE)
                         .await;
                     let page = page.map_err(store_error)?;
@@ -263,10 +263,13 @@ fn videos(table: Table, key: Option<Id>) -> Items {
         let table = table.clone();
         async move {
             let page = match key {
-                Some(id) => (found(table.store.video(&table.tenant, &id).await)?, None),
+                Some(id) => (found(table.job_store.video(&table.tenant, &id).await)?, None),
                 None => {
-                    let page =
-                        table.store.videos(&table.tenant, after.as_ref(), PAGE).await.map_err(store_error)?;
+                    let page = table
+                        .job_store
+                        .videos(&table.tenant, after.as_ref(), PAGE)
+                        .await
+                        .map_err(store_error)?;
                     (page.items, page.next)
                 }
             };
@@ -298,13 +301,17 @@ fn children(table: Table, id: Id, parent: Value) -> Items {
         match table.kind {
             TableKind::Rows => rows(&table, &id).await,
             TableKind::Attempts => {
-                let attempts = table.store.attempts(&table.tenant, &id, 1000).await.map_err(store_error)?;
-                Ok(attempts.into_iter().map(|attempt| {
-                    json!({
-                        "job": id, "ordinal": attempt.row, "claim": attempt.claim, "attempt": attempt.attempt,
-                        "at_ms": attempt.at_ms, "reason": attempt.reason,
+                let attempts =
+                    table.job_store.attempts(&table.tenant, &id, 1000).await.map_err(store_error)?;
+                Ok(attempts
+                    .into_iter()
+                    .map(|attempt| {
+                        json!({
+                            "job": id, "ordinal": attempt.row, "fencing_token": attempt.claim,
+                            "attempt": attempt.attempt, "at_ms": attempt.at_ms, "reason": attempt.reason,
+                        })
                     })
-                }).collect())
+                    .collect())
             }
             TableKind::Renditions => Ok(renditions(&id, &parent)),
             TableKind::Parts => parts(&table, &id, &parent).await,
@@ -320,7 +327,7 @@ fn children(table: Table, id: Id, parent: Value) -> Items {
 async fn rows(table: &Table, id: &Id) -> Result<Vec<Value>> {
     let (mut all, mut from) = (Vec::new(), 0);
     loop {
-        let rows = table.store.rows(&table.tenant, id, from, PAGE).await.map_err(store_error)?;
+        let rows = table.job_store.rows(&table.tenant, id, from, PAGE).await.map_err(store_error)?;
         let Some(last) = rows.last() else { return Ok(all) };
         from = last.number + 1;
         all.extend(rows.into_iter().map(|row| {
@@ -377,7 +384,7 @@ async fn parts(table: &Table, id: &Id, video: &Value) -> Result<Vec<Value>> {
         return Ok(Vec::new());
     }
     let destination = video["destination"].as_str().unwrap_or_default();
-    let location = table.stores.locate(destination).map_err(external)?;
+    let location = table.object_stores.locate(destination).map_err(external)?;
     let records = part_store::list(&location).await.map_err(external)?;
     let part = |record: &PartRecord| {
         let (segment, rendition) = (json!(record.segment), json!(record.rendition));

@@ -207,7 +207,7 @@ pub(super) async fn retry(
     let mut policy = state.path_policies.of_principal(&principal).await?;
     if let Some(policy) = &mut policy {
         // The source of a job that a watch created lies below the watched prefix.
-        for watch in state.watcher.watches.watches(Some(&principal.tenant)).await? {
+        for watch in state.watcher.watch_store.watches(Some(&principal.tenant)).await? {
             allow_watched(policy, &watch.prefix);
         }
     }

@@ -58,7 +58,7 @@ pub(super) async fn ingest(
     })?;
     let objects =
         s3_events::parse(&message).map_err(|error| Problem::new(ProblemKind::Invalid, error.to_string()))?;
-    let watches = state.watcher.watches.watches(Some(&tenant)).await?;
+    let watches = state.watcher.watch_store.watches(Some(&tenant)).await?;
     let (mut jobs, mut ignored, mut first_problem) = (Vec::new(), 0, None);
     for object in &objects {
         match state.watcher.ingest(&watches, object).await {

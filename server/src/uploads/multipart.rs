@@ -82,7 +82,7 @@ impl UploadService {
                     "this upload accepts no parts by links; continue it by tus",
                 )
             })?;
-            self.uploads.advance_upload(lease, upload.received, &upload.pieces, RETENTION).await?;
+            self.upload_store.advance_upload(lease, upload.received, &upload.pieces, RETENTION).await?;
             Ok(numbers
                 .zip(links)
                 .map(|(number, PartLink(url))| Part { number, bytes: bytes(number), url })
@@ -122,7 +122,7 @@ impl UploadService {
                 );
                 return Err(Problem::new(ProblemKind::Conflict, detail));
             }
-            self.uploads.advance_upload(lease, upload.bytes, &etags, RETENTION).await?;
+            self.upload_store.advance_upload(lease, upload.bytes, &etags, RETENTION).await?;
             let upload = Upload { received: upload.bytes, pieces: etags, ..upload.clone() };
             self.complete(&UploadHold { upload, fence: lease.fence }).await
         };
@@ -130,7 +130,7 @@ impl UploadService {
     }
 
     fn location(&self, upload: &Upload) -> Result<Location, Problem> {
-        Ok(self.stores.locate(&upload.location).map_err(spool_media::Error::from)?)
+        Ok(self.object_stores.locate(&upload.location).map_err(spool_media::Error::from)?)
     }
 }
 

@@ -57,8 +57,8 @@ const REMAINDER_TYPE: &str = "application/octet-stream";
 /// Creates, receives, finishes and expires uploads.
 #[derive(Clone)]
 pub(crate) struct UploadService {
-    pub(crate) uploads: Arc<dyn Uploads>,
-    pub(crate) stores: Stores,
+    pub(crate) upload_store: Arc<dyn Uploads>,
+    pub(crate) object_stores: Stores,
     root: Arc<str>,
     transfers: ConcurrencyLimit,
     small_uploads: ConcurrencyLimit,
@@ -110,10 +110,10 @@ impl UploadSpec {
 }
 
 impl UploadService {
-    pub(crate) fn new(uploads: Arc<dyn Uploads>, stores: Stores, root: &str) -> Self {
+    pub(crate) fn new(upload_store: Arc<dyn Uploads>, object_stores: Stores, root: &str) -> Self {
         Self {
-            uploads,
-            stores,
+            upload_store,
+            object_stores,
             root: Arc::from(root),
             transfers: ConcurrencyLimit::new("upload transfers", MAX_TRANSFERS),
             small_uploads: ConcurrencyLimit::new("small uploads", MAX_SMALL_UPLOADS),
@@ -133,7 +133,7 @@ impl UploadService {
 
     /// Returns an upload of a tenant.
     pub(crate) async fn get(&self, tenant: &str, id: &Id) -> Result<Upload, Problem> {
-        Ok(self.uploads.upload(tenant, id).await?)
+        Ok(self.upload_store.upload(tenant, id).await?)
     }
 
     /// Creates an upload. `order` returns the job to make of the finished upload, by its URI.
@@ -149,7 +149,7 @@ impl UploadService {
         let order = validated(order(location.uri())?)?;
         let token = location.create_multipart(spec.kind()).await.map_err(spool_media::Error::from)?;
         let new = new_upload(spec, id, &location, token, order);
-        let recorded = self.uploads.begin_upload(&new, false).await;
+        let recorded = self.upload_store.begin_upload(&new, false).await;
         if matches!(&recorded, Err(error) if is_rejection(error)) {
             // Without a record, expiry would never abort the multipart upload.
             location.abort_multipart(&new.token).await.map_err(spool_media::Error::from)?;
@@ -168,7 +168,7 @@ impl UploadService {
         let order = validated(order(location.uri())?)?;
         location.put(bytes, spec.kind()).await.map_err(spool_media::Error::from)?;
         let new = new_upload(spec, id, &location, String::new(), order);
-        let recorded = self.uploads.begin_upload(&new, true).await;
+        let recorded = self.upload_store.begin_upload(&new, true).await;
         if matches!(&recorded, Err(error) if is_rejection(error)) {
             location.delete().await.map_err(spool_media::Error::from)?;
         }
@@ -177,7 +177,7 @@ impl UploadService {
 
     /// Takes the lease of an open upload.
     pub(crate) async fn lease(&self, tenant: &str, id: &Id) -> Result<UploadHold, Problem> {
-        Ok(self.uploads.hold_upload(tenant, id, LEASE).await?)
+        Ok(self.upload_store.hold_upload(tenant, id, LEASE).await?)
     }
 
     /// Runs `work` while the lease on its upload is renewed, and releases the lease afterwards. A lost lease
@@ -191,7 +191,7 @@ impl UploadService {
             let mut renew = interval(RENEW_INTERVAL);
             loop {
                 renew.tick().await;
-                match self.uploads.renew_upload(lease, LEASE).await {
+                match self.upload_store.renew_upload(lease, LEASE).await {
                     Ok(()) => {}
                     Err(error @ spool_jobs::Error::Lost { .. }) => return error,
                     // The store may answer in time for the next renewal; it refuses writes of a lost lease
@@ -208,7 +208,7 @@ impl UploadService {
             lost = renewed => return Err(lost.into()),
         };
         // A finished or aborted upload has no lease to release.
-        let _ = self.uploads.renew_upload(lease, Duration::ZERO).await;
+        let _ = self.upload_store.renew_upload(lease, Duration::ZERO).await;
         done
     }
 
@@ -240,7 +240,7 @@ impl UploadService {
     ) -> Result<Upload, Problem> {
         let upload = &lease.upload;
         let part_bytes = part_bytes(upload.bytes);
-        let location = self.stores.locate(&upload.location).map_err(spool_media::Error::from)?;
+        let location = self.object_stores.locate(&upload.location).map_err(spool_media::Error::from)?;
         let mut parts = upload.pieces.clone();
         let mut stored = parts.len() as u64 * part_bytes;
         let mut buffer = self.read_remainder(upload, stored).await?;
@@ -269,7 +269,7 @@ impl UploadService {
                 // With a checksum, parts are recorded only once it matches; until then the next request
                 // replaces them.
                 if checksum.is_none() {
-                    self.uploads.advance_upload(lease, stored, &parts, RETENTION).await?;
+                    self.upload_store.advance_upload(lease, stored, &parts, RETENTION).await?;
                 }
             }
             if window.0.elapsed() >= RATE_WINDOW {
@@ -294,7 +294,7 @@ impl UploadService {
                 .await
                 .map_err(spool_media::Error::from)?;
         }
-        self.uploads.advance_upload(lease, received, &parts, RETENTION).await?;
+        self.upload_store.advance_upload(lease, received, &parts, RETENTION).await?;
         if upload.received > upload.pieces.len() as u64 * part_bytes && received > upload.received {
             self.delete_remainder(upload).await;
         }
@@ -331,12 +331,12 @@ impl UploadService {
     /// the way is followed by another.
     pub(crate) async fn complete(&self, lease: &UploadHold) -> Result<Upload, Problem> {
         let upload = &lease.upload;
-        let location = self.stores.locate(&upload.location).map_err(spool_media::Error::from)?;
+        let location = self.object_stores.locate(&upload.location).map_err(spool_media::Error::from)?;
         location
             .complete_multipart(&upload.token, &upload.pieces, upload.bytes)
             .await
             .map_err(spool_media::Error::from)?;
-        let finished = self.uploads.finish_upload(lease).await?;
+        let finished = self.upload_store.finish_upload(lease).await?;
         let job = finished.job.as_ref().map(tracing::field::display);
         info!(upload = %finished.id, bytes = finished.bytes, job, "upload finished");
         Ok(finished)
@@ -346,8 +346,8 @@ impl UploadService {
     pub(crate) async fn abort(&self, lease: &UploadHold) -> Result<(), Problem> {
         let upload = &lease.upload;
         // Recorded first: no request appends to an upload whose bytes may be deleted.
-        self.uploads.give_up_upload(lease).await?;
-        let location = self.stores.locate(&upload.location).map_err(spool_media::Error::from)?;
+        self.upload_store.give_up_upload(lease).await?;
+        let location = self.object_stores.locate(&upload.location).map_err(spool_media::Error::from)?;
         location.abort_multipart(&upload.token).await.map_err(spool_media::Error::from)?;
         // A server may have completed the object and died before it recorded that. No other object has this
         // location.
@@ -368,7 +368,7 @@ impl UploadService {
             let service = self.clone();
             async move { service.finish_or_abort(&lease).await }
         };
-        run_leased(pace, shutdown, || self.uploads.hold_left_upload(LEASE), work).await;
+        run_leased(pace, shutdown, || self.upload_store.hold_left_upload(LEASE), work).await;
     }
 
     async fn finish_or_abort(&self, lease: &UploadHold) {
@@ -418,7 +418,7 @@ impl UploadService {
     }
 
     pub(crate) fn root(&self) -> Result<Location, Problem> {
-        Ok(self.stores.locate(&self.root).map_err(spool_media::Error::from)?)
+        Ok(self.object_stores.locate(&self.root).map_err(spool_media::Error::from)?)
     }
 }
 

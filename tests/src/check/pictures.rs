@@ -92,7 +92,8 @@ pub fn joins(ladder: &Ladder, clip: &Clip, source: &Path) -> Result<(), Flaw> {
                 "{name}: joins worst {worst:.4} mean {mean:.4}, elsewhere worst {worst_elsewhere:.4} mean {mean_elsewhere:.4}"
             );
         }
-        check.expect(worst >= worst_elsewhere - WORST_TOLERANCE && mean >= mean_elsewhere - MEAN_TOLERANCE, || {
+        let seamless = worst >= worst_elsewhere - WORST_TOLERANCE && mean >= mean_elsewhere - MEAN_TOLERANCE;
+        check.expect(seamless, || {
             format!("{name}: SSIM beside joins {worst} (mean {mean}), elsewhere {worst_elsewhere} (mean {mean_elsewhere})")
         })?;
     }

@@ -70,7 +70,7 @@ impl Network {
     /// Cuts the link of an executor.
     ///
     /// # Panics
-    /// If it cannot be cut.
+    /// If the link cannot be changed.
     pub fn disconnect(&self, number: usize) {
         assert!(ip(&format!("-n {} link set e{number} down", self.scheduler())));
     }
@@ -78,7 +78,7 @@ impl Network {
     /// Limits the bit rate of an executor's link, in both directions.
     ///
     /// # Panics
-    /// If it cannot be limited.
+    /// If the link cannot be changed.
     pub fn throttle(&self, number: usize, bits_per_second: u32) {
         for (namespace, device) in
             [(self.scheduler(), format!("e{number}")), (self.executor(number), "up0".to_owned())]
@@ -94,7 +94,7 @@ impl Network {
     /// Restores the link of an executor.
     ///
     /// # Panics
-    /// If it cannot be mended.
+    /// If the link cannot be changed.
     pub fn reconnect(&self, number: usize) {
         assert!(ip(&format!("-n {} link set e{number} up", self.scheduler())));
     }

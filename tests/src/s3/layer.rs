@@ -34,7 +34,7 @@ pub(super) struct State {
 
 #[derive(Default)]
 pub(super) struct Seen {
-    pub(super) asked: Vec<LoggedRequest>,
+    pub(super) requests: Vec<LoggedRequest>,
     pub(super) faults: Vec<(Option<&'static str>, Fault)>,
 }
 
@@ -48,8 +48,8 @@ impl Layer {
     /// Logs the request and applies the pending fault, if any.
     async fn enter(&self, operation: &'static str, bucket: &str, key: &str) -> S3Result<Entered<'_>> {
         let (index, fault) = {
-            let mut seen = self.state.expected_numbers();
-            let asked = LoggedRequest {
+            let mut seen = self.state.seen();
+            let request = LoggedRequest {
                 operation,
                 bucket: bucket.into(),
                 key: key.into(),
@@ -57,9 +57,9 @@ impl Layer {
                 received: 0,
                 sent: 0,
             };
-            seen.asked.push(asked);
+            seen.requests.push(request);
             let due = seen.faults.iter().position(|(of, _)| of.is_none_or(|of| of == operation));
-            (seen.asked.len() - 1, due.map(|due| seen.faults.remove(due).1))
+            (seen.requests.len() - 1, due.map(|due| seen.faults.remove(due).1))
         };
         let mut entered = Entered { state: &self.state, index, answer_is_lost: false };
         match fault {
@@ -93,8 +93,8 @@ struct Entered<'a> {
 impl Entered<'_> {
     fn note(&self, note: impl FnOnce(&mut LoggedRequest)) {
         // Gone if the log was cleared meanwhile.
-        if let Some(asked) = self.state.expected_numbers().asked.get_mut(self.index) {
-            note(asked);
+        if let Some(request) = self.state.seen().requests.get_mut(self.index) {
+            note(request);
         }
     }
 
@@ -112,8 +112,8 @@ impl S3 for Layer {
 
     async fn get_object(&self, req: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
         let entered = self.enter("GetObject", &req.input.bucket, &req.input.key).await?;
-        entered.note(|asked| {
-            asked.range = match req.input.range {
+        entered.note(|request| {
+            request.range = match req.input.range {
                 Some(Range::Int { first, last }) => Some((first, last.unwrap_or(u64::MAX))),
                 _ => None,
             }
@@ -124,8 +124,9 @@ impl S3 for Layer {
         let present = self.objects.get_object(whole).await?.output;
         check_read(&req.input, present.e_tag.as_ref(), present.last_modified.as_ref())?;
         let response = self.objects.get_object(req).await?;
-        entered.note(|asked| {
-            asked.sent = u64::try_from(response.output.content_length.unwrap_or_default()).unwrap_or_default()
+        entered.note(|request| {
+            request.sent =
+                u64::try_from(response.output.content_length.unwrap_or_default()).unwrap_or_default()
         });
         entered.leave(Ok(response))
     }
@@ -140,7 +141,7 @@ impl S3 for Layer {
     async fn put_object(&self, mut req: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
         let received = receive(&mut req.input.body).await?;
         let entered = self.enter("PutObject", &req.input.bucket, &req.input.key).await?;
-        entered.note(|asked| asked.received = received);
+        entered.note(|request| request.received = received);
         if self.state.unconditional.load(Ordering::Relaxed)
             && (req.input.if_match.is_some() || req.input.if_none_match.is_some())
         {
@@ -204,7 +205,7 @@ impl S3 for Layer {
     ) -> S3Result<S3Response<UploadPartOutput>> {
         let received = receive(&mut req.input.body).await?;
         let entered = self.enter("UploadPart", &req.input.bucket, &req.input.key).await?;
-        entered.note(|asked| asked.received = received);
+        entered.note(|request| request.received = received);
         entered.leave(self.objects.upload_part(req).await)
     }
 
