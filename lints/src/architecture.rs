@@ -50,7 +50,7 @@ pub const ROOM_FLOORS: &[Rooms<'static>] = &[
     (
         "spool-server",
         &[
-            &["problem"],
+            &["problem", "documents"],
             &["auth"],
             &["uploads", "ingest", "query", "background"],
             &["app_state"],

@@ -102,9 +102,9 @@ impl WebhookDelivery {
         run_leased(pace, shutdown, || self.webhook_store.hold_delivery(LEASE), work).await;
     }
 
-    async fn deliver(&self, hold: &DeliveryHold) {
-        let sent = self.send(hold).await;
-        let message = &hold.delivery;
+    async fn deliver(&self, lease: &DeliveryHold) {
+        let sent = self.send(lease).await;
+        let message = &lease.delivery;
         match &sent {
             Sent::Delivered => debug!(message = %message.id, "webhook message delivered"),
             Sent::Again { trouble, .. } | Sent::Failed { trouble } => warn!(
@@ -117,18 +117,19 @@ impl WebhookDelivery {
             Sent::Gone => warn!(webhook = %message.webhook, "webhook answered 410 Gone; it is disabled"),
         }
         // If this fails, the message is sent once more: its receiver recognizes it by its ID.
-        if let Err(error) = self.webhook_store.end_delivery(hold, &sent).await {
+        if let Err(error) = self.webhook_store.end_delivery(lease, &sent).await {
             warn!(message = %message.id, %error, "failed to record a webhook delivery");
         }
     }
 
-    async fn send(&self, hold: &DeliveryHold) -> Sent {
-        let Ok(url) = self.check_url(&hold.url) else {
+    async fn send(&self, lease: &DeliveryHold) -> Sent {
+        let Ok(url) = self.check_url(&lease.url) else {
             return Sent::Failed { trouble: "messages may not be sent to this address".to_owned() };
         };
-        let (body, now) = (body(&hold.delivery), chrono::Utc::now().timestamp());
-        let id = hold.delivery.id.as_str();
-        let signature = Webhook::new(&hold.secret).and_then(|webhook| webhook.sign(id, now, body.as_bytes()));
+        let (body, now) = (body(&lease.delivery), chrono::Utc::now().timestamp());
+        let id = lease.delivery.id.as_str();
+        let webhook = Webhook::new(&lease.secret);
+        let signature = webhook.and_then(|webhook| webhook.sign(id, now, body.as_bytes()));
         let Ok(signature) = signature else {
             return Sent::Failed {
                 trouble: "the signing secret is malformed; create another webhook".to_owned(),
@@ -148,7 +149,7 @@ impl WebhookDelivery {
             Ok(response) => format!("the webhook answered {}", response.status()),
             Err(error) => error_reason(&error),
         };
-        let retries = usize::try_from(hold.delivery.tries).unwrap_or(usize::MAX).saturating_sub(1);
+        let retries = usize::try_from(lease.delivery.tries).unwrap_or(usize::MAX).saturating_sub(1);
         match RETRY_DELAYS_SECONDS.get(retries) {
             Some(seconds) => Sent::Again { after: Duration::from_secs(*seconds), trouble },
             None => Sent::Failed { trouble },

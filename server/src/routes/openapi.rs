@@ -26,7 +26,7 @@ use crate::{
     tags(
         (name = "jobs", description = "Work that clients ask for, with progress and results"),
         (name = "uploads", description = "Files on their way to the server, in one request or in parts"),
-        (name = "videos", description = "Published videos, and the links that play them"),
+        (name = "videos", description = "Published videos, and signed links for playback"),
         (name = "webhooks", description = "URLs that events of jobs are sent to"),
         (name = "keys", description = "API keys of the tenant, with their scopes"),
         (name = "health", description = "Probes and metrics of one server"),

@@ -70,11 +70,11 @@ impl UploadService {
             let bytes =
                 |number| if number == all { upload.bytes - (all - 1) * part_bytes } else { part_bytes };
             let numbers = from..=all.min(from - 1 + count);
-            let pieces = numbers
+            let parts = numbers
                 .clone()
                 .map(|number| (usize::try_from(number - 1).unwrap_or(usize::MAX), bytes(number)));
-            let pieces: Vec<_> = pieces.collect();
-            let links = self.location(upload)?.part_links(&upload.token, &pieces, LINK_LIFETIME).await;
+            let parts: Vec<_> = parts.collect();
+            let links = self.location(upload)?.part_links(&upload.token, &parts, LINK_LIFETIME).await;
             let links = links.map_err(spool_media::Error::from)?;
             let links = links.ok_or_else(|| {
                 Problem::new(
