@@ -1,4 +1,5 @@
-//! Has a new migration be seen: the macro that takes them in is not run again by itself.
+//! Rebuilds the crate when a migration changes: `sqlx::migrate!` embeds the files, and Cargo does not watch
+//! them by itself.
 
 fn main() {
     println!("cargo:rerun-if-changed=migrations");

@@ -1,12 +1,12 @@
-//! Who works the jobs off? Takes them in hand a few at a time, has a cluster run them, and writes down what happens; whatever waits, waits
-//! in the store.
+//! `Dispatcher`: leases due jobs, a few at a time, and has a backend run them. All other jobs wait in the
+//! store.
 
-mod ear;
-mod hand;
+mod job_run;
+mod progress_tracker;
+mod settings;
 
 use std::{sync::Arc, time::Duration};
 
-use backon::BackoffBuilder;
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep_until, timeout},
@@ -14,129 +14,81 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::{Claim, Cluster, Error, Store};
-use hand::Hand;
+use crate::{JobBackend, JobStore, Lease};
+use job_run::JobRun;
+use settings::store_backoff;
 
-/// The wait before a store that fails is asked again, at first and at most.
-const STORE_AGAIN_FIRST: Duration = Duration::from_millis(250);
-const STORE_AGAIN_MOST: Duration = Duration::from_secs(10);
+pub use settings::DispatcherSettings;
 
-/// How long what was told to stop may take to be written down.
-const LEAVE: Duration = Duration::from_secs(30);
+/// Time limit for the running jobs to stop and to be recorded at shutdown.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How a dispatcher works.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Its name, which no other dispatcher of the store has.
-    pub name: String,
-    /// Jobs that it has in hand at a time.
-    pub active: usize,
-    /// How long a job stays its own without a word of it: as long as others wait before they take over from it where it died.
-    pub lease: Duration,
-    /// How often it looks for a job where there is none.
-    pub poll: Duration,
-    /// How often it writes down what happened, and looks whether a job is to be stopped.
-    pub report: Duration,
-    /// How often a job is begun before it is given up.
-    pub tries: u32,
-    /// The wait before a job that failed is tried again, at first and at most; it doubles in between.
-    pub again: (Duration, Duration),
-}
-
-impl Settings {
-    /// What suits a cluster.
-    pub fn new(name: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            active: 16,
-            lease: Duration::from_secs(15),
-            poll: Duration::from_millis(250),
-            report: Duration::from_millis(500),
-            tries: 5,
-            again: (Duration::from_secs(2), Duration::from_secs(300)),
-        }
-    }
-}
-
-/// Works a store's jobs off. Several do so side by side, on one machine or on many.
+/// Runs the jobs of a store. Several dispatchers share one store, on one machine or on many.
 pub struct Dispatcher {
-    store: Arc<dyn Store>,
-    cluster: Arc<dyn Cluster>,
-    settings: Settings,
+    store: Arc<dyn JobStore>,
+    backend: Arc<dyn JobBackend>,
+    settings: DispatcherSettings,
 }
 
 impl Dispatcher {
-    /// A dispatcher that has yet to run.
-    pub fn new(store: Arc<dyn Store>, cluster: Arc<dyn Cluster>, settings: Settings) -> Self {
-        Self { store, cluster, settings }
+    /// Returns a dispatcher, which does nothing until [`Dispatcher::run`] is called.
+    pub fn new(store: Arc<dyn JobStore>, backend: Arc<dyn JobBackend>, settings: DispatcherSettings) -> Self {
+        Self { store, backend, settings }
     }
 
-    /// Works until told to leave; then gives what it has in hand back to the store, where others find it at once.
-    pub async fn run(self, leave: CancellationToken) {
-        let mut hands = JoinSet::new();
-        let mut look_at = Instant::now();
-        let mut waits = None;
+    /// Runs jobs until `shutdown` fires; then releases their leases, so that other dispatchers take them over
+    /// at once.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let mut runs = JoinSet::new();
+        let mut poll_at = Instant::now();
+        let mut backoff = store_backoff();
         loop {
             tokio::select! {
                 biased;
-                () = leave.cancelled() => break,
-                Some(_) = hands.join_next(), if !hands.is_empty() => look_at = Instant::now(),
-                () = sleep_until(look_at), if hands.len() < self.settings.active => {
-                    // From before it is asked for: by this process's clock the lease does not end later than by the store's.
-                    let held_until = Instant::now() + self.settings.lease;
-                    match self.store.claim(&self.settings.name, self.settings.lease).await {
-                        Ok(Some(claim)) => {
-                            waits = None;
-                            hands.spawn(self.hand(claim, held_until, leave.clone()).work());
+                () = shutdown.cancelled() => break,
+                Some(_) = runs.join_next(), if !runs.is_empty() => poll_at = Instant::now(),
+                () = sleep_until(poll_at), if runs.len() < self.settings.max_concurrent_jobs => {
+                    // Read before the call: by this process's clock the lease ends no later than by the
+                    // store's.
+                    let leased_until = Instant::now() + self.settings.lease_time;
+                    match self.store.lease_job(&self.settings.name, self.settings.lease_time).await {
+                        Ok(Some(lease)) => {
+                            backoff.reset();
+                            runs.spawn(self.job_run(lease, leased_until, shutdown.clone()).execute());
                         }
                         Ok(None) => {
-                            waits = None;
-                            look_at = Instant::now() + self.settings.poll;
+                            backoff.reset();
+                            poll_at = Instant::now() + self.settings.poll_interval;
                         }
                         Err(error) => {
-                            let wait = waits.get_or_insert_with(store_again).next().unwrap_or(STORE_AGAIN_MOST);
-                            warn!(%error, wait_ms = wait.as_millis() as u64, "no jobs can be taken from the store");
-                            look_at = Instant::now() + wait;
+                            let wait = backoff.delay();
+                            warn!(%error, wait_ms = wait.as_millis() as u64, "failed to lease a job");
+                            poll_at = Instant::now() + wait;
                         }
                     }
                 }
             }
         }
-        info!(dispatcher = self.settings.name, jobs = hands.len(), "leaving");
-        let all = async { while hands.join_next().await.is_some() {} };
-        if timeout(LEAVE, all).await.is_err() {
+        info!(dispatcher = self.settings.name, jobs = runs.len(), "dispatcher shuts down");
+        let all = async { while runs.join_next().await.is_some() {} };
+        if timeout(SHUTDOWN_TIMEOUT, all).await.is_err() {
             warn!(
                 dispatcher = self.settings.name,
-                "left with jobs in hand: others take them over when their leases end"
+                "dispatcher shut down with leased jobs; other dispatchers take them over when the leases end"
             );
         }
     }
 
-    fn hand(&self, claim: Claim, held_until: Instant, leave: CancellationToken) -> Hand {
-        Hand {
+    fn job_run(&self, lease: Lease, leased_until: Instant, shutdown: CancellationToken) -> JobRun {
+        JobRun {
             store: self.store.clone(),
-            cluster: self.cluster.clone(),
+            backend: self.backend.clone(),
             settings: self.settings.clone(),
-            claim,
-            leave,
-            held_until,
-            unsaid: Vec::new(),
-            told: 0,
+            lease,
+            shutdown,
+            leased_until,
+            unwritten: Vec::new(),
+            events_written: 0,
         }
     }
-}
-
-/// Waits between two calls of a store that fails: several dispatchers must not all come back at once.
-fn store_again() -> backon::ExponentialBackoff {
-    backon::ExponentialBuilder::new()
-        .with_min_delay(STORE_AGAIN_FIRST)
-        .with_max_delay(STORE_AGAIN_MOST)
-        .without_max_times()
-        .with_jitter()
-        .build()
-}
-
-/// Does trying again help?
-fn is_away(error: &Error) -> bool {
-    matches!(error, Error::Database { .. })
 }

@@ -1,125 +1,131 @@
-//! What can go wrong with the store, and what the caller may do about it.
+//! Errors of the store, and the class of each.
 
 use spool_storage::ErrorKind;
 
-use crate::{Id, State};
+use crate::{FencingToken, Id, JobState};
 
-/// The result of everything that touches the store.
+/// Result of every call of a store.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why the store did not do what was asked.
+/// Reason why a store refused or failed a call.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// There is none of this name, or it is another tenant's.
-    #[error("there is no {what} {id}")]
+    /// No such object exists, or another tenant owns it.
+    #[error("no {what} {id} exists")]
     NotFound {
-        /// A job or a video.
+        /// Type of the object: `job`, `video`, `upload`, …
         what: &'static str,
-        /// What was asked for.
+        /// ID from the call.
         id: String,
     },
-    /// What was asked for is wrong.
+    /// A field of the request is wrong.
     #[error("{field}: {message}")]
     Request {
-        /// The part of the request.
+        /// Name of the field.
         field: &'static str,
-        /// What is wrong, and what would be right.
+        /// The fault, and what is accepted.
         message: String,
     },
-    /// A key that stands for one request came with another.
-    #[error(
-        "idempotency key {key:?} was used for another request, which made job {job}: take a new key for a new request"
-    )]
+    /// An idempotency key was used for another request before.
+    #[error("idempotency key {key:?} belongs to the request that created job {job}; use another key")]
     KeyUsed {
-        /// The key.
+        /// The idempotency key.
         key: String,
-        /// What it stands for.
+        /// Job that the earlier request created.
         job: Id,
     },
-    /// The job is in a state in which this cannot be done.
-    #[error("job {job} is {state}: {remedy}")]
-    State {
+    /// The job's state does not allow the call.
+    #[error("job {job} is {state}; {remedy}")]
+    InvalidState {
         /// The job.
         job: Id,
         /// Its state.
-        state: State,
-        /// What can be done.
+        state: JobState,
+        /// What can be done instead.
         remedy: &'static str,
     },
-    /// It is not for whoever asks.
+    /// The path policy forbids it.
     #[error("{field}: {message}")]
     NotAllowed {
-        /// The part of the request.
+        /// Name of the request's field.
         field: &'static str,
-        /// What is not allowed, and what is.
+        /// What is forbidden, and what is allowed.
         message: String,
     },
-    /// The tenant has as much as it may.
-    #[error(
-        "there are as many {what} as this tenant may have ({most}): wait for some to end, or have the limit raised"
-    )]
+    /// The tenant has reached a limit.
+    #[error("quota exceeded: at most {max} {what} per tenant; wait until some end, or have the limit raised")]
     Quota {
-        /// What there is enough of.
+        /// What is limited.
         what: &'static str,
-        /// How much there may be.
-        most: u64,
+        /// The limit.
+        max: u64,
     },
-    /// A token was used, or is too old.
-    #[error("token {token} was good for one upload, which was begun, or too late: get another")]
-    Spent {
-        /// The token's name.
+    /// An upload token was redeemed before, or has expired.
+    #[error("upload token {token} has created its one upload or has expired; request another token")]
+    TokenUsed {
+        /// ID of the token.
         token: Id,
     },
-    /// Another request has it in hand.
-    #[error("upload {id} is in the hand of another request: it is free a few seconds after that one ends")]
-    Held {
+    /// Another request holds the upload's lease.
+    #[error("upload {id} is locked by another request; retry in a few seconds")]
+    Locked {
         /// The upload.
         id: Id,
     },
-    /// The lease went to somebody else, or the job ended: whoever held it has to stop, and must not write.
-    #[error("{what} {id} is not held by {fence} any more")]
-    Lost {
-        /// A job or an upload.
+    /// A newer lease exists, or the leased object has ended: the caller must stop, and its write was refused.
+    #[error("lease {fencing_token} of {what} {id} is lost: a newer lease exists, or the {what} has ended")]
+    LeaseLost {
+        /// Type of the leased object: `job`, `upload` or `delivery`.
         what: &'static str,
-        /// Its name.
+        /// ID of the leased object.
         id: Id,
-        /// The number of the claim that was refused.
-        fence: i64,
+        /// Token of the refused lease.
+        fencing_token: FencingToken,
     },
-    /// The database cannot be used as it is.
-    #[error("cannot use the database {url}: {message}")]
+    /// The database cannot be opened.
+    #[error("failed to open the database {url}: {message}")]
     Open {
-        /// Where it is, without its password.
+        /// Address without password.
         url: String,
-        /// What is wrong, and what to do.
+        /// The fault, and what to do.
         message: String,
     },
-    /// The database is away, full or busy.
-    #[error("the database did not answer as it should: {source}")]
+    /// The database is unreachable, full or overloaded.
+    #[error("the database call failed: {source}")]
     Database {
-        /// What it said.
+        /// Error of the driver.
         source: sqlx::Error,
     },
-    /// What is in the database was not written by this version of Spool.
-    #[error("the database holds a {what} that this version of Spool does not know: {value:?}")]
-    Unknown {
-        /// What it is of.
+    /// A value in the database is none that this version of Spool writes.
+    #[error(
+        "the database holds an unknown {what}: {value:?}; use the Spool version that wrote it or a newer one"
+    )]
+    UnknownValue {
+        /// Meaning of the value.
         what: &'static str,
-        /// What is there.
+        /// The value.
         value: String,
+    },
+    /// The operating system gave no random bytes for a secret.
+    #[error("failed to generate a secret: {source}")]
+    Random {
+        /// Error of the operating system.
+        source: getrandom::Error,
     },
 }
 
 impl Error {
-    /// What the failure means to whoever asked.
+    /// Returns the error's class, which decides retries and statuses.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::NotFound { .. } => ErrorKind::NotFound,
-            Self::Request { .. } | Self::KeyUsed { .. } | Self::State { .. } => ErrorKind::BadInput,
-            Self::Lost { .. } => ErrorKind::Canceled,
-            Self::Open { .. } | Self::NotAllowed { .. } | Self::Spent { .. } => ErrorKind::NotAllowed,
-            Self::Held { .. } | Self::Quota { .. } | Self::Database { .. } => ErrorKind::Transient,
-            Self::Unknown { .. } => ErrorKind::Bug,
+            Self::Request { .. } | Self::KeyUsed { .. } | Self::InvalidState { .. } => ErrorKind::BadInput,
+            Self::LeaseLost { .. } => ErrorKind::Canceled,
+            Self::Open { .. } | Self::NotAllowed { .. } | Self::TokenUsed { .. } => ErrorKind::NotAllowed,
+            Self::Locked { .. } | Self::Quota { .. } | Self::Database { .. } | Self::Random { .. } => {
+                ErrorKind::Transient
+            }
+            Self::UnknownValue { .. } => ErrorKind::Bug,
         }
     }
 }

@@ -1,134 +1,95 @@
-//! What happened to a job, in order.
+//! Events: the ordered record of what happened to a job.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
+use strum::{Display, EnumIter, EnumString, IntoStaticStr};
 
-use crate::{Error, Id};
+use crate::Id;
 
-/// One thing that happened.
+/// One event of a job.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Event {
     /// The job.
     pub job: Id,
-    /// 1, 2, 3, … of the job, without a gap.
+    /// Number of the event within its job: 1, 2, 3, … without a gap.
     pub sequence: i64,
-    /// When, in milliseconds since 1970.
+    /// Time of the event, in milliseconds since 1970.
     pub at_ms: i64,
-    /// What.
-    pub kind: Kind,
-    /// What there is to say of it.
+    /// Kind of the event.
+    pub kind: EventKind,
+    /// Details, whose fields depend on the kind.
     pub data: Value,
 }
 
-/// What happens to jobs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Kind {
-    /// It was asked for.
-    #[serde(rename = "job.created")]
+/// Kind of an event.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Display, EnumString, IntoStaticStr, EnumIter,
+)]
+#[serde(into = "&'static str")]
+pub enum EventKind {
+    /// The job was created.
+    #[strum(serialize = "job.created")]
     Created,
-    /// A dispatcher took it in hand.
-    #[serde(rename = "job.started")]
+    /// A dispatcher leased the job and began a try.
+    #[strum(serialize = "job.started")]
     Started,
-    /// Its rows are known.
-    #[serde(rename = "job.planned")]
+    /// The rows of the job are planned.
+    #[strum(serialize = "job.planned")]
     Planned,
-    /// It is further along.
-    #[serde(rename = "job.progress")]
+    /// The phase or the percentage of the job changed.
+    #[strum(serialize = "job.progress")]
     Progress,
     /// A row is done.
-    #[serde(rename = "row.finished")]
+    #[strum(serialize = "row.finished")]
     RowFinished,
-    /// A row is run again.
-    #[serde(rename = "row.again")]
-    RowAgain,
-    /// It is tried again, later or elsewhere.
-    #[serde(rename = "job.again")]
-    Again,
-    /// Somebody asked to stop it.
-    #[serde(rename = "job.cancel_requested")]
+    /// An attempt at a row failed; the row runs again.
+    #[strum(serialize = "row.retried")]
+    RowRetried,
+    /// The job went back to pending: it is tried again later, or by another dispatcher.
+    #[strum(serialize = "job.retry_scheduled")]
+    RetryScheduled,
+    /// A client requested cancellation.
+    #[strum(serialize = "job.cancel_requested")]
     CancelRequested,
-    /// It is done.
-    #[serde(rename = "job.published")]
+    /// The job has published its video.
+    #[strum(serialize = "job.published")]
     Published,
-    /// It failed.
-    #[serde(rename = "job.failed")]
+    /// The job failed.
+    #[strum(serialize = "job.failed")]
     Failed,
-    /// It was stopped.
-    #[serde(rename = "job.canceled")]
+    /// The job was canceled.
+    #[strum(serialize = "job.canceled")]
     Canceled,
-    /// Somebody asked to try it again.
-    #[serde(rename = "job.retried")]
+    /// A client requested that the ended job be tried again.
+    #[strum(serialize = "job.retried")]
     Retried,
-    /// Its source is deleted, as was asked for.
-    #[serde(rename = "source.deleted")]
+    /// The source of the published job was deleted, as requested.
+    #[strum(serialize = "source.deleted")]
     SourceDeleted,
-    /// Its source was to be deleted, and is kept.
-    #[serde(rename = "source.kept")]
+    /// The source of the published job was to be deleted, and was kept.
+    #[strum(serialize = "source.kept")]
     SourceKept,
 }
 
-impl Kind {
-    const ALL: [Self; 14] = [
-        Self::Created,
-        Self::Started,
-        Self::Planned,
-        Self::Progress,
-        Self::RowFinished,
-        Self::RowAgain,
-        Self::Again,
-        Self::CancelRequested,
-        Self::Published,
-        Self::Failed,
-        Self::Canceled,
-        Self::Retried,
-        Self::SourceDeleted,
-        Self::SourceKept,
-    ];
-
-    /// Is it told to webhooks?
-    pub(crate) fn is_told(self) -> bool {
+impl EventKind {
+    /// Returns whether webhooks receive events of this kind.
+    pub(crate) fn is_delivered(self) -> bool {
         matches!(self, Self::Created | Self::Published | Self::Failed | Self::Canceled)
-    }
-
-    /// Its word.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Created => "job.created",
-            Self::Started => "job.started",
-            Self::Planned => "job.planned",
-            Self::Progress => "job.progress",
-            Self::RowFinished => "row.finished",
-            Self::RowAgain => "row.again",
-            Self::Again => "job.again",
-            Self::CancelRequested => "job.cancel_requested",
-            Self::Published => "job.published",
-            Self::Failed => "job.failed",
-            Self::Canceled => "job.canceled",
-            Self::Retried => "job.retried",
-            Self::SourceDeleted => "source.deleted",
-            Self::SourceKept => "source.kept",
-        }
-    }
-}
-
-impl std::str::FromStr for Kind {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        let unknown = || Error::Unknown { what: "kind of event", value: text.to_owned() };
-        Self::ALL.into_iter().find(|kind| kind.word() == text).ok_or_else(unknown)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use strum::IntoEnumIterator;
+
     use super::*;
 
     #[test]
-    fn words_are_the_same_everywhere() {
-        for kind in Kind::ALL {
-            assert_eq!(serde_json::to_value(kind).unwrap(), kind.word());
-            assert_eq!(kind.word().parse::<Kind>().unwrap(), kind);
+    fn a_kind_has_one_name_in_json_and_in_the_database() {
+        for kind in EventKind::iter() {
+            let name: &str = kind.into();
+            assert_eq!(serde_json::to_value(kind).unwrap(), name);
+            assert_eq!((name.parse::<EventKind>().unwrap(), kind.to_string().as_str()), (kind, name));
         }
     }
 }

@@ -1,11 +1,12 @@
-//! How are jobs, videos, uploads and keys called? By a word for what they are, and a number that grows with time.
+//! IDs: a word for the type of the object, and a number that grows with time.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// The name of a job, a video, an upload or a key, such as `job_01936b2f9c7e7d3aa5c1e2f4b6d8a0c2`. Newer ones sort behind older ones.
+/// ID of a job, a video, an upload or a credential, such as `job_01936b2f9c7e7d3aa5c1e2f4b6d8a0c2`. A newer
+/// ID sorts after an older one.
 ///
 /// Source: RFC 9562, UUID version 7.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -13,60 +14,60 @@ use uuid::Uuid;
 pub struct Id(String);
 
 impl Id {
-    /// A new job's.
+    /// Generates the ID of a job.
     pub fn job() -> Self {
-        Self::new("job")
+        Self::generate("job")
     }
 
-    /// A new video's.
+    /// Generates the ID of a video.
     pub fn video() -> Self {
-        Self::new("video")
+        Self::generate("video")
     }
 
-    /// A new upload's.
+    /// Generates the ID of an upload.
     pub fn upload() -> Self {
-        Self::new("upload")
+        Self::generate("upload")
     }
 
-    /// A new key's.
-    pub fn key() -> Self {
-        Self::new("key")
+    /// Generates the ID of an API key.
+    pub fn api_key() -> Self {
+        Self::generate("key")
     }
 
-    /// A new webhook's.
+    /// Generates the ID of a webhook.
     pub fn webhook() -> Self {
-        Self::new("webhook")
+        Self::generate("webhook")
     }
 
-    /// A new message's.
-    pub fn message() -> Self {
-        Self::new("msg")
+    /// Generates the ID of a webhook's delivery.
+    pub fn delivery() -> Self {
+        Self::generate("msg")
     }
 
-    /// A new watch's.
+    /// Generates the ID of a watch.
     pub fn watch() -> Self {
-        Self::new("watch")
+        Self::generate("watch")
     }
 
-    /// A new token's.
-    pub fn token() -> Self {
-        Self::new("once")
+    /// Generates the ID of an upload token.
+    pub fn upload_token() -> Self {
+        Self::generate("once")
     }
 
-    /// One that came from elsewhere; whether there is such a thing is the store's to say.
+    /// Wraps an ID from a request or from the database. The store decides whether such an object exists.
     pub fn from_text(text: impl Into<String>) -> Self {
         let text = text.into();
-        // PostgreSQL takes no text with a NUL, and nothing is called so.
+        // PostgreSQL accepts no text with a NUL, and no ID has one.
         Self(if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text })
     }
 
-    /// The name.
+    /// Returns the ID's text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    fn new(of: &str) -> Self {
-        Self(format!("{of}_{}", Uuid::now_v7().simple()))
+    fn generate(object: &str) -> Self {
+        Self(format!("{object}_{}", Uuid::now_v7().simple()))
     }
 }
 

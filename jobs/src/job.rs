@@ -1,187 +1,162 @@
-//! What is known of a job: what was asked, how far it is, and how it ended.
-
-use std::fmt;
+//! Jobs: the specification, state, progress and outcome of each.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use spool_storage::{ErrorKind, path_policy::PathPolicy};
+use strum::{Display, EnumIter, EnumString, IntoStaticStr};
 
-use crate::{Error, Id, Request};
+use crate::{Id, Request};
 
-/// Where a job stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// State of a job.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    Display,
+    EnumString,
+    IntoStaticStr,
+    EnumIter,
+)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
-    /// It waits for its turn, or to be tried again.
+#[strum(serialize_all = "snake_case")]
+pub enum JobState {
+    /// Waits for a dispatcher, or for the time of its next try.
     Pending,
-    /// A dispatcher has it in hand.
+    /// A dispatcher holds its lease.
     Processing,
-    /// It is done.
+    /// Ended with a published package, or with the result of its statement.
     Published,
-    /// It failed, and nobody tries it again by itself.
+    /// Ended with an error. Only a client's request tries it again.
     Failed,
-    /// Somebody asked to stop it.
+    /// Ended on a client's request.
     Canceled,
 }
 
-impl State {
-    /// All there are.
-    pub const ALL: [Self; 5] =
-        [Self::Pending, Self::Processing, Self::Published, Self::Failed, Self::Canceled];
-
-    /// Its word.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Processing => "processing",
-            Self::Published => "published",
-            Self::Failed => "failed",
-            Self::Canceled => "canceled",
-        }
-    }
-
-    /// Has it ended?
+impl JobState {
+    /// Returns whether a job in this state has ended.
     pub fn ended(self) -> bool {
         matches!(self, Self::Published | Self::Failed | Self::Canceled)
     }
 }
 
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
-    }
-}
-
-impl std::str::FromStr for State {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        let unknown = || Error::Unknown { what: "state", value: text.to_owned() };
-        Self::ALL.into_iter().find(|state| state.word() == text).ok_or_else(unknown)
-    }
-}
-
-/// What is done with a job right now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// Phase of a job: the work that is going on.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    Display,
+    EnumString,
+    IntoStaticStr,
+    EnumIter,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Phase {
-    /// Nothing: it waits.
+    /// No work yet: the job is pending.
     Waiting,
-    /// Its source is opened and cut.
+    /// The source is opened and divided into rows.
     Planning,
-    /// Its rows are encoded.
+    /// Rows are encoded.
     Encoding,
-    /// What its rows gave is merged and published.
+    /// The parts are merged into packages and published.
     Publishing,
-    /// Nothing any more.
+    /// No work any more.
     Ended,
-}
-
-impl Phase {
-    const ALL: [Self; 5] = [Self::Waiting, Self::Planning, Self::Encoding, Self::Publishing, Self::Ended];
-
-    /// Its word.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Waiting => "waiting",
-            Self::Planning => "planning",
-            Self::Encoding => "encoding",
-            Self::Publishing => "publishing",
-            Self::Ended => "ended",
-        }
-    }
-}
-
-impl std::str::FromStr for Phase {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        let unknown = || Error::Unknown { what: "phase", value: text.to_owned() };
-        Self::ALL.into_iter().find(|phase| phase.word() == text).ok_or_else(unknown)
-    }
 }
 
 /// A job.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Job {
-    /// Its name.
+    /// ID in the store.
     pub id: Id,
-    /// Whose it is.
+    /// Tenant that owns it.
     pub tenant: String,
-    /// The video that it makes, if it makes one.
+    /// Video that it publishes. A SQL statement may publish none.
     pub video: Option<Id>,
-    /// What was asked for.
+    /// The client's request.
     pub request: Request,
-    /// Higher ones of a tenant go first.
+    /// Rank among the tenant's jobs: the highest goes first.
     pub priority: i64,
-    /// The places that it may touch; any unless given.
-    pub confines: Option<PathPolicy>,
-    /// Where it stands.
-    pub state: State,
-    /// What is done with it.
+    /// Places that it may read and write; any if absent.
+    pub path_policy: Option<PathPolicy>,
+    /// State.
+    pub state: JobState,
+    /// Phase.
     pub phase: Phase,
-    /// When it was asked for, in milliseconds since 1970.
+    /// Time of the request, in milliseconds since 1970.
     pub created_ms: i64,
-    /// It is not begun before, in milliseconds since 1970: later than it was asked for where it is to be tried again.
+    /// Time before which no dispatcher leases it, in milliseconds since 1970. Later than `created_ms` while a
+    /// retry waits.
     pub due_ms: i64,
-    /// When it was begun first, in milliseconds since 1970.
+    /// Start of its first try, in milliseconds since 1970.
     pub started_ms: Option<i64>,
-    /// When it ended, in milliseconds since 1970.
+    /// End, in milliseconds since 1970.
     pub ended_ms: Option<i64>,
-    /// How often it was begun since somebody asked for it.
+    /// Tries begun since a client last requested it.
     pub tries: i64,
-    /// Who has it in hand, or had it last.
+    /// Name of the dispatcher that holds its lease, or held it last.
     pub dispatcher: Option<String>,
-    /// Has somebody asked to stop it?
+    /// Whether a client has requested cancellation.
     pub cancel_requested: bool,
-    /// Its rows, as far as they are planned.
+    /// Rows planned so far.
     pub rows: i64,
     /// Rows that are done.
     pub rows_done: i64,
     /// Milliseconds of media in its rows.
     pub media_ms: i64,
-    /// Milliseconds of media that are done.
+    /// Milliseconds of media that are encoded.
     pub media_done_ms: i64,
-    /// What publishing returned.
+    /// Result of the publication or of the statement.
     pub result: Option<Value>,
-    /// Why it failed, or why it is tried again.
-    pub error: Option<Ended>,
+    /// Error of the last try: why the job failed, or why it is tried again.
+    pub error: Option<JobError>,
     /// Number of its last event.
     pub events: i64,
 }
 
-/// Why a job failed.
+/// Error of a job's try.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ended {
-    /// What it means.
+pub struct JobError {
+    /// Class of the error.
     pub kind: ErrorKind,
-    /// What happened, and what to do.
+    /// The fault, and what to do.
     pub message: String,
 }
 
 impl Job {
-    /// The settings that its statement runs with.
+    /// Returns the session settings of its statement.
     pub fn settings(&self) -> Vec<(&'static str, String)> {
-        // Texts always serialise.
-        let confines =
-            self.confines.as_ref().map(|confines| serde_json::to_string(confines).unwrap_or_default());
+        // A list of texts always serializes.
+        let path_policy =
+            self.path_policy.as_ref().map(|policy| serde_json::to_string(policy).unwrap_or_default());
         self.request
             .settings()
             .into_iter()
-            .chain(confines.map(|confines| ("spool.confines", confines)))
+            .chain(path_policy.map(|policy| ("spool.confines", policy)))
             .collect()
     }
 
-    /// How far it is, in hundredths of its media: sound and pictures by their length.
+    /// Returns the progress in percent of the media's duration, video and audio rows alike.
     pub fn percent(&self) -> i64 {
         percent(self.state, self.media_done_ms, self.media_ms)
     }
 }
 
-/// How far a job is. Whole only once it is published.
-pub(crate) fn percent(state: State, done_ms: i64, media_ms: i64) -> i64 {
+/// Returns the progress of a job in percent: at most 99 until the job is published.
+pub(crate) fn percent(state: JobState, done_ms: i64, media_ms: i64) -> i64 {
     match state {
-        State::Published => 100,
+        JobState::Published => 100,
         _ if media_ms <= 0 => 0,
         _ => (done_ms.clamp(0, media_ms).saturating_mul(100) / media_ms).min(99),
     }
@@ -189,20 +164,30 @@ pub(crate) fn percent(state: State, done_ms: i64, media_ms: i64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use strum::IntoEnumIterator;
+
     use super::*;
 
     #[test]
-    fn words_are_read_as_they_are_written() {
-        assert!(State::ALL.iter().all(|state| state.word().parse::<State>().unwrap() == *state));
-        assert!(Phase::ALL.iter().all(|phase| phase.word().parse::<Phase>().unwrap() == *phase));
-        assert!("done".parse::<State>().unwrap_err().to_string().contains("\"done\""));
+    fn states_and_phases_have_one_name_in_json_and_in_the_database() {
+        for state in JobState::iter() {
+            let name: &str = state.into();
+            assert_eq!(serde_json::to_value(state).unwrap(), name);
+            assert_eq!(name.parse::<JobState>().unwrap(), state);
+        }
+        for phase in Phase::iter() {
+            let name: &str = phase.into();
+            assert_eq!(serde_json::to_value(phase).unwrap(), name);
+            assert_eq!(name.parse::<Phase>().unwrap(), phase);
+        }
+        assert!("done".parse::<JobState>().is_err());
     }
 
     #[test]
-    fn only_what_is_published_is_whole() {
-        assert_eq!(percent(State::Processing, 0, 0), 0);
-        assert_eq!(percent(State::Processing, 10_000, 10_000), 99);
-        assert_eq!(percent(State::Failed, 5_000, 10_000), 50);
-        assert_eq!(percent(State::Published, 0, 0), 100);
+    fn only_a_published_job_is_at_100_percent() {
+        assert_eq!(percent(JobState::Processing, 0, 0), 0);
+        assert_eq!(percent(JobState::Processing, 10_000, 10_000), 99);
+        assert_eq!(percent(JobState::Failed, 5_000, 10_000), 50);
+        assert_eq!(percent(JobState::Published, 0, 0), 100);
     }
 }

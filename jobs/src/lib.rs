@@ -1,38 +1,48 @@
-//! The truth about jobs: a durable store of them, and the dispatcher that works it off. Engines forget; this does not.
+//! Job store and dispatcher: the durable record of jobs, uploads, credentials, webhooks and watches, and the
+//! process part that has jobs run. Schedulers and executors keep no state of their own; this crate keeps it.
 
 mod error;
 mod id;
-mod request;
-
-mod access;
+mod lease;
+mod secret;
 
 mod event;
 mod job;
+mod request;
 mod row;
-mod upload;
 mod video;
-mod watch;
-mod webhook;
 
+mod cleanup;
+mod credentials;
 mod store;
+mod uploads;
+mod watches;
+mod webhooks;
 
 mod sql;
 
-mod cluster;
+mod backend;
 mod dispatcher;
 
-pub use access::{Access, ApiKey, NewKey, NewUploadToken, Policy, Scope, Shown, Tenant, UploadToken};
-pub use cluster::{Cluster, Failure};
-pub use dispatcher::{Dispatcher, Settings};
+pub use backend::{Failure, JobBackend};
+pub use cleanup::CleanupQueue;
+pub use credentials::{
+    ApiKey, Credential, CredentialStore, NewApiKey, NewUploadToken, Scope, Tenant, TenantPolicy, UploadToken,
+};
+pub use dispatcher::{Dispatcher, DispatcherSettings};
 pub use error::{Error, Result};
-pub use event::{Event, Kind};
+pub use event::{Event, EventKind};
 pub use id::Id;
-pub use job::{Ended, Job, Phase, State};
-pub use request::{Cut, Order, Request, VIDEO};
+pub use job::{Job, JobError, JobState, Phase};
+pub use lease::FencingToken;
+pub use request::{Cut, JobSpec, Request, VIDEO_PLACEHOLDER};
 pub use row::{Attempt, Row, RowState};
-pub use sql::{SqlStore, check_tenant, drawn};
-pub use store::{Claim, Counts, Created, Ending, Filter, NewJob, Page, Progress, Report, Standing, Store};
-pub use upload::{NewUpload, Sources, Upload, UploadHold, UploadState, Uploads};
+pub use secret::random_secret;
+pub use sql::{SqlStore, check_tenant_name};
+pub use store::{
+    Counts, Created, JobFilter, JobProgress, JobStore, Lease, LeaseStatus, NewJob, Outcome, Page, Report,
+};
+pub use uploads::{NewUpload, Upload, UploadLease, UploadState, UploadStore};
 pub use video::Video;
-pub use watch::{NewWatch, Watch, Watches};
-pub use webhook::{Delivery, DeliveryHold, DeliveryState, Sent, Webhook, Webhooks};
+pub use watches::{NewWatch, Watch, WatchStore};
+pub use webhooks::{Delivery, DeliveryLease, DeliveryOutcome, DeliveryState, Webhook, WebhookStore};

@@ -1,4 +1,5 @@
-//! What is asked for? A document or a statement; either way it is a statement in the end.
+//! `Request`: what a client asks for, as a document or as a SQL statement; a document becomes a statement
+//! too.
 
 use serde::{Deserialize, Serialize};
 use spool_media::plan::{
@@ -10,48 +11,48 @@ use spool_storage::path_policy::PathPolicy;
 
 use crate::{Error, Id, Result};
 
-/// The ladder that is made unless another is asked for.
+/// Ladder of a request that names none.
 const DEFAULT_LADDER: &str = "web";
 
-/// Stands for the video's name in a destination.
-pub const VIDEO: &str = "{video}";
+/// Placeholder of the video's ID in a destination.
+pub const VIDEO_PLACEHOLDER: &str = "{video}";
 
-/// The longest source, destination or statement, in bytes.
-const MAX_TEXT: usize = 64 << 10;
+/// Largest source, destination or statement, in bytes.
+const MAX_TEXT_BYTES: usize = 64 << 10;
 
-/// Threads that an encode may have.
+/// Allowed numbers of threads per encode.
 const THREADS: std::ops::RangeInclusive<u32> = 1..=64;
 
-/// What a job is to do.
+/// What a job does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged, deny_unknown_fields)]
 pub enum Request {
-    /// A video into a ladder.
+    /// Encodes a video at the rungs of a ladder and publishes it.
     Transcode {
-        /// Path or URI of the video.
+        /// Path or URI of the source.
         source: String,
-        /// Folder or URI prefix that is published to; [`VIDEO`] in it stands for the video's name.
+        /// Folder or URI prefix to publish under; [`VIDEO_PLACEHOLDER`] in it stands for the video's ID.
         destination: String,
-        /// A preset, or rungs in their short form.
+        /// Name of a preset, or rungs in their short form.
         #[serde(default = "default_ladder")]
         ladder: String,
-        /// How it is cut.
+        /// Division into segments and media segments.
         #[serde(default)]
         cut: Cut,
         /// Threads of each encode.
         #[serde(default = "one")]
         threads: u32,
-        /// Refuse what is damaged or cut off.
+        /// Whether a damaged or truncated source fails the job.
         #[serde(default)]
         strict: bool,
-        /// Keep playlists of what is encoded so far.
+        /// Whether playlists of the encoded beginning are published while the rest is encoded.
         #[serde(default)]
-        live: bool,
-        /// Delete the source once it is published.
+        early_playback: bool,
+        /// Whether the source is deleted after the publication.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         delete_source: bool,
     },
-    /// A statement.
+    /// Runs a SQL statement.
     Sql {
         /// The statement.
         sql: String,
@@ -61,68 +62,73 @@ pub enum Request {
     },
 }
 
-/// What is to be done, how urgently, and within which places.
+/// Specification of a job: the request, its priority and its path policy.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Order {
-    /// What is to be done.
+pub struct JobSpec {
+    /// What the job does.
     pub request: Request,
-    /// Higher ones of a tenant go first.
+    /// Rank among the tenant's jobs: the highest goes first.
     pub priority: i64,
-    /// The places that it may touch; any unless given. [`VIDEO`] in a destination stands for the video's name.
-    pub confines: Option<PathPolicy>,
+    /// Places that the job may read and write; any if absent. [`VIDEO_PLACEHOLDER`] in a destination stands
+    /// for the video's ID.
+    pub path_policy: Option<PathPolicy>,
 }
 
-impl From<Request> for Order {
+impl From<Request> for JobSpec {
     fn from(request: Request) -> Self {
-        Self { request, priority: 0, confines: None }
+        Self { request, priority: 0, path_policy: None }
     }
 }
 
-impl Order {
-    /// Says what is wrong with it, as far as that can be told without opening anything.
+impl JobSpec {
+    /// Validates the specification as far as possible without opening the source.
     ///
     /// # Errors
-    /// [`Error::Request`], which names the field; [`Error::NotAllowed`] where it lies outside of its confines.
+    /// [`Error::Request`], which names the field; [`Error::NotAllowed`] where the path policy forbids a path.
     pub fn check(&self) -> Result<()> {
         self.request.check()?;
-        let (Some(confines), Request::Transcode { source, destination, delete_source, .. }) =
-            (&self.confines, &self.request)
+        let (Some(policy), Request::Transcode { source, destination, delete_source, .. }) =
+            (&self.path_policy, &self.request)
         else {
             return Ok(());
         };
         let refused = |field| {
             move |e: spool_storage::path_policy::Error| Error::NotAllowed { field, message: e.to_string() }
         };
-        confines.check_source(source).map_err(refused("source"))?;
+        policy.check_source(source).map_err(refused("source"))?;
         if *delete_source {
-            confines.check_delete(source).map_err(refused("delete_source"))?;
+            policy.check_delete(source).map_err(refused("delete_source"))?;
         }
-        confines.check_write(destination).map_err(refused("destination"))
+        policy.check_write(destination).map_err(refused("destination"))
     }
 
-    /// The same for a video of this name.
+    /// Returns the specification with the placeholder replaced by the video's ID.
     #[must_use]
-    pub(crate) fn of_video(&self, id: &Id) -> Self {
-        let mut named = self.clone();
-        if let Request::Transcode { destination, .. } = &mut named.request {
-            *destination = destination.replace(VIDEO, id.as_str());
+    pub(crate) fn for_video(&self, id: &Id) -> Self {
+        let mut spec = self.clone();
+        if let Request::Transcode { destination, .. } = &mut spec.request {
+            *destination = destination.replace(VIDEO_PLACEHOLDER, id.as_str());
         }
-        if let Some(confines) = &mut named.confines {
-            confines.destinations.iter_mut().for_each(|place| *place = place.replace(VIDEO, id.as_str()));
+        if let Some(policy) = &mut spec.path_policy {
+            policy
+                .destinations
+                .iter_mut()
+                .for_each(|prefix| *prefix = prefix.replace(VIDEO_PLACEHOLDER, id.as_str()));
         }
-        named
+        spec
     }
 }
 
-/// How a video is cut.
+/// Division of a video into segments and media segments.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Cut {
-    /// About how long a segment is, in seconds: one row, one FFmpeg run. Unless given 30, or a quarter of the video if that is shorter.
+    /// Approximate duration of a segment in seconds: one row, one FFmpeg run. If absent, 30, or a quarter of
+    /// the video where that is shorter.
     pub segment_seconds: Option<f64>,
-    /// How long an HLS media segment is, in seconds.
+    /// Duration of a media segment in seconds.
     pub media_segment_seconds: f64,
-    /// What becomes of an interlaced frame.
+    /// Deinterlacing: one grid frame per frame, or one per field.
     pub deinterlace: Deinterlace,
 }
 
@@ -137,9 +143,10 @@ impl Default for Cut {
 }
 
 impl Cut {
-    /// The table function that cuts a source, with its arguments. Rows of what is played meanwhile are as short as can be.
-    pub fn segments(&self, source: &str, live: bool) -> String {
-        let segment = self.segment_seconds.or(live.then_some(self.media_segment_seconds));
+    /// Returns the call of the table function `segments`. With early playback a segment is as short as a
+    /// media segment unless set, so that playback begins as early as it can.
+    pub fn segments(&self, source: &str, early_playback: bool) -> String {
+        let segment = self.segment_seconds.or(early_playback.then_some(self.media_segment_seconds));
         let segment = segment.map_or_else(|| "NULL".to_owned(), |seconds| seconds.to_string());
         let deinterlace = match self.deinterlace {
             Deinterlace::Frame => "frame",
@@ -150,7 +157,7 @@ impl Cut {
 }
 
 impl Request {
-    /// A video into a ladder, with every choice left to Spool.
+    /// Returns a request to transcode with the default of every option.
     pub fn transcode(source: impl Into<String>, destination: impl Into<String>) -> Self {
         Self::Transcode {
             source: source.into(),
@@ -159,17 +166,17 @@ impl Request {
             cut: Cut::default(),
             threads: 1,
             strict: false,
-            live: false,
+            early_playback: false,
             delete_source: false,
         }
     }
 
-    /// Says what is wrong with it, as far as that can be told without opening anything.
+    /// Validates the request as far as possible without opening the source.
     ///
     /// # Errors
     /// [`Error::Request`], which names the field.
     pub fn check(&self) -> Result<()> {
-        let wrong = |field, message: String| Err(Error::Request { field, message });
+        let invalid = |field, message: String| Err(Error::Request { field, message });
         let texts: &[(&'static str, &str)] = match self {
             Self::Transcode { source, destination, .. } => {
                 &[("source", source), ("destination", destination)]
@@ -178,84 +185,81 @@ impl Request {
         };
         for (field, text) in texts {
             if text.trim().is_empty() {
-                return wrong(field, "it must not be empty".to_owned());
+                return invalid(field, "must not be empty".to_owned());
             }
-            if text.len() > MAX_TEXT {
-                return wrong(
-                    field,
-                    format!("it is {} bytes long: at most {MAX_TEXT} are taken", text.len()),
-                );
+            if text.len() > MAX_TEXT_BYTES {
+                let message = format!("{} bytes are too long; use at most {MAX_TEXT_BYTES}", text.len());
+                return invalid(field, message);
             }
-            // PostgreSQL keeps no text with one, and no file is called so.
+            // PostgreSQL stores no text with a NUL, and no file name has one.
             if text.contains('\0') {
-                return wrong(field, "it holds a NUL".to_owned());
+                return invalid(field, "must not contain a NUL character".to_owned());
             }
         }
         let (Self::Transcode { threads, .. } | Self::Sql { threads, .. }) = self;
         if !THREADS.contains(threads) {
-            return wrong(
-                "threads",
-                format!("it is {threads}: it must be from {} to {}", THREADS.start(), THREADS.end()),
-            );
+            let message = format!("{threads} is out of range; use {} to {}", THREADS.start(), THREADS.end());
+            return invalid("threads", message);
         }
         if let Self::Transcode { source, ladder, cut, delete_source, .. } = self {
-            let web = ["http:", "https:"]
+            let is_http = ["http:", "https:"]
                 .iter()
                 .any(|scheme| source.trim_start().to_ascii_lowercase().starts_with(scheme));
-            if *delete_source && web {
-                return wrong(
+            if *delete_source && is_http {
+                return invalid(
                     "delete_source",
-                    "a page of the web cannot be deleted: leave it out".to_owned(),
+                    "an HTTP source cannot be deleted; omit the field".to_owned(),
                 );
             }
-            Ladder::parse(ladder).map(drop).or_else(|e| wrong("ladder", e.to_string()))?;
+            Ladder::parse(ladder).map(drop).or_else(|e| invalid("ladder", e.to_string()))?;
             Lengths::new(cut.segment_seconds, cut.media_segment_seconds)
                 .map(drop)
-                .or_else(|e| wrong("cut", e.to_string()))?;
+                .or_else(|e| invalid("cut", e.to_string()))?;
         }
         Ok(())
     }
 
-    /// The statement that does it.
+    /// Returns the statement that fulfils the request.
     pub fn statement(&self) -> String {
         match self {
             Self::Sql { sql, .. } => sql.clone(),
-            Self::Transcode { source, destination, ladder, cut, live, .. } => format!(
-                "SELECT publish(hls_ladder(part)) AS published FROM (SELECT transcode(segment, {}, {}) AS part FROM {})",
+            Self::Transcode { source, destination, ladder, cut, early_playback, .. } => format!(
+                "SELECT publish(hls_ladder(part)) AS published \
+                 FROM (SELECT transcode(segment, {}, {}) AS part FROM {})",
                 quoted(ladder),
                 quoted(destination),
-                cut.segments(source, *live),
+                cut.segments(source, *early_playback),
             ),
         }
     }
 
-    /// The settings that the statement runs with.
+    /// Returns the session settings of the statement.
     pub fn settings(&self) -> Vec<(&'static str, String)> {
-        let (threads, strict, live) = match self {
-            Self::Transcode { threads, strict, live, .. } => (threads, *strict, *live),
+        let (threads, strict, early_playback) = match self {
+            Self::Transcode { threads, strict, early_playback, .. } => (threads, *strict, *early_playback),
             Self::Sql { threads, .. } => (threads, false, false),
         };
         vec![
             ("spool.threads", threads.to_string()),
             ("spool.strict", strict.to_string()),
-            ("spool.live", live.to_string()),
+            ("spool.live", early_playback.to_string()),
         ]
     }
 
-    /// The same as it may be shown: without the secrets of presigned links.
+    /// Returns the request without the secrets of presigned URLs, for display.
     #[must_use]
     pub fn without_secrets(&self) -> Self {
-        let mut shown = self.clone();
-        match &mut shown {
+        let mut redacted = self.clone();
+        match &mut redacted {
             Self::Transcode { source, .. } => *source = spool_storage::redact(source),
             Self::Sql { sql, .. } => *sql = spool_storage::redact_in(sql),
         }
-        shown
+        redacted
     }
 
-    /// What tells it from any other request.
+    /// Returns a hash over all fields, by which an idempotency key is compared with its request.
     pub(crate) fn hash(&self) -> String {
-        // Texts and numbers always serialise.
+        // Texts and numbers always serialize.
         let text = serde_json::to_string(self).unwrap_or_default();
         blake3::hash(text.as_bytes()).to_hex().to_string()
     }
@@ -277,81 +281,82 @@ fn one() -> u32 {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> std::result::Result<Request, serde_json::Error> {
+    fn parse(text: &str) -> std::result::Result<Request, serde_json::Error> {
         serde_json::from_str(text)
     }
 
     #[test]
-    fn a_document_is_the_statement_that_one_would_write() {
+    fn a_document_becomes_a_statement() {
         let request =
-            read(r#"{"source": "s3://uploads/it's.mp4", "destination": "s3://media/it/"}"#).unwrap();
+            parse(r#"{"source": "s3://uploads/it's.mp4", "destination": "s3://media/it/"}"#).unwrap();
         request.check().unwrap();
         assert_eq!(
             request.statement(),
-            "SELECT publish(hls_ladder(part)) AS published FROM (SELECT transcode(segment, 'web', 's3://media/it/') AS part \
+            "SELECT publish(hls_ladder(part)) AS published \
+             FROM (SELECT transcode(segment, 'web', 's3://media/it/') AS part \
              FROM segments('s3://uploads/it''s.mp4', NULL, 4, 'frame'))"
         );
-        let web =
-            read(r#"{"source": "HTTPS://host/a.mp4", "destination": "b", "delete_source": true}"#).unwrap();
-        assert!(web.check().unwrap_err().to_string().starts_with("delete_source: "));
-        let live =
-            read(r#"{"source": "a", "destination": "b", "live": true, "cut": {"media_segment_seconds": 2}}"#)
-                .unwrap();
+        let http =
+            parse(r#"{"source": "HTTPS://host/a.mp4", "destination": "b", "delete_source": true}"#).unwrap();
+        assert!(http.check().unwrap_err().to_string().starts_with("delete_source: "));
+        let early = r#"{"source": "a", "destination": "b", "early_playback": true,
+            "cut": {"media_segment_seconds": 2}}"#;
+        let early = parse(early).unwrap();
         assert!(
-            live.statement().contains("segments('a', 2, 2, 'frame')")
-                && live.settings().contains(&("spool.live", "true".into()))
+            early.statement().contains("segments('a', 2, 2, 'frame')")
+                && early.settings().contains(&("spool.live", "true".into()))
         );
     }
 
     #[test]
-    fn an_order_stays_within_its_confines() {
-        let confines = PathPolicy {
+    fn a_job_spec_is_checked_against_its_path_policy() {
+        let policy = PathPolicy {
             sources: vec!["s3://in/".into()],
             destinations: vec!["s3://media/{video}/".into()],
             own: Vec::new(),
         };
-        let order = |source: &str, destination: &str| Order {
-            confines: Some(confines.clone()),
+        let spec = |source: &str, destination: &str| JobSpec {
+            path_policy: Some(policy.clone()),
             ..Request::transcode(source, destination).into()
         };
-        order("s3://in/a.mp4", "s3://media/{video}/").check().unwrap();
+        spec("s3://in/a.mp4", "s3://media/{video}/").check().unwrap();
         let id = Id::video();
-        let named = order("s3://in/a.mp4", "s3://media/{video}/").of_video(&id);
+        let named = spec("s3://in/a.mp4", "s3://media/{video}/").for_video(&id);
         named.check().unwrap();
-        assert_eq!(named.confines.unwrap().destinations, [format!("s3://media/{id}/")]);
-        let fault = |order: Order| order.check().unwrap_err().to_string();
+        assert_eq!(named.path_policy.unwrap().destinations, [format!("s3://media/{id}/")]);
+        let error = |spec: JobSpec| spec.check().unwrap_err().to_string();
         assert!(
-            fault(order("s3://other/a.mp4", "s3://media/{video}/")).starts_with("source: s3://other/a.mp4")
+            error(spec("s3://other/a.mp4", "s3://media/{video}/")).starts_with("source: s3://other/a.mp4")
         );
-        assert!(fault(order("s3://in/a.mp4", "s3://media/another/")).starts_with("destination: "));
+        assert!(error(spec("s3://in/a.mp4", "s3://media/another/")).starts_with("destination: "));
     }
 
     #[test]
-    fn what_is_kept_is_what_was_asked() {
+    fn a_stored_request_equals_the_requested_one() {
         for request in
-            [Request::transcode("a.mp4", "out/"), read(r#"{"sql": "SELECT 1", "threads": 2}"#).unwrap()]
+            [Request::transcode("a.mp4", "out/"), parse(r#"{"sql": "SELECT 1", "threads": 2}"#).unwrap()]
         {
-            let kept = serde_json::to_string(&request).unwrap();
-            assert_eq!(read(&kept).unwrap(), request);
-            assert_eq!(read(&kept).unwrap().hash(), request.hash());
+            let stored = serde_json::to_string(&request).unwrap();
+            assert_eq!(parse(&stored).unwrap(), request);
+            assert_eq!(parse(&stored).unwrap().hash(), request.hash());
         }
         assert_ne!(Request::transcode("a.mp4", "out/").hash(), Request::transcode("a.mp4", "other/").hash());
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
-        let fault = |text: &str| read(text).unwrap().check().unwrap_err().to_string();
-        assert!(fault(r#"{"source": " ", "destination": "b"}"#).starts_with("source: "));
-        assert!(fault(r#"{"source": "a", "destination": "b", "ladder": "8000x"}"#).starts_with("ladder: "));
+    fn an_invalid_field_is_named() {
+        let error = |text: &str| parse(text).unwrap().check().unwrap_err().to_string();
+        assert!(error(r#"{"source": " ", "destination": "b"}"#).starts_with("source: "));
+        assert!(error(r#"{"source": "a", "destination": "b", "ladder": "8000x"}"#).starts_with("ladder: "));
         assert!(
-            fault(r#"{"source": "a", "destination": "b", "cut": {"media_segment_seconds": 0}}"#)
+            error(r#"{"source": "a", "destination": "b", "cut": {"media_segment_seconds": 0}}"#)
                 .starts_with("cut: ")
         );
-        assert!(fault(r#"{"sql": "SELECT 1", "threads": 0}"#).contains("from 1 to 64"));
-        assert!(fault(r#"{"sql": "SELECT '\u0000'"}"#).starts_with("sql: "));
+        assert!(error(r#"{"sql": "SELECT 1", "threads": 0}"#).contains("use 1 to 64"));
+        assert!(error(r#"{"sql": "SELECT '\u0000'"}"#).starts_with("sql: "));
         assert!(
-            read(r#"{"source": "a", "destination": "b", "ladders": "web"}"#).is_err(),
-            "a field that is misspelt is no choice"
+            parse(r#"{"source": "a", "destination": "b", "ladders": "web"}"#).is_err(),
+            "a misspelt field is refused"
         );
     }
 }

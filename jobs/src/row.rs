@@ -1,79 +1,61 @@
-//! What is known of a job's rows.
+//! Rows of a job and the failed attempts at them.
 
 use serde::{Deserialize, Serialize};
 use spool_media::plan::segments::{Segment, SegmentTrack};
+use strum::{Display, EnumIter, EnumString, IntoStaticStr};
 
-use crate::Error;
+use crate::FencingToken;
 
-/// Where a row stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// State of a row.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Display, EnumString, IntoStaticStr, EnumIter,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum RowState {
-    /// Nobody encodes it.
+    /// No executor encodes it.
     Waiting,
-    /// FFmpeg is at it.
+    /// An executor encodes it.
     Running,
-    /// Its part is there.
+    /// Its parts are stored.
     Done,
 }
 
-impl RowState {
-    const ALL: [Self; 3] = [Self::Waiting, Self::Running, Self::Done];
-
-    /// Its word.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Waiting => "waiting",
-            Self::Running => "running",
-            Self::Done => "done",
-        }
-    }
-}
-
-impl std::str::FromStr for RowState {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        let unknown = || Error::Unknown { what: "state of a row", value: text.to_owned() };
-        Self::ALL.into_iter().find(|state| state.word() == text).ok_or_else(unknown)
-    }
-}
-
-/// A row of a job.
+/// A row of a job: one segment's place in the statement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Row {
-    /// Its number in the job, from 0, as planned.
-    pub number: i64,
-    /// Pictures or sound?
+    /// Position in the order of planning, from 0.
+    pub ordinal: i64,
+    /// Type of its track.
     pub track: SegmentTrack,
-    /// Number of the segment within the video, or of the audio track within the source, from 0.
+    /// Index of the segment within the video, or of the audio track within the source, from 0.
     pub track_index: i64,
     /// First grid frame.
     pub first_frame: i64,
     /// Number of grid frames.
     pub frames: i64,
-    /// Start in milliseconds from the start of the title.
+    /// Start, in milliseconds from the start of the source.
     pub start_ms: i64,
-    /// Length in milliseconds.
+    /// Duration, in milliseconds.
     pub duration_ms: i64,
-    /// Where it stands.
+    /// State.
     pub state: RowState,
     /// Milliseconds of it that are encoded.
     pub done_ms: i64,
-    /// How often it was begun, by whoever has the job in hand.
+    /// Attempts begun during the current try of the job.
     pub attempts: i64,
     /// Rungs that were encoded for it.
     pub encoded: i64,
-    /// Rungs that were there already.
+    /// Rungs whose parts existed already.
     pub reused: i64,
 }
 
 impl Row {
-    /// A row that is planned and not begun.
-    pub fn planned(number: usize, segment: &Segment) -> Self {
+    /// Returns a row that is planned and waits.
+    pub fn planned(ordinal: usize, segment: &Segment) -> Self {
         let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         Self {
-            number: i64::try_from(number).unwrap_or(i64::MAX),
+            ordinal: i64::try_from(ordinal).unwrap_or(i64::MAX),
             track: segment.track,
             track_index: segment.index.into(),
             first_frame: count(segment.first_frame),
@@ -89,17 +71,17 @@ impl Row {
     }
 }
 
-/// An attempt at a row that did not give its part.
+/// A failed attempt at a row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Attempt {
-    /// The row's number.
-    pub row: i64,
-    /// The claim that it belongs to: a job that is taken over counts anew.
-    pub claim: i64,
-    /// Its number, from 1.
+    /// Ordinal of the row.
+    pub ordinal: i64,
+    /// Token of the lease under which it ran: the numbers of attempts start again with each lease.
+    pub fencing_token: FencingToken,
+    /// Number among the row's attempts under that lease, from 1.
     pub attempt: i64,
-    /// When it was given up, in milliseconds since 1970.
+    /// Time of the failure, in milliseconds since 1970.
     pub at_ms: i64,
-    /// Why, with FFmpeg's last lines where FFmpeg failed.
+    /// The error, with the last lines of FFmpeg's log where FFmpeg failed.
     pub reason: String,
 }

@@ -1,7 +1,9 @@
-//! What has a store of jobs to promise? Every backend promises the same, and passes the same tests.
+//! `JobStore`: the contract of a durable store of jobs. Every backend keeps it and passes one conformance
+//! suite.
 //!
-//! Each call is one atomic change, decided by conditions on what is there: a claim's number, a state, a key. Nothing is held open between
-//! two calls, so that a store without transactions across them can keep this promise too.
+//! Each call is one atomic change, decided by conditions on stored values: a fencing token, a state, a key.
+//! No transaction stays open between two calls, so a store without transactions across calls can keep the
+//! contract too.
 
 use std::time::Duration;
 
@@ -9,94 +11,95 @@ use async_trait::async_trait;
 use serde_json::Value;
 use spool_storage::{ErrorKind, path_policy::PathPolicy};
 
-use crate::{Attempt, Event, Id, Job, Kind, Order, Phase, Result, Row, State, Video};
+use crate::{Attempt, Event, EventKind, FencingToken, Id, Job, JobSpec, JobState, Phase, Result, Row, Video};
 
-/// A job to be made.
+/// A job to create.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewJob {
-    /// Whose it is.
+    /// Tenant that owns the job.
     pub tenant: String,
-    /// What it is to do.
-    pub order: Order,
-    /// Stands for this request: sent again, it makes no second job.
-    pub key: Option<String>,
+    /// What the job does.
+    pub spec: JobSpec,
+    /// Key of the request: a second request with it creates no second job.
+    pub idempotency_key: Option<String>,
 }
 
-/// The job that a request stands for.
+/// Result of [`JobStore::create`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Created {
     /// The job.
     pub job: Job,
-    /// Was it there already?
+    /// Whether an earlier request with the same idempotency key created it.
     pub existed: bool,
 }
 
-/// Which jobs of a tenant are meant.
+/// Conditions on a list of jobs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Filter {
-    /// Those in this state; all unless given.
-    pub state: Option<State>,
-    /// Those that make this video.
+pub struct JobFilter {
+    /// Only jobs in this state.
+    pub state: Option<JobState>,
+    /// Only jobs that publish this video.
     pub video: Option<Id>,
 }
 
-/// A piece of a list, the newest first.
+/// One page of a list, newest first.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Page<T> {
-    /// What is on it.
+    /// Items of the page.
     pub items: Vec<T>,
-    /// What to go on behind, if there is more.
+    /// ID after which the next page begins. `None`: this is the last page.
     pub next: Option<Id>,
 }
 
-/// A job in a dispatcher's hand: until the lease ends it is nobody else's.
+/// A dispatcher's time-limited right to a job: until it ends, no other dispatcher gets the job.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Claim {
-    /// The job, as it was when it was claimed.
+pub struct Lease {
+    /// The job, as it was when the lease was taken.
     pub job: Job,
-    /// The claim's number: higher than that of every claim before.
-    pub fence: i64,
+    /// Token under which the holder writes.
+    pub fencing_token: FencingToken,
 }
 
-/// How a claim stands.
+/// Answer to the holder of a valid lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
-    /// Has somebody asked to stop the job?
+pub struct LeaseStatus {
+    /// Whether a client has requested cancellation.
     pub cancel_requested: bool,
 }
 
-/// How far a job is.
+/// Progress of a job.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Its rows.
+pub struct JobProgress {
+    /// Rows planned.
     pub rows: i64,
     /// Rows that are done.
     pub rows_done: i64,
-    /// Milliseconds of media in its rows.
+    /// Milliseconds of media in the rows.
     pub media_ms: i64,
-    /// Milliseconds of media that are done.
+    /// Milliseconds of media that are encoded.
     pub media_done_ms: i64,
 }
 
-/// What happened to a job since the last report. A store never lets progress go back.
+/// Changes of a job since the last report. A store never lets progress decrease.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Report {
-    /// What is done with it.
+    /// New phase.
     pub phase: Option<Phase>,
-    /// How far it is, where that changed.
-    pub progress: Option<Progress>,
-    /// Rows that changed, as they are now.
+    /// New progress.
+    pub progress: Option<JobProgress>,
+    /// Rows that changed, in their newest state.
     pub rows: Vec<Row>,
-    /// Attempts that did not give a part.
+    /// Attempts that failed.
     pub attempts: Vec<Attempt>,
-    /// What is worth an event.
-    pub events: Vec<(Kind, Value)>,
-    /// How many events of this claim were told before these. Where that is said, what is sent again is written down once.
-    pub told: Option<i64>,
+    /// New events.
+    pub events: Vec<(EventKind, Value)>,
+    /// Events of this lease that were written before these. With it, a report that is sent twice is written
+    /// once.
+    pub events_written: Option<i64>,
 }
 
 impl Report {
-    /// Is there nothing to say?
+    /// Returns whether the report holds no change.
     pub fn is_empty(&self) -> bool {
         self.phase.is_none()
             && self.progress.is_none()
@@ -106,116 +109,138 @@ impl Report {
     }
 }
 
-/// How a claim ends.
+/// Outcome of a lease.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Ending {
-    /// The job is done, with what publishing returned.
+pub enum Outcome {
+    /// The job succeeded with this result.
     Published(Value),
-    /// It failed.
+    /// The job failed for good.
     Failed {
-        /// What it means.
+        /// Class of the error.
         kind: ErrorKind,
-        /// What happened, and what to do.
+        /// The fault, and what to do.
         message: String,
     },
-    /// It was stopped, since somebody asked for it.
+    /// The job was stopped on a client's request.
     Canceled,
-    /// It failed in a way that may pass, and is tried again.
-    Again {
-        /// What it means.
+    /// The try failed, and another may succeed: the job is pending again.
+    Retry {
+        /// Class of the error.
         kind: ErrorKind,
-        /// What happened.
+        /// The fault.
         message: String,
-        /// When it is tried again.
-        after: Duration,
+        /// Wait before the next try.
+        delay: Duration,
     },
-    /// Its dispatcher leaves: somebody else goes on at once, and it was no try.
+    /// The dispatcher shuts down: the job is pending again at once, and the try does not count.
     Released,
 }
 
-/// How the jobs of all tenants stand.
+impl Outcome {
+    /// Returns the outcome's name for logs and for the table `leases`.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Published(_) => "published",
+            Self::Failed { .. } => "failed",
+            Self::Canceled => "canceled",
+            Self::Retry { .. } => "retry",
+            Self::Released => "released",
+        }
+    }
+}
+
+/// Gauges over the jobs and uploads of all tenants.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// How many are in each state.
-    pub jobs: Vec<(State, i64)>,
-    /// How long the one waits that is due for longest, in milliseconds.
+    /// Jobs in each state.
+    pub jobs: Vec<(JobState, i64)>,
+    /// Time since the longest-waiting due job became due, in milliseconds.
     pub longest_wait_ms: i64,
-    /// Uploads that more may come of.
+    /// Uploads that are not complete.
     pub uploads_open: i64,
 }
 
 /// A durable store of jobs.
 #[async_trait]
-pub trait Store: Send + Sync + 'static {
-    /// Makes a job, and the video that it makes. What it returns survives whatever dies next.
+pub trait JobStore: Send + Sync + 'static {
+    /// Creates a job and the video that it publishes. Durable once this returns.
     ///
     /// # Errors
-    /// [`Error::KeyUsed`](crate::Error::KeyUsed) where the key stands for another request.
+    /// [`Error::KeyUsed`](crate::Error::KeyUsed) where the idempotency key belongs to another request;
+    /// [`Error::Quota`](crate::Error::Quota) where the tenant has as many jobs as it may.
     async fn create(&self, new: &NewJob) -> Result<Created>;
 
-    /// A tenant's job.
+    /// Returns a tenant's job.
     ///
     /// # Errors
-    /// [`Error::NotFound`](crate::Error::NotFound) also where it is another tenant's.
+    /// [`Error::NotFound`](crate::Error::NotFound), also where another tenant owns the job.
     async fn job(&self, tenant: &str, id: &Id) -> Result<Job>;
 
-    /// A tenant's jobs, the newest first, at most `limit`, behind a job.
-    async fn jobs(&self, tenant: &str, filter: &Filter, behind: Option<&Id>, limit: u32)
-    -> Result<Page<Job>>;
+    /// Returns at most `limit` of a tenant's jobs, newest first, from behind the job `after`.
+    async fn jobs(
+        &self,
+        tenant: &str,
+        filter: &JobFilter,
+        after: Option<&Id>,
+        limit: u32,
+    ) -> Result<Page<Job>>;
 
-    /// A tenant's video.
+    /// Returns a tenant's video.
     ///
     /// # Errors
-    /// [`Error::NotFound`](crate::Error::NotFound) also where it is another tenant's.
+    /// [`Error::NotFound`](crate::Error::NotFound), also where another tenant owns the video.
     async fn video(&self, tenant: &str, id: &Id) -> Result<Video>;
 
-    /// A tenant's videos, the newest first, at most `limit`, behind a video.
-    async fn videos(&self, tenant: &str, behind: Option<&Id>, limit: u32) -> Result<Page<Video>>;
+    /// Returns at most `limit` of a tenant's videos, newest first, from behind the video `after`.
+    async fn videos(&self, tenant: &str, after: Option<&Id>, limit: u32) -> Result<Page<Video>>;
 
-    /// Asks to stop a job. One that nobody has in hand is canceled at once; one that was is no error.
+    /// Requests cancellation. A pending job is canceled at once; a canceled one stays canceled, without an
+    /// error.
     ///
     /// # Errors
-    /// [`Error::State`](crate::Error::State) where it ended in another way.
+    /// [`Error::InvalidState`](crate::Error::InvalidState) where the job is published or has failed.
     async fn cancel(&self, tenant: &str, id: &Id) -> Result<Job>;
 
-    /// Has a job that failed or was canceled tried again, within these places if any are given, and else those of before. One that waits or runs
-    /// is no error.
+    /// Makes a failed or canceled job pending again, under `path_policy` if given, else under its own. A
+    /// pending or running job stays as it is, without an error.
     ///
     /// # Errors
-    /// [`Error::State`](crate::Error::State) where it is published; [`Error::NotAllowed`](crate::Error::NotAllowed) where it lies outside of
-    /// the places.
-    async fn retry(&self, tenant: &str, id: &Id, confines: Option<&PathPolicy>) -> Result<Job>;
+    /// [`Error::InvalidState`](crate::Error::InvalidState) where the job is published;
+    /// [`Error::NotAllowed`](crate::Error::NotAllowed) where `path_policy` forbids its paths.
+    async fn retry(&self, tenant: &str, id: &Id, path_policy: Option<&PathPolicy>) -> Result<Job>;
 
-    /// A tenant's job's rows, at most `limit`, from a number on.
-    async fn rows(&self, tenant: &str, id: &Id, from: i64, limit: u32) -> Result<Vec<Row>>;
+    /// Returns at most `limit` rows of a tenant's job, from the ordinal `first` on.
+    async fn rows(&self, tenant: &str, id: &Id, first: i64, limit: u32) -> Result<Vec<Row>>;
 
-    /// The attempts at a tenant's job's rows that gave no part, the newest first, at most `limit`.
+    /// Returns at most `limit` failed attempts at the rows of a tenant's job, newest first.
     async fn attempts(&self, tenant: &str, id: &Id, limit: u32) -> Result<Vec<Attempt>>;
 
-    /// What happened to a tenant's job behind an event, at most `limit`.
-    async fn events(&self, tenant: &str, id: &Id, behind: i64, limit: u32) -> Result<Vec<Event>>;
+    /// Returns at most `limit` events of a tenant's job, from behind the sequence number `after`.
+    async fn events(&self, tenant: &str, id: &Id, after: i64, limit: u32) -> Result<Vec<Event>>;
 
-    /// How the jobs of all tenants stand.
+    /// Returns gauges over all tenants.
     async fn counts(&self) -> Result<Counts>;
 
-    /// Takes a job in hand for the time of a lease: one whose lease ended, or else the next of the tenant that has the fewest in hand.
-    async fn claim(&self, dispatcher: &str, lease: Duration) -> Result<Option<Claim>>;
+    /// Leases a job for `lease_time`: one whose lease has expired, or else the next job of the tenant with
+    /// the fewest running jobs.
+    async fn lease_job(&self, dispatcher: &str, lease_time: Duration) -> Result<Option<Lease>>;
 
-    /// How a claim stands, without making it longer.
+    /// Returns the status of a lease, without extending it.
     ///
     /// # Errors
-    /// [`Error::Lost`](crate::Error::Lost) where it is not the job's last, or the job has ended.
-    async fn standing(&self, claim: &Claim) -> Result<Standing>;
+    /// [`Error::LeaseLost`](crate::Error::LeaseLost) where the job has a newer lease, or has ended.
+    async fn lease_status(&self, lease: &Lease) -> Result<LeaseStatus>;
 
-    /// Writes down what happened, and makes the claim's lease as long as it was at first, from now on.
+    /// Writes a report and extends the lease to `lease_time` from now.
     ///
     /// # Errors
-    /// [`Error::Lost`](crate::Error::Lost) where it is not the job's last, or the job has ended: nothing is written then.
-    async fn report(&self, claim: &Claim, lease: Duration, report: &Report) -> Result<Standing>;
+    /// [`Error::LeaseLost`](crate::Error::LeaseLost) where the job has a newer lease, or has ended: then
+    /// nothing is written.
+    async fn report(&self, lease: &Lease, lease_time: Duration, report: &Report) -> Result<LeaseStatus>;
 
-    /// Writes down what happened last, and ends the claim.
+    /// Writes the last report and ends the lease.
     ///
     /// # Errors
-    /// [`Error::Lost`](crate::Error::Lost) as for [`Store::report`].
-    async fn end(&self, claim: &Claim, report: &Report, ending: &Ending) -> Result<Job>;
+    /// [`Error::LeaseLost`](crate::Error::LeaseLost) as for [`JobStore::report`].
+    async fn finish(&self, lease: &Lease, report: &Report, outcome: &Outcome) -> Result<Job>;
 }

@@ -1,27 +1,27 @@
-//! What is known of a video: where it came from, where it is published, and what it offers.
+//! Videos: source, destination and last published package of each.
 
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::Id;
 
-/// A video, which jobs make and make again.
+/// A video. Jobs publish it, once or again.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Video {
-    /// Its name in the store.
+    /// ID in the store.
     pub id: Id,
-    /// Whose it is.
+    /// Tenant that owns it.
     pub tenant: String,
-    /// Its name for people.
+    /// File name of its source, for display.
     pub name: String,
-    /// What it is made of, without secrets.
+    /// URI of its source, without secrets.
     pub source: String,
-    /// Where it is published.
+    /// URI prefix that its package is published under.
     pub destination: String,
-    /// When it was first asked for, in milliseconds since 1970.
+    /// Time of the first request for it, in milliseconds since 1970.
     pub created_ms: i64,
-    /// What publishing returned, the last time that it was.
+    /// Result of the last publication.
     pub published: Option<Value>,
-    /// When that was, in milliseconds since 1970.
+    /// Time of the last publication, in milliseconds since 1970.
     pub published_ms: Option<i64>,
 }

@@ -1,20 +1,21 @@
-//! What a dispatcher promises, on a cluster that is none: it does what a test tells it to.
+//! Behaviour of a dispatcher, with a fake backend that acts by the name of the source.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use spool_jobs::{
-    Cluster, Dispatcher, Failure, Job, Kind, NewJob, Phase, Request, RowState, Settings, SqlStore, State,
-    Store,
+    Dispatcher, DispatcherSettings, EventKind, Failure, Job, JobBackend, JobState, JobStore, NewJob, Phase,
+    Request, RowState, SqlStore,
 };
 use spool_media::{
     encode::{
@@ -36,40 +37,44 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// How long something that has to happen may take.
+/// Time limit for an expected change.
 const SOON: Duration = Duration::from_secs(60);
 
-/// Rows of every job, and their length.
+/// Rows of every job, and the duration of each.
 const ROWS: u32 = 4;
 const ROW_MS: i64 = 1_000;
 
-/// A cluster that does as it is told by the source's name.
+/// A backend that acts by the name of the source.
 #[derive(Default)]
-struct Fake {
-    /// Runs of each source that were begun.
-    begun: Mutex<HashMap<String, usize>>,
-    /// Runs that were told to stop.
-    stopped: AtomicUsize,
+struct FakeBackend {
+    /// Runs started, by source.
+    started: Mutex<HashMap<String, usize>>,
+    /// Runs that were canceled.
+    canceled: AtomicUsize,
     running: AtomicUsize,
-    most: AtomicUsize,
-    /// What those wait for whose source is called so.
+    max_running: AtomicUsize,
+    /// Permits that runs wait for whose source is named `gate`.
     gate: Option<Arc<Semaphore>>,
 }
 
-impl Fake {
-    fn begun(&self, source: &str) -> usize {
-        self.begun.lock().unwrap().get(source).copied().unwrap_or_default()
+impl FakeBackend {
+    fn started(&self, source: &str) -> usize {
+        self.started.lock().get(source).copied().unwrap_or_default()
     }
 
-    async fn work(&self, source: &str, tell: &(dyn Fn(RowEvent) + Send + Sync)) -> Result<Value, Failure> {
+    async fn encode(
+        &self,
+        source: &str,
+        on_event: &(dyn Fn(RowEvent) + Send + Sync),
+    ) -> Result<Value, Failure> {
         let times = {
-            let mut begun = self.begun.lock().unwrap();
-            let times = begun.entry(source.to_owned()).or_default();
+            let mut started = self.started.lock();
+            let times = started.entry(source.to_owned()).or_default();
             *times += 1;
             *times
         };
         let event =
-            |index, what| tell(RowEvent { job: String::new(), segment: segment(source, index), kind: what });
+            |index, what| on_event(RowEvent { job: String::new(), segment: segment(source, index), kind });
         (0..ROWS).for_each(|index| event(index, RowEventKind::Planned));
         for index in 0..ROWS {
             event(index, RowEventKind::Started { rungs: vec!["720p".to_owned()] });
@@ -90,28 +95,28 @@ impl Fake {
             }
             event(index, RowEventKind::Finished { encoded: 1, reused: 0, timing: Timing::default() });
         }
-        let failure = |passes| Failure {
-            kind: if passes { ErrorKind::Transient } else { ErrorKind::BadInput },
-            message: format!("no luck with {source}"),
-            passes,
+        let failure = |retryable| Failure {
+            kind: if retryable { ErrorKind::Transient } else { ErrorKind::BadInput },
+            message: format!("failed to encode {source}"),
+            retryable,
         };
         match source {
             _ if source.contains("bad") => Err(failure(false)),
             _ if source.contains("never") => Err(failure(true)),
             _ if source.contains("third") && times < 3 => Err(failure(true)),
-            _ if source.contains("panic") && times < 2 => panic!("as it was told to"),
+            _ if source.contains("panic") && times < 2 => panic!("as the source demands"),
             _ => Ok(json!({ "master": format!("{source}/master.m3u8") })),
         }
     }
 }
 
-/// One run that runs, as long as this is there.
-struct Running<'a>(&'a Fake);
+/// Counts a run as running until dropped.
+struct Running<'a>(&'a FakeBackend);
 
 impl<'a> Running<'a> {
-    fn new(fake: &'a Fake) -> Self {
+    fn new(fake: &'a FakeBackend) -> Self {
         let now = fake.running.fetch_add(1, Ordering::SeqCst) + 1;
-        fake.most.fetch_max(now, Ordering::SeqCst);
+        fake.max_running.fetch_max(now, Ordering::SeqCst);
         Self(fake)
     }
 }
@@ -123,20 +128,20 @@ impl Drop for Running<'_> {
 }
 
 #[async_trait]
-impl Cluster for Fake {
+impl JobBackend for FakeBackend {
     async fn run(
         &self,
         job: &Job,
         cancel: &CancellationToken,
-        tell: &(dyn Fn(RowEvent) + Send + Sync),
+        on_event: &(dyn Fn(RowEvent) + Send + Sync),
     ) -> Result<Value, Failure> {
         let _running = Running::new(self);
-        let Request::Transcode { source, .. } = &job.request else { panic!("not what was asked for") };
+        let Request::Transcode { source, .. } = &job.request else { panic!("not a transcode request") };
         tokio::select! {
-            result = self.work(source, tell) => result,
+            result = self.encode(source, on_event) => result,
             () = cancel.cancelled() => {
-                self.stopped.fetch_add(1, Ordering::SeqCst);
-                Err(Failure { kind: ErrorKind::Canceled, message: "canceled".to_owned(), passes: false })
+                self.canceled.fetch_add(1, Ordering::SeqCst);
+                Err(Failure { kind: ErrorKind::Canceled, message: "canceled".to_owned(), retryable: false })
             }
         }
     }
@@ -160,63 +165,64 @@ fn segment(source: &str, index: u32) -> Segment {
     }
 }
 
-/// A store with a cluster, and dispatchers that come and go.
-struct House {
+/// A store and a backend for the dispatchers of a test.
+struct Fixture {
     store: Arc<SqlStore>,
-    fake: Arc<Fake>,
+    backend: Arc<FakeBackend>,
     _folder: tempfile::TempDir,
 }
 
-impl House {
+impl Fixture {
     async fn new() -> Self {
-        Self::with(Fake::default()).await
+        Self::with(FakeBackend::default()).await
     }
 
-    async fn with(fake: Fake) -> Self {
+    async fn with(backend: FakeBackend) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = SqlStore::open(folder.path().join("jobs.db").to_str().unwrap()).await.unwrap();
-        Self { store: Arc::new(store), fake: Arc::new(fake), _folder: folder }
+        Self { store: Arc::new(store), backend: Arc::new(backend), _folder: folder }
     }
 
     fn dispatcher(
         &self,
         name: &str,
-        change: impl FnOnce(&mut Settings),
+        change: impl FnOnce(&mut DispatcherSettings),
     ) -> (JoinHandle<()>, CancellationToken) {
-        let mut settings = Settings {
-            lease: Duration::from_secs(2),
-            poll: Duration::from_millis(20),
-            report: Duration::from_millis(50),
-            again: (Duration::from_millis(50), Duration::from_millis(400)),
-            ..Settings::new(name)
+        let mut settings = DispatcherSettings {
+            lease_time: Duration::from_secs(2),
+            poll_interval: Duration::from_millis(20),
+            report_interval: Duration::from_millis(50),
+            retry_delay: Duration::from_millis(50),
+            max_retry_delay: Duration::from_millis(400),
+            ..DispatcherSettings::new(name)
         };
         change(&mut settings);
-        let leave = CancellationToken::new();
-        let dispatcher = Dispatcher::new(self.store.clone(), self.fake.clone(), settings);
-        (tokio::spawn(dispatcher.run(leave.clone())), leave)
+        let shutdown = CancellationToken::new();
+        let dispatcher = Dispatcher::new(self.store.clone(), self.backend.clone(), settings);
+        (tokio::spawn(dispatcher.run(shutdown.clone())), shutdown)
     }
 
     async fn job(&self, source: &str) -> Job {
         let request = Request::transcode(source, "out/");
         self.store
-            .create(&NewJob { tenant: "acme".to_owned(), order: request.into(), key: None })
+            .create(&NewJob { tenant: "acme".to_owned(), spec: request.into(), idempotency_key: None })
             .await
             .unwrap()
             .job
     }
 
-    /// Waits until a job is as it should be.
+    /// Waits until a job meets a condition.
     async fn until(&self, what: &str, job: &Job, is: impl Fn(&Job) -> bool) -> Job {
         let started = Instant::now();
         loop {
-            // A database that is away comes back.
+            // A stopped database starts again.
             let now = self.store.job("acme", &job.id).await;
             if let Ok(now) = &now
                 && is(now)
             {
                 return now.clone();
             }
-            assert!(started.elapsed() < SOON, "waited in vain until a job is {what}: {now:?}");
+            assert!(started.elapsed() < SOON, "the job is not {what}: {now:?}");
             sleep(Duration::from_millis(20)).await;
         }
     }
@@ -225,200 +231,211 @@ impl House {
         self.until("ended", job, |job| job.state.ended()).await
     }
 
-    async fn kinds(&self, job: &Job) -> Vec<Kind> {
+    async fn kinds(&self, job: &Job) -> Vec<EventKind> {
         let events = self.store.events("acme", &job.id, 0, 1_000).await.unwrap();
         assert!(events.iter().map(|event| event.sequence).eq(1..=events.len() as i64));
         let percents: Vec<i64> = events.iter().filter_map(|event| event.data["percent"].as_i64()).collect();
-        assert!(percents.is_sorted(), "progress went back: {percents:?}");
+        assert!(percents.is_sorted(), "progress decreased: {percents:?}");
         events.into_iter().map(|event| event.kind).collect()
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_is_worked_off_and_all_of_it_is_written_down() {
-    let house = House::new().await;
-    let job = house.job("talk.mp4").await;
-    let (_task, _leave) = house.dispatcher("a", |_| {});
-    let ended = house.ended(&job).await;
+async fn a_published_job_has_all_rows_attempts_and_events() {
+    let fixture = Fixture::new().await;
+    let job = fixture.job("talk.mp4").await;
+    let (_task, _shutdown) = fixture.dispatcher("a", |_| {});
+    let ended = fixture.ended(&job).await;
     assert_eq!(
         (ended.state, ended.phase, ended.percent(), ended.tries),
-        (State::Published, Phase::Ended, 100, 1)
+        (JobState::Published, Phase::Ended, 100, 1)
     );
     assert_eq!((ended.rows, ended.rows_done, ended.media_ms, ended.media_done_ms), (4, 4, 4_000, 4_000));
     assert_eq!(ended.result.unwrap()["master"], "talk.mp4/master.m3u8");
-    let rows = house.store.rows("acme", &job.id, 0, 10).await.unwrap();
+    let rows = fixture.store.rows("acme", &job.id, 0, 10).await.unwrap();
     assert!(
         rows.len() == 4 && rows.iter().all(|row| row.state == RowState::Done && row.encoded == 1),
         "{rows:?}"
     );
-    let attempts = house.store.attempts("acme", &job.id, 10).await.unwrap();
+    let attempts = fixture.store.attempts("acme", &job.id, 10).await.unwrap();
     assert!(
-        attempts.len() == 1 && attempts[0].row == 1 && attempts[0].reason.ends_with("x264: the last line"),
+        attempts.len() == 1
+            && attempts[0].ordinal == 1
+            && attempts[0].reason.ends_with("x264: the last line"),
         "{attempts:?}"
     );
-    let kinds = house.kinds(&job).await;
+    let kinds = fixture.kinds(&job).await;
     assert_eq!(
         (kinds[..3].to_vec(), kinds.last()),
-        (vec![Kind::Created, Kind::Started, Kind::Planned], Some(&Kind::Published))
+        (vec![EventKind::Created, EventKind::Started, EventKind::Planned], Some(&EventKind::Published))
     );
-    assert_eq!(kinds.iter().filter(|kind| **kind == Kind::RowFinished).count(), 4);
+    assert_eq!(kinds.iter().filter(|kind| **kind == EventKind::RowFinished).count(), 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_may_pass_is_tried_again_and_what_may_not_is_not() {
-    let house = House::new().await;
+async fn only_a_retryable_failure_is_retried() {
+    let fixture = Fixture::new().await;
     let (bad, third, never, panics) = (
-        house.job("bad.mp4").await,
-        house.job("third.mp4").await,
-        house.job("never.mp4").await,
-        house.job("panic.mp4").await,
+        fixture.job("bad.mp4").await,
+        fixture.job("third.mp4").await,
+        fixture.job("never.mp4").await,
+        fixture.job("panic.mp4").await,
     );
-    let (_task, _leave) = house.dispatcher("a", |_| {});
-    let bad = house.ended(&bad).await;
-    assert_eq!((bad.state, bad.tries), (State::Failed, 1));
-    assert_eq!(bad.error.unwrap().message, "no luck with bad.mp4");
-    let third = house.ended(&third).await;
-    assert_eq!((third.state, third.tries, &third.error), (State::Published, 3, &None));
-    let kinds = house.kinds(&third).await;
-    assert_eq!(kinds.iter().filter(|kind| **kind == Kind::Again).count(), 2);
-    let never = house.ended(&never).await;
-    assert_eq!((never.state, never.tries, house.fake.begun("never.mp4")), (State::Failed, 5, 5));
+    let (_task, _shutdown) = fixture.dispatcher("a", |_| {});
+    let bad = fixture.ended(&bad).await;
+    assert_eq!((bad.state, bad.tries), (JobState::Failed, 1));
+    assert_eq!(bad.error.unwrap().message, "failed to encode bad.mp4");
+    let third = fixture.ended(&third).await;
+    assert_eq!((third.state, third.tries, &third.error), (JobState::Published, 3, &None));
+    let kinds = fixture.kinds(&third).await;
+    assert_eq!(kinds.iter().filter(|kind| **kind == EventKind::RetryScheduled).count(), 2);
+    let never = fixture.ended(&never).await;
+    assert_eq!((never.state, never.tries, fixture.backend.started("never.mp4")), (JobState::Failed, 5, 5));
     assert!(never.error.unwrap().message.contains("tried 5 times"));
-    let panics = house.ended(&panics).await;
-    assert_eq!(
-        (panics.state, panics.tries),
-        (State::Published, 2),
-        "a defect in one run takes nothing else along"
-    );
+    let panics = fixture.ended(&panics).await;
+    assert_eq!((panics.state, panics.tries), (JobState::Published, 2), "a panic in one run affects no other");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn so_many_are_in_hand_and_the_others_wait_in_the_store() {
-    let house = House::with(Fake { gate: Some(Arc::new(Semaphore::new(0))), ..Fake::default() }).await;
+async fn a_dispatcher_runs_at_most_max_concurrent_jobs() {
+    let fixture =
+        Fixture::with(FakeBackend { gate: Some(Arc::new(Semaphore::new(0))), ..FakeBackend::default() })
+            .await;
     let mut jobs = Vec::new();
     for number in 0..12 {
-        jobs.push(house.job(&format!("gate-{number}.mp4")).await);
+        jobs.push(fixture.job(&format!("gate-{number}.mp4")).await);
     }
-    let (_task, _leave) = house.dispatcher("a", |settings| settings.active = 3);
+    let (_task, _shutdown) = fixture.dispatcher("a", |settings| settings.max_concurrent_jobs = 3);
     let started = Instant::now();
-    while house.fake.running.load(Ordering::SeqCst) < 3 {
+    while fixture.backend.running.load(Ordering::SeqCst) < 3 {
         assert!(started.elapsed() < SOON);
         sleep(Duration::from_millis(10)).await;
     }
-    house.fake.gate.as_ref().unwrap().add_permits(jobs.len());
+    fixture.backend.gate.as_ref().unwrap().add_permits(jobs.len());
     for job in &jobs {
-        assert_eq!(house.ended(job).await.state, State::Published);
+        assert_eq!(fixture.ended(job).await.state, JobState::Published);
     }
-    assert_eq!(house.fake.most.load(Ordering::SeqCst), 3);
+    assert_eq!(fixture.backend.max_running.load(Ordering::SeqCst), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_is_canceled_is_stopped_where_it_runs() {
-    let house = House::new().await;
-    let job = house.job("hang.mp4").await;
-    let (_task, _leave) = house.dispatcher("a", |_| {});
-    house.until("under way", &job, |job| job.rows_done == 2).await;
-    house.store.cancel("acme", &job.id).await.unwrap();
-    let ended = house.ended(&job).await;
-    assert_eq!(ended.state, State::Canceled);
+async fn a_canceled_job_is_stopped() {
+    let fixture = Fixture::new().await;
+    let job = fixture.job("hang.mp4").await;
+    let (_task, _shutdown) = fixture.dispatcher("a", |_| {});
+    fixture.until("running", &job, |job| job.rows_done == 2).await;
+    fixture.store.cancel("acme", &job.id).await.unwrap();
+    let ended = fixture.ended(&job).await;
+    assert_eq!(ended.state, JobState::Canceled);
     assert_eq!(
-        (house.fake.stopped.load(Ordering::SeqCst), house.fake.running.load(Ordering::SeqCst)),
+        (fixture.backend.canceled.load(Ordering::SeqCst), fixture.backend.running.load(Ordering::SeqCst)),
         (1, 0)
     );
-    assert_eq!(house.kinds(&job).await.last(), Some(&Kind::Canceled));
+    assert_eq!(fixture.kinds(&job).await.last(), Some(&EventKind::Canceled));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_dead_dispatcher_left_is_taken_over() {
-    let house = House::with(Fake { gate: Some(Arc::new(Semaphore::new(0))), ..Fake::default() }).await;
-    let job = house.job("gate.mp4").await;
-    let (dead, _leave) = house.dispatcher("dead", |_| {});
-    house.until("under way", &job, |job| job.rows_done == 2).await;
+async fn jobs_of_a_dead_dispatcher_are_taken_over() {
+    let fixture =
+        Fixture::with(FakeBackend { gate: Some(Arc::new(Semaphore::new(0))), ..FakeBackend::default() })
+            .await;
+    let job = fixture.job("gate.mp4").await;
+    let (dead, _shutdown) = fixture.dispatcher("dead", |_| {});
+    fixture.until("running", &job, |job| job.rows_done == 2).await;
     dead.abort();
-    let (_task, _leave) = house.dispatcher("heir", |_| {});
-    house.fake.gate.as_ref().unwrap().add_permits(2);
-    let ended = house.ended(&job).await;
-    assert_eq!((ended.state, ended.tries, ended.dispatcher.as_deref()), (State::Published, 2, Some("heir")));
-    let kinds = house.kinds(&job).await;
-    assert_eq!(kinds.iter().filter(|kind| **kind == Kind::Published).count(), 1);
+    let (_task, _shutdown) = fixture.dispatcher("successor", |_| {});
+    fixture.backend.gate.as_ref().unwrap().add_permits(2);
+    let ended = fixture.ended(&job).await;
+    assert_eq!(
+        (ended.state, ended.tries, ended.dispatcher.as_deref()),
+        (JobState::Published, 2, Some("successor"))
+    );
+    let kinds = fixture.kinds(&job).await;
+    assert_eq!(kinds.iter().filter(|kind| **kind == EventKind::Published).count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dispatcher_that_leaves_gives_back_what_it_has() {
-    let house = House::new().await;
-    let job = house.job("hang.mp4").await;
-    let (task, leave) = house.dispatcher("a", |settings| settings.lease = Duration::from_secs(600));
-    house.until("under way", &job, |job| job.rows_done == 2).await;
-    leave.cancel();
+async fn a_dispatcher_releases_its_jobs_at_shutdown() {
+    let fixture = Fixture::new().await;
+    let job = fixture.job("hang.mp4").await;
+    let (task, shutdown) = fixture.dispatcher("a", |settings| settings.lease_time = Duration::from_secs(600));
+    fixture.until("running", &job, |job| job.rows_done == 2).await;
+    shutdown.cancel();
     task.await.unwrap();
-    let waits = house.store.job("acme", &job.id).await.unwrap();
-    assert_eq!((waits.state, waits.tries, house.fake.running.load(Ordering::SeqCst)), (State::Pending, 0, 0));
-    let (_task, _leave) = house.dispatcher("b", |_| {});
-    house.until("in another's hand", &job, |job| job.dispatcher.as_deref() == Some("b")).await;
+    let pending = fixture.store.job("acme", &job.id).await.unwrap();
+    assert_eq!(
+        (pending.state, pending.tries, fixture.backend.running.load(Ordering::SeqCst)),
+        (JobState::Pending, 0, 0)
+    );
+    let (_task, _shutdown) = fixture.dispatcher("b", |_| {});
+    fixture.until("leased by another dispatcher", &job, |job| job.dispatcher.as_deref() == Some("b")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_ends_whoever_begins_it_is_given_up() {
-    let house = House::new().await;
-    let job = house.job("hang.mp4").await;
+async fn a_job_that_kills_its_dispatchers_fails() {
+    let fixture = Fixture::new().await;
+    let job = fixture.job("hang.mp4").await;
     for _ in 0..3 {
-        let (dead, _leave) = house.dispatcher("dead", |settings| settings.lease = Duration::from_millis(200));
-        let begun = house.fake.begun("hang.mp4");
+        let (dead, _shutdown) =
+            fixture.dispatcher("dead", |settings| settings.lease_time = Duration::from_millis(200));
+        let before = fixture.backend.started("hang.mp4");
         let started = Instant::now();
-        while house.fake.begun("hang.mp4") == begun {
+        while fixture.backend.started("hang.mp4") == before {
             assert!(started.elapsed() < SOON);
             sleep(Duration::from_millis(10)).await;
         }
         dead.abort();
     }
-    let (_task, _leave) = house.dispatcher("a", |settings| settings.tries = 3);
-    let ended = house.ended(&job).await;
-    assert_eq!((ended.state, house.fake.begun("hang.mp4")), (State::Failed, 3));
-    assert!(ended.error.unwrap().message.contains("begun 3 times"));
+    let (_task, _shutdown) = fixture.dispatcher("a", |settings| settings.tries = 3);
+    let ended = fixture.ended(&job).await;
+    assert_eq!((ended.state, fixture.backend.started("hang.mp4")), (JobState::Failed, 3));
+    assert!(ended.error.unwrap().message.contains("started 3 times"));
 }
 
-/// A dispatcher that cannot tell any more whether a job is its own lets go of it; what it hears later it does not write.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_goes_away_costs_no_job() {
+async fn an_unreachable_database_costs_no_try() {
     let mut server = Postgres::start();
     let store = SqlStore::open(&server.url()).await.unwrap();
-    let fake = Fake { gate: Some(Arc::new(Semaphore::new(0))), ..Fake::default() };
-    let house = House { store: Arc::new(store), fake: Arc::new(fake), _folder: tempfile::tempdir().unwrap() };
-    let (short, long) = (house.job("gate.mp4").await, house.job("gate-long.mp4").await);
-    let (_task, _leave) = house.dispatcher("a", |settings| settings.lease = Duration::from_secs(30));
+    let backend = FakeBackend { gate: Some(Arc::new(Semaphore::new(0))), ..FakeBackend::default() };
+    let fixture =
+        Fixture { store: Arc::new(store), backend: Arc::new(backend), _folder: tempfile::tempdir().unwrap() };
+    let (short, long) = (fixture.job("gate.mp4").await, fixture.job("gate-long.mp4").await);
+    let (_task, _shutdown) =
+        fixture.dispatcher("a", |settings| settings.lease_time = Duration::from_secs(30));
     for job in [&short, &long] {
-        house.until("under way", job, |job| job.rows_done == 2).await;
+        fixture.until("running", job, |job| job.rows_done == 2).await;
     }
     server.kill();
-    // Both end while nothing can be written down.
-    house.fake.gate.as_ref().unwrap().add_permits(2);
+    // Both runs end while the database is stopped.
+    fixture.backend.gate.as_ref().unwrap().add_permits(2);
     let started = Instant::now();
-    while house.fake.running.load(Ordering::SeqCst) > 0 {
+    while fixture.backend.running.load(Ordering::SeqCst) > 0 {
         assert!(started.elapsed() < SOON);
         sleep(Duration::from_millis(10)).await;
     }
     server.restart();
     for job in [&short, &long] {
-        let ended = house.ended(job).await;
-        assert_eq!((ended.state, ended.tries), (State::Published, 1), "nobody had to begin it again");
-        house.kinds(job).await;
+        let ended = fixture.ended(job).await;
+        assert_eq!((ended.state, ended.tries), (JobState::Published, 1), "no second try was needed");
+        fixture.kinds(job).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dispatcher_that_is_cut_off_stops_before_another_begins() {
+async fn a_job_stops_before_its_unrenewed_lease_ends() {
     let mut server = Postgres::start();
     let store = SqlStore::open(&server.url()).await.unwrap();
-    let house = House { store: Arc::new(store), fake: Arc::default(), _folder: tempfile::tempdir().unwrap() };
-    let job = house.job("hang.mp4").await;
-    let (_task, _leave) = house.dispatcher("a", |settings| settings.lease = Duration::from_secs(2));
-    house.until("under way", &job, |job| job.rows_done == 2).await;
+    let fixture =
+        Fixture { store: Arc::new(store), backend: Arc::default(), _folder: tempfile::tempdir().unwrap() };
+    let job = fixture.job("hang.mp4").await;
+    let (_task, _shutdown) = fixture.dispatcher("a", |settings| settings.lease_time = Duration::from_secs(2));
+    fixture.until("running", &job, |job| job.rows_done == 2).await;
     server.kill();
     let started = Instant::now();
-    while house.fake.running.load(Ordering::SeqCst) > 0 {
-        assert!(started.elapsed() < SOON, "it still works on what may be another's");
+    while fixture.backend.running.load(Ordering::SeqCst) > 0 {
+        assert!(started.elapsed() < SOON, "the run outlives its lease");
         sleep(Duration::from_millis(10)).await;
     }
     server.restart();
-    house.until("begun again", &job, |job| job.tries == 2).await;
+    fixture.until("started again", &job, |job| job.tries == 2).await;
 }

@@ -3,7 +3,7 @@
 use arrow_json::ArrayWriter;
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use spool_jobs::{Cluster, Failure, Job, Request};
+use spool_jobs::{Failure, Job, JobBackend, Request};
 use spool_media::{encode::events::RowEvent, package::publish::Published};
 use spool_storage::ErrorKind;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +18,7 @@ use crate::{
 const MAX_RESULT: usize = 1 << 20;
 
 #[async_trait]
-impl Cluster for Scheduler {
+impl JobBackend for Scheduler {
     async fn run(
         &self,
         job: &Job,
@@ -71,6 +71,6 @@ fn unwritten(error: impl std::fmt::Display) -> Error {
 
 /// RowEventKind may pass by itself is worth another try: also what the engine does not understand itself.
 fn failure(error: Error) -> Failure {
-    let passes = error.kind() == ErrorKind::Transient || matches!(error, Error::Engine { .. });
-    Failure { kind: error.kind(), message: error.to_string(), passes }
+    let retryable = error.kind() == ErrorKind::Transient || matches!(error, Error::Engine { .. });
+    Failure { kind: error.kind(), message: error.to_string(), retryable }
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use spool_jobs::{Access, Counts, Store, Webhooks};
+use spool_jobs::{Counts, CredentialStore, JobStore, WebhookStore};
 use spool_storage::{ConcurrencyLimit, Stores};
 use tokio::{sync::Mutex, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -25,16 +25,16 @@ const JOB_COUNTS_TTL: Duration = Duration::from_secs(2);
 /// The services that routes share.
 #[derive(Clone)]
 pub(crate) struct AppState {
-    pub(crate) job_store: Arc<dyn Store>,
+    pub(crate) job_store: Arc<dyn JobStore>,
     pub(crate) object_stores: Stores,
-    pub(crate) credentials: Arc<dyn Access>,
+    pub(crate) credentials: Arc<dyn CredentialStore>,
     pub(crate) auth: Authenticator,
     pub(crate) path_policies: PathPolicies,
     pub(crate) link_signer: LinkSigner,
     pub(crate) uploads: UploadService,
     pub(crate) queries: QueryService,
     pub(crate) watcher: Watcher,
-    pub(crate) webhook_store: Arc<dyn Webhooks>,
+    pub(crate) webhook_store: Arc<dyn WebhookStore>,
     pub(crate) webhook_delivery: WebhookDelivery,
     /// Prefix below which videos without a destination are published.
     pub(crate) media_root: Option<Arc<str>>,
@@ -53,12 +53,12 @@ pub(crate) fn event_stream_limit() -> ConcurrencyLimit {
 /// The number of jobs by state, cached: frequent scrapes cost the job store one query.
 #[derive(Clone)]
 pub(crate) struct JobCounts {
-    job_store: Arc<dyn Store>,
+    job_store: Arc<dyn JobStore>,
     cached: Arc<Mutex<Option<(Instant, Counts)>>>,
 }
 
 impl JobCounts {
-    pub(crate) fn new(job_store: Arc<dyn Store>) -> Self {
+    pub(crate) fn new(job_store: Arc<dyn JobStore>) -> Self {
         Self { job_store, cached: Arc::default() }
     }
 

@@ -171,15 +171,15 @@ impl From<spool_jobs::Error> for Problem {
         use spool_jobs::Error;
         let kind = match &error {
             Error::NotFound { .. } => ProblemKind::NotFound,
-            Error::NotAllowed { .. } | Error::Spent { .. } => ProblemKind::NotAllowed,
+            Error::NotAllowed { .. } | Error::TokenUsed { .. } => ProblemKind::NotAllowed,
             Error::Quota { .. } => ProblemKind::Quota,
             Error::Request { .. } => ProblemKind::Invalid,
             Error::KeyUsed { .. } => ProblemKind::KeyUsed,
             // A lost lease: another request of the client has taken it over.
-            Error::State { .. } | Error::Lost { .. } => ProblemKind::Conflict,
+            Error::InvalidState { .. } | Error::LeaseLost { .. } => ProblemKind::Conflict,
             Error::Database { .. } | Error::Open { .. } => ProblemKind::Unavailable,
-            Error::Held { .. } => ProblemKind::Locked,
-            Error::Unknown { .. } => ProblemKind::Internal,
+            Error::Locked { .. } => ProblemKind::Locked,
+            Error::UnknownValue { .. } | Error::Random { .. } => ProblemKind::Internal,
         };
         if matches!(kind, ProblemKind::Unavailable | ProblemKind::Internal) {
             // The database's text may contain secrets, so it goes to the log only.
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn the_text_of_a_database_error_stays_in_the_log() {
-        let error = spool_jobs::Error::Unknown { what: "state", value: "password=secret".to_owned() };
+        let error = spool_jobs::Error::UnknownValue { what: "state", value: "password=secret".to_owned() };
         let problem = Problem::from(error);
         assert!(!problem.detail.contains("secret") && problem.status == 500);
     }

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use spool_jobs::{Access, Sources, Store, Uploads, Watches, Webhooks};
+use spool_jobs::{CleanupQueue, CredentialStore, JobStore, UploadStore, WatchStore, WebhookStore};
 use spool_storage::Stores;
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -92,7 +92,7 @@ impl Server {
     /// # Errors
     /// [`Error::Open`] for an address beyond loopback without authentication, and failures of the listener or
     /// of HTTP clients.
-    pub async fn start<S: Store + Uploads + Sources + Access + Webhooks + Watches>(
+    pub async fn start<S: JobStore + UploadStore + CleanupQueue + CredentialStore + WebhookStore + WatchStore>(
         settings: &Settings,
         job_store: Arc<S>,
         object_stores: Stores,

@@ -417,7 +417,7 @@ fn expect_complete_ladder(deployment: &Deployment, client: &mut Client, acknowle
 struct Lease {
     fencing_token: i64,
     dispatcher: String,
-    claimed_ms: i64,
+    leased_ms: i64,
     ended_ms: Option<i64>,
     outcome: Option<String>,
 }
@@ -429,12 +429,12 @@ struct Lease {
 fn expect_one_lease_at_a_time(deployment: &Deployment, acknowledged: &[Acknowledged]) -> usize {
     let mut leases: BTreeMap<String, Vec<Lease>> = BTreeMap::new();
     for row in deployment
-        .query("SELECT job, fencing_token, dispatcher, claimed_ms, ended_ms, outcome FROM leases ORDER BY job, fencing_token")
+        .query("SELECT job, fencing_token, dispatcher, leased_ms, ended_ms, outcome FROM leases ORDER BY job, fencing_token")
     {
         let lease = Lease {
             fencing_token: row["fencing_token"].as_i64().unwrap(),
             dispatcher: row["dispatcher"].as_str().unwrap().to_owned(),
-            claimed_ms: row["claimed_ms"].as_i64().unwrap(),
+            leased_ms: row["leased_ms"].as_i64().unwrap(),
             ended_ms: row["ended_ms"].as_i64(),
             outcome: row["outcome"].as_str().map(str::to_owned),
         };
@@ -446,7 +446,7 @@ fn expect_one_lease_at_a_time(deployment: &Deployment, acknowledged: &[Acknowled
         assert!(tokens.iter().copied().eq(1..=leases.len() as i64), "{job}: fencing tokens are {tokens:?}");
         for pair in leases.windows(2) {
             let ended = pair[0].ended_ms.unwrap_or_else(|| panic!("{job} has two open leases: {pair:#?}"));
-            assert!(ended <= pair[1].claimed_ms, "{job} was leased before the last lease ended: {pair:#?}");
+            assert!(ended <= pair[1].leased_ms, "{job} was leased before the last lease ended: {pair:#?}");
             takeovers += usize::from(was_taken_over(&pair[0]));
         }
         let (last, before) = leases.split_last().unwrap();
@@ -465,9 +465,9 @@ fn expect_one_lease_at_a_time(deployment: &Deployment, acknowledged: &[Acknowled
     );
     assert!(wrong.is_empty(), "jobs whose fencing token is not that of their last lease: {wrong:#?}");
     let late = deployment.query(
-        "SELECT a.job, a.ordinal, a.fencing_token, a.at_ms, c.claimed_ms, c.ended_ms FROM attempts a \
+        "SELECT a.job, a.ordinal, a.fencing_token, a.at_ms, c.leased_ms, c.ended_ms FROM attempts a \
          LEFT JOIN leases c ON c.job = a.job AND c.fencing_token = a.fencing_token \
-         WHERE c.fencing_token IS NULL OR a.at_ms < c.claimed_ms OR a.at_ms > c.ended_ms",
+         WHERE c.fencing_token IS NULL OR a.at_ms < c.leased_ms OR a.at_ms > c.ended_ms",
     );
     assert!(late.is_empty(), "written without a lease: {late:#?}");
     for acknowledged in acknowledged {
@@ -480,7 +480,7 @@ fn expect_one_lease_at_a_time(deployment: &Deployment, acknowledged: &[Acknowled
 }
 
 fn was_taken_over(lease: &Lease) -> bool {
-    lease.outcome.as_deref() == Some("lease ended")
+    lease.outcome.as_deref() == Some("lease expired")
 }
 
 /// Expects that a job's events fit its leases: each lease begins with an event, and ended no earlier than the
@@ -504,7 +504,7 @@ fn expect_events_within_leases(job: &str, leases: &[Lease], events: &[Value]) {
         let Some(next) = begins.get(number + 1) else { continue };
         // Until another lease began.
         let last = events[begin..*next].iter().map(at).max().unwrap();
-        let taken = leases[number + 1].claimed_ms;
+        let taken = leases[number + 1].leased_ms;
         assert!(
             last <= taken,
             "{job}: an event was written for lease {} after its end: {events:#?}",

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use comfy_table::Cell;
 use serde_json::{Value, json};
-use spool_jobs::{Access, ApiKey, Id, NewKey, Policy, Scope, SqlStore};
+use spool_jobs::{ApiKey, CredentialStore, Id, NewApiKey, Scope, SqlStore, TenantPolicy};
 
 use crate::{
     args::{
@@ -35,7 +35,7 @@ async fn create(args: KeyCreateArgs) -> Result<(), CliError> {
     let KeyCreateArgs { tenant, name, scopes, expires_days, database } = args;
     let scopes = if scopes.is_empty() { vec![Scope::Read, Scope::Write] } else { scopes };
     let valid_for = expires_days.map(|days| Duration::from_secs(days * SECONDS_PER_DAY));
-    let new_key = NewKey { tenant, name, scopes, valid_for };
+    let new_key = NewApiKey { tenant, name, scopes, valid_for };
     let (key, secret) = open(&database).await?.create_key(&new_key).await?;
     if database.output == OutputFormat::Json {
         let mut document = as_json(&key);
@@ -65,7 +65,7 @@ pub async fn tenants(command: TenantsCommand) -> Result<(), CliError> {
                 requests_per_minute,
                 database,
             } = args;
-            let policy = Policy { sources, destinations, jobs, upload_bytes, requests_per_minute };
+            let policy = TenantPolicy { sources, destinations, jobs, upload_bytes, requests_per_minute };
             open(&database).await?.set_policy(&tenant, &policy).await?;
             print_tenants(&database).await
         }
@@ -77,11 +77,11 @@ async fn open(args: &DatabaseArgs) -> Result<SqlStore, CliError> {
 }
 
 fn scope_names(key: &ApiKey) -> String {
-    key.scopes.iter().map(|scope| scope.word()).collect::<Vec<_>>().join(", ")
+    key.scopes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn as_json(key: &ApiKey) -> Value {
-    let scopes: Vec<&str> = key.scopes.iter().map(|scope| scope.word()).collect();
+    let scopes: Vec<&str> = key.scopes.iter().map(|scope| (*scope).into()).collect();
     json!({
         "id": key.id,
         "tenant": key.tenant,
@@ -134,7 +134,7 @@ async fn print_tenants(database: &DatabaseArgs) -> Result<(), CliError> {
         Cell::new(limit.map_or_else(|| "no limit".to_owned(), |limit| limit.to_string()))
     };
     for tenant in &tenants {
-        let Policy { sources, destinations, jobs, upload_bytes, requests_per_minute } = &tenant.policy;
+        let TenantPolicy { sources, destinations, jobs, upload_bytes, requests_per_minute } = &tenant.policy;
         table.add_row([
             Cell::new(&tenant.id),
             Cell::new(sources.join("\n")),

@@ -112,8 +112,8 @@ fn line(event: &Event) -> String {
             data["rows_done"],
             data["rows"]
         ),
-        "row.finished" => format!("row {} finished", data["row"]),
-        "row.retried" => format!("row {} is retried: {}", data["row"], text(data, "reason")),
+        "row.finished" => format!("row {} finished", data["ordinal"]),
+        "row.retried" => format!("row {} is retried: {}", data["ordinal"], text(data, "reason")),
         "job.retry_scheduled" => format!("retried in {:.1} s: {}", seconds("after_ms"), text(data, "reason")),
         "job.cancel_requested" => "cancellation requested".to_owned(),
         "job.retried" => "retry requested".to_owned(),

@@ -60,12 +60,12 @@ pub async fn run(global: &GlobalArgs, args: SchedulerArgs) -> Result<(), CliErro
 
 /// Returns the settings of this process's dispatcher. Its name differs from that of an earlier process on
 /// this host.
-pub fn dispatcher_settings(args: DispatcherArgs, host: &str) -> spool_jobs::Settings {
+pub fn dispatcher_settings(args: DispatcherArgs, host: &str) -> spool_jobs::DispatcherSettings {
     let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let name = format!("{host}-{}-{}", std::process::id(), since_1970.as_millis());
-    spool_jobs::Settings {
-        active: args.max_concurrent_jobs.into(),
-        lease: Duration::from_secs(args.lease),
-        ..spool_jobs::Settings::new(name)
+    spool_jobs::DispatcherSettings {
+        max_concurrent_jobs: args.max_concurrent_jobs.into(),
+        lease_time: Duration::from_secs(args.lease),
+        ..spool_jobs::DispatcherSettings::new(name)
     }
 }

@@ -194,7 +194,7 @@ fn request(source: &str, destination: &str, args: &TranscodeArgs) -> Request {
         cut: args.segmentation.request(),
         threads: args.engine.slots.threads,
         strict: args.strict,
-        live: args.early_playback,
+        early_playback: args.early_playback,
         delete_source: false,
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use comfy_table::Cell;
 use serde_json::{Value, json};
-use spool_jobs::{Id, NewWatch, SqlStore, Watch, Watches as _};
+use spool_jobs::{Id, NewWatch, SqlStore, Watch, WatchStore as _};
 use spool_storage::Stores;
 
 use crate::{
@@ -21,7 +21,7 @@ pub async fn run(command: WatchesCommand) -> Result<(), CliError> {
             print(&watches, database.output)
         }
         WatchesCommand::Rm(WatchRemoveArgs { id, database }) => {
-            let removed = open(&database).await?.remove_watch(&Id::from_text(id)).await?;
+            let removed = open(&database).await?.delete_watch(&Id::from_text(id)).await?;
             print(&[removed], database.output)
         }
     }
@@ -38,8 +38,8 @@ async fn add(args: WatchAddArgs) -> Result<(), CliError> {
             .map_err(|e| CliError::Usage(format!("--queue {queue}: {e}")))?;
     }
     let needs_notifications = queue.is_none() && scan_interval.is_none();
-    let list_every = scan_interval.map(Duration::from_secs);
-    let new_watch = NewWatch { tenant, prefix, job, queue, list_every };
+    let scan_interval = scan_interval.map(Duration::from_secs);
+    let new_watch = NewWatch { tenant, prefix, job, queue, scan_interval };
     let watch = open(&database).await?.create_watch(&new_watch).await?;
     print(std::slice::from_ref(&watch), database.output)?;
     if needs_notifications {
@@ -76,7 +76,7 @@ fn print(watches: &[Watch], format: OutputFormat) -> Result<(), CliError> {
     }
     let mut table = output::table(&["watch", "tenant", "place", "noticed by", "last error"]);
     for watch in watches {
-        let listing = watch.list_every.map(|every| format!("a listing every {} s", every.as_secs()));
+        let listing = watch.scan_interval.map(|every| format!("a listing every {} s", every.as_secs()));
         let ways: Vec<String> = watch.queue.clone().into_iter().chain(listing).collect();
         let ways = if ways.is_empty() { "/v1/events/s3".to_owned() } else { ways.join("\n") };
         table.add_row([
@@ -84,7 +84,7 @@ fn print(watches: &[Watch], format: OutputFormat) -> Result<(), CliError> {
             Cell::new(&watch.tenant),
             Cell::new(&watch.prefix),
             Cell::new(ways),
-            Cell::new(watch.trouble.clone().unwrap_or_default()),
+            Cell::new(watch.last_error.clone().unwrap_or_default()),
         ]);
     }
     output::print(&table.to_string())
@@ -98,9 +98,9 @@ fn as_json(watch: &Watch) -> Value {
         "prefix": watch.prefix,
         "job": job,
         "queue": watch.queue,
-        "scan_interval_s": watch.list_every.map(|every| every.as_secs()),
+        "scan_interval_s": watch.scan_interval.map(|every| every.as_secs()),
         "created_ms": watch.created_ms,
-        "scanned_ms": watch.looked_ms,
-        "last_error": watch.trouble,
+        "scanned_ms": watch.scanned_ms,
+        "last_error": watch.last_error,
     })
 }

@@ -1,10 +1,18 @@
-//! What is in the database, as what it stands for.
+//! Queries for jobs, videos, rows, attempts and events, and the conversion of each row of the database.
 
-use serde::de::DeserializeOwned;
 use sqlx::{Row as _, any::AnyRow};
+use strum::IntoEnumIterator;
 
-use super::SqlStore;
-use crate::{Attempt, Counts, Ended, Error, Event, Filter, Id, Job, Page, Result, Row, State, Video};
+use super::{
+    codec::{
+        fencing_token, flag, from_json, id as id_column, json, name, named, optional_id, optional_json,
+        quoted, text,
+    },
+    pool::SqlStore,
+};
+use crate::{
+    Attempt, Counts, Error, Event, Id, Job, JobError, JobFilter, JobState, Page, Result, Row, Video,
+};
 
 pub(super) async fn job(store: &SqlStore, tenant: &str, id: &Id) -> Result<Job> {
     let found =
@@ -16,17 +24,17 @@ pub(super) async fn job(store: &SqlStore, tenant: &str, id: &Id) -> Result<Job> 
 pub(super) async fn jobs(
     store: &SqlStore,
     tenant: &str,
-    filter: &Filter,
-    behind: Option<&Id>,
+    filter: &JobFilter,
+    after: Option<&Id>,
     limit: u32,
 ) -> Result<Page<Job>> {
     let rows = sqlx::query(
-        "SELECT * FROM jobs WHERE tenant = $1 AND ($2 = '' OR id < $2) AND ($3 = '' OR state = $3) AND ($4 = '' OR video = $4) \
-         ORDER BY id DESC LIMIT $5",
+        "SELECT * FROM jobs WHERE tenant = $1 AND ($2 = '' OR id < $2) AND ($3 = '' OR state = $3) \
+         AND ($4 = '' OR video = $4) ORDER BY id DESC LIMIT $5",
     )
     .bind(tenant)
-    .bind(behind.map_or("", Id::as_str))
-    .bind(filter.state.map_or("", |state| state.word()))
+    .bind(after.map_or("", Id::as_str))
+    .bind(filter.state.map_or("", name))
     .bind(filter.video.as_ref().map_or("", Id::as_str))
     .bind(i64::from(limit) + 1)
     .fetch_all(&store.reader)
@@ -44,38 +52,43 @@ pub(super) async fn video(store: &SqlStore, tenant: &str, id: &Id) -> Result<Vid
 pub(super) async fn videos(
     store: &SqlStore,
     tenant: &str,
-    behind: Option<&Id>,
+    after: Option<&Id>,
     limit: u32,
 ) -> Result<Page<Video>> {
     let rows = sqlx::query(
         "SELECT * FROM videos WHERE tenant = $1 AND ($2 = '' OR id < $2) ORDER BY id DESC LIMIT $3",
     )
     .bind(tenant)
-    .bind(behind.map_or("", Id::as_str))
+    .bind(after.map_or("", Id::as_str))
     .bind(i64::from(limit) + 1)
     .fetch_all(&store.reader)
     .await?;
     page(&rows, limit, video_of, |video| &video.id)
 }
 
-pub(super) async fn rows(store: &SqlStore, tenant: &str, id: &Id, from: i64, limit: u32) -> Result<Vec<Row>> {
+pub(super) async fn rows(
+    store: &SqlStore,
+    tenant: &str,
+    id: &Id,
+    first: i64,
+    limit: u32,
+) -> Result<Vec<Row>> {
     job(store, tenant, id).await?;
-    let rows = sqlx::query("SELECT * FROM job_rows WHERE job = $1 AND number >= $2 ORDER BY number LIMIT $3")
-        .bind(id.as_str())
-        .bind(from)
-        .bind(i64::from(limit))
-        .fetch_all(&store.reader)
-        .await?;
+    let rows =
+        sqlx::query("SELECT * FROM job_rows WHERE job = $1 AND ordinal >= $2 ORDER BY ordinal LIMIT $3")
+            .bind(id.as_str())
+            .bind(first)
+            .bind(i64::from(limit))
+            .fetch_all(&store.reader)
+            .await?;
     rows.iter().map(row_of).collect()
 }
 
 pub(super) async fn attempts(store: &SqlStore, tenant: &str, id: &Id, limit: u32) -> Result<Vec<Attempt>> {
     job(store, tenant, id).await?;
-    let rows = sqlx::query("SELECT * FROM attempts WHERE job = $1 ORDER BY at_ms DESC, fence DESC, attempt DESC, number LIMIT $2")
-        .bind(id.as_str())
-        .bind(i64::from(limit))
-        .fetch_all(&store.reader)
-        .await?;
+    let query = "SELECT * FROM attempts WHERE job = $1 \
+                 ORDER BY at_ms DESC, fencing_token DESC, attempt DESC, ordinal LIMIT $2";
+    let rows = sqlx::query(query).bind(id.as_str()).bind(i64::from(limit)).fetch_all(&store.reader).await?;
     rows.iter().map(attempt_of).collect()
 }
 
@@ -83,14 +96,14 @@ pub(super) async fn events(
     store: &SqlStore,
     tenant: &str,
     id: &Id,
-    behind: i64,
+    after: i64,
     limit: u32,
 ) -> Result<Vec<Event>> {
     job(store, tenant, id).await?;
     let rows =
         sqlx::query("SELECT * FROM events WHERE job = $1 AND sequence > $2 ORDER BY sequence LIMIT $3")
             .bind(id.as_str())
-            .bind(behind)
+            .bind(after)
             .bind(i64::from(limit))
             .fetch_all(&store.reader)
             .await?;
@@ -103,11 +116,11 @@ pub(super) async fn counts(store: &SqlStore) -> Result<Counts> {
     let rows = sqlx::query("SELECT state, count(*) AS jobs FROM jobs GROUP BY state")
         .fetch_all(&mut *connection)
         .await?;
-    let mut jobs = State::ALL.map(|state| (state, 0)).to_vec();
+    let mut jobs: Vec<(JobState, i64)> = JobState::iter().map(|state| (state, 0)).collect();
     for row in &rows {
-        let state: State = text(row, "state")?.parse()?;
-        if let Some(counted) = jobs.iter_mut().find(|counted| counted.0 == state) {
-            counted.1 = row.try_get("jobs")?;
+        let state: JobState = named("state of a job", row, "state")?;
+        if let Some(entry) = jobs.iter_mut().find(|entry| entry.0 == state) {
+            entry.1 = row.try_get("jobs")?;
         }
     }
     let due: Option<i64> =
@@ -121,7 +134,7 @@ pub(super) async fn counts(store: &SqlStore) -> Result<Counts> {
     Ok(Counts { jobs, longest_wait_ms: due.map_or(0, |due| now - due), uploads_open })
 }
 
-pub(super) fn no_job(id: &Id) -> Error {
+fn no_job(id: &Id) -> Error {
     Error::NotFound { what: "job", id: id.to_string() }
 }
 
@@ -130,29 +143,29 @@ pub(super) fn job_of(row: &AnyRow) -> Result<Job> {
     let error = match error_kind {
         Some(kind) => {
             let message: Option<String> = row.try_get("error")?;
-            Some(Ended {
-                kind: json("kind of error", &format!("\"{kind}\""))?,
+            Some(JobError {
+                kind: from_json("error kind", &quoted(&kind))?,
                 message: message.unwrap_or_default(),
             })
         }
         None => None,
     };
     Ok(Job {
-        id: Id::from_text(text(row, "id")?),
+        id: id_column(row, "id")?,
         tenant: text(row, "tenant")?,
-        video: row.try_get::<Option<String>, _>("video")?.map(Id::from_text),
-        request: json("request", &text(row, "request")?)?,
+        video: optional_id(row, "video")?,
+        request: json(row, "request")?,
         priority: row.try_get("priority")?,
-        confines: optional_json(row, "confines")?,
-        state: text(row, "state")?.parse()?,
-        phase: text(row, "phase")?.parse()?,
+        path_policy: optional_json(row, "path_policy")?,
+        state: named("state of a job", row, "state")?,
+        phase: named("phase", row, "phase")?,
         created_ms: row.try_get("created_ms")?,
         due_ms: row.try_get("due_ms")?,
         started_ms: row.try_get("started_ms")?,
         ended_ms: row.try_get("ended_ms")?,
         tries: row.try_get("tries")?,
         dispatcher: row.try_get("dispatcher")?,
-        cancel_requested: row.try_get::<i64, _>("cancel_requested")? != 0,
+        cancel_requested: flag(row, "cancel_requested")?,
         rows: row.try_get("rows_total")?,
         rows_done: row.try_get("rows_done")?,
         media_ms: row.try_get("media_ms")?,
@@ -165,7 +178,7 @@ pub(super) fn job_of(row: &AnyRow) -> Result<Job> {
 
 pub(super) fn video_of(row: &AnyRow) -> Result<Video> {
     Ok(Video {
-        id: Id::from_text(text(row, "id")?),
+        id: id_column(row, "id")?,
         tenant: text(row, "tenant")?,
         name: text(row, "name")?,
         source: text(row, "source")?,
@@ -178,14 +191,14 @@ pub(super) fn video_of(row: &AnyRow) -> Result<Video> {
 
 fn row_of(row: &AnyRow) -> Result<Row> {
     Ok(Row {
-        number: row.try_get("number")?,
-        track: json("track", &format!("\"{}\"", text(row, "track")?))?,
+        ordinal: row.try_get("ordinal")?,
+        track: from_json("track", &quoted(&text(row, "track")?))?,
         track_index: row.try_get("track_index")?,
         first_frame: row.try_get("first_frame")?,
         frames: row.try_get("frames")?,
         start_ms: row.try_get("start_ms")?,
         duration_ms: row.try_get("duration_ms")?,
-        state: text(row, "state")?.parse()?,
+        state: named("state of a row", row, "state")?,
         done_ms: row.try_get("done_ms")?,
         attempts: row.try_get("attempts")?,
         encoded: row.try_get("encoded")?,
@@ -195,8 +208,8 @@ fn row_of(row: &AnyRow) -> Result<Row> {
 
 fn attempt_of(row: &AnyRow) -> Result<Attempt> {
     Ok(Attempt {
-        row: row.try_get("number")?,
-        claim: row.try_get("fence")?,
+        ordinal: row.try_get("ordinal")?,
+        fencing_token: fencing_token(row)?,
         attempt: row.try_get("attempt")?,
         at_ms: row.try_get("at_ms")?,
         reason: text(row, "reason")?,
@@ -205,15 +218,16 @@ fn attempt_of(row: &AnyRow) -> Result<Attempt> {
 
 fn event_of(row: &AnyRow) -> Result<Event> {
     Ok(Event {
-        job: Id::from_text(text(row, "job")?),
+        job: id_column(row, "job")?,
         sequence: row.try_get("sequence")?,
         at_ms: row.try_get("at_ms")?,
-        kind: text(row, "kind")?.parse()?,
-        data: json("event", &text(row, "data")?)?,
+        kind: named("kind of event", row, "kind")?,
+        data: json(row, "data")?,
     })
 }
 
-/// The first `limit` of what was found, and whether there was more.
+/// Returns the first `limit` of `limit` + 1 rows as a page: a row beyond `limit` means that another page
+/// follows.
 fn page<T>(
     rows: &[AnyRow],
     limit: u32,
@@ -223,16 +237,4 @@ fn page<T>(
     let items: Vec<T> = rows.iter().take(limit as usize).map(item).collect::<Result<_>>()?;
     let next = (rows.len() > items.len()).then(|| items.last().map(|last| id(last).clone())).flatten();
     Ok(Page { items, next })
-}
-
-pub(super) fn text(row: &AnyRow, column: &str) -> Result<String> {
-    Ok(row.try_get(column)?)
-}
-
-pub(super) fn json<T: DeserializeOwned>(what: &'static str, text: &str) -> Result<T> {
-    serde_json::from_str(text).map_err(|_| Error::Unknown { what, value: text.to_owned() })
-}
-
-pub(super) fn optional_json<T: DeserializeOwned>(row: &AnyRow, column: &'static str) -> Result<Option<T>> {
-    row.try_get::<Option<String>, _>(column)?.map(|text| json(column, &text)).transpose()
 }

@@ -1,232 +1,266 @@
-//! How is it kept what came of an upload, and who may add to it?
+//! Uploads in SQL.
 
 use std::time::Duration;
 
-use sqlx::{
-    Row as _,
-    any::{AnyQueryResult, AnyRow},
-};
+use async_trait::async_trait;
+use sqlx::{Row as _, any::AnyRow};
 
 use super::{
-    Change, SqlStore, access,
-    claims::milliseconds,
-    jobs::{as_json, make_job, make_tenant},
-    read::{json, optional_json, text},
+    codec::{
+        after, byte_count, bytes, fencing_token, from_json, id as id_column, json, named, optional_id,
+        optional_json, text, to_json,
+    },
+    credentials, jobs,
+    lease::{Leased, commit_if_leased, lease_lost},
+    pool::{SqlStore, WriteTransaction, with_deadline},
+    tenants,
 };
-use crate::{Error, Id, NewUpload, Order, Result, Upload, UploadHold, UploadState};
+use crate::{
+    Error, FencingToken, Id, JobSpec, NewUpload, Result, Upload, UploadLease, UploadState, UploadStore,
+};
 
-/// What is whole and not finished after so long was left by whoever was about to finish it.
-const LEFT_AFTER_MS: i64 = 10_000;
+/// Open uploads of the tenant `$4`, for a request that writes.
+const UPLOADS: Leased = Leased {
+    table: "uploads",
+    next: &[],
+    until: "lease_until_ms",
+    due: "tenant = $4 AND state = 'open' AND lease_until_ms <= $1",
+    set: ", fencing_token = fencing_token + 1",
+};
 
-pub(super) async fn begin(store: &SqlStore, new: &NewUpload, done: bool) -> Result<Upload> {
-    if let Some(order) = &new.order {
-        order.check()?;
+/// Open uploads that have expired, or that were complete 10 seconds ago and are not finished: a request that
+/// stores the last part finishes the upload at once, so its server has died. `updated_ms` is set so that the
+/// next call finds another one.
+const ABANDONED: Leased = Leased {
+    table: "uploads",
+    next: &["SELECT id FROM uploads WHERE state = 'open' AND lease_until_ms <= $1 \
+         AND (expires_ms <= $1 OR (received = bytes AND updated_ms <= $1 - 10000)) \
+          ORDER BY updated_ms LIMIT 1"],
+    until: "lease_until_ms",
+    due: "state = 'open' AND lease_until_ms <= $1 \
+          AND (expires_ms <= $1 OR (received = bytes AND updated_ms <= $1 - 10000))",
+    set: ", fencing_token = fencing_token + 1, updated_ms = $1",
+};
+
+#[async_trait]
+impl UploadStore for SqlStore {
+    async fn create_upload(&self, new: &NewUpload, complete: bool) -> Result<Upload> {
+        with_deadline(create(self, new, complete)).await
     }
-    let mut change = store.change().await?;
-    let now = change.now_ms;
-    make_tenant(&mut change, &new.tenant).await?;
-    access::check_bytes(&mut change, &new.tenant, new.bytes).await?;
-    if let Some(token) = &new.once {
-        access::spend(&mut change, token, &new.id).await?;
+
+    async fn upload(&self, tenant: &str, id: &Id) -> Result<Upload> {
+        with_deadline(upload(self, tenant, id)).await
     }
-    let order = new.order.as_ref();
+
+    async fn lease_upload(&self, tenant: &str, id: &Id, lease_time: Duration) -> Result<UploadLease> {
+        with_deadline(lease(self, tenant, id, lease_time)).await
+    }
+
+    async fn lease_abandoned_upload(&self, lease_time: Duration) -> Result<Option<UploadLease>> {
+        with_deadline(lease_abandoned(self, lease_time)).await
+    }
+
+    async fn renew_upload(&self, lease: &UploadLease, lease_time: Duration) -> Result<()> {
+        with_deadline(renew(self, lease, lease_time)).await
+    }
+
+    async fn advance_upload(
+        &self,
+        lease: &UploadLease,
+        received: u64,
+        parts: &[String],
+        expires_after: Duration,
+    ) -> Result<()> {
+        with_deadline(advance(self, lease, received, parts, expires_after)).await
+    }
+
+    async fn finish_upload(&self, lease: &UploadLease) -> Result<Upload> {
+        with_deadline(finish(self, lease)).await
+    }
+
+    async fn abort_upload(&self, lease: &UploadLease) -> Result<()> {
+        with_deadline(abort(self, lease)).await
+    }
+}
+
+async fn create(store: &SqlStore, new: &NewUpload, complete: bool) -> Result<Upload> {
+    if let Some(spec) = &new.spec {
+        spec.check()?;
+    }
+    let mut tx = store.begin().await?;
+    let now = tx.now_ms;
+    tenants::ensure(&mut tx, &new.tenant).await?;
+    tenants::check_upload_quota(&mut tx, &new.tenant, new.bytes).await?;
+    if let Some(token) = &new.upload_token {
+        credentials::redeem(&mut tx, token, &new.id).await?;
+    }
+    let spec = new.spec.as_ref();
     let row = sqlx::query(
-        "INSERT INTO uploads (id, tenant, state, name, metadata, location, token, bytes, received, pieces, fence, lease_until_ms, \
-         request, priority, confines, created_ms, updated_ms, expires_ms) \
-         VALUES ($1, $2, 'open', $3, $4, $5, $6, $7, $8, '[]', 0, 0, $9, $10, $11, $12, $12, $13) RETURNING *",
+        "INSERT INTO uploads (id, tenant, state, name, metadata, location, token, bytes, received, parts, \
+         fencing_token, lease_until_ms, request, priority, path_policy, created_ms, updated_ms, expires_ms) \
+         VALUES ($1, $2, 'open', $3, $4, $5, $6, $7, $8, '[]', 0, 0, $9, $10, $11, $12, $12, $13) \
+         RETURNING *",
     )
     .bind(new.id.as_str())
     .bind(&new.tenant)
     .bind(&new.name)
-    .bind(as_json(&new.metadata))
+    .bind(to_json(&new.metadata))
     .bind(&new.location)
     .bind(&new.token)
-    .bind(count(new.bytes))
-    .bind(if done { count(new.bytes) } else { 0 })
-    .bind(order.map(|order| as_json(&order.request)))
-    .bind(order.map_or(0, |order| order.priority))
-    .bind(order.and_then(|order| order.confines.as_ref()).map(as_json))
+    .bind(byte_count(new.bytes))
+    .bind(if complete { byte_count(new.bytes) } else { 0 })
+    .bind(spec.map(|spec| to_json(&spec.request)))
+    .bind(spec.map_or(0, |spec| spec.priority))
+    .bind(spec.and_then(|spec| spec.path_policy.as_ref()).map(to_json))
     .bind(now)
-    .bind(now.saturating_add(milliseconds(new.kept_for)))
-    .fetch_one(change.connection())
+    .bind(after(now, new.expires_after))
+    .fetch_one(tx.connection())
     .await?;
     let mut upload = upload_of(&row)?;
-    if done {
-        upload = finish(&mut change, &UploadHold { upload, fence: 0 }).await?;
+    if complete {
+        upload = write_finished(&mut tx, &UploadLease { upload, fencing_token: FencingToken::NONE }).await?;
     }
-    change.keep().await?;
+    tx.commit().await?;
     Ok(upload)
 }
 
-pub(super) async fn upload(store: &SqlStore, tenant: &str, id: &Id) -> Result<Upload> {
+async fn upload(store: &SqlStore, tenant: &str, id: &Id) -> Result<Upload> {
     let found =
         sqlx::query("SELECT * FROM uploads WHERE id = $1 AND tenant = $2").bind(id.as_str()).bind(tenant);
-    upload_of(&found.fetch_optional(&store.reader).await?.ok_or_else(|| no_upload(id))?)
+    upload_of(&found.fetch_optional(&store.reader).await?.ok_or_else(|| not_found(id))?)
 }
 
-pub(super) async fn hold(store: &SqlStore, tenant: &str, id: &Id, lease: Duration) -> Result<UploadHold> {
-    let mut change = store.change().await?;
-    let now = change.now_ms;
-    let taken = sqlx::query(
-        "UPDATE uploads SET fence = fence + 1, lease_until_ms = $1 \
-         WHERE id = $2 AND tenant = $3 AND state = 'open' AND lease_until_ms <= $4 RETURNING *",
-    )
-    .bind(now.saturating_add(milliseconds(lease)))
-    .bind(id.as_str())
-    .bind(tenant)
-    .bind(now);
-    let Some(row) = taken.fetch_optional(change.connection()).await? else {
-        drop(change);
-        let open = upload(store, tenant, id).await?.state == UploadState::Open;
-        return Err(if open { Error::Held { id: id.clone() } } else { no_upload(id) });
+async fn lease(store: &SqlStore, tenant: &str, id: &Id, lease_time: Duration) -> Result<UploadLease> {
+    let mut tx = store.begin().await?;
+    let Some(row) = UPLOADS.take(&mut tx, id, lease_time, &[tenant]).await? else {
+        drop(tx);
+        let is_open = upload(store, tenant, id).await?.state == UploadState::Open;
+        return Err(if is_open { Error::Locked { id: id.clone() } } else { not_found(id) });
     };
-    change.keep().await?;
-    hold_of(&row)
+    tx.commit().await?;
+    lease_of(&row)
 }
 
-pub(super) async fn hold_left(store: &SqlStore, lease: Duration) -> Result<Option<UploadHold>> {
-    let mut change = store.change().await?;
-    let now = change.now_ms;
-    // Touched, so that another server that looks meanwhile finds the next one.
-    let taken = sqlx::query(
-        "UPDATE uploads SET fence = fence + 1, updated_ms = $1, lease_until_ms = $2 \
-         WHERE id = (SELECT id FROM uploads WHERE state = 'open' AND lease_until_ms <= $1 \
-                     AND (expires_ms <= $1 OR (received = bytes AND updated_ms <= $3)) ORDER BY updated_ms LIMIT 1) \
-         AND state = 'open' AND lease_until_ms <= $1 RETURNING *",
+async fn lease_abandoned(store: &SqlStore, lease_time: Duration) -> Result<Option<UploadLease>> {
+    let Some((tx, row)) = ABANDONED.lease(store, lease_time).await? else { return Ok(None) };
+    tx.commit().await?;
+    lease_of(&row).map(Some)
+}
+
+async fn renew(store: &SqlStore, lease: &UploadLease, lease_time: Duration) -> Result<()> {
+    let mut tx = store.begin().await?;
+    let now = tx.now_ms;
+    let written = sqlx::query(
+        "UPDATE uploads SET lease_until_ms = $1 WHERE id = $2 AND fencing_token = $3 AND state = 'open'",
     )
-    .bind(now)
-    .bind(now.saturating_add(milliseconds(lease)))
-    .bind(now.saturating_sub(LEFT_AFTER_MS));
-    let row = taken.fetch_optional(change.connection()).await?;
-    change.keep().await?;
-    row.as_ref().map(hold_of).transpose()
-}
-
-/// Keeps a hold for so long from now on; for no time, it is let go.
-pub(super) async fn renew(store: &SqlStore, hold: &UploadHold, lease: Duration) -> Result<()> {
-    let mut change = store.change().await?;
-    let now = change.now_ms;
-    let kept =
-        sqlx::query("UPDATE uploads SET lease_until_ms = $1 WHERE id = $2 AND fence = $3 AND state = 'open'")
-            .bind(now.saturating_add(milliseconds(lease)))
-            .bind(hold.upload.id.as_str())
-            .bind(hold.fence)
-            .execute(change.connection())
-            .await?;
-    keep_if_held(change, hold, &kept).await
-}
-
-pub(super) async fn advance(
-    store: &SqlStore,
-    hold: &UploadHold,
-    received: u64,
-    pieces: &[String],
-    kept_for: Duration,
-) -> Result<()> {
-    let mut change = store.change().await?;
-    let now = change.now_ms;
-    let kept = sqlx::query(
-        "UPDATE uploads SET received = $1, pieces = $2, updated_ms = $3, expires_ms = $4 WHERE id = $5 AND fence = $6 AND state = 'open'",
-    )
-    .bind(count(received))
-    .bind(as_json(&pieces))
-    .bind(now)
-    .bind(now.saturating_add(milliseconds(kept_for)))
-    .bind(hold.upload.id.as_str())
-    .bind(hold.fence)
-    .execute(change.connection())
+    .bind(after(now, lease_time))
+    .bind(lease.upload.id.as_str())
+    .bind(lease.fencing_token.get())
+    .execute(tx.connection())
     .await?;
-    keep_if_held(change, hold, &kept).await
+    commit_if_leased(tx, &written, "upload", &lease.upload.id, lease.fencing_token).await
 }
 
-pub(super) async fn finished(store: &SqlStore, hold: &UploadHold) -> Result<Upload> {
-    let mut change = store.change().await?;
-    let upload = finish(&mut change, hold).await?;
-    change.keep().await?;
+async fn advance(
+    store: &SqlStore,
+    lease: &UploadLease,
+    received: u64,
+    parts: &[String],
+    expires_after: Duration,
+) -> Result<()> {
+    let mut tx = store.begin().await?;
+    let now = tx.now_ms;
+    let written = sqlx::query(
+        "UPDATE uploads SET received = $1, parts = $2, updated_ms = $3, expires_ms = $4 \
+         WHERE id = $5 AND fencing_token = $6 AND state = 'open'",
+    )
+    .bind(byte_count(received))
+    .bind(to_json(&parts))
+    .bind(now)
+    .bind(after(now, expires_after))
+    .bind(lease.upload.id.as_str())
+    .bind(lease.fencing_token.get())
+    .execute(tx.connection())
+    .await?;
+    commit_if_leased(tx, &written, "upload", &lease.upload.id, lease.fencing_token).await
+}
+
+async fn finish(store: &SqlStore, lease: &UploadLease) -> Result<Upload> {
+    let mut tx = store.begin().await?;
+    let upload = write_finished(&mut tx, lease).await?;
+    tx.commit().await?;
     Ok(upload)
 }
 
-/// Finishes it and makes its job: one change, so that there is never one without the other.
-async fn finish(change: &mut Change, hold: &UploadHold) -> Result<Upload> {
-    let now = change.now_ms;
-    let done = sqlx::query(
-        "UPDATE uploads SET state = 'finished', received = bytes, updated_ms = $1 WHERE id = $2 AND fence = $3 AND state = 'open' RETURNING *",
+/// Finishes an upload and creates its job in one transaction: neither exists without the other.
+async fn write_finished(tx: &mut WriteTransaction, lease: &UploadLease) -> Result<Upload> {
+    let now = tx.now_ms;
+    let finished = sqlx::query(
+        "UPDATE uploads SET state = 'finished', received = bytes, updated_ms = $1 \
+         WHERE id = $2 AND fencing_token = $3 AND state = 'open' RETURNING *",
     )
     .bind(now)
-    .bind(hold.upload.id.as_str())
-    .bind(hold.fence);
-    let row = done.fetch_optional(change.connection()).await?.ok_or_else(|| lost(hold))?;
+    .bind(lease.upload.id.as_str())
+    .bind(lease.fencing_token.get());
+    let row = finished
+        .fetch_optional(tx.connection())
+        .await?
+        .ok_or_else(|| lease_lost("upload", &lease.upload.id, lease.fencing_token))?;
     let mut upload = upload_of(&row)?;
     if let Some(request) = row.try_get::<Option<String>, _>("request")? {
-        let order = Order {
-            request: json("request", &request)?,
+        let spec = JobSpec {
+            request: from_json("request", &request)?,
             priority: row.try_get("priority")?,
-            confines: optional_json(&row, "confines")?,
+            path_policy: optional_json(&row, "path_policy")?,
         };
-        let job = make_job(change, &upload.tenant, &order, Id::job()).await?;
+        let job = jobs::insert(tx, &upload.tenant, &spec, Id::job()).await?;
         sqlx::query("UPDATE uploads SET job = $1 WHERE id = $2")
             .bind(job.id.as_str())
             .bind(upload.id.as_str())
-            .execute(change.connection())
+            .execute(tx.connection())
             .await?;
         upload.job = Some(job.id);
     }
     Ok(upload)
 }
 
-pub(super) async fn give_up(store: &SqlStore, hold: &UploadHold) -> Result<()> {
-    let mut change = store.change().await?;
-    let now = change.now_ms;
-    let gone = sqlx::query(
-        "UPDATE uploads SET state = 'gone', updated_ms = $1 WHERE id = $2 AND fence = $3 AND state = 'open'",
+async fn abort(store: &SqlStore, lease: &UploadLease) -> Result<()> {
+    let mut tx = store.begin().await?;
+    let now = tx.now_ms;
+    let written = sqlx::query(
+        "UPDATE uploads SET state = 'gone', updated_ms = $1 \
+         WHERE id = $2 AND fencing_token = $3 AND state = 'open'",
     )
     .bind(now)
-    .bind(hold.upload.id.as_str())
-    .bind(hold.fence)
-    .execute(change.connection())
+    .bind(lease.upload.id.as_str())
+    .bind(lease.fencing_token.get())
+    .execute(tx.connection())
     .await?;
-    keep_if_held(change, hold, &gone).await
+    commit_if_leased(tx, &written, "upload", &lease.upload.id, lease.fencing_token).await
 }
 
-/// Keeps a change that was made under the condition of a hold's number, if it was made.
-async fn keep_if_held(change: Change, hold: &UploadHold, made: &AnyQueryResult) -> Result<()> {
-    if made.rows_affected() == 0 {
-        return Err(lost(hold));
-    }
-    change.keep().await
-}
-
-fn hold_of(row: &AnyRow) -> Result<UploadHold> {
-    Ok(UploadHold { upload: upload_of(row)?, fence: row.try_get("fence")? })
+fn lease_of(row: &AnyRow) -> Result<UploadLease> {
+    Ok(UploadLease { upload: upload_of(row)?, fencing_token: fencing_token(row)? })
 }
 
 fn upload_of(row: &AnyRow) -> Result<Upload> {
-    let bytes = |column| Ok::<_, Error>(row.try_get::<i64, _>(column)?.unsigned_abs());
     Ok(Upload {
-        id: Id::from_text(text(row, "id")?),
+        id: id_column(row, "id")?,
         tenant: text(row, "tenant")?,
-        state: text(row, "state")?.parse::<UploadState>()?,
+        state: named("state of an upload", row, "state")?,
         name: text(row, "name")?,
-        metadata: json("metadata", &text(row, "metadata")?)?,
+        metadata: json(row, "metadata")?,
         location: text(row, "location")?,
         token: text(row, "token")?,
-        bytes: bytes("bytes")?,
-        received: bytes("received")?,
-        pieces: json("pieces", &text(row, "pieces")?)?,
-        job: row.try_get::<Option<String>, _>("job")?.map(Id::from_text),
+        bytes: bytes(row, "bytes")?,
+        received: bytes(row, "received")?,
+        parts: json(row, "parts")?,
+        job: optional_id(row, "job")?,
         created_ms: row.try_get("created_ms")?,
         expires_ms: row.try_get("expires_ms")?,
     })
 }
 
-fn no_upload(id: &Id) -> Error {
+fn not_found(id: &Id) -> Error {
     Error::NotFound { what: "upload", id: id.to_string() }
-}
-
-fn lost(hold: &UploadHold) -> Error {
-    Error::Lost { what: "upload", id: hold.upload.id.clone(), fence: hold.fence }
-}
-
-fn count(bytes: u64) -> i64 {
-    i64::try_from(bytes).unwrap_or(i64::MAX)
 }

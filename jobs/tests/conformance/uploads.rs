@@ -1,10 +1,10 @@
-//! What every store of uploads promises.
+//! Leases, completion and expiry of uploads, and cleanup after a publication.
 
-use spool_jobs::{NewUpload, Sources, UploadState, Uploads};
+use spool_jobs::{CleanupQueue, NewUpload, UploadState, UploadStore};
 
 use super::*;
 
-pub(super) fn new_upload(bytes: u64, kept_for: Duration) -> NewUpload {
+pub(super) fn new_upload(bytes: u64, expires_after: Duration) -> NewUpload {
     NewUpload {
         id: Id::upload(),
         tenant: "acme".to_owned(),
@@ -13,114 +13,114 @@ pub(super) fn new_upload(bytes: u64, kept_for: Duration) -> NewUpload {
         location: "s3://uploads/1/talk.mp4".to_owned(),
         token: "multipart-1".to_owned(),
         bytes,
-        order: Some(Order {
+        spec: Some(JobSpec {
             priority: 7,
             ..Request::transcode("s3://uploads/1/talk.mp4", "s3://media/{video}/").into()
         }),
-        once: None,
-        kept_for,
+        upload_token: None,
+        expires_after,
     }
 }
 
-pub(super) async fn an_upload_grows_in_one_hand_at_a_time(backend: Backend) {
+pub(super) async fn an_upload_has_one_lease_at_a_time(backend: Backend) {
     let store = &backend.store;
     let new = new_upload(20, LONG);
-    let upload = store.begin_upload(&new, false).await.unwrap();
+    let upload = store.create_upload(&new, false).await.unwrap();
     assert_eq!(
         (upload.state, upload.received, upload.bytes, &upload.metadata),
         (UploadState::Open, 0, 20, &new.metadata)
     );
-    let first = store.hold_upload("acme", &upload.id, LONG).await.unwrap();
+    let first = store.lease_upload("acme", &upload.id, LONG).await.unwrap();
     store.advance_upload(&first, 5, &["one".to_owned()], LONG).await.unwrap();
-    let other = backend.again().await;
-    assert!(matches!(other.hold_upload("acme", &upload.id, LONG).await, Err(Error::Held { .. })));
-    // Its client came back by another server, where the first does not know yet.
+    let other = backend.reopen().await;
+    assert!(matches!(other.lease_upload("acme", &upload.id, LONG).await, Err(Error::Locked { .. })));
+    // The client reconnected through another server, which the first does not know yet.
     store.renew_upload(&first, Duration::ZERO).await.unwrap();
-    let second = other.hold_upload("acme", &upload.id, SHORT).await.unwrap();
-    assert_eq!((second.upload.received, second.upload.pieces.as_slice()), (5, ["one".to_owned()].as_slice()));
+    let second = other.lease_upload("acme", &upload.id, SHORT).await.unwrap();
+    assert_eq!((second.upload.received, second.upload.parts.as_slice()), (5, ["one".to_owned()].as_slice()));
     assert!(
         lost(store.advance_upload(&first, 15, &[], LONG).await) && lost(store.finish_upload(&first).await)
     );
-    assert!(lost(store.give_up_upload(&first).await));
+    assert!(lost(store.abort_upload(&first).await));
     assert_eq!(store.upload("acme", &upload.id).await.unwrap().received, 5);
     assert!(lost(store.renew_upload(&first, LONG).await));
-    let elsewhere = store.hold_upload("globex", &upload.id, LONG).await.unwrap_err();
+    let elsewhere = store.lease_upload("globex", &upload.id, LONG).await.unwrap_err();
     assert!(matches!(elsewhere, Error::NotFound { .. }) && store.upload("globex", &upload.id).await.is_err());
-    store.give_up_upload(&second).await.unwrap();
-    assert!(store.hold_upload("acme", &upload.id, LONG).await.is_err(), "what is gone is not added to");
+    store.abort_upload(&second).await.unwrap();
+    assert!(store.lease_upload("acme", &upload.id, LONG).await.is_err(), "an aborted upload is not leased");
     assert_eq!(store.upload("acme", &upload.id).await.unwrap().state, UploadState::Gone);
 }
 
-pub(super) async fn an_upload_makes_one_job_when_all_of_it_is_there(backend: Backend) {
+pub(super) async fn a_finished_upload_creates_one_job(backend: Backend) {
     let store = &backend.store;
-    let upload = store.begin_upload(&new_upload(20, LONG), false).await.unwrap();
-    let hold = store.hold_upload("acme", &upload.id, LONG).await.unwrap();
-    let mut tries = JoinSet::new();
+    let upload = store.create_upload(&new_upload(20, LONG), false).await.unwrap();
+    let lease = store.lease_upload("acme", &upload.id, LONG).await.unwrap();
+    let mut calls = JoinSet::new();
     for _ in 0..6 {
-        let (store, hold) = (backend.store.clone(), hold.clone());
-        tries.spawn(async move { store.finish_upload(&hold).await });
+        let (store, lease) = (backend.store.clone(), lease.clone());
+        calls.spawn(async move { store.finish_upload(&lease).await });
     }
-    let finished: Vec<_> = tries.join_all().await.into_iter().filter_map(Result::ok).collect();
+    let finished: Vec<_> = calls.join_all().await.into_iter().filter_map(Result::ok).collect();
     assert_eq!(finished.len(), 1);
     assert_eq!((finished[0].state, finished[0].received), (UploadState::Finished, 20));
-    let jobs = store.jobs("acme", &Filter::default(), None, 10).await.unwrap().items;
+    let jobs = store.jobs("acme", &JobFilter::default(), None, 10).await.unwrap().items;
     assert!(
         jobs.len() == 1 && Some(&jobs[0].id) == finished[0].job.as_ref() && jobs[0].priority == 7,
         "{jobs:?}"
     );
     assert_eq!(store.upload("acme", &upload.id).await.unwrap(), finished[0]);
-    let whole = store.begin_upload(&new_upload(20, LONG), true).await.unwrap();
+    let whole = store.create_upload(&new_upload(20, LONG), true).await.unwrap();
     assert!(whole.state == UploadState::Finished && whole.job.is_some());
-    let nothing = NewUpload { order: None, ..new_upload(20, LONG) };
-    assert!(store.begin_upload(&nothing, true).await.unwrap().job.is_none());
-    let bad = NewUpload { order: Some(Request::transcode("", "").into()), ..new_upload(20, LONG) };
-    assert!(matches!(store.begin_upload(&bad, false).await, Err(Error::Request { .. })));
+    let without_job = NewUpload { spec: None, ..new_upload(20, LONG) };
+    assert!(store.create_upload(&without_job, true).await.unwrap().job.is_none());
+    let invalid = NewUpload { spec: Some(Request::transcode("", "").into()), ..new_upload(20, LONG) };
+    assert!(matches!(store.create_upload(&invalid, false).await, Err(Error::Request { .. })));
 }
 
-pub(super) async fn what_nobody_came_back_for_is_found(backend: Backend) {
+pub(super) async fn an_abandoned_upload_is_leased_once(backend: Backend) {
     let store = &backend.store;
-    let kept = store.begin_upload(&new_upload(20, LONG), false).await.unwrap();
-    let left = store.begin_upload(&new_upload(20, SHORT), false).await.unwrap();
+    let active = store.create_upload(&new_upload(20, LONG), false).await.unwrap();
+    let abandoned = store.create_upload(&new_upload(20, SHORT), false).await.unwrap();
     let started = Instant::now();
-    let hold = loop {
-        if let Some(hold) = store.hold_left_upload(LONG).await.unwrap() {
-            break hold;
+    let lease = loop {
+        if let Some(lease) = store.lease_abandoned_upload(LONG).await.unwrap() {
+            break lease;
         }
         assert!(started.elapsed() < SOON);
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
-    assert_eq!(hold.upload.id, left.id);
+    assert_eq!(lease.upload.id, abandoned.id);
     assert!(
-        backend.again().await.hold_left_upload(LONG).await.unwrap().is_none(),
-        "one who cleans up is enough"
+        backend.reopen().await.lease_abandoned_upload(LONG).await.unwrap().is_none(),
+        "one process aborts it"
     );
-    store.give_up_upload(&hold).await.unwrap();
-    let hold = store.hold_upload("acme", &kept.id, SHORT).await.unwrap();
-    store.advance_upload(&hold, 5, &[], SHORT).await.unwrap();
-    store.advance_upload(&hold, 6, &[], LONG).await.unwrap();
+    store.abort_upload(&lease).await.unwrap();
+    let lease = store.lease_upload("acme", &active.id, SHORT).await.unwrap();
+    store.advance_upload(&lease, 5, &[], SHORT).await.unwrap();
+    store.advance_upload(&lease, 6, &[], LONG).await.unwrap();
     tokio::time::sleep(2 * SHORT).await;
-    assert!(store.hold_left_upload(LONG).await.unwrap().is_none(), "who comes back keeps it");
+    assert!(store.lease_abandoned_upload(LONG).await.unwrap().is_none(), "new bytes extend the expiry");
 }
 
-pub(super) async fn a_video_is_swept_by_one_some_time_after_it_was_published(backend: Backend) {
+pub(super) async fn gc_of_a_video_is_leased_once_after_the_grace_period(backend: Backend) {
     let store = &backend.store;
-    let job = made(store, "acme", "talk.mp4").await;
-    assert_eq!(store.hold_unswept(Duration::ZERO, LONG).await.unwrap(), None, "nothing is published");
-    let claim = claimed(store, LONG).await;
-    store.end(&claim, &Report::default(), &Ending::Published(json!({ "master": "m" }))).await.unwrap();
-    assert_eq!(store.hold_unswept(LONG, LONG).await.unwrap(), None, "it was published just now");
-    let video = store.hold_unswept(Duration::ZERO, LONG).await.unwrap().unwrap();
+    let job = create(store, "acme", "talk.mp4").await;
+    assert_eq!(store.lease_gc(Duration::ZERO, LONG).await.unwrap(), None, "no video is published");
+    let lease = leased(store, LONG).await;
+    store.finish(&lease, &Report::default(), &Outcome::Published(json!({ "master": "m" }))).await.unwrap();
+    assert_eq!(store.lease_gc(LONG, LONG).await.unwrap(), None, "the grace period is not over");
+    let video = store.lease_gc(Duration::ZERO, LONG).await.unwrap().unwrap();
     assert_eq!(Some(&video.id), job.video.as_ref());
     assert_eq!(
-        backend.again().await.hold_unswept(Duration::ZERO, LONG).await.unwrap(),
+        backend.reopen().await.lease_gc(Duration::ZERO, LONG).await.unwrap(),
         None,
-        "somebody has it in hand"
+        "another process holds the lease"
     );
-    store.swept(&video.id, true).await.unwrap();
+    store.finish_gc(&video.id, true).await.unwrap();
     assert_eq!(
-        store.hold_unswept(Duration::ZERO, LONG).await.unwrap().map(|video| video.id),
+        store.lease_gc(Duration::ZERO, LONG).await.unwrap().map(|video| video.id),
         Some(video.id.clone())
     );
-    store.swept(&video.id, false).await.unwrap();
-    assert_eq!(store.hold_unswept(Duration::ZERO, LONG).await.unwrap(), None);
+    store.finish_gc(&video.id, false).await.unwrap();
+    assert_eq!(store.lease_gc(Duration::ZERO, LONG).await.unwrap(), None);
 }

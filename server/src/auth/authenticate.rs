@@ -11,7 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
-use spool_jobs::{Access, Shown};
+use spool_jobs::{Credential, CredentialStore};
 
 use crate::{
     auth::{
@@ -37,13 +37,13 @@ pub enum AuthMode {
 #[derive(Clone)]
 pub(crate) struct Authenticator {
     mode: AuthMode,
-    credentials: Arc<dyn Access>,
+    credentials: Arc<dyn CredentialStore>,
     provider: Option<Arc<Provider>>,
     rate_limits: Arc<RateLimits>,
 }
 
 impl Authenticator {
-    pub(crate) fn new(mode: AuthMode, credentials: Arc<dyn Access>, provider: Option<Provider>) -> Self {
+    pub(crate) fn new(mode: AuthMode, credentials: Arc<dyn CredentialStore>, provider: Option<Provider>) -> Self {
         Self { mode, credentials, provider: provider.map(Arc::new), rate_limits: Arc::default() }
     }
 
@@ -59,9 +59,9 @@ impl Authenticator {
         upload: Option<&str>,
     ) -> Result<Principal, Problem> {
         let token = bearer_token(headers, access.accepts_basic()).ok_or_else(unauthenticated)?;
-        let principal = match (self.credentials.shown(&token).await?, &self.provider) {
-            (Some(Shown::Key(key)), _) => Principal::with_scopes(key.tenant, key.scopes),
-            (Some(Shown::Token(token)), _) => {
+        let principal = match (self.credentials.authenticate(&token).await?, &self.provider) {
+            (Some(Credential::ApiKey(key)), _) => Principal::with_scopes(key.tenant, key.scopes),
+            (Some(Credential::UploadToken(token)), _) => {
                 access.check_upload_token(&token, upload)?;
                 Principal::with_upload_token(token)
             }

@@ -9,7 +9,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation, errors::ErrorKind as JwtE
 use parking_lot::RwLock;
 use serde::Deserialize;
 use serde_json::Value;
-use spool_jobs::{Scope, check_tenant};
+use spool_jobs::{Scope, check_tenant_name};
 use tokio::{sync::Mutex, time::Instant};
 use tracing::warn;
 
@@ -126,7 +126,7 @@ impl Provider {
             .get(claim)
             .and_then(Value::as_str)
             .ok_or_else(|| rejected(&format!("the claim {claim}, which names the tenant, is missing")))?;
-        check_tenant(tenant)
+        check_tenant_name(tenant)
             .map_err(|_| rejected(&format!("the claim {claim} is not a valid tenant name")))?;
         // Scopes of other services are ignored.
         let scopes =

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use spool_jobs::{Access, Watch};
+use spool_jobs::{CredentialStore, Watch};
 use spool_storage::path_policy::PathPolicy;
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
 #[derive(Clone)]
 pub(crate) struct PathPolicies {
     mode: AuthMode,
-    credentials: Arc<dyn Access>,
+    credentials: Arc<dyn CredentialStore>,
     /// Prefix of all uploads.
     uploads: Arc<str>,
     /// Prefix below which videos without a destination are published.
@@ -24,7 +24,7 @@ pub(crate) struct PathPolicies {
 impl PathPolicies {
     pub(crate) fn new(
         mode: AuthMode,
-        credentials: Arc<dyn Access>,
+        credentials: Arc<dyn CredentialStore>,
         uploads: &str,
         media_root: Option<&str>,
     ) -> Self {
@@ -57,7 +57,7 @@ impl PathPolicies {
         let videos = self
             .media_root
             .as_deref()
-            .map(|media_root| format!("{}/{}/", media_root.trim_end_matches('/'), spool_jobs::VIDEO));
+            .map(|media_root| format!("{}/{}/", media_root.trim_end_matches('/'), spool_jobs::VIDEO_PLACEHOLDER));
         Ok(PathPolicy {
             sources: policy.sources.into_iter().chain([uploads.clone()]).collect(),
             destinations: policy.destinations.into_iter().chain(videos).collect(),

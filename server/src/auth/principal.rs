@@ -2,6 +2,7 @@
 
 use axum::{extract::FromRequestParts, http::request::Parts};
 use spool_jobs::{Id, Scope, UploadToken};
+use strum::VariantArray;
 
 use crate::problem::{Problem, ProblemKind};
 
@@ -24,7 +25,7 @@ impl Principal {
     pub(crate) fn loopback() -> Self {
         Self {
             tenant: LOOPBACK_TENANT.to_owned(),
-            scopes: Scope::ALL.to_vec(),
+            scopes: Scope::VARIANTS.to_vec(),
             upload_token: None,
             has_path_policy: false,
         }

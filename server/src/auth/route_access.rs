@@ -2,6 +2,7 @@
 //! enforcement and the OpenAPI document's `security` both follow from the declaration.
 
 use spool_jobs::{Scope, UploadToken};
+use strum::VariantArray;
 use utoipa::openapi::security::SecurityRequirement;
 
 use crate::problem::{Problem, ProblemKind};
@@ -43,7 +44,7 @@ impl RouteAccess {
     /// Creating, listing and revoking API keys of the tenant.
     pub(crate) const KEYS: Self = Self::any_of(&[Scope::Keys]);
     /// Any valid credential: for paths that do not exist.
-    pub(crate) const ANY_SCOPE: Self = Self::any_of(&Scope::ALL);
+    pub(crate) const ANY_SCOPE: Self = Self::any_of(Scope::VARIANTS);
 
     const fn any_of(scopes: &'static [Scope]) -> Self {
         Self { scopes, upload_token: UploadTokenUse::Refused, accepts_basic: false }
@@ -77,7 +78,7 @@ impl RouteAccess {
         if self.is_public() || self.scopes.iter().any(|scope| granted.contains(scope)) {
             return Ok(());
         }
-        let required: Vec<&str> = self.scopes.iter().map(|scope| scope.word()).collect();
+        let required: Vec<&str> = self.scopes.iter().map(|scope| (*scope).into()).collect();
         Err(Problem::new(
             ProblemKind::NotAllowed,
             format!("the credential lacks the required scope: {}", required.join(" or ")),
@@ -107,7 +108,7 @@ impl RouteAccess {
     pub(crate) fn security(self) -> Vec<SecurityRequirement> {
         let schemes = [BEARER_SCHEME].into_iter().chain(self.accepts_basic.then_some(BASIC_SCHEME));
         let with_scopes = schemes.flat_map(|scheme| {
-            self.scopes.iter().map(move |scope| SecurityRequirement::new(scheme, [scope.word()]))
+            self.scopes.iter().map(move |scope| SecurityRequirement::new(scheme, [<&str>::from(*scope)]))
         });
         let token = (self.upload_token != UploadTokenUse::Refused)
             .then(|| SecurityRequirement::new(UPLOAD_TOKEN_SCHEME, Vec::<String>::new()));
@@ -124,9 +125,9 @@ mod tests {
 
     fn token(upload: Option<&Id>) -> UploadToken {
         UploadToken {
-            id: Id::token(),
+            id: Id::upload_token(),
             tenant: "acme".into(),
-            most_bytes: 1,
+            max_bytes: 1,
             job: None,
             expires_ms: 0,
             upload: upload.cloned(),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use spool_jobs::Access;
+use spool_jobs::CredentialStore;
 use tokio::sync::OnceCell;
 
 use crate::problem::{Problem, ProblemKind};
@@ -45,12 +45,12 @@ impl SignedLink {
 /// Signs links, and verifies them.
 #[derive(Clone)]
 pub(crate) struct LinkSigner {
-    credentials: Arc<dyn Access>,
+    credentials: Arc<dyn CredentialStore>,
     secret: Arc<OnceCell<[u8; 32]>>,
 }
 
 impl LinkSigner {
-    pub(crate) fn new(credentials: Arc<dyn Access>) -> Self {
+    pub(crate) fn new(credentials: Arc<dyn CredentialStore>) -> Self {
         Self { credentials, secret: Arc::default() }
     }
 
@@ -70,7 +70,7 @@ impl LinkSigner {
     }
 
     async fn secret(&self) -> Result<&[u8; 32], Problem> {
-        Ok(self.secret.get_or_try_init(|| self.credentials.secret(SECRET_NAME)).await?)
+        Ok(self.secret.get_or_try_init(|| self.credentials.signing_key(SECRET_NAME)).await?)
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use spool_jobs::{Job, Request, Sources, Video};
+use spool_jobs::{CleanupQueue, Job, Request, Video};
 use spool_media::package::{gc, part_store};
 use spool_storage::{ErrorKind, Stores, is_within};
 use tokio::time::timeout;
@@ -25,7 +25,7 @@ const GC_LEASE: Duration = Duration::from_secs(3600);
 /// Deletes sources and garbage of published videos.
 #[derive(Clone)]
 pub(crate) struct Cleanup {
-    pub(crate) cleanup_queue: Arc<dyn Sources>,
+    pub(crate) cleanup_queue: Arc<dyn CleanupQueue>,
     pub(crate) object_stores: Stores,
     /// Folder or URI prefix in which the server keeps videos.
     pub(crate) media_root: Option<Arc<str>>,
@@ -50,7 +50,7 @@ impl Cleanup {
             let cleanup = self.clone();
             async move { cleanup.delete_source(&job).await }
         };
-        run_leased(pace, shutdown, || self.cleanup_queue.hold_source(SOURCE_LEASE), work).await;
+        run_leased(pace, shutdown, || self.cleanup_queue.lease_source(SOURCE_LEASE), work).await;
     }
 
     async fn run_gc(&self, shutdown: CancellationToken) {
@@ -70,7 +70,7 @@ impl Cleanup {
                 }
             }
         };
-        run_leased(pace, shutdown.clone(), || self.cleanup_queue.hold_unswept(grace, GC_LEASE), work).await;
+        run_leased(pace, shutdown.clone(), || self.cleanup_queue.lease_gc(grace, GC_LEASE), work).await;
     }
 
     async fn collect_garbage(&self, video: &Video, media: &str, grace: Duration) {
@@ -93,7 +93,7 @@ impl Cleanup {
         } else {
             false
         };
-        if let Err(error) = self.cleanup_queue.swept(&video.id, pending).await {
+        if let Err(error) = self.cleanup_queue.finish_gc(&video.id, pending).await {
             warn!(video = %video.id, %error, "failed to record a garbage collection");
         }
     }
@@ -108,7 +108,7 @@ impl Cleanup {
             }
             Err(error) => Some(error.to_string()),
         };
-        match self.cleanup_queue.settle_source(job, source, kept_because.as_deref()).await {
+        match self.cleanup_queue.finish_source(job, source, kept_because.as_deref()).await {
             Ok(()) => info!(job = %job.id, kept_because, "source deletion finished"),
             Err(error) => warn!(job = %job.id, %error, "failed to record a source deletion"),
         }

@@ -9,7 +9,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use chrono::{DateTime, SecondsFormat};
 use reqwest::{StatusCode, Url, redirect::Policy};
 use serde_json::{Value, json};
-use spool_jobs::{Delivery, DeliveryHold, Sent, Webhooks};
+use spool_jobs::{Delivery, DeliveryLease, DeliveryOutcome, WebhookStore};
 use spool_storage::net;
 use standardwebhooks::{HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook};
 use tokio_util::sync::CancellationToken;
@@ -51,13 +51,13 @@ pub enum WebhookTargets {
 /// Sends messages to webhooks.
 #[derive(Clone)]
 pub(crate) struct WebhookDelivery {
-    webhook_store: Arc<dyn Webhooks>,
+    webhook_store: Arc<dyn WebhookStore>,
     client: reqwest::Client,
     targets: WebhookTargets,
 }
 
 impl WebhookDelivery {
-    pub(crate) fn new(webhook_store: Arc<dyn Webhooks>, targets: WebhookTargets) -> reqwest::Result<Self> {
+    pub(crate) fn new(webhook_store: Arc<dyn WebhookStore>, targets: WebhookTargets) -> reqwest::Result<Self> {
         let client = reqwest::Client::builder().user_agent(concat!("spool/", env!("CARGO_PKG_VERSION")));
         let client = match targets {
             WebhookTargets::Any => client,
@@ -99,40 +99,40 @@ impl WebhookDelivery {
             let delivery = self.clone();
             async move { delivery.deliver(&lease).await }
         };
-        run_leased(pace, shutdown, || self.webhook_store.hold_delivery(LEASE), work).await;
+        run_leased(pace, shutdown, || self.webhook_store.lease_delivery(LEASE), work).await;
     }
 
-    async fn deliver(&self, lease: &DeliveryHold) {
+    async fn deliver(&self, lease: &DeliveryLease) {
         let sent = self.send(lease).await;
         let message = &lease.delivery;
         match &sent {
-            Sent::Delivered => debug!(message = %message.id, "webhook message delivered"),
-            Sent::Again { trouble, .. } | Sent::Failed { trouble } => warn!(
+            DeliveryOutcome::Delivered => debug!(message = %message.id, "webhook message delivered"),
+            DeliveryOutcome::Retry { error, .. } | DeliveryOutcome::Failed { error } => warn!(
                 message = %message.id,
                 webhook = %message.webhook,
-                error = trouble,
+                error,
                 tries = message.tries,
                 "webhook message not delivered"
             ),
-            Sent::Gone => warn!(webhook = %message.webhook, "webhook answered 410 Gone; it is disabled"),
+            DeliveryOutcome::Gone => warn!(webhook = %message.webhook, "webhook answered 410 Gone; it is disabled"),
         }
         // If this fails, the message is sent once more: its receiver recognizes it by its ID.
-        if let Err(error) = self.webhook_store.end_delivery(lease, &sent).await {
+        if let Err(error) = self.webhook_store.finish_delivery(lease, &sent).await {
             warn!(message = %message.id, %error, "failed to record a webhook delivery");
         }
     }
 
-    async fn send(&self, lease: &DeliveryHold) -> Sent {
+    async fn send(&self, lease: &DeliveryLease) -> DeliveryOutcome {
         let Ok(url) = self.check_url(&lease.url) else {
-            return Sent::Failed { trouble: "messages may not be sent to this address".to_owned() };
+            return DeliveryOutcome::Failed { error: "messages may not be sent to this address".to_owned() };
         };
         let (body, now) = (body(&lease.delivery), chrono::Utc::now().timestamp());
         let id = lease.delivery.id.as_str();
         let webhook = Webhook::new(&lease.secret);
         let signature = webhook.and_then(|webhook| webhook.sign(id, now, body.as_bytes()));
         let Ok(signature) = signature else {
-            return Sent::Failed {
-                trouble: "the signing secret is malformed; create another webhook".to_owned(),
+            return DeliveryOutcome::Failed {
+                error: "the signing secret is malformed; create another webhook".to_owned(),
             };
         };
         let request = self
@@ -143,16 +143,16 @@ impl WebhookDelivery {
             .header(HEADER_WEBHOOK_TIMESTAMP, now.to_string())
             .header(HEADER_WEBHOOK_SIGNATURE, signature)
             .body(body);
-        let trouble = match request.send().await {
-            Ok(response) if response.status().is_success() => return Sent::Delivered,
-            Ok(response) if response.status() == StatusCode::GONE => return Sent::Gone,
+        let error = match request.send().await {
+            Ok(response) if response.status().is_success() => return DeliveryOutcome::Delivered,
+            Ok(response) if response.status() == StatusCode::GONE => return DeliveryOutcome::Gone,
             Ok(response) => format!("the webhook answered {}", response.status()),
             Err(error) => error_reason(&error),
         };
         let retries = usize::try_from(lease.delivery.tries).unwrap_or(usize::MAX).saturating_sub(1);
         match RETRY_DELAYS_SECONDS.get(retries) {
-            Some(seconds) => Sent::Again { after: Duration::from_secs(*seconds), trouble },
-            None => Sent::Failed { trouble },
+            Some(seconds) => DeliveryOutcome::Retry { delay: Duration::from_secs(*seconds), error },
+            None => DeliveryOutcome::Failed { error },
         }
     }
 }
@@ -179,7 +179,7 @@ fn body(delivery: &Delivery) -> String {
     if let (Some(data), Value::Object(more)) = (data.as_object_mut(), &delivery.data) {
         data.extend(more.clone());
     }
-    json!({ "type": delivery.kind.word(), "timestamp": at, "data": data }).to_string()
+    json!({ "type": delivery.kind, "timestamp": at, "data": data }).to_string()
 }
 
 /// Encodes random bytes as a signing secret.
@@ -208,7 +208,7 @@ mod tests {
     struct EmptyStore;
 
     #[async_trait::async_trait]
-    impl Webhooks for EmptyStore {
+    impl WebhookStore for EmptyStore {
         async fn create_webhook(&self, _: &str, _: &str, _: &str) -> spool_jobs::Result<spool_jobs::Webhook> {
             unreachable!()
         }
@@ -233,11 +233,11 @@ mod tests {
             unreachable!()
         }
 
-        async fn hold_delivery(&self, _: Duration) -> spool_jobs::Result<Option<DeliveryHold>> {
+        async fn lease_delivery(&self, _: Duration) -> spool_jobs::Result<Option<DeliveryLease>> {
             Ok(None)
         }
 
-        async fn end_delivery(&self, _: &DeliveryHold, _: &Sent) -> spool_jobs::Result<()> {
+        async fn finish_delivery(&self, _: &DeliveryLease, _: &DeliveryOutcome) -> spool_jobs::Result<()> {
             Ok(())
         }
     }

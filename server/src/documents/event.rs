@@ -21,7 +21,7 @@ pub(crate) struct JobEvent {
 
 impl From<spool_jobs::Event> for JobEvent {
     fn from(event: spool_jobs::Event) -> Self {
-        Self { sequence: event.sequence, at_ms: event.at_ms, kind: event.kind.word(), data: event.data }
+        Self { sequence: event.sequence, at_ms: event.at_ms, kind: event.kind.into(), data: event.data }
     }
 }
 

@@ -11,7 +11,7 @@ pub(crate) struct Job {
     id: String,
     /// State: `pending`, `processing`, `published`, `failed` or `canceled`.
     #[schema(value_type = String)]
-    state: spool_jobs::State,
+    state: spool_jobs::JobState,
     /// Phase of the work: `waiting`, `planning`, `encoding`, `publishing` or `ended`.
     #[schema(value_type = String)]
     phase: spool_jobs::Phase,
@@ -132,7 +132,7 @@ pub(crate) struct Row {
 impl From<spool_jobs::Row> for Row {
     fn from(row: spool_jobs::Row) -> Self {
         Self {
-            ordinal: row.number,
+            ordinal: row.ordinal,
             track: row.track,
             track_index: row.track_index,
             first_frame: row.first_frame,
@@ -171,8 +171,8 @@ pub(crate) struct Attempt {
 
 impl From<spool_jobs::Attempt> for Attempt {
     fn from(attempt: spool_jobs::Attempt) -> Self {
-        let spool_jobs::Attempt { row, attempt, at_ms, reason, .. } = attempt;
-        Self { ordinal: row, attempt, at_ms, reason }
+        let spool_jobs::Attempt { ordinal, attempt, at_ms, reason, .. } = attempt;
+        Self { ordinal, attempt, at_ms, reason }
     }
 }
 

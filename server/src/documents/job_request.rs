@@ -3,8 +3,9 @@
 use std::ops::RangeInclusive;
 
 use serde::Deserialize;
-use spool_jobs::{Cut, Request, State, VIDEO};
+use spool_jobs::{Cut, JobState, Request, VIDEO_PLACEHOLDER};
 use spool_media::plan::deinterlace::Deinterlace;
+use strum::IntoEnumIterator;
 use utoipa::ToSchema;
 
 use crate::{
@@ -92,7 +93,7 @@ impl JobRequest {
 
     fn into_transcode(self, media_root: Option<&str>) -> Result<Request, Problem> {
         let below_media_root =
-            || media_root.map(|media_root| format!("{}/{VIDEO}/", media_root.trim_end_matches('/')));
+            || media_root.map(|media_root| format!("{}/{VIDEO_PLACEHOLDER}/", media_root.trim_end_matches('/')));
         let destination = self.destination.or_else(below_media_root).ok_or_else(|| {
             invalid("destination: is required, because this server has no media prefix (--media)")
         })?;
@@ -110,7 +111,7 @@ impl JobRequest {
             },
             threads: self.threads.unwrap_or(1),
             strict: self.strict,
-            live: self.early_playback,
+            early_playback: self.early_playback,
             delete_source: self.delete_source,
         })
     }
@@ -132,8 +133,8 @@ impl JobRequest {
 }
 
 /// Parses a job state.
-pub(crate) fn parse_state(text: &str) -> Result<State, Problem> {
-    let states: Vec<String> = State::ALL.iter().map(State::to_string).collect();
+pub(crate) fn parse_state(text: &str) -> Result<JobState, Problem> {
+    let states: Vec<String> = JobState::iter().map(|state| state.to_string()).collect();
     text.parse().map_err(|_| invalid(format!("state: {text:?} is not one of {}", states.join(", "))))
 }
 

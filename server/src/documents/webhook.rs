@@ -56,7 +56,7 @@ pub(crate) struct Delivery {
     job: String,
     /// Kind of the event, such as `job.published`.
     #[schema(value_type = String, example = "job.published")]
-    kind: spool_jobs::Kind,
+    kind: spool_jobs::EventKind,
     /// Time of the event, in milliseconds since the Unix epoch.
     at_ms: i64,
     /// State of the delivery: `waiting`, `delivered` or `failed`.
@@ -80,7 +80,7 @@ impl From<spool_jobs::Delivery> for Delivery {
             state: delivery.state,
             due_ms: delivery.due_ms,
             tries: delivery.tries,
-            last_error: delivery.trouble,
+            last_error: delivery.last_error,
         }
     }
 }

@@ -118,8 +118,8 @@ async fn watches_of(watcher: &Watcher, queue: &str) -> Result<Vec<Watch>, String
 
 /// Records the last error of a queue in its watches, where it changed.
 async fn record_error(watcher: &Watcher, watches: &[Watch], last_error: Option<&str>) {
-    for watch in watches.iter().filter(|watch| watch.trouble.as_deref() != last_error) {
-        if let Err(error) = watcher.watch_store.looked(&watch.id, last_error).await {
+    for watch in watches.iter().filter(|watch| watch.last_error.as_deref() != last_error) {
+        if let Err(error) = watcher.watch_store.record_scan(&watch.id, last_error).await {
             warn!(watch = %watch.id, %error, "failed to record the state of a queue");
         }
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures::{TryStreamExt, stream::TryChunksError};
-use spool_jobs::{Id, NewJob, Order, Store, Watch, Watches};
+use spool_jobs::{Id, NewJob, JobSpec, JobStore, Watch, WatchStore};
 use spool_media::package::parts::{RECORDS, is_object};
 use spool_storage::{Entry, Location, Stores, is_within};
 use tokio::time::timeout;
@@ -39,8 +39,8 @@ const BATCH: usize = 200;
 /// Makes jobs of objects that arrive.
 #[derive(Clone)]
 pub(crate) struct Watcher {
-    pub(crate) job_store: Arc<dyn Store>,
-    pub(crate) watch_store: Arc<dyn Watches>,
+    pub(crate) job_store: Arc<dyn JobStore>,
+    pub(crate) watch_store: Arc<dyn WatchStore>,
     pub(crate) path_policies: PathPolicies,
     pub(crate) object_stores: Stores,
     /// Folder or URI prefix for videos whose watch sets no destination.
@@ -105,7 +105,7 @@ impl Watcher {
             return Ok(IngestOutcome::Ignored("the object is empty"));
         }
         let order = self.job_spec(watch, uri).await?;
-        let new = NewJob { tenant: watch.tenant.clone(), order, key: Some(idempotency_key(uri, etag)) };
+        let new = NewJob { tenant: watch.tenant.clone(), spec: order, idempotency_key: Some(idempotency_key(uri, etag)) };
         match self.job_store.create(&new).await {
             Ok(created) => {
                 if !created.existed {
@@ -119,10 +119,10 @@ impl Watcher {
         }
     }
 
-    async fn job_spec(&self, watch: &Watch, uri: &str) -> Result<Order, Problem> {
+    async fn job_spec(&self, watch: &Watch, uri: &str) -> Result<JobSpec, Problem> {
         let (request, priority) =
             JobRequest::parse(&watch.job)?.with_source(uri)?.into_request(self.media_root.as_deref())?;
-        Ok(Order { request, priority, confines: self.path_policies.of_watch(watch).await? })
+        Ok(JobSpec { request, priority, path_policy: self.path_policies.of_watch(watch).await? })
     }
 
     /// Returns the reason for which an object is ignored, if its name gives one.
@@ -153,7 +153,7 @@ impl Watcher {
                 }
             }
         };
-        run_leased(pace, shutdown.clone(), || self.watch_store.hold_watch(LEASE), work).await;
+        run_leased(pace, shutdown.clone(), || self.watch_store.lease_watch(LEASE), work).await;
     }
 
     async fn scan(&self, watch: &Watch) {
@@ -169,7 +169,7 @@ impl Watcher {
         if let Some(error) = &error {
             warn!(watch = %watch.id, error, "scan failed");
         }
-        if let Err(error) = self.watch_store.looked(&watch.id, error.as_deref()).await {
+        if let Err(error) = self.watch_store.record_scan(&watch.id, error.as_deref()).await {
             warn!(watch = %watch.id, %error, "failed to record a scan");
         }
     }
@@ -272,10 +272,10 @@ mod tests {
             prefix: prefix.to_owned(),
             job: "{}".to_owned(),
             queue: None,
-            list_every: None,
+            scan_interval: None,
             created_ms: 0,
-            looked_ms: None,
-            trouble: None,
+            scanned_ms: None,
+            last_error: None,
         }
     }
 

@@ -14,7 +14,7 @@ use datafusion::{
 use futures::TryStreamExt;
 use parking_lot::Mutex;
 use serde_json::Value;
-use spool_jobs::Store;
+use spool_jobs::JobStore;
 use spool_storage::{ConcurrencyLimit, ConcurrencyPermit, Stores};
 use strum::IntoEnumIterator;
 use tokio::time::timeout;
@@ -80,7 +80,7 @@ const MAX_ROWS: usize = 10_000;
 /// Runs queries of tenants.
 #[derive(Clone)]
 pub(crate) struct QueryService {
-    job_store: Arc<dyn Store>,
+    job_store: Arc<dyn JobStore>,
     object_stores: Stores,
     queries: ConcurrencyLimit,
     /// Limits of the tenants whose queries run.
@@ -98,7 +98,7 @@ pub(crate) struct QueryResult {
 }
 
 impl QueryService {
-    pub(crate) fn new(job_store: Arc<dyn Store>, object_stores: Stores) -> Self {
+    pub(crate) fn new(job_store: Arc<dyn JobStore>, object_stores: Stores) -> Self {
         let queries = ConcurrencyLimit::new("queries", MAX_QUERIES);
         Self { job_store, object_stores, queries, tenant_queries: Arc::default() }
     }

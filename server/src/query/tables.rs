@@ -19,7 +19,7 @@ use datafusion::{
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
-use spool_jobs::{Id, Store};
+use spool_jobs::{Id, JobStore};
 use spool_media::package::{part_store, parts::PartRecord};
 use spool_storage::Stores;
 use strum::{EnumIter, IntoStaticStr};
@@ -122,7 +122,7 @@ impl TableKind {
 pub(crate) struct Table {
     pub(crate) kind: TableKind,
     pub(crate) tenant: Arc<str>,
-    pub(crate) job_store: Arc<dyn Store>,
+    pub(crate) job_store: Arc<dyn JobStore>,
     pub(crate) object_stores: Stores,
 }
 
@@ -247,7 +247,7 @@ fn jobs(table: Table, key: Option<Id>) -> Items {
                 None => {
                     let page = table
                         .job_store
-                        .jobs(&table.tenant, &spool_jobs::Filter::default(), after.as_ref(), PAGE)
+                        .jobs(&table.tenant, &spool_jobs::JobFilter::default(), after.as_ref(), PAGE)
                         .await;
                     let page = page.map_err(store_error)?;
                     (page.items, page.next)
@@ -307,7 +307,7 @@ fn children(table: Table, id: Id, parent: Value) -> Items {
                     .into_iter()
                     .map(|attempt| {
                         json!({
-                            "job": id, "ordinal": attempt.row, "fencing_token": attempt.claim,
+                            "job": id, "ordinal": attempt.ordinal, "fencing_token": attempt.fencing_token,
                             "attempt": attempt.attempt, "at_ms": attempt.at_ms, "reason": attempt.reason,
                         })
                     })
@@ -329,15 +329,15 @@ async fn rows(table: &Table, id: &Id) -> Result<Vec<Value>> {
     loop {
         let rows = table.job_store.rows(&table.tenant, id, from, PAGE).await.map_err(store_error)?;
         let Some(last) = rows.last() else { return Ok(all) };
-        from = last.number + 1;
+        from = last.ordinal + 1;
         all.extend(rows.into_iter().map(|row| {
             let done = row.state == spool_jobs::RowState::Done;
             json!({
-                "job": id, "ordinal": row.number, "track": row.track, "track_index": row.track_index,
+                "job": id, "ordinal": row.ordinal, "track": row.track, "track_index": row.track_index,
                 "first_frame": row.first_frame,
                 // A part is committed only with as many frames as were planned.
                 "frames": if done { row.frames } else { 0 }, "expected": row.frames, "start_ms": row.start_ms,
-                "duration_ms": row.duration_ms, "state": row.state.word(), "done_ms": row.done_ms,
+                "duration_ms": row.duration_ms, "state": row.state, "done_ms": row.done_ms,
                 "attempts": row.attempts, "encoded": row.encoded, "reused": row.reused,
             })
         }));
@@ -349,7 +349,7 @@ fn job(job: spool_jobs::Job) -> Value {
     let request = serde_json::to_value(job.request.without_secrets()).unwrap_or_default();
     let error = job.error.as_ref();
     json!({
-        "id": job.id, "video": job.video, "state": job.state.word(), "phase": job.phase.word(),
+        "id": job.id, "video": job.video, "state": job.state, "phase": job.phase,
         "source": request["source"], "destination": request["destination"], "sql": request["sql"],
         "priority": job.priority, "percent": percent, "tries": job.tries, "created_ms": job.created_ms,
         "due_ms": job.due_ms, "started_ms": job.started_ms, "ended_ms": job.ended_ms, "rows": job.rows,

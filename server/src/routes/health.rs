@@ -1,7 +1,7 @@
 //! Health probes of a server.
 
 use axum::extract::State;
-use spool_jobs::Filter;
+use spool_jobs::JobFilter;
 
 use crate::{app_state::AppState, problem::Problem};
 
@@ -29,6 +29,6 @@ pub(super) async fn live() -> &'static str {
     )
 )]
 pub(super) async fn ready(State(state): State<AppState>) -> Result<&'static str, Problem> {
-    state.job_store.jobs("", &Filter::default(), None, 1).await?;
+    state.job_store.jobs("", &JobFilter::default(), None, 1).await?;
     Ok("ok")
 }

@@ -7,7 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
-use spool_jobs::{Filter, Id, NewJob, Order};
+use spool_jobs::{JobFilter, Id, NewJob, JobSpec};
 use utoipa::IntoParams;
 
 use super::{
@@ -96,8 +96,8 @@ pub(super) async fn create(
     let key = idempotency_key(&headers)?;
     let (request, priority) = job.into_request(state.media_root.as_deref())?;
     let confines = state.path_policies.of_principal(&principal).await?;
-    let order = Order { request, priority, confines };
-    let created = state.job_store.create(&NewJob { tenant: principal.tenant, order, key }).await?;
+    let order = JobSpec { request, priority, path_policy: confines };
+    let created = state.job_store.create(&NewJob { tenant: principal.tenant, spec: order, idempotency_key: key }).await?;
     let location = format!("/v1/jobs/{}", created.job.id);
     let status = if created.existed { StatusCode::OK } else { StatusCode::CREATED };
     Ok((status, [(header::LOCATION, location)], Json(Job::from(created.job))).into_response())
@@ -131,7 +131,7 @@ pub(super) async fn list(
     Tenant(tenant): Tenant,
     QueryParams(query): QueryParams<JobQuery>,
 ) -> Result<Json<JobList>, Problem> {
-    let filter = Filter {
+    let filter = JobFilter {
         state: query.state.as_deref().map(parse_state).transpose()?,
         video: query.video.map(Id::from_text),
     };
@@ -241,7 +241,7 @@ pub(super) async fn rows(
         return Err(Problem::new(ProblemKind::Malformed, "from: must be the ordinal of a row, 0 or more"));
     }
     let mut rows = state.job_store.rows(&tenant, &Id::from_text(id), from, limit + 1).await?;
-    let next = rows.get(limit as usize).map(|row| row.number);
+    let next = rows.get(limit as usize).map(|row| row.ordinal);
     rows.truncate(limit as usize);
     Ok(Json(RowList { rows: rows.into_iter().map(Into::into).collect(), next }))
 }

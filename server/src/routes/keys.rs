@@ -8,7 +8,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use spool_jobs::{Id, NewKey, Scope};
+use spool_jobs::{Id, NewApiKey, Scope};
 
 use super::extract::{JsonBody, PathParams};
 use crate::{
@@ -56,7 +56,7 @@ pub(super) async fn create(
         let detail = format!("expires_seconds: must be from 1 to {MAX_KEY_SECONDS}, not {seconds}");
         return Err(Problem::new(ProblemKind::Invalid, detail));
     }
-    let new = NewKey {
+    let new = NewApiKey {
         tenant: principal.tenant,
         name: request.name,
         scopes,

@@ -1,6 +1,6 @@
 //! Jobs of uploads: the job that is created once an upload is finished.
 
-use spool_jobs::Order;
+use spool_jobs::JobSpec;
 use spool_storage::path_policy::PathPolicy;
 
 use crate::{
@@ -23,8 +23,8 @@ pub(super) fn job_of_upload(
     bytes: u64,
 ) -> Result<Option<JobRequest>, Problem> {
     let Some(token) = &principal.upload_token else { return requested.map(parse_job).transpose() };
-    if bytes > token.most_bytes {
-        let detail = format!("the upload has {bytes} bytes; this token permits at most {}", token.most_bytes);
+    if bytes > token.max_bytes {
+        let detail = format!("the upload has {bytes} bytes; this token permits at most {}", token.max_bytes);
         return Err(Problem::new(ProblemKind::TooLarge, detail));
     }
     token.job.as_deref().map(parse_job).transpose()
@@ -36,8 +36,8 @@ pub(super) fn order(
     job: Option<JobRequest>,
     confines: Option<PathPolicy>,
     source: &str,
-) -> Result<Option<Order>, Problem> {
+) -> Result<Option<JobSpec>, Problem> {
     let Some(job) = job else { return Ok(None) };
     let (request, priority) = job.with_source(source)?.into_request(state.media_root.as_deref())?;
-    Ok(Some(Order { request, priority, confines }))
+    Ok(Some(JobSpec { request, priority, path_policy: confines }))
 }

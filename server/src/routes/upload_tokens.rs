@@ -75,12 +75,12 @@ pub(super) async fn create(
     }
     let new = NewUploadToken {
         tenant: principal.tenant,
-        most_bytes: max_bytes,
+        max_bytes,
         job: Some(job),
         valid_for: Duration::from_secs(seconds),
     };
     let (token, secret) = state.credentials.create_upload_token(&new).await?;
     let body =
-        CreatedUploadToken { token: secret, max_bytes: token.most_bytes, expires_ms: token.expires_ms };
+        CreatedUploadToken { token: secret, max_bytes: token.max_bytes, expires_ms: token.expires_ms };
     Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response())
 }

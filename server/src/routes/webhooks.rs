@@ -47,7 +47,7 @@ pub(super) async fn create(
     JsonBody(request): JsonBody<WebhookRequest>,
 ) -> Result<Response, Problem> {
     let url = state.webhook_delivery.check_url(&request.url)?;
-    let secret = webhook_delivery::new_secret(spool_jobs::drawn());
+    let secret = webhook_delivery::new_secret(spool_jobs::random_secret()?);
     let webhook = state.webhook_store.create_webhook(&tenant, url.as_str(), &secret).await?;
     let body = CreatedWebhook { webhook: webhook.into(), secret };
     Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response())

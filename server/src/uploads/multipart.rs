@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use spool_jobs::{Upload, UploadHold, UploadState};
+use spool_jobs::{Upload, UploadLease, UploadState};
 use spool_storage::{Location, PartLink, part_bytes};
 
 use crate::{
@@ -56,7 +56,7 @@ impl UploadService {
     /// expires.
     pub(crate) async fn part_links(
         &self,
-        lease: &UploadHold,
+        lease: &UploadLease,
         from: u64,
         count: u64,
     ) -> Result<Vec<Part>, Problem> {
@@ -82,7 +82,7 @@ impl UploadService {
                     "this upload accepts no parts by links; continue it by tus",
                 )
             })?;
-            self.upload_store.advance_upload(lease, upload.received, &upload.pieces, RETENTION).await?;
+            self.upload_store.advance_upload(lease, upload.received, &upload.parts, RETENTION).await?;
             Ok(numbers
                 .zip(links)
                 .map(|(number, PartLink(url))| Part { number, bytes: bytes(number), url })
@@ -95,7 +95,7 @@ impl UploadService {
     /// Idempotent. The work is a task of its own, so that it ends even if the client disconnects.
     pub(crate) async fn complete_multipart(
         &self,
-        lease: UploadHold,
+        lease: UploadLease,
         etags: Vec<String>,
     ) -> Result<Upload, Problem> {
         let service = self.clone();
@@ -103,7 +103,7 @@ impl UploadService {
         completed.await.unwrap_or_else(|_| Err(panicked()))
     }
 
-    async fn join_parts(&self, lease: &UploadHold, etags: Vec<String>) -> Result<Upload, Problem> {
+    async fn join_parts(&self, lease: &UploadLease, etags: Vec<String>) -> Result<Upload, Problem> {
         let completed = async {
             let upload = check_accepts_parts(&lease.upload)?;
             check(&etags, part_count(upload.bytes))?;
@@ -123,8 +123,8 @@ impl UploadService {
                 return Err(Problem::new(ProblemKind::Conflict, detail));
             }
             self.upload_store.advance_upload(lease, upload.bytes, &etags, RETENTION).await?;
-            let upload = Upload { received: upload.bytes, pieces: etags, ..upload.clone() };
-            self.complete(&UploadHold { upload, fence: lease.fence }).await
+            let upload = Upload { received: upload.bytes, parts: etags, ..upload.clone() };
+            self.complete(&UploadLease { upload, fencing_token: lease.fencing_token }).await
         };
         self.with_lease(lease, completed).await
     }
@@ -144,7 +144,7 @@ pub(crate) fn check_accepts_parts(upload: &Upload) -> Result<&Upload, Problem> {
         format!(
             "upload {} is {} or receives bytes by tus; create another upload",
             upload.id,
-            upload.state.word()
+            upload.state
         ),
     ))
 }

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use axum::body::BodyDataStream;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
-use spool_jobs::{Id, NewUpload, Order, Upload, UploadHold, Uploads};
+use spool_jobs::{Id, NewUpload, JobSpec, Upload, UploadLease, UploadStore};
 use spool_storage::{ConcurrencyLimit, ConcurrencyPermit, Location, ObjectKind, Stores, part_bytes};
 use tokio::time::{Instant, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -57,7 +57,7 @@ const REMAINDER_TYPE: &str = "application/octet-stream";
 /// Creates, receives, finishes and expires uploads.
 #[derive(Clone)]
 pub(crate) struct UploadService {
-    pub(crate) upload_store: Arc<dyn Uploads>,
+    pub(crate) upload_store: Arc<dyn UploadStore>,
     pub(crate) object_stores: Stores,
     root: Arc<str>,
     transfers: ConcurrencyLimit,
@@ -110,7 +110,7 @@ impl UploadSpec {
 }
 
 impl UploadService {
-    pub(crate) fn new(upload_store: Arc<dyn Uploads>, object_stores: Stores, root: &str) -> Self {
+    pub(crate) fn new(upload_store: Arc<dyn UploadStore>, object_stores: Stores, root: &str) -> Self {
         Self {
             upload_store,
             object_stores,
@@ -140,7 +140,7 @@ impl UploadService {
     pub(crate) async fn create(
         &self,
         spec: UploadSpec,
-        order: impl FnOnce(&str) -> Result<Option<Order>, Problem>,
+        order: impl FnOnce(&str) -> Result<Option<JobSpec>, Problem>,
     ) -> Result<Upload, Problem> {
         if spec.bytes == 0 {
             return self.create_finished(spec, Bytes::new(), order).await;
@@ -149,7 +149,7 @@ impl UploadService {
         let order = validated(order(location.uri())?)?;
         let token = location.create_multipart(spec.kind()).await.map_err(spool_media::Error::from)?;
         let new = new_upload(spec, id, &location, token, order);
-        let recorded = self.upload_store.begin_upload(&new, false).await;
+        let recorded = self.upload_store.create_upload(&new, false).await;
         if matches!(&recorded, Err(error) if is_rejection(error)) {
             // Without a record, expiry would never abort the multipart upload.
             location.abort_multipart(&new.token).await.map_err(spool_media::Error::from)?;
@@ -162,13 +162,13 @@ impl UploadService {
         &self,
         spec: UploadSpec,
         bytes: Bytes,
-        order: impl FnOnce(&str) -> Result<Option<Order>, Problem>,
+        order: impl FnOnce(&str) -> Result<Option<JobSpec>, Problem>,
     ) -> Result<Upload, Problem> {
         let (id, location) = self.new_location(&spec)?;
         let order = validated(order(location.uri())?)?;
         location.put(bytes, spec.kind()).await.map_err(spool_media::Error::from)?;
         let new = new_upload(spec, id, &location, String::new(), order);
-        let recorded = self.upload_store.begin_upload(&new, true).await;
+        let recorded = self.upload_store.create_upload(&new, true).await;
         if matches!(&recorded, Err(error) if is_rejection(error)) {
             location.delete().await.map_err(spool_media::Error::from)?;
         }
@@ -176,15 +176,15 @@ impl UploadService {
     }
 
     /// Takes the lease of an open upload.
-    pub(crate) async fn lease(&self, tenant: &str, id: &Id) -> Result<UploadHold, Problem> {
-        Ok(self.upload_store.hold_upload(tenant, id, LEASE).await?)
+    pub(crate) async fn lease(&self, tenant: &str, id: &Id) -> Result<UploadLease, Problem> {
+        Ok(self.upload_store.lease_upload(tenant, id, LEASE).await?)
     }
 
     /// Runs `work` while the lease on its upload is renewed, and releases the lease afterwards. A lost lease
     /// ends the work.
     pub(crate) async fn with_lease<T>(
         &self,
-        lease: &UploadHold,
+        lease: &UploadLease,
         work: impl Future<Output = Result<T, Problem>>,
     ) -> Result<T, Problem> {
         let renewed = async {
@@ -193,7 +193,7 @@ impl UploadService {
                 renew.tick().await;
                 match self.upload_store.renew_upload(lease, LEASE).await {
                     Ok(()) => {}
-                    Err(error @ spool_jobs::Error::Lost { .. }) => return error,
+                    Err(error @ spool_jobs::Error::LeaseLost { .. }) => return error,
                     // The store may answer in time for the next renewal; it refuses writes of a lost lease
                     // anyway.
                     Err(error) => {
@@ -216,7 +216,7 @@ impl UploadService {
     /// recorded even if the client disconnects.
     pub(crate) async fn append(
         &self,
-        lease: UploadHold,
+        lease: UploadLease,
         body: BodyDataStream,
         checksum: Option<Checksum>,
     ) -> Result<Upload, Problem> {
@@ -234,14 +234,14 @@ impl UploadService {
 
     async fn receive(
         &self,
-        lease: &UploadHold,
+        lease: &UploadLease,
         mut body: BodyDataStream,
         mut checksum: Option<Checksum>,
     ) -> Result<Upload, Problem> {
         let upload = &lease.upload;
         let part_bytes = part_bytes(upload.bytes);
         let location = self.object_stores.locate(&upload.location).map_err(spool_media::Error::from)?;
-        let mut parts = upload.pieces.clone();
+        let mut parts = upload.parts.clone();
         let mut stored = parts.len() as u64 * part_bytes;
         let mut buffer = self.read_remainder(upload, stored).await?;
         let mut received = upload.received;
@@ -295,11 +295,11 @@ impl UploadService {
                 .map_err(spool_media::Error::from)?;
         }
         self.upload_store.advance_upload(lease, received, &parts, RETENTION).await?;
-        if upload.received > upload.pieces.len() as u64 * part_bytes && received > upload.received {
+        if upload.received > upload.parts.len() as u64 * part_bytes && received > upload.received {
             self.delete_remainder(upload).await;
         }
         let mut now =
-            UploadHold { upload: Upload { received, pieces: parts, ..upload.clone() }, fence: lease.fence };
+            UploadLease { upload: Upload { received, parts, ..upload.clone() }, fencing_token: lease.fencing_token };
         if received == upload.bytes {
             now.upload = self.complete(&now).await?;
         }
@@ -323,17 +323,17 @@ impl UploadService {
     }
 
     /// Finishes an upload all of whose bytes are stored.
-    pub(crate) async fn finish(&self, lease: &UploadHold) -> Result<Upload, Problem> {
+    pub(crate) async fn finish(&self, lease: &UploadLease) -> Result<Upload, Problem> {
         self.with_lease(lease, self.complete(lease)).await
     }
 
     /// Finishes an upload whose lease is renewed elsewhere. Each step is idempotent, so a server that dies on
     /// the way is followed by another.
-    pub(crate) async fn complete(&self, lease: &UploadHold) -> Result<Upload, Problem> {
+    pub(crate) async fn complete(&self, lease: &UploadLease) -> Result<Upload, Problem> {
         let upload = &lease.upload;
         let location = self.object_stores.locate(&upload.location).map_err(spool_media::Error::from)?;
         location
-            .complete_multipart(&upload.token, &upload.pieces, upload.bytes)
+            .complete_multipart(&upload.token, &upload.parts, upload.bytes)
             .await
             .map_err(spool_media::Error::from)?;
         let finished = self.upload_store.finish_upload(lease).await?;
@@ -343,10 +343,10 @@ impl UploadService {
     }
 
     /// Aborts an upload and deletes its bytes.
-    pub(crate) async fn abort(&self, lease: &UploadHold) -> Result<(), Problem> {
+    pub(crate) async fn abort(&self, lease: &UploadLease) -> Result<(), Problem> {
         let upload = &lease.upload;
         // Recorded first: no request appends to an upload whose bytes may be deleted.
-        self.upload_store.give_up_upload(lease).await?;
+        self.upload_store.abort_upload(lease).await?;
         let location = self.object_stores.locate(&upload.location).map_err(spool_media::Error::from)?;
         location.abort_multipart(&upload.token).await.map_err(spool_media::Error::from)?;
         // A server may have completed the object and died before it recorded that. No other object has this
@@ -368,10 +368,10 @@ impl UploadService {
             let service = self.clone();
             async move { service.finish_or_abort(&lease).await }
         };
-        run_leased(pace, shutdown, || self.upload_store.hold_left_upload(LEASE), work).await;
+        run_leased(pace, shutdown, || self.upload_store.lease_abandoned_upload(LEASE), work).await;
     }
 
-    async fn finish_or_abort(&self, lease: &UploadHold) {
+    async fn finish_or_abort(&self, lease: &UploadLease) {
         let complete = lease.upload.received == lease.upload.bytes;
         let done = if complete { self.finish(lease).await.map(drop) } else { self.abort(lease).await };
         match done {
@@ -461,7 +461,7 @@ fn is_rejection(error: &spool_jobs::Error) -> bool {
 }
 
 /// Checks the job of an upload before its bytes are received.
-fn validated(order: Option<Order>) -> Result<Option<Order>, Problem> {
+fn validated(order: Option<JobSpec>) -> Result<Option<JobSpec>, Problem> {
     if let Some(order) = &order {
         order.check()?;
     }
@@ -473,7 +473,7 @@ fn new_upload(
     id: Id,
     location: &Location,
     token: String,
-    order: Option<Order>,
+    order: Option<JobSpec>,
 ) -> NewUpload {
     let UploadSpec { tenant, name, metadata, media_type: _, bytes, once } = spec;
     NewUpload {
@@ -484,8 +484,8 @@ fn new_upload(
         location: location.uri().to_owned(),
         token,
         bytes,
-        order,
-        once,
-        kept_for: RETENTION,
+        spec: order,
+        upload_token: once,
+        expires_after: RETENTION,
     }
 }
