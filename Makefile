@@ -11,7 +11,8 @@ SPOOL = $$(realpath $${CARGO_TARGET_DIR:-target}/debug/spool)
 # nextest, if it is installed: it runs each test in a process of its own, and ends tests that hang.
 TEST := $(shell command -v cargo-nextest >/dev/null 2>&1 && echo "nextest run" || echo "test")
 
-# Crates whose unit tests need neither FFmpeg nor the engine.
+# Crates whose unit tests do not link the engine, and the tests among them that run FFmpeg.
+FFMPEG_TESTS := index::mp4::tests index::scan::tests source::probe::tests window::tests plan::args::tests cmaf::tests tools::tests as_ffmpeg_does x264
 UNIT := --package spool-lints --package spool-storage --package spool-media --package spool-wire --package spool-jobs --package spool-server
 
 .PHONY: help setup demo check unit it test test-media test-full test-deploy test-slurm chaos chaos-jobs bench bench-scale fuzz fuzz-api verify docs fmt
@@ -35,7 +36,7 @@ check: ## format, and lint the crates that differ from origin/main
 	packages=$$(scripts/changed-packages); [ -z "$$packages" ] || $(CARGO) clippy $$packages --all-targets -- --deny warnings
 
 unit: ## unit tests without FFmpeg, browser and engine: seconds, once built
-	$(CARGO) test $(UNIT) --lib -- --skip with_ffmpeg
+	$(CARGO) test $(UNIT) --lib -- $(addprefix --skip ,$(FFMPEG_TESTS))
 
 it: ## one whole-system test: T=name, and F=file (of tests/tests) to build that file alone
 	@[ -n "$(T)" ] || { echo "usage: make it T=name [F=file]" >&2; exit 2; }

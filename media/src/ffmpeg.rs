@@ -12,6 +12,7 @@ mod process;
 mod progress;
 mod report;
 pub mod sandbox;
+mod sandbox_check;
 mod tools;
 
 use std::{io, path::PathBuf, time::Duration};
@@ -23,6 +24,7 @@ pub use self::{
     process::{Encode, Finished, Invocation, Limits, OutputVerdict, encodes_started},
     progress::{Progress, ProgressParser},
     report::{Encoded, Pictures, Report},
+    sandbox_check::check_sandbox,
     tools::{Program, SandboxMode, Tools},
 };
 use spool_storage::ErrorKind;

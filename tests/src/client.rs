@@ -84,9 +84,9 @@ impl Client {
     ///
     /// # Panics
     /// If the upload is refused, or bytes that were acknowledged are lost.
-    pub fn tus(&mut self, bytes: &[u8], piece: usize, name: &str, job: &str) -> Value {
+    pub fn tus(&mut self, bytes: &[u8], part: usize, name: &str, job: &str) -> Value {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("piece");
+        let file = folder.path().join("part");
         let (length, body) = (format!("Upload-Length: {}", bytes.len()), format!("@{}", file.display()));
         let metadata = format!(
             "Upload-Metadata: filename {},job {}",
@@ -107,7 +107,7 @@ impl Client {
             if at == bytes.len() {
                 break;
             }
-            fs::write(&file, &bytes[at..bytes.len().min(at + piece)]).unwrap();
+            fs::write(&file, &bytes[at..bytes.len().min(at + part)]).unwrap();
             let offset = format!("Upload-Offset: {at}");
             let args = [
                 "-X",
@@ -124,11 +124,11 @@ impl Client {
             // The next HEAD returns the offset, whatever the response to this request.
             kept = at;
             match self.once(&path, &[&TUS[..], &args].concat()) {
-                Ok(answer) if answer.status == 204 => kept = bytes.len().min(at + piece),
+                Ok(answer) if answer.status == 204 => kept = bytes.len().min(at + part),
                 Ok(answer) if passes(answer.status) || answer.status == 409 => {
                     self.wait(&format!("{path}: {}", text(&answer)))
                 }
-                Ok(answer) => panic!("a piece of {path} is refused: {} {}", answer.status, text(&answer)),
+                Ok(answer) => panic!("a part of {path} is refused: {} {}", answer.status, text(&answer)),
                 Err(problem) => self.wait(&format!("{path}: {problem}")),
             }
         }

@@ -35,14 +35,14 @@ fn refused(name: &str, ran: &CommandOutput, code: i32, words: &[&str]) {
 }
 
 fn refused_within(limit: Duration, name: &str, ran: &CommandOutput, code: i32, words: &[&str]) {
-    let said = &ran.stderr;
-    assert_eq!(ran.code, Some(code), "{name}: {said}");
+    let stderr = &ran.stderr;
+    assert_eq!(ran.code, Some(code), "{name}: {stderr}");
     assert!(ran.took < limit, "{name} took {:?}", ran.took);
     assert_eq!(ran.stdout, "", "{name}: results only on stdout");
     for word in words {
-        assert!(said.contains(word), "{name}: {word:?} is not in: {said}");
+        assert!(stderr.contains(word), "{name}: {word:?} is not in: {stderr}");
     }
-    assert_eq!(said.lines().filter(|line| line.starts_with("error: ")).count(), 1, "{name}: {said}");
+    assert_eq!(stderr.lines().filter(|line| line.starts_with("error: ")).count(), 1, "{name}: {stderr}");
     // The engine's wording, the marker that carries a failure, a log line.
     for noise in [
         "panicked",
@@ -56,7 +56,7 @@ fn refused_within(limit: Duration, name: &str, ran: &CommandOutput, code: i32, w
         "WARN",
         "\u{1b}",
     ] {
-        assert!(!said.contains(noise), "{name}: {noise:?} is in: {said}");
+        assert!(!stderr.contains(noise), "{name}: {noise:?} is in: {stderr}");
     }
     ran.expect_no_leftovers();
 }

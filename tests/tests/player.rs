@@ -327,14 +327,14 @@ fn a_ladder_plays_early_while_its_end_is_encoded() {
     assert!(!out.join("master.m3u8").exists() && !before.contains("ENDLIST"), "{before}");
 
     let mut browser = player(&out, "early").spawn().unwrap();
-    let mut said = BufReader::new(browser.stderr.take().unwrap());
+    let mut stderr = BufReader::new(browser.stderr.take().unwrap());
     let mut line = String::new();
-    said.read_line(&mut line).unwrap();
+    stderr.read_line(&mut line).unwrap();
     assert_eq!(
         line,
         "playing\n",
         "{line}{}",
-        said.lines().map_while(Result::ok).collect::<Vec<_>>().join("\n")
+        stderr.lines().map_while(Result::ok).collect::<Vec<_>>().join("\n")
     );
     wrapper.unblock();
     running.wait().expect_no_leftovers();

@@ -116,28 +116,30 @@ fn encoded_rows_improve_the_prediction() {
     let explain = |sql: String| {
         let args = ["sql", "-c", &sql, "--slots", "2", "--output", "json"];
         let explained = Spool::new(args).env("XDG_STATE_HOME", &state).ok().json();
-        let said = explained.as_array().unwrap().iter().find(|row| row["plan_type"] == "prediction").unwrap();
-        said["plan"].as_str().unwrap().to_owned()
+        let prediction =
+            explained.as_array().unwrap().iter().find(|row| row["plan_type"] == "prediction").unwrap();
+        prediction["plan"].as_str().unwrap().to_owned()
     };
     let rows = format!(
         "SELECT transcode(segment, '180p,90p', '{}') AS part FROM segments('{source}', 2, 2)",
         nowhere.display()
     );
-    let said = explain(format!("EXPLAIN SELECT publish(hls_ladder(part)) FROM ({rows})"));
+    let prediction = explain(format!("EXPLAIN SELECT publish(hls_ladder(part)) FROM ({rows})"));
     assert!(
-        said.starts_with("5 rows: ")
-            && said.contains(" s on 2 slots; ")
-            && said.ends_with("by 5 rows that were measured here)"),
-        "{said}"
+        prediction.starts_with("5 rows: ")
+            && prediction.contains(" s on 2 slots; ")
+            && prediction.ends_with("by 5 rows that were measured here)"),
+        "{prediction}"
     );
     // The rows of an encode's output can only be known then.
-    let said = explain(format!(
+    let prediction = explain(format!(
         "EXPLAIN SELECT transcode(part['segment'], '60p', '{}') FROM ({rows})",
         nowhere.display()
     ));
     assert!(
-        said.starts_with("5 rows: ") && said.ends_with("; what follows from encoded rows is not known"),
-        "{said}"
+        prediction.starts_with("5 rows: ")
+            && prediction.ends_with("; what follows from encoded rows is not known"),
+        "{prediction}"
     );
     assert!(!nowhere.exists(), "nothing is encoded");
 }

@@ -301,15 +301,15 @@ fn gc_deletes_exactly_the_dropped_rungs() {
     assert_eq!((&young["records"], &young["objects"]), (&0.into(), &0.into()));
     assert!(folder::files(out) == before);
 
-    let said = sweep(&["--grace-hours", "0", "--dry-run"]);
+    let planned = sweep(&["--grace-hours", "0", "--dry-run"]);
     assert!(folder::files(out) == before, "a dry run changed something");
     let objects = before.keys().filter(|name| dropped(name)).count();
-    assert_eq!(said["records"], PICTURE_ROWS);
-    assert_eq!(said["objects"], objects);
-    assert_eq!(said["bytes"], dropped_bytes);
+    assert_eq!(planned["records"], PICTURE_ROWS);
+    assert_eq!(planned["objects"], objects);
+    assert_eq!(planned["bytes"], dropped_bytes);
 
     let done = sweep(&["--grace-hours", "0"]);
-    assert_eq!(done, said, "the deletion differs from the dry run");
+    assert_eq!(done, planned, "the deletion differs from the dry run");
     let expected: BTreeSet<&String> =
         before.keys().filter(|name| !dropped(name) && !dropped_records.contains(name)).collect();
     let after = folder::files(out);

@@ -72,11 +72,11 @@ fn one_request_gives_a_ladder_that_plays() {
     }
     let (name, bytes) = &segments[0];
     let segment = format!("/v1/videos/{id}/play/{name}");
-    let piece = serve.request(&segment, &["-H", "Range: bytes=100-299"]);
-    assert!(piece.status == 206 && piece.body == bytes[100..300]);
-    assert_eq!(piece.header("content-range"), Some(format!("bytes 100-299/{}", bytes.len()).as_str()));
+    let range = serve.request(&segment, &["-H", "Range: bytes=100-299"]);
+    assert!(range.status == 206 && range.body == bytes[100..300]);
+    assert_eq!(range.header("content-range"), Some(format!("bytes 100-299/{}", bytes.len()).as_str()));
     assert_eq!(serve.request(&segment, &["-H", "Range: bytes=99999999-"]).status, 416);
-    let known = format!("If-None-Match: {}", piece.header("etag").unwrap());
+    let known = format!("If-None-Match: {}", range.header("etag").unwrap());
     assert_eq!(serve.request(&segment, &["-H", &known]).status, 304);
     let head = serve.request(&segment, &["-I"]);
     assert!(head.status == 200 && head.header("content-length") == Some(bytes.len().to_string().as_str()));
@@ -234,15 +234,15 @@ fn a_statement_job_returns_its_rows() {
 fn delete_source_deletes_after_publication_only() {
     let (_folder, source, data) = prepared();
     let serve = Serve::start(&data, Path::new("ffmpeg"), &[]);
-    let mut wish = request(&source);
-    wish["delete_source"] = json!(true);
-    let mut bad = wish.clone();
+    let mut document = request(&source);
+    document["delete_source"] = json!(true);
+    let mut bad = document.clone();
     bad["destination"] = json!("/proc/nowhere");
     let failed = serve.create_job(&bad);
     serve.wait_for("the failure", &failed, |job| job["state"] == "failed");
     assert!(source.exists(), "nothing was published");
     let kept = std::fs::read(&source).unwrap();
-    let job = serve.wait_until_published(&serve.create_job(&wish));
+    let job = serve.wait_until_published(&serve.create_job(&document));
     let event = wait_until("the deletion of the source", Duration::from_secs(60), || {
         serve
             .events(job["id"].as_str().unwrap())
@@ -272,7 +272,10 @@ fn a_full_database_is_reported_and_keeps_acknowledged_jobs() {
         kept += 1;
         assert!(kept < 5000, "the database never fills up");
     };
-    assert!(refused.status == 503 && refused.json()["type"] == "urn:spool:problem:unavailable", "{refused:?}");
+    assert!(
+        refused.status == 503 && refused.json()["type"] == "urn:spool:problem:unavailable",
+        "{refused:?}"
+    );
     let jobs =
         |serve: &Serve| serve.request("/v1/jobs?limit=1000", &[]).json()["jobs"].as_array().unwrap().len();
     assert!(kept > 0 && jobs(&serve) == kept, "{kept} were acknowledged");
@@ -287,9 +290,9 @@ fn a_full_database_is_reported_and_keeps_acknowledged_jobs() {
 fn the_api_collects_unreferenced_parts() {
     let (_folder, source, data) = prepared();
     let serve = Serve::start(&data, Path::new("ffmpeg"), &["--gc-grace-hours", "0.001"]);
-    let mut wish = request(&source);
-    wish.as_object_mut().unwrap().remove("destination");
-    let job = serve.wait_until_published(&serve.create_job(&wish));
+    let mut document = request(&source);
+    document.as_object_mut().unwrap().remove("destination");
+    let job = serve.wait_until_published(&serve.create_job(&document));
     let place = data.join("media").join(job["video"].as_str().unwrap());
     // As a process left it that died: an object that no record and no playlist names.
     let segment = folder::files(&place).into_keys().find(|name| name.ends_with(".m4s")).unwrap();
@@ -305,16 +308,16 @@ fn delete_source_waits_for_readers_and_keeps_a_changed_source() {
     let (_folder, source, data) = prepared();
     let wrapper = FfmpegWrapper::new();
     let serve = Serve::start(&data, &wrapper.path(), &["--slots", "3"]);
-    let mut wish = request(&source);
-    wish["destination"] = json!(data.join("out"));
-    serve.wait_until_published(&serve.create_job(&wish));
+    let mut document = request(&source);
+    document["destination"] = json!(data.join("out"));
+    serve.wait_until_published(&serve.create_job(&document));
     // Another job reads it, for as long as it likes.
     wrapper.slow_after(0);
     let reader = serve.create_job(&json!({ "source": source, "ladder": "120p", "segment_seconds": 30 }));
     serve.wait_for("the other job to read the source", &reader, |job| job["phase"] == "encoding");
     // Parts that exist already need no FFmpeg.
-    wish["delete_source"] = json!(true);
-    let job = serve.create_job(&wish);
+    document["delete_source"] = json!(true);
+    let job = serve.create_job(&document);
     serve.wait_until_published(&job);
     assert!(source.exists(), "another job reads it");
     std::fs::write(&source, "another file").unwrap();

@@ -33,7 +33,7 @@ fn noise(folder: &Path, bytes: u64) -> PathBuf {
 }
 
 /// Returns every stored file of uploads, without the names of their folders.
-fn kept(data: &Path) -> Vec<(String, Vec<u8>)> {
+fn stored_files(data: &Path) -> Vec<(String, Vec<u8>)> {
     let files = folder::files(&data.join("uploads"));
     files.into_iter().map(|(name, bytes)| (name.rsplit('/').next().unwrap().to_owned(), bytes)).collect()
 }
@@ -41,7 +41,7 @@ fn kept(data: &Path) -> Vec<(String, Vec<u8>)> {
 const TUS: [&str; 2] = ["-H", "Tus-Resumable: 1.0.0"];
 
 /// Creates an upload by tus, and returns its path.
-fn begin(serve: &Serve, bytes: usize, metadata: &str) -> String {
+fn create(serve: &Serve, bytes: usize, metadata: &str) -> String {
     let (length, metadata) = (format!("Upload-Length: {bytes}"), format!("Upload-Metadata: {metadata}"));
     let answer =
         serve.request("/v1/uploads", &[&TUS[..], &["-X", "POST", "-H", &length, "-H", &metadata]].concat());
@@ -50,9 +50,9 @@ fn begin(serve: &Serve, bytes: usize, metadata: &str) -> String {
 }
 
 /// Sends a part by tus.
-fn send(serve: &Serve, path: &str, offset: usize, bytes: &[u8], more: &[&str]) -> Response {
+fn send_part(serve: &Serve, path: &str, offset: usize, bytes: &[u8], more: &[&str]) -> Response {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("piece");
+    let file = folder.path().join("part");
     std::fs::write(&file, bytes).unwrap();
     let (offset, file) = (format!("Upload-Offset: {offset}"), format!("@{}", file.display()));
     let args = [
@@ -90,7 +90,7 @@ fn one_upload_with_curl_gives_a_ladder_that_plays() {
         .collect();
     assert!(flaws.is_empty(), "{}", flaws.join("\n"));
     assert_eq!(serve.request(&format!("/v1/videos/{video}"), &[]).json()["name"], "it's a talk.mp4");
-    assert_eq!(kept(&data), [("it's a talk.mp4".to_owned(), std::fs::read(&source).unwrap())]);
+    assert_eq!(stored_files(&data), [("it's a talk.mp4".to_owned(), std::fs::read(&source).unwrap())]);
     // A default job, and none with `job=none`.
     let answer = serve.request("/v1/uploads?job=none", &["--data-binary", &file]).json();
     assert!(answer["state"] == "finished" && answer["job"].is_null(), "{answer}");
@@ -102,11 +102,11 @@ fn parts_of_any_length_make_the_file_that_was_sent() {
     let data = folder.path().join("data");
     let bytes = std::fs::read(noise(folder.path(), 12 << 20)).unwrap();
     let serve = Serve::start(&data, Path::new("ffmpeg"), &[]);
-    let path = begin(&serve, bytes.len(), "filename bm9pc2UuYmlu");
+    let path = create(&serve, bytes.len(), "filename bm9pc2UuYmlu");
     let mut at = 0;
     // Shorter than a part of the store, longer, and one that ends where a part does.
     for length in [1, 100_000, 6 << 20, (5 << 20) * 2 - 100_001 - (6 << 20), 7, 1 << 20] {
-        let answer = send(&serve, &path, at, &bytes[at..at + length], &[]);
+        let answer = send_part(&serve, &path, at, &bytes[at..at + length], &[]);
         at += length;
         assert!(
             answer.status == 204 && answer.header("upload-offset") == Some(at.to_string().as_str()),
@@ -115,10 +115,10 @@ fn parts_of_any_length_make_the_file_that_was_sent() {
         assert_eq!(serve.request(&path, &["-I"]).header("upload-offset"), Some(at.to_string().as_str()));
     }
     // Bytes for another offset, or with a wrong checksum, are not stored.
-    assert_eq!(send(&serve, &path, at - 1, b"again", &[]).status, 409);
+    assert_eq!(send_part(&serve, &path, at - 1, b"again", &[]).status, 409);
     let wrong = ["-H", "Upload-Checksum: sha1 qZk+NkcGgWq6PiVxeFDCbJzQ2J0="];
-    assert_eq!(send(&serve, &path, at, b"not abc", &wrong).status, 460);
-    assert_eq!(send(&serve, &path, at, &[0; 4 << 20], &[]).status, 413, "more than was announced");
+    assert_eq!(send_part(&serve, &path, at, b"not abc", &wrong).status, 460);
+    assert_eq!(send_part(&serve, &path, at, &[0; 4 << 20], &[]).status, 413, "more than was announced");
     let other = serve.request(&path, &["-X", "PATCH", "-H", "Tus-Resumable: 0.2.2"]);
     assert!(other.status == 412 && other.header("tus-version") == Some("1.0.0"), "{other:?}");
     let shown = serve.request(&path, &[]);
@@ -126,12 +126,12 @@ fn parts_of_any_length_make_the_file_that_was_sent() {
     // Another server goes on.
     serve.stop();
     let serve = Serve::start(&data, Path::new("ffmpeg"), &[]);
-    assert_eq!(send(&serve, &path, at, &bytes[at..], &[]).status, 204);
+    assert_eq!(send_part(&serve, &path, at, &bytes[at..], &[]).status, 204);
     assert_eq!(serve.request(&path, &[]).json()["state"], "finished");
-    let kept = kept(&data);
+    let kept = stored_files(&data);
     assert!(kept.len() == 1 && kept[0] == ("noise.bin".to_owned(), bytes), "{} files", kept.len());
     assert_eq!(
-        send(&serve, &path, 12 << 20, b"", &[]).status,
+        send_part(&serve, &path, 12 << 20, b"", &[]).status,
         204,
         "a finished upload accepts an empty part"
     );
@@ -144,21 +144,21 @@ fn parts_go_straight_into_a_bucket() {
     let bytes = std::fs::read(noise(folder.path(), 17 << 20)).unwrap();
     let api = || Serve::api_with_uploads(&data, "s3://uploads/in", s3.env());
     let serve = api();
-    let path = begin(&serve, bytes.len(), "filename dGFsayBvbmUubXA0");
+    let path = create(&serve, bytes.len(), "filename dGFsayBvbmUubXA0");
     let mut at = 0;
     for length in [3, 7 << 20, 9 << 20] {
-        assert_eq!(send(&serve, &path, at, &bytes[at..at + length], &[]).status, 204);
+        assert_eq!(send_part(&serve, &path, at, &bytes[at..at + length], &[]).status, 204);
         at += length;
     }
     serve.kill();
     let serve = api();
-    assert_eq!(send(&serve, &path, at, &bytes[at..], &[]).status, 204);
+    assert_eq!(send_part(&serve, &path, at, &bytes[at..], &[]).status, 204);
     let id = path.rsplit('/').next().unwrap();
     let stored = s3.get("uploads", &format!("in/default/{id}/talk one.mp4")).unwrap();
     assert!(stored.bytes == bytes[..], "the stored bytes differ from the sent ones");
     assert_eq!(stored.content_type.as_deref(), Some("video/mp4"));
-    let given_up = begin(&serve, bytes.len(), "");
-    assert_eq!(send(&serve, &given_up, 0, &bytes[..6 << 20], &[]).status, 204);
+    let given_up = create(&serve, bytes.len(), "");
+    assert_eq!(send_part(&serve, &given_up, 0, &bytes[..6 << 20], &[]).status, 204);
     assert_eq!(s3.unfinished_uploads(), 1);
     assert_eq!(serve.request(&given_up, &[&TUS[..], &["-X", "DELETE"]].concat()).status, 204);
     assert_eq!(s3.unfinished_uploads(), 0);
@@ -188,8 +188,8 @@ fn parts_sent_by_links_make_the_file() {
     let bytes = std::fs::read(noise(folder.path(), 12 << 20)).unwrap();
     let api = || Serve::api_with_uploads(&data, "s3://uploads/in", s3.env());
     let serve = api();
-    let wish = json!({ "name": "a talk+1.mp4", "bytes": bytes.len(), "job": { "ladder": "180p" } });
-    let begun = serve.post("/v1/uploads/multipart", &wish, &[]);
+    let document = json!({ "name": "a talk+1.mp4", "bytes": bytes.len(), "job": { "ladder": "180p" } });
+    let begun = serve.post("/v1/uploads/multipart", &document, &[]);
     assert_eq!(begun.status, 201, "{begun:?}");
     assert_eq!((&begun.json()["parts"], &begun.json()["part_bytes"]), (&json!(3), &json!(5 << 20)));
     let path = begun.header("location").unwrap().to_owned();
@@ -210,8 +210,8 @@ fn parts_sent_by_links_make_the_file() {
         std::fs::write(&file, &bytes[at..at + length]).unwrap();
         let mut curl = Command::new("curl");
         curl.args(["-sS", "-o", "/dev/null", "-w", "%{http_code} %header{etag}", "-T"]).arg(&file).arg(url);
-        let said = String::from_utf8(curl.output().unwrap().stdout).unwrap();
-        let (status, etag) = said.split_once(' ').unwrap();
+        let output = String::from_utf8(curl.output().unwrap().stdout).unwrap();
+        let (status, etag) = output.split_once(' ').unwrap();
         (status.to_owned(), etag.to_owned())
     };
     let url = |number: usize| all[number]["url"].as_str().unwrap();
@@ -298,11 +298,11 @@ fn an_aborted_upload_is_gone() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let serve = Serve::start(&data, Path::new("ffmpeg"), &[]);
-    let path = begin(&serve, 1000, "");
-    assert_eq!(send(&serve, &path, 0, b"some of it", &[]).status, 204);
+    let path = create(&serve, 1000, "");
+    assert_eq!(send_part(&serve, &path, 0, b"some of it", &[]).status, 204);
     assert_eq!(serve.request(&path, &[&TUS[..], &["-X", "DELETE"]].concat()).status, 204);
     assert!(folder::files(&data.join("uploads")).is_empty());
-    assert_eq!(send(&serve, &path, 10, b"more", &[]).status, 404);
+    assert_eq!(send_part(&serve, &path, 10, b"more", &[]).status, 404);
     assert_eq!(serve.request(&path, &[&TUS[..], &["-X", "DELETE"]].concat()).status, 404);
     let options = serve.request("/v1/uploads", &["-X", "OPTIONS"]);
     assert!(
@@ -375,7 +375,7 @@ fn an_independent_tus_client_uploads_and_resumes() {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(kept(&data), [("noise.bin".to_owned(), std::fs::read(&file).unwrap())]);
+    assert_eq!(stored_files(&data), [("noise.bin".to_owned(), std::fs::read(&file).unwrap())]);
 }
 
 #[test]
@@ -413,7 +413,7 @@ fn a_resumed_upload_loses_no_byte_to_killed_servers() {
     most = most.max(serves[0].peak_bytes());
     println!("servers used at most {} MB", most >> 20);
     assert!(most < 150 << 20, "{most} bytes");
-    let kept = kept(&data);
+    let kept = stored_files(&data);
     assert!(
         kept.len() == 1 && kept[0].1 == std::fs::read(&file).unwrap(),
         "the stored bytes differ from the sent ones"

@@ -105,7 +105,7 @@ async fn check_sandbox(checks: &mut Checks, worker: &Worker) {
             format_args!("{} is a script, which cannot be confined", script.display()),
         );
     }
-    match sandbox::check(tools, worker.environment().scratch()).await {
+    match ffmpeg::check_sandbox(tools, worker.environment().scratch()).await {
         Err(error) => checks.report("sandbox", Err::<&str, _>(error)),
         Ok(tried) => {
             let not_enforced: Vec<&str> =

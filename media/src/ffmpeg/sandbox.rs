@@ -5,7 +5,7 @@
 //! need, and becomes the program. So everything holds from its first instruction on: it dies with us, gains
 //! no privileges, opens no socket, starts no process and reaches none, opens and changes no file but its own,
 //! and takes no more memory and processor time, and makes no larger file, than it was given. What the kernel
-//! lacks is left out, and [`check`] says so; what the kernel refuses keeps the program from starting.
+//! lacks is left out, and [`check_sandbox`](super::check_sandbox) reports it; what the kernel refuses keeps the program from starting.
 //!
 //! Why not in the child between `fork` and `exec`: that takes unsafe code, in a process with many threads.
 //!
@@ -25,7 +25,6 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Command, ExitCode},
-    time::Duration,
 };
 
 use landlock::{
@@ -43,10 +42,6 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
     TargetArch,
 };
-use tokio_util::sync::CancellationToken;
-
-use super::{Invocation, Limits, Program, Tools};
-use crate::limits::MEMORY_MAX;
 
 /// The first argument that makes the binary a program in a sandbox.
 pub const COMMAND: &str = "sandboxed";
@@ -416,7 +411,7 @@ const SETXATTRAT: i64 = 463;
 const REMOVEXATTRAT: i64 = 466;
 
 /// What [`main`] is to try, in place of becoming a program.
-const CHECK: &str = "check";
+pub(super) const CHECK: &str = "check";
 
 /// Tries what a sandbox should keep from, in one: for each, its name and whether it held.
 fn try_all() -> Vec<(&'static str, bool)> {
@@ -446,32 +441,3 @@ fn is_denied<T>(result: io::Result<T>) -> bool {
 
 /// What is limited that is not limited elsewhere.
 const LIMITED: [Resource; 3] = [Resource::RLIMIT_AS, Resource::RLIMIT_CPU, Resource::RLIMIT_FSIZE];
-
-/// Whether a sandbox holds here: what was tried in one, and whether it was kept from.
-///
-/// # Errors
-/// Where it cannot be tried: [`SandboxMode`](super::SandboxMode) is none, or the program cannot be started.
-pub async fn check(tools: &Tools, scratch: &Path) -> Result<Vec<(String, bool)>, super::Error> {
-    let program = Program::Ffmpeg;
-    let failed = |source| super::Error::Start { program, source };
-    // Itself in FFmpeg's place, so that it has what FFmpeg has.
-    let tools = Tools { ffmpeg: env::current_exe().map_err(failed)?, ..tools.clone() };
-    let args = [COMMAND.into(), CHECK.into()];
-    let cancel = CancellationToken::new();
-    let limits = Limits::within(PATIENCE, 1 << 16, MEMORY_MAX);
-    let job = Invocation {
-        tools: &tools,
-        program,
-        args: &args,
-        scratch,
-        input: None,
-        limits,
-        cancel: &cancel,
-        report: false,
-    };
-    let said = job.capture().await?;
-    serde_json::from_slice(&said).map_err(|error| failed(error.into()))
-}
-
-/// How long [`check`] may take.
-const PATIENCE: Duration = Duration::from_secs(20);

@@ -12,7 +12,7 @@ const PART: u64 = 200;
 
 /// A rendition in media segments, as FFmpeg wrote it in one run, to be published whole or tampered with.
 #[derive(Clone)]
-struct Pieces {
+struct Segments {
     init: Vec<u8>,
     /// Media segments, each with its duration in seconds.
     media_segments: Vec<(Vec<u8>, f64)>,
@@ -34,7 +34,7 @@ impl Bench {
     }
 
     /// Encodes the pictures behind a filter; each media segment is a fragment.
-    fn video(&self, filter: &str) -> Pieces {
+    fn video(&self, filter: &str) -> Segments {
         let x264 =
             format!("keyint={MEDIA_SEGMENT}:min-keyint={MEDIA_SEGMENT}:scenecut=0:bframes=3:open-gop=0");
         let args = [
@@ -55,11 +55,11 @@ impl Bench {
         let frames =
             (0..fragments.len() as u64).map(|number| MEDIA_SEGMENT.min(330 - number * MEDIA_SEGMENT));
         let media_segments = fragments.into_iter().zip(frames.map(|frames| frames as f64 / 25.0)).collect();
-        Pieces { init, media_segments }
+        Segments { init, media_segments }
     }
 
     /// Encodes the sound behind a filter; fragments of one frame each are joined to media segments.
-    fn sound(&self, filter: &str) -> Pieces {
+    fn sound(&self, filter: &str) -> Segments {
         let args = ["-map", "0:a", "-af", filter, "-c:a", "aac", "-aac_coder", "fast", "-b:a", "128k"];
         let (init, fragments) = self.fragments(&args, "+frag_every_frame");
         let mut media_segments: Vec<(Vec<u8>, f64)> = Vec::new();
@@ -74,11 +74,11 @@ impl Bench {
             bytes.extend(fragment);
             *seconds += if number == 0 { 0.0 } else { 1024.0 / 48_000.0 };
         }
-        Pieces { init, media_segments }
+        Segments { init, media_segments }
     }
 
     fn fragments(&self, args: &[&str], movflags: &str) -> (Vec<u8>, Vec<Vec<u8>>) {
-        let file = self.folder.path().join("pieces.mp4");
+        let file = self.folder.path().join("segments.mp4");
         let mut ffmpeg = Command::new("ffmpeg");
         ffmpeg.args(["-nostdin", "-v", "error", "-y", "-i"]).arg(&self.source).args(args);
         ffmpeg.args(["-movflags", &format!("{movflags}+empty_moov+default_base_moof+delay_moov")]).arg(&file);
@@ -123,11 +123,11 @@ impl Bench {
 /// A ladder to write.
 #[derive(Clone)]
 struct Published {
-    renditions: Vec<(&'static str, Pieces)>,
+    renditions: Vec<(&'static str, Segments)>,
 }
 
 impl Published {
-    fn pieces(&mut self, name: &str) -> &mut Pieces {
+    fn segments(&mut self, name: &str) -> &mut Segments {
         &mut self.renditions.iter_mut().find(|(found, _)| *found == name).unwrap().1
     }
 
@@ -136,15 +136,15 @@ impl Published {
         let mut master = String::from(
             "#EXTM3U\n#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"a\",NAME=\"Sound\",DEFAULT=YES,AUTOSELECT=YES,CHANNELS=\"2\",URI=\"audio-0/x.m3u8\"\n",
         );
-        for (name, pieces) in &self.renditions {
+        for (name, segments) in &self.renditions {
             fs::create_dir(folder.join(name)).unwrap();
-            fs::write(folder.join(name).join("init.mp4"), &pieces.init).unwrap();
+            fs::write(folder.join(name).join("init.mp4"), &segments.init).unwrap();
             let longest =
-                pieces.media_segments.iter().map(|(_, seconds)| *seconds).fold(0.0, f64::max).round();
+                segments.media_segments.iter().map(|(_, seconds)| *seconds).fold(0.0, f64::max).round();
             let mut text = format!(
                 "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:{longest}\n#EXT-X-MAP:URI=\"init.mp4\"\n"
             );
-            for (number, (bytes, seconds)) in pieces.media_segments.iter().enumerate() {
+            for (number, (bytes, seconds)) in segments.media_segments.iter().enumerate() {
                 fs::write(folder.join(name).join(format!("{number}.m4s")), bytes).unwrap();
                 text.push_str(&format!("#EXTINF:{seconds:.6},\n{number}.m4s\n"));
             }
@@ -179,19 +179,19 @@ fn one_run_of_ffmpeg_is_exact_and_a_shift_by_one_frame_is_not() {
         "scale=160:90:flags=bicubic,trim=start_frame=1,setpts=PTS-STARTPTS,tpad=stop=1:stop_mode=clone",
     );
     let mut ladder = exact.clone();
-    ladder.pieces("90p").media_segments.splice(2.., late.media_segments[2..].iter().cloned());
+    ladder.segments("90p").media_segments.splice(2.., late.media_segments[2..].iter().cloned());
     assert_eq!(bench.failing(&ladder), [Check::Pictures, Check::Joins]);
 
     // Two frames beside the join are a little soft: the right ones, but a seam.
     let soft = bench.video("gblur=sigma=1.2:enable='between(n,200,201)'");
     let mut ladder = exact.clone();
-    ladder.pieces("180p").media_segments[2] = soft.media_segments[2].clone();
+    ladder.segments("180p").media_segments[2] = soft.media_segments[2].clone();
     assert_eq!(bench.failing(&ladder), [Check::Joins]);
 
     // A frame is held, and the one after it lost.
     let held = bench.video("select='not(eq(n,250))',tpad=stop=1:stop_mode=clone,setpts=N/25/TB");
     let mut ladder = exact.clone();
-    ladder.pieces("180p").media_segments[2] = held.media_segments[2].clone();
+    ladder.segments("180p").media_segments[2] = held.media_segments[2].clone();
     assert_eq!(bench.failing(&ladder), [Check::Pictures, Check::Joins]);
 }
 
@@ -201,7 +201,7 @@ fn frames_that_are_missing_twice_or_out_of_order_are_found() {
     let exact = bench.ladder();
 
     let mut ladder = exact.clone();
-    ladder.pieces("90p").media_segments.pop();
+    ladder.segments("90p").media_segments.pop();
     let failing = bench.failing(&ladder);
     assert!(
         [Check::Frames, Check::Pictures, Check::Joins, Check::Playlists]
@@ -211,12 +211,12 @@ fn frames_that_are_missing_twice_or_out_of_order_are_found() {
     );
 
     let mut ladder = exact.clone();
-    ladder.pieces("180p").media_segments.swap(1, 2);
+    ladder.segments("180p").media_segments.swap(1, 2);
     let failing = bench.failing(&ladder);
     assert!([Check::Times, Check::Playlists].iter().all(|check| failing.contains(check)), "{failing:?}");
 
     let mut ladder = exact;
-    ladder.pieces("180p").media_segments[0].1 += 0.001;
+    ladder.segments("180p").media_segments[0].1 += 0.001;
     assert_eq!(bench.failing(&ladder), [Check::Playlists]);
 }
 
@@ -228,20 +228,20 @@ fn sound_that_is_late_or_torn_is_found() {
     for shift in [1024, 3] {
         let late = bench.sound(&format!("adelay={shift}S:all=1,atrim=end_sample=633600"));
         let mut ladder = exact.clone();
-        *ladder.pieces("audio-0") = late.clone();
+        *ladder.segments("audio-0") = late.clone();
         assert_eq!(bench.failing(&ladder), [Check::Sound]);
 
         let mut ladder = exact.clone();
-        ladder.pieces("audio-0").media_segments[2] = late.media_segments[2].clone();
+        ladder.segments("audio-0").media_segments[2] = late.media_segments[2].clone();
         assert_eq!(bench.failing(&ladder), [Check::Sound]);
     }
     // Two milliseconds of silence at a boundary.
     let torn = bench.sound("asetnsamples=96,volume=0:enable='between(t,8.000,8.002)'");
     let mut ladder = exact.clone();
-    *ladder.pieces("audio-0") = torn;
+    *ladder.segments("audio-0") = torn;
     assert_eq!(bench.failing(&ladder), [Check::Sound]);
     // Left and right are swapped.
     let mut ladder = exact;
-    *ladder.pieces("audio-0") = bench.sound("pan=stereo|c0=c1|c1=c0");
+    *ladder.segments("audio-0") = bench.sound("pan=stereo|c0=c1|c1=c0");
     assert_eq!(bench.failing(&ladder), [Check::Sound]);
 }
