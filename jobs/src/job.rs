@@ -143,7 +143,7 @@ impl Job {
         self.request
             .settings()
             .into_iter()
-            .chain(path_policy.map(|policy| ("spool.confines", policy)))
+            .chain(path_policy.map(|policy| ("spool.path_policy", policy)))
             .collect()
     }
 

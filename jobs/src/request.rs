@@ -242,7 +242,7 @@ impl Request {
         vec![
             ("spool.threads", threads.to_string()),
             ("spool.strict", strict.to_string()),
-            ("spool.live", early_playback.to_string()),
+            ("spool.early_playback", early_playback.to_string()),
         ]
     }
 
@@ -304,7 +304,7 @@ mod tests {
         let early = parse(early).unwrap();
         assert!(
             early.statement().contains("segments('a', 2, 2, 'frame')")
-                && early.settings().contains(&("spool.live", "true".into()))
+                && early.settings().contains(&("spool.early_playback", "true".into()))
         );
     }
 

@@ -138,7 +138,7 @@ fn encoded_rows_improve_the_prediction() {
     ));
     assert!(
         prediction.starts_with("5 rows: ")
-            && prediction.ends_with("; what follows from encoded rows is not known"),
+            && prediction.ends_with("; rows that depend on encoded rows are not known"),
         "{prediction}"
     );
     assert!(!nowhere.exists(), "nothing is encoded");
