@@ -7,7 +7,7 @@ mod swarm;
 
 use std::{path::Path, time::Duration};
 
-use spool_scheduler::Remote;
+use spool_scheduler::Client;
 use spool_tests::cluster::Cluster;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -61,7 +61,7 @@ fn run_at_once(runtime: &Runtime, cluster: &Cluster, statements: &[String]) -> V
 
 /// Runs statements concurrently on the scheduler at `HOST:PORT`, and returns the time at which each ended.
 fn run_at(runtime: &Runtime, address: &str, statements: &[String]) -> Vec<Duration> {
-    let remote = Remote::new(address, None);
+    let remote = Client::new(address, None);
     let started = std::time::Instant::now();
     let runs = statements.iter().map(|sql| {
         let remote = remote.clone();

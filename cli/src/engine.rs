@@ -9,7 +9,7 @@ use spool_media::{
     encode::{events::RowEvent, worker::Worker},
     ffmpeg,
 };
-use spool_scheduler::{Outcome, Remote, Scheduler, Service};
+use spool_scheduler::{Client, Service, StatementResult};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -22,7 +22,7 @@ pub const CHILDREN_EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Starts a scheduler and an executor in this process.
 pub async fn start_roles(worker: &Arc<Worker>, slots: SlotArgs) -> Result<(Service, Executor), CliError> {
-    let service = Scheduler::start(spool_scheduler::Settings::embedded(), worker.clone()).await?;
+    let service = Service::start(spool_scheduler::Settings::embedded(), worker.clone()).await?;
     let settings = spool_executor::Settings {
         scheduler: service.address().to_string(),
         slots: slots.count(),
@@ -48,13 +48,13 @@ pub enum Engine {
     /// A scheduler and an executor of this process.
     Embedded { service: Service, executor: tokio::sync::Mutex<Executor> },
     /// A scheduler elsewhere.
-    Remote(Remote),
+    Remote(Client),
 }
 
 impl Engine {
     /// Returns an engine that submits to the scheduler at `address`.
     pub fn remote(address: &str, args: &EngineArgs) -> Self {
-        Self::Remote(Remote::new(address, args.token.clone()))
+        Self::Remote(Client::new(address, args.token.clone()))
     }
 
     /// Starts an engine in this process.
@@ -73,7 +73,7 @@ impl Engine {
         request: &Request,
         cancel: &CancellationToken,
         on_event: &(dyn Fn(RowEvent) + Send + Sync),
-    ) -> Result<Outcome, CliError> {
+    ) -> Result<StatementResult, CliError> {
         let (sql, settings) = (request.statement(), request.settings());
         let settings: Vec<(&str, &str)> =
             settings.iter().map(|(name, value)| (*name, value.as_str())).collect();

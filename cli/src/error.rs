@@ -101,7 +101,7 @@ impl CliError {
     pub fn print(&self) {
         match self.code() {
             exit::INTERRUPTED => eprintln!("interrupted: run the same command again to continue"),
-            _ => eprintln!("error: {}", spool_udfs::error::told(self)),
+            _ => eprintln!("error: {}", spool_udfs::error::with_causes(self)),
         }
     }
 }

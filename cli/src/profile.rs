@@ -17,7 +17,7 @@ use spool_media::{
     },
     plan::segments::{Segment, SegmentTrack},
 };
-use spool_scheduler::Spent;
+use spool_scheduler::StatementTiming;
 
 use crate::{error::CliError, output, progress::VideoEvent};
 
@@ -112,9 +112,9 @@ impl Profile {
     }
 
     /// Records the stages of a statement that was submitted at `from`.
-    pub fn statement(&self, mut from: Instant, spent: Spent) {
+    pub fn statement(&self, mut from: Instant, timing: StatementTiming) {
         for (name, took) in
-            [("planning", spent.planning), ("rows", spent.rows), ("merging and publishing", spent.merging)]
+            [("planning", timing.planning), ("rows", timing.rows), ("merging and publishing", timing.merging)]
         {
             self.record(name, from, took);
             from += took;
@@ -411,7 +411,10 @@ mod tests {
     fn trace_has_every_step_of_every_row() {
         let profile = Profile::start();
         profile.recorded.lock().rows = vec![row(0, "a", 100, 50, 0, 10), row(1, "b", 100, 70, 25, 30)];
-        profile.statement(Instant::now(), Spent { planning: Duration::from_millis(1), ..Spent::default() });
+        profile.statement(
+            Instant::now(),
+            StatementTiming { planning: Duration::from_millis(1), ..StatementTiming::default() },
+        );
         let trace = profile.trace();
         let events = trace["traceEvents"].as_array().unwrap();
         let spans: Vec<&str> = events

@@ -8,7 +8,7 @@ use datafusion::arrow::{
     json,
     util::display::{ArrayFormatter, FormatOptions},
 };
-use spool_scheduler::Outcome;
+use spool_scheduler::StatementResult;
 
 use crate::{
     args::RowFormat,
@@ -17,14 +17,14 @@ use crate::{
 };
 
 /// Prints the rows of a statement.
-pub fn print_rows(outcome: &Outcome, format: RowFormat) -> Result<(), CliError> {
+pub fn print_rows(result: &StatementResult, format: RowFormat) -> Result<(), CliError> {
     let failed = |e: datafusion::arrow::error::ArrowError| CliError::Print(e.to_string());
     match format {
-        RowFormat::Table => print(&rows_text(outcome)?),
+        RowFormat::Table => print(&rows_text(result)?),
         RowFormat::Json => {
             let mut out = Vec::new();
             let mut writer = json::ArrayWriter::new(&mut out);
-            writer.write_batches(&outcome.batches.iter().collect::<Vec<_>>()).map_err(failed)?;
+            writer.write_batches(&result.batches.iter().collect::<Vec<_>>()).map_err(failed)?;
             writer.finish().map_err(failed)?;
             let text = String::from_utf8_lossy(&out);
             print(if text.is_empty() { "[]" } else { &text })
@@ -34,8 +34,8 @@ pub fn print_rows(outcome: &Outcome, format: RowFormat) -> Result<(), CliError> 
             let mut writer = csv::Writer::new(&mut out);
             // CSV cannot nest: structs and lists become text.
             let flat = |batch: &RecordBatch| flatten(batch).map_err(failed);
-            writer.write(&flat(&RecordBatch::new_empty(outcome.schema.clone()))?).map_err(failed)?;
-            for batch in &outcome.batches {
+            writer.write(&flat(&RecordBatch::new_empty(result.schema.clone()))?).map_err(failed)?;
+            for batch in &result.batches {
                 writer.write(&flat(batch)?).map_err(failed)?;
             }
             drop(writer);
@@ -45,13 +45,13 @@ pub fn print_rows(outcome: &Outcome, format: RowFormat) -> Result<(), CliError> 
 }
 
 /// Returns rows as a table, or with a line per field where the table is wider than the terminal.
-fn rows_text(outcome: &Outcome) -> Result<String, CliError> {
+fn rows_text(result: &StatementResult) -> Result<String, CliError> {
     let failed = |e: datafusion::arrow::error::ArrowError| CliError::Print(e.to_string());
-    let names: Vec<&str> = outcome.schema.fields().iter().map(|f| f.name().as_str()).collect();
-    let numeric: Vec<bool> = outcome.schema.fields().iter().map(|f| f.data_type().is_numeric()).collect();
+    let names: Vec<&str> = result.schema.fields().iter().map(|f| f.name().as_str()).collect();
+    let numeric: Vec<bool> = result.schema.fields().iter().map(|f| f.data_type().is_numeric()).collect();
     let options = FormatOptions::default().with_null("");
     let mut rows: Vec<Vec<String>> = Vec::new();
-    for batch in &outcome.batches {
+    for batch in &result.batches {
         let formatters: Result<Vec<ArrayFormatter<'_>>, _> =
             batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options)).collect();
         let formatters = formatters.map_err(failed)?;

@@ -168,7 +168,7 @@ impl Job {
         self.request
             .settings()
             .into_iter()
-            .chain(confines.map(|confines| ("spool.confines", confines)))
+            .chain(confines.map(|confines| ("spool.path_policy", confines)))
             .collect()
     }
 

@@ -238,7 +238,7 @@ impl Request {
         vec![
             ("spool.threads", threads.to_string()),
             ("spool.strict", strict.to_string()),
-            ("spool.live", live.to_string()),
+            ("spool.early_playback", live.to_string()),
         ]
     }
 
@@ -299,7 +299,7 @@ mod tests {
                 .unwrap();
         assert!(
             live.statement().contains("segments('a', 2, 2, 'frame')")
-                && live.settings().contains(&("spool.live", "true".into()))
+                && live.settings().contains(&("spool.early_playback", "true".into()))
         );
     }
 

@@ -1,4 +1,6 @@
-//! What can go wrong with a statement, and what it means to whoever submitted it?
+//! Errors of a statement, and their kinds.
+
+use std::time::Duration;
 
 use datafusion::error::DataFusionError;
 use spool_storage::ErrorKind;
@@ -10,69 +12,69 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// Why a statement has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A function failed or refused the statement; the message says what to do.
+    /// A function failed or refused the statement; the message names the remedy.
     #[error("{}", .0.message)]
     Failed(Failure),
-    /// The statement is refused: it would silently go wrong. The message shows the form that works.
+    /// The statement is refused, since it would silently go wrong; the message shows the form that works.
     #[error("{}", .0.message)]
     Refused(Failure),
-    /// The SQL itself is wrong.
+    /// The SQL text is wrong.
     #[error("{message}")]
     Sql {
-        /// What the planner says, without its internals.
+        /// The planner's message, without its internals.
         message: String,
     },
-    /// Somebody asked to stop.
+    /// The statement was canceled.
     #[error("canceled")]
     Canceled,
-    /// The executor that had the job in hand is gone.
+    /// The executor that ran the job is gone.
     #[error("executor {executor} is gone")]
     Lost {
-        /// Its id.
+        /// The executor's id.
         executor: String,
     },
-    /// Nobody works for the scheduler.
+    /// No executor takes rows.
     #[error("{message}")]
     NoExecutors {
-        /// How long was waited, and what to do.
+        /// Why, for how long, and the remedy.
         message: String,
     },
-    /// It was tried as often as is of use.
+    /// Every allowed attempt failed.
     #[error("{source} (tried {attempts} times)")]
-    GaveUp {
-        /// How often.
+    AttemptsExhausted {
+        /// How many attempts failed.
         attempts: usize,
-        /// What happened the last time.
+        /// The error of the last attempt.
         source: Box<Error>,
     },
     /// The scheduler cannot be reached.
-    #[error("cannot reach the scheduler at {scheduler}: {why}")]
+    #[error("failed to reach the scheduler at {scheduler}: {reason}")]
     Unreachable {
         /// `HOST:PORT`.
         scheduler: String,
-        /// What is known.
-        why: String,
-        /// Did it take the statement before it went away?
+        /// What is known of the cause.
+        reason: String,
+        /// Whether the scheduler had accepted the statement before the connection broke.
         accepted: bool,
     },
     /// The engine failed in a way that has nothing to do with the statement.
     #[error("the engine failed: {message}")]
     Engine {
-        /// What it says.
+        /// The engine's message.
         message: String,
     },
     /// A port could not be bound.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("failed to listen on {address}: {source}")]
     Listen {
         /// The address.
         address: String,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
 }
 
 impl Error {
-    /// What the failure means to whoever asked.
+    /// Classifies the failure for the caller.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Failed(failure) | Self::Refused(failure) => failure.kind,
@@ -80,33 +82,41 @@ impl Error {
             Self::Canceled => ErrorKind::Canceled,
             Self::Engine { .. } => ErrorKind::Bug,
             Self::Lost { .. } | Self::NoExecutors { .. } | Self::Unreachable { .. } => ErrorKind::Transient,
-            Self::GaveUp { source, .. } => source.kind(),
+            Self::AttemptsExhausted { source, .. } => source.kind(),
             Self::Listen { .. } => ErrorKind::NotAllowed,
         }
     }
 
-    /// Nobody worked for so long, and why.
-    pub(crate) fn no_executors(why: &str, no_executor_timeout: std::time::Duration) -> Self {
-        let seconds = no_executor_timeout.as_secs();
+    /// Returns whether another attempt may succeed: after a transient failure, and after one that the engine
+    /// does not explain.
+    pub(crate) fn is_retryable(&self) -> bool {
+        matches!(self, Self::Engine { .. }) || self.kind() == ErrorKind::Transient
+    }
+
+    /// Makes the error of a statement that no executor worked on for `timeout`, because of `reason`.
+    pub(crate) fn no_executors(reason: &str, timeout: Duration) -> Self {
+        let seconds = timeout.as_secs();
         Self::NoExecutors {
-            message: format!("{why} for {seconds} s: start one with `spool executor --scheduler HOST:PORT`"),
+            message: format!(
+                "{reason} for {seconds} s: start one with `spool executor --scheduler HOST:PORT`"
+            ),
         }
     }
 
-    /// The same, after so many attempts.
-    pub(crate) fn after(self, attempts: usize) -> Self {
-        Self::GaveUp { attempts, source: Box::new(self) }
+    /// Makes the error of the last of so many attempts.
+    pub(crate) fn after_attempts(self, attempts: usize) -> Self {
+        Self::AttemptsExhausted { attempts, source: Box::new(self) }
     }
 
-    /// The error that a text of the engine stands for.
-    pub(crate) fn from_engine(text: &str) -> Self {
-        match Failure::find(text) {
+    /// Makes the error that a message of the engine stands for.
+    pub(crate) fn from_engine(message: &str) -> Self {
+        match Failure::find(message) {
             Some(failure) => Self::Failed(failure),
-            None => Self::Engine { message: text.to_owned() },
+            None => Self::Engine { message: message.to_owned() },
         }
     }
 
-    /// The error that planning a statement gave.
+    /// Makes the error that planning a statement gave.
     pub(crate) fn from_planner(error: &DataFusionError) -> Self {
         let text = error.to_string();
         match Failure::find(&text) {

@@ -1,30 +1,20 @@
-//! Runs statements on Ballista: the one way in which any statement is executed.
+//! Scheduler: runs statements on Ballista. Every statement is executed by this crate.
 
-mod error;
+mod api;
+mod executors;
 mod run;
+
+mod client;
+mod demand;
+mod engine;
+mod engine_config;
+mod error;
+mod metrics;
+mod scheduler;
 mod service;
 
-mod attempt;
-mod pace;
-mod phases;
-mod results;
-mod rows;
-mod turnstile;
-
-mod executors;
-mod explain;
-mod gate;
-mod jobs;
-mod live;
-
-mod door;
-mod flight_sql;
-mod http;
-mod remote;
-mod scaler;
-mod statements;
-
+pub use client::Client;
 pub use error::{Error, Result};
-pub use remote::Remote;
-pub use run::{Outcome, Spent};
-pub use service::{Scheduler, Service, Settings};
+pub use run::results::{StatementResult, StatementTiming};
+pub use scheduler::Scheduler;
+pub use service::{Service, Settings};

@@ -136,7 +136,7 @@ fn encoded_rows_improve_the_prediction() {
         nowhere.display()
     ));
     assert!(
-        said.starts_with("5 rows: ") && said.ends_with("; what follows from encoded rows is not known"),
+        said.starts_with("5 rows: ") && said.ends_with("; rows that depend on encoded rows are not known"),
         "{said}"
     );
     assert!(!nowhere.exists(), "nothing is encoded");

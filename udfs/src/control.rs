@@ -1,4 +1,4 @@
-//! How does an executor reach into a function that runs? By what it puts into the task's configuration.
+//! Task control: what an executor puts into a task's configuration for the functions that the task runs.
 
 use std::{any::Any, fmt};
 
@@ -9,17 +9,19 @@ use datafusion::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// One task's lifeline. It has no entries, so it is never serialised: each process makes its own.
+/// The cancellation and the job of one task. It has no entries, so it is never serialized: each process makes
+/// its own.
 #[derive(Clone, Default)]
 pub struct TaskControl {
-    /// Fires when the task ends, whichever way: what still runs for it must stop.
+    /// Fires when the task ends, for any reason: processes that still run for it must stop.
     pub token: CancellationToken,
-    /// The job that the task is of, by the engine's name.
+    /// The engine's name of the task's job.
     pub job: String,
 }
 
 impl TaskControl {
-    /// The lifeline of the task that these options belong to; outside an executor one that never fires, of no job.
+    /// Returns the control of the task with these options; outside of an executor, one without a job that
+    /// never fires.
     pub fn of(options: &ConfigOptions) -> Self {
         options.extensions.get::<Self>().cloned().unwrap_or_default()
     }

@@ -23,11 +23,11 @@ use std::{
 use datafusion::logical_expr::Documentation;
 use spool_media::encode::worker::Worker;
 
-/// The section that our functions are documented under.
+/// The section of the documentation that holds the functions of this crate.
 pub const SECTION: &str = "Video Functions";
 
-/// What a function needs from the process that it runs in. All are equal: a function is known by its name, and each role
-/// brings its own machine.
+/// The parts of a process that functions use. All hosts compare equal: a function is identified by its name,
+/// and each role has a host of its own.
 #[derive(Clone)]
 pub(crate) struct Host(pub(crate) Arc<Worker>);
 
@@ -49,27 +49,33 @@ impl Hash for Host {
     fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
-/// The kind of a function, for the reference.
+/// The kind of a function, for the function reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the words say it")]
-pub enum Kind {
+#[expect(missing_docs, reason = "the names are SQL's terms")]
+pub enum FunctionKind {
     Table,
     Scalar,
     Aggregate,
 }
 
-/// Every function with its kind and documentation, in reading order.
-pub(crate) fn documented(worker: &Arc<Worker>) -> Vec<(&'static str, Kind, Option<Documentation>)> {
+/// Returns every function with its kind and documentation, in reading order.
+pub(crate) fn documented_functions(
+    worker: &Arc<Worker>,
+) -> Vec<(&'static str, FunctionKind, Option<Documentation>)> {
     use datafusion::logical_expr::{AggregateUDFImpl, ScalarUDFImpl};
     let host = Host(worker.clone());
     vec![
-        (media::NAME, Kind::Table, media::Media::new(host.clone()).documentation().cloned()),
-        (probe::NAME, Kind::Scalar, probe::Probe::new(host.clone()).documentation().cloned()),
-        (segments::NAME, Kind::Table, segments::Segments::new(host.clone()).documentation().cloned()),
-        (ladder::NAME, Kind::Scalar, ladder::Ladder::new().documentation().cloned()),
-        (transcode::NAME, Kind::Scalar, transcode::Transcode::new(host.clone()).documentation().cloned()),
-        (hls_ladder::NAME, Kind::Aggregate, hls_ladder::HlsLadder::new().documentation().cloned()),
-        (publish::NAME, Kind::Scalar, publish::Publish::new(host.clone()).documentation().cloned()),
-        (parts::NAME, Kind::Table, parts::Parts::new(host).documentation().cloned()),
+        (media::NAME, FunctionKind::Table, media::Media::new(host.clone()).documentation().cloned()),
+        (probe::NAME, FunctionKind::Scalar, probe::Probe::new(host.clone()).documentation().cloned()),
+        (segments::NAME, FunctionKind::Table, segments::Segments::new(host.clone()).documentation().cloned()),
+        (ladder::NAME, FunctionKind::Scalar, ladder::Ladder::new().documentation().cloned()),
+        (
+            transcode::NAME,
+            FunctionKind::Scalar,
+            transcode::Transcode::new(host.clone()).documentation().cloned(),
+        ),
+        (hls_ladder::NAME, FunctionKind::Aggregate, hls_ladder::HlsLadder::new().documentation().cloned()),
+        (publish::NAME, FunctionKind::Scalar, publish::Publish::new(host.clone()).documentation().cloned()),
+        (parts::NAME, FunctionKind::Table, parts::Parts::new(host).documentation().cloned()),
     ]
 }

@@ -1,6 +1,8 @@
-//! Which statements would silently go wrong? They are refused before anything runs, with the form that works.
+//! Statement guard: refuses statements that would silently go wrong, before anything runs, and shows the form
+//! that works.
 //!
-//! An analyzer rule and a relation planner, so that every way in is covered: the command line, Flight SQL, a remote client.
+//! The guard is an analyzer rule and a relation planner, so that it covers every client: the command line,
+//! Flight SQL, gRPC.
 
 use std::collections::HashSet;
 
@@ -23,19 +25,20 @@ use crate::{
     functions::{media, parts, publish, segments, transcode},
 };
 
-/// Functions that do something: how often they run is not the planner's business.
+/// Functions with side effects: the planner must not change how often they run.
 const EFFECTS: [&str; 2] = [transcode::NAME, publish::NAME];
 
-/// Functions that are tables.
+/// Table functions.
 const TABLES: [&str; 3] = [media::NAME, segments::NAME, parts::NAME];
 
-const RIGHT_FORM: &str = "SELECT publish(hls_ladder(part)) FROM (SELECT transcode(segment, 'web', 'destination') AS part FROM segments('source'))";
+const RIGHT_FORM: &str = "SELECT publish(hls_ladder(part)) FROM (SELECT transcode(segment, 'web', \
+    'destination') AS part FROM segments('source'))";
 
-/// Refuses plans in which an effect would run too often, for the wrong rows, or not at all.
+/// Refuses plans in which a side effect would run too often, for the wrong rows, or not at all.
 #[derive(Debug)]
-pub(crate) struct Guard;
+pub(crate) struct StatementGuard;
 
-impl AnalyzerRule for Guard {
+impl AnalyzerRule for StatementGuard {
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
         let effects = count_effects(&plan)?;
         if effects == 0 {
@@ -43,16 +46,19 @@ impl AnalyzerRule for Guard {
         }
         if matches!(plan, LogicalPlan::Analyze(_)) {
             return Err(refusal(
-                "EXPLAIN ANALYZE would run transcode in the planner, beside the executors: use EXPLAIN, or run the statement itself",
+                "EXPLAIN ANALYZE would run transcode in the planner, not on the executors: use EXPLAIN, or \
+                    run the statement itself",
             ));
         }
         plan.apply_with_subqueries(|node| check_node(node).map(|()| TreeNodeRecursion::Continue))?;
-        // The optimizer drops columns that nobody reads, even those that do something.
+        // The optimizer drops unused columns, even those with side effects.
         let pruned = prune(plan.clone())?;
         if count_effects(&pruned)? < effects {
             return Err(refusal(format!(
-                "the statement does not use what transcode or publish returns, so the engine would never run it: select its result, \
-                 as in SELECT count(part) FROM (SELECT transcode(segment, 'web', 'destination') AS part FROM segments('source')); \
+                "the statement does not use what transcode or publish returns, so the engine would never run \
+                    it: select its result, \
+                 as in SELECT count(part) FROM (SELECT transcode(segment, 'web', 'destination') AS part FROM \
+                 segments('source')); \
                  the whole form is {RIGHT_FORM}"
             )));
         }
@@ -60,7 +66,7 @@ impl AnalyzerRule for Guard {
     }
 
     fn name(&self) -> &'static str {
-        "spool_guard"
+        "spool_statement_guard"
     }
 }
 
@@ -70,10 +76,10 @@ fn prune(plan: LogicalPlan) -> Result<LogicalPlan> {
     plan.transform_down(|node| rule.rewrite(node, &context)).map(|pruned| pruned.data)
 }
 
-/// How many calls of functions that do something a plan has.
+/// Returns how many calls of functions with side effects a plan has.
 ///
 /// # Errors
-/// Where its expressions cannot be walked through.
+/// If the plan's expressions cannot be visited.
 pub fn count_effects(plan: &LogicalPlan) -> Result<usize> {
     let mut count = 0;
     plan.apply_with_subqueries(|node| {
@@ -85,7 +91,7 @@ pub fn count_effects(plan: &LogicalPlan) -> Result<usize> {
     Ok(count)
 }
 
-/// Every call of an effect within `expr`.
+/// Returns every call of a function with side effects within `expr`.
 fn effects_in(expr: &Expr) -> Result<Vec<Expr>> {
     let mut found = Vec::new();
     expr.apply(|inner| {
@@ -121,7 +127,8 @@ fn check_node(node: &LogicalPlan) -> Result<()> {
         }
         _ => {
             return Err(refusal(format!(
-                "{name} can only be called in the select list, not in a {}: put it into a subquery, {RIGHT_FORM}",
+                "{name} can only be called in the select list, not in a {}: put it into a subquery, \
+                    {RIGHT_FORM}",
                 clause(node)
             )));
         }
@@ -147,7 +154,8 @@ fn clause(node: &LogicalPlan) -> &'static str {
     }
 }
 
-/// The engine evaluates an asynchronous function for every row, whatever the condition around it says.
+/// Refuses a side effect under a condition: the engine evaluates an asynchronous function for every row,
+/// whatever the condition.
 fn refuse_conditional(expr: &Expr) -> Result<()> {
     expr.apply(|inner| {
         let conditional = match inner {
@@ -157,7 +165,7 @@ fn refuse_conditional(expr: &Expr) -> Result<()> {
         };
         if conditional && let Some(name) = effects_in(inner)?.first().and_then(effect_name) {
             return Err(refusal(format!(
-                "{name} inside CASE or COALESCE would run for every row, also where the condition is false: \
+                "{name} inside CASE or COALESCE would run for every row, even if the condition is false: \
                  put the condition into WHERE, as in SELECT {name}(…) FROM segments('source') WHERE …"
             )));
         }
@@ -168,9 +176,9 @@ fn refuse_conditional(expr: &Expr) -> Result<()> {
 
 /// Refuses relations whose arguments the SQL planner would drop.
 #[derive(Debug)]
-pub(crate) struct Relations;
+pub(crate) struct RelationGuard;
 
-impl RelationPlanner for Relations {
+impl RelationPlanner for RelationGuard {
     fn plan_relation(
         &self,
         relation: TableFactor,
@@ -180,23 +188,26 @@ impl RelationPlanner for Relations {
             TableFactor::Table { name, args: Some(args), with_hints, .. } => {
                 if !with_hints.is_empty() {
                     return Err(refusal(format!(
-                        "WITH (…) after {name}(…) would be ignored: {name} takes its arguments in order, as in {name}('source', 30)"
+                        "WITH (…) after {name}(…) would be ignored: {name} takes its arguments in order, as \
+                            in {name}('source', 30)"
                     )));
                 }
-                // The last part, without the quotes that a name may wear.
+                // The last part of the name, without quotes.
                 let last = name.0.last().and_then(|part| part.as_ident()).map(|ident| ident.value.as_str());
-                let ours =
+                let is_table =
                     last.is_some_and(|last| TABLES.iter().any(|table| last.eq_ignore_ascii_case(table)));
-                if ours && args.args.iter().any(|arg| !matches!(arg, FunctionArg::Unnamed(_))) {
+                if is_table && args.args.iter().any(|arg| !matches!(arg, FunctionArg::Unnamed(_))) {
                     return Err(refusal(format!(
-                        "{name} takes its arguments in order, without names: write segments('source', 30, 4), media('folder/*.mp4') \
+                        "{name} takes its arguments in order, without names: write segments('source', 30, \
+                            4), media('folder/*.mp4') \
                          or parts('destination')"
                     )));
                 }
             }
             TableFactor::Function { lateral: true, name, .. } => {
                 return Err(refusal(format!(
-                    "LATERAL {name}(…) would be planned as a cross join: table functions take literals, so write one statement for \
+                    "LATERAL {name}(…) would be planned as a cross join: table functions take literals, so \
+                        write one statement for \
                      each source, or give `spool transcode` all of them"
                 )));
             }

@@ -1,12 +1,13 @@
-//! The SQL surface: one file per function, and the one session that every role uses.
+//! SQL functions: one file per function, and the session that every role uses.
 
 pub mod control;
 pub mod error;
 pub mod options;
+mod schema;
 pub mod value;
 
-mod confined;
 pub mod functions;
 pub mod guard;
 pub mod reference;
 pub mod session;
+mod tenant_guard;

@@ -1,4 +1,4 @@
-//! Which settings does a job carry from whoever submits it to every executor?
+//! Settings of a statement, `spool.*`, which travel with it from the client to every executor.
 
 use std::any::Any;
 
@@ -8,32 +8,34 @@ use datafusion::{
 };
 use spool_storage::path_policy::PathPolicy;
 
-/// Threads that an encode may have: none would be as many as a machine has, and other bytes on each.
+/// Threads that an encode may have. 0 would mean as many as the machine has, and so other bytes on each
+/// machine.
 const THREADS: std::ops::RangeInclusive<u32> = 1..=64;
 
-/// A job's settings, which the session that it is submitted in carries as `spool.*`.
+/// The settings of a statement, which its session carries as `spool.*`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpoolOptions {
-    /// Threads of each encode. A setting of the job, because the bytes depend on it.
+    /// Threads of each encode. A setting of the statement, because it changes the output bytes.
     pub threads: u32,
-    /// Refuse what is damaged or cut off, instead of making the best of it.
+    /// Whether to refuse damaged and truncated sources instead of encoding what can be decoded.
     pub strict: bool,
-    /// Keep playlists of what is encoded so far, `live.m3u8`, at the destination; rows go in the order of the title then.
-    pub live: bool,
-    /// The places that the job may touch; any unless given.
-    pub confines: Option<PathPolicy>,
+    /// Whether to keep playlists of what is encoded so far, `early.m3u8`, at the destination; rows then run
+    /// in the order of the source.
+    pub early_playback: bool,
+    /// The locations that the statement may use; `None` for any.
+    pub path_policy: Option<PathPolicy>,
 }
 
 impl Default for SpoolOptions {
     fn default() -> Self {
-        Self { threads: 1, strict: false, live: false, confines: None }
+        Self { threads: 1, strict: false, early_playback: false, path_policy: None }
     }
 }
 
 impl SpoolOptions {
-    /// The places that a statement may touch, by the settings that it runs with.
-    pub fn confines(options: &ConfigOptions) -> Option<PathPolicy> {
-        options.extensions.get::<Self>()?.confines.clone()
+    /// Returns the path policy among the settings of a session; `None` if the session may use any location.
+    pub fn path_policy(options: &ConfigOptions) -> Option<PathPolicy> {
+        options.extensions.get::<Self>()?.path_policy.clone()
     }
 }
 
@@ -41,8 +43,8 @@ impl ConfigExtension for SpoolOptions {
     const PREFIX: &'static str = "spool";
 }
 
-/// By hand: DataFusion's macro names its entries without the prefix, Ballista sends them by these names, and an executor that cannot set
-/// `threads` says nothing and goes on with the default.
+/// Written by hand: DataFusion's macro names its entries without the prefix, Ballista sends them by these
+/// names, and an executor that cannot set `threads` continues with the default and reports nothing.
 impl ExtensionOptions for SpoolOptions {
     fn as_any(&self) -> &dyn Any {
         self
@@ -59,26 +61,27 @@ impl ExtensionOptions for SpoolOptions {
     fn set(&mut self, key: &str, value: &str) -> Result<()> {
         match key {
             "threads" => {
-                let threads = parsed(key, value)?;
+                let threads = parse(key, value)?;
                 if !THREADS.contains(&threads) {
-                    let (least, most) = THREADS.into_inner();
-                    let message = format!("spool.threads is {threads}: it must be from {least} to {most}");
+                    let (min, max) = THREADS.into_inner();
+                    let message = format!("spool.threads is {threads}: it must be from {min} to {max}");
                     return Err(DataFusionError::Configuration(message));
                 }
                 self.threads = threads;
             }
-            "strict" => self.strict = parsed(key, value)?,
-            "live" => self.live = parsed(key, value)?,
-            "confines" if value.is_empty() => self.confines = None,
-            "confines" => {
-                // What cannot be read, such as what a newer version wrote, is no place at all: Ballista goes on after an error.
-                self.confines = Some(PathPolicy::default());
-                self.confines = Some(places(value)?);
+            "strict" => self.strict = parse(key, value)?,
+            "early_playback" => self.early_playback = parse(key, value)?,
+            "path_policy" if value.is_empty() => self.path_policy = None,
+            "path_policy" => {
+                // A policy that cannot be read, such as one of a newer version, allows no location: Ballista
+                // continues after an error.
+                self.path_policy = Some(PathPolicy::default());
+                self.path_policy = Some(parse_policy(value)?);
             }
             _ => {
                 let names: Vec<String> = self.entries().into_iter().map(|entry| entry.key).collect();
                 return Err(DataFusionError::Configuration(format!(
-                    "there is no spool.{key}: there are {}",
+                    "unknown setting spool.{key}: the settings are {}",
                     names.join(", ")
                 )));
             }
@@ -93,41 +96,41 @@ impl ExtensionOptions for SpoolOptions {
             description,
         };
         vec![
-            entry("threads", self.threads.to_string(), "Threads of each encode: the bytes depend on it."),
+            entry("threads", self.threads.to_string(), "Threads of each encode. Changes the output bytes."),
             entry(
                 "strict",
                 self.strict.to_string(),
-                "Refuse what is damaged or cut off, instead of making the best of it.",
+                "Refuses damaged and truncated sources instead of encoding what can be decoded.",
             ),
             entry(
-                "live",
-                self.live.to_string(),
-                "Keep playlists of what is encoded so far, live.m3u8, at the destination.",
+                "early_playback",
+                self.early_playback.to_string(),
+                "Keeps playlists of what is encoded so far, early.m3u8, at the destination.",
             ),
-            // Texts always serialise.
+            // Texts always serialize.
             entry(
-                "confines",
-                self.confines
+                "path_policy",
+                self.path_policy
                     .as_ref()
-                    .map(|confines| serde_json::to_string(confines).unwrap_or_default())
+                    .map(|policy| serde_json::to_string(policy).unwrap_or_default())
                     .unwrap_or_default(),
-                "The places that may be read from and published to, as JSON; any where it is empty.",
+                "Locations that may be read and written, as JSON; empty for any.",
             ),
         ]
     }
 }
 
-fn parsed<T: std::str::FromStr>(key: &str, value: &str) -> Result<T> {
-    let what = std::any::type_name::<T>();
+fn parse<T: std::str::FromStr>(key: &str, value: &str) -> Result<T> {
+    let name = std::any::type_name::<T>();
     value.trim().to_ascii_lowercase().parse().map_err(|_| {
-        let what = if what == "bool" { "true or false" } else { "a whole number" };
-        DataFusionError::Configuration(format!("spool.{key} is {value:?}: it must be {what}"))
+        let expected = if name == "bool" { "true or false" } else { "a whole number" };
+        DataFusionError::Configuration(format!("spool.{key} is {value:?}: it must be {expected}"))
     })
 }
 
-fn places(value: &str) -> Result<PathPolicy> {
+fn parse_policy(value: &str) -> Result<PathPolicy> {
     serde_json::from_str(value)
-        .map_err(|e| DataFusionError::Configuration(format!("spool.confines cannot be read: {e}")))
+        .map_err(|e| DataFusionError::Configuration(format!("failed to read spool.path_policy: {e}")))
 }
 
 #[cfg(test)]
@@ -137,46 +140,49 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_sent_by_name_is_what_comes() {
+    fn settings_sent_by_name_arrive_unchanged() {
         let config = || SessionConfig::new().with_option_extension(SpoolOptions::default());
         let mut sent = config();
-        let confines = r#"{"sources":["s3://in/it's/"],"destinations":[]}"#;
+        let path_policy = r#"{"sources":["s3://in/it's/"],"destinations":[]}"#;
         for (name, value) in [
             ("spool.threads", "3"),
             ("spool.strict", "true"),
-            ("spool.live", "TRUE"),
-            ("spool.confines", confines),
+            ("spool.early_playback", "TRUE"),
+            ("spool.path_policy", path_policy),
         ] {
             sent.options_mut().set(name, value).unwrap();
         }
-        let mut came = config();
+        let mut received = config();
         for entry in sent.options().entries().into_iter().filter(|entry| entry.key.starts_with("spool")) {
-            came.options_mut().set(&entry.key, &entry.value.unwrap()).unwrap();
+            received.options_mut().set(&entry.key, &entry.value.unwrap()).unwrap();
         }
         let options =
             |config: &SessionConfig| config.options().extensions.get::<SpoolOptions>().cloned().unwrap();
-        let confines =
+        let path_policy =
             Some(PathPolicy { sources: vec!["s3://in/it's/".to_owned()], ..PathPolicy::default() });
-        assert_eq!(options(&came), SpoolOptions { threads: 3, strict: true, live: true, confines });
-        assert_eq!(options(&came), options(&sent));
+        assert_eq!(
+            options(&received),
+            SpoolOptions { threads: 3, strict: true, early_playback: true, path_policy }
+        );
+        assert_eq!(options(&received), options(&sent));
     }
 
     #[test]
-    fn what_cannot_be_set_is_said() {
+    fn a_setting_that_cannot_be_set_is_an_error_that_names_the_choices() {
         let mut options = SpoolOptions::default();
         assert!(
             options
                 .set("speed", "2")
                 .unwrap_err()
                 .to_string()
-                .contains("there are spool.threads, spool.strict")
+                .contains("the settings are spool.threads, spool.strict")
         );
         assert!(options.set("threads", "two").unwrap_err().to_string().contains("whole number"));
         assert!(["0", "65"].iter().all(|threads| {
             options.set("threads", threads).unwrap_err().to_string().contains("from 1 to 64")
         }));
-        assert!(options.set("confines", "s3://in/").unwrap_err().to_string().contains("cannot be read"));
-        assert_eq!(options.confines, Some(PathPolicy::default()), "what cannot be read opens nothing");
+        assert!(options.set("path_policy", "s3://in/").unwrap_err().to_string().contains("failed to read"));
+        assert_eq!(options.path_policy, Some(PathPolicy::default()), "an unreadable policy allows nothing");
         assert!(options.set("strict", "maybe").unwrap_err().to_string().contains("true or false"));
     }
 }

@@ -1,30 +1,32 @@
-//! What does the function reference say? It is generated from the functions' own documentation; a test compares the file.
+//! Function reference: `docs/functions.md`, generated from the functions' own documentation; a test compares
+//! the file.
 
 use std::{fmt::Write, sync::Arc};
 
 use spool_media::encode::worker::Worker;
 
-use crate::functions::{Kind, documented};
+use crate::functions::{FunctionKind, documented_functions};
 
-/// The text of `docs/functions.md`; a function without documentation is named in the error.
+/// Returns the text of `docs/functions.md`.
 ///
 /// # Errors
-/// The names of the functions that say nothing.
+/// The names of the functions without documentation.
 pub fn markdown(worker: &Arc<Worker>) -> Result<String, String> {
     let mut text = String::from(
-        "# SQL functions\n\nGenerated from the functions' own documentation by `make docs`. Beside them stands all of\n\
+        "# SQL functions\n\nGenerated from the functions' own documentation by `make docs`. Statements can \
+            also use all of\n\
          [DataFusion's SQL](https://datafusion.apache.org/user-guide/sql/index.html).\n",
     );
-    let mut silent = Vec::new();
-    for (name, kind, documentation) in documented(worker) {
+    let mut undocumented = Vec::new();
+    for (name, kind, documentation) in documented_functions(worker) {
         let Some(documentation) = documentation else {
-            silent.push(name);
+            undocumented.push(name);
             continue;
         };
         let kind = match kind {
-            Kind::Table => "table function",
-            Kind::Scalar => "scalar function",
-            Kind::Aggregate => "aggregate function",
+            FunctionKind::Table => "table function",
+            FunctionKind::Scalar => "scalar function",
+            FunctionKind::Aggregate => "aggregate function",
         };
         // Writing to a String cannot fail.
         let _ = write!(
@@ -39,5 +41,5 @@ pub fn markdown(worker: &Arc<Worker>) -> Result<String, String> {
             let _ = write!(text, "\n\nExample:\n\n{example}\n");
         }
     }
-    if silent.is_empty() { Ok(text) } else { Err(silent.join(", ")) }
+    if undocumented.is_empty() { Ok(text) } else { Err(undocumented.join(", ")) }
 }

@@ -1,4 +1,4 @@
-//! Which session does every role use? One: a function that resolves in one role resolves in all.
+//! The session that every role uses: one, so that a function that resolves in one role resolves in all.
 
 use std::sync::Arc;
 
@@ -11,20 +11,21 @@ use datafusion::{
 use spool_media::encode::worker::Worker;
 
 use crate::{
-    confined::Confined,
     control::TaskControl,
     functions::{
         Host, hls_ladder::HlsLadder, ladder::Ladder, media, media::Media, parts, parts::Parts, probe::Probe,
         publish::Publish, segments, segments::Segments, transcode::Transcode,
     },
-    guard::{Guard, Relations},
+    guard::{RelationGuard, StatementGuard},
     options::SpoolOptions,
+    tenant_guard::TenantGuard,
 };
 
-/// Few, because the rows are few and each is a process of its own; one would make the last stage one task for all groups.
+/// Partitions of a stage. Few, because the rows are few and each is a process of its own; one would make the
+/// last stage one task for all groups.
 pub const TARGET_PARTITIONS: usize = 4;
 
-/// The configuration that every session starts from.
+/// Returns the configuration that every session starts from.
 pub fn config() -> SessionConfig {
     let mut config = SessionConfig::new()
         .with_target_partitions(TARGET_PARTITIONS)
@@ -33,15 +34,17 @@ pub fn config() -> SessionConfig {
         .with_option_extension(TaskControl::default());
     // A row is a whole FFmpeg run: a batch must never gather several of them.
     config.options_mut().execution.coalesce_batches = false;
-    // It copies a call into every use of its result's fields, and an effect that is written once would run twice.
+    // The rule copies a call into every use of its result's fields: a call that is written once would run
+    // twice.
     config.options_mut().optimizer.enable_leaf_expression_pushdown = false;
     config
 }
 
-/// A session's state over `config`, with our functions and with the guard against statements that would silently go wrong.
+/// Returns the state of a session with `config`, the functions of this crate, and the guards that refuse
+/// statements.
 ///
 /// # Errors
-/// Where a function or a rule cannot be registered: a defect.
+/// If a function or a rule cannot be registered, which is a defect.
 pub fn state(worker: &Arc<Worker>, config: SessionConfig) -> Result<SessionState> {
     let context = SessionContext::new_with_state(
         SessionStateBuilder::new().with_default_features().with_config(config).build(),
@@ -55,8 +58,8 @@ pub fn state(worker: &Arc<Worker>, config: SessionConfig) -> Result<SessionState
     context.register_udf(AsyncScalarUDF::new(Arc::new(Transcode::new(host.clone()))).into_scalar_udf());
     context.register_udf(AsyncScalarUDF::new(Arc::new(Publish::new(host))).into_scalar_udf());
     context.register_udaf(AggregateUDF::from(HlsLadder::new()));
-    context.register_relation_planner(Arc::new(Relations))?;
-    context.add_analyzer_rule(Arc::new(Confined));
-    context.add_analyzer_rule(Arc::new(Guard));
+    context.register_relation_planner(Arc::new(RelationGuard))?;
+    context.add_analyzer_rule(Arc::new(TenantGuard));
+    context.add_analyzer_rule(Arc::new(StatementGuard));
     Ok(context.state())
 }

@@ -1,4 +1,4 @@
-//! Does docs/functions.md say what the functions say of themselves?
+//! Function reference: the test fails if `docs/functions.md` differs from the functions' own documentation.
 
 use std::{path::Path, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! Do statements give on DataFusion alone what the `.slt` files say? `tests/tests/sql.rs` runs the same files through Ballista.
+//! SQL logic tests of the functions on DataFusion alone; `tests/tests/sql.rs` runs the files through Ballista too.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -30,13 +30,13 @@ use spool_udfs::{error::Failure, session};
 use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType};
 use tempfile::TempDir;
 
-/// A session as every role has it, without an engine around it.
-struct Plain {
+/// The session of every role, without an engine.
+struct PlainSession {
     context: SessionContext,
     _scratch: TempDir,
 }
 
-impl Plain {
+impl PlainSession {
     fn new() -> Self {
         let scratch = tempfile::tempdir().unwrap();
         let worker = Arc::new(Worker::new(
@@ -47,19 +47,19 @@ impl Plain {
     }
 }
 
-/// What a user is told of a statement that fails.
+/// The message of a statement that fails.
 #[derive(Debug)]
-struct Refusal(String);
+struct StatementError(String);
 
-impl std::fmt::Display for Refusal {
+impl std::fmt::Display for StatementError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for StatementError {}
 
-impl From<DataFusionError> for Refusal {
+impl From<DataFusionError> for StatementError {
     fn from(error: DataFusionError) -> Self {
         let text = error.to_string();
         Self(Failure::find(&text).map_or(text, |failure| failure.message))
@@ -67,11 +67,11 @@ impl From<DataFusionError> for Refusal {
 }
 
 #[async_trait]
-impl AsyncDB for Plain {
-    type Error = Refusal;
+impl AsyncDB for PlainSession {
+    type Error = StatementError;
     type ColumnType = DefaultColumnType;
 
-    async fn run(&mut self, sql: &str) -> Result<DBOutput<DefaultColumnType>, Refusal> {
+    async fn run(&mut self, sql: &str) -> Result<DBOutput<DefaultColumnType>, StatementError> {
         let frame = self.context.sql(sql).await?;
         let types = vec![DefaultColumnType::Any; frame.schema().fields().len()];
         let batches = frame.collect().await?;
@@ -81,7 +81,7 @@ impl AsyncDB for Plain {
     async fn shutdown(&mut self) {}
 }
 
-/// The rows of a batch as CSV would have their fields.
+/// Returns the rows of a batch, with their fields as text.
 fn rows(batch: &RecordBatch) -> Vec<Vec<String>> {
     let options = FormatOptions::default();
     let columns: Vec<ArrayFormatter<'_>> =
@@ -94,7 +94,7 @@ fn rows(batch: &RecordBatch) -> Vec<Vec<String>> {
 }
 
 async fn on_datafusion(file: &str) {
-    slt::run(file, || async { Ok(Plain::new()) }).await;
+    slt::run(file, || async { Ok(PlainSession::new()) }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

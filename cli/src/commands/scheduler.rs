@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use spool_jobs::{Dispatcher, SqlStore};
-use spool_scheduler::{Scheduler, Settings};
+use spool_scheduler::{Service, Settings};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -30,7 +30,7 @@ pub async fn run(global: &GlobalArgs, args: SchedulerArgs) -> Result<(), CliErro
         token: args.token,
         allow_version_skew: args.allow_version_skew,
     };
-    let mut service = Scheduler::start(settings, worker.clone()).await?;
+    let mut service = Service::start(settings, worker.clone()).await?;
     let address = service.address();
     if unprotected {
         tracing::warn!(

@@ -28,9 +28,9 @@ pub async fn run(global: &GlobalArgs, args: SqlArgs) -> Result<(), CliError> {
             Engine::embedded(&worker, slots).await?
         }
     };
-    let outcome = engine.run(&request, &cancel, &|_| {}).await;
+    let result = engine.run(&request, &cancel, &|_| {}).await;
     engine.stop().await;
-    rows::print_rows(&outcome?, args.output)
+    rows::print_rows(&result?, args.output)
 }
 
 /// Reads a file of the command line; `-` is standard input.

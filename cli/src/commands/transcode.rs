@@ -155,9 +155,9 @@ async fn transcode_all(
             profile.on_event(&event);
             reporter.on_event(event);
         };
-        let outcome = engine.run(&request, cancel, &on_event).await?;
-        profile.statement(submitted, outcome.spent);
-        let published: Vec<Published> = outcome.structs("published")?;
+        let result = engine.run(&request, cancel, &on_event).await?;
+        profile.statement(submitted, result.timing);
+        let published: Vec<Published> = result.structs("published")?;
         published
             .into_iter()
             .next()

@@ -25,9 +25,9 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::{info, warn};
 
 use crate::{
+    engine::Engine,
     executors::{event_router::EventRouter, registry::ExecutorRegistry},
-    service::Server,
-    turnstile::Turnstile,
+    run::fair_queue::FairQueue,
 };
 
 /// Limit on the wait for an executor's first message.
@@ -43,9 +43,9 @@ const OUTBOUND_QUEUE: usize = 8;
 /// once: one for so many slots.
 const SLOTS_PER_ROW_AHEAD: usize = 4;
 
-/// Lets as many rows in as there are slots, and a few more.
-pub(crate) fn make_room(turnstile: &Turnstile, executors: &ExecutorRegistry) {
-    turnstile.make_room(|| match executors.count().slots {
+/// Sets the capacity of the fair queue to the slots of all executors, and a few more.
+pub(crate) fn update_capacity(fair_queue: &FairQueue, executors: &ExecutorRegistry) {
+    fair_queue.set_capacity(|| match executors.count().slots {
         0 => 0,
         slots => slots + slots / SLOTS_PER_ROW_AHEAD + 1,
     });
@@ -54,11 +54,11 @@ pub(crate) fn make_room(turnstile: &Turnstile, executors: &ExecutorRegistry) {
 /// Serves the sessions of executors.
 #[derive(Clone)]
 pub(crate) struct ExecutorService {
-    pub(crate) server: Server,
+    pub(crate) engine: Engine,
     pub(crate) worker: Arc<Worker>,
     pub(crate) executors: ExecutorRegistry,
     pub(crate) event_router: EventRouter,
-    pub(crate) turnstile: Turnstile,
+    pub(crate) fair_queue: FairQueue,
     pub(crate) rules: Arc<SessionRules>,
 }
 
@@ -104,9 +104,9 @@ impl executor_service_server::ExecutorService for ExecutorService {
             return Err(Status::already_exists(format!("an executor {id} is registered already")));
         }
         info!(executor = id, host, slots, "executor joined");
-        self.make_room();
+        self.update_capacity();
         let (outbound, messages) = mpsc::channel(OUTBOUND_QUEUE);
-        let scheduler_id = self.server.scheduler_id.clone();
+        let scheduler_id = self.engine.scheduler_id.clone();
         // The queue has room: this is its first message.
         send(&outbound, ToExecutor::Registered(Registered { scheduler_id }));
         let service = self.clone();
@@ -217,7 +217,7 @@ impl ExecutorService {
                 Some(reason) => warn!(executor = id, reason, "executor is unavailable"),
                 None => info!(executor = id, "executor is available again"),
             }
-            self.make_room();
+            self.update_capacity();
         }
     }
 
@@ -226,7 +226,7 @@ impl ExecutorService {
             Some(FromExecutor::Draining(_)) => {
                 info!(executor = id, "executor drains");
                 self.executors.mark_draining(id);
-                self.make_room();
+                self.update_capacity();
             }
             Some(FromExecutor::Row(row)) => match row.try_into() {
                 Ok(event) => self.event_router.route(event),
@@ -239,16 +239,16 @@ impl ExecutorService {
 
     async fn remove(&self, id: &str, why: &str) {
         self.executors.remove(id);
-        self.make_room();
+        self.update_capacity();
         // Ballista's grace period is 0: it forgets the executor now, and runs its tasks elsewhere.
         let stopped = ExecutorStoppedParams { executor_id: id.to_owned(), reason: why.to_owned() };
-        if let Err(status) = SchedulerGrpc::executor_stopped(&self.server, Request::new(stopped)).await {
+        if let Err(status) = SchedulerGrpc::executor_stopped(&self.engine, Request::new(stopped)).await {
             warn!(executor = id, %status, "failed to remove an executor from the engine");
         }
     }
 
-    fn make_room(&self) {
-        make_room(&self.turnstile, &self.executors);
+    fn update_capacity(&self) {
+        update_capacity(&self.fair_queue, &self.executors);
     }
 }
 

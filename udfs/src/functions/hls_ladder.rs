@@ -1,4 +1,4 @@
-//! `hls_ladder`: do the parts of a video join into one ladder?
+//! `hls_ladder`: merges the parts of one video into one ladder.
 
 use std::sync::Arc;
 
@@ -19,19 +19,24 @@ use spool_media::package::{merge, parts::Part};
 
 use crate::{
     error::{engine_error, refusal},
-    value::{self, HLS_LADDER, PART},
+    schema::{HLS_LADDER, PART},
+    value,
 };
 
 pub(crate) const NAME: &str = "hls_ladder";
-const USAGE: &str = "SELECT publish(hls_ladder(part)) FROM (SELECT transcode(segment, 'web', 'destination') AS part FROM segments('source'))";
+const USAGE: &str = "SELECT publish(hls_ladder(part)) FROM (SELECT transcode(segment, 'web', 'destination') \
+    AS part FROM segments('source'))";
 
 /// Merges parts into one ladder, and refuses those that do not join.
 #[user_doc(
     doc_section(label = "Video Functions"),
-    description = "Merges the parts of one video, in any order, into the ladder they make, and says what the playlists will be. It writes nothing. Gaps, duplicates, frame counts that do not add up, differing decoder configurations and parts of two sources are refused.",
+    description = "Merges the parts of one video, in any order, into one ladder: the content of the \
+        playlists. Writes nothing. Refuses gaps, duplicates, frame counts that do not add up, differing \
+        decoder configurations and parts of two sources.",
     syntax_example = "hls_ladder(part)",
-    sql_example = "```sql\nSELECT hls_ladder(part)['renditions']\nFROM (SELECT transcode(segment, '720p', 'out/talk') AS part FROM segments('talk.mp4'));\n```",
-    argument(name = "part", description = "What `transcode` returns.")
+    sql_example = "```sql\nSELECT hls_ladder(part)['renditions']\nFROM (SELECT transcode(segment, '720p', \
+        'out/talk') AS part FROM segments('talk.mp4'));\n```",
+    argument(name = "part", description = "The result of `transcode`.")
 )]
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct HlsLadder {
@@ -58,7 +63,7 @@ impl AggregateUDFImpl for HlsLadder {
             [DataType::Struct(fields)] if PART.iter().all(|wanted| fields.find(wanted.name()).is_some()) => {
                 Ok(types.to_vec())
             }
-            _ => Err(refusal(format!("hls_ladder takes what transcode returns: write {USAGE}"))),
+            _ => Err(refusal(format!("hls_ladder takes the result of transcode: write {USAGE}"))),
         }
     }
 
@@ -80,7 +85,7 @@ impl AggregateUDFImpl for HlsLadder {
     }
 }
 
-/// The parts seen so far. They travel between stages as JSON: names and numbers, never media bytes.
+/// The parts so far. They travel between stages as JSON: names and numbers, never media bytes.
 #[derive(Debug, Default)]
 struct Merge {
     parts: Vec<Part>,

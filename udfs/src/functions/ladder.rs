@@ -1,4 +1,4 @@
-//! `ladder`: which lines does a preset or a short form stand for?
+//! `ladder`: the entries of a preset or of a ladder in the short form.
 
 use datafusion::{
     arrow::{array::Array, datatypes::DataType},
@@ -12,20 +12,25 @@ use std::sync::Arc;
 
 use crate::{
     error::{engine_error, refusal},
-    value::{self, LADDER_LINE},
+    schema::LADDER_LINE,
+    value,
 };
 
 pub(crate) const NAME: &str = "ladder";
 
-/// A ladder as a list of lines, to read or to edit.
+/// Returns the entries of a ladder, to read or to edit.
 #[user_doc(
     doc_section(label = "Video Functions"),
-    description = "The lines of a preset or a short form as a list of structs (codec, height, max_bitrate_bps, crf, preset), the highest first, and then those of sound, which have no height: to read with `unnest`, or to edit and hand to `transcode`. What is NULL follows from the source.",
+    description = "Returns the entries of a preset or a short form as a list of structs (codec, height, \
+        max_bitrate_bps, crf, preset): video from the highest to the lowest, then audio, which has no \
+        height. Read the list with `unnest`, or edit it and pass it to `transcode`. A NULL field is derived \
+        from the source.",
     syntax_example = "ladder(name)",
     sql_example = "```sql\nSELECT unnest(ladder('web'));\n```",
     argument(
         name = "name",
-        description = "A preset such as `'web'`, or the short form such as `'1080p-av1,720p:2800k,480p,aac,opus:96k'`."
+        description = "A preset such as `'web'`, or the short form such as \
+            `'1080p-av1,720p:2800k,480p,aac,opus:96k'`."
     )
 )]
 #[derive(Debug, PartialEq, Eq, Hash)]

@@ -1,4 +1,5 @@
-//! Which values does a table function take? Literals, in order: the planner knows nothing else when it is called.
+//! Arguments of table functions: literals, in order, since the planner knows no other values when it calls a
+//! table function.
 
 use datafusion::{common::ScalarValue, error::Result, logical_expr::Expr};
 
@@ -6,7 +7,7 @@ use crate::error::refusal;
 
 /// The arguments of one call of a table function.
 pub(crate) struct Literals<'a> {
-    /// How the function is written, for messages.
+    /// How the call is written, for messages.
     pub(crate) usage: &'static str,
     pub(crate) args: &'a [Expr],
 }
@@ -21,7 +22,7 @@ impl Literals<'_> {
         }
     }
 
-    /// The text at this position.
+    /// Returns the text at this position.
     pub(crate) fn text(&self, position: usize, name: &str) -> Result<String> {
         match self.literal(position, name)? {
             Some(
@@ -33,13 +34,13 @@ impl Literals<'_> {
         }
     }
 
-    /// The text at this position; `None` where the call ends before it, or where it is NULL.
+    /// Returns the text at this position; `None` if there is no such argument, or if it is NULL.
     pub(crate) fn optional_text(&self, position: usize, name: &str) -> Result<Option<String>> {
         let given = self.literal(position, name)?.is_some_and(|value| !value.is_null());
         given.then(|| self.text(position, name)).transpose()
     }
 
-    /// The number at this position; `None` where the call ends before it, or where it is NULL.
+    /// Returns the number at this position; `None` if there is no such argument, or if it is NULL.
     pub(crate) fn number(&self, position: usize, name: &str) -> Result<Option<f64>> {
         let Some(value) = self.literal(position, name)?.filter(|value| !value.is_null()) else {
             return Ok(None);
@@ -55,7 +56,8 @@ impl Literals<'_> {
             None => Ok(None),
             Some(Expr::Literal(value, _)) => Ok(Some(value)),
             Some(other) => Err(refusal(format!(
-                "{name} must be a literal, not {other}: table functions take literals in order, and no columns; write {}",
+                "{name} must be a literal, not {other}: table functions take literals in order, and no \
+                    columns; write {}",
                 self.usage
             ))),
         }

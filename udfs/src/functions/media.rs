@@ -1,4 +1,4 @@
-//! `media`: what is in a folder or a bucket?
+//! `media`: the files in a folder or a bucket, with their tracks.
 
 use std::sync::Arc;
 
@@ -11,24 +11,24 @@ use datafusion_macros::user_doc;
 use spool_media::listing;
 
 use super::{Host, literals::Literals, rows::Rows};
-use crate::{
-    error::engine_error,
-    options::SpoolOptions,
-    value::{self, PROBE},
-};
+use crate::{error::engine_error, options::SpoolOptions, schema::PROBE, value};
 
 pub(crate) const NAME: &str = "media";
 const USAGE: &str = "media('s3://uploads/*.mp4')";
 
-/// The files that a pattern names.
+/// Lists the files that match a pattern.
 #[user_doc(
     doc_section(label = "Video Functions"),
-    description = "The files that a pattern names, as a table: uri, etag, bytes, container, duration_ms, width, height, rotation, fps, video_codec, pixel_format, hdr, interlaced, audio tracks. A file that is no video is a row with its `error`.",
+    description = "Lists the files that match a pattern, as a table: uri, etag, bytes, container, \
+        duration_ms, width, height, rotation, fps, video_codec, pixel_format, hdr, interlaced, audio tracks. \
+        A file that is not a video has a row with its `error`.",
     syntax_example = "media(glob)",
-    sql_example = "```sql\nSELECT uri, width, height, duration_ms FROM media('s3://uploads/2026/*.mp4') WHERE error IS NULL;\n```",
+    sql_example = "```sql\nSELECT uri, width, height, duration_ms FROM media('s3://uploads/2026/*.mp4') \
+        WHERE error IS NULL;\n```",
     argument(
         name = "glob",
-        description = "Path or URI; `*` and `?` match within a folder, `**` across folders, `[ab]` one of a set."
+        description = "Path or URI; `*` and `?` match within a folder, `**` across folders, `[ab]` one of a \
+            set."
     )
 )]
 #[derive(Debug)]
@@ -51,8 +51,8 @@ impl TableFunctionImpl for Media {
         let literals = Literals { usage: USAGE, args: args.exprs() };
         literals.at_most(1)?;
         let glob = literals.text(0, "glob")?;
-        if let Some(confines) = SpoolOptions::confines(args.session().config_options()) {
-            confines.check_pattern(&glob).map_err(engine_error)?;
+        if let Some(policy) = SpoolOptions::path_policy(args.session().config_options()) {
+            policy.check_pattern(&glob).map_err(engine_error)?;
         }
         let worker = self.host.0.clone();
         let fetch = move || {

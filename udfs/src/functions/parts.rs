@@ -1,4 +1,4 @@
-//! `parts`: what is done already at a destination, by whom, and how long did it take?
+//! `parts`: the part records of a destination, with the executor and the time of each.
 
 use std::sync::{Arc, LazyLock};
 
@@ -18,7 +18,8 @@ use super::{Host, literals::Literals, rows::Rows};
 use crate::{
     error::engine_error,
     options::SpoolOptions,
-    value::{self, PART_RENDITION, SEGMENT},
+    schema::{PART_RENDITION, SEGMENT},
+    value,
 };
 
 pub(crate) const NAME: &str = "parts";
@@ -29,12 +30,15 @@ static COLUMNS: LazyLock<Fields> = LazyLock::new(|| {
     SEGMENT.iter().cloned().chain([rendition]).collect()
 });
 
-/// The part records of a destination.
+/// Lists the part records of a destination.
 #[user_doc(
     doc_section(label = "Video Functions"),
-    description = "The part records of a destination: one row per segment and rung that is encoded, with the segment's columns and a struct `rendition` (key, name, codecs, media segments, encode_ms, host).",
+    description = "Lists the part records of a destination: one row per segment and rung that is encoded, \
+        with the segment's columns and a struct `rendition` (key, name, codecs, media segments, encode_ms, \
+        host).",
     syntax_example = "parts(destination)",
-    sql_example = "```sql\nSELECT index, rendition['name'], rendition['encode_ms'], rendition['host'] FROM parts('s3://media/talk/') ORDER BY 1, 2;\n```",
+    sql_example = "```sql\nSELECT index, rendition['name'], rendition['encode_ms'], rendition['host'] FROM \
+        parts('s3://media/talk/') ORDER BY 1, 2;\n```",
     argument(
         name = "destination",
         description = "Folder or URI prefix that `transcode` wrote to: a literal."
@@ -60,8 +64,8 @@ impl TableFunctionImpl for Parts {
         let literals = Literals { usage: USAGE, args: args.exprs() };
         literals.at_most(1)?;
         let destination = literals.text(0, "destination")?;
-        if let Some(confines) = SpoolOptions::confines(args.session().config_options()) {
-            confines.check_write(&destination).map_err(engine_error)?;
+        if let Some(policy) = SpoolOptions::path_policy(args.session().config_options()) {
+            policy.check_write(&destination).map_err(engine_error)?;
         }
         let worker = self.host.0.clone();
         let fetch = move || {

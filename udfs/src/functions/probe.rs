@@ -1,4 +1,4 @@
-//! `probe`: what is in one file?
+//! `probe`: the tracks and properties of one file.
 
 use async_trait::async_trait;
 use datafusion::{
@@ -19,15 +19,19 @@ use super::Host;
 use crate::{
     error::{engine_error, refusal},
     options::SpoolOptions,
-    value::{self, PROBE},
+    schema::PROBE,
+    value,
 };
 
 pub(crate) const NAME: &str = "probe";
 
-/// What is in one file.
+/// Returns the tracks and properties of one file.
 #[user_doc(
     doc_section(label = "Video Functions"),
-    description = "What is in one file, as a struct: container, duration, picture size, rotation, frame rate, codecs, HDR, sound tracks. Of MP4 and MOV it reads the index and a few samples, of other containers all. A file that cannot be read is an error; `media` lists such files with their error instead.",
+    description = "Returns the properties of one file as a struct: container, duration, picture size, \
+        rotation, frame rate, codecs, HDR, audio tracks. Reads the index and a few samples of MP4 and MOV, \
+        and other containers wholly. A file that cannot be read is an error; `media` lists such files with \
+        their error instead.",
     syntax_example = "probe(uri)",
     sql_example = "```sql\nSELECT probe('talk.mp4')['duration_ms'];\n```",
     argument(name = "uri", description = "Path or URI of the file.")
@@ -73,13 +77,13 @@ impl AsyncScalarUDFImpl for Probe {
         let [uris] = arrays.as_slice() else {
             return Err(refusal("probe takes one argument: write probe('talk.mp4')"));
         };
-        let confines = SpoolOptions::confines(&args.config_options);
+        let path_policy = SpoolOptions::path_policy(&args.config_options);
         let uris = uris.as_string::<i32>();
         let mut files = Vec::with_capacity(uris.len());
         for uri in uris {
             let Some(uri) = uri else { return Err(refusal("probe was given NULL: write probe('talk.mp4')")) };
-            if let Some(confines) = &confines {
-                confines.check_source(uri).map_err(engine_error)?;
+            if let Some(policy) = &path_policy {
+                policy.check_source(uri).map_err(engine_error)?;
             }
             files.push(listing::file(self.host.0.timelines(), uri).await.map_err(engine_error)?);
         }

@@ -1,4 +1,4 @@
-//! `publish`: when may the world see a ladder? When everything it names is there; the master goes last.
+//! `publish`: writes the playlists of a ladder whose objects all exist, the multivariant playlist last.
 
 use async_trait::async_trait;
 use datafusion::{
@@ -16,19 +16,24 @@ use super::Host;
 use crate::{
     error::{engine_error, refusal},
     options::SpoolOptions,
-    value::{self, HLS_LADDER, PUBLISHED},
+    schema::{HLS_LADDER, PUBLISHED},
+    value,
 };
 
 pub(crate) const NAME: &str = "publish";
 const USAGE: &str = "publish(hls_ladder(part))";
 
-/// Writes what a merge describes, master last.
+/// Writes the playlists of a merged ladder, the multivariant playlist last.
 #[user_doc(
     doc_section(label = "Video Functions"),
-    description = "Checks that every object of a ladder exists, writes its media playlists, and replaces `master.m3u8` last, in one step: a reader sees the old ladder or the new one. Returns the master's URI, the duration, the bytes, and each rendition with its codecs, resolution, true average and peak rate.",
+    description = "Checks that every object of a ladder exists, writes its media playlists, and replaces \
+        `master.m3u8` last, in one step: a reader sees the old ladder or the new one. Returns the URI of \
+        `master.m3u8`, the duration, the bytes, and each rendition with its codecs, resolution, and measured \
+        average and peak bit rate.",
     syntax_example = "publish(ladder)",
-    sql_example = "```sql\nSELECT publish(hls_ladder(part))['master']\nFROM (SELECT transcode(segment, 'web', 'out/talk') AS part FROM segments('talk.mp4'));\n```",
-    argument(name = "ladder", description = "What `hls_ladder` returns.")
+    sql_example = "```sql\nSELECT publish(hls_ladder(part))['master']\nFROM (SELECT transcode(segment, \
+        'web', 'out/talk') AS part FROM segments('talk.mp4'));\n```",
+    argument(name = "ladder", description = "The result of `hls_ladder`.")
 )]
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Publish {
@@ -58,7 +63,7 @@ impl ScalarUDFImpl for Publish {
             {
                 Ok(DataType::Struct(PUBLISHED.clone()))
             }
-            _ => Err(refusal(format!("publish takes what hls_ladder returns: write {USAGE}"))),
+            _ => Err(refusal(format!("publish takes the result of hls_ladder: write {USAGE}"))),
         }
     }
 
@@ -82,14 +87,14 @@ impl AsyncScalarUDFImpl for Publish {
         let [ladders] = arrays.as_slice() else {
             return Err(refusal(format!("publish takes one argument: write {USAGE}")));
         };
-        let confines = SpoolOptions::confines(&args.config_options);
+        let path_policy = SpoolOptions::path_policy(&args.config_options);
         let mut published = Vec::with_capacity(ladders.len());
         for ladder in value::values::<HlsLadder>(ladders)? {
             let Some(ladder) = ladder else {
                 return Err(refusal("there is nothing to publish: the statement selected no segments"));
             };
-            if let Some(confines) = &confines {
-                confines.check_write(&ladder.destination).map_err(engine_error)?;
+            if let Some(policy) = &path_policy {
+                policy.check_write(&ladder.destination).map_err(engine_error)?;
             }
             published
                 .push(publish::run(&self.host.0.environment().stores, &ladder).await.map_err(engine_error)?);

@@ -1,4 +1,4 @@
-//! How does a table function whose rows must be fetched become a table? Its rows are made when the query is planned.
+//! Tables of table functions: the rows are fetched when the query is planned.
 
 use std::{fmt, sync::Arc};
 
@@ -13,7 +13,7 @@ use datafusion::{
 };
 use futures::future::BoxFuture;
 
-/// Makes the rows of one call, one batch per partition.
+/// Fetches the rows of one call, one batch per partition.
 pub(crate) type Fetch = Arc<dyn Fn() -> BoxFuture<'static, Result<Vec<RecordBatch>>> + Send + Sync>;
 
 /// A table whose rows are fetched by the process that plans the query.
@@ -53,7 +53,7 @@ impl TableProvider for Rows {
     }
 }
 
-/// One batch per row: an engine that gives a task one partition then gives it one row.
-pub(crate) fn one_row_each(batch: &RecordBatch) -> Vec<RecordBatch> {
+/// Splits a batch into one per row: an engine that gives a task one partition then gives it one row.
+pub(crate) fn split_rows(batch: &RecordBatch) -> Vec<RecordBatch> {
     (0..batch.num_rows()).map(|row| batch.slice(row, 1)).collect()
 }

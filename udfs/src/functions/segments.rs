@@ -1,4 +1,4 @@
-//! `segments`: which rows does a source become?
+//! `segments`: the rows that a source is encoded in.
 
 use std::sync::{Arc, LazyLock};
 
@@ -21,12 +21,13 @@ use spool_media::plan::{
 use super::{
     Host,
     literals::Literals,
-    rows::{Rows, one_row_each},
+    rows::{Rows, split_rows},
 };
 use crate::{
     error::{engine_error, refusal},
     options::SpoolOptions,
-    value::{self, SEGMENT},
+    schema::SEGMENT,
+    value,
 };
 
 pub(crate) const NAME: &str = "segments";
@@ -38,24 +39,30 @@ static COLUMNS: LazyLock<Fields> = LazyLock::new(|| {
     SEGMENT.iter().cloned().chain([segment]).collect()
 });
 
-/// Rows of a source, one per audio track and one per video segment.
+/// Lists the segments of a source, one row per audio track and one per video segment.
 #[user_doc(
     doc_section(label = "Video Functions"),
-    description = "A video as a table of segments: first a row per audio track, then contiguous rows of pictures that cover the output frame grid exactly once. Rows depend on the source and the arguments only. The column `segment` holds all the others as a struct, for `transcode`.",
+    description = "Lists the segments of a video: first one row per audio track, then contiguous rows of \
+        video that cover the output frame grid exactly once. The rows depend on the source and the arguments \
+        only. The column `segment` holds all other columns as a struct, for `transcode`.",
     syntax_example = "segments(source [, seconds [, media_segment_seconds [, deinterlace]]])",
-    sql_example = "```sql\nSELECT index, track, first_frame, frames, start_ms FROM segments('talk.mp4', 30);\n```",
+    sql_example = "```sql\nSELECT index, track, first_frame, frames, start_ms FROM segments('talk.mp4', \
+        30);\n```",
     argument(name = "source", description = "Path or URI of the video: a literal."),
     argument(
         name = "seconds",
-        description = "About how long a segment is: 30, or a quarter of a title that is short, unless given (or NULL). Boundaries move to where little must be decoded twice."
+        description = "Approximate length of a segment in seconds. Default (or NULL): 30, or a quarter of a \
+            short source. Boundaries move to where little must be decoded twice."
     ),
     argument(
         name = "media_segment_seconds",
-        description = "Length of an HLS media segment: 4 unless given (or NULL), rounded to whole frames."
+        description = "Length of an HLS media segment in seconds, rounded to whole frames. Default (or \
+            NULL): 4."
     ),
     argument(
         name = "deinterlace",
-        description = "What becomes of interlaced frames: `'frame'`, a picture of each unless given (or NULL), or `'field'`, one of each field, at twice the rate."
+        description = "How interlaced frames are deinterlaced: `'frame'` makes one frame of each, `'field'` \
+            one of each field, at twice the rate. Default (or NULL): `'frame'`."
     )
 )]
 #[derive(Debug)]
@@ -78,8 +85,8 @@ impl TableFunctionImpl for Segments {
         let literals = Literals { usage: USAGE, args: args.exprs() };
         literals.at_most(4)?;
         let source = literals.text(0, "source")?;
-        if let Some(confines) = SpoolOptions::confines(args.session().config_options()) {
-            confines.check_source(&source).map_err(engine_error)?;
+        if let Some(policy) = SpoolOptions::path_policy(args.session().config_options()) {
+            policy.check_source(&source).map_err(engine_error)?;
         }
         let media_seconds =
             literals.number(2, "media_segment_seconds")?.unwrap_or(DEFAULT_MEDIA_SEGMENT_SECONDS);
@@ -97,7 +104,7 @@ impl TableFunctionImpl for Segments {
                 let plain = value::batch(&SEGMENT, &segments)?;
                 let whole = Arc::new(StructArray::from(plain.clone()));
                 let columns = plain.columns().iter().cloned().chain([whole as _]).collect();
-                Ok(one_row_each(&RecordBatch::try_new(value::schema(&COLUMNS), columns)?))
+                Ok(split_rows(&RecordBatch::try_new(value::schema(&COLUMNS), columns)?))
             }) as _
         };
         Ok(Arc::new(Rows { schema: value::schema(&COLUMNS), fetch: Arc::new(fetch) }))

@@ -1,4 +1,4 @@
-//! `transcode`: what does encoding one row give?
+//! `transcode`: encodes one segment at every rung of a ladder.
 
 use async_trait::async_trait;
 use datafusion::{
@@ -27,23 +27,28 @@ use crate::{
     control::TaskControl,
     error::{engine_error, refusal},
     options::SpoolOptions,
-    value::{self, PART, SEGMENT},
+    schema::{PART, SEGMENT},
+    value,
 };
 
-/// Its name in SQL.
+/// The function's name in SQL.
 pub const NAME: &str = "transcode";
 const USAGE: &str = "transcode(segment, 'web', 'destination') over the rows of segments('source')";
 
-/// Encodes the row's missing rungs and returns its part.
+/// Encodes the missing rungs of a segment and returns its part.
 #[user_doc(
     doc_section(label = "Video Functions"),
-    description = "Encodes one segment at every rung of a ladder in one FFmpeg run, writes the media segments, commits a part record for each rung, and returns the `part`. What is recorded already is not encoded again. Write it once, in a subquery, over the rows of `segments`.",
+    description = "Encodes one segment at every rung of a ladder in one FFmpeg run, writes the media \
+        segments, commits a part record for each rung, and returns the `part`. Rungs with a part record are \
+        not encoded again. Write the call once, in a subquery, over the rows of `segments`.",
     syntax_example = "transcode(segment, ladder, destination)",
-    sql_example = "```sql\nSELECT publish(hls_ladder(part))\nFROM (SELECT transcode(segment, 'web', 's3://media/talk/') AS part\n      FROM segments('s3://uploads/talk.mp4', 30));\n```",
+    sql_example = "```sql\nSELECT publish(hls_ladder(part))\nFROM (SELECT transcode(segment, 'web', \
+        's3://media/talk/') AS part\n      FROM segments('s3://uploads/talk.mp4', 30));\n```",
     argument(name = "segment", description = "The column `segment` of `segments`."),
     argument(
         name = "ladder",
-        description = "A preset (`'web'`), the short form (`'1080p-av1,720p:2800k,480p,aac,opus:96k'`) or a list of structs as `ladder` returns it."
+        description = "A preset (`'web'`), the short form (`'1080p-av1,720p:2800k,480p,aac,opus:96k'`) or a \
+            list of structs as `ladder` returns it."
     ),
     argument(
         name = "destination",
@@ -71,12 +76,16 @@ impl ScalarUDFImpl for Transcode {
         &self.signature
     }
 
-    /// The engine does not ask an asynchronous function to coerce its arguments: so they are checked here, and cast when they come.
+    /// The engine does not coerce the arguments of an asynchronous function: so they are checked here, and
+    /// cast when the function runs.
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
         let [segment, ladder, destination] = types else {
             return Err(refusal(format!("transcode takes three arguments: write {USAGE}")));
         };
-        let is_segment = matches!(segment, DataType::Struct(fields) if SEGMENT.iter().all(|wanted| fields.find(wanted.name()).is_some()));
+        let is_segment = match segment {
+            DataType::Struct(fields) => SEGMENT.iter().all(|field| fields.find(field.name()).is_some()),
+            _ => false,
+        };
         if !is_segment {
             return Err(refusal(format!(
                 "the first argument of transcode is the column `segment`: write {USAGE}"
@@ -110,7 +119,7 @@ fn is_text(data_type: &DataType) -> bool {
 
 #[async_trait]
 impl AsyncScalarUDFImpl for Transcode {
-    /// One row is one FFmpeg run; what a batch holds would run one after the other.
+    /// One row is one FFmpeg run; the rows of a batch would run one after the other.
     fn ideal_batch_size(&self) -> Option<usize> {
         Some(1)
     }
@@ -122,7 +131,7 @@ impl AsyncScalarUDFImpl for Transcode {
         };
         let options = args.config_options.extensions.get::<SpoolOptions>();
         let (threads, strict) = options.map_or((1, false), |options| (options.threads, options.strict));
-        let confines = SpoolOptions::confines(&args.config_options);
+        let path_policy = SpoolOptions::path_policy(&args.config_options);
         let destinations = cast(destinations, &DataType::Utf8)?;
         let destination = destinations.as_string::<i32>();
         let mut parts = Vec::with_capacity(segments.len());
@@ -134,10 +143,10 @@ impl AsyncScalarUDFImpl for Transcode {
             if destination.is_null(row) {
                 return Err(refusal(format!("the destination of row {row} is null: write {USAGE}")));
             }
-            // Here, and not where the statement is planned: what a row says may come from anywhere.
-            if let Some(confines) = &confines {
-                confines.check_source(&segment.source).map_err(engine_error)?;
-                confines.check_write(destination.value(row)).map_err(engine_error)?;
+            // Checked here, and not when the statement is planned: a row's values may come from any column.
+            if let Some(policy) = &path_policy {
+                policy.check_source(&segment.source).map_err(engine_error)?;
+                policy.check_write(destination.value(row)).map_err(engine_error)?;
             }
             let TaskControl { token: cancel, job } = TaskControl::of(&args.config_options);
             let request = Request {
@@ -155,10 +164,10 @@ impl AsyncScalarUDFImpl for Transcode {
     }
 }
 
-/// The ladder of one row: a text to parse, or lines as structs.
+/// Returns the ladder of one row, given as a text or as a list of structs.
 ///
 /// # Errors
-/// Where it is neither.
+/// If the value is neither, or if it is not a ladder.
 pub fn ladder_at(ladders: &dyn Array, row: usize) -> Result<Ladder> {
     if ladders.is_null(row) {
         return Err(refusal(format!("the ladder of row {row} is null: write {USAGE}")));

@@ -1,5 +1,5 @@
-//! Who may speak to Ballista's scheduler, and what is it told? Executors only; and of what executors say, what our own list of members
-//! does not know better.
+//! Ballista proxy: the part of Ballista's scheduler that executors may call. Only executors with a session
+//! are served, and the list of executors overrides what an executor reports of its state.
 
 use std::time::Duration;
 
@@ -10,48 +10,58 @@ use ballista_core::serde::protobuf::{
     GetJobStatusParams, GetJobStatusResult, HeartBeatParams, HeartBeatResult, PollWorkParams, PollWorkResult,
     RegisterExecutorParams, RegisterExecutorResult, RemoveSessionParams, RemoveSessionResult,
     UpdateTaskStatusParams, UpdateTaskStatusResult, executor_resource::Resource,
-    executor_status::Status as Standing, scheduler_grpc_server::SchedulerGrpc,
+    executor_status::Status as ReportedStatus, scheduler_grpc_server::SchedulerGrpc,
 };
 use tokio::time::timeout;
 use tonic::{Request, Response, Status};
 use tracing::debug;
 
 use crate::{
-    executors::{placement::BALLISTA_VCORES, registry::ExecutorRegistry, service::make_room},
-    service::Server,
-    turnstile::Turnstile,
+    engine::Engine,
+    executors::{placement::BALLISTA_VCORES, registry::ExecutorRegistry, service::update_capacity},
+    run::fair_queue::FairQueue,
 };
 
-/// How long the engine may take to reach an executor that wants to be sent tasks.
-const REACH: Duration = Duration::from_secs(10);
+/// How long the engine may take to connect to an executor that registers.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Ballista's scheduler, as executors reach it.
 #[derive(Clone)]
-pub(crate) struct Gate {
-    pub(crate) server: Server,
+pub(crate) struct BallistaProxy {
+    pub(crate) engine: Engine,
     pub(crate) executors: ExecutorRegistry,
-    pub(crate) turnstile: Turnstile,
+    pub(crate) fair_queue: FairQueue,
 }
 
-impl Gate {
-    fn admit(&self, executor: &str) -> Result<(), Status> {
+impl BallistaProxy {
+    fn require_session(&self, executor: &str) -> Result<(), Status> {
         if self.executors.contains(executor) {
             Ok(())
         } else {
-            Err(Status::failed_precondition(format!("{executor} is no member: it has to join first")))
+            Err(Status::failed_precondition(format!(
+                "executor {executor} has no session: it has to connect first"
+            )))
+        }
+    }
+
+    /// Notes that the engine reached an executor, and offers its slots to waiting rows.
+    fn reached(&self, executor: &str) {
+        if self.executors.mark_ready(executor) {
+            update_capacity(&self.fair_queue, &self.executors);
         }
     }
 }
 
-/// Statements come in by SQL, where they are checked, take turns and are tried again: see `run`.
-fn refused<T>() -> Result<T, Status> {
+/// Refuses a plan: statements come in as SQL, where they are checked, queued fairly and retried (see `run`).
+fn refuse_plan<T>() -> Result<T, Status> {
     Err(Status::unimplemented(
-        "plans are not taken: submit SQL, by `spool sql --cluster`, Flight SQL or spool_scheduler::Remote",
+        "plans are not accepted: submit SQL, by `spool sql --cluster`, Flight SQL or spool_scheduler::Client",
     ))
 }
 
-/// Slots are counted by our own list, so Ballista is told that there are always some.
-fn with_room(registration: Option<&mut ExecutorRegistration>) {
+/// Gives an executor so many slots in Ballista's eyes that there is always a free one: the list of executors
+/// counts the real ones.
+fn override_slots(registration: Option<&mut ExecutorRegistration>) {
     let resources = registration
         .and_then(|registration| registration.specification.as_mut())
         .map(|spec| &mut spec.resources);
@@ -61,7 +71,7 @@ fn with_room(registration: Option<&mut ExecutorRegistration>) {
 }
 
 #[tonic::async_trait]
-impl SchedulerGrpc for Gate {
+impl SchedulerGrpc for BallistaProxy {
     type ExecuteQueryPushStream = futures::stream::BoxStream<'static, Result<GetJobStatusResult, Status>>;
 
     async fn poll_work(&self, _: Request<PollWorkParams>) -> Result<Response<PollWorkResult>, Status> {
@@ -74,18 +84,18 @@ impl SchedulerGrpc for Gate {
     ) -> Result<Response<RegisterExecutorResult>, Status> {
         let registration = request.get_mut().metadata.as_mut();
         let id = registration.as_ref().map_or_else(String::new, |registration| registration.id.clone());
-        self.admit(&id)?;
-        with_room(registration);
+        self.require_session(&id)?;
+        override_slots(registration);
         let late = |_| {
-            Status::deadline_exceeded(
-                "the scheduler cannot reach the executor: name its address with --address",
-            )
+            let seconds = CONNECT_TIMEOUT.as_secs();
+            Status::deadline_exceeded(format!(
+                "the scheduler failed to reach the executor within {seconds} s: give its address with \
+                    --address"
+            ))
         };
-        let registered =
-            timeout(REACH, SchedulerGrpc::register_executor(&self.server, request)).await.map_err(late)??;
-        if self.executors.mark_ready(&id) {
-            make_room(&self.turnstile, &self.executors);
-        }
+        let registering = SchedulerGrpc::register_executor(&self.engine, request);
+        let registered = timeout(CONNECT_TIMEOUT, registering).await.map_err(late)??;
+        self.reached(&id);
         Ok(registered)
     }
 
@@ -94,85 +104,84 @@ impl SchedulerGrpc for Gate {
         mut request: Request<HeartBeatParams>,
     ) -> Result<Response<HeartBeatResult>, Status> {
         let heartbeat = request.get_mut();
-        self.admit(&heartbeat.executor_id)?;
-        with_room(heartbeat.metadata.as_mut());
-        // Who drains is known from its call; Ballista would drop it, and with it the results that are still to be fetched.
-        heartbeat.status = Some(ExecutorStatus { status: Some(Standing::Active(String::new())) });
+        self.require_session(&heartbeat.executor_id)?;
+        override_slots(heartbeat.metadata.as_mut());
+        // The executor's session tells whether it drains; Ballista would remove a draining one, and with it
+        // results that are still to be fetched.
+        heartbeat.status = Some(ExecutorStatus { status: Some(ReportedStatus::Active(String::new())) });
         let id = heartbeat.executor_id.clone();
-        let heard = SchedulerGrpc::heart_beat_from_executor(&self.server, request).await?;
-        if self.executors.mark_ready(&id) {
-            make_room(&self.turnstile, &self.executors);
-        }
-        Ok(heard)
+        let response = SchedulerGrpc::heart_beat_from_executor(&self.engine, request).await?;
+        self.reached(&id);
+        Ok(response)
     }
 
     async fn update_task_status(
         &self,
         request: Request<UpdateTaskStatusParams>,
     ) -> Result<Response<UpdateTaskStatusResult>, Status> {
-        self.admit(&request.get_ref().executor_id)?;
-        SchedulerGrpc::update_task_status(&self.server, request).await
+        self.require_session(&request.get_ref().executor_id)?;
+        SchedulerGrpc::update_task_status(&self.engine, request).await
     }
 
     async fn create_update_session(
         &self,
         _: Request<CreateUpdateSessionParams>,
     ) -> Result<Response<CreateUpdateSessionResult>, Status> {
-        refused()
+        refuse_plan()
     }
 
     async fn remove_session(
         &self,
         _: Request<RemoveSessionParams>,
     ) -> Result<Response<RemoveSessionResult>, Status> {
-        refused()
+        refuse_plan()
     }
 
     async fn execute_query_push(
         &self,
         _: Request<ExecuteQueryParams>,
     ) -> Result<Response<Self::ExecuteQueryPushStream>, Status> {
-        refused()
+        refuse_plan()
     }
 
     async fn execute_query(
         &self,
         _: Request<ExecuteQueryParams>,
     ) -> Result<Response<ExecuteQueryResult>, Status> {
-        refused()
+        refuse_plan()
     }
 
     async fn get_job_status(
         &self,
         _: Request<GetJobStatusParams>,
     ) -> Result<Response<GetJobStatusResult>, Status> {
-        refused()
+        refuse_plan()
     }
 
     async fn get_job_metrics(
         &self,
         _: Request<GetJobMetricsParams>,
     ) -> Result<Response<GetJobMetricsResult>, Status> {
-        refused()
+        refuse_plan()
     }
 
     async fn executor_stopped(
         &self,
         request: Request<ExecutorStoppedParams>,
     ) -> Result<Response<ExecutorStoppedResult>, Status> {
-        // Told when it begins to drain. Its membership ends when it is gone.
+        // Ballista's executor calls this when it begins to drain. Its session ends when it is gone.
         debug!(executor = request.get_ref().executor_id, "an executor begins to stop");
         Ok(Response::new(ExecutorStoppedResult {}))
     }
 
     async fn cancel_job(&self, _: Request<CancelJobParams>) -> Result<Response<CancelJobResult>, Status> {
-        refused()
+        refuse_plan()
     }
 
     async fn clean_job_data(
         &self,
         _: Request<CleanJobDataParams>,
     ) -> Result<Response<CleanJobDataResult>, Status> {
-        refused()
+        refuse_plan()
     }
 }

@@ -1,4 +1,5 @@
-//! What may a statement of a stranger's cost whoever plans it? No more than its rows: nothing that makes much of little.
+//! Tenant guard: refuses tenants' statements that cost the planner more than their rows, such as functions
+//! whose results grow.
 
 use datafusion::{
     common::{
@@ -12,7 +13,8 @@ use datafusion::{
 
 use crate::{error::refusal, options::SpoolOptions};
 
-/// Functions whose result, or whose time, is many times what they are given. Of literals the planner itself computes them.
+/// Functions whose result, or whose time, is many times the size of their arguments. The planner evaluates
+/// them on literals.
 const GROWING: [&str; 12] = [
     "array_repeat",
     "array_resize",
@@ -28,52 +30,55 @@ const GROWING: [&str; 12] = [
     "translate",
 ];
 
-/// How often texts and lists may be put together: each time may double them.
-const JOINS_MOST: usize = 16;
+/// How many concatenations of texts and lists a statement may have: each may double the size.
+const CONCATENATIONS_MAX: usize = 16;
 
-/// What puts texts and lists together.
-const JOINING: [&str; 6] = ["array_cat", "array_concat", "concat", "concat_ws", "list_cat", "list_concat"];
+/// Functions that concatenate texts or lists.
+const CONCATENATING: [&str; 6] =
+    ["array_cat", "array_concat", "concat", "concat_ws", "list_cat", "list_concat"];
 
-/// Refuses what only whoever runs the cluster may ask of it, where a statement is confined.
+/// Refuses expensive plans in a session with a path policy, which is a tenant's. The operator's sessions have
+/// none.
 #[derive(Debug)]
-pub(crate) struct Confined;
+pub(crate) struct TenantGuard;
 
-impl AnalyzerRule for Confined {
+impl AnalyzerRule for TenantGuard {
     fn analyze(&self, plan: LogicalPlan, options: &ConfigOptions) -> Result<LogicalPlan> {
-        if SpoolOptions::confines(options).is_none() {
+        if SpoolOptions::path_policy(options).is_none() {
             return Ok(plan);
         }
-        let mut joins = 0;
+        let mut concatenations = 0;
         plan.apply_with_subqueries(|node| {
             check_relation(node)?;
             node.apply_expressions(|expr| {
                 expr.apply(|inner| {
-                    joins += usize::from(joins_values(inner)?);
+                    concatenations += usize::from(is_concatenation(inner)?);
                     Ok(TreeNodeRecursion::Continue)
                 })
             })
         })?;
-        if joins > JOINS_MOST {
+        if concatenations > CONCATENATIONS_MAX {
             return Err(refusal(format!(
-                "a tenant's statement puts values together at most {JOINS_MOST} times, and this one {joins} times"
+                "a tenant's statement has at most {CONCATENATIONS_MAX} concatenations, and this one has \
+                    {concatenations}: remove some"
             )));
         }
         Ok(plan)
     }
 
     fn name(&self) -> &'static str {
-        "spool_confined"
+        "spool_tenant_guard"
     }
 }
 
 fn check_relation(node: &LogicalPlan) -> Result<()> {
     match node {
         LogicalPlan::RecursiveQuery(query) => Err(refusal(format!(
-            "a tenant's statement is not recursive: write {} without RECURSIVE",
+            "a tenant's statement cannot be recursive: write {} without RECURSIVE",
             query.name
         ))),
         LogicalPlan::TableScan(scan) => {
-            // Those of the engine are called with brackets.
+            // The engine names the scan of a table function with brackets.
             let name = scan.table_name.table().trim_end_matches("()");
             if GROWING.contains(&name) { Err(growing(name)) } else { Ok(()) }
         }
@@ -81,17 +86,20 @@ fn check_relation(node: &LogicalPlan) -> Result<()> {
     }
 }
 
-fn joins_values(expr: &Expr) -> Result<bool> {
+fn is_concatenation(expr: &Expr) -> Result<bool> {
     match expr {
         Expr::ScalarFunction(call) if GROWING.contains(&call.name()) => Err(growing(call.name())),
-        Expr::ScalarFunction(call) => Ok(JOINING.contains(&call.name())),
+        Expr::ScalarFunction(call) => Ok(CONCATENATING.contains(&call.name())),
         Expr::BinaryExpr(binary) => Ok(binary.op == Operator::StringConcat),
         _ => Ok(false),
     }
 }
 
 fn growing(name: &str) -> DataFusionError {
-    refusal(format!("a tenant's statement does not call {name}, which makes much of little: leave it out"))
+    refusal(format!(
+        "a tenant's statement cannot call {name}, whose result may be far larger than its arguments: remove \
+            the call"
+    ))
 }
 
 #[cfg(test)]
@@ -103,16 +111,16 @@ mod tests {
 
     use super::*;
 
-    async fn planned(confines: Option<PathPolicy>, sql: &str) -> Result<LogicalPlan> {
-        let options = SpoolOptions { confines, ..SpoolOptions::default() };
+    async fn plan(path_policy: Option<PathPolicy>, sql: &str) -> Result<LogicalPlan> {
+        let options = SpoolOptions { path_policy, ..SpoolOptions::default() };
         let context = SessionContext::new_with_config(SessionConfig::new().with_option_extension(options));
-        context.add_analyzer_rule(Arc::new(Confined));
+        context.add_analyzer_rule(Arc::new(TenantGuard));
         context.sql(sql).await?.into_optimized_plan()
     }
 
     #[tokio::test]
-    async fn little_stays_little() {
-        let joined = format!("SELECT {}", vec!["'a'"; 40].join(" || "));
+    async fn a_tenants_statement_cannot_grow_its_arguments() {
+        let concatenated = format!("SELECT {}", vec!["'a'"; 40].join(" || "));
         for (sql, says) in [
             ("SELECT repeat('x', 1000000000)", "repeat"),
             ("SELECT a FROM (SELECT lpad('x', 1000000000) AS a)", "lpad"),
@@ -122,17 +130,17 @@ mod tests {
                 "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r) SELECT n FROM r",
                 "recursive",
             ),
-            (&joined, "39 times"),
+            (&concatenated, "has 39"),
         ] {
-            let error = planned(Some(PathPolicy::default()), sql).await.unwrap_err().to_string();
+            let error = plan(Some(PathPolicy::default()), sql).await.unwrap_err().to_string();
             assert!(error.contains(says), "{sql}: {error}");
         }
         for sql in [
             "SELECT upper('x') || lower('Y')",
             "SELECT count(*) FROM (VALUES (1), (2)) AS rows (n) WHERE n > 1",
         ] {
-            planned(Some(PathPolicy::default()), sql).await.unwrap();
+            plan(Some(PathPolicy::default()), sql).await.unwrap();
         }
-        planned(None, "SELECT repeat('x', 10)").await.unwrap();
+        plan(None, "SELECT repeat('x', 10)").await.unwrap();
     }
 }

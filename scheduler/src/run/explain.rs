@@ -1,4 +1,4 @@
-//! What will a statement take? `EXPLAIN` says it, beside the plan.
+//! `EXPLAIN`: the plan of a statement, and a prediction of what its rows will take.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -7,48 +7,63 @@ use datafusion::{
         array::{RecordBatch, StringArray},
         datatypes::{DataType, Field, Schema},
     },
+    error::DataFusionError,
     logical_expr::LogicalPlan,
     prelude::SessionContext,
 };
 use spool_media::{
+    encode::worker::Worker,
     plan::segments::{Segment, SegmentTrack},
     predict::{complexity::Complexity, cost_model::Prediction, features::EncodeFeatures},
 };
 use spool_udfs::{functions::transcode::ladder_at, guard, options::SpoolOptions, value};
 
+use super::{
+    plan_rewrite::{self, Encode},
+    planner::Planner,
+};
 use crate::{
     error::{Error, Result},
-    phases::{self, Encode},
-    service::Scheduler,
+    executors::registry::ExecutorRegistry,
 };
 
-/// How long it is waited for an executor: that of the same process joins while a statement is planned.
-const JOINED: Duration = Duration::from_secs(3);
+/// How long to wait for an executor: the one of the scheduler's own process joins while a statement is
+/// planned.
+const EXECUTOR_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// SourceCache of a statement that samples are encoded of: some seconds each.
-const SAMPLED_TITLES: usize = 8;
+/// Sources of a statement whose complexity is measured by encoding some seconds of each.
+const MEASURED_SOURCES_MAX: usize = 8;
 
-/// What the prediction is called among the plans.
+/// The type of the row with the prediction, among the types of plans.
 const PLAN_TYPE: &str = "prediction";
 
-impl Scheduler {
-    /// What `EXPLAIN` gives: the plans that the session's own `explain` has of `plan`, and what its rows will take if it encodes.
+/// The parts of a scheduler that explaining a statement uses.
+pub(crate) struct Explainer<'a> {
+    pub(crate) worker: &'a Worker,
+    pub(crate) planner: &'a Planner,
+    pub(crate) executors: &'a ExecutorRegistry,
+}
+
+impl Explainer<'_> {
+    /// Returns the rows of `EXPLAIN`: the plans that the session's own `explain` has of `plan`, and the
+    /// prediction if it encodes.
     pub(crate) async fn explain(
         &self,
-        session: &Arc<SessionContext>,
+        session: &SessionContext,
         explain: &LogicalPlan,
         plan: &LogicalPlan,
     ) -> Result<Vec<RecordBatch>> {
-        let engine = |e: datafusion::error::DataFusionError| Error::from_engine(&e.to_string());
-        let plan = &phases::unnest(plan.clone()).map_err(engine)?;
-        let encodes = phases::find_encodes(plan).map_err(engine)?;
+        let failed = |e: DataFusionError| Error::from_engine(&e.to_string());
+        let plan = &plan_rewrite::unnest(plan.clone()).map_err(failed)?;
+        let encodes = plan_rewrite::find_encodes(plan).map_err(failed)?;
         let depends = |encode: &Encode| guard::count_effects(encode.input()).map(|effects| effects > 0);
         let mut nested = false;
         for encode in &encodes {
-            nested |= depends(encode).map_err(engine)?;
+            nested |= depends(encode).map_err(failed)?;
         }
         let mut batches = if nested {
-            // It runs in phases and has no physical plan as a whole: the engine would call one function from within the other.
+            // Encoding depends on encoded rows: there is no physical plan of the whole, since the engine
+            // would call one function from within the other.
             vec![row("logical_plan", &plan.display_indent().to_string())?]
         } else {
             let frame =
@@ -61,19 +76,19 @@ impl Scheduler {
         Ok(batches)
     }
 
-    /// What the rows of these will take.
-    async fn predict(&self, session: &Arc<SessionContext>, encodes: &[Encode]) -> Result<RecordBatch> {
-        let engine = |e: datafusion::error::DataFusionError| Error::from_engine(&e.to_string());
+    /// Predicts what the rows of these projections take.
+    async fn predict(&self, session: &SessionContext, encodes: &[Encode]) -> Result<RecordBatch> {
+        let failed = |e: DataFusionError| Error::from_engine(&e.to_string());
         let (mut work, mut unknown) = (Vec::new(), "");
         for encode in encodes {
-            // Rows that follow from what others give are only known when those are encoded.
-            if guard::count_effects(encode.input()).map_err(engine)? > 0 {
-                unknown = "; what follows from encoded rows is not known";
+            // Rows that depend on encoded rows are only known when those are encoded.
+            if guard::count_effects(encode.input()).map_err(failed)? > 0 {
+                unknown = "; rows that depend on encoded rows are not known";
                 continue;
             }
             work.extend(self.work(session, encode).await?);
         }
-        self.executors.wait_for_slots(JOINED).await;
+        self.executors.wait_for_slots(EXECUTOR_TIMEOUT).await;
         let threads = session
             .state()
             .config()
@@ -87,10 +102,10 @@ impl Scheduler {
         row(PLAN_TYPE, &text)
     }
 
-    /// What the rows of a projection are to do: they are planned for that, and not encoded.
-    async fn work(&self, session: &Arc<SessionContext>, encode: &Encode) -> Result<Vec<EncodeFeatures>> {
+    /// Returns the features of a projection's rows, which are planned for that, and not encoded.
+    async fn work(&self, session: &SessionContext, encode: &Encode) -> Result<Vec<EncodeFeatures>> {
         let planning = async {
-            let _planner = self.planners.acquire().await;
+            let _permit = self.planner.limit.acquire().await;
             let input = session.execute_logical_plan(encode.input().clone()).await?.collect().await?;
             let state = session.state();
             let segment = state.create_physical_expr(encode.segment.clone(), encode.input().schema())?;
@@ -107,34 +122,36 @@ impl Scheduler {
                     }
                 }
             }
-            Ok::<_, datafusion::error::DataFusionError>(rows)
+            Ok::<_, DataFusionError>(rows)
         };
         let rows = planning.await.map_err(|e| Error::from_planner(&e))?;
-        let failed =
+        let media_failed =
             |e: spool_media::Error| Error::from_engine(&spool_udfs::error::engine_error(e).to_string());
         let mut work = Vec::with_capacity(rows.len());
-        // The first sources tell of the others.
-        let mut looked_at: HashMap<(String, String), Option<Complexity>> = HashMap::new();
+        // The complexity of the first sources stands for the others.
+        let mut measured: HashMap<(String, String), Option<Complexity>> = HashMap::new();
         for (segment, ladder) in rows {
-            let title = self.worker.open_planned(&segment).await.map_err(failed)?;
+            let opened = self.worker.open_planned(&segment).await.map_err(media_failed)?;
             let source = (segment.source.clone(), segment.etag.clone());
             if segment.track == SegmentTrack::Video
-                && looked_at.len() < SAMPLED_TITLES
-                && !looked_at.contains_key(&source)
+                && measured.len() < MEASURED_SOURCES_MAX
+                && !measured.contains_key(&source)
             {
-                looked_at.insert(source.clone(), self.worker.complexity(&title, &ladder).await);
+                measured.insert(source.clone(), self.worker.complexity(&opened, &ladder).await);
             }
-            let samples = looked_at.get(&source).cloned().unwrap_or_else(|| {
-                let found: Vec<Complexity> = looked_at.values().flatten().cloned().collect();
+            let samples = measured.get(&source).cloned().unwrap_or_else(|| {
+                let found: Vec<Complexity> = measured.values().flatten().cloned().collect();
                 Complexity::mean(&found)
             });
-            work.push(EncodeFeatures::of(&title, &segment, &ladder, samples.as_ref()).map_err(failed)?);
+            work.push(
+                EncodeFeatures::of(&opened, &segment, &ladder, samples.as_ref()).map_err(media_failed)?,
+            );
         }
         Ok(work)
     }
 }
 
-/// A row of what `EXPLAIN` gives.
+/// Returns one row of `EXPLAIN`.
 fn row(plan_type: &str, plan: &str) -> Result<RecordBatch> {
     let field = |name| Field::new(name, DataType::Utf8, false);
     let columns = [plan_type, plan].map(|text| Arc::new(StringArray::from(vec![text])) as _);

@@ -1,6 +1,6 @@
-//! Which part of a statement encodes? It is taken out, run row by row, and replaced by what it gave.
+//! Plan rewriting: finds the projections of a plan that encode, and replaces each by the rows that it gave.
 //!
-//! Pure plan surgery: nothing here runs.
+//! Pure functions on plans: nothing here runs.
 
 use std::sync::Arc;
 
@@ -20,31 +20,31 @@ use datafusion::{
 };
 use spool_udfs::functions::transcode;
 
-/// Name of the tables that stand for what has run already; nobody sees it but `EXPLAIN`.
-const TABLE: &str = "rows_in_hand";
+/// Name of the tables that hold the rows of projections that have run; only `EXPLAIN` shows it.
+const TABLE: &str = "encoded_rows";
 
-/// A projection that calls `transcode`, over rows that nothing has to be encoded for.
+/// A projection that calls `transcode`, over rows that need no encoding themselves.
 #[derive(Debug, Clone)]
 pub(crate) struct Encode {
     projection: Projection,
-    /// What its segment is: the first argument of its call.
+    /// The segment: the first argument of the call.
     pub(crate) segment: Expr,
-    /// The ladders of all its calls: their second arguments.
+    /// The ladders of all calls: their second arguments.
     pub(crate) ladders: Vec<Expr>,
 }
 
 impl Encode {
-    /// The rows to be encoded.
+    /// Returns the plan of the rows to be encoded.
     pub(crate) fn input(&self) -> &LogicalPlan {
         &self.projection.input
     }
 
-    /// The columns that it gives.
+    /// Returns the columns of the projection.
     pub(crate) fn schema(&self) -> &DFSchema {
         &self.projection.schema
     }
 
-    /// The projection over rows that are at hand, a partition per batch.
+    /// Returns the projection over rows that were collected, one partition per batch.
     pub(crate) fn over(&self, rows: Vec<RecordBatch>) -> Result<LogicalPlan> {
         let input = Arc::new(table(self.input().schema(), rows.into_iter().map(|row| vec![row]).collect())?);
         let projection = Projection::try_new_with_schema(
@@ -56,8 +56,9 @@ impl Encode {
     }
 }
 
-/// The plan with no call of `transcode` among the arguments of another: the optimizer merges projections, and the engine would call one from
-/// within the other. What is to be encoded first is taken out into a projection below.
+/// Returns the plan with no call of `transcode` among the arguments of another: the optimizer merges
+/// projections, and the engine would call one from within the other. The inner call moves into a projection
+/// below.
 pub(crate) fn unnest(plan: LogicalPlan) -> Result<LogicalPlan> {
     plan.transform_up_with_subqueries(|node| {
         let LogicalPlan::Projection(mut projection) = node else { return Ok(Transformed::no(node)) };
@@ -70,12 +71,13 @@ pub(crate) fn unnest(plan: LogicalPlan) -> Result<LogicalPlan> {
     .map(|unnested| unnested.data)
 }
 
-/// The projection over one that makes the innermost calls among its calls' arguments; `None` where there is none.
+/// Returns the projection over a new one that makes the innermost calls among its calls' arguments; `None` if
+/// there are none.
 fn split(projection: &Projection) -> Result<Option<Projection>> {
     let known = projection.input.schema().fields().len();
     let mut calls: Vec<Expr> = Vec::new();
     let mut take = |expr: Expr| {
-        // One that needs what is taken here is taken the next time.
+        // A call that needs one moved here is moved by the next split.
         let needs_another = expr
             .column_refs()
             .iter()
@@ -113,10 +115,11 @@ fn is_call(expr: &Expr) -> bool {
     matches!(expr, Expr::ScalarFunction(ScalarFunction { func, .. }) if func.name() == transcode::NAME)
 }
 
-/// The projections of a plan that call `transcode`, in the order in which they are to be run: from the leaves up.
+/// Returns the projections of a plan that call `transcode`, in the order in which they have to run: from the
+/// leaves up.
 pub(crate) fn find_encodes(plan: &LogicalPlan) -> Result<Vec<Encode>> {
     let mut found = Vec::new();
-    // A post-order walk; what it finds first has no other below it.
+    // A post-order walk: the first projection found has no other below it.
     plan.clone().transform_up_with_subqueries(|node| {
         found.extend(encode_of(&node)?);
         Ok(Transformed::no(node))
@@ -124,19 +127,19 @@ pub(crate) fn find_encodes(plan: &LogicalPlan) -> Result<Vec<Encode>> {
     Ok(found)
 }
 
-/// The projection of a plan that has to be run next: the first that calls `transcode`.
+/// Returns the projection of a plan that has to run next: the first that calls `transcode`.
 pub(crate) fn find_encode(plan: &LogicalPlan) -> Result<Option<Encode>> {
     Ok(find_encodes(plan)?.into_iter().next())
 }
 
-/// The plan with the first projection that calls `transcode` replaced by what it gave.
+/// Returns the plan with the first projection that calls `transcode` replaced by its rows.
 pub(crate) fn replace_encode(
     plan: LogicalPlan,
     encode: &Encode,
-    gave: Vec<RecordBatch>,
+    rows: Vec<RecordBatch>,
 ) -> Result<LogicalPlan> {
-    // One partition, so that what follows is one task, whatever the number of rows.
-    let mut table = Some(table(encode.schema(), vec![gave])?);
+    // One partition, so that the rest of the plan is one task, whatever the number of rows.
+    let mut table = Some(table(encode.schema(), vec![rows])?);
     plan.transform_up_with_subqueries(|node| match encode_of(&node)? {
         Some(_) => Ok(table.take().map_or_else(|| Transformed::no(node), Transformed::yes)),
         None => Ok(Transformed::no(node)),
@@ -160,10 +163,10 @@ fn encode_of(node: &LogicalPlan) -> Result<Option<Encode>> {
     Ok(segment.map(|segment| Encode { projection: projection.clone(), segment, ladders }))
 }
 
-/// A plan that gives these partitions under the columns of `schema`.
+/// Returns a plan of these partitions under the columns of `schema`.
 ///
-/// A table's columns all have the table's qualifier, and the plan above may know them by others: so the table numbers them, and a
-/// projection gives them their names.
+/// A table's columns all have the table's qualifier, and the plan above may use others: so the table numbers
+/// the columns, and a projection names them.
 fn table(schema: &DFSchema, partitions: Vec<Vec<RecordBatch>>) -> Result<LogicalPlan> {
     let name = |at: usize| format!("column_{at}");
     let numbered = |(at, field): (usize, &Arc<Field>)| field.as_ref().clone().with_name(name(at));
@@ -194,16 +197,16 @@ mod tests {
 
     use super::*;
 
-    /// A session with a `transcode` that gives what it gets.
+    /// Returns a session with a `transcode` that returns its argument.
     fn session() -> SessionContext {
         let session = SessionContext::new();
-        let same = Arc::new(|args: &[datafusion::logical_expr::ColumnarValue]| Ok(args[0].clone()));
+        let identity = Arc::new(|args: &[datafusion::logical_expr::ColumnarValue]| Ok(args[0].clone()));
         session.register_udf(create_udf(
             transcode::NAME,
             vec![DataType::Int64],
             DataType::Int64,
             Volatility::Volatile,
-            same,
+            identity,
         ));
         session
     }
@@ -212,22 +215,22 @@ mod tests {
         session.execute_logical_plan(plan).await.unwrap().collect().await.unwrap()
     }
 
-    /// Runs a statement in phases; gives how many there were before the last, and the rows.
-    async fn in_phases(session: &SessionContext, sql: &str) -> (usize, String) {
+    /// Runs a statement one encoding projection at a time. Returns how many there were, and the rows.
+    async fn rewritten(session: &SessionContext, sql: &str) -> (usize, String) {
         let mut plan = unnest(session.sql(sql).await.unwrap().into_optimized_plan().unwrap()).unwrap();
-        let mut phases = 0;
+        let mut encodes = 0;
         while let Some(encode) = find_encode(&plan).unwrap() {
             let rows = rows_of(session, encode.input().clone()).await;
-            let gave = rows_of(session, encode.over(rows).unwrap()).await;
-            plan = replace_encode(plan, &encode, gave).unwrap();
-            phases += 1;
+            let encoded = rows_of(session, encode.over(rows).unwrap()).await;
+            plan = replace_encode(plan, &encode, encoded).unwrap();
+            encodes += 1;
         }
         let batches = rows_of(session, plan).await;
-        (phases, pretty_format_batches(&batches).unwrap().to_string())
+        (encodes, pretty_format_batches(&batches).unwrap().to_string())
     }
 
     #[tokio::test]
-    async fn a_statement_in_phases_gives_what_it_gives_at_once() {
+    async fn a_rewritten_statement_gives_the_rows_of_the_original() {
         let session = session();
         let rows = "(VALUES (3, 'c'), (1, 'a'), (2, 'b')) AS t(n, name)";
         let statements = [
@@ -236,7 +239,8 @@ mod tests {
             (
                 1,
                 format!(
-                    "SELECT name, part + 1 AS next FROM (SELECT name, transcode(n) AS part FROM {rows}) WHERE part > 1 ORDER BY name"
+                    "SELECT name, part + 1 AS next FROM (SELECT name, transcode(n) AS part FROM {rows}) \
+                        WHERE part > 1 ORDER BY name"
                 ),
             ),
             (
@@ -246,26 +250,41 @@ mod tests {
             (
                 2,
                 format!(
-                    "SELECT sum(part) AS s FROM (SELECT transcode(n) AS part FROM {rows} UNION ALL SELECT transcode(n * 10) AS part FROM {rows})"
+                    "SELECT sum(part) AS s FROM (SELECT transcode(n) AS part FROM {rows} UNION ALL SELECT \
+                        transcode(n * 10) AS part FROM {rows})"
                 ),
             ),
             (
                 2,
                 format!(
-                    "SELECT a.name, a.part, b.part AS other FROM (SELECT name, transcode(n) AS part FROM {rows}) a \
-                     JOIN (SELECT name, transcode(n * 2) AS part FROM {rows}) b ON a.name = b.name ORDER BY a.name"
+                    "SELECT a.name, a.part, b.part AS other FROM (SELECT name, transcode(n) AS part FROM \
+                        {rows}) a \
+                     JOIN (SELECT name, transcode(n * 2) AS part FROM {rows}) b ON a.name = b.name ORDER BY \
+                     a.name"
                 ),
             ),
         ];
         let statements = statements.into_iter().chain([
             (2, format!("SELECT name, transcode(transcode(n) + 1) AS part FROM {rows} ORDER BY name")),
-            (2, format!("SELECT transcode(part + n) AS next FROM (SELECT n, transcode(n) AS part FROM {rows}) ORDER BY next")),
-            (3, format!("SELECT transcode(transcode(transcode(n)) * 2) + transcode(n) AS part FROM {rows} ORDER BY part")),
+            (
+                2,
+                format!(
+                    "SELECT transcode(part + n) AS next FROM (SELECT n, transcode(n) AS part FROM \
+                {rows}) ORDER BY next"
+                ),
+            ),
+            (
+                3,
+                format!(
+                    "SELECT transcode(transcode(transcode(n)) * 2) + transcode(n) AS part FROM {rows} \
+                ORDER BY part"
+                ),
+            ),
         ]);
-        for (phases, sql) in statements {
+        for (encodes, sql) in statements {
             let plan = session.sql(&sql).await.unwrap().into_optimized_plan().unwrap();
-            let at_once = pretty_format_batches(&rows_of(&session, plan).await).unwrap().to_string();
-            assert_eq!(in_phases(&session, &sql).await, (phases, at_once), "{sql}");
+            let original = pretty_format_batches(&rows_of(&session, plan).await).unwrap().to_string();
+            assert_eq!(rewritten(&session, &sql).await, (encodes, original), "{sql}");
         }
     }
 }

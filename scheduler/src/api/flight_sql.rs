@@ -1,4 +1,5 @@
-//! How do database clients (ADBC, JDBC) run statements? By Arrow Flight SQL. A handle is the statement itself, so nothing is kept.
+//! Arrow Flight SQL: statements of database clients (ADBC, JDBC). A handle is the statement itself, so the
+//! server keeps no state of it.
 
 use std::{pin::Pin, sync::Arc};
 
@@ -18,22 +19,18 @@ use arrow_flight::{
 use datafusion::arrow::{datatypes::Schema, ipc::writer::IpcWriteOptions};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use prost::Message;
-use spool_storage::ErrorKind;
 use spool_wire::authenticate;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
+use tonic::{Code, Request, Response, Status, Streaming, metadata::MetadataMap};
 
-use crate::{
-    error::Error,
-    service::{MESSAGE_BYTES, Scheduler},
-};
+use crate::{engine::MESSAGE_MAX_BYTES, error::Error, scheduler::Scheduler};
 
 type Data = Pin<Box<dyn Stream<Item = Result<FlightData, Status>> + Send>>;
 
-/// Flight SQL over a scheduler.
-pub(crate) fn service(scheduler: Scheduler) -> FlightServiceServer<FlightSql> {
-    let bytes = MESSAGE_BYTES as usize;
-    FlightServiceServer::new(FlightSql { scheduler })
+/// Returns the Flight SQL service of a scheduler. Clients must present `token`, if there is one.
+pub(crate) fn service(scheduler: Scheduler, token: Option<Arc<str>>) -> FlightServiceServer<FlightSql> {
+    let bytes = MESSAGE_MAX_BYTES as usize;
+    FlightServiceServer::new(FlightSql { scheduler, token })
         .max_decoding_message_size(bytes)
         .max_encoding_message_size(bytes)
 }
@@ -41,18 +38,19 @@ pub(crate) fn service(scheduler: Scheduler) -> FlightServiceServer<FlightSql> {
 #[derive(Clone)]
 pub(crate) struct FlightSql {
     scheduler: Scheduler,
+    token: Option<Arc<str>>,
 }
 
 #[tonic::async_trait]
 impl FlightSqlService for FlightSql {
     type FlightService = Self;
 
-    /// A name and a password are not asked for; a token is shown with every call.
+    /// A handshake needs no name and no password: every call carries a token.
     async fn do_handshake(
         &self,
         request: Request<Streaming<HandshakeRequest>>,
     ) -> Result<Response<Pin<Box<dyn Stream<Item = Result<HandshakeResponse, Status>> + Send>>>, Status> {
-        self.allowed(request.metadata())?;
+        self.authorize(request.metadata())?;
         let answer = HandshakeResponse { protocol_version: 0, payload: bytes::Bytes::new() };
         Ok(Response::new(Box::pin(stream::iter([Ok(answer)]))))
     }
@@ -62,7 +60,7 @@ impl FlightSqlService for FlightSql {
         query: CommandStatementQuery,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
-        self.allowed(request.metadata())?;
+        self.authorize(request.metadata())?;
         let ticket = TicketStatementQuery { statement_handle: query.query.clone().into() };
         self.info(&query.query, &ticket, request.into_inner()).await
     }
@@ -72,7 +70,7 @@ impl FlightSqlService for FlightSql {
         query: CommandPreparedStatementQuery,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
-        self.allowed(request.metadata())?;
+        self.authorize(request.metadata())?;
         let sql = text(&query.prepared_statement_handle)?;
         self.info(&sql, &query, request.into_inner()).await
     }
@@ -82,7 +80,7 @@ impl FlightSqlService for FlightSql {
         query: CommandGetSqlInfo,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
-        self.allowed(request.metadata())?;
+        self.authorize(request.metadata())?;
         let known = sql_info()?;
         let ticket = Ticket::new(query.as_any().encode_to_vec());
         let schema = query.into_builder(&known).schema();
@@ -94,7 +92,7 @@ impl FlightSqlService for FlightSql {
         ticket: TicketStatementQuery,
         request: Request<Ticket>,
     ) -> Result<Response<<Self as FlightService>::DoGetStream>, Status> {
-        self.allowed(request.metadata())?;
+        self.authorize(request.metadata())?;
         self.run(text(&ticket.statement_handle)?)
     }
 
@@ -103,7 +101,7 @@ impl FlightSqlService for FlightSql {
         query: CommandPreparedStatementQuery,
         request: Request<Ticket>,
     ) -> Result<Response<<Self as FlightService>::DoGetStream>, Status> {
-        self.allowed(request.metadata())?;
+        self.authorize(request.metadata())?;
         self.run(text(&query.prepared_statement_handle)?)
     }
 
@@ -112,7 +110,7 @@ impl FlightSqlService for FlightSql {
         query: CommandGetSqlInfo,
         request: Request<Ticket>,
     ) -> Result<Response<<Self as FlightService>::DoGetStream>, Status> {
-        self.allowed(request.metadata())?;
+        self.authorize(request.metadata())?;
         let known = sql_info()?;
         let builder = query.into_builder(&known);
         let (schema, batch) =
@@ -129,7 +127,7 @@ impl FlightSqlService for FlightSql {
         query: ActionCreatePreparedStatementRequest,
         request: Request<Action>,
     ) -> Result<ActionCreatePreparedStatementResult, Status> {
-        self.allowed(request.metadata())?;
+        self.authorize(request.metadata())?;
         let schema = self.scheduler.schema(&query.query, &[]).await.map_err(|e| status(&e))?;
         let message = arrow_flight::SchemaAsIpc::new(&schema, &IpcWriteOptions::default())
             .try_into()
@@ -147,7 +145,7 @@ impl FlightSqlService for FlightSql {
         _: ActionClosePreparedStatementRequest,
         request: Request<Action>,
     ) -> Result<(), Status> {
-        self.allowed(request.metadata())
+        self.authorize(request.metadata())
     }
 
     async fn do_put_fallback(
@@ -155,15 +153,15 @@ impl FlightSqlService for FlightSql {
         _: Request<PeekableFlightDataStream>,
         _: Any,
     ) -> Result<Response<<Self as FlightService>::DoPutStream>, Status> {
-        Err(Status::unimplemented("statements return rows; there is nothing to put"))
+        Err(Status::unimplemented("data cannot be put: statements read sources by URI"))
     }
 
     async fn register_sql_info(&self, _: i32, _: &SqlInfo) {}
 }
 
 impl FlightSql {
-    fn allowed(&self, metadata: &MetadataMap) -> Result<(), Status> {
-        authenticate(metadata, self.scheduler.settings.token.as_deref())
+    fn authorize(&self, metadata: &MetadataMap) -> Result<(), Status> {
+        authenticate(metadata, self.token.as_deref())
     }
 
     async fn info(
@@ -176,16 +174,16 @@ impl FlightSql {
         Ok(Response::new(flight_info(&schema, Ticket::new(ticket.as_any().encode_to_vec()), descriptor)?))
     }
 
-    /// Runs a statement when its rows are asked for, for as long as they are.
+    /// Returns a stream that runs the statement when it is read, and cancels it when dropped.
     fn run(&self, sql: String) -> Result<Response<Data>, Status> {
         let scheduler = self.scheduler.clone();
         let rows = async move {
             let cancel = CancellationToken::new();
-            let outcome = scheduler.run(&sql, &[], &cancel, &|_| {}).await.map_err(|e| status(&e))?;
-            let batches = stream::iter(outcome.batches.into_iter().map(Ok));
+            let result = scheduler.run(&sql, &[], &cancel, &|_| {}).await.map_err(|e| status(&e))?;
+            let batches = stream::iter(result.batches.into_iter().map(Ok));
             Ok::<_, Status>(
                 FlightDataEncoderBuilder::new()
-                    .with_schema(outcome.schema)
+                    .with_schema(result.schema)
                     .build(batches)
                     .map_err(Status::from),
             )
@@ -200,8 +198,9 @@ fn flight_info(schema: &Schema, ticket: Ticket, descriptor: FlightDescriptor) ->
 }
 
 fn text(handle: &[u8]) -> Result<String, Status> {
-    String::from_utf8(handle.to_vec())
-        .map_err(|_| Status::invalid_argument("the handle is none of this server's"))
+    String::from_utf8(handle.to_vec()).map_err(|_| {
+        Status::invalid_argument("the handle is not one that this server gave: prepare the statement again")
+    })
 }
 
 fn sql_info() -> Result<Arc<SqlInfoData>, Status> {
@@ -213,15 +212,22 @@ fn sql_info() -> Result<Arc<SqlInfoData>, Status> {
     builder.build().map(Arc::new).map_err(|e| Status::internal(e.to_string()))
 }
 
-/// What a failure is in gRPC's words.
+/// Returns the gRPC status of a failure.
 fn status(error: &Error) -> Status {
-    let message = error.to_string();
-    match error.kind() {
-        ErrorKind::NotFound => Status::not_found(message),
-        ErrorKind::NotAllowed => Status::permission_denied(message),
-        ErrorKind::BadInput => Status::invalid_argument(message),
-        ErrorKind::Transient => Status::unavailable(message),
-        ErrorKind::Canceled => Status::cancelled(message),
-        ErrorKind::Bug => Status::internal(message),
+    Status::new(Code::from_i32(error.kind().grpc_code()), error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_has_the_grpc_code_of_its_kind() {
+        let sql = Error::Sql { message: "no table t".to_owned() };
+        assert_eq!((status(&sql).code(), status(&sql).message()), (Code::InvalidArgument, "no table t"));
+        let lost = Error::Lost { executor: "a".to_owned() };
+        assert_eq!(status(&lost).code(), Code::Unavailable);
+        assert_eq!(status(&Error::Canceled).code(), Code::Cancelled);
+        assert_eq!(status(&Error::Engine { message: String::new() }).code(), Code::Internal);
     }
 }

@@ -1,4 +1,4 @@
-//! Where do the rows of a finished statement come from? From the executors that hold them.
+//! Result fetch: gets the rows of a finished job from the executors that hold them.
 
 use ballista_core::{
     client::BallistaClient,
@@ -9,38 +9,40 @@ use futures::TryStreamExt;
 
 use crate::error::{Error, Result};
 
-/// Tries to fetch a partition from an executor, and the wait between them.
-const ATTEMPTS: u8 = 3;
-const WAIT_MS: u64 = 200;
+/// Attempts to fetch a partition from an executor, and the wait between them.
+const ATTEMPTS_MAX: u8 = 3;
+const RETRY_DELAY_MS: u64 = 200;
 
 /// Flow-control windows of the connection: results are small.
 const WINDOW_BYTES: u32 = 1 << 20;
 
 /// Fetches every partition, in order.
-pub(crate) async fn fetch(
+pub(crate) async fn fetch_results(
     mut locations: Vec<PartitionLocation>,
     max_message_bytes: u32,
 ) -> Result<Vec<RecordBatch>> {
-    // They are listed as their tasks ended; a statement without ORDER BY still reads better in the order of its rows.
+    // Locations are listed as their tasks ended; a statement without ORDER BY still reads better in the order
+    // of its rows.
     locations.sort_by_key(|location| {
         (location.partition_id.as_ref().map(|id| id.partition_id), location.map_partition_id)
     });
     let mut batches = Vec::new();
     for location in locations {
-        batches.extend(fetch_one(location, max_message_bytes as usize).await?);
+        batches.extend(fetch_partition(location, max_message_bytes as usize).await?);
     }
     Ok(batches)
 }
 
-async fn fetch_one(location: PartitionLocation, max_message_bytes: usize) -> Result<Vec<RecordBatch>> {
+async fn fetch_partition(location: PartitionLocation, max_message_bytes: usize) -> Result<Vec<RecordBatch>> {
     let layout = location.layout();
     let (Some(executor), Some(partition)) = (location.executor_meta, location.partition_id) else {
         return Err(Error::Engine { message: "a result names no executor".to_owned() });
     };
     let job = partition.job_id.into();
     let partition = PartitionId::new(&job, partition.stage_id as usize, partition.partition_id as usize);
-    let port = u16::try_from(executor.port)
-        .map_err(|_| Error::Engine { message: "an executor's port is no port".to_owned() })?;
+    let port = u16::try_from(executor.port).map_err(|_| Error::Engine {
+        message: format!("executor {} has the invalid port {}", executor.id, executor.port),
+    })?;
     let failed = |e: String| Error::from_engine(&e);
     let mut client = BallistaClient::try_new(
         &executor.host,
@@ -48,8 +50,8 @@ async fn fetch_one(location: PartitionLocation, max_message_bytes: usize) -> Res
         max_message_bytes,
         false,
         None,
-        ATTEMPTS,
-        WAIT_MS,
+        ATTEMPTS_MAX,
+        RETRY_DELAY_MS,
         WINDOW_BYTES,
         WINDOW_BYTES,
     )

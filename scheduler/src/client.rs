@@ -1,0 +1,209 @@
+//! `Client`: runs statements on a scheduler by gRPC, one call each, and calls again if the scheduler goes
+//! away.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use arrow_ipc::reader::StreamReader;
+use spool_media::encode::events::RowEvent;
+use spool_storage::{Backoff, ErrorKind};
+use spool_udfs::error::Failure;
+use spool_wire::v1::{
+    self, Done, Statement, failure::Cause, statement_message::Message, statements_client::StatementsClient,
+};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status};
+use tracing::warn;
+
+use crate::{
+    error::{Error, Result},
+    run::results::{StatementResult, StatementTiming},
+};
+
+/// How long a scheduler may take to answer a call.
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long calls are repeated to a scheduler that was never reached, and to one that went away.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const RECONNECT_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// The wait before a scheduler is called again, at first and at most.
+const RETRY_DELAY_MIN: Duration = Duration::from_millis(200);
+const RETRY_DELAY_MAX: Duration = Duration::from_secs(5);
+
+/// A call that lasted this long shows that the scheduler was there.
+const STABLE_AFTER: Duration = Duration::from_secs(10);
+
+/// The largest result that is read: rows of names and numbers.
+const RESULT_MAX_BYTES: usize = 1 << 30;
+
+/// A client of a scheduler in another process. Clones share what is known of the scheduler.
+#[derive(Debug, Clone)]
+pub struct Client {
+    address: String,
+    token: Option<String>,
+    /// Whether the scheduler ever answered: then it is expected to come back.
+    reached: Arc<AtomicBool>,
+}
+
+impl Client {
+    /// Makes a client of the scheduler at `HOST:PORT`, which sends `token` with every call.
+    pub fn new(address: impl Into<String>, token: Option<String>) -> Self {
+        Self { address: address.into(), token, reached: Arc::default() }
+    }
+
+    /// Runs one statement to its end, as [`crate::Scheduler::run`] does. If the scheduler goes away
+    /// meanwhile, for up to five minutes, the statement is sent again: rows that are done are found by their
+    /// part records.
+    ///
+    /// # Errors
+    /// As [`crate::Scheduler::run`]; and [`Error::Unreachable`] if there is no scheduler, or it stays away.
+    /// Part records are not lost: the statement, run again, continues from them.
+    pub async fn run(
+        &self,
+        sql: &str,
+        settings: &[(&str, &str)],
+        cancel: &CancellationToken,
+        on_event: &(dyn Fn(RowEvent) + Send + Sync),
+    ) -> Result<StatementResult> {
+        let settings: HashMap<String, String> =
+            settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let statement =
+            Statement { sql: sql.to_owned(), settings, client_version: env!("CARGO_PKG_VERSION").to_owned() };
+        tokio::select! {
+            result = self.call_until_done(statement, on_event) => result,
+            // Dropping the call cancels the statement.
+            () = cancel.cancelled() => Err(Error::Canceled),
+        }
+    }
+
+    async fn call_until_done(
+        &self,
+        statement: Statement,
+        on_event: &(dyn Fn(RowEvent) + Send + Sync),
+    ) -> Result<StatementResult> {
+        let mut backoff = Backoff::new(RETRY_DELAY_MIN, RETRY_DELAY_MAX);
+        let mut away_since = Instant::now();
+        loop {
+            let called = Instant::now();
+            match self.call(statement.clone(), on_event).await {
+                Err(error @ Error::Unreachable { accepted, .. }) => {
+                    self.reached.fetch_or(accepted, Ordering::Relaxed);
+                    // The scheduler was there until now, so the time away starts here. A scheduler that goes
+                    // away with each call does not count as there.
+                    if accepted && called.elapsed() > STABLE_AFTER {
+                        backoff.reset();
+                        away_since = Instant::now();
+                    }
+                    let timeout = if self.reached.load(Ordering::Relaxed) {
+                        RECONNECT_TIMEOUT
+                    } else {
+                        CONNECT_TIMEOUT
+                    };
+                    if away_since.elapsed() > timeout {
+                        return Err(error);
+                    }
+                    warn!(%error, "call failed; retrying");
+                    sleep(backoff.delay()).await;
+                }
+                result => {
+                    self.reached.store(true, Ordering::Relaxed);
+                    return result;
+                }
+            }
+        }
+    }
+
+    async fn call(
+        &self,
+        statement: Statement,
+        on_event: &(dyn Fn(RowEvent) + Send + Sync),
+    ) -> Result<StatementResult> {
+        let failed = |status: Status| self.failure(&status, false);
+        let calling = async {
+            let channel = spool_wire::connect(&self.address, self.token.as_deref()).await?;
+            let mut client = StatementsClient::new(channel);
+            Ok(client.run(statement).await?.into_inner())
+        };
+        let late = || Status::unavailable(format!("no answer within {} s", CALL_TIMEOUT.as_secs()));
+        let mut messages =
+            timeout(CALL_TIMEOUT, calling).await.unwrap_or_else(|_| Err(late())).map_err(failed)?;
+        let (mut bytes, mut accepted) = (Vec::new(), false);
+        loop {
+            let message = messages.message().await.map_err(|status| self.failure(&status, accepted))?;
+            match message.and_then(|message| message.message) {
+                Some(Message::Accepted(_)) => accepted = true,
+                Some(Message::Row(row)) => {
+                    // An event that cannot be read is dropped.
+                    if let Ok(event) = row.try_into() {
+                        on_event(event);
+                    }
+                }
+                Some(Message::Arrow(chunk)) => {
+                    if bytes.len() + chunk.len() > RESULT_MAX_BYTES {
+                        return Err(Error::Engine {
+                            message: format!(
+                                "the result has more than {RESULT_MAX_BYTES} bytes: add a LIMIT"
+                            ),
+                        });
+                    }
+                    bytes.extend(chunk);
+                }
+                Some(Message::Failure(failure)) => return Err(to_error(failure)),
+                Some(Message::Done(done)) => return decode(bytes, done),
+                None => {
+                    return Err(self
+                        .failure(&Status::unavailable("the call ended before the statement did"), accepted));
+                }
+            }
+        }
+    }
+
+    fn failure(&self, status: &Status, accepted: bool) -> Error {
+        let (scheduler, reason) = (self.address.clone(), status.message().to_owned());
+        match status.code() {
+            Code::Unauthenticated | Code::PermissionDenied => Error::Failed(Failure {
+                kind: ErrorKind::NotAllowed,
+                message: format!("{scheduler}: {reason}"),
+            }),
+            Code::FailedPrecondition | Code::InvalidArgument | Code::Unimplemented => {
+                Error::Failed(Failure {
+                    kind: ErrorKind::BadInput,
+                    message: format!("{scheduler}: {reason}"),
+                })
+            }
+            _ => Error::Unreachable { scheduler, reason, accepted },
+        }
+    }
+}
+
+/// Returns the error that a failure on the wire stands for.
+fn to_error(failure: v1::Failure) -> Error {
+    let v1::Failure { kind, message, cause } = failure;
+    match (cause, kind.parse().unwrap_or(ErrorKind::Bug)) {
+        (Some(Cause::Refused(_)), _) => Error::Sql { message },
+        (Some(Cause::NoExecutors(_)), _) => Error::NoExecutors { message },
+        (None, ErrorKind::Canceled) => Error::Canceled,
+        (None, kind) => Error::Failed(Failure { kind, message }),
+    }
+}
+
+/// Decodes a result from one Arrow IPC stream.
+fn decode(bytes: Vec<u8>, done: Done) -> Result<StatementResult> {
+    let broken = |e: datafusion::arrow::error::ArrowError| Error::Engine {
+        message: format!("failed to read the result: {e}"),
+    };
+    let reader = StreamReader::try_new(std::io::Cursor::new(bytes), None).map_err(broken)?;
+    let schema = Arc::clone(&reader.schema());
+    let batches = reader.collect::<std::result::Result<Vec<_>, _>>().map_err(broken)?;
+    let Done { planning_us, rows_us, merging_us } = done;
+    let [planning, rows, merging] = [planning_us, rows_us, merging_us].map(Duration::from_micros);
+    Ok(StatementResult { schema, batches, timing: StatementTiming { planning, rows, merging } })
+}

@@ -1,0 +1,346 @@
+//! Rows of one statement: longest first, each attempted until it is done, on another executor after a
+//! failure, and twice if it is slow.
+//!
+//! Each row is a job of Ballista's. In Ballista the cost of a job is quadratic in its rows, a failed task is
+//! retried at once on the same executor, no task runs twice, and statements do not share slots fairly; with
+//! one job per row all of that is decided here.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use datafusion::{
+    arrow::{array::RecordBatch, compute::concat_batches, datatypes::SchemaRef},
+    physical_plan::ExecutionPlan,
+    prelude::SessionContext,
+};
+use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use parking_lot::Mutex;
+use spool_media::{
+    encode::events::{RowEvent, RowEventKind},
+    plan::segments::{Segment, SegmentTrack},
+};
+use spool_storage::Backoff;
+use tokio::time::{interval, sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{
+    attempt::{Attempt, AttemptContext, AttemptProgress},
+    early_playback::EarlyPlayback,
+    fair_queue::{FairQueue, RowPermit},
+    stragglers::{RowProgress, find_stragglers},
+};
+use crate::{
+    error::{Error, Result},
+    metrics::RowCounters,
+};
+
+/// How often a row may fail before its statement fails, and how often it may lose its executor.
+const FAILURES_MAX: usize = 5;
+const LOSSES_MAX: usize = 20;
+
+/// The wait before a row is attempted again, at first and at most.
+const RETRY_DELAY_MIN: Duration = Duration::from_millis(200);
+const RETRY_DELAY_MAX: Duration = Duration::from_secs(10);
+
+/// How often the rows are checked for stragglers.
+const STRAGGLERS_POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How many times faster audio is encoded than video, roughly: a second took 0.02 s of processor time, one of
+/// 1080p at three rungs 1.6 s, and of small rungs a tenth of that. Between them, since a long row that starts
+/// last delays all and a short one that starts first little.
+const AUDIO_SPEED: i64 = 40;
+
+/// The parts of a scheduler that the rows of a statement use.
+#[derive(Clone)]
+pub(crate) struct RowsContext {
+    pub(crate) attempts: AttemptContext,
+    pub(crate) fair_queue: FairQueue,
+    pub(crate) counters: RowCounters,
+}
+
+/// The rows of one statement.
+pub(crate) struct Rows<'a> {
+    pub(crate) context: &'a RowsContext,
+    pub(crate) session: Arc<SessionContext>,
+    /// The statement's number.
+    pub(crate) statement: u64,
+    /// A plan with one partition per row.
+    pub(crate) plan: Arc<dyn ExecutionPlan>,
+    /// The columns of the plan.
+    pub(crate) schema: SchemaRef,
+    /// The segment of each row; `None` if planning could not tell it.
+    pub(crate) segments: Vec<Option<Segment>>,
+    /// Early playback of what is encoded, if it is wanted.
+    pub(crate) early_playback: Option<&'a EarlyPlayback>,
+    /// Receives the rows' events.
+    pub(crate) on_event: &'a (dyn Fn(RowEvent) + Send + Sync),
+}
+
+/// The state of one row.
+#[derive(Default)]
+struct RowState {
+    /// Executors that earlier attempts ran on.
+    tried: HashSet<String>,
+    /// Attempts that failed where they ran.
+    failures: usize,
+    /// Attempts that ended because their executor was gone, which is no fault of the row.
+    losses: usize,
+    /// Attempts that run.
+    attempts: Vec<RunningAttempt>,
+    result: Option<RecordBatch>,
+    /// How long FFmpeg ran in the attempt that gave the result.
+    took: Option<Duration>,
+}
+
+struct RunningAttempt {
+    number: u64,
+    progress: Arc<Mutex<AttemptProgress>>,
+    cancel: CancellationToken,
+}
+
+/// An attempt that ended.
+struct EndedAttempt {
+    row: usize,
+    number: u64,
+    executor: Option<String>,
+    result: Result<RecordBatch>,
+}
+
+impl Rows<'_> {
+    /// Runs all rows. Returns their results in the order of planning.
+    pub(crate) async fn run(self) -> Result<Vec<RecordBatch>> {
+        let mut rows: Vec<RowState> = self.segments.iter().map(|_| RowState::default()).collect();
+        let mut queued = self.next_last();
+        let mut running: FuturesUnordered<BoxFuture<'_, EndedAttempt>> = FuturesUnordered::new();
+        let mut delayed: FuturesUnordered<BoxFuture<'_, usize>> = FuturesUnordered::new();
+        let queue = self.context.fair_queue.statement_queue(self.statement);
+        let mut request: Option<BoxFuture<'_, RowPermit>> = None;
+        let mut ticks = interval(STRAGGLERS_POLL_INTERVAL);
+        while rows.iter().any(|row| row.result.is_none()) {
+            if request.is_none() && !queued.is_empty() {
+                request = Some(Box::pin(queue.acquire()));
+            }
+            let granted = async {
+                match &mut request {
+                    Some(request) => request.await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                Some(ended) = running.next() => {
+                    if let Some(delay) = self.on_end(&mut rows, ended)? {
+                        delayed.push(delay);
+                    }
+                }
+                Some(row) = delayed.next() => self.insert(&mut queued, row),
+                permit = granted => {
+                    request = None;
+                    if let Some(row) = queued.pop() {
+                        running.push(self.attempt(&mut rows[row], row, permit));
+                    }
+                }
+                _ = ticks.tick() => {
+                    if queued.is_empty() && delayed.is_empty() {
+                        let slots = self.context.attempts.executors.count().slots;
+                        for row in self.stragglers(&rows) {
+                            let Some(permit) = queue.try_acquire(slots) else { break };
+                            running.push(self.speculate(&mut rows[row], row, permit));
+                        }
+                    }
+                }
+            }
+        }
+        Ok(rows.into_iter().filter_map(|row| row.result).collect())
+    }
+
+    /// Returns the key by which rows start, the highest first: how long the row takes next to others or, with
+    /// early playback, when it is played.
+    fn rank(&self, row: usize) -> (i64, i64) {
+        let Some(segment) = &self.segments[row] else { return (i64::MIN, 0) };
+        let audio = segment.track == SegmentTrack::Audio;
+        match self.early_playback {
+            // Audio beside the first video, since nothing is played without it.
+            Some(_) => (-segment.start_ms, i64::from(!audio)),
+            // Audio is one row whatever its length: the longest of a long source, and of a short one the
+            // shortest.
+            None => (segment.duration_ms / if audio { AUDIO_SPEED } else { 1 }, 0),
+        }
+    }
+
+    /// Returns the rows ordered by rank, the next one last.
+    fn next_last(&self) -> Vec<usize> {
+        let mut rows: Vec<usize> = (0..self.segments.len()).rev().collect();
+        rows.sort_by_key(|row| self.rank(*row));
+        rows
+    }
+
+    /// Inserts a row that is attempted again, by its rank.
+    fn insert(&self, queued: &mut Vec<usize>, row: usize) {
+        let at = queued.partition_point(|other| self.rank(*other) <= self.rank(row));
+        queued.insert(at, row);
+    }
+
+    /// Starts an attempt at a row that has none running.
+    fn attempt<'a>(
+        &'a self,
+        state: &mut RowState,
+        row: usize,
+        permit: RowPermit,
+    ) -> BoxFuture<'a, EndedAttempt> {
+        let tried = state.tried.clone();
+        self.start(state, row, tried, permit)
+    }
+
+    /// Starts a second attempt beside the first, in a slot that no row waits for.
+    fn speculate<'a>(
+        &'a self,
+        state: &mut RowState,
+        row: usize,
+        permit: RowPermit,
+    ) -> BoxFuture<'a, EndedAttempt> {
+        let busy = state.attempts.iter().filter_map(|attempt| attempt.progress.lock().executor.clone());
+        let tried = state.tried.iter().cloned().chain(busy).collect();
+        self.context.counters.speculated.inc();
+        self.emit_retry(row, "it is far behind the other rows; the first attempt to finish counts");
+        self.start(state, row, tried, permit)
+    }
+
+    fn start<'a>(
+        &'a self,
+        state: &mut RowState,
+        row: usize,
+        tried: HashSet<String>,
+        permit: RowPermit,
+    ) -> BoxFuture<'a, EndedAttempt> {
+        let number = self.context.attempts.next_number();
+        let (progress, cancel) = (Arc::<Mutex<AttemptProgress>>::default(), CancellationToken::new());
+        state.attempts.push(RunningAttempt { number, progress: progress.clone(), cancel: cancel.clone() });
+        let attempt = Attempt {
+            context: &self.context.attempts,
+            session: self.session.clone(),
+            plan: self.plan.clone(),
+            partition: Some(row),
+            number,
+            tried,
+            progress: progress.clone(),
+            cancel,
+            on_event: self.on_event,
+        };
+        Box::pin(async move {
+            let result = attempt.run().await.and_then(|batches| self.single_row(&batches));
+            let executor = progress.lock().executor.clone();
+            drop(permit);
+            EndedAttempt { row, number, executor, result }
+        })
+    }
+
+    /// Returns the one row that a row gives.
+    fn single_row(&self, batches: &[RecordBatch]) -> Result<RecordBatch> {
+        let schema = batches.first().map_or_else(|| self.schema.clone(), RecordBatch::schema);
+        let batch = concat_batches(&schema, batches).map_err(|e| Error::Engine { message: e.to_string() })?;
+        if batch.num_rows() == 1 {
+            Ok(batch)
+        } else {
+            Err(Error::Engine { message: format!("a row gave {} rows", batch.num_rows()) })
+        }
+    }
+
+    /// Notes the end of an attempt. A failure that may pass is retried after the delay that this returns.
+    fn on_end<'a>(&self, rows: &mut [RowState], ended: EndedAttempt) -> Result<Option<BoxFuture<'a, usize>>> {
+        let EndedAttempt { row, number, executor, result } = ended;
+        let state = &mut rows[row];
+        if let Some(executor) = &executor {
+            self.record_result(executor, &result);
+        }
+        let at = state.attempts.iter().position(|attempt| attempt.number == number);
+        let attempt = at.map(|at| state.attempts.swap_remove(at));
+        if state.result.is_some() {
+            // The slower of two attempts.
+            return Ok(None);
+        }
+        let error = match result {
+            Ok(batch) => {
+                if let Some(early_playback) = self.early_playback {
+                    early_playback.add(&batch);
+                }
+                state.result = Some(batch);
+                self.context.counters.done.inc();
+                state.took =
+                    attempt.and_then(|attempt| attempt.progress.lock().started).map(|at| at.elapsed());
+                state.attempts.iter().for_each(|attempt| attempt.cancel.cancel());
+                return Ok(None);
+            }
+            Err(error) => error,
+        };
+        if !error.is_retryable() {
+            return Err(error);
+        }
+        let reason = format!(
+            "{error}{}",
+            executor.as_ref().map_or_else(String::new, |executor| format!(" (on {executor})"))
+        );
+        self.context.counters.failed.inc();
+        let lost = matches!(error, Error::Lost { .. });
+        let count = if lost { &mut state.losses } else { &mut state.failures };
+        *count += 1;
+        let (times, max) = (*count, if lost { LOSSES_MAX } else { FAILURES_MAX });
+        warn!(statement = self.statement, row, times, reason, "attempt failed");
+        state.tried.extend(executor);
+        if !state.attempts.is_empty() {
+            // The other of two attempts goes on.
+            return Ok(None);
+        }
+        if times >= max {
+            return Err(error.after_attempts(times));
+        }
+        self.emit_retry(row, &reason);
+        let delay = Backoff::delay_after(RETRY_DELAY_MIN, RETRY_DELAY_MAX, times);
+        Ok(Some(Box::pin(async move {
+            sleep(delay).await;
+            row
+        })))
+    }
+
+    /// Records what an attempt shows of its executor. A lost or canceled attempt shows nothing, nor does bad
+    /// input.
+    fn record_result(&self, executor: &str, result: &Result<RecordBatch>) {
+        let executors = &self.context.attempts.executors;
+        match result {
+            Ok(_) => executors.record_result(executor, true),
+            Err(Error::Lost { .. } | Error::Canceled) => {}
+            Err(error) if error.is_retryable() => executors.record_result(executor, false),
+            Err(_) => {}
+        }
+    }
+
+    fn emit_retry(&self, row: usize, reason: &str) {
+        info!(statement = self.statement, row, reason, "row retried");
+        if let Some(segment) = &self.segments[row] {
+            (self.on_event)(RowEvent {
+                job: String::new(),
+                segment: segment.clone(),
+                kind: RowEventKind::Retrying { reason: reason.to_owned() },
+            });
+        }
+    }
+
+    /// Returns the rows to attempt a second time, the furthest behind first; none with fewer than two
+    /// executors.
+    fn stragglers(&self, rows: &[RowState]) -> Vec<usize> {
+        if self.context.attempts.executors.count().executors < 2 {
+            return Vec::new();
+        }
+        let progress = rows.iter().zip(&self.segments).map(|(row, segment)| {
+            let segment = segment.as_ref()?;
+            let running = row.attempts.first().and_then(|attempt| attempt.progress.lock().elapsed_and_done());
+            Some(RowProgress {
+                track: segment.track,
+                duration_ms: segment.duration_ms,
+                took: row.took,
+                running: running.filter(|_| row.result.is_none() && row.attempts.len() == 1),
+            })
+        });
+        find_stragglers(&progress.collect::<Vec<_>>())
+    }
+}

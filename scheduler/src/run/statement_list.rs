@@ -1,0 +1,182 @@
+//! Statement list: the statements that run, what is done of each, and their cancellation by number.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use serde::Serialize;
+use spool_media::{
+    encode::events::{RowEvent, RowEventKind},
+    plan::segments::Segment,
+};
+use spool_storage::redact_in;
+use tokio_util::sync::CancellationToken;
+
+/// The statements that run. Clones share one list.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct StatementList {
+    running: Arc<Mutex<BTreeMap<u64, Running>>>,
+    last_id: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+struct Running {
+    sql: String,
+    started: Instant,
+    cancel: CancellationToken,
+    progress: StatementProgress,
+}
+
+/// How many rows, and how much media, a statement has and has done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct StatementProgress {
+    /// Rows of the statement.
+    pub(crate) rows: usize,
+    /// Rows that are done.
+    pub(crate) rows_done: usize,
+    /// Milliseconds of media in all rows.
+    pub(crate) media_ms: i64,
+    /// Milliseconds of media in the rows that are done.
+    pub(crate) media_done_ms: i64,
+}
+
+/// A running statement as `/statements` shows it.
+#[derive(Debug, Serialize)]
+pub(crate) struct StatementInfo {
+    /// The number by which the statement can be canceled.
+    pub(crate) id: u64,
+    /// The statement's text, without secrets.
+    pub(crate) sql: String,
+    /// Seconds since the statement began.
+    pub(crate) seconds: u64,
+    #[serde(flatten)]
+    pub(crate) progress: StatementProgress,
+}
+
+/// A running statement's entry in the list. Dropping the entry removes the statement.
+#[derive(Debug)]
+pub(crate) struct StatementEntry {
+    list: StatementList,
+    id: u64,
+    started: Instant,
+    cancel: CancellationToken,
+}
+
+impl StatementList {
+    /// Adds a statement. It is canceled when `cancel` fires, or by its number.
+    pub(crate) fn add(&self, sql: &str, cancel: &CancellationToken) -> StatementEntry {
+        let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let (cancel, started) = (cancel.child_token(), Instant::now());
+        let progress = StatementProgress::default();
+        self.running
+            .lock()
+            .insert(id, Running { sql: sql.to_owned(), started, cancel: cancel.clone(), progress });
+        StatementEntry { list: self.clone(), id, started, cancel }
+    }
+
+    /// Returns how many statements run.
+    pub(crate) fn len(&self) -> usize {
+        self.running.lock().len()
+    }
+
+    /// Returns all running statements, the oldest first.
+    pub(crate) fn all(&self) -> Vec<StatementInfo> {
+        let info = |(id, statement): (&u64, &Running)| StatementInfo {
+            id: *id,
+            sql: redact_in(&statement.sql),
+            seconds: statement.started.elapsed().as_secs(),
+            progress: statement.progress,
+        };
+        self.running.lock().iter().map(info).collect()
+    }
+
+    /// Returns the sum of the progress of all running statements.
+    pub(crate) fn total_progress(&self) -> StatementProgress {
+        let running = self.running.lock();
+        running.values().map(|statement| statement.progress).fold(StatementProgress::default(), |sum, one| {
+            StatementProgress {
+                rows: sum.rows + one.rows,
+                rows_done: sum.rows_done + one.rows_done,
+                media_ms: sum.media_ms + one.media_ms,
+                media_done_ms: sum.media_done_ms + one.media_done_ms,
+            }
+        })
+    }
+
+    /// Cancels the statement with this number. Returns whether one runs.
+    pub(crate) fn cancel(&self, id: u64) -> bool {
+        let running = self.running.lock();
+        running.get(&id).inspect(|statement| statement.cancel.cancel()).is_some()
+    }
+}
+
+impl StatementEntry {
+    /// Returns the number by which the statement can be canceled.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Returns how long the statement has run.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Waits until the statement is canceled.
+    pub(crate) async fn canceled(&self) {
+        self.cancel.cancelled().await;
+    }
+
+    /// Adds planned rows to the statement's progress.
+    pub(crate) fn add_rows(&self, segments: &[Option<Segment>]) {
+        self.update(|progress| {
+            progress.rows += segments.len();
+            progress.media_ms += segments.iter().flatten().map(|segment| segment.duration_ms).sum::<i64>();
+        });
+    }
+
+    /// Updates the statement's progress from an event of one of its rows.
+    pub(crate) fn on_event(&self, event: &RowEvent) {
+        if let RowEventKind::Finished { .. } = event.kind {
+            self.update(|progress| {
+                // Both attempts of a speculated row may report that they finished.
+                progress.rows_done = (progress.rows_done + 1).min(progress.rows);
+                progress.media_done_ms =
+                    (progress.media_done_ms + event.segment.duration_ms).min(progress.media_ms);
+            });
+        }
+    }
+
+    fn update(&self, update: impl FnOnce(&mut StatementProgress)) {
+        if let Some(statement) = self.list.running.lock().get_mut(&self.id) {
+            update(&mut statement.progress);
+        }
+    }
+}
+
+impl Drop for StatementEntry {
+    fn drop(&mut self) {
+        self.list.running.lock().remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_canceled_statement_leaves_the_list_when_it_ends() {
+        let list = StatementList::default();
+        let entry = list.add("SELECT 1", &CancellationToken::new());
+        assert!(!list.cancel(entry.id() + 1));
+        assert!(list.cancel(entry.id()) && entry.cancel.is_cancelled());
+        assert_eq!(list.all().len(), 1);
+        drop(entry);
+        assert_eq!(list.len(), 0);
+    }
+}
