@@ -191,13 +191,13 @@ mod tests {
     use serde::{Serialize, de::DeserializeOwned};
     use serde_json::{Map, Value, json};
     use spool_media::{
+        listing::FileInfo,
         package::{
             merge::HlsLadder,
             parts::{Part, PartRendition},
             publish::Published,
         },
         plan::{ladder::LadderEntry, segments::Segment},
-        source::listing::FileInfo,
     };
 
     use super::*;

@@ -4,7 +4,7 @@
 use arrow_json::ArrayWriter;
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use spool_jobs::{Failure, Job, JobBackend, Request};
+use spool_jobs::{Cluster, Failure, Job, Request};
 use spool_media::{encode::events::RowEvent, package::publish::Published};
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +18,7 @@ use crate::{
 const RESULT_MAX_BYTES: usize = 1 << 20;
 
 #[async_trait]
-impl JobBackend for Scheduler {
+impl Cluster for Scheduler {
     async fn run(
         &self,
         job: &Job,
@@ -71,5 +71,5 @@ fn not_json(error: impl std::fmt::Display) -> Error {
 }
 
 fn failure(error: Error) -> Failure {
-    Failure { kind: error.kind(), message: error.to_string(), retryable: error.is_retryable() }
+    Failure { kind: error.kind(), message: error.to_string(), passes: error.is_retryable() }
 }
