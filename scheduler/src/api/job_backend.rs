@@ -71,5 +71,5 @@ fn not_json(error: impl std::fmt::Display) -> Error {
 }
 
 fn failure(error: Error) -> Failure {
-    Failure { kind: error.kind(), message: error.to_string(), passes: error.is_retryable() }
+    Failure { kind: error.kind(), message: error.to_string(), retryable: error.is_retryable() }
 }
