@@ -16,7 +16,7 @@ use crate::{
     Error, Result,
     codec::VideoCodec,
     encode::{
-        events::{RowEvent, RowEventKind},
+        events::{AttemptEvent, RowEventKind},
         timing::{self, Step, Stopwatch, Timing},
         worker::Worker,
     },
@@ -75,8 +75,8 @@ pub struct Request {
 }
 
 impl Request {
-    fn event(&self, kind: RowEventKind) -> RowEvent {
-        RowEvent { job: self.job.clone(), segment: self.segment.clone(), kind }
+    fn event(&self, kind: RowEventKind) -> AttemptEvent {
+        AttemptEvent { job: self.job.clone(), kind }
     }
 }
 

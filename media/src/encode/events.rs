@@ -1,43 +1,54 @@
-//! Events of a row: planned, started, progressing, finished, retrying.
+//! Events of rows: what an attempt reports while it runs, and what a statement reports of its rows.
 
 use crate::{encode::timing::Timing, plan::segments::Segment};
 
-/// One event of a row.
+/// An event of an attempt, as the process that runs it reports it. The process knows the engine's job that
+/// the attempt is, and not which row of which statement that job is for: its scheduler knows.
 #[derive(Debug, Clone, PartialEq)]
-pub struct RowEvent {
-    /// The engine's name of the job that the row runs in.
+pub struct AttemptEvent {
+    /// Job that the attempt runs in, by the engine's name.
     pub job: String,
-    /// The row.
-    pub segment: Segment,
-    /// The event.
+    /// What happened.
     pub kind: RowEventKind,
 }
 
-/// The kinds of events.
+/// An event of a row, as its statement reports it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RowEvent {
+    /// Number of the row in its statement, from 0, in the order of planning.
+    pub ordinal: u32,
+    /// What happened.
+    pub kind: RowEventKind,
+}
+
+/// Kind of an event of a row.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RowEventKind {
-    /// The row is planned and waits.
-    Planned,
-    /// FFmpeg starts on the row.
+    /// The row is planned, and no attempt of it has started. The first event of every row.
+    Planned {
+        /// The row's segment.
+        segment: Box<Segment>,
+    },
+    /// An attempt started FFmpeg.
     Started {
-        /// Rungs that are encoded; the others are in storage already.
+        /// Rungs that are encoded; the others have a part already.
         rungs: Vec<String>,
     },
-    /// FFmpeg made progress.
+    /// FFmpeg encoded more of the row.
     Progress {
         /// Milliseconds of the row that are encoded.
         done_ms: i64,
     },
     /// The row is done.
     Finished {
-        /// Rungs that were encoded for it.
+        /// Rungs that were encoded.
         encoded: usize,
-        /// Rungs that were in storage already.
+        /// Rungs that had a part already.
         reused: usize,
-        /// Where its time went.
+        /// Where the attempt's time went.
         timing: Timing,
     },
-    /// The row runs again, on another executor if there is one.
+    /// The row is attempted once more, on another executor if there is one.
     Retrying {
         /// Why, for people.
         reason: String,

@@ -12,7 +12,7 @@ use spool_storage::ErrorKind;
 use crate::{
     Result,
     encode::{
-        events::{RowEvent, RowEventKind},
+        events::AttemptEvent,
         timing::{Step, Timing},
     },
     environment::Environment,
@@ -37,7 +37,7 @@ pub struct Worker {
     complexity: ComplexityCache,
     /// One permit per row that is encoded at a time.
     slots: Semaphore,
-    events: broadcast::Sender<RowEvent>,
+    events: broadcast::Sender<AttemptEvent>,
     cost_model: Mutex<CostModel>,
     cost_model_file: Option<PathBuf>,
 }
@@ -126,20 +126,17 @@ impl Worker {
         self.cost_model.lock().clone()
     }
 
-    /// Updates the cost model from a finished row.
-    pub fn learn(&self, event: &RowEvent) {
-        if let RowEventKind::Finished { timing: Timing { encode: Some(encode), spans, host, .. }, .. } =
-            &event.kind
-        {
-            let ran = spans
-                .iter()
-                .filter(|span| matches!(span.step, Step::Start | Step::Encode))
-                .map(|span| span.took_us)
-                .sum();
-            let (wall, cpu) = (Duration::from_micros(ran), Duration::from_micros(encode.cpu_us));
-            let here = *host == self.environment.host;
-            self.cost_model.lock().learn(&encode.features, wall, cpu, encode.written_bytes, here);
-        }
+    /// Updates the cost model from the timing of a finished row.
+    pub fn learn(&self, timing: &Timing) {
+        let Timing { encode: Some(encode), spans, host, .. } = timing else { return };
+        let ran = spans
+            .iter()
+            .filter(|span| matches!(span.step, Step::Start | Step::Encode))
+            .map(|span| span.took_us)
+            .sum();
+        let (wall, cpu) = (Duration::from_micros(ran), Duration::from_micros(encode.cpu_us));
+        let here = *host == self.environment.host;
+        self.cost_model.lock().learn(&encode.features, wall, cpu, encode.written_bytes, here);
     }
 
     /// Saves the cost model. The last process to save wins: what another learned meanwhile is lost.
@@ -165,11 +162,11 @@ impl Worker {
     }
 
     /// Subscribes to the events of this process's rows.
-    pub fn events(&self) -> broadcast::Receiver<RowEvent> {
+    pub fn events(&self) -> broadcast::Receiver<AttemptEvent> {
         self.events.subscribe()
     }
 
-    pub(crate) fn emit(&self, event: RowEvent) {
+    pub(crate) fn emit(&self, event: AttemptEvent) {
         // No subscriber is fine.
         let _ = self.events.send(event);
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use parking_lot::{Mutex, MutexGuard};
-use spool_media::encode::events::RowEvent as Event;
+use spool_media::encode::events::AttemptEvent;
 use tokio::sync::mpsc;
 
 /// Events of a job that wait for its subscriber. The next event makes up for what a slow subscriber misses:
@@ -23,9 +23,9 @@ pub(crate) struct EventRouter(Arc<Mutex<Routes>>);
 
 #[derive(Debug, Default)]
 struct Routes {
-    subscribers: HashMap<String, mpsc::Sender<Event>>,
+    subscribers: HashMap<String, mpsc::Sender<AttemptEvent>>,
     /// Events of jobs that have no subscriber yet, the oldest job first.
-    early: VecDeque<(String, Vec<Event>)>,
+    early: VecDeque<(String, Vec<AttemptEvent>)>,
 }
 
 /// Receives the events of one job, until dropped.
@@ -33,12 +33,12 @@ struct Routes {
 pub(crate) struct Subscription {
     router: EventRouter,
     job: String,
-    events: mpsc::Receiver<Event>,
+    events: mpsc::Receiver<AttemptEvent>,
 }
 
 impl EventRouter {
     /// Passes an event to the subscriber of its job, or keeps it for a subscriber to come.
-    pub(crate) fn route(&self, event: Event) {
+    pub(crate) fn route(&self, event: AttemptEvent) {
         let mut routes = self.routes();
         if let Some(subscriber) = routes.subscribers.get(&event.job) {
             // A full queue belongs to a subscriber that is behind, a closed one to a subscriber that is gone.
@@ -80,7 +80,7 @@ impl EventRouter {
 
 impl Subscription {
     /// Waits for the next event.
-    pub(crate) async fn next(&mut self) -> Event {
+    pub(crate) async fn next(&mut self) -> AttemptEvent {
         match self.events.recv().await {
             Some(event) => event,
             // The router holds the sender for as long as this subscription exists.
@@ -89,7 +89,7 @@ impl Subscription {
     }
 
     /// Returns the events that are queued.
-    pub(crate) fn queued(&mut self) -> impl Iterator<Item = Event> + '_ {
+    pub(crate) fn queued(&mut self) -> impl Iterator<Item = AttemptEvent> + '_ {
         std::iter::from_fn(|| self.events.try_recv().ok())
     }
 }
@@ -97,5 +97,36 @@ impl Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         self.router.routes().subscribers.remove(&self.job);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use spool_media::encode::events::RowEventKind;
+
+    use super::*;
+
+    fn event(job: &str, done_ms: i64) -> AttemptEvent {
+        AttemptEvent { job: job.to_owned(), kind: RowEventKind::Progress { done_ms } }
+    }
+
+    #[tokio::test]
+    async fn a_subscription_gets_the_events_of_its_job_and_those_before_it_first() {
+        let router = EventRouter::default();
+        router.route(event("a", 1));
+        router.route(event("b", 2));
+        let mut subscription = router.subscribe("a");
+        router.route(event("a", 3));
+        assert_eq!(subscription.next().await, event("a", 1));
+        assert_eq!(subscription.queued().collect::<Vec<_>>(), [event("a", 3)]);
+    }
+
+    #[test]
+    fn a_dropped_subscription_is_removed() {
+        let router = EventRouter::default();
+        let subscription = router.subscribe("a");
+        assert!(router.has_subscriber("a") && !router.has_subscriber("b"));
+        drop(subscription);
+        assert!(!router.has_subscriber("a"));
     }
 }
