@@ -28,22 +28,20 @@ const AUDIO_WEIGHT: f64 = 0.02;
 /// Shortest time between two plain lines of a video.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Events that may wait to be shown; a later event makes up for a dropped one.
-const QUEUE: usize = 4096;
+/// Events that may wait to be shown. The queue takes memory only as it fills, and has room for the `Planned`
+/// events of far more rows than a command has. A later event makes up for a dropped one.
+const QUEUE: usize = 1 << 16;
 
 /// Most time left that is shown, in seconds: 100 hours.
 const TIME_LEFT_MAX_S: f64 = 360_000.0;
-
-/// Identifies a row within its statement.
-pub type RowKey = (bool, u32);
 
 /// Event of a row of one video.
 #[derive(Debug, Clone)]
 pub struct VideoEvent {
     /// Index of the video on the command line.
     pub video: usize,
-    /// The row within the video's statement.
-    pub row: RowKey,
+    /// Ordinal of the row in the video's statement.
+    pub ordinal: u32,
     /// Segment of the row.
     pub segment: Arc<Segment>,
     /// The event.
@@ -131,7 +129,7 @@ impl Board {
         let Some(video) = self.videos.get_mut(event.video) else { return };
         video.update(event);
         match &event.kind {
-            RowEventKind::Planned => video.announce_early_playlist(self.mode, &event.segment),
+            RowEventKind::Planned { .. } => video.announce_early_playlist(self.mode, &event.segment),
             RowEventKind::Retrying { reason } => {
                 let Segment { track, index, .. } = *event.segment;
                 let row = match track {
@@ -161,7 +159,7 @@ struct RowProgress {
 /// Progress of a video. Its unit is the weighted millisecond of media.
 struct VideoProgress {
     label: VideoLabel,
-    rows: HashMap<RowKey, RowProgress>,
+    rows: HashMap<u32, RowProgress>,
     /// When the first row was started.
     started: Option<Instant>,
     last_line: Option<Instant>,
@@ -183,10 +181,10 @@ impl VideoProgress {
     }
 
     /// Applies an event to its row. The rows of a statement that is sent again are planned again, with the
-    /// same keys.
+    /// same ordinals.
     fn update(&mut self, event: &VideoEvent) {
         let Segment { track, duration_ms, .. } = *event.segment;
-        let row = self.rows.entry(event.row).or_insert_with(|| RowProgress {
+        let row = self.rows.entry(event.ordinal).or_insert_with(|| RowProgress {
             weight: match track {
                 SegmentTrack::Video => 1.0,
                 SegmentTrack::Audio => AUDIO_WEIGHT,
@@ -195,7 +193,7 @@ impl VideoProgress {
             ..RowProgress::default()
         });
         match &event.kind {
-            RowEventKind::Planned | RowEventKind::Retrying { .. } => return,
+            RowEventKind::Planned { .. } | RowEventKind::Retrying { .. } => return,
             // Of a row that ran twice, the slower attempt still reports.
             RowEventKind::Started { .. } | RowEventKind::Progress { .. } if row.finished => {}
             RowEventKind::Started { .. } => row.done_ms = 0,
@@ -312,7 +310,7 @@ fn print_json(event: &VideoEvent) {
     }
     let Segment { source, track, index, duration_ms, .. } = &*event.segment;
     let kind = match &event.kind {
-        RowEventKind::Planned => Kind::Planned,
+        RowEventKind::Planned { .. } => Kind::Planned,
         RowEventKind::Started { rungs } => Kind::Started { rungs },
         RowEventKind::Progress { done_ms } => Kind::Progress { done_ms: *done_ms, duration_ms: *duration_ms },
         RowEventKind::Finished { encoded, reused, .. } => {

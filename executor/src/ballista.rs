@@ -95,8 +95,8 @@ pub(crate) fn start(
         scheduler_host: address.scheduler.ip().to_string(),
         scheduler_port: address.scheduler.port(),
         scheduler_connect_timeout_seconds: u16::try_from(CONNECT_TIMEOUT.as_secs()).unwrap_or(u16::MAX),
-        // Its threads, which wait for FFmpeg most of the time. Slots are counted by the worker and the
-        // scheduler.
+        // Threads of the engine, which wait for FFmpeg most of the time. Slots are counted by the worker and
+        // the scheduler.
         vcores: settings.slots.min(MAX_THREADS),
         task_scheduling_policy: TaskSchedulingPolicy::PushStaged,
         work_dir: Some(work_dir.to_string_lossy().into_owned()),

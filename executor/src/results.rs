@@ -39,7 +39,7 @@ impl Results {
             return;
         }
         let folder = self.folder.clone();
-        // It ends with the process at the latest.
+        // Left to itself: the deletion ends with the process at the latest.
         drop(spawn_blocking(move || delete_jobs(&folder, &jobs)));
     }
 

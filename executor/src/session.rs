@@ -284,7 +284,8 @@ impl Session<'_> {
                         info!("the idle timeout is over");
                         self.signals.drain.cancel();
                     }
-                    let unavailable_reason = self.worker.environment().unavailable_reason().unwrap_or_default();
+                    let environment = self.worker.environment();
+                    let unavailable_reason = environment.unavailable_reason().unwrap_or_default();
                     send(outbound, ToScheduler::Heartbeat(Heartbeat { running, unavailable_reason }));
                 }
             }

@@ -52,10 +52,10 @@ pub struct Row {
 
 impl Row {
     /// Returns a row that is planned and waits.
-    pub fn planned(ordinal: usize, segment: &Segment) -> Self {
+    pub fn planned(ordinal: u32, segment: &Segment) -> Self {
         let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         Self {
-            ordinal: i64::try_from(ordinal).unwrap_or(i64::MAX),
+            ordinal: ordinal.into(),
             track: segment.track,
             track_index: segment.index.into(),
             first_frame: count(segment.first_frame),

@@ -73,9 +73,10 @@ impl FakeBackend {
             *times += 1;
             *times
         };
-        let event =
-            |index, what| on_event(RowEvent { job: String::new(), segment: segment(source, index), kind });
-        (0..ROWS).for_each(|index| event(index, RowEventKind::Planned));
+        let event = |ordinal, kind| on_event(RowEvent { ordinal, kind });
+        for index in 0..ROWS {
+            event(index, RowEventKind::Planned { segment: Box::new(segment(source, index)) });
+        }
         for index in 0..ROWS {
             event(index, RowEventKind::Started { rungs: vec!["720p".to_owned()] });
             event(index, RowEventKind::Progress { done_ms: ROW_MS / 2 });

@@ -1,11 +1,19 @@
 //! `spool transcode`: transcodes sources into published ladders.
 
-use std::{collections::HashSet, sync::Arc, time::Instant};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Instant,
+};
 
 use futures::{StreamExt, TryStreamExt};
+use parking_lot::Mutex;
 use spool_jobs::Request;
 use spool_media::{
-    encode::{events::RowEvent, worker::Worker},
+    encode::{
+        events::{RowEvent, RowEventKind},
+        worker::Worker,
+    },
     package::{
         early_playback::LIVE,
         publish::{self, Published},
@@ -14,7 +22,7 @@ use spool_media::{
         deinterlace::Deinterlace,
         ladder::Ladder,
         rows,
-        segments::{Lengths, Segment, SegmentTrack},
+        segments::{Lengths, Segment},
     },
 };
 use tokio_util::sync::CancellationToken;
@@ -149,9 +157,14 @@ async fn transcode_all(
     let runs = jobs.iter().enumerate().map(|(video, job)| async move {
         let request = request(&job.source, &job.destination, args);
         let submitted = Instant::now();
+        let segments = Mutex::new(HashMap::new());
         let on_event = |event: RowEvent| {
-            let row = (event.segment.track == SegmentTrack::Audio, event.segment.index);
-            let event = VideoEvent { video, row, segment: Arc::new(event.segment), kind: event.kind };
+            let RowEvent { ordinal, kind } = event;
+            if let RowEventKind::Planned { segment } = &kind {
+                segments.lock().insert(ordinal, Arc::new(Segment::clone(segment)));
+            }
+            let Some(segment) = segments.lock().get(&ordinal).cloned() else { return };
+            let event = VideoEvent { video, ordinal, segment, kind };
             profile.on_event(&event);
             reporter.on_event(event);
         };

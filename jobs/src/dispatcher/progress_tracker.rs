@@ -1,13 +1,10 @@
 //! `ProgressTracker`: reduces the events of a job's rows to reports: the newest state of each row, and what
 //! changed in all.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use spool_media::{
-    encode::events::{RowEvent, RowEventKind},
-    plan::segments::{Segment, SegmentTrack},
-};
+use spool_media::encode::events::{RowEvent, RowEventKind};
 
 use crate::{
     Attempt, EventKind, FencingToken, JobProgress, JobState, Phase, Report, Row, RowState, job::percent,
@@ -22,8 +19,8 @@ const MAX_ROW_EVENTS: usize = 256;
 /// Tracks the rows of a job and reports what changed since the last report.
 #[derive(Debug, Default)]
 pub(super) struct ProgressTracker {
-    rows: Vec<TrackedRow>,
-    ordinals: SegmentOrdinals,
+    /// By ordinal.
+    rows: BTreeMap<u32, TrackedRow>,
     attempts: Vec<Attempt>,
     events: Vec<(EventKind, Value)>,
     /// Whether rows were planned since the last report.
@@ -54,17 +51,13 @@ impl ProgressTracker {
 
     /// Applies an event of a row.
     pub(super) fn on_event(&mut self, event: &RowEvent) {
-        let segment = &event.segment;
-        if event.kind == RowEventKind::Planned {
-            let ordinal = self.rows.len();
-            self.ordinals.insert(segment, ordinal);
-            let row = Row::planned(ordinal, segment);
-            self.rows.push(TrackedRow { row, failed_attempts: 0, changed: true });
-            self.planned = true;
+        if let RowEventKind::Planned { segment } = &event.kind {
+            let row = Row::planned(event.ordinal, segment);
+            let tracked = TrackedRow { row, failed_attempts: 0, changed: true };
+            self.planned |= self.rows.insert(event.ordinal, tracked).is_none();
             return;
         }
-        let Some(ordinal) = self.ordinals.find(segment, &self.rows) else { return };
-        let tracked = &mut self.rows[ordinal];
+        let Some(tracked) = self.rows.get_mut(&event.ordinal) else { return };
         let row = &mut tracked.row;
         if row.state == RowState::Done {
             // Late events of the slower of two attempts.
@@ -72,7 +65,7 @@ impl ProgressTracker {
         }
         tracked.changed = true;
         let row_event = match &event.kind {
-            RowEventKind::Planned => None,
+            RowEventKind::Planned { .. } => None,
             RowEventKind::Started { .. } => {
                 row.state = RowState::Running;
                 row.attempts += 1;
@@ -135,7 +128,7 @@ impl ProgressTracker {
             progress: (progress != self.last.progress).then_some(progress),
             rows: self
                 .rows
-                .iter_mut()
+                .values_mut()
                 .filter_map(|tracked| std::mem::take(&mut tracked.changed).then(|| tracked.row.clone()))
                 .collect(),
             attempts: std::mem::take(&mut self.attempts),
@@ -148,35 +141,13 @@ impl ProgressTracker {
 
     fn progress(&self) -> JobProgress {
         let mut progress = JobProgress::default();
-        for TrackedRow { row, .. } in &self.rows {
+        for TrackedRow { row, .. } in self.rows.values() {
             progress.rows += 1;
             progress.rows_done += i64::from(row.state == RowState::Done);
             progress.media_ms += row.duration_ms;
             progress.media_done_ms += row.done_ms;
         }
         progress
-    }
-}
-
-/// Ordinals of the rows by segment, for events without an ordinal. A statement that names a source twice has
-/// two rows for each of its segments.
-#[derive(Debug, Default)]
-struct SegmentOrdinals(HashMap<(String, SegmentTrack, u32), Vec<usize>>);
-
-impl SegmentOrdinals {
-    fn insert(&mut self, segment: &Segment, ordinal: usize) {
-        self.0.entry(Self::key(segment)).or_default().push(ordinal);
-    }
-
-    /// Returns the ordinal of the first row of the segment that is not done, or else of its last.
-    fn find(&self, segment: &Segment, rows: &[TrackedRow]) -> Option<usize> {
-        let ordinals = self.0.get(&Self::key(segment))?;
-        let open = ordinals.iter().find(|ordinal| rows[**ordinal].row.state != RowState::Done);
-        open.or(ordinals.last()).copied()
-    }
-
-    fn key(segment: &Segment) -> (String, SegmentTrack, u32) {
-        (segment.source.clone(), segment.track, segment.index)
     }
 }
 
@@ -189,12 +160,19 @@ fn end_of(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use spool_media::{encode::timing::Timing, plan::deinterlace::Deinterlace, time::Rational};
+    use spool_media::{
+        encode::timing::Timing,
+        plan::{
+            deinterlace::Deinterlace,
+            segments::{Segment, SegmentTrack},
+        },
+        time::Rational,
+    };
 
     use super::*;
 
-    fn segment(track: SegmentTrack, index: u32, duration_ms: i64) -> Segment {
-        Segment {
+    fn planned(track: SegmentTrack, index: u32, duration_ms: i64) -> RowEventKind {
+        let segment = Segment {
             source: "s3://uploads/talk.mp4".to_owned(),
             etag: "1".to_owned(),
             track,
@@ -208,11 +186,12 @@ mod tests {
             title_frames: 200,
             lost_ms: 0,
             deinterlace: Deinterlace::Frame,
-        }
+        };
+        RowEventKind::Planned { segment: Box::new(segment) }
     }
 
-    fn apply(tracker: &mut ProgressTracker, segment: &Segment, kind: RowEventKind) {
-        tracker.on_event(&RowEvent { job: String::new(), segment: segment.clone(), kind });
+    fn apply(tracker: &mut ProgressTracker, ordinal: u32, kind: RowEventKind) {
+        tracker.on_event(&RowEvent { ordinal, kind });
     }
 
     fn finished() -> RowEventKind {
@@ -225,18 +204,16 @@ mod tests {
 
     #[test]
     fn a_report_holds_each_change_once() {
-        let (one, two) = (segment(SegmentTrack::Video, 0, 8_000), segment(SegmentTrack::Video, 1, 2_000));
         let mut tracker = ProgressTracker::new(0);
         assert!(tracker.report().is_empty());
-        for segment in [&one, &two] {
-            apply(&mut tracker, segment, RowEventKind::Planned);
-        }
+        apply(&mut tracker, 0, planned(SegmentTrack::Video, 0, 8_000));
+        apply(&mut tracker, 1, planned(SegmentTrack::Video, 1, 2_000));
         let report = tracker.report();
         assert_eq!(kinds(&report), [EventKind::Planned, EventKind::Progress]);
         assert_eq!((report.rows.len(), report.phase), (2, Some(Phase::Encoding)));
-        apply(&mut tracker, &one, RowEventKind::Started { rungs: vec!["1080p".to_owned()] });
-        apply(&mut tracker, &one, RowEventKind::Progress { done_ms: 4_000 });
-        apply(&mut tracker, &one, RowEventKind::Progress { done_ms: 3_000 });
+        apply(&mut tracker, 0, RowEventKind::Started { rungs: vec!["1080p".to_owned()] });
+        apply(&mut tracker, 0, RowEventKind::Progress { done_ms: 4_000 });
+        apply(&mut tracker, 0, RowEventKind::Progress { done_ms: 3_000 });
         let report = tracker.report();
         assert_eq!((report.rows.len(), report.rows[0].done_ms, report.phase), (1, 4_000, None));
         assert_eq!(
@@ -248,9 +225,9 @@ mod tests {
             [(EventKind::Progress, json!({ "phase": "encoding", "percent": 40, "rows": 2, "rows_done": 0 }))]
         );
         assert!(tracker.report().is_empty());
-        apply(&mut tracker, &one, finished());
-        apply(&mut tracker, &one, finished());
-        apply(&mut tracker, &two, finished());
+        apply(&mut tracker, 0, finished());
+        apply(&mut tracker, 0, finished());
+        apply(&mut tracker, 1, finished());
         let report = tracker.report();
         assert_eq!(kinds(&report), [EventKind::RowFinished, EventKind::RowFinished, EventKind::Progress]);
         assert_eq!((report.phase, report.progress.unwrap().rows_done), (Some(Phase::Publishing), 2));
@@ -259,12 +236,11 @@ mod tests {
 
     #[test]
     fn a_failed_attempt_keeps_the_end_of_its_reason() {
-        let row = segment(SegmentTrack::Audio, 0, 1_000);
         let mut tracker = ProgressTracker::new(0);
-        apply(&mut tracker, &row, RowEventKind::Planned);
+        apply(&mut tracker, 0, planned(SegmentTrack::Audio, 0, 1_000));
         for last in ["x264: out of memory", "é".repeat(MAX_REASON_BYTES).as_str()] {
             let reason = format!("{}{last}", "…".repeat(MAX_REASON_BYTES));
-            apply(&mut tracker, &row, RowEventKind::Retrying { reason });
+            apply(&mut tracker, 0, RowEventKind::Retrying { reason });
         }
         let report = tracker.report();
         let [one, two] = report.attempts.as_slice() else { panic!("{report:?}") };
@@ -278,22 +254,23 @@ mod tests {
 
     #[test]
     fn progress_does_not_decrease_under_a_new_lease() {
-        let row = segment(SegmentTrack::Video, 0, 10_000);
         let mut tracker = ProgressTracker::new(60);
-        apply(&mut tracker, &row, RowEventKind::Planned);
-        apply(&mut tracker, &row, RowEventKind::Progress { done_ms: 2_000 });
+        apply(&mut tracker, 0, planned(SegmentTrack::Video, 0, 10_000));
+        apply(&mut tracker, 0, RowEventKind::Progress { done_ms: 2_000 });
         assert_eq!(tracker.report().events[1].1["percent"], 60);
-        apply(&mut tracker, &row, RowEventKind::Progress { done_ms: 7_000 });
+        apply(&mut tracker, 0, RowEventKind::Progress { done_ms: 7_000 });
         assert_eq!(tracker.report().events[0].1["percent"], 70);
     }
 
     #[test]
     fn a_source_that_is_named_twice_has_two_rows_per_segment() {
-        let row = segment(SegmentTrack::Video, 0, 1_000);
         let mut tracker = ProgressTracker::new(0);
-        for kind in [RowEventKind::Planned, RowEventKind::Planned, finished(), finished()] {
-            apply(&mut tracker, &row, kind);
+        for ordinal in [0, 1] {
+            apply(&mut tracker, ordinal, planned(SegmentTrack::Video, 0, 1_000));
         }
+        apply(&mut tracker, 1, finished());
+        assert_eq!(tracker.report().progress.unwrap().rows_done, 1);
+        apply(&mut tracker, 0, finished());
         assert_eq!(tracker.report().progress.unwrap().rows_done, 2);
     }
 }

@@ -25,8 +25,13 @@ use crate::{
     scheduler::Scheduler,
 };
 
-/// Messages to a client that wait for a slow network.
-const MESSAGE_QUEUE: usize = 1024;
+/// Messages to a client that wait for a slow network. The queue takes memory only as it fills. It has room
+/// for the `Planned` events of far more rows than a statement has (ten hours of video in segments of 8 s are
+/// 4,500): without its `Planned`, a row's later events mean nothing to the client.
+const MESSAGE_QUEUE: usize = 1 << 16;
+
+/// Messages that may wait before progress is dropped: the next one makes up for it.
+const PROGRESS_QUEUE: usize = 512;
 
 /// How long a client may take to read one chunk of its result.
 const RESULT_CHUNK_TIMEOUT: Duration = Duration::from_secs(60);
@@ -69,12 +74,8 @@ impl statements_server::Statements for StatementsService {
             let settings: Vec<(&str, &str)> =
                 settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
             let on_event = |event: RowEvent| {
-                // The next progress makes up for one that a slow network misses. Half of the queue is kept
-                // for events that happen once; a client that reads none of hundreds of rows' ends misses
-                // some: then its count is short, and its result is whole.
-                if !matches!(event.kind, RowEventKind::Planned | RowEventKind::Progress { .. })
-                    || sender.capacity() > MESSAGE_QUEUE / 2
-                {
+                let queued = sender.max_capacity() - sender.capacity();
+                if !matches!(event.kind, RowEventKind::Progress { .. }) || queued < PROGRESS_QUEUE {
                     let _ = sender.try_send(message(Message::Row(v1::RowEvent::from(&event))));
                 }
             };

@@ -4,7 +4,7 @@
 use arrow_json::ArrayWriter;
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use spool_jobs::{Cluster, Failure, Job, Request};
+use spool_jobs::{Failure, Job, JobBackend, Request};
 use spool_media::{encode::events::RowEvent, package::publish::Published};
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +18,7 @@ use crate::{
 const RESULT_MAX_BYTES: usize = 1 << 20;
 
 #[async_trait]
-impl Cluster for Scheduler {
+impl JobBackend for Scheduler {
     async fn run(
         &self,
         job: &Job,

@@ -115,7 +115,7 @@ impl DistributionPolicy for PlacementPolicy {
             let name = info.execution_graph.read().await.job_name().to_owned();
             let order = self.placements.requests().get(&name).map(|request| request.order);
             if order.is_none() && name.starts_with(ROW_PREFIX) {
-                // Its attempt has ended; its cancel is on its way.
+                // The attempt has ended, and the cancel of its job is on the way.
                 continue;
             }
             named.push((order, name, job, info));

@@ -49,15 +49,15 @@ struct Shared {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ExecutorState {
-    /// Its session is open, and the engine has not reached it: no task can be sent.
+    /// The session is open, and the engine has not reached the executor: no task can be sent.
     Registered,
-    /// It accepts rows.
+    /// The executor accepts rows.
     Ready,
-    /// It accepts rows, and is the last choice: rows keep failing on it.
+    /// The executor accepts rows, and is the last choice: rows keep failing on it.
     Cooldown,
-    /// It reported why it cannot accept rows.
+    /// The executor reported why it cannot accept rows.
     Unavailable,
-    /// It finishes its rows and accepts no new ones.
+    /// The executor finishes its rows and accepts no new ones.
     Draining,
 }
 

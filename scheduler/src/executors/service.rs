@@ -133,8 +133,8 @@ impl ExecutorService {
         if register.version != ours {
             let theirs = &register.version;
             return Err(Status::failed_precondition(format!(
-                "the executor is Spool {theirs} and the scheduler is {ours}: install {ours} on the executor, or \
-                 start the scheduler with --allow-version-skew"
+                "the executor is Spool {theirs} and the scheduler is {ours}: install {ours} on the \
+                 executor, or start the scheduler with --allow-version-skew"
             )));
         }
         let encoder = self
@@ -145,8 +145,8 @@ impl ExecutorService {
             .map_err(|e| Status::internal(e.to_string()))?;
         if register.encoder != encoder {
             return Err(Status::failed_precondition(
-                "the executor's FFmpeg or x264 is another build than the scheduler's and would encode other bytes: \
-                 install the same build, or start the scheduler with --allow-version-skew",
+                "the executor's FFmpeg or x264 is another build than the scheduler's and would encode other \
+                 bytes: install the same build, or start the scheduler with --allow-version-skew",
             ));
         }
         Ok(())

@@ -14,7 +14,7 @@ use ballista_core::serde::protobuf::{JobStatus, SuccessfulJob, job_status::Statu
 use ballista_scheduler::state::task_builder::restrict_plan_to_partitions;
 use datafusion::{arrow::array::RecordBatch, physical_plan::ExecutionPlan, prelude::SessionContext};
 use parking_lot::{Mutex, MutexGuard};
-use spool_media::encode::events::{RowEvent, RowEventKind};
+use spool_media::encode::events::{AttemptEvent, RowEvent, RowEventKind};
 use tokio::{
     sync::mpsc,
     time::{interval, timeout},
@@ -68,9 +68,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) context: &'a AttemptContext,
     pub(crate) session: Arc<SessionContext>,
     pub(crate) plan: Arc<dyn ExecutionPlan>,
-    /// The partition of the plan that is the row; `None` for a job that is not a row, which runs the whole
-    /// plan.
-    pub(crate) partition: Option<usize>,
+    /// The row that is attempted; `None` for a job that is not a row, which runs the whole plan.
+    pub(crate) row: Option<AttemptedRow>,
     /// The attempt's number: lower ones are placed first.
     pub(crate) number: u64,
     /// Executors that earlier attempts ran on.
@@ -79,6 +78,15 @@ pub(crate) struct Attempt<'a> {
     pub(crate) cancel: CancellationToken,
     /// Receives the row's events.
     pub(crate) on_event: &'a (dyn Fn(RowEvent) + Send + Sync),
+}
+
+/// The row that an attempt runs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AttemptedRow {
+    /// The row's partition of the plan.
+    pub(crate) partition: usize,
+    /// The row's number in its statement.
+    pub(crate) ordinal: u32,
 }
 
 /// How far an attempt is.
@@ -108,13 +116,11 @@ impl Attempt<'_> {
     pub(crate) async fn run(self) -> Result<Vec<RecordBatch>> {
         let AttemptContext { engine, executors, placements, events, .. } = self.context;
         let failed = |e: ballista_core::error::BallistaError| Error::from_engine(&e.to_string());
-        let name =
-            format!("{}{}", if self.partition.is_some() { ROW_PREFIX } else { "statement-" }, self.number);
-        let placed = self
-            .partition
-            .map(|_| placements.request(executors, name.clone(), self.number, self.tried.clone()));
-        let plan = match self.partition {
-            Some(partition) => restrict_plan_to_partitions(self.plan.clone(), &[partition])
+        let name = format!("{}{}", if self.row.is_some() { ROW_PREFIX } else { "statement-" }, self.number);
+        let placed =
+            self.row.map(|_| placements.request(executors, name.clone(), self.number, self.tried.clone()));
+        let plan = match self.row {
+            Some(row) => restrict_plan_to_partitions(self.plan.clone(), &[row.partition])
                 .map_err(|e| Error::from_engine(&e.to_string()))?,
             None => self.plan.clone(),
         };
@@ -186,7 +192,7 @@ impl Attempt<'_> {
         for event in subscription.queued() {
             finished |= self.on_event(event);
         }
-        if self.partition.is_some() && !finished {
+        if self.row.is_some() && !finished {
             let last_event = async { while !self.on_event(subscription.next().await) {} };
             // Only progress is lost with a late event: the result is here.
             let _ = timeout(LAST_EVENT_TIMEOUT, last_event).await;
@@ -194,17 +200,20 @@ impl Attempt<'_> {
         Ok(batches)
     }
 
-    /// Notes an event of the row and passes it on. Returns whether the event is the row's last.
-    fn on_event(&self, event: RowEvent) -> bool {
+    /// Notes an event of the attempt and passes it on as its row's. Returns whether the event is the last.
+    fn on_event(&self, event: AttemptEvent) -> bool {
         let mut progress = self.progress();
         match &event.kind {
             RowEventKind::Started { .. } => progress.started = Some(Instant::now()),
             RowEventKind::Progress { done_ms } => progress.done_ms = *done_ms,
-            RowEventKind::Planned | RowEventKind::Finished { .. } | RowEventKind::Retrying { .. } => {}
+            RowEventKind::Planned { .. } | RowEventKind::Finished { .. } | RowEventKind::Retrying { .. } => {}
         }
         drop(progress);
         let last = matches!(event.kind, RowEventKind::Finished { .. });
-        (self.on_event)(event);
+        // A job that is not a row encodes nothing.
+        if let Some(row) = self.row {
+            (self.on_event)(RowEvent { ordinal: row.ordinal, kind: event.kind });
+        }
         last
     }
 

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    attempt::{Attempt, AttemptContext, AttemptProgress},
+    attempt::{Attempt, AttemptContext, AttemptProgress, AttemptedRow},
     early_playback::EarlyPlayback,
     fair_queue::{FairQueue, RowPermit},
     stragglers::{RowProgress, find_stragglers},
@@ -68,6 +68,8 @@ pub(crate) struct Rows<'a> {
     pub(crate) plan: Arc<dyn ExecutionPlan>,
     /// The columns of the plan.
     pub(crate) schema: SchemaRef,
+    /// The ordinal of the first row; the others follow.
+    pub(crate) first_ordinal: u32,
     /// The segment of each row; `None` if planning could not tell it.
     pub(crate) segments: Vec<Option<Segment>>,
     /// Early playback of what is encoded, if it is wanted.
@@ -220,7 +222,7 @@ impl Rows<'_> {
             context: &self.context.attempts,
             session: self.session.clone(),
             plan: self.plan.clone(),
-            partition: Some(row),
+            row: Some(AttemptedRow { partition: row, ordinal: self.ordinal(row) }),
             number,
             tried,
             progress: progress.clone(),
@@ -316,13 +318,15 @@ impl Rows<'_> {
 
     fn emit_retry(&self, row: usize, reason: &str) {
         info!(statement = self.statement, row, reason, "row retried");
-        if let Some(segment) = &self.segments[row] {
-            (self.on_event)(RowEvent {
-                job: String::new(),
-                segment: segment.clone(),
-                kind: RowEventKind::Retrying { reason: reason.to_owned() },
-            });
+        // A row without a segment has no `Planned` event.
+        if self.segments[row].is_some() {
+            let kind = RowEventKind::Retrying { reason: reason.to_owned() };
+            (self.on_event)(RowEvent { ordinal: self.ordinal(row), kind });
         }
+    }
+
+    fn ordinal(&self, row: usize) -> u32 {
+        self.first_ordinal.saturating_add(u32::try_from(row).unwrap_or(u32::MAX))
     }
 
     /// Returns the rows to attempt a second time, the furthest behind first; none with fewer than two

@@ -114,7 +114,7 @@ impl RunContext {
             plan = plan_rewrite::replace_encode(plan, &encode, rows).map_err(failed)?;
         }
         let begun = Instant::now();
-        let batches = self.finish(&session, &plan, on_event).await?;
+        let batches = self.finish(&session, &plan).await?;
         for early_playback in early_playbacks {
             early_playback.end().await;
         }
@@ -156,15 +156,18 @@ impl RunContext {
         if segments.is_empty() {
             return Ok(Vec::new());
         }
-        entry.add_rows(&segments);
+        let first_ordinal = entry.add_rows(&segments);
         info!(statement = entry.id(), rows = segments.len(), "rows planned");
         let on_event = |event: RowEvent| {
             entry.on_event(&event);
-            self.worker.learn(&event);
+            if let RowEventKind::Finished { timing, .. } = &event.kind {
+                self.worker.learn(timing);
+            }
             on_event(event);
         };
-        for segment in segments.iter().flatten() {
-            on_event(RowEvent { job: String::new(), segment: segment.clone(), kind: RowEventKind::Planned });
+        for (ordinal, segment) in (first_ordinal..).zip(&segments) {
+            let Some(segment) = segment.clone().map(Box::new) else { continue };
+            on_event(RowEvent { ordinal, kind: RowEventKind::Planned { segment } });
         }
         let options =
             session.state().config().options().extensions.get::<SpoolOptions>().cloned().unwrap_or_default();
@@ -177,6 +180,7 @@ impl RunContext {
             statement: entry.id(),
             plan,
             schema,
+            first_ordinal,
             segments,
             early_playback: early_playbacks.last().filter(|_| options.early_playback),
             on_event: &on_event,
@@ -189,12 +193,7 @@ impl RunContext {
 
     /// Runs the rest of a plan, which encodes nothing. Its work is idempotent, so a failure that may pass is
     /// retried.
-    async fn finish(
-        &self,
-        session: &Arc<SessionContext>,
-        plan: &LogicalPlan,
-        on_event: OnEvent<'_>,
-    ) -> Result<Vec<RecordBatch>> {
+    async fn finish(&self, session: &Arc<SessionContext>, plan: &LogicalPlan) -> Result<Vec<RecordBatch>> {
         let plan = self.planner.physical_plan(session, plan).await?;
         let context: &AttemptContext = &self.rows.attempts;
         let mut delays = Backoff::new(RETRY_DELAY_MIN, RETRY_DELAY_MAX).take(ATTEMPTS_MAX - 1);
@@ -203,12 +202,12 @@ impl RunContext {
                 context,
                 session: session.clone(),
                 plan: plan.clone(),
-                partition: None,
+                row: None,
                 number: context.next_number(),
                 tried: Default::default(),
                 progress: Arc::default(),
                 cancel: CancellationToken::new(),
-                on_event,
+                on_event: &|_| {},
             };
             match attempt.run().await {
                 Err(error) if error.is_retryable() => {

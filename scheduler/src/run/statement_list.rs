@@ -31,6 +31,8 @@ struct Running {
     started: Instant,
     cancel: CancellationToken,
     progress: StatementProgress,
+    /// Milliseconds of media of each row by its ordinal, until the row is done.
+    pending_ms: Vec<Option<i64>>,
 }
 
 /// How many rows, and how much media, a statement has and has done.
@@ -73,10 +75,14 @@ impl StatementList {
     pub(crate) fn add(&self, sql: &str, cancel: &CancellationToken) -> StatementEntry {
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let (cancel, started) = (cancel.child_token(), Instant::now());
-        let progress = StatementProgress::default();
-        self.running
-            .lock()
-            .insert(id, Running { sql: sql.to_owned(), started, cancel: cancel.clone(), progress });
+        let statement = Running {
+            sql: sql.to_owned(),
+            started,
+            cancel: cancel.clone(),
+            progress: StatementProgress::default(),
+            pending_ms: Vec::new(),
+        };
+        self.running.lock().insert(id, statement);
         StatementEntry { list: self.clone(), id, started, cancel }
     }
 
@@ -132,29 +138,27 @@ impl StatementEntry {
         self.cancel.cancelled().await;
     }
 
-    /// Adds planned rows to the statement's progress.
-    pub(crate) fn add_rows(&self, segments: &[Option<Segment>]) {
-        self.update(|progress| {
-            progress.rows += segments.len();
-            progress.media_ms += segments.iter().flatten().map(|segment| segment.duration_ms).sum::<i64>();
-        });
+    /// Adds planned rows to the statement. Returns the ordinal of the first; the others follow.
+    pub(crate) fn add_rows(&self, segments: &[Option<Segment>]) -> u32 {
+        let durations = segments.iter().map(|segment| segment.as_ref().map_or(0, |known| known.duration_ms));
+        let mut running = self.list.running.lock();
+        let Some(Running { progress, pending_ms, .. }) = running.get_mut(&self.id) else { return 0 };
+        let first = u32::try_from(pending_ms.len()).unwrap_or(u32::MAX);
+        progress.rows += segments.len();
+        progress.media_ms += durations.clone().sum::<i64>();
+        pending_ms.extend(durations.map(Some));
+        first
     }
 
     /// Updates the statement's progress from an event of one of its rows.
     pub(crate) fn on_event(&self, event: &RowEvent) {
-        if let RowEventKind::Finished { .. } = event.kind {
-            self.update(|progress| {
-                // Both attempts of a speculated row may report that they finished.
-                progress.rows_done = (progress.rows_done + 1).min(progress.rows);
-                progress.media_done_ms =
-                    (progress.media_done_ms + event.segment.duration_ms).min(progress.media_ms);
-            });
-        }
-    }
-
-    fn update(&self, update: impl FnOnce(&mut StatementProgress)) {
-        if let Some(statement) = self.list.running.lock().get_mut(&self.id) {
-            update(&mut statement.progress);
+        let RowEventKind::Finished { .. } = event.kind else { return };
+        let mut running = self.list.running.lock();
+        let Some(Running { progress, pending_ms, .. }) = running.get_mut(&self.id) else { return };
+        // Both attempts of a speculated row may report that they finished: only the first counts.
+        if let Some(duration_ms) = pending_ms.get_mut(event.ordinal as usize).and_then(Option::take) {
+            progress.rows_done += 1;
+            progress.media_done_ms += duration_ms;
         }
     }
 }
@@ -167,6 +171,8 @@ impl Drop for StatementEntry {
 
 #[cfg(test)]
 mod tests {
+    use spool_media::encode::timing::Timing;
+
     use super::*;
 
     #[test]
@@ -178,5 +184,18 @@ mod tests {
         assert_eq!(list.all().len(), 1);
         drop(entry);
         assert_eq!(list.len(), 0);
+    }
+
+    #[test]
+    fn ordinals_go_on_from_one_projection_to_the_next_and_a_row_is_done_once() {
+        let list = StatementList::default();
+        let entry = list.add("SELECT 1", &CancellationToken::new());
+        assert_eq!((entry.add_rows(&[None, None]), entry.add_rows(&[None])), (0, 2));
+        let finished = RowEventKind::Finished { encoded: 1, reused: 0, timing: Timing::default() };
+        for ordinal in [1, 1, 2, 9] {
+            entry.on_event(&RowEvent { ordinal, kind: finished.clone() });
+        }
+        let progress = list.total_progress();
+        assert_eq!((progress.rows, progress.rows_done), (3, 2));
     }
 }
