@@ -3,10 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use spool_media::{
-    limits::{Limits, PIXELS_MAX, STREAMS_MAX},
-    plan::grid::MAX_TITLE_SECONDS,
-};
+use spool_media::limits::{Limits, MAX_TITLE_SECONDS, PIXELS_MAX, STREAMS_MAX};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]

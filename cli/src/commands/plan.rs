@@ -45,27 +45,27 @@ pub async fn run(global: &GlobalArgs, args: PlanArgs) -> Result<(), CliError> {
         .map_err(|e| CliError::Usage(e.to_string()))?;
     let cancel = signals::interrupt();
     let worker = worker::worker(global)?;
-    let source = worker.open(&args.source, args.segmentation.deinterlace).await?;
-    let renditions = match &source.probe.video {
-        Some(video) => ladder.fit(video, &source.grid).map_err(spool_media::Error::from)?,
+    let timeline = worker.open(&args.source, args.segmentation.deinterlace).await?;
+    let renditions = match &timeline.source.probe.video {
+        Some(video) => ladder.fit(video, &timeline.grid).map_err(spool_media::Error::from)?,
         None => Vec::new(),
     };
-    let rows = rows::rows(&source, lengths)?;
+    let rows = rows::rows(&timeline, lengths)?;
     // Taken here, since the prediction reads more than planning does.
-    let planning_bytes = source.reader.inner().bytes_read();
+    let planning_bytes = timeline.source.reader.inner().bytes_read();
     let samples = tokio::select! {
-        samples = worker.complexity(&source, &ladder) => samples,
+        samples = worker.complexity(&timeline, &ladder) => samples,
         () = cancel.cancelled() => return Err(CliError::interrupted()),
     };
     let features = rows
         .iter()
-        .map(|row| EncodeFeatures::of(&source, row, &ladder, samples.as_ref()))
+        .map(|row| EncodeFeatures::of(&timeline, row, &ladder, samples.as_ref()))
         .collect::<Result<Vec<_>, _>>()?;
     let planned = Planned {
-        source: source.source.redacted_uri(),
-        bytes: source.source.bytes,
+        source: timeline.source.source.redacted_uri(),
+        bytes: timeline.source.source.bytes,
         planning_bytes,
-        reading: source.reading(),
+        reading: timeline.source.reading(),
         segments: rows.iter().map(Segment::without_secrets).collect(),
         renditions,
         prediction: Prediction::of(&worker.cost_model(), &features, args.slots.count(), args.slots.threads),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use comfy_table::{Table, presets};
-use spool_media::source::listing::{self, FileInfo};
+use spool_media::listing::{self, FileInfo};
 
 use crate::{
     args::{GlobalArgs, OutputFormat, ProbeArgs},

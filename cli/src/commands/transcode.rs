@@ -221,12 +221,12 @@ async fn job(
     lengths: Lengths,
     deinterlace: Deinterlace,
 ) -> Result<Job, CliError> {
-    let source = worker.open(source, deinterlace).await?;
-    rows::rows(&source, lengths)?;
-    if let Some(video) = &source.probe.video {
-        ladder.fit(video, &source.grid).map_err(spool_media::Error::from)?;
+    let timeline = worker.open(source, deinterlace).await?;
+    rows::rows(&timeline, lengths)?;
+    if let Some(video) = &timeline.source.probe.video {
+        ladder.fit(video, &timeline.grid).map_err(spool_media::Error::from)?;
     }
-    Ok(Job { source: source.source.uri.clone(), destination })
+    Ok(Job { source: timeline.source.source.uri.clone(), destination })
 }
 
 /// Returns the destination of each source: the given one for a single source, a subfolder of it for each of
