@@ -92,7 +92,9 @@ impl Server {
     /// # Errors
     /// [`Error::Open`] for an address beyond loopback without authentication, and failures of the listener or
     /// of HTTP clients.
-    pub async fn start<S: JobStore + UploadStore + CleanupQueue + CredentialStore + WebhookStore + WatchStore>(
+    pub async fn start<
+        S: JobStore + UploadStore + CleanupQueue + CredentialStore + WebhookStore + WatchStore,
+    >(
         settings: &Settings,
         job_store: Arc<S>,
         object_stores: Stores,
@@ -135,7 +137,7 @@ impl Server {
     }
 }
 
-fn app_state<S: Store + Uploads + Access + Webhooks + Watches>(
+fn app_state<S: JobStore + UploadStore + CredentialStore + WebhookStore + WatchStore>(
     settings: &Settings,
     job_store: Arc<S>,
     object_stores: Stores,
@@ -176,7 +178,7 @@ fn app_state<S: Store + Uploads + Access + Webhooks + Watches>(
 }
 
 /// Starts the tasks that run beside requests, until shutdown.
-fn spawn_background_tasks<S: Sources>(
+fn spawn_background_tasks<S: CleanupQueue>(
     settings: &Settings,
     state: &AppState,
     job_store: Arc<S>,

@@ -43,7 +43,11 @@ pub(crate) struct Authenticator {
 }
 
 impl Authenticator {
-    pub(crate) fn new(mode: AuthMode, credentials: Arc<dyn CredentialStore>, provider: Option<Provider>) -> Self {
+    pub(crate) fn new(
+        mode: AuthMode,
+        credentials: Arc<dyn CredentialStore>,
+        provider: Option<Provider>,
+    ) -> Self {
         Self { mode, credentials, provider: provider.map(Arc::new), rate_limits: Arc::default() }
     }
 

@@ -54,10 +54,9 @@ impl PathPolicies {
     async fn of_tenant(&self, tenant: &str) -> Result<PathPolicy, Problem> {
         let policy = self.credentials.policy(tenant).await?;
         let uploads = format!("{}/{tenant}/", self.uploads.trim_end_matches('/'));
-        let videos = self
-            .media_root
-            .as_deref()
-            .map(|media_root| format!("{}/{}/", media_root.trim_end_matches('/'), spool_jobs::VIDEO_PLACEHOLDER));
+        let videos = self.media_root.as_deref().map(|media_root| {
+            format!("{}/{}/", media_root.trim_end_matches('/'), spool_jobs::VIDEO_PLACEHOLDER)
+        });
         Ok(PathPolicy {
             sources: policy.sources.into_iter().chain([uploads.clone()]).collect(),
             destinations: policy.destinations.into_iter().chain(videos).collect(),

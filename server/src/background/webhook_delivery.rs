@@ -57,7 +57,10 @@ pub(crate) struct WebhookDelivery {
 }
 
 impl WebhookDelivery {
-    pub(crate) fn new(webhook_store: Arc<dyn WebhookStore>, targets: WebhookTargets) -> reqwest::Result<Self> {
+    pub(crate) fn new(
+        webhook_store: Arc<dyn WebhookStore>,
+        targets: WebhookTargets,
+    ) -> reqwest::Result<Self> {
         let client = reqwest::Client::builder().user_agent(concat!("spool/", env!("CARGO_PKG_VERSION")));
         let client = match targets {
             WebhookTargets::Any => client,
@@ -114,7 +117,9 @@ impl WebhookDelivery {
                 tries = message.tries,
                 "webhook message not delivered"
             ),
-            DeliveryOutcome::Gone => warn!(webhook = %message.webhook, "webhook answered 410 Gone; it is disabled"),
+            DeliveryOutcome::Gone => {
+                warn!(webhook = %message.webhook, "webhook answered 410 Gone; it is disabled")
+            }
         }
         // If this fails, the message is sent once more: its receiver recognizes it by its ID.
         if let Err(error) = self.webhook_store.finish_delivery(lease, &sent).await {

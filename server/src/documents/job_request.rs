@@ -92,8 +92,9 @@ impl JobRequest {
     }
 
     fn into_transcode(self, media_root: Option<&str>) -> Result<Request, Problem> {
-        let below_media_root =
-            || media_root.map(|media_root| format!("{}/{VIDEO_PLACEHOLDER}/", media_root.trim_end_matches('/')));
+        let below_media_root = || {
+            media_root.map(|media_root| format!("{}/{VIDEO_PLACEHOLDER}/", media_root.trim_end_matches('/')))
+        };
         let destination = self.destination.or_else(below_media_root).ok_or_else(|| {
             invalid("destination: is required, because this server has no media prefix (--media)")
         })?;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures::{TryStreamExt, stream::TryChunksError};
-use spool_jobs::{Id, NewJob, JobSpec, JobStore, Watch, WatchStore};
+use spool_jobs::{Id, JobSpec, JobStore, NewJob, Watch, WatchStore};
 use spool_media::package::parts::{RECORDS, is_object};
 use spool_storage::{Entry, Location, Stores, is_within};
 use tokio::time::timeout;
@@ -105,7 +105,11 @@ impl Watcher {
             return Ok(IngestOutcome::Ignored("the object is empty"));
         }
         let order = self.job_spec(watch, uri).await?;
-        let new = NewJob { tenant: watch.tenant.clone(), spec: order, idempotency_key: Some(idempotency_key(uri, etag)) };
+        let new = NewJob {
+            tenant: watch.tenant.clone(),
+            spec: order,
+            idempotency_key: Some(idempotency_key(uri, etag)),
+        };
         match self.job_store.create(&new).await {
             Ok(created) => {
                 if !created.existed {

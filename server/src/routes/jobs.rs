@@ -7,7 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
-use spool_jobs::{JobFilter, Id, NewJob, JobSpec};
+use spool_jobs::{Id, JobFilter, JobSpec, NewJob};
 use utoipa::IntoParams;
 
 use super::{
@@ -97,7 +97,10 @@ pub(super) async fn create(
     let (request, priority) = job.into_request(state.media_root.as_deref())?;
     let confines = state.path_policies.of_principal(&principal).await?;
     let order = JobSpec { request, priority, path_policy: confines };
-    let created = state.job_store.create(&NewJob { tenant: principal.tenant, spec: order, idempotency_key: key }).await?;
+    let created = state
+        .job_store
+        .create(&NewJob { tenant: principal.tenant, spec: order, idempotency_key: key })
+        .await?;
     let location = format!("/v1/jobs/{}", created.job.id);
     let status = if created.existed { StatusCode::OK } else { StatusCode::CREATED };
     Ok((status, [(header::LOCATION, location)], Json(Job::from(created.job))).into_response())

@@ -80,7 +80,6 @@ pub(super) async fn create(
         valid_for: Duration::from_secs(seconds),
     };
     let (token, secret) = state.credentials.create_upload_token(&new).await?;
-    let body =
-        CreatedUploadToken { token: secret, max_bytes: token.max_bytes, expires_ms: token.expires_ms };
+    let body = CreatedUploadToken { token: secret, max_bytes: token.max_bytes, expires_ms: token.expires_ms };
     Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response())
 }

@@ -141,11 +141,7 @@ pub(crate) fn check_accepts_parts(upload: &Upload) -> Result<&Upload, Problem> {
     }
     Err(Problem::new(
         ProblemKind::Conflict,
-        format!(
-            "upload {} is {} or receives bytes by tus; create another upload",
-            upload.id,
-            upload.state
-        ),
+        format!("upload {} is {} or receives bytes by tus; create another upload", upload.id, upload.state),
     ))
 }
 

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use axum::body::BodyDataStream;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
-use spool_jobs::{Id, NewUpload, JobSpec, Upload, UploadLease, UploadStore};
+use spool_jobs::{Id, JobSpec, NewUpload, Upload, UploadLease, UploadStore};
 use spool_storage::{ConcurrencyLimit, ConcurrencyPermit, Location, ObjectKind, Stores, part_bytes};
 use tokio::time::{Instant, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -298,8 +298,10 @@ impl UploadService {
         if upload.received > upload.parts.len() as u64 * part_bytes && received > upload.received {
             self.delete_remainder(upload).await;
         }
-        let mut now =
-            UploadLease { upload: Upload { received, parts, ..upload.clone() }, fencing_token: lease.fencing_token };
+        let mut now = UploadLease {
+            upload: Upload { received, parts, ..upload.clone() },
+            fencing_token: lease.fencing_token,
+        };
         if received == upload.bytes {
             now.upload = self.complete(&now).await?;
         }
