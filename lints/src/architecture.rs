@@ -41,12 +41,23 @@ pub const ROOM_FLOORS: &[Rooms<'static>] = &[
             &["source"],
             &["plan"],
             &["predict"],
+            &["listing"],
             &["package"],
             &["encode"],
-            &["listing"],
         ],
     ),
-    ("spool-scheduler", &[&["executors"], &["run"], &["api"], &["client", "service"]]),
+    (
+        "spool-scheduler",
+        &[
+            &["error", "engine", "queue"],
+            &["executors", "engine_config"],
+            &["demand", "metrics"],
+            &["run"],
+            &["scheduler", "client"],
+            &["api"],
+            &["service"],
+        ],
+    ),
     (
         "spool-server",
         &[

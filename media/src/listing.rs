@@ -21,7 +21,7 @@ const PROBES: usize = 4;
 /// Files that one pattern may name: each is opened and read.
 const MOST_FILES: usize = 10_000;
 
-/// What is in one file; all that is unknown of a file that is no video is `None`.
+/// The contents of one file; unknown fields, as of a file that is no video, are `None`.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[expect(missing_docs, reason = "the columns of the SQL function, documented there")]
 pub struct FileInfo {
@@ -70,7 +70,7 @@ impl Error {
     }
 }
 
-/// What is in one file.
+/// Returns the contents of one file.
 ///
 /// # Errors
 /// Where it cannot be read, or is not a video.
@@ -101,7 +101,7 @@ fn info(timeline: &Timeline) -> FileInfo {
     }
 }
 
-/// What is in the files that a pattern names, in the order of their names.
+/// Returns the contents of the files that match a pattern, in the order of their names.
 ///
 /// # Errors
 /// Where the pattern is malformed or the folder cannot be listed. A file that is no video is a row with its

@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use crate::{executors::registry::ExecutorRegistry, run::statement_list::StatementList};
+use crate::{executors::registry::ExecutorRegistry, queue::statement_list::StatementList};
 
 /// How much work there is, and how many executors and slots there are for it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]

@@ -2,6 +2,7 @@
 
 mod api;
 mod executors;
+mod queue;
 mod run;
 
 mod client;

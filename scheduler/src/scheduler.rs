@@ -9,11 +9,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     error::Result,
     metrics::Metrics,
-    run::{
-        results::StatementResult,
-        statement::RunContext,
-        statement_list::{StatementEntry, StatementList},
-    },
+    queue::statement_list::{StatementEntry, StatementList},
+    run::{results::StatementResult, statement::RunContext},
 };
 
 /// A running scheduler. Clones share it.

@@ -27,10 +27,8 @@ use crate::{
         service::{ExecutorService, SessionRules},
     },
     metrics::Metrics,
-    run::{
-        attempt::AttemptContext, fair_queue::FairQueue, planner::Planner, rows::RowsContext,
-        statement::RunContext, statement_list::StatementList,
-    },
+    queue::{fair_queue::FairQueue, statement_list::StatementList},
+    run::{attempt::AttemptContext, planner::Planner, rows::RowsContext, statement::RunContext},
     scheduler::Scheduler,
 };
 

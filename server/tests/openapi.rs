@@ -20,9 +20,9 @@ const PRONOUNS: [&str; 12] = [
     "them",
     "these",
     "those",
-    "whoever",
-    "nobody",
-    "somebody",
+    "whoever", // lint: quotation
+    "nobody", // lint: quotation
+    "somebody", // lint: quotation
     "anybody",
     "everybody",
 ];

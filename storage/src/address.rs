@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_without_the_secret() {
+    fn errors_leave_out_the_secret() {
         let problem = |uri: &str| match Address::parse(uri) {
             Err(Error::BadAddress { problem, .. }) => problem,
             other => panic!("{uri}: {other:?}"),
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_in_a_statement_is_shown_to_nobody() {
+    fn a_secret_in_a_statement_is_redacted() {
         let shown = redact_in(
             "SELECT * FROM segments('https://host/talk.mp4?X-Amz-Signature=secret', 30) WHERE track = 'video'",
         );

@@ -1,8 +1,8 @@
 //! `Backend`: the operations on one object in one kind of store; one file per kind.
 
-mod bucket;
-mod local;
-mod web;
+pub(crate) mod bucket;
+pub(crate) mod local;
+pub(crate) mod web;
 
 use std::{
     fmt, io,
@@ -22,12 +22,11 @@ use object_store::{
 use crate::{
     clients::Client,
     error::Error,
-    location::{Entry, PutOutcome, Version},
+    object::{Entry, PutOutcome, Version},
     object_kind::ObjectKind,
+    pinning,
     presign::PartLink,
 };
-
-pub(crate) use self::{bucket::BucketBackend, local::LocalBackend, web::WebBackend};
 
 /// How a source can be read.
 #[derive(Debug, Clone)]
@@ -173,21 +172,14 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
 
 /// Pins the version that a store described.
 fn pin(client: &Arc<Client>, key: &Key, meta: &ObjectMeta, has_ranges: bool) -> Opened {
-    let tag = crate::reader::tag(meta);
+    let tag = pinning::tag(meta);
     let mode = match &tag {
         Some(_) if has_ranges => ReadMode::Ranges {
             client: Arc::clone(client),
             key: key.clone(),
-            condition: crate::reader::condition(meta),
+            condition: pinning::condition(meta),
         },
         _ => ReadMode::Whole,
     };
     Opened { etag: tag.unwrap_or_default(), bytes: meta.size, mode }
-}
-
-/// Runs blocking work on the blocking pool.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(io::Error::other(e)))
 }

@@ -17,10 +17,11 @@ use object_store::{
 };
 
 use super::{
-    ObjectKind, PutOutcome,
-    backend::blocking,
+    blocking::blocking,
     clients::Client,
     error::{Error, lacks_conditions, may_have_arrived},
+    object::PutOutcome,
+    object_kind::ObjectKind,
 };
 
 /// Above this an upload goes in parts, of this size unless there would be too many (S3: 5 MiB at least,
@@ -41,7 +42,7 @@ const REPEATS: usize = 2;
 /// First wait before such a repeat; jittered and doubled.
 const REPEAT_WAIT: Duration = Duration::from_millis(500);
 
-/// What is to be uploaded.
+/// The bytes to upload.
 pub(crate) enum Payload {
     Bytes(Bytes),
     File { path: PathBuf, file: Arc<File>, bytes: u64 },
@@ -182,8 +183,8 @@ impl Client {
         let put = || self.put_opts(key, bytes.clone(), content, mode());
         match put.retry(repeats()).when(may_have_arrived).await {
             Ok(_) => Ok(PutOutcome::Written),
-            // A repeated write finds its own first try in its way, and that is no conflict: what is there is
-            // what was wanted.
+            // A repeated write finds its own first attempt, which is no conflict: the object has the wanted
+            // bytes.
             Err(object_store::Error::Precondition { .. } | object_store::Error::AlreadyExists { .. }) => {
                 let present = self.read(uri, key, bytes.len() as u64).await;
                 Ok(if matches!(present, Ok(Some((present, _))) if present == bytes) {

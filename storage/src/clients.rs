@@ -17,9 +17,7 @@ use object_store::{
 use url::Url;
 
 use super::{
-    Location,
-    address::{Address, Service, redact},
-    backend::{Backend, BucketBackend, LocalBackend, WebBackend},
+    address::{Service, redact},
     error::{Denial, Error, innermost},
     profile,
     wire::Connector,
@@ -57,7 +55,7 @@ pub(crate) type Options = BTreeMap<String, String>;
 /// Options are the ordinary variables of each provider: `AWS_*` (with `~/.aws` profiles), `GOOGLE_*`,
 /// `AZURE_*`, by the names that `object_store` knows them by.
 #[derive(Clone)]
-pub struct Stores {
+pub(crate) struct Clients {
     inner: Arc<Inner>,
 }
 
@@ -103,16 +101,16 @@ impl std::fmt::Debug for Client {
     }
 }
 
-impl std::fmt::Debug for Stores {
+impl std::fmt::Debug for Clients {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Option values are secrets.
-        f.debug_struct("Stores").finish_non_exhaustive()
+        f.debug_struct("Clients").finish_non_exhaustive()
     }
 }
 
-impl Stores {
+impl Clients {
     /// Takes the options from the environment, now and once.
-    pub fn from_env() -> Self {
+    pub(crate) fn from_env() -> Self {
         Self::with_options(
             std::env::vars_os()
                 .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?))),
@@ -120,7 +118,9 @@ impl Stores {
     }
 
     /// Takes the options given, by the names of their environment variables; the environment does not count.
-    pub fn with_options<K: Into<String>, V: Into<String>>(options: impl IntoIterator<Item = (K, V)>) -> Self {
+    pub(crate) fn with_options<K: Into<String>, V: Into<String>>(
+        options: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
         let ours = |key: &str| {
             ["AWS_", "GOOGLE_", "AZURE_"].iter().any(|prefix| key.starts_with(prefix))
                 || key == "SERVICE_ACCOUNT"
@@ -144,7 +144,7 @@ impl Stores {
 
     /// The same stores; but of the web only what everybody can reach, for requests of strangers.
     #[must_use]
-    pub fn with_public_http_only(&self) -> Self {
+    pub(crate) fn with_public_http_only(&self) -> Self {
         let inner = Inner {
             options: self.inner.options.clone(),
             buckets: Mutex::default(),
@@ -155,29 +155,7 @@ impl Stores {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Resolves a path or URI to a location. No request is sent yet.
-    ///
-    /// Plain paths are literal; `file://` is percent-decoded; keys of `s3://`, `gs://`, `az://` and `abfs://`
-    /// are literal, as in the providers' own tools; `http://` and `https://` can only be read.
-    ///
-    /// # Errors
-    /// [`Error::BadAddress`], [`Error::UnknownScheme`], and [`Error::Configuration`] where the options make
-    /// no client.
-    pub fn locate(&self, uri: &str) -> Result<Location, Error> {
-        let address = Address::parse(uri)?;
-        let uri = address.uri();
-        let redacted = redact(&uri);
-        let backend: Arc<dyn Backend> = match address {
-            Address::Local(path) => Arc::new(LocalBackend::new(path, redacted)),
-            Address::Bucket { service, root, authority, key } => {
-                Arc::new(BucketBackend::new(self.bucket(service, &root, &authority)?, key, redacted))
-            }
-            Address::Web(url) => Arc::new(WebBackend::new(self.clone(), url, redacted)),
-        };
-        Ok(Location::new(uri, backend))
-    }
-
-    fn bucket(&self, service: Service, root: &str, authority: &str) -> Result<Arc<Client>, Error> {
+    pub(crate) fn bucket(&self, service: Service, root: &str, authority: &str) -> Result<Arc<Client>, Error> {
         let mut buckets = self.inner.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = buckets.get(root) {
             return Ok(Arc::clone(client));
@@ -282,7 +260,7 @@ impl Stores {
     }
 }
 
-impl Stores {
+impl Clients {
     fn check_web(&self, url: &Url) -> Result<(), Error> {
         let checked = if self.inner.public_web { net::check_url(url) } else { Ok(()) };
         checked.map_err(|private| Error::NotAllowed {
@@ -359,7 +337,7 @@ mod tests {
             ("AZURE_STORAGE_ACCOUNT_KEY", "a2V5"),
             ("GOOGLE_SKIP_SIGNATURE", "true"),
         ];
-        let stores = Stores::with_options(options);
+        let stores = Clients::with_options(options);
         for uri in
             ["s3://media/a", "gs://media/a", "az://media/a", "abfss://media@account.dfs.core.windows.net/a"]
         {

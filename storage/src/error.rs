@@ -144,7 +144,7 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
-    /// Trouble with a file of ours: what is uploaded from, or saved to.
+    /// A local file failed: the source of an upload, or the target of a download.
     #[error("cannot use the local file {path}: {source}", path = path.display())]
     LocalFile {
         /// The file.
@@ -154,7 +154,7 @@ pub enum Error {
     },
 }
 
-/// What is wrong with an address.
+/// The fault of an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AddressProblem {
     /// Nothing was given.
@@ -353,7 +353,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_disk_and_a_full_quota_are_told_apart_from_other_trouble() {
+    fn a_full_disk_and_a_full_quota_have_errors_of_their_own() {
         for errno in [nix::errno::Errno::ENOSPC, nix::errno::Errno::EDQUOT] {
             let error = Error::system("file:///out/a.m4s", io::Error::from_raw_os_error(errno as i32));
             assert!(matches!(&error, Error::DiskFull { uri } if uri == "file:///out/a.m4s"), "{error}");

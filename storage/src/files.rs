@@ -119,7 +119,7 @@ pub(crate) fn read_small(path: &Path, limit: u64) -> io::Result<Option<Result<Ve
     Ok(Some(if read > limit { Err(read) } else { Ok(buffer) }))
 }
 
-/// What is to be written.
+/// The bytes to write.
 pub(crate) enum From<'a> {
     Bytes(&'a [u8]),
     File(File),

@@ -9,6 +9,7 @@
 mod address;
 mod backend;
 mod backoff;
+mod blocking;
 mod bucket_client;
 mod clients;
 mod concurrency;
@@ -17,26 +18,30 @@ mod files;
 mod kind;
 mod location;
 pub mod net;
+mod object;
 mod object_kind;
 pub mod path_policy;
+mod pinning;
 mod presign;
 mod profile;
 pub mod read_cache;
 mod reader;
+mod stores;
 mod upload;
 mod wire;
 
 pub use self::{
     address::{is_within, name, redact, redact_in},
     backoff::Backoff,
-    clients::Stores,
     concurrency::{ConcurrencyLimit, ConcurrencyPermit},
     error::{AddressProblem, Denial, Error},
     kind::ErrorKind,
-    location::{Entry, Location, PutOutcome, SMALL_OBJECT_MAX_BYTES, Version},
+    location::Location,
+    object::{Entry, PutOutcome, SMALL_OBJECT_MAX_BYTES, Version},
     object_kind::ObjectKind,
     presign::{Amazon, PartLink},
     reader::{ReadAt, Source, SourceReader, bytes_read},
+    stores::Stores,
     upload::part_bytes,
     wire::Answer,
 };

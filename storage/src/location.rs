@@ -1,61 +1,26 @@
 //! `Location`: where an object, or a folder of them, is, and everything that can be done with it.
 
-use std::{
-    path::Path,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use object_store::{UpdateVersion, path::PathPart};
+use object_store::path::PathPart;
 
 use crate::{
     address,
     backend::Backend,
     error::Error,
+    object::{Entry, PutOutcome, SMALL_OBJECT_MAX_BYTES, Version},
     object_kind::ObjectKind,
     presign::PartLink,
     reader::{Source, SourceReader},
 };
-
-/// Largest object that [`Location::read`] takes into memory: records and playlists have some kilobytes, of a
-/// day's video some megabytes.
-pub const SMALL_OBJECT_MAX_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Where an object (or a folder of them) is, and the means to reach it.
 #[derive(Clone)]
 pub struct Location {
     uri: String,
     backend: Arc<dyn Backend>,
-}
-
-/// A state of a small object, as [`Location::read`] saw it; what [`Location::replace`] expects.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Version(pub(crate) UpdateVersion);
-
-/// The outcome of a conditional write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PutOutcome {
-    /// The object is the one that was given.
-    Written,
-    /// An object was there already and is untouched. It may be this caller's own, if an answer was lost.
-    AlreadyExists,
-    /// Another writer replaced the expected version first; its object is untouched. Read again, decide again.
-    PreconditionFailed,
-}
-
-/// What a listing found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// Where it is under the listed location: `1080p/0-ab12.m4s`, good for [`Location::child`].
-    pub relative: String,
-    /// Length.
-    pub bytes: u64,
-    /// When it was written.
-    pub modified: SystemTime,
-    /// The ETag of this version, as of a [`Source`].
-    pub etag: String,
 }
 
 impl std::fmt::Debug for Location {
@@ -80,8 +45,8 @@ impl Location {
         &*self.backend
     }
 
-    /// Returns the absolute URI, good for [`crate::Stores::locate`]. A presigned link is a secret: show the location
-    /// itself instead.
+    /// Returns the absolute URI, good for [`crate::Stores::locate`]. A presigned link is a secret: show the
+    /// location itself instead.
     pub fn uri(&self) -> &str {
         &self.uri
     }
@@ -96,8 +61,8 @@ impl Location {
         self.backend.local_path()
     }
 
-    /// Returns a location below this one: segments with `/` between them, taken literally. A segment that is not a
-    /// name (`..`, a control character) is percent-encoded, so that nothing leads out of the location.
+    /// Returns a location below this one: segments with `/` between them, taken literally. A segment that is
+    /// not a name (`..`, a control character) is percent-encoded, so that nothing leads out of the location.
     #[must_use]
     pub fn child(&self, relative: &str) -> Self {
         let segments = relative.split('/').filter(|segment| !segment.is_empty());
@@ -169,8 +134,8 @@ impl Location {
         self.backend.create(bytes, kind).await
     }
 
-    /// Replaces an object if it still has the expected version (`None`: if there is none); of many concurrent calls,
-    /// one succeeds.
+    /// Replaces an object if it still has the expected version (`None`: if there is none); of many concurrent
+    /// calls, one succeeds.
     ///
     /// # Errors
     /// As [`Location::put`]. After [`Error::Unreachable`] the object may be either: read it.
@@ -196,9 +161,9 @@ impl Location {
         self.backend.delete().await
     }
 
-    /// Removes temporary files of killed writers below this location that are at least this old, and returns their
-    /// number. Listings leave them out. Buckets have none: unfinished uploads are for the bucket's own lifecycle rule
-    /// (`AbortIncompleteMultipartUpload`).
+    /// Removes temporary files of killed writers below this location that are at least this old, and returns
+    /// their number. Listings leave them out. Buckets have none: unfinished uploads are for the bucket's own
+    /// lifecycle rule (`AbortIncompleteMultipartUpload`).
     ///
     /// # Errors
     /// The file system's errors.
@@ -206,10 +171,11 @@ impl Location {
         self.backend.remove_abandoned(age).await
     }
 
-    /// Creates a multipart upload of an object of this kind; returns its id, by which the other calls know it.
+    /// Creates a multipart upload of an object of this kind; returns its id, by which the other calls know
+    /// it.
     ///
-    /// Azure has no such ids, and takes no media type with the parts: there the object gets the store's default,
-    /// `application/octet-stream`.
+    /// Azure has no such ids, and takes no media type with the parts: there the object gets the store's
+    /// default, `application/octet-stream`.
     ///
     /// # Errors
     /// As [`Location::put`].
@@ -217,8 +183,8 @@ impl Location {
         self.backend.create_multipart(kind).await
     }
 
-    /// Stores a part of `upload`, by its number from 0 and its first byte; returns the part's ETag, which completion
-    /// needs. The same number again replaces the part.
+    /// Stores a part of `upload`, by its number from 0 and its first byte; returns the part's ETag, which
+    /// completion needs. The same number again replaces the part.
     ///
     /// # Errors
     /// As [`Location::put`]; [`Error::NotFound`] if the upload is complete or aborted.
@@ -257,8 +223,8 @@ impl Location {
         self.backend.has_part_links()
     }
 
-    /// Presigns links for parts of `upload`, by their numbers from 0 and lengths, good for a limited time and for no
-    /// other length; `None` if the store has no such links.
+    /// Presigns links for parts of `upload`, by their numbers from 0 and lengths, good for a limited time and
+    /// for no other length; `None` if the store has no such links.
     ///
     /// # Errors
     /// [`Error::Configuration`] without credentials to sign with.

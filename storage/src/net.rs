@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_ours_is_told_from_what_is_everybodys() {
+    fn private_addresses_differ_from_public_ones() {
         for address in [
             "1.1.1.1",
             "93.184.216.34",

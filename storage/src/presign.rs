@@ -22,15 +22,12 @@ use reqwest::Method;
 use url::Url;
 
 use super::{
-    clients::{Client, Stores, misconfigured},
+    clients::{Client, misconfigured},
     error::Error,
 };
 
 /// The service that pieces are kept by, in the words of signatures.
 const S3: &str = "s3";
-
-/// A bucket that is not asked for anything: a store has one.
-const ANY: &str = "s3://any";
 
 /// The URL that a part of an upload is sent to; it needs no other credentials.
 #[derive(Clone, PartialEq, Eq)]
@@ -45,8 +42,8 @@ impl std::fmt::Debug for PartLink {
 /// Amazon's keys of this process, for services that are not stores.
 #[derive(Clone)]
 pub struct Amazon {
-    keys: Arc<dyn CredentialProvider<Credential = AwsCredential>>,
-    /// The region, where one was set.
+    pub(crate) keys: Arc<dyn CredentialProvider<Credential = AwsCredential>>,
+    /// The region, if one is set.
     pub region: Option<String>,
 }
 
@@ -63,19 +60,6 @@ impl Amazon {
     /// The provider's error.
     pub async fn keys(&self) -> object_store::Result<Credentials> {
         Ok(credentials(&*self.keys.get_credential().await?))
-    }
-}
-
-impl Stores {
-    /// Amazon's keys, from where they come for its stores.
-    ///
-    /// # Errors
-    /// [`Error::Configuration`] where the options make no client.
-    pub fn amazon(&self) -> Result<Amazon, Error> {
-        let region = ["AWS_REGION", "AWS_DEFAULT_REGION"];
-        let options = self.amazon_options(ANY)?;
-        let region = region.into_iter().find_map(|name| options.get(name).cloned());
-        Ok(Amazon { keys: Arc::clone(self.s3(ANY, "any")?.credentials()), region })
     }
 }
 

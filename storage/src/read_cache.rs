@@ -11,8 +11,8 @@ use bytes::Bytes;
 use crate::Error;
 use crate::ReadAt;
 
-/// What is kept of one source: the front of the file, its index if that is small, and the first few pictures,
-/// of half a megabyte where each is coded by itself.
+/// The largest cache of one source: the front of the file, its index if that is small, and the first few
+/// pictures, of half a megabyte where each is coded by itself.
 const KEPT_BYTES_MAX: usize = 8 << 20;
 
 /// A source whose first reads are kept: what begins within one of them is read from its end on.

@@ -17,10 +17,11 @@ use object_store::{GetOptions, GetRange, GetResult, ObjectMeta};
 
 use super::{
     Location,
-    backend::{Opened, ReadMode, blocking},
-    clients::Client,
-    error::{Error, lacks_ranges},
+    backend::{Opened, ReadMode},
+    blocking::blocking,
+    error::Error,
     files,
+    pinning::tag,
 };
 
 /// Largest range that one request asks for: large enough that requests' latency does not matter, small enough
@@ -87,12 +88,12 @@ impl SourceReader {
         Ok(Self { location, source, mode, bytes_read: Arc::default() })
     }
 
-    /// What was opened.
+    /// Returns the version that was opened.
     pub fn source(&self) -> &Source {
         &self.source
     }
 
-    /// Where it is.
+    /// Returns the location of the source.
     pub fn location(&self) -> &Location {
         &self.location
     }
@@ -263,43 +264,6 @@ impl SourceReader {
     fn count(&self, bytes: u64) {
         self.bytes_read.fetch_add(bytes, Ordering::Relaxed);
         BYTES_READ.fetch_add(bytes, Ordering::Relaxed);
-    }
-}
-
-/// The identity of an object's version: its ETag, else size and date, else nothing.
-pub(crate) fn tag(meta: &ObjectMeta) -> Option<String> {
-    let dated =
-        || is_dated(meta).then(|| format!("{:x}-{:x}", meta.size, meta.last_modified.timestamp_millis()));
-    meta.e_tag.clone().or_else(dated)
-}
-
-/// A missing Last-Modified comes as the epoch.
-fn is_dated(meta: &ObjectMeta) -> bool {
-    meta.last_modified.timestamp() != 0
-}
-
-/// The condition under which a range is of the same object.
-///
-/// A weak ETag never satisfies If-Match (RFC 9110 section 13.1.1), so there the date is asked for and the
-/// ETag of the answer compared.
-pub(crate) fn condition(meta: &ObjectMeta) -> GetOptions {
-    let strong = meta.e_tag.clone().filter(|tag| !tag.starts_with("W/"));
-    let date = (strong.is_none() && is_dated(meta)).then_some(meta.last_modified);
-    GetOptions { if_match: strong, if_unmodified_since: date, ..GetOptions::default() }
-}
-
-/// Probes an HTTP source by requesting its first byte: finds the length and whether there are ranges, and
-/// works with presigned links, which forbid HEAD.
-pub(crate) async fn probe(client: &Client) -> object_store::Result<(ObjectMeta, bool)> {
-    let page = object_store::path::Path::default();
-    let first_byte = GetOptions { range: Some(GetRange::Bounded(0..1)), ..GetOptions::default() };
-    match client.store.get_opts(&page, first_byte).await {
-        Ok(result) => Ok((result.meta, true)),
-        // An empty page has no first byte.
-        Err(e) if lacks_ranges(&e) => {
-            Ok((client.store.get_opts(&page, GetOptions::default()).await?.meta, false))
-        }
-        Err(e) => Err(e),
     }
 }
 

@@ -202,7 +202,8 @@ mod tests {
 
     use super::*;
 
-    /// Returns a value that the field accepts: no NULL, and lists of one element, so that every nested field is present.
+    /// Returns a value that the field accepts: no NULL, and lists of one element, so that every nested field
+    /// is present.
     fn sample(field: &Field) -> Value {
         match (field.name().as_str(), field.data_type()) {
             ("track", Utf8) => json!("video"),
@@ -240,7 +241,8 @@ mod tests {
         }
     }
 
-    /// Reads a sample of the schema as the struct and writes it again: a name that one side lacks is a difference, or an error.
+    /// Reads a sample of the schema as the struct and writes it again: a name that one side lacks is a
+    /// difference, or an error.
     fn assert_same_names<T: Serialize + DeserializeOwned>(fields: &Fields) {
         let of_schema = sample_struct(fields);
         let value: T = serde_json::from_value(of_schema.clone())

@@ -1,4 +1,5 @@
-//! SQL logic tests of the functions on DataFusion alone; `tests/tests/sql.rs` runs the files through Ballista too.
+//! SQL logic tests of the functions on DataFusion alone; `tests/tests/sql.rs` runs the files through Ballista
+//! too.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,

@@ -179,9 +179,14 @@ async fn row(worker: &Worker, request: Request) -> Result<Part> {
                 let encode_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
                 let summary = EncodeSummary { encode_ms, damaged_frames };
                 let stores: Vec<_> =
-                    missing.iter().map(|m| store(worker, &destination, &timeline, segment, m, &summary, &watch)).collect();
-                let gave: Vec<PartRecord> = futures::stream::iter(stores).buffered(STORES).try_collect().await?;
-                ended.written_bytes = gave.iter().flat_map(|record| &record.rendition.media_segments).map(|s| s.bytes).sum();
+                    missing
+                        .iter()
+                        .map(|m| store(worker, &destination, &timeline, segment, m, &summary, &watch))
+                        .collect();
+                let gave: Vec<PartRecord> =
+                    futures::stream::iter(stores).buffered(STORES).try_collect().await?;
+                let media_segments = gave.iter().flat_map(|record| &record.rendition.media_segments);
+                ended.written_bytes = media_segments.map(|media_segment| media_segment.bytes).sum();
                 ran = Some(ended);
                 info!(track = ?segment.track, index = segment.index, encoded = missing.len(), encode_ms, "row encoded");
                 gave

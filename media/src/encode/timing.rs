@@ -85,7 +85,7 @@ pub struct Stopwatch {
 impl Stopwatch {
     /// Begins now.
     pub fn start() -> Self {
-        // A clock before 1970 is wrong anyway; what was taken is measured by another that never jumps.
+        // A clock before 1970 is wrong anyway; durations are measured by another clock that never jumps.
         let begun_us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, micros);
         Self { begun: Instant::now(), begun_us, spans: Mutex::default() }
     }

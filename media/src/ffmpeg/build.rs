@@ -14,8 +14,8 @@ use crate::{
 /// Asking a program for its version, or for next to nothing.
 const LIMITS: Limits = Limits::within(Duration::from_secs(30), 1 << 20, MEMORY_MAX);
 
-/// What is encoded to know an encoder by: three tiny frames, or a moment of sound; the output is a hash per
-/// packet.
+/// The input by which an encoder is identified: three tiny frames, or a moment of sound; the output is a hash
+/// per packet.
 ///
 /// `ffmpeg -version` hides which x264 it was built with, and the same FFmpeg with another x264 gives other
 /// bytes.

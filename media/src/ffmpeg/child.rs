@@ -186,7 +186,7 @@ pub async fn all_gone(deadline: Duration) {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     };
-    // What is left after the deadline the kernel kills with us.
+    // The kernel kills the rest after the deadline, with this process.
     let _ = tokio::time::timeout(deadline, gone).await;
 }
 

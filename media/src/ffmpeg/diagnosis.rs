@@ -82,7 +82,7 @@ pub(super) fn diagnose(
     })
 }
 
-/// What is named in `Unknown encoder 'libx264'` or `No such filter: 'zscale'`, FFmpeg's words since version
+/// Finds the name in `Unknown encoder 'libx264'` or `No such filter: 'zscale'`, FFmpeg's words since version
 /// 2.
 fn missing_feature(stderr: &str) -> Option<String> {
     [("encoder", "Unknown encoder '"), ("filter", "No such filter: '")].into_iter().find_map(

@@ -18,7 +18,7 @@ pub(super) const REPORT: &str = "ffmpeg.log";
 /// The largest report that is read: every damaged picture of a day fits into less.
 pub(super) const REPORT_BYTES_MAX: usize = 256 << 20;
 
-/// The most of a line that is looked at: what is searched for stands at its end, after a path.
+/// The longest part of a line that is searched: matches stand at its end, after a path.
 const LINE_BYTES_MAX: u64 = 64 << 10;
 
 /// What FFmpeg says of a frame that was decoded with errors, and of one that was not decoded at all: up to
@@ -112,7 +112,7 @@ pub(super) fn is_too_long(scratch: &Path) -> bool {
     std::fs::metadata(scratch.join(REPORT)).is_ok_and(|report| report.len() > REPORT_BYTES_MAX as u64)
 }
 
-/// Line by line, since strangers' sources decide how much there is. What is in other words than x264's
+/// Line by line, since strangers' sources decide how much there is. Text in other words than x264's
 /// versions have used since 2008 is passed over.
 fn parse(file: File) -> Report {
     let (mut reader, mut line) = (BufReader::new(file.take(REPORT_BYTES_MAX as u64)), Vec::new());
@@ -208,7 +208,7 @@ kb/s:802.29";
     }
 
     #[test]
-    fn encoders_are_told_apart_and_others_passed_over() {
+    fn encoders_are_distinguished_and_others_ignored() {
         let found = parsed(&log(&[
             ("libx264 @ 0x1", "profile High"),
             ("libx264 @ 0x2", "frame P:3     Avg QP:24.94  size:  8701"),

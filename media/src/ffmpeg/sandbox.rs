@@ -5,7 +5,8 @@
 //! need, and becomes the program. So everything holds from its first instruction on: it dies with us, gains
 //! no privileges, opens no socket, starts no process and reaches none, opens and changes no file but its own,
 //! and takes no more memory and processor time, and makes no larger file, than it was given. What the kernel
-//! lacks is left out, and [`check_sandbox`](super::check_sandbox) reports it; what the kernel refuses keeps the program from starting.
+//! lacks is left out, and [`check_sandbox`](super::check_sandbox) reports it; what the kernel refuses keeps
+//! the program from starting.
 //!
 //! Why not in the child between `fork` and `exec`: that takes unsafe code, in a process with many threads.
 //!
@@ -46,7 +47,7 @@ use seccompiler::{
 /// The first argument that makes the binary a program in a sandbox.
 pub const COMMAND: &str = "sandboxed";
 
-/// Where libraries lie. What is not there is passed over.
+/// Folders of libraries. Missing ones are ignored.
 const LIBRARIES: [&str; 8] =
     ["/lib", "/lib32", "/lib64", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/local/lib", "/nix/store"];
 
@@ -74,7 +75,7 @@ const OPEN_FILES: u64 = 256;
 /// Seconds between the signal at the limit of processor time and the kill.
 const GRACE_S: u64 = 5;
 
-/// `CLONE_THREAD`: what is cloned with it is a thread, and without it a process.
+/// `CLONE_THREAD`: with it the clone is a thread, and without it a process.
 const CLONE_THREAD: u64 = 0x0001_0000;
 
 /// What one run may have.
@@ -229,7 +230,7 @@ fn confine_files(sandbox: &Sandbox, program: &Path) -> Result<(), landlock::Rule
         | AccessFs::MakeDir
         | AccessFs::RemoveDir;
     let program = program.canonicalize().unwrap_or_else(|_| program.to_owned());
-    // What was installed beside the system has its libraries beside its programs.
+    // Programs installed beside the system have their libraries beside them.
     let beside =
         program.parent().filter(|folder| folder.ends_with("bin")).map(|folder| folder.join("../lib"));
     let libraries = LIBRARIES.iter().map(PathBuf::from).chain(sandbox.libraries.iter().map(PathBuf::from));
@@ -439,5 +440,5 @@ fn is_denied<T>(result: io::Result<T>) -> bool {
     result.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
 }
 
-/// What is limited that is not limited elsewhere.
+/// Limits that are set here alone.
 const LIMITED: [Resource; 3] = [Resource::RLIMIT_AS, Resource::RLIMIT_CPU, Resource::RLIMIT_FSIZE];

@@ -1,4 +1,5 @@
-//! Self-test of the sandbox: runs this program in FFmpeg's place, and reports which actions the sandbox denied.
+//! Self-test of the sandbox: runs this program in FFmpeg's place, and reports which actions the sandbox
+//! denied.
 
 use std::{env, path::Path, time::Duration};
 

@@ -22,7 +22,7 @@ pub const LIVE: &str = "live.m3u8";
 /// longer than one of pictures.
 const SOUND_FRAME_SECONDS: f64 = 1024.0 / 44_100.0;
 
-/// What is done of one title.
+/// The finished rows of one title.
 #[derive(Debug)]
 pub struct Live {
     sounds: usize,

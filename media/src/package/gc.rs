@@ -103,7 +103,7 @@ pub async fn run(stores: &Stores, destination: &str, options: Options) -> Result
 }
 
 async fn collect(destination: &Location, options: Options) -> Result<GcReport> {
-    // Listed before anything is read: what is written from now on is not in the list, so it is not deleted.
+    // Listed before anything is read: objects written from now on are not in the list, so they are kept.
     let entries: Vec<Entry> = destination.list().try_collect().await?;
     let oldest = SystemTime::now().checked_sub(options.grace).unwrap_or(UNIX_EPOCH);
     let young: HashSet<&str> =

@@ -25,7 +25,7 @@ pub struct HlsLadder {
     /// How much longer its file says that the title is, in milliseconds.
     #[serde(default)]
     pub lost_ms: i64,
-    /// Frames of the source that were decoded with errors, or not at all: what is decoded for two rows counts
+    /// Frames of the source that were decoded with errors, or not at all: a frame that two rows decode counts
     /// twice.
     #[serde(default)]
     pub damaged_frames: u64,

@@ -81,7 +81,7 @@ pub struct MediaSegmentRef {
     pub bytes: u64,
 }
 
-/// What is kept of one (segment, rung): `{destination}/parts/{key}.json`, written once, after its objects.
+/// The record of one (segment, rung): `{destination}/parts/{key}.json`, written once, after its objects.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct PartRecord {
     /// The row that was encoded.

@@ -93,7 +93,7 @@ pub struct AudioEntry {
     /// `GROUP-ID`: every video goes with one rendition of every group. A group has one codec; its renditions
     /// are languages.
     pub group: String,
-    /// Language tag (RFC 5646), where known; what is no such tag, and `und`, is left out.
+    /// Language tag (RFC 5646), if known; a malformed tag, and `und`, is left out.
     pub language: Option<String>,
     /// Number of channels.
     pub channels: u16,

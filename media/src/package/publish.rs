@@ -33,7 +33,7 @@ const TRIAL: &str = "writable.tmp";
 /// How a `GROUP-ID` of sound begins.
 const AUDIO_GROUP: &str = "audio";
 
-/// What was published.
+/// The published ladder.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Published {
     /// URI of the multivariant playlist.
@@ -130,7 +130,7 @@ pub async fn run(stores: &Stores, ladder: &HlsLadder) -> Result<Published> {
         return Err(Error::Nothing { uri: destination.to_string() }.into());
     }
     let master = destination.child(MASTER);
-    // Read before anything else: what is replaced must be what was there when this publisher set out.
+    // Read before anything else: the version to replace is the one from before this publisher began.
     let before = master.read().await?;
     for rendition in &ladder.renditions {
         check_objects(&destination, rendition).await?;

@@ -47,7 +47,8 @@ pub(crate) const SURROUND: &str = "-5.1";
 /// How much of a text an error repeats, in characters.
 const QUOTE_CHARS_MAX: usize = 40;
 
-/// One rung of pictures as asked for; what is `None` follows from the size, the frame rate and the codec.
+/// One rung of pictures as requested; a field that is `None` follows from the size, the frame rate and the
+/// codec.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rung {
     /// The codec.
@@ -201,8 +202,8 @@ impl Ladder {
     ///
     /// Sizes are of square pixels, upright and even, and keep the source's aspect. Rungs above the source
     /// drop out; one up to 5% above it is given at the source's own size (1920x1040 is a `1080p`); a source
-    /// below every rung of a codec gets one rendition of its own size in it, named by its short side. What is
-    /// too small for its encoder drops out.
+    /// below every rung of a codec gets one rendition of its own size in it, named by its short side. A field
+    /// that is too small for its encoder drops out.
     ///
     /// # Errors
     /// [`Error::NoSize`] where the source has none, [`Error::TooLarge`] where no level holds a rendition,

@@ -163,11 +163,11 @@ pub fn keys(samples: &[Sample]) -> Vec<i64> {
 /// Cuts a title: contiguous runs of about the length asked for that cover `0..grid.frames` exactly once.
 ///
 /// Of the boundaries of media segments within a quarter of the segment's length around it, the one is taken
-/// that has the fewest frames to decode in vain since the source's last keyframe; of equals the nearest. What
-/// is left at the end is a segment of its own if it is at least a third of one, and belongs to the one before
-/// it otherwise. The last segments of a long title are shorter and shorter, so that slots that work side by
-/// side end at about the same time. `keys` are sorted ([`keys`]); without any, cuts are of even length. The
-/// answer depends on the arguments alone.
+/// that has the fewest frames to decode in vain since the source's last keyframe; of equals the nearest. The
+/// rest that is left at the end is a segment of its own if it is at least a third of one, and belongs to the
+/// one before it otherwise. The last segments of a long title are shorter and shorter, so that slots that
+/// work side by side end at about the same time. `keys` are sorted ([`keys`]); without any, cuts are of even
+/// length. The answer depends on the arguments alone.
 ///
 /// # Errors
 /// [`Error::TooMany`] past [`MAX_SEGMENTS`].
@@ -212,7 +212,7 @@ fn boundary(grid: &Grid, keys: &[i64], first_frame: u64, target: u64, media: u64
         .unwrap_or(nearest)
 }
 
-/// Frames between the source's last keyframe at or before a grid frame and that frame: what is decoded in
+/// Frames between the source's last keyframe at or before a grid frame and that frame: decoded in
 /// vain. From frame 0 where the first keyframe comes later; 0 where no keyframe is known.
 pub fn preroll(grid: &Grid, keys: &[i64], frame: u64) -> u64 {
     if keys.is_empty() {

@@ -137,7 +137,7 @@ fn is_interlaced(source: &OpenSource) -> bool {
 fn grid(index: &Index, probe: &Probe, uri: &str) -> Result<Grid> {
     let track = |stream: u32| index.tracks.get(stream as usize);
     let none = |what| source::Error::NoSuchTrack { uri: uri.to_owned(), track: what, index: 0 };
-    // What is not shown is decoded and dropped by every player: the grid counts what is.
+    // Samples that are not shown are decoded and dropped by every player: the grid counts those that are.
     let shown = |stream: u32, track: &Track| -> Vec<Sample> {
         let shown = index.shown(stream as usize);
         track.samples.iter().filter(|sample| shown.contains(&sample.pts)).copied().collect()

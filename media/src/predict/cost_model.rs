@@ -23,7 +23,7 @@ const INITIAL_WEIGHTS: [f64; WEIGHTS] = [0.08, 0.004, 0.0005, 0.006, 0.029, 0.03
 /// How much the beginning counts, in rows: with more, twenty rows of another kind of machine are not enough.
 const INITIAL_WEIGHT_ROWS: f64 = 0.1;
 
-/// What is left of a row's weight with each row that follows: some two hundred count.
+/// The factor by which a row's weight shrinks with each row that follows: some two hundred count.
 const DECAY: f64 = 0.995;
 
 /// No machine is so many times faster or slower than the one that the weights begin with.
@@ -42,7 +42,7 @@ fn weighted(weights: &[f64; WEIGHTS], row: &EncodeFeatures) -> f64 {
     std::iter::zip(row.vector(), weights).map(|(feature, weight)| feature * weight).sum()
 }
 
-/// What is known of costs.
+/// The weights of the model, and the sums they are fitted to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CostModel {
     /// Rows that it was fitted to.
@@ -86,7 +86,7 @@ impl CostModel {
         here: bool,
     ) {
         let seconds = cpu.as_secs_f64();
-        // What is not to be believed, such as that of an FFmpeg that leaves the row to another process,
+        // An incredible measurement, such as of an FFmpeg that leaves the work to another process,
         // teaches nothing.
         if seconds * SPEED_RATIO_MAX < weighted(&INITIAL_WEIGHTS, row) {
             return;
@@ -297,7 +297,7 @@ mod tests {
         let mut costs = CostModel::default();
         let before = costs.predict(&[row(60.0, 30.0)])[0].as_secs_f64();
         assert!((50.0..150.0).contains(&before), "60 s of 1080p at three rungs: {before} s");
-        // What was not seen, such as sound, is as fast as the rest.
+        // Features without a row yet, such as audio, are as fast as the rest.
         for _ in 0..1000 {
             costs.learn(&row(30.0, 10.0), Duration::from_secs(15), Duration::from_secs(10), 0, true);
         }
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_unlike_those_it_learned_from_are_told_by_how_much_of_them_is_coded() {
+    fn unfamiliar_pictures_are_predicted_by_their_coded_share() {
         let busy = row(12.0, 4.0);
         let still = EncodeFeatures { coded_mpx: busy.encoded_mpx * 0.01, ..busy.clone() };
         // A machine that is 1.6 times slower than the one of the beginning, in all alike.

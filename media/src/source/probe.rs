@@ -220,7 +220,7 @@ mod tests {
         -map 2 -ac 2 -metadata:s:a:1 language=fra -color_primaries bt709 -colorspace bt709 -color_trc bt709 -c:v libx264 -preset ultrafast";
 
     #[tokio::test]
-    async fn a_file_is_told_by_its_demuxer_or_by_those_allowed() {
+    async fn a_file_is_probed_by_its_demuxer_or_by_the_allowed_ones() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.mp4");
         clip(&path, CLIP);

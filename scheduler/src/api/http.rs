@@ -18,7 +18,7 @@ use crate::{
     demand::{Demand, DemandSource},
     executors::registry::{ExecutorRegistry, ExecutorState},
     metrics::{self, Metrics},
-    run::{fair_queue::FairQueue, statement_list::StatementList},
+    queue::{fair_queue::FairQueue, statement_list::StatementList},
 };
 
 /// The parts of a scheduler that the routes show.

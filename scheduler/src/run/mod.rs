@@ -3,12 +3,10 @@
 pub(crate) mod attempt;
 pub(crate) mod early_playback;
 pub(crate) mod explain;
-pub(crate) mod fair_queue;
 pub(crate) mod fetch_results;
 pub(crate) mod plan_rewrite;
 pub(crate) mod planner;
 pub(crate) mod results;
 pub(crate) mod rows;
 pub(crate) mod statement;
-pub(crate) mod statement_list;
 pub(crate) mod stragglers;

@@ -26,9 +26,9 @@ use tracing::{info, warn};
 use super::{
     attempt::{Attempt, AttemptContext, AttemptProgress, AttemptedRow},
     early_playback::EarlyPlayback,
-    fair_queue::{FairQueue, RowPermit},
     stragglers::{RowProgress, find_stragglers},
 };
+use crate::queue::fair_queue::{FairQueue, RowPermit};
 use crate::{
     error::{Error, Result},
     metrics::RowCounters,

@@ -29,9 +29,9 @@ use super::{
     planner::{PlannedRows, Planner},
     results::{StatementResult, StatementTiming},
     rows::{Rows, RowsContext},
-    statement_list::StatementEntry,
 };
 use crate::error::{Error, Result};
+use crate::queue::statement_list::StatementEntry;
 
 /// How often the work after the rows is attempted: the merge and the publishing.
 const ATTEMPTS_MAX: usize = 4;

@@ -17,10 +17,10 @@ use crate::{
     bucket_client::{Payload, open_payload},
     clients::Client,
     error::Error,
-    location::{Entry, PutOutcome, Version},
+    object::{Entry, PutOutcome, Version},
     object_kind::ObjectKind,
+    pinning,
     presign::{self, PartLink},
-    reader,
     wire::UploadIdSlot,
 };
 
@@ -103,7 +103,7 @@ impl Backend for BucketBackend {
             let meta = meta.map_err(|e| backend.remote(&e))?;
             let below = meta.location.prefix_match(&prefix).into_iter().flatten();
             let relative = below.map(|part| part.as_ref().to_owned()).collect::<Vec<_>>().join("/");
-            let etag = reader::tag(&meta).unwrap_or_default();
+            let etag = pinning::tag(&meta).unwrap_or_default();
             Ok(Entry { relative, bytes: meta.size, modified: meta.last_modified.into(), etag })
         });
         entries.boxed()

@@ -14,12 +14,13 @@ use futures::{
 };
 use object_store::{UpdateVersion, path::PathPart};
 
-use super::{Backend, Opened, ReadMode, blocking};
+use super::{Backend, Opened, ReadMode};
 use crate::{
     address::file_uri,
+    blocking::blocking,
     error::Error,
     files,
-    location::{Entry, PutOutcome, SMALL_OBJECT_MAX_BYTES, Version},
+    object::{Entry, PutOutcome, SMALL_OBJECT_MAX_BYTES, Version},
     object_kind::ObjectKind,
 };
 

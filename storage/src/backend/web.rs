@@ -17,23 +17,24 @@ use url::Url;
 use super::{Backend, Opened, pin};
 use crate::{
     address::redact,
-    clients::Stores,
+    clients::Clients,
     error::Error,
-    location::{Entry, Version},
-    reader,
+    object::{Entry, Version},
+    pinning,
 };
 
-/// One URL. Its client is its own: the URL is the client's base, so that its query is kept, and the key is empty.
+/// One URL. Its client is its own: the URL is the client's base, so that its query is kept, and the key is
+/// empty.
 #[derive(Debug, Clone)]
 pub(crate) struct WebBackend {
-    stores: Stores,
+    clients: Clients,
     url: Url,
     redacted: String,
 }
 
 impl WebBackend {
-    pub(crate) fn new(stores: Stores, url: Url, redacted: String) -> Self {
-        Self { stores, url, redacted }
+    pub(crate) fn new(clients: Clients, url: Url, redacted: String) -> Self {
+        Self { clients, url, redacted }
     }
 }
 
@@ -54,28 +55,29 @@ impl Backend for WebBackend {
             }
         }
         let (uri, redacted) = (url.to_string(), redact(url.as_str()));
-        (uri, Arc::new(Self::new(self.stores.clone(), url, redacted)))
+        (uri, Arc::new(Self::new(self.clients.clone(), url, redacted)))
     }
 
     async fn open(&self) -> Result<Opened, Error> {
-        let client = &self.stores.web(&self.url)?;
-        let (meta, has_ranges) = reader::probe(client).await.map_err(|e| client.error(&self.redacted, &e))?;
+        let client = &self.clients.web(&self.url)?;
+        let (meta, has_ranges) =
+            pinning::probe(client).await.map_err(|e| client.error(&self.redacted, &e))?;
         Ok(pin(client, &Key::default(), &meta, has_ranges))
     }
 
     async fn download(&self) -> Result<GetResult, Error> {
-        let client = self.stores.web_unlimited(&self.url)?;
+        let client = self.clients.web_unlimited(&self.url)?;
         let result = client.store.get_opts(&Key::default(), GetOptions::default()).await;
         result.map_err(|e| self.remote(&e))
     }
 
     async fn read(&self, limit: u64) -> Result<Option<(Bytes, Version)>, Error> {
-        let read = self.stores.web(&self.url)?.read(&self.redacted, &Key::default(), limit).await?;
+        let read = self.clients.web(&self.url)?.read(&self.redacted, &Key::default(), limit).await?;
         Ok(read.map(|(bytes, version)| (bytes, Version(version))))
     }
 
     async fn size(&self) -> Result<Option<u64>, Error> {
-        match reader::probe(&*self.stores.web(&self.url)?).await {
+        match pinning::probe(&*self.clients.web(&self.url)?).await {
             Ok((meta, _)) => Ok(Some(meta.size)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(e) => Err(self.remote(&e)),

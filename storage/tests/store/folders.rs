@@ -25,7 +25,7 @@ fn a_listing_can_be_asked_for_before_there_is_a_runtime() {
 }
 
 #[tokio::test]
-async fn where_writing_is_not_allowed_it_is_said_so() {
+async fn a_write_without_permission_is_an_error() {
     // A path where no user can create a directory.
     let location = Stores::with_options([("", "")]).locate("/sys/spool/out.json").unwrap();
     let errors = [

@@ -75,7 +75,7 @@ conformance! {
     of_many_creators_one_wins,
     of_many_replacers_one_wins_each_round,
     ranges_are_what_was_asked_for,
-    a_source_that_changes_is_told,
+    a_source_that_changes_is_an_error,
     large_files_go_there_and_back,
     listings_show_objects_only,
 }
@@ -227,7 +227,7 @@ async fn ranges_are_what_was_asked_for(_: &Stores, root: &Location) {
     }
 }
 
-async fn a_source_that_changes_is_told(_: &Stores, root: &Location) {
+async fn a_source_that_changes_is_an_error(_: &Stores, root: &Location) {
     let location = root.child("source.mp4");
     location.put(patterned(1000), ObjectKind::InitSegment).await.unwrap();
     let reader = location.open().await.unwrap();
@@ -473,7 +473,7 @@ async fn a_wrong_secret_is_not_allowed_and_not_shown() {
 }
 
 #[tokio::test]
-async fn without_credentials_it_is_said_so_at_once() {
+async fn missing_credentials_fail_at_once() {
     let server = S3Server::start(&["media"]);
     let begun = Instant::now();
     let variables = without(without(server.env(), "AWS_SECRET_ACCESS_KEY"), "AWS_ACCESS_KEY_ID");
@@ -507,7 +507,7 @@ async fn a_missing_bucket_is_named() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_down_is_told_within_seconds() {
+async fn a_server_that_is_down_fails_within_seconds() {
     let (mut server, location) = s3();
     location.put(text("x"), ObjectKind::Record).await.unwrap();
     server.stop();

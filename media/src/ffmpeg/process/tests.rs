@@ -289,7 +289,7 @@ async fn too_few_frames_are_an_error_and_encodes_are_counted() {
 }
 
 #[tokio::test]
-async fn processor_time_is_told() {
+async fn processor_time_is_reported() {
     let case = Case::script("i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done");
     let finished = case.job(GENEROUS).run(|_| OutputVerdict::Nothing).await.unwrap();
     let cpu = finished.cpu.unwrap();

@@ -209,7 +209,7 @@ fn what_would_break_a_playlist_is_refused() {
     assert!(matches!(multivariant_playlist(&[], &twice), Err(Error::SameName { .. })));
     let defaults = [audio("a", "g", None, true), audio("b", "g", None, true)];
     assert!(matches!(multivariant_playlist(&[], &defaults), Err(Error::TwoDefaults { .. })));
-    // A language is metadata of a source: what is none is left out, not refused.
+    // A language is metadata of a source: a malformed one is left out, not refused.
     let odd = [audio("a", "g", Some("x\"y"), true), audio("b", "g", Some("und"), false)];
     assert!(!multivariant_playlist(&[], &odd).unwrap().contains("LANGUAGE"));
 }

@@ -13,7 +13,8 @@ use crate::{
     time::Rational,
 };
 
-/// What is so near to the title's start is not sought: decoding two seconds costs less than a wrong start.
+/// A row this near to the start of the title is not reached by seeking: decoding two seconds costs less than
+/// a wrong start.
 const SEEK_AFTER_US: i128 = 2_000_000;
 
 /// One segment of the pictures of a source, at one or more rungs.

@@ -51,7 +51,7 @@ const COMMON: [(u32, u32); 23] = [
     (120, 1),
 ];
 
-/// What was found.
+/// The chosen rate.
 pub(super) struct Chosen {
     /// Frames per second.
     pub rate: Rational,

@@ -2,7 +2,7 @@
 
 use super::{AudioCodec, AudioRung, Error, Ladder, Rung, VideoCodec};
 
-/// One line of a ladder; what is `None` follows from the source.
+/// One line of a ladder; a field that is `None` follows from the source.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub struct LadderEntry {

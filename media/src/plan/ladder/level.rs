@@ -29,8 +29,8 @@ pub(super) fn level(codec: VideoCodec, needs: Needs) -> Option<Level> {
     match codec {
         VideoCodec::H264 => avc::level(needs).map(Level::Explicit),
         VideoCodec::Hevc => hevc::level(needs).map(Level::Explicit),
-        // Both name their sides in 16 bits; what is larger than 8K or so plays nowhere, and its rungs are not
-        // asked for.
+        // Both name their sides in 16 bits; a picture larger than about 8K plays nowhere, and its rungs are
+        // not asked for.
         VideoCodec::Av1 | VideoCodec::Vp9 => {
             (needs.width <= LONGEST_SIDE && needs.height <= LONGEST_SIDE).then_some(Level::OwnChoice)
         }

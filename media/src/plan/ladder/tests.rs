@@ -302,7 +302,7 @@ fn the_short_form_is_read() {
 }
 
 #[test]
-fn what_is_wrong_with_a_ladder_is_said() {
+fn errors_name_the_fault_of_a_ladder() {
     let message = |text: &str| Ladder::parse(text).unwrap_err().to_string();
     let unknown = "no ladder \"wbe\", did you mean \"web\"? \
                    There are web, mobile, uhd, preview, and the short form such as '1080p,720p:2800k'";

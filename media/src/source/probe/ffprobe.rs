@@ -26,7 +26,7 @@ const HANDLERS: [&str; 8] = [
     "Mono",
 ];
 
-/// What is declared to be longer than a hundred years is not believed.
+/// A declared duration of more than a hundred years is ignored.
 const DECLARED_S_MAX: f64 = 3.2e9;
 
 /// So many channels have usual places, which FFmpeg takes them to be in without other information.
@@ -69,7 +69,7 @@ struct Answer {
     format: Option<Format>,
 }
 
-/// A program of a transport stream: what is watched together.
+/// A program of a transport stream: streams that are presented together.
 #[derive(Deserialize)]
 struct Program {
     #[serde(default)]
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn mirrors_are_told_from_turns() {
+    fn mirrors_differ_from_rotations() {
         let shown = |[a, b, c, d]: [i32; 4], rotation: i32| {
             let matrix =
                 format!("\\n00000000: {a} {b} 0\\n00000001: {c} {d} 0\\n00000002: 0 0 1073741824\\n");
