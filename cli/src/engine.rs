@@ -9,7 +9,7 @@ use spool_media::{
     encode::{events::RowEvent, worker::Worker},
     ffmpeg,
 };
-use spool_scheduler::{Client, Service, StatementResult};
+use spool_scheduler::{BeforeRows, Client, Service, StatementResult};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -63,7 +63,8 @@ impl Engine {
         Ok(Self::Embedded { service, executor: tokio::sync::Mutex::new(executor) })
     }
 
-    /// Runs the statement of a request. `on_event` receives the events of its rows.
+    /// Runs the statement of a request. `on_event` receives the events of its rows. `before_rows` is awaited
+    /// when the rows are planned, before the first of them starts.
     ///
     /// # Errors
     /// Fails at once where the executor of this process stops. A scheduler elsewhere that goes away is called
@@ -73,18 +74,23 @@ impl Engine {
         request: &Request,
         cancel: &CancellationToken,
         on_event: &(dyn Fn(RowEvent) + Send + Sync),
+        before_rows: Option<BeforeRows>,
     ) -> Result<StatementResult, CliError> {
         let (sql, settings) = (request.statement(), request.settings());
         let settings: Vec<(&str, &str)> =
             settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
         match self {
             Self::Embedded { service, executor } => tokio::select! {
-                outcome = service.scheduler().run(&sql, &settings, cancel, on_event) => Ok(outcome?),
+                result = service.scheduler().run_held(&sql, &settings, cancel, on_event, before_rows) => {
+                    Ok(result?)
+                }
                 Err(error) = async { executor.lock().await.stopped().await }, if !cancel.is_cancelled() => {
                     Err(error.into())
                 }
             },
-            Self::Remote(remote) => Ok(remote.run(&sql, &settings, cancel, on_event).await?),
+            Self::Remote(client) => {
+                Ok(client.run_held(&sql, &settings, cancel, on_event, before_rows).await?)
+            }
         }
     }
 

@@ -72,7 +72,9 @@ impl CliError {
     pub fn code(&self) -> u8 {
         match self {
             Self::Usage(_) => exit::USAGE,
-            Self::Media(error) => error.kind().exit_code(),
+            Self::Media(error) | Self::Executor(spool_executor::Error::Media(error)) => {
+                error.kind().exit_code()
+            }
             Self::Statement(spool_scheduler::Error::Sql { .. } | spool_scheduler::Error::Refused(_)) => {
                 exit::USAGE
             }

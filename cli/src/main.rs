@@ -14,6 +14,7 @@ mod report;
 mod rows;
 mod signals;
 mod slurm_script;
+mod start_gate;
 mod worker;
 
 use std::{io::IsTerminal, process::ExitCode};

@@ -111,14 +111,14 @@ impl Profile {
         result
     }
 
-    /// Records the stages of a statement that was submitted at `from`.
-    pub fn statement(&self, mut from: Instant, timing: StatementTiming) {
-        for (name, took) in
-            [("planning", timing.planning), ("rows", timing.rows), ("merging and publishing", timing.merging)]
-        {
-            self.record(name, from, took);
-            from += took;
-        }
+    /// Records the stages of a statement that was submitted at `submitted` and has just ended. Between
+    /// planning and its rows it may have waited for other videos.
+    pub fn statement(&self, submitted: Instant, timing: StatementTiming) {
+        let StatementTiming { planning, rows, merging } = timing;
+        let before_end = |time| Instant::now().checked_sub(time).unwrap_or(submitted);
+        self.record("planning", submitted, planning);
+        self.record("rows", before_end(rows + merging), rows);
+        self.record("merging and publishing", before_end(merging), merging);
     }
 
     /// Records the timing of a finished row.

@@ -11,11 +11,13 @@ use std::{
 };
 
 use arrow_ipc::reader::StreamReader;
+use futures::future::OptionFuture;
 use spool_media::encode::events::RowEvent;
 use spool_storage::{Backoff, ErrorKind};
 use spool_udfs::error::Failure;
 use spool_wire::v1::{
-    self, Done, Statement, failure::Cause, statement_message::Message, statements_client::StatementsClient,
+    self, Done, StartRequest, Statement, failure::Cause, statement_message::Message,
+    statements_client::StatementsClient,
 };
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -24,7 +26,10 @@ use tracing::warn;
 
 use crate::{
     error::{Error, Result},
-    run::results::{StatementResult, StatementTiming},
+    run::{
+        results::{StatementResult, StatementTiming},
+        statement_list::BeforeRows,
+    },
 };
 
 /// How long a scheduler may take to answer a call.
@@ -73,12 +78,32 @@ impl Client {
         cancel: &CancellationToken,
         on_event: &(dyn Fn(RowEvent) + Send + Sync),
     ) -> Result<StatementResult> {
+        self.run_held(sql, settings, cancel, on_event, None).await
+    }
+
+    /// Runs one statement as [`Client::run`] does, and awaits `before_rows` when its rows are planned, before
+    /// the first of them runs. A statement that is sent again awaits `before_rows` again.
+    ///
+    /// # Errors
+    /// As [`Client::run`], and the error of `before_rows`.
+    pub async fn run_held(
+        &self,
+        sql: &str,
+        settings: &[(&str, &str)],
+        cancel: &CancellationToken,
+        on_event: &(dyn Fn(RowEvent) + Send + Sync),
+        before_rows: Option<BeforeRows>,
+    ) -> Result<StatementResult> {
         let settings: HashMap<String, String> =
             settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let statement =
-            Statement { sql: sql.to_owned(), settings, client_version: env!("CARGO_PKG_VERSION").to_owned() };
+        let statement = Statement {
+            sql: sql.to_owned(),
+            settings,
+            client_version: env!("CARGO_PKG_VERSION").to_owned(),
+            hold: before_rows.is_some(),
+        };
         tokio::select! {
-            result = self.call_until_done(statement, on_event) => result,
+            result = self.call_until_done(statement, on_event, before_rows.as_ref()) => result,
             // Dropping the call cancels the statement.
             () = cancel.cancelled() => Err(Error::Canceled),
         }
@@ -88,12 +113,13 @@ impl Client {
         &self,
         statement: Statement,
         on_event: &(dyn Fn(RowEvent) + Send + Sync),
+        before_rows: Option<&BeforeRows>,
     ) -> Result<StatementResult> {
         let mut backoff = Backoff::new(RETRY_DELAY_MIN, RETRY_DELAY_MAX);
         let mut away_since = Instant::now();
         loop {
             let called = Instant::now();
-            match self.call(statement.clone(), on_event).await {
+            match self.call(statement.clone(), on_event, before_rows).await {
                 Err(error @ Error::Unreachable { accepted, .. }) => {
                     self.reached.fetch_or(accepted, Ordering::Relaxed);
                     // The scheduler was there until now, so the time away starts here. A scheduler that goes
@@ -125,21 +151,46 @@ impl Client {
         &self,
         statement: Statement,
         on_event: &(dyn Fn(RowEvent) + Send + Sync),
+        before_rows: Option<&BeforeRows>,
     ) -> Result<StatementResult> {
         let failed = |status: Status| self.failure(&status, false);
         let calling = async {
             let channel = spool_wire::connect(&self.address, self.token.as_deref()).await?;
             let mut client = StatementsClient::new(channel);
-            Ok(client.run(statement).await?.into_inner())
+            let messages = client.run(statement).await?.into_inner();
+            Ok((client, messages))
         };
         let late = || Status::unavailable(format!("no answer within {} s", CALL_TIMEOUT.as_secs()));
-        let mut messages =
+        let (client, mut messages) =
             timeout(CALL_TIMEOUT, calling).await.unwrap_or_else(|_| Err(late())).map_err(failed)?;
-        let (mut bytes, mut accepted) = (Vec::new(), false);
+        let (mut bytes, mut accepted, mut statement_id) = (Vec::new(), false, String::new());
+        // The start of a held statement. Meanwhile the call is still read, which shows that the scheduler is
+        // there.
+        let mut starting: OptionFuture<_> = None.into();
         loop {
-            let message = messages.message().await.map_err(|status| self.failure(&status, accepted))?;
+            let message = tokio::select! {
+                message = messages.message() => message.map_err(|status| self.failure(&status, accepted))?,
+                Some(started) = &mut starting => {
+                    started?;
+                    starting = None.into();
+                    continue;
+                }
+            };
             match message.and_then(|message| message.message) {
-                Some(Message::Accepted(_)) => accepted = true,
+                Some(Message::Accepted(statement)) => {
+                    (accepted, statement_id) = (true, statement.statement_id);
+                }
+                Some(Message::Held(_)) => {
+                    let (mut client, statement_id) = (client.clone(), statement_id.clone());
+                    starting = Some(Box::pin(async move {
+                        if let Some(before_rows) = before_rows {
+                            before_rows().await?;
+                        }
+                        let started = client.start(StartRequest { statement_id }).await;
+                        started.map(drop).map_err(|status| self.failure(&status, true))
+                    }))
+                    .into();
+                }
                 Some(Message::Row(row)) => {
                     // An event that cannot be read is dropped.
                     if let Ok(event) = row.try_into() {

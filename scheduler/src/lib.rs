@@ -16,6 +16,9 @@ mod service;
 
 pub use client::Client;
 pub use error::{Error, Result};
-pub use run::results::{StatementResult, StatementTiming};
+pub use run::{
+    results::{StatementResult, StatementTiming},
+    statement_list::BeforeRows,
+};
 pub use scheduler::Scheduler;
 pub use service::{Service, Settings};

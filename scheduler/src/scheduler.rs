@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     error::Result,
     metrics::Metrics,
-    queue::statement_list::{StatementEntry, StatementList},
+    queue::statement_list::{BeforeRows, StatementEntry, StatementList},
     run::{results::StatementResult, statement::RunContext},
 };
 
@@ -37,7 +37,23 @@ impl Scheduler {
         cancel: &CancellationToken,
         on_event: &(dyn Fn(RowEvent) + Send + Sync),
     ) -> Result<StatementResult> {
-        let entry = self.add(sql, cancel);
+        self.run_held(sql, settings, cancel, on_event, None).await
+    }
+
+    /// Runs one statement as [`Scheduler::run`] does, and awaits `before_rows` when its rows are planned,
+    /// before the first of them runs.
+    ///
+    /// # Errors
+    /// As [`Scheduler::run`], and the error of `before_rows`.
+    pub async fn run_held(
+        &self,
+        sql: &str,
+        settings: &[(&str, &str)],
+        cancel: &CancellationToken,
+        on_event: &(dyn Fn(RowEvent) + Send + Sync),
+        before_rows: Option<BeforeRows>,
+    ) -> Result<StatementResult> {
+        let entry = self.add(sql, cancel).with_before_rows(before_rows);
         self.run_added(&entry, sql, settings, on_event).await
     }
 

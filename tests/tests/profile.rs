@@ -48,9 +48,9 @@ fn a_profile_accounts_for_the_time_of_all_slots() {
     // Its stages add up to the command's time but for the gaps between them; the steps add up to the time of
     // all slots.
     let stages: u64 = [
-        "opening and checking",
         "starting the engine",
         "planning",
+        "checking",
         "rows",
         "merging and publishing",
         "stopping",

@@ -126,7 +126,7 @@ async fn start_engine(worker: &Arc<Worker>, slots: SlotArgs) -> Result<String, C
     let started = Instant::now();
     let engine = Engine::embedded(worker, slots).await?;
     let request = Request::Sql { sql: "SELECT 1".to_owned(), threads: slots.threads };
-    engine.run(&request, &signals::interrupt(), &|_| {}).await?;
+    engine.run(&request, &signals::interrupt(), &|_| {}, None).await?;
     let elapsed = started.elapsed();
     engine.stop().await;
     Ok(format!("scheduler and executor respond in {} ms", elapsed.as_millis()))

@@ -25,13 +25,13 @@ use crate::{
 struct Planned {
     /// URI of the video.
     source: String,
-    /// Its length in bytes.
+    /// Length of the video in bytes.
     bytes: u64,
     /// Bytes that planning read.
     planning_bytes: u64,
     /// Way in which rows read the source.
     reading: &'static str,
-    /// Its rows.
+    /// Rows of the video.
     segments: Vec<Segment>,
     /// Renditions of each video row.
     renditions: Vec<VideoRendition>,

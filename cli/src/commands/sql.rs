@@ -28,7 +28,7 @@ pub async fn run(global: &GlobalArgs, args: SqlArgs) -> Result<(), CliError> {
             Engine::embedded(&worker, slots).await?
         }
     };
-    let result = engine.run(&request, &cancel, &|_| {}).await;
+    let result = engine.run(&request, &cancel, &|_| {}, None).await;
     engine.stop().await;
     rows::print_rows(&result?, args.output)
 }

@@ -6,22 +6,13 @@ use std::{
     time::Instant,
 };
 
-use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use spool_jobs::Request;
 use spool_media::{
-    encode::{
-        events::{RowEvent, RowEventKind},
-        worker::Worker,
-    },
-    package::{
-        early_playback::LIVE,
-        publish::{self, Published},
-    },
+    encode::events::{RowEvent, RowEventKind},
+    package::{early_playback::LIVE, publish::Published},
     plan::{
-        deinterlace::Deinterlace,
         ladder::Ladder,
-        rows,
         segments::{Lengths, Segment},
     },
 };
@@ -36,14 +27,10 @@ use crate::{
     profile::Profile,
     progress::{Reporter, VideoEvent, VideoLabel},
     report::{self, Report},
-    signals, worker,
+    signals,
+    start_gate::{Checks, StartGate},
+    worker,
 };
-
-/// Videos that are transcoded concurrently: a single short video would leave slots idle.
-const CONCURRENT_VIDEOS: usize = 4;
-
-/// Stage of a profile before the engine starts.
-const CHECKING: &str = "opening and checking";
 
 /// A video and its destination.
 struct Job {
@@ -53,69 +40,39 @@ struct Job {
 
 pub async fn run(global: &GlobalArgs, args: TranscodeArgs) -> Result<(), CliError> {
     let cancel = signals::interrupt();
-    let profile = Profile::start();
+    let profile = Arc::new(Profile::start());
     let ladder = Ladder::parse(&args.ladder).map_err(|e| CliError::Usage(format!("--ladder: {e}")))?;
-    let lengths =
-        Lengths::new(args.segmentation.segment(args.early_playback), args.segmentation.media_segment)
-            .map_err(|e| CliError::Usage(e.to_string()))?;
-    let destinations = destinations(&args)?;
-    // Errors of the request are reported before anything is encoded or written.
+    Lengths::new(args.segmentation.segment(args.early_playback), args.segmentation.media_segment)
+        .map_err(|e| CliError::Usage(e.to_string()))?;
+    let mut jobs = jobs(&args)?;
     check_trace(&args)?;
-    if let Some(address) = &args.engine.cluster {
-        let engine = Engine::remote(address, &args.engine);
-        let jobs = profile.stage(CHECKING, planned_elsewhere(&engine, &args, destinations, &cancel)).await?;
-        return transcode(global, &args, engine, &jobs, &cancel, &profile).await;
-    }
-    let worker = worker::worker_with_slots(global, args.engine.slots, global.http_sources)?;
-    let prepare = async {
-        let open = async {
-            let mut jobs = Vec::new();
-            for (source, destination) in args.sources.iter().zip(destinations) {
-                let deinterlace = args.segmentation.deinterlace;
-                jobs.push(job(&worker, source, destination, &ladder, lengths, deinterlace).await?);
+    let (engine, checks) = match &args.engine.cluster {
+        Some(address) => {
+            for Job { source, destination } in &mut jobs {
+                (*source, *destination) = (paths::absolute(source)?, paths::absolute(destination)?);
             }
-            Ok(jobs)
-        };
-        // Both start FFmpeg's programs, and wait for them.
-        let encoder = async { Ok::<_, CliError>(worker.environment().default_encoder_build().await?) };
-        let (_, jobs) = tokio::try_join!(encoder, open)?;
-        // Written to only once every source is known to be fine.
-        for job in &jobs {
-            publish::check_writable(
-                &worker.environment().stores.locate(&job.destination).map_err(spool_media::Error::from)?,
-            )
-            .await?;
+            (Engine::remote(address, &args.engine), None)
         }
-        Ok::<_, CliError>(jobs)
+        None => {
+            let slots = args.engine.slots;
+            let worker = worker::worker_with_slots(global, slots, global.http_sources)?;
+            let destinations = jobs.iter().map(|job| job.destination.clone()).collect();
+            let engine = profile.stage("starting the engine", Engine::embedded(&worker, slots)).await?;
+            (engine, Some(Checks { worker, ladder, destinations }))
+        }
     };
-    let jobs = tokio::select! {
-        jobs = profile.stage(CHECKING, prepare) => jobs?,
-        () = cancel.cancelled() => return Err(CliError::interrupted()),
-    };
-    let engine = profile.stage("starting the engine", Engine::embedded(&worker, args.engine.slots)).await?;
-    transcode(global, &args, engine, &jobs, &cancel, &profile).await
-}
-
-/// Transcodes the jobs, shows their progress, and reports the result.
-async fn transcode(
-    global: &GlobalArgs,
-    args: &TranscodeArgs,
-    engine: Engine,
-    jobs: &[Job],
-    cancel: &CancellationToken,
-    profile: &Profile,
-) -> Result<(), CliError> {
+    let gate = StartGate::new(jobs.len(), checks, profile.clone());
     let labels = jobs.iter().map(|job| VideoLabel {
         name: short_name(&job.source),
         early_playlist: args.early_playback.then(|| display_uri(&early_playlist(&job.destination))),
     });
     let reporter = Reporter::start(args.progress, global, labels.collect());
     let started = Instant::now();
-    let result = transcode_all(&engine, jobs, args, cancel, &reporter, profile).await;
+    let result = transcode_all(&engine, &gate, &jobs, &args, &cancel, &reporter, &profile).await;
     profile.stage("stopping", engine.stop()).await;
     let tally = reporter.finish().await;
     // Written for a failed job too, which is when a trace is needed most.
-    write_trace(args, &profile.trace().to_string())?;
+    write_trace(&args, &profile.trace().to_string())?;
     let published = result?;
     for (job, published) in jobs.iter().zip(&published) {
         report::warn_of_defects(&short_name(&job.source), published);
@@ -146,8 +103,10 @@ fn write_trace(args: &TranscodeArgs, text: &str) -> Result<(), CliError> {
     std::fs::write(path, text).map_err(|source| CliError::Write { path: path.display().to_string(), source })
 }
 
+/// Runs a statement per video, and returns the published ladders in the order of the command line.
 async fn transcode_all(
     engine: &Engine,
+    gate: &Arc<StartGate>,
     jobs: &[Job],
     args: &TranscodeArgs,
     cancel: &CancellationToken,
@@ -155,12 +114,14 @@ async fn transcode_all(
     profile: &Profile,
 ) -> Result<Vec<Published>, CliError> {
     let runs = jobs.iter().enumerate().map(|(video, job)| async move {
-        let request = request(&job.source, &job.destination, args);
+        let at_gate = gate.enter().await;
+        let request = request(job, args);
         let submitted = Instant::now();
-        let segments = Mutex::new(HashMap::new());
+        let segments: Mutex<HashMap<u32, Arc<Segment>>> = Mutex::default();
         let on_event = |event: RowEvent| {
             let RowEvent { ordinal, kind } = event;
             if let RowEventKind::Planned { segment } = &kind {
+                at_gate.on_planned(segment);
                 segments.lock().insert(ordinal, Arc::new(Segment::clone(segment)));
             }
             let Some(segment) = segments.lock().get(&ordinal).cloned() else { return };
@@ -168,7 +129,7 @@ async fn transcode_all(
             profile.on_event(&event);
             reporter.on_event(event);
         };
-        let result = engine.run(&request, cancel, &on_event).await?;
+        let result = engine.run(&request, cancel, &on_event, Some(at_gate.before_rows())).await?;
         profile.statement(submitted, result.timing);
         let published: Vec<Published> = result.structs("published")?;
         published
@@ -176,33 +137,14 @@ async fn transcode_all(
             .next()
             .ok_or_else(|| CliError::Print("the statement published nothing".to_owned()))
     });
-    futures::stream::iter(runs).buffered(CONCURRENT_VIDEOS).try_collect().await
-}
-
-/// Plans the sources on a scheduler elsewhere, which may read what this process cannot.
-async fn planned_elsewhere(
-    engine: &Engine,
-    args: &TranscodeArgs,
-    destinations: Vec<String>,
-    cancel: &CancellationToken,
-) -> Result<Vec<Job>, CliError> {
-    let mut jobs = Vec::new();
-    for (source, destination) in args.sources.iter().zip(destinations) {
-        let (source, destination) = (paths::absolute(source)?, paths::absolute(&destination)?);
-        let segments = args.segmentation.request().segments(&source, args.early_playback);
-        let sql = format!("SELECT segment FROM {segments}");
-        let request = Request::Sql { sql, threads: args.engine.slots.threads };
-        engine.run(&request, cancel, &|_| {}).await?.structs::<Segment>("segment")?;
-        jobs.push(Job { source, destination });
-    }
-    Ok(jobs)
+    futures::future::try_join_all(runs).await
 }
 
 /// Returns the request that transcodes a video.
-fn request(source: &str, destination: &str, args: &TranscodeArgs) -> Request {
+fn request(job: &Job, args: &TranscodeArgs) -> Request {
     Request::Transcode {
-        source: source.to_owned(),
-        destination: destination.to_owned(),
+        source: job.source.clone(),
+        destination: job.destination.clone(),
         ladder: args.ladder.clone(),
         cut: args.segmentation.request(),
         threads: args.engine.slots.threads,
@@ -212,28 +154,12 @@ fn request(source: &str, destination: &str, args: &TranscodeArgs) -> Request {
     }
 }
 
-/// Opens and cuts a source, and checks that a rung fits it.
-async fn job(
-    worker: &Arc<Worker>,
-    source: &str,
-    destination: String,
-    ladder: &Ladder,
-    lengths: Lengths,
-    deinterlace: Deinterlace,
-) -> Result<Job, CliError> {
-    let timeline = worker.open(source, deinterlace).await?;
-    rows::rows(&timeline, lengths)?;
-    if let Some(video) = &timeline.source.probe.video {
-        ladder.fit(video, &timeline.grid).map_err(spool_media::Error::from)?;
-    }
-    Ok(Job { source: timeline.source.source.uri.clone(), destination })
-}
-
-/// Returns the destination of each source: the given one for a single source, a subfolder of it for each of
-/// several.
-fn destinations(args: &TranscodeArgs) -> Result<Vec<String>, CliError> {
-    if args.sources.len() == 1 {
-        return Ok(vec![args.destination.clone()]);
+/// Returns the videos with their destinations: the given one for a single source, a subfolder of it for each
+/// of several.
+fn jobs(args: &TranscodeArgs) -> Result<Vec<Job>, CliError> {
+    let job = |source: &String, destination| Job { source: source.clone(), destination };
+    if let [source] = args.sources.as_slice() {
+        return Ok(vec![job(source, args.destination.clone())]);
     }
     let mut taken = HashSet::new();
     args.sources
@@ -242,7 +168,7 @@ fn destinations(args: &TranscodeArgs) -> Result<Vec<String>, CliError> {
             let name = short_name(source);
             let stem = name.rsplit_once('.').map_or(name.as_str(), |(stem, _)| stem).to_owned();
             if taken.insert(stem.clone()) {
-                Ok(format!("{}/{stem}/", args.destination.trim_end_matches('/')))
+                Ok(job(source, format!("{}/{stem}/", args.destination.trim_end_matches('/'))))
             } else {
                 Err(CliError::Usage(format!(
                     "two sources are called {stem}: transcode them in two commands with a destination each"

@@ -10,8 +10,8 @@ use spool_media::encode::events::{RowEvent, RowEventKind};
 use spool_wire::{
     authenticate,
     v1::{
-        self, Accepted, Done, Failure, Statement, StatementMessage, failure::Cause,
-        statement_message::Message, statements_server,
+        self, Accepted, Done, Failure, Held, StartRequest, StartResponse, Statement, StatementMessage,
+        failure::Cause, statement_message::Message, statements_server,
     },
 };
 use tokio::{sync::mpsc, time::timeout};
@@ -21,7 +21,10 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     error::{Error, Result},
-    run::results::{StatementResult, StatementTiming},
+    run::{
+        results::{StatementResult, StatementTiming},
+        statement_list::BeforeRows,
+    },
     scheduler::Scheduler,
 };
 
@@ -55,7 +58,7 @@ impl statements_server::Statements for StatementsService {
         request: Request<Statement>,
     ) -> std::result::Result<Response<Self::RunStream>, Status> {
         authenticate(request.metadata(), self.token.as_deref())?;
-        let Statement { sql, settings, client_version } = request.into_inner();
+        let Statement { sql, settings, client_version, hold } = request.into_inner();
         let version = env!("CARGO_PKG_VERSION");
         if client_version != version {
             return Err(Status::failed_precondition(format!(
@@ -68,6 +71,8 @@ impl statements_server::Statements for StatementsService {
         let cancel = CancellationToken::new();
         let guard = cancel.clone().drop_guard();
         let entry = scheduler.add(&sql, &cancel);
+        let before_rows = hold.then(|| hold_until_start(&sender, entry.start_token()));
+        let entry = entry.with_before_rows(before_rows);
         tokio::spawn(async move {
             let accepted = Accepted { statement_id: entry.id().to_string() };
             let _ = sender.send(message(Message::Accepted(accepted))).await;
@@ -95,6 +100,32 @@ impl statements_server::Statements for StatementsService {
         });
         Ok(Response::new(Box::pin(stream)))
     }
+
+    async fn start(
+        &self,
+        request: Request<StartRequest>,
+    ) -> std::result::Result<Response<StartResponse>, Status> {
+        authenticate(request.metadata(), self.token.as_deref())?;
+        let StartRequest { statement_id } = request.into_inner();
+        let started = statement_id.parse().is_ok_and(|id| self.scheduler.statements.start(id));
+        let missing = || Status::not_found(format!("statement {statement_id} does not run here"));
+        started.then(|| Response::new(StartResponse {})).ok_or_else(missing)
+    }
+}
+
+/// Returns the hook of a held statement: reports to the client that the rows are planned, and waits for
+/// `Start`.
+fn hold_until_start(sender: &mpsc::Sender<StatementMessage>, start: CancellationToken) -> BeforeRows {
+    let sender = sender.clone();
+    Arc::new(move || {
+        let (sender, start) = (sender.clone(), start.clone());
+        Box::pin(async move {
+            // A client that is gone cancels the statement.
+            let _ = sender.send(message(Message::Held(Held {}))).await;
+            start.cancelled().await;
+            Ok(())
+        })
+    })
 }
 
 fn message(message: Message) -> StatementMessage {
@@ -176,6 +207,7 @@ mod tests {
             sql: sql.to_owned(),
             settings: Default::default(),
             client_version: env!("CARGO_PKG_VERSION").to_owned(),
+            hold: false,
         };
         let mut other = client.run(statement("SELECT 1")).await.unwrap().into_inner();
         let mut canceled = client.run(statement("SELECT 2")).await.unwrap().into_inner();

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use serde::Serialize;
 use spool_media::{
@@ -17,6 +18,8 @@ use spool_media::{
 };
 use spool_storage::redact_in;
 use tokio_util::sync::CancellationToken;
+
+use crate::error::Result;
 
 /// The statements that run. Clones share one list.
 #[derive(Debug, Clone, Default)]
@@ -30,6 +33,7 @@ struct Running {
     sql: String,
     started: Instant,
     cancel: CancellationToken,
+    start: CancellationToken,
     progress: StatementProgress,
     /// Milliseconds of media of each row by its ordinal, until the row is done.
     pending_ms: Vec<Option<i64>>,
@@ -61,29 +65,35 @@ pub(crate) struct StatementInfo {
     pub(crate) progress: StatementProgress,
 }
 
+/// Hook that a statement awaits when its rows are planned, before the first of them runs. Its error fails the
+/// statement.
+pub type BeforeRows = Arc<dyn Fn() -> BoxFuture<'static, Result<()>> + Send + Sync>;
+
 /// A running statement's entry in the list. Dropping the entry removes the statement.
-#[derive(Debug)]
 pub(crate) struct StatementEntry {
     list: StatementList,
     id: u64,
     started: Instant,
     cancel: CancellationToken,
+    start: CancellationToken,
+    before_rows: Option<BeforeRows>,
 }
 
 impl StatementList {
     /// Adds a statement. It is canceled when `cancel` fires, or by its number.
     pub(crate) fn add(&self, sql: &str, cancel: &CancellationToken) -> StatementEntry {
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
-        let (cancel, started) = (cancel.child_token(), Instant::now());
+        let (cancel, start, started) = (cancel.child_token(), CancellationToken::new(), Instant::now());
         let statement = Running {
             sql: sql.to_owned(),
             started,
             cancel: cancel.clone(),
+            start: start.clone(),
             progress: StatementProgress::default(),
             pending_ms: Vec::new(),
         };
         self.running.lock().insert(id, statement);
-        StatementEntry { list: self.clone(), id, started, cancel }
+        StatementEntry { list: self.clone(), id, started, cancel, start, before_rows: None }
     }
 
     /// Returns how many statements run.
@@ -120,6 +130,12 @@ impl StatementList {
         let running = self.running.lock();
         running.get(&id).inspect(|statement| statement.cancel.cancel()).is_some()
     }
+
+    /// Starts the rows of the held statement with this number. Returns whether one runs.
+    pub(crate) fn start(&self, id: u64) -> bool {
+        let running = self.running.lock();
+        running.get(&id).inspect(|statement| statement.start.cancel()).is_some()
+    }
 }
 
 impl StatementEntry {
@@ -136,6 +152,25 @@ impl StatementEntry {
     /// Waits until the statement is canceled.
     pub(crate) async fn canceled(&self) {
         self.cancel.cancelled().await;
+    }
+
+    /// Sets the hook that the statement awaits before its rows run, returning the updated entry.
+    pub(crate) fn with_before_rows(mut self, before_rows: Option<BeforeRows>) -> Self {
+        self.before_rows = before_rows;
+        self
+    }
+
+    /// Returns a token that [`StatementList::start`] cancels.
+    pub(crate) fn start_token(&self) -> CancellationToken {
+        self.start.clone()
+    }
+
+    /// Awaits the hook of the statement, if it has one.
+    pub(crate) async fn before_rows(&self) -> Result<()> {
+        match &self.before_rows {
+            Some(before_rows) => before_rows().await,
+            None => Ok(()),
+        }
     }
 
     /// Adds planned rows to the statement. Returns the ordinal of the first; the others follow.
@@ -197,5 +232,13 @@ mod tests {
         }
         let progress = list.total_progress();
         assert_eq!((progress.rows, progress.rows_done), (3, 2));
+    }
+
+    #[test]
+    fn start_reaches_the_statement_with_its_number() {
+        let list = StatementList::default();
+        let entry = list.add("SELECT 1", &CancellationToken::new());
+        assert!(!list.start(entry.id() + 1) && !entry.start_token().is_cancelled());
+        assert!(list.start(entry.id()) && entry.start_token().is_cancelled());
     }
 }

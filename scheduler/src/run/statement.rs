@@ -169,6 +169,7 @@ impl RunContext {
             let Some(segment) = segment.clone().map(Box::new) else { continue };
             on_event(RowEvent { ordinal, kind: RowEventKind::Planned { segment } });
         }
+        entry.before_rows().await?;
         let options =
             session.state().config().options().extensions.get::<SpoolOptions>().cloned().unwrap_or_default();
         if options.early_playback {
