@@ -46,7 +46,17 @@ pub const ROOM_FLOORS: &[Rooms<'static>] = &[
             &["listing"],
         ],
     ),
-    ("spool-scheduler", &[&["executors"], &["run"], &["api"], &["client", "service"]]),
+    (
+        "spool-scheduler",
+        &[
+            &["engine", "fair_queue"],
+            &["executors"],
+            &["engine_config", "run", "demand", "metrics"],
+            &["scheduler"],
+            &["api"],
+            &["service", "client"],
+        ],
+    ),
     (
         "spool-server",
         &[

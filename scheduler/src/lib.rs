@@ -9,6 +9,7 @@ mod demand;
 mod engine;
 mod engine_config;
 mod error;
+mod fair_queue;
 mod metrics;
 mod scheduler;
 mod service;

@@ -9,7 +9,7 @@ use prometheus_client::{
 };
 use spool_storage::ConcurrencyLimit;
 
-use crate::{demand::Demand, run::fair_queue::FairQueue};
+use crate::{demand::Demand, fair_queue::FairQueue};
 
 /// The media type of what [`Metrics::encode`] returns.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -26,10 +26,11 @@ use crate::{
         registry::ExecutorRegistry,
         service::{ExecutorService, SessionRules},
     },
+    fair_queue::FairQueue,
     metrics::Metrics,
     run::{
-        attempt::AttemptContext, fair_queue::FairQueue, planner::Planner, rows::RowsContext,
-        statement::RunContext, statement_list::StatementList,
+        attempt::AttemptContext, planner::Planner, rows::RowsContext, statement::RunContext,
+        statement_list::StatementList,
     },
     scheduler::Scheduler,
 };

@@ -19,7 +19,7 @@ use tracing::debug;
 use crate::{
     engine::Engine,
     executors::{placement::BALLISTA_VCORES, registry::ExecutorRegistry, service::update_capacity},
-    run::fair_queue::FairQueue,
+    fair_queue::FairQueue,
 };
 
 /// How long the engine may take to connect to an executor that registers.

@@ -17,8 +17,9 @@ use tonic::metadata::MetadataMap;
 use crate::{
     demand::{Demand, DemandSource},
     executors::registry::{ExecutorRegistry, ExecutorState},
+    fair_queue::FairQueue,
     metrics::{self, Metrics},
-    run::{fair_queue::FairQueue, statement_list::StatementList},
+    run::statement_list::StatementList,
 };
 
 /// The parts of a scheduler that the routes show.

@@ -27,7 +27,7 @@ use tracing::{info, warn};
 use crate::{
     engine::Engine,
     executors::{event_router::EventRouter, registry::ExecutorRegistry},
-    run::fair_queue::FairQueue,
+    fair_queue::FairQueue,
 };
 
 /// Limit on the wait for an executor's first message.

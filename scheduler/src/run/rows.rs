@@ -26,11 +26,11 @@ use tracing::{info, warn};
 use super::{
     attempt::{Attempt, AttemptContext, AttemptProgress, AttemptedRow},
     early_playback::EarlyPlayback,
-    fair_queue::{FairQueue, RowPermit},
     stragglers::{RowProgress, find_stragglers},
 };
 use crate::{
     error::{Error, Result},
+    fair_queue::{FairQueue, RowPermit},
     metrics::RowCounters,
 };
 
