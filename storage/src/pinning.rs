@@ -1,6 +1,6 @@
 //! Pinning: the identity of an object's version, and the condition under which a read is of that version.
 
-use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStoreExt};
+use object_store::{GetOptions, GetRange, ObjectMeta};
 
 use crate::{clients::Client, error::lacks_ranges};
 

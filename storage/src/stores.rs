@@ -74,3 +74,31 @@ impl Stores {
         Ok(Amazon { keys: Arc::clone(self.clients.s3(ANY, "any")?.credentials()), region })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_bucket_gets_a_client_from_its_own_variables() {
+        let options = [
+            ("AWS_ACCESS_KEY_ID", "a"),
+            ("AWS_SECRET_ACCESS_KEY", "b"),
+            ("AWS_BUCKET", "not this one"),
+            ("AWS_PAGER", "no option of a store"),
+            ("AZURE_STORAGE_ACCOUNT_NAME", "account"),
+            ("AZURE_STORAGE_ACCOUNT_KEY", "a2V5"),
+            ("GOOGLE_SKIP_SIGNATURE", "true"),
+        ];
+        let stores = Stores::with_options(options);
+        for uri in
+            ["s3://media/a", "gs://media/a", "az://media/a", "abfss://media@account.dfs.core.windows.net/a"]
+        {
+            let location = stores.locate(uri).unwrap();
+            assert_eq!((location.uri(), location.child("b/c").uri()), (uri, format!("{uri}/b/c").as_str()));
+        }
+        assert_eq!(stores.clients.buckets(), 4);
+        stores.locate("s3://media/another").unwrap();
+        assert_eq!(stores.clients.buckets(), 4, "one client per bucket");
+    }
+}

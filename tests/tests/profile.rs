@@ -47,17 +47,11 @@ fn a_profile_accounts_for_the_time_of_all_slots() {
     };
     // Its stages add up to the command's time but for the gaps between them; the steps add up to the time of
     // all slots.
-    let stages: u64 = [
-        "starting the engine",
-        "planning",
-        "checking",
-        "rows",
-        "merging and publishing",
-        "stopping",
-    ]
-    .iter()
-    .map(|name| micros("stages", name))
-    .sum();
+    let stages: u64 =
+        ["starting the engine", "planning", "checking", "rows", "merging and publishing", "stopping"]
+            .iter()
+            .map(|name| micros("stages", name))
+            .sum();
     let wall = profile["wall_us"].as_u64().unwrap();
     assert!(stages <= wall && stages * 10 > wall * 9, "{profile}");
     let share: f64 =
