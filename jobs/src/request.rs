@@ -111,7 +111,7 @@ impl JobSpec {
         }
         if let Some(policy) = &mut spec.path_policy {
             policy
-                .destinations
+                .write
                 .iter_mut()
                 .for_each(|prefix| *prefix = prefix.replace(VIDEO_PLACEHOLDER, id.as_str()));
         }
@@ -311,9 +311,9 @@ mod tests {
     #[test]
     fn a_job_spec_is_checked_against_its_path_policy() {
         let policy = PathPolicy {
-            sources: vec!["s3://in/".into()],
-            destinations: vec!["s3://media/{video}/".into()],
-            own: Vec::new(),
+            read: vec!["s3://in/".into()],
+            write: vec!["s3://media/{video}/".into()],
+            delete: Vec::new(),
         };
         let spec = |source: &str, destination: &str| JobSpec {
             path_policy: Some(policy.clone()),
@@ -323,7 +323,7 @@ mod tests {
         let id = Id::video();
         let named = spec("s3://in/a.mp4", "s3://media/{video}/").for_video(&id);
         named.check().unwrap();
-        assert_eq!(named.path_policy.unwrap().destinations, [format!("s3://media/{id}/")]);
+        assert_eq!(named.path_policy.unwrap().write, [format!("s3://media/{id}/")]);
         let error = |spec: JobSpec| spec.check().unwrap_err().to_string();
         assert!(
             error(spec("s3://other/a.mp4", "s3://media/{video}/")).starts_with("source: s3://other/a.mp4")

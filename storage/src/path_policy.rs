@@ -11,17 +11,17 @@ use crate::{ErrorKind, is_within, redact};
 pub struct PathPolicy {
     /// Prefixes of what may be read: `s3://uploads/acme/`, a folder, `https://cdn.example.com/`, or
     /// `https://` for all of the web.
-    pub sources: Vec<String>,
+    pub read: Vec<String>,
     /// Prefixes of where may be published.
-    pub destinations: Vec<String>,
+    pub write: Vec<String>,
     /// Prefixes of what is the tenant's own, and may be deleted.
     #[serde(default)]
-    pub own: Vec<String>,
+    pub delete: Vec<String>,
 }
 
 /// A place that a job must not touch.
 #[derive(Debug, thiserror::Error)]
-#[error("{uri} is not for this job to {verb}: it may {verb} {allowed}")]
+#[error("this job may not {verb} {uri}; allowed prefixes: {allowed}")]
 pub struct Error {
     uri: String,
     verb: &'static str,
@@ -41,7 +41,7 @@ impl PathPolicy {
     /// # Errors
     /// Where it lies in no place of these.
     pub fn check_source(&self, uri: &str) -> Result<(), Error> {
-        check(&self.sources, uri, "read")
+        check(&self.read, uri, "read")
     }
 
     /// May it be deleted? What may be read is not one's own yet.
@@ -49,7 +49,7 @@ impl PathPolicy {
     /// # Errors
     /// Where it lies in no place of these.
     pub fn check_delete(&self, uri: &str) -> Result<(), Error> {
-        check(&self.own, uri, "delete")
+        check(&self.delete, uri, "delete")
     }
 
     /// May all that a pattern stands for be read?
@@ -62,9 +62,9 @@ impl PathPolicy {
             if fixed == pattern { fixed } else { fixed.rsplit_once('/').map_or("", |(folder, _)| folder) };
         let leaves = pattern.split('/').any(|segment| segment == "..");
         if leaves {
-            Err(refused(&self.sources, pattern, "read"))
+            Err(refused(&self.read, pattern, "read"))
         } else {
-            check(&self.sources, folder, "read")
+            check(&self.read, folder, "read")
         }
     }
 
@@ -73,7 +73,7 @@ impl PathPolicy {
     /// # Errors
     /// Where it lies in no place of these.
     pub fn check_write(&self, uri: &str) -> Result<(), Error> {
-        check(&self.destinations, uri, "publish to")
+        check(&self.write, uri, "publish to")
     }
 }
 
@@ -86,7 +86,7 @@ fn check(prefixes: &[String], uri: &str, verb: &'static str) -> Result<(), Error
 }
 
 fn refused(prefixes: &[String], uri: &str, verb: &'static str) -> Error {
-    let allowed = if prefixes.is_empty() { "nothing".to_owned() } else { prefixes.join(", ") };
+    let allowed = if prefixes.is_empty() { "none".to_owned() } else { prefixes.join(", ") };
     Error { uri: redact(uri), verb, allowed }
 }
 
@@ -94,17 +94,17 @@ fn refused(prefixes: &[String], uri: &str, verb: &'static str) -> Error {
 mod tests {
     use super::*;
 
-    fn confines(sources: &[&str]) -> PathPolicy {
+    fn policy(sources: &[&str]) -> PathPolicy {
         PathPolicy {
-            sources: sources.iter().map(ToString::to_string).collect(),
-            destinations: vec!["s3://media/acme/".to_owned()],
-            own: vec!["s3://in/acme/uploads/".to_owned()],
+            read: sources.iter().map(ToString::to_string).collect(),
+            write: vec!["s3://media/acme/".to_owned()],
+            delete: vec!["s3://in/acme/uploads/".to_owned()],
         }
     }
 
     #[test]
     fn what_lies_in_a_place_may_be_read() {
-        let some = confines(&["s3://in/acme", "/data/in/", "https://cdn.example.com/videos/"]);
+        let some = policy(&["s3://in/acme", "/data/in/", "https://cdn.example.com/videos/"]);
         for uri in [
             "s3://in/acme/talk.mp4",
             "s3://in/acme/2026/talk.mp4",
@@ -123,13 +123,13 @@ mod tests {
             some.check_delete("s3://in/acme/talk.mp4").is_err(),
             "what may be read may not be deleted for that"
         );
-        confines(&["https://"]).check_source("https://anywhere.example/a.mp4").unwrap();
-        confines(&["s3://in"]).check_source("s3://in/a.mp4").unwrap();
+        policy(&["https://"]).check_source("https://anywhere.example/a.mp4").unwrap();
+        policy(&["s3://in"]).check_source("s3://in/a.mp4").unwrap();
     }
 
     #[test]
     fn what_only_looks_like_it_may_not() {
-        let some = confines(&["s3://in/acme", "/data/in/", "https://cdn.example.com/videos/"]);
+        let some = policy(&["s3://in/acme", "/data/in/", "https://cdn.example.com/videos/"]);
         for uri in [
             "s3://in/acme-secret/talk.mp4",
             "s3://in/other/talk.mp4",
@@ -157,11 +157,11 @@ mod tests {
         let error = some.check_write("s3://media/other/").unwrap_err();
         assert!(
             error.kind() == ErrorKind::NotAllowed
-                && error.to_string().contains("it may publish to s3://media/acme/"),
+                && error.to_string().contains("allowed prefixes: s3://media/acme/"),
             "{error}"
         );
         let error =
             PathPolicy::default().check_source("https://host/a.mp4?sig=secret").unwrap_err().to_string();
-        assert!(!error.contains("secret") && error.contains("nothing"), "{error}");
+        assert!(!error.contains("secret") && error.contains("none"), "{error}");
     }
 }

@@ -143,7 +143,7 @@ mod tests {
     fn settings_sent_by_name_arrive_unchanged() {
         let config = || SessionConfig::new().with_option_extension(SpoolOptions::default());
         let mut sent = config();
-        let path_policy = r#"{"sources":["s3://in/it's/"],"destinations":[]}"#;
+        let path_policy = r#"{"read":["s3://in/it's/"],"write":[]}"#;
         for (name, value) in [
             ("spool.threads", "3"),
             ("spool.strict", "true"),
@@ -159,7 +159,7 @@ mod tests {
         let options =
             |config: &SessionConfig| config.options().extensions.get::<SpoolOptions>().cloned().unwrap();
         let path_policy =
-            Some(PathPolicy { sources: vec!["s3://in/it's/".to_owned()], ..PathPolicy::default() });
+            Some(PathPolicy { read: vec!["s3://in/it's/".to_owned()], ..PathPolicy::default() });
         assert_eq!(
             options(&received),
             SpoolOptions { threads: 3, strict: true, early_playback: true, path_policy }

@@ -367,9 +367,9 @@ async fn a_failed_job_can_be_retried(backend: Backend) {
 async fn a_retried_job_obeys_the_current_path_policy(backend: Backend) {
     let store = &backend.store;
     let policy = |source: &str| PathPolicy {
-        sources: vec![source.to_owned()],
-        destinations: vec!["s3://media/{video}/".to_owned()],
-        own: Vec::new(),
+        read: vec![source.to_owned()],
+        write: vec!["s3://media/{video}/".to_owned()],
+        delete: Vec::new(),
     };
     let request = Request::transcode("s3://uploads/talk.mp4", "s3://media/{video}/");
     let spec = JobSpec { request, priority: 0, path_policy: Some(policy("s3://uploads/")) };
@@ -383,10 +383,10 @@ async fn a_retried_job_obeys_the_current_path_policy(backend: Backend) {
     let video = retried.video.clone().unwrap();
     let path_policy = retried.path_policy.clone().unwrap();
     assert_eq!(
-        (retried.state, path_policy.sources),
+        (retried.state, path_policy.read),
         (JobState::Pending, vec!["s3://uploads/talk.mp4".to_owned()])
     );
-    assert_eq!(path_policy.destinations, [format!("s3://media/{video}/")]);
+    assert_eq!(path_policy.write, [format!("s3://media/{video}/")]);
     // Without a new policy the job keeps its own.
     store.cancel("acme", &job.id).await.unwrap();
     assert_eq!(store.retry("acme", &job.id, None).await.unwrap().path_policy, retried.path_policy);

@@ -58,15 +58,15 @@ impl PathPolicies {
             format!("{}/{}/", media_root.trim_end_matches('/'), spool_jobs::VIDEO_PLACEHOLDER)
         });
         Ok(PathPolicy {
-            sources: policy.sources.into_iter().chain([uploads.clone()]).collect(),
-            destinations: policy.destinations.into_iter().chain(videos).collect(),
-            own: vec![uploads],
+            read: policy.sources.into_iter().chain([uploads.clone()]).collect(),
+            write: policy.destinations.into_iter().chain(videos).collect(),
+            delete: vec![uploads],
         })
     }
 }
 
 /// Allows jobs to read and delete what lies below a watched prefix.
 pub(crate) fn allow_watched(policy: &mut PathPolicy, prefix: &str) {
-    policy.sources.push(prefix.to_owned());
-    policy.own.push(prefix.to_owned());
+    policy.read.push(prefix.to_owned());
+    policy.delete.push(prefix.to_owned());
 }

@@ -67,10 +67,10 @@ pub(super) async fn create(
     }
     let job = request.job.unwrap_or_else(|| serde_json::json!({})).to_string();
     // Checks the job now: the client that uploads could not correct it.
-    let confines = state.path_policies.of_principal(&principal).await?;
+    let path_policy = state.path_policies.of_principal(&principal).await?;
     let example =
-        confines.as_ref().and_then(|confines| confines.sources.last()).map_or(EXAMPLE_SOURCE, String::as_str);
-    if let Some(order) = order(&state, Some(parse_job(&job)?), confines.clone(), example)? {
+        path_policy.as_ref().and_then(|policy| policy.read.last()).map_or(EXAMPLE_SOURCE, String::as_str);
+    if let Some(order) = order(&state, Some(parse_job(&job)?), path_policy.clone(), example)? {
         order.check()?;
     }
     let new = NewUploadToken {
