@@ -26,10 +26,8 @@ use tracing::warn;
 
 use crate::{
     error::{Error, Result},
-    run::{
-        results::{StatementResult, StatementTiming},
-        statement_list::BeforeRows,
-    },
+    queue::statement_list::BeforeRows,
+    run::results::{StatementResult, StatementTiming},
 };
 
 /// How long a scheduler may take to answer a call.

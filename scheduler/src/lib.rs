@@ -16,9 +16,7 @@ mod service;
 
 pub use client::Client;
 pub use error::{Error, Result};
-pub use run::{
-    results::{StatementResult, StatementTiming},
-    statement_list::BeforeRows,
-};
+pub use queue::statement_list::BeforeRows;
+pub use run::results::{StatementResult, StatementTiming};
 pub use scheduler::Scheduler;
 pub use service::{Service, Settings};

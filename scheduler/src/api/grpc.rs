@@ -21,10 +21,8 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     error::{Error, Result},
-    run::{
-        results::{StatementResult, StatementTiming},
-        statement_list::BeforeRows,
-    },
+    queue::statement_list::BeforeRows,
+    run::results::{StatementResult, StatementTiming},
     scheduler::Scheduler,
 };
 
