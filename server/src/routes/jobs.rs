@@ -95,12 +95,10 @@ pub(super) async fn create(
 ) -> Result<Response, Problem> {
     let key = idempotency_key(&headers)?;
     let (request, priority) = job.into_request(state.media_root.as_deref())?;
-    let confines = state.path_policies.of_principal(&principal).await?;
-    let order = JobSpec { request, priority, path_policy: confines };
-    let created = state
-        .job_store
-        .create(&NewJob { tenant: principal.tenant, spec: order, idempotency_key: key })
-        .await?;
+    let path_policy = state.path_policies.of_principal(&principal).await?;
+    let spec = JobSpec { request, priority, path_policy };
+    let created =
+        state.job_store.create(&NewJob { tenant: principal.tenant, spec, idempotency_key: key }).await?;
     let location = format!("/v1/jobs/{}", created.job.id);
     let status = if created.existed { StatusCode::OK } else { StatusCode::CREATED };
     Ok((status, [(header::LOCATION, location)], Json(Job::from(created.job))).into_response())

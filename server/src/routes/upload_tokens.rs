@@ -12,7 +12,7 @@ use spool_jobs::NewUploadToken;
 
 use super::{
     extract::JsonBody,
-    upload_job::{order, parse_job},
+    upload_job::{job_spec, parse_job},
 };
 use crate::{
     app_state::AppState,
@@ -67,11 +67,11 @@ pub(super) async fn create(
     }
     let job = request.job.unwrap_or_else(|| serde_json::json!({})).to_string();
     // Checks the job now: the client that uploads could not correct it.
-    let confines = state.path_policies.of_principal(&principal).await?;
+    let path_policy = state.path_policies.of_principal(&principal).await?;
     let example =
-        confines.as_ref().and_then(|confines| confines.sources.last()).map_or(EXAMPLE_SOURCE, String::as_str);
-    if let Some(order) = order(&state, Some(parse_job(&job)?), confines.clone(), example)? {
-        order.check()?;
+        path_policy.as_ref().and_then(|policy| policy.sources.last()).map_or(EXAMPLE_SOURCE, String::as_str);
+    if let Some(spec) = job_spec(&state, Some(parse_job(&job)?), path_policy.clone(), example)? {
+        spec.check()?;
     }
     let new = NewUploadToken {
         tenant: principal.tenant,
