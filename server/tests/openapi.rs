@@ -20,8 +20,8 @@ const PRONOUNS: [&str; 12] = [
     "them",
     "these",
     "those",
-    "whoever", // lint: quotation
-    "nobody", // lint: quotation
+    "whoever",  // lint: quotation
+    "nobody",   // lint: quotation
     "somebody", // lint: quotation
     "anybody",
     "everybody",
