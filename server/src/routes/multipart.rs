@@ -121,7 +121,7 @@ pub(super) async fn create_links(
         (status = 404, description = "The tenant has no upload with this id, or a part is missing."),
         (status = 409, description = "The length of the parts differs from the declared length."),
         (status = 415, description = "The request body is not JSON."),
-        (status = 422, description = "The ETags are not those of the upload's parts."),
+        (status = 422, description = "The ETags differ from the ETags of the upload's parts."),
         (status = 423, description = "The upload is locked by another request; retry in a few seconds."),
     )
 )]
