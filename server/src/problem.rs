@@ -17,7 +17,7 @@ pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
 /// Seconds after which a client may retry a request that was refused for lack of capacity.
 const RETRY_AFTER_SECONDS: &str = "1";
 
-/// Problem details of a refused request, as RFC 9457 defines them.
+/// Problem details of a refused request (RFC 9457).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct Problem {
     /// Type of the problem. Stays equal when the texts change.

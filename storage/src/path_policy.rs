@@ -61,11 +61,7 @@ impl PathPolicy {
         let folder =
             if fixed == pattern { fixed } else { fixed.rsplit_once('/').map_or("", |(folder, _)| folder) };
         let leaves = pattern.split('/').any(|segment| segment == "..");
-        if leaves {
-            Err(refused(&self.read, pattern, "read"))
-        } else {
-            check(&self.read, folder, "read")
-        }
+        if leaves { Err(refused(&self.read, pattern, "read")) } else { check(&self.read, folder, "read") }
     }
 
     /// May it be published to?

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-/// Event of a job.
+/// Event of a job, such as a change of state.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct JobEvent {
     /// Number of the event within its job: 1, 2, 3, … without a gap.

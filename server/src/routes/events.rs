@@ -69,7 +69,7 @@ pub(super) struct EventQuery {
     operation_id = "list_events",
     tag = "jobs",
     params(
-        ("id" = String, Path, description = "Id of the job, `job_…`."),
+        ("id" = String, Path, description = "Id of the job: `job_…`, as listed."),
         EventQuery,
         (
             "Last-Event-ID" = Option<i64>, Header,

@@ -11,7 +11,7 @@ use crate::{app_state::AppState, problem::Problem};
     path = "/livez",
     operation_id = "live",
     tag = "health",
-    responses((status = 200, description = "The process is alive.", body = String))
+    responses((status = 200, description = "The server's process is alive.", body = String))
 )]
 pub(super) async fn live() -> &'static str {
     "ok"

@@ -95,12 +95,10 @@ pub(super) async fn create(
 ) -> Result<Response, Problem> {
     let key = idempotency_key(&headers)?;
     let (request, priority) = job.into_request(state.media_root.as_deref())?;
-    let confines = state.path_policies.of_principal(&principal).await?;
-    let order = JobSpec { request, priority, path_policy: confines };
-    let created = state
-        .job_store
-        .create(&NewJob { tenant: principal.tenant, spec: order, idempotency_key: key })
-        .await?;
+    let path_policy = state.path_policies.of_principal(&principal).await?;
+    let spec = JobSpec { request, priority, path_policy };
+    let created =
+        state.job_store.create(&NewJob { tenant: principal.tenant, spec, idempotency_key: key }).await?;
     let location = format!("/v1/jobs/{}", created.job.id);
     let status = if created.existed { StatusCode::OK } else { StatusCode::CREATED };
     Ok((status, [(header::LOCATION, location)], Json(Job::from(created.job))).into_response())
@@ -149,7 +147,7 @@ pub(super) async fn list(
     path = "/v1/jobs/{id}",
     operation_id = "get_job",
     tag = "jobs",
-    params(("id" = String, Path, description = "Id of the job, `job_…`.")),
+    params(("id" = String, Path, description = "Id of the job: `job_…`, as listed.")),
     responses(
         (status = 200, description = "The job with its progress.", body = Job),
         (status = 404, description = "The tenant has no job with this id."),
@@ -172,7 +170,7 @@ pub(super) async fn get(
     path = "/v1/jobs/{id}/cancel",
     operation_id = "cancel_job",
     tag = "jobs",
-    params(("id" = String, Path, description = "Id of the job, `job_…`.")),
+    params(("id" = String, Path, description = "Id of the job: `job_…`, as listed.")),
     responses(
         (status = 200, description = "Cancellation is requested, or done.", body = Job),
         (status = 404, description = "The tenant has no job with this id."),
@@ -195,7 +193,7 @@ pub(super) async fn cancel(
     path = "/v1/jobs/{id}/retry",
     operation_id = "retry_job",
     tag = "jobs",
-    params(("id" = String, Path, description = "Id of the job, `job_…`.")),
+    params(("id" = String, Path, description = "Id of the job: `job_…`, as listed.")),
     responses(
         (status = 200, description = "The job is waiting to be started.", body = Job),
         (status = 404, description = "The tenant has no job with this id."),
@@ -224,7 +222,7 @@ pub(super) async fn retry(
     path = "/v1/jobs/{id}/rows",
     operation_id = "list_rows",
     tag = "jobs",
-    params(("id" = String, Path, description = "Id of the job, `job_…`."), RowQuery),
+    params(("id" = String, Path, description = "Id of the job: `job_…`, as listed."), RowQuery),
     responses(
         (status = 200, description = "A page of the job's rows.", body = RowList),
         (status = 400, description = "The query cannot be parsed."),
@@ -257,7 +255,7 @@ pub(super) async fn rows(
     path = "/v1/jobs/{id}/attempts",
     operation_id = "list_attempts",
     tag = "jobs",
-    params(("id" = String, Path, description = "Id of the job, `job_…`.")),
+    params(("id" = String, Path, description = "Id of the job: `job_…`, as listed.")),
     responses(
         (status = 200, description = "The latest failed attempts, at most 50.", body = AttemptList),
         (status = 404, description = "The tenant has no job with this id."),

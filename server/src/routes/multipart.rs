@@ -15,7 +15,7 @@ use spool_storage::part_bytes;
 
 use super::{
     extract::{JsonBody, PathParams},
-    upload_job::{job_of_upload, order},
+    upload_job::{job_of_upload, job_spec},
 };
 use crate::{
     app_state::AppState,
@@ -59,10 +59,10 @@ pub(super) async fn create(
 ) -> Result<Response, Problem> {
     let job = request.job.map(|job| job.to_string());
     let job = job_of_upload(&principal, job.as_deref(), request.bytes)?;
-    let confines = state.path_policies.of_principal(&principal).await?;
+    let path_policy = state.path_policies.of_principal(&principal).await?;
     let spec = UploadSpec::new(&principal, &request.name, BTreeMap::new(), request.bytes);
     state.uploads.check_multipart(&spec)?;
-    let upload = state.uploads.create(spec, |source| order(&state, job, confines, source)).await?;
+    let upload = state.uploads.create(spec, |source| job_spec(&state, job, path_policy, source)).await?;
     let location = format!("/v1/uploads/{}", upload.id);
     let (part_bytes, parts) = (part_bytes(upload.bytes), multipart::part_count(upload.bytes));
     let body = MultipartUpload { upload: upload.into(), part_bytes, parts };
@@ -121,7 +121,7 @@ pub(super) async fn create_links(
         (status = 404, description = "The tenant has no upload with this id, or a part is missing."),
         (status = 409, description = "The length of the parts differs from the declared length."),
         (status = 415, description = "The request body is not JSON."),
-        (status = 422, description = "The ETags are not those of the upload's parts."),
+        (status = 422, description = "The ETags differ from the ETags of the upload's parts."),
         (status = 423, description = "The upload is locked by another request; retry in a few seconds."),
     )
 )]

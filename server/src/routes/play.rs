@@ -43,10 +43,13 @@ const PARTS_FOLDER: &str = "parts/";
     ),
     responses(
         (
-            status = 200, description = "The file as a whole.",
+            status = 200, description = "The file from start to end.",
             content((String = "application/vnd.apple.mpegurl"), (Vec<u8> = "video/mp4"))
         ),
-        (status = 206, description = "One range of the file.", body = Vec<u8>, content_type = "video/mp4"),
+        (
+            status = 206, description = "The requested range of the file.",
+            body = Vec<u8>, content_type = "video/mp4"
+        ),
         (status = 304, description = "The client's copy is current."),
         (status = 404, description = "The tenant has no video with this id and file."),
         (status = 416, description = "The range lies outside the file."),
@@ -79,10 +82,13 @@ pub(super) async fn play(
     ),
     responses(
         (
-            status = 200, description = "The file as a whole.",
+            status = 200, description = "The file from start to end.",
             content((String = "application/vnd.apple.mpegurl"), (Vec<u8> = "video/mp4"))
         ),
-        (status = 206, description = "One range of the file.", body = Vec<u8>, content_type = "video/mp4"),
+        (
+            status = 206, description = "The requested range of the file.",
+            body = Vec<u8>, content_type = "video/mp4"
+        ),
         (status = 304, description = "The client's copy is current."),
         (status = 403, description = "The link is invalid or has expired."),
         (status = 404, description = "The video has no such file."),

@@ -12,12 +12,12 @@ use crate::{app_state::AppState, auth::principal::Tenant, problem::Problem};
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct QueryRequest {
-    /// One SELECT statement.
+    /// One SELECT statement over the tables.
     #[schema(example = "SELECT job, ordinal FROM rows WHERE frames <> expected")]
     sql: String,
 }
 
-/// Result of a query.
+/// Result of a query: columns and rows.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct QueryResult {
     /// Names of the columns, in order.

@@ -31,13 +31,13 @@ pub(super) fn job_of_upload(
 }
 
 /// Returns the job's specification, with the finished upload as the source.
-pub(super) fn order(
+pub(super) fn job_spec(
     state: &AppState,
     job: Option<JobRequest>,
-    confines: Option<PathPolicy>,
+    path_policy: Option<PathPolicy>,
     source: &str,
 ) -> Result<Option<JobSpec>, Problem> {
     let Some(job) = job else { return Ok(None) };
     let (request, priority) = job.with_source(source)?.into_request(state.media_root.as_deref())?;
-    Ok(Some(JobSpec { request, priority, path_policy: confines }))
+    Ok(Some(JobSpec { request, priority, path_policy }))
 }

@@ -12,7 +12,7 @@ use spool_jobs::NewUploadToken;
 
 use super::{
     extract::JsonBody,
-    upload_job::{order, parse_job},
+    upload_job::{job_spec, parse_job},
 };
 use crate::{
     app_state::AppState,
@@ -70,8 +70,8 @@ pub(super) async fn create(
     let path_policy = state.path_policies.of_principal(&principal).await?;
     let example =
         path_policy.as_ref().and_then(|policy| policy.read.last()).map_or(EXAMPLE_SOURCE, String::as_str);
-    if let Some(order) = order(&state, Some(parse_job(&job)?), path_policy.clone(), example)? {
-        order.check()?;
+    if let Some(spec) = job_spec(&state, Some(parse_job(&job)?), path_policy.clone(), example)? {
+        spec.check()?;
     }
     let new = NewUploadToken {
         tenant: principal.tenant,

@@ -19,7 +19,7 @@ use utoipa::IntoParams;
 use super::{
     extract::{PathParams, QueryParams},
     tus,
-    upload_job::{job_of_upload, order},
+    upload_job::{job_of_upload, job_spec},
 };
 use crate::{
     app_state::AppState,
@@ -117,13 +117,13 @@ async fn begin_tus(
     let metadata = tus::parse_metadata(headers)?;
     let name = ["filename", "name"].iter().find_map(|key| metadata.get(*key)).cloned().unwrap_or_default();
     let job = job_of_upload(principal, metadata.get("job").map(String::as_str), bytes)?;
-    let confines = state.path_policies.of_principal(principal).await?;
+    let path_policy = state.path_policies.of_principal(principal).await?;
     let spec = UploadSpec::new(principal, &name, metadata, bytes);
     let has_bytes = headers.contains_key(header::CONTENT_TYPE);
     if has_bytes {
         tus::check_media_type(headers)?;
     }
-    let upload = state.uploads.create(spec, |source| order(state, job, confines, source)).await?;
+    let upload = state.uploads.create(spec, |source| job_spec(state, job, path_policy, source)).await?;
     if !has_bytes || upload.state != UploadState::Open {
         return Ok(upload);
     }
@@ -162,8 +162,8 @@ async fn upload_large(
     job: Option<JobRequest>,
     body: Body,
 ) -> Result<spool_jobs::Upload, Problem> {
-    let confines = state.path_policies.of_principal(principal).await?;
-    let upload = state.uploads.create(spec, |source| order(state, job, confines, source)).await?;
+    let path_policy = state.path_policies.of_principal(principal).await?;
+    let upload = state.uploads.create(spec, |source| job_spec(state, job, path_policy, source)).await?;
     let lease = state.uploads.lease(&principal.tenant, &upload.id).await?;
     let appended = state.uploads.append(lease.clone(), body.into_data_stream(), None).await;
     if appended.is_err() {
@@ -181,7 +181,7 @@ async fn upload_small(
     job: Option<JobRequest>,
     body: Body,
 ) -> Result<spool_jobs::Upload, Problem> {
-    let confines = state.path_policies.of_principal(principal).await?;
+    let path_policy = state.path_policies.of_principal(principal).await?;
     let mut received = BytesMut::with_capacity(usize::try_from(spec.bytes()).unwrap_or_default());
     let mut stream = body.into_data_stream();
     let receive = async {
@@ -198,7 +198,10 @@ async fn upload_small(
         Problem::new(ProblemKind::RequestTimeout, detail)
     };
     timeout(SMALL_UPLOAD_TIMEOUT, receive).await.map_err(|_| timed_out())??;
-    state.uploads.create_finished(spec, received.freeze(), |source| order(state, job, confines, source)).await
+    state
+        .uploads
+        .create_finished(spec, received.freeze(), |source| job_spec(state, job, path_policy, source))
+        .await
 }
 
 /// Describes the server's support of tus, in headers.
