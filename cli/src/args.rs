@@ -130,7 +130,13 @@ pub struct ProbeArgs {
     /// Video: a path or URI (file, s3, gs, az, http, https).
     pub source: String,
     /// Format of the result on stdout.
-    #[arg(long, env = "SPOOL_OUTPUT", value_enum, default_value_t = OutputFormat::Table)]
+    #[arg(
+        long,
+        env = "SPOOL_OUTPUT",
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t = OutputFormat::Table
+    )]
     pub output: OutputFormat,
 }
 
@@ -155,7 +161,13 @@ pub struct GcArgs {
     #[arg(long)]
     pub dry_run: bool,
     /// Format of the result on stdout.
-    #[arg(long, env = "SPOOL_OUTPUT", value_enum, default_value_t = OutputFormat::Table)]
+    #[arg(
+        long,
+        env = "SPOOL_OUTPUT",
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t = OutputFormat::Table
+    )]
     pub output: OutputFormat,
 }
 

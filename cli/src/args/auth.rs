@@ -8,7 +8,7 @@ use super::{NetworkReach, OutputFormat};
 #[derive(Debug, Clone, Args)]
 pub struct AuthArgs {
     /// Authentication that requests need.
-    #[arg(long, env = "SPOOL_AUTH", value_enum, default_value_t = AuthMode::None)]
+    #[arg(long, env = "SPOOL_AUTH", value_name = "MODE", value_enum, default_value_t = AuthMode::None)]
     pub auth: AuthMode,
     /// Issuer of OpenID Connect access tokens (JWT), which are then accepted like API keys. Their `scope`
     /// claim holds spool:read, spool:write or spool:keys.
@@ -21,7 +21,7 @@ pub struct AuthArgs {
     #[arg(long, env = "SPOOL_OIDC_TENANT_CLAIM", value_name = "CLAIM", default_value = "tenant")]
     pub oidc_tenant_claim: String,
     /// Addresses that webhooks may be sent to. Default: public with --auth keys, else any.
-    #[arg(long, env = "SPOOL_WEBHOOK_TARGETS", value_enum)]
+    #[arg(long, env = "SPOOL_WEBHOOK_TARGETS", value_name = "REACH", value_enum)]
     pub webhook_targets: Option<NetworkReach>,
 }
 
@@ -65,7 +65,13 @@ pub struct DatabaseArgs {
     #[arg(long, env = "SPOOL_DATABASE", value_name = "DATABASE", hide_env_values = true)]
     pub database: String,
     /// Format of the result on stdout.
-    #[arg(long, env = "SPOOL_OUTPUT", value_enum, default_value_t = OutputFormat::Table)]
+    #[arg(
+        long,
+        env = "SPOOL_OUTPUT",
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t = OutputFormat::Table
+    )]
     pub output: OutputFormat,
 }
 

@@ -12,7 +12,14 @@ pub struct GlobalArgs {
     #[arg(long, global = true, env = "SPOOL_SCRATCH", value_name = "FOLDER")]
     pub scratch: Option<PathBuf>,
     /// Confine FFmpeg, which reads untrusted files, to its input and its own folder.
-    #[arg(long, global = true, env = "SPOOL_SANDBOX", value_enum, default_value_t = Sandbox::On)]
+    #[arg(
+        long,
+        global = true,
+        env = "SPOOL_SANDBOX",
+        value_name = "MODE",
+        value_enum,
+        default_value_t = Sandbox::On
+    )]
     pub sandbox: Sandbox,
     /// Folders with libraries that a confined FFmpeg may load, beside the system's folders and FFmpeg's own.
     #[arg(
@@ -23,14 +30,28 @@ pub struct GlobalArgs {
         value_delimiter = ':'
     )]
     pub sandbox_libraries: Vec<PathBuf>,
-    /// Addresses that http and https sources may have. `--auth keys` always restricts them to `public`.
-    #[arg(long, global = true, env = "SPOOL_HTTP_SOURCES", value_enum, default_value_t = NetworkReach::Any)]
+    /// Addresses that http and https sources may have. `spool serve --auth keys` always uses `public`.
+    #[arg(
+        long,
+        global = true,
+        env = "SPOOL_HTTP_SOURCES",
+        value_name = "REACH",
+        value_enum,
+        default_value_t = NetworkReach::Any
+    )]
     pub http_sources: NetworkReach,
     /// Log more: -v logs what Spool does, -vv also what the engine does.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
     /// Format of logs on stderr.
-    #[arg(long, global = true, env = "SPOOL_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    #[arg(
+        long,
+        global = true,
+        env = "SPOOL_LOG_FORMAT",
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t = LogFormat::Text
+    )]
     pub log_format: LogFormat,
     /// Log filter in the syntax of `tracing`, such as `spool_media=debug`. Overrides --verbose.
     #[arg(long, global = true, env = "SPOOL_LOG", value_name = "FILTER")]

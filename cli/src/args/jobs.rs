@@ -30,7 +30,13 @@ pub struct ApiClientArgs {
     #[arg(long, env = "SPOOL_API_KEY", value_name = "KEY", hide_env_values = true)]
     pub api_key: Option<String>,
     /// Format of the result on stdout.
-    #[arg(long, env = "SPOOL_OUTPUT", value_enum, default_value_t = OutputFormat::Table)]
+    #[arg(
+        long,
+        env = "SPOOL_OUTPUT",
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t = OutputFormat::Table
+    )]
     pub output: OutputFormat,
 }
 

@@ -18,12 +18,12 @@ pub enum SlurmCommand {
 
 #[derive(Debug, Subcommand)]
 pub enum SlurmJob {
-    /// One command on a cluster of its own: a scheduler, an executor on each node, and the command, whose
-    /// exit code is the job's.
+    /// Job that runs one command on a cluster of its own: a scheduler, an executor on each node, and the
+    /// command, whose exit code is the job's.
     Batch(SlurmBatchArgs),
-    /// A scheduler, for executors and commands of other jobs.
+    /// Job that runs a scheduler, for executors and commands of other jobs.
     Scheduler(SlurmSchedulerArgs),
-    /// An array of executors that find their scheduler through a shared folder.
+    /// Array of jobs that run executors, which find their scheduler through a shared folder.
     Executors(SlurmExecutorsArgs),
 }
 
@@ -81,16 +81,31 @@ pub struct SlurmJobArgs {
 #[derive(Debug, Args)]
 pub struct SlurmBatchArgs {
     /// Nodes, each with one executor.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     pub nodes: u32,
     /// CPUs of each node. An executor has as many slots as CPUs, divided by --threads.
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 8,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     pub cpus_per_task: u32,
     /// Time limit in the format of sbatch.
     #[arg(long, value_name = "TIME", default_value = "4:00:00")]
     pub time: String,
     /// Threads of each encode. Changes the output bytes.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(1..=64)
+    )]
     pub threads: u32,
     /// Network interface between the nodes, such as ib0. Default: the interface that Slurm uses.
     #[arg(long, value_name = "INTERFACE")]
@@ -128,16 +143,31 @@ pub struct SlurmExecutorsArgs {
     #[arg(long, value_name = "FOLDER")]
     pub folder: PathBuf,
     /// Executors in the array.
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 4,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     pub executors: u32,
     /// CPUs of each executor. An executor has as many slots as CPUs, divided by --threads.
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 8,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     pub cpus_per_task: u32,
     /// Time limit of each executor in the format of sbatch.
     #[arg(long, value_name = "TIME", default_value = "4:00:00")]
     pub time: String,
     /// Threads of each encode that statements will request.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(1..=64)
+    )]
     pub threads: u32,
     /// Seconds without a row after which an executor exits.
     #[arg(

@@ -24,10 +24,22 @@ pub struct TranscodeArgs {
     #[command(flatten)]
     pub engine: EngineArgs,
     /// Format of the result on stdout.
-    #[arg(long, env = "SPOOL_OUTPUT", value_enum, default_value_t = OutputFormat::Table)]
+    #[arg(
+        long,
+        env = "SPOOL_OUTPUT",
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t = OutputFormat::Table
+    )]
     pub output: OutputFormat,
     /// Format of progress on stderr.
-    #[arg(long, env = "SPOOL_PROGRESS", value_enum, default_value_t = ProgressMode::Auto)]
+    #[arg(
+        long,
+        env = "SPOOL_PROGRESS",
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t = ProgressMode::Auto
+    )]
     pub progress: ProgressMode,
     /// Publish early.m3u8 at the destination, which plays what is encoded so far.
     ///
@@ -168,7 +180,13 @@ pub struct SqlArgs {
     #[command(flatten)]
     pub engine: EngineArgs,
     /// Format of rows on stdout.
-    #[arg(long, env = "SPOOL_OUTPUT", value_enum, default_value_t = RowFormat::Table)]
+    #[arg(
+        long,
+        env = "SPOOL_OUTPUT",
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t = RowFormat::Table
+    )]
     pub output: RowFormat,
 }
 
@@ -184,6 +202,12 @@ pub struct PlanArgs {
     #[command(flatten)]
     pub slots: SlotArgs,
     /// Format of the result on stdout.
-    #[arg(long, env = "SPOOL_OUTPUT", value_enum, default_value_t = OutputFormat::Table)]
+    #[arg(
+        long,
+        env = "SPOOL_OUTPUT",
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t = OutputFormat::Table
+    )]
     pub output: OutputFormat,
 }
