@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use spool_media::package::early_playback::LIVE;
+use spool_media::package::early_playback::EARLY_MASTER;
 use spool_tests::{
     ffmpeg_wrapper::{which, write_program},
     run::binary,
@@ -175,7 +175,7 @@ impl Setting {
     /// Returns whether every rung can be played from its start by now.
     pub(super) fn is_playable(&self, peer: Peer, out: &Path) -> bool {
         match peer {
-            Peer::SpoolEarlyPlayback => out.join(LIVE).exists(),
+            Peer::SpoolEarlyPlayback => out.join(EARLY_MASTER).exists(),
             Peer::Spool | Peer::SparkSplit => out.join("master.m3u8").exists(),
             // FFmpeg writes its playlists at the end. A media segment is complete when the next one exists.
             Peer::Ffmpeg => {

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use spool_jobs::Request;
 use spool_media::{
     encode::events::{RowEvent, RowEventKind},
-    package::{early_playback::LIVE, publish::Published},
+    package::{early_playback::EARLY_MASTER, publish::Published},
     plan::{
         ladder::Ladder,
         segments::{Lengths, Segment},
@@ -87,7 +87,7 @@ pub async fn run(global: &GlobalArgs, args: TranscodeArgs) -> Result<(), CliErro
 
 /// Returns the URI of the playlist of early playback.
 fn early_playlist(destination: &str) -> String {
-    format!("{}/{LIVE}", destination.trim_end_matches('/'))
+    format!("{}/{EARLY_MASTER}", destination.trim_end_matches('/'))
 }
 
 /// Checks that the trace can be written, without changing an existing file.

@@ -44,7 +44,7 @@ pub struct Span {
     pub took_us: u64,
 }
 
-/// RowEventKind a row took where it ran.
+/// The time of a row on the host where it ran.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Timing {
@@ -68,7 +68,7 @@ pub struct Encode {
     pub cpu_us: u64,
     /// Pictures that were decoded only because others refer to them.
     pub preroll_frames: u64,
-    /// RowEventKind there was to do.
+    /// The features of the row.
     pub features: EncodeFeatures,
     /// Bytes of media that were stored.
     pub written_bytes: u64,
@@ -104,7 +104,7 @@ impl Stopwatch {
         self.spans().push(Span { step, from_us, took_us: micros(took) });
     }
 
-    /// RowEventKind was noted so far.
+    /// Returns the spans so far.
     pub fn timing(&self, host: &str) -> Timing {
         Timing {
             host: host.to_owned(),

@@ -68,8 +68,6 @@ pub struct MediaSegment {
 pub struct Init {
     /// `ftyp` and `moov`: byte-identical for all parts with the same decoder configuration.
     pub bytes: Bytes,
-    /// BLAKE3 of `bytes` in hex.
-    pub config_hash: String,
     /// The decoder configuration as RFC 6381 writes it, such as `avc1.64001f` or `mp4a.40.2`.
     pub codecs: String,
     /// Ticks per second.

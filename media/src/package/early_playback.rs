@@ -16,7 +16,7 @@ use crate::{
 use spool_storage::{ObjectKind, Stores};
 
 /// Name of the multivariant playlist and of every media playlist of what grows.
-pub const LIVE: &str = "live.m3u8";
+pub const EARLY_MASTER: &str = "early.m3u8";
 
 /// A frame of sound at the lower of the rates that are encoded: by so much a media segment of sound may be
 /// longer than one of pictures.
@@ -89,7 +89,7 @@ pub async fn write(stores: &Stores, ladder: &HlsLadder, extent: PlaylistKind) ->
     for rendition in &ladder.renditions {
         let mut track = publish::track(rendition);
         track.declared_bps = Some(rendition.max_bitrate_bps);
-        track.uri = format!("{}/{LIVE}", rendition.name);
+        track.uri = format!("{}/{EARLY_MASTER}", rendition.name);
         let text = playlists::media_playlist(&track, extent)?;
         let location = destination.child(&track.uri);
         // A run before this one may have come further: what a player has read must not become less.
@@ -102,7 +102,7 @@ pub async fn write(stores: &Stores, ladder: &HlsLadder, extent: PlaylistKind) ->
         tracks.push(track);
     }
     let text = publish::multivariant(ladder, &tracks)?;
-    let location = destination.child(LIVE);
+    let location = destination.child(EARLY_MASTER);
     location.put(text.into(), ObjectKind::MutablePlaylist).await?;
     Ok(location.uri().to_owned())
 }
@@ -165,11 +165,11 @@ mod tests {
             (2, growing),
         ] {
             write(&stores, &ladder(out.to_str().unwrap(), media_segments), extent).await.unwrap();
-            let text = std::fs::read_to_string(out.join("180p").join(LIVE)).unwrap();
+            let text = std::fs::read_to_string(out.join("180p").join(EARLY_MASTER)).unwrap();
             seen.push((text.matches("#EXTINF").count(), text.contains("#EXT-X-ENDLIST")));
         }
         assert_eq!(seen, [(3, false), (3, false), (4, false), (5, true), (5, true)]);
-        let master = std::fs::read_to_string(out.join(LIVE)).unwrap();
-        assert!(master.contains("180p/live.m3u8") && master.contains("BANDWIDTH=300000,"), "{master}");
+        let master = std::fs::read_to_string(out.join(EARLY_MASTER)).unwrap();
+        assert!(master.contains("180p/early.m3u8") && master.contains("BANDWIDTH=300000,"), "{master}");
     }
 }

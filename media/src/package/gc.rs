@@ -12,7 +12,7 @@ use tracing::info;
 use crate::{
     Result,
     package::{
-        early_playback::LIVE,
+        early_playback::EARLY_MASTER,
         part_store,
         parts::{self, PartRecord, RECORDS, is_object, record_path},
         playlists::{self, References},
@@ -144,8 +144,8 @@ async fn collect(destination: &Location, options: Options) -> Result<GcReport> {
         .collect();
     // Playlists of clients that played the title while it was encoded.
     let is_live = |path: &str| match path.rsplit_once('/') {
-        Some((folder, name)) => name == LIVE && folders.contains(folder),
-        None => path == LIVE,
+        Some((folder, name)) => name == EARLY_MASTER && folders.contains(folder),
+        None => path == EARLY_MASTER,
     };
     for entry in entries.iter().filter(|entry| is_object(&entry.relative) || is_live(&entry.relative)) {
         let path = entry.relative.as_str();

@@ -108,13 +108,6 @@ impl Grid {
         self.source_timebase.rescale(pts.saturating_sub(self.origin), self.rate.inverse())
     }
 
-    /// The source tick nearest to the start of a grid frame.
-    ///
-    /// [`Grid::frame_at`] of it is that frame again unless a tick is longer than a frame.
-    pub fn pts_at(&self, frame: i64) -> i64 {
-        self.rate.inverse().rescale(frame, self.source_timebase).saturating_add(self.origin)
-    }
-
     /// The source ticks that belong to a run of grid frames: `t` is in it exactly if [`Grid::frame_at`] of
     /// `t` is in the run.
     ///

@@ -36,17 +36,6 @@ impl Plan {
     }
 }
 
-/// What writing a window took.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WindowStats {
-    /// Bytes read from the source.
-    pub bytes_read: u64,
-    /// Ranged reads of the source.
-    pub requests: usize,
-    /// Length of the local file in bytes.
-    pub window_bytes: u64,
-}
-
 /// Plans the window of one row: a file of the one track `stream`.
 ///
 /// Read by FFmpeg, its frames have the PTS of the source, in the source's timebase. Pictures that only serve
@@ -94,13 +83,8 @@ pub fn plan_probe(index: &Index) -> Result<Plan, Error> {
 /// # Errors
 /// [`Error::Store`] and [`Error::ShortRead`] where the source can't be read, [`Error::Write`] where the file
 /// can't be written.
-pub async fn write(plan: &Plan, reader: &impl ReadAt, path: &Path) -> Result<WindowStats, Error> {
-    fetch::write(&plan.header, &plan.fetches, reader, path).await?;
-    Ok(WindowStats {
-        bytes_read: plan.bytes_read(),
-        requests: plan.requests(),
-        window_bytes: plan.window_bytes(),
-    })
+pub async fn write(plan: &Plan, reader: &impl ReadAt, path: &Path) -> Result<(), Error> {
+    fetch::write(&plan.header, &plan.fetches, reader, path).await
 }
 
 fn movie(index: &Index) -> Result<&Movie, Error> {

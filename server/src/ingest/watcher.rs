@@ -296,7 +296,7 @@ mod tests {
     #[test]
     fn published_objects_are_recognized_by_their_names() {
         let digits = "0123456789abcdef";
-        for name in ["master.m3u8", "live.m3u8", "1080p/live.m3u8"].map(str::to_owned).into_iter().chain([
+        for name in ["master.m3u8", "early.m3u8", "1080p/early.m3u8"].map(str::to_owned).into_iter().chain([
             format!("1080p/00000-{digits}.m4s"),
             format!("audio-0/init-{digits}.mp4"),
             format!("1080p/{digits}.m3u8"),

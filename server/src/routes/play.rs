@@ -11,7 +11,7 @@ use axum::{
 use bytes::Bytes;
 use futures::stream;
 use spool_jobs::Id;
-use spool_media::package::{early_playback::LIVE, publish::MASTER};
+use spool_media::package::{early_playback::EARLY_MASTER, publish::MASTER};
 use spool_storage::{ObjectKind, SourceReader};
 
 use super::extract::PathParams;
@@ -118,7 +118,7 @@ async fn serve_file(
     let video = state.job_store.video(tenant, &Id::from_text(id)).await?;
     // A client chooses the destination freely, so that other files may lie there: they are served only once a
     // job has published the video, or as playlists of early playback.
-    let is_playable = path.contains(LIVE) || video.published.is_some();
+    let is_playable = path.contains(EARLY_MASTER) || video.published.is_some();
     let is_web = video.destination.starts_with("http://") || video.destination.starts_with("https://");
     if is_web || !is_playable {
         return Err(not_found());
@@ -180,7 +180,7 @@ fn file_kind(path: &str) -> Option<ObjectKind<'static>> {
     let kind = match path.rsplit_once('.')?.1 {
         _ if path == MASTER => ObjectKind::MultivariantPlaylist,
         // Playlists of early playback grow, so that caches must not keep them.
-        "m3u8" if path.rsplit('/').next()? == LIVE => ObjectKind::MutablePlaylist,
+        "m3u8" if path.rsplit('/').next()? == EARLY_MASTER => ObjectKind::MutablePlaylist,
         "m3u8" => ObjectKind::MediaPlaylist,
         "m4s" => ObjectKind::MediaSegment,
         "mp4" => ObjectKind::InitSegment,

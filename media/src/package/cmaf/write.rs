@@ -64,8 +64,7 @@ pub(super) fn init(
         Kind::Video => (track.header.width.integer().into(), track.header.height.integer().into()),
         Kind::Audio => (0, 0),
     };
-    let config_hash = blake3::hash(&bytes).to_hex().to_string();
-    Ok(Init { bytes: bytes.into(), config_hash, codecs: entry.codecs.clone(), timescale, width, height })
+    Ok(Init { bytes: bytes.into(), codecs: entry.codecs.clone(), timescale, width, height })
 }
 
 /// No times: a track header's creation time and duration would differ between parts.
