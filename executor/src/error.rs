@@ -39,7 +39,7 @@ pub enum Error {
     #[error("cannot set up the executor's functions: {0}")]
     Functions(#[source] datafusion::error::DataFusionError),
     /// Probes cannot be served.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("failed to listen on {address}: {source}")]
     Listen {
         /// The address.
         address: std::net::SocketAddr,

@@ -1,4 +1,5 @@
 //! The OpenAPI document: equals the one in `docs`, declares the access of every route, and speaks plainly.
+#![expect(clippy::unwrap_used, reason = "tests; clippy knows only those of one function as such")]
 
 use std::{collections::BTreeSet, path::Path};
 
