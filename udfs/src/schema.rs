@@ -164,6 +164,7 @@ pub(crate) static PROBE: LazyLock<Fields> = LazyLock::new(|| {
         optional("title", Utf8),
         optional("role", Utf8),
         field("default", Boolean),
+        field("discrete", Boolean),
     ]);
     Fields::from(vec![
         field("uri", Utf8),
