@@ -3,7 +3,7 @@
 
 mod error;
 mod id;
-mod lease;
+mod fencing_token;
 mod secret;
 
 mod event;
@@ -34,7 +34,7 @@ pub use error::{Error, Result};
 pub use event::{Event, EventKind};
 pub use id::Id;
 pub use job::{Job, JobError, JobState, Phase};
-pub use lease::FencingToken;
+pub use fencing_token::FencingToken;
 pub use request::{Cut, JobSpec, Request, VIDEO_PLACEHOLDER};
 pub use row::{Attempt, Row, RowState};
 pub use secret::random_secret;

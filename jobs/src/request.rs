@@ -326,7 +326,8 @@ mod tests {
         assert_eq!(named.path_policy.unwrap().write, [format!("s3://media/{id}/")]);
         let error = |spec: JobSpec| spec.check().unwrap_err().to_string();
         assert!(
-            error(spec("s3://other/a.mp4", "s3://media/{video}/")).starts_with("source: s3://other/a.mp4")
+            error(spec("s3://other/a.mp4", "s3://media/{video}/"))
+                .starts_with("source: this job may not read s3://other/a.mp4")
         );
         assert!(error(spec("s3://in/a.mp4", "s3://media/another/")).starts_with("destination: "));
     }

@@ -4,9 +4,9 @@
 //! `dialect`, `codec`, `pool` and `lease` are the ground floor; the other files hold the statements of one
 //! store each.
 
-mod codec;
+mod columns;
 mod dialect;
-mod lease;
+mod lease_table;
 mod pool;
 
 mod cleanup;

@@ -236,11 +236,11 @@ pub trait JobStore: Send + Sync + 'static {
     /// # Errors
     /// [`Error::LeaseLost`](crate::Error::LeaseLost) where the job has a newer lease, or has ended: then
     /// nothing is written.
-    async fn report(&self, lease: &Lease, lease_time: Duration, report: &Report) -> Result<LeaseStatus>;
+    async fn renew_lease(&self, lease: &Lease, lease_time: Duration, report: &Report) -> Result<LeaseStatus>;
 
     /// Writes the last report and ends the lease.
     ///
     /// # Errors
-    /// [`Error::LeaseLost`](crate::Error::LeaseLost) as for [`JobStore::report`].
+    /// [`Error::LeaseLost`](crate::Error::LeaseLost) as for [`JobStore::renew_lease`].
     async fn finish(&self, lease: &Lease, report: &Report, outcome: &Outcome) -> Result<Job>;
 }

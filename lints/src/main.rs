@@ -14,7 +14,9 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    // Cargo sets the variable when it runs the binary: a target folder may serve several checkouts.
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| "lints".into());
+    let root = Path::new(&package).join("..");
     let tree = match Tree::read(&root) {
         Ok(tree) => tree,
         Err(error) => {

@@ -2,13 +2,14 @@
 
 use std::{
     fs::File,
+    iter::Take,
     os::unix::fs::FileExt,
     path::{Path as FilePath, PathBuf},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use backon::{ExponentialBuilder, Retryable};
+use backon::Retryable;
 use bytes::Bytes;
 use futures::{TryStreamExt, stream::FuturesUnordered};
 use object_store::{
@@ -17,6 +18,7 @@ use object_store::{
 };
 
 use super::{
+    backoff::Backoff,
     blocking::blocking,
     clients::Client,
     error::{Error, lacks_conditions, may_have_arrived},
@@ -39,8 +41,9 @@ const PART_MAX_BYTES: u64 = 64 * 1024 * 1024;
 /// write may have arrived.
 const REPEATS: usize = 2;
 
-/// First wait before such a repeat; jittered and doubled.
+/// The shortest and the longest wait before such a repeat.
 const REPEAT_WAIT: Duration = Duration::from_millis(500);
+const REPEAT_WAIT_MAX: Duration = Duration::from_secs(4);
 
 /// The bytes to upload.
 pub(crate) enum Payload {
@@ -319,8 +322,8 @@ impl Drop for Upload {
     }
 }
 
-fn repeats() -> ExponentialBuilder {
-    ExponentialBuilder::default().with_min_delay(REPEAT_WAIT).with_max_times(REPEATS).with_jitter()
+fn repeats() -> Take<Backoff> {
+    Backoff::new(REPEAT_WAIT, REPEAT_WAIT_MAX).take(REPEATS)
 }
 
 #[cfg(test)]

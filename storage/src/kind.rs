@@ -41,7 +41,7 @@ struct Codes {
 impl ErrorKind {
     /// The table. Codes are numbers, so that this crate needs neither an HTTP nor a gRPC library.
     ///
-    /// Source: RFC 9110 section 15 (HTTP), `google.rpc.Code` (gRPC), docs/cli.md (exit codes).
+    /// Source: RFC 9110 section 15 (HTTP), `google.rpc.Code` (gRPC), `spool --help` (exit codes).
     const fn codes(self) -> Codes {
         let (http_status, grpc_code, exit_code) = match self {
             Self::NotFound => (404, 5, 3),

@@ -15,7 +15,7 @@ pub const FPS: u32 = 25;
 /// # Panics
 /// If the clip is missing: `make setup` comes first.
 pub fn clip(name: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.cache/footage").join(name);
+    let path = crate::repository::root().join(".cache/footage").join(name);
     assert!(path.exists(), "{} is missing: run `make setup` first", path.display());
     path.canonicalize().unwrap()
 }

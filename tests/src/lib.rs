@@ -18,6 +18,7 @@ pub mod mount;
 pub mod postgres;
 pub mod privilege;
 pub mod random;
+pub mod repository;
 pub mod run;
 pub mod s3;
 pub mod serve;

@@ -29,7 +29,7 @@ impl Moto {
     /// # Panics
     /// If the server does not start.
     pub fn start() -> Self {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let root = crate::repository::root();
         let python = root.join(".cache/python");
         assert!(
             python.join("moto").exists(),

@@ -29,7 +29,7 @@ pub fn require<T>(obtained: Result<T, Missing>) -> Option<T> {
     let thread = std::thread::current();
     let line = format!("skipped: {}: {reason}\n", thread.name().unwrap_or("a test"));
     eprint!("{line}");
-    let list = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.cache").join(SKIPPED);
+    let list = crate::repository::root().join(".cache").join(SKIPPED);
     std::fs::create_dir_all(list.parent().unwrap()).unwrap();
     OpenOptions::new().create(true).append(true).open(list).unwrap().write_all(line.as_bytes()).unwrap();
     None

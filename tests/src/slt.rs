@@ -80,7 +80,7 @@ fn text(path: &Path) -> &str {
 /// # Panics
 /// If the folder is missing.
 pub fn files() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/slt").canonicalize().unwrap()
+    crate::repository::root().join("tests/slt").canonicalize().unwrap()
 }
 
 /// Runs one file on the connections that `connect` makes.

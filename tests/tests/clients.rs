@@ -14,7 +14,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Runs a statement by ADBC's Flight SQL driver.
 fn adbc(address: &str, token: &str, sql: &str) -> Output {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = spool_tests::repository::root();
     let python = root.join(".cache/python");
     assert!(python.exists(), "run scripts/python-setup .cache/python tests/clients/requirements.txt first");
     let script = root.join("tests/clients/statement.py");

@@ -16,7 +16,7 @@ use spool_tests::{
 /// Runs a browser that uploads this file on the page, and returns its observations. Screenshots stay in the
 /// target folder.
 fn used(serve: &Serve, file: &Path, name: &str, args: &[&str]) -> Value {
-    let browser = Path::new(env!("CARGO_MANIFEST_DIR")).join("browser");
+    let browser = spool_tests::repository::root().join("tests/browser");
     assert!(browser.join("node_modules").exists(), "run scripts/browser-setup first");
     let shot = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.png"));
     let output = Command::new("node")

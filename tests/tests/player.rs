@@ -89,7 +89,7 @@ fn play(folder: &Path, scenario: &str) -> Value {
 }
 
 fn player(folder: &Path, scenario: &str) -> Command {
-    let browser = Path::new(env!("CARGO_MANIFEST_DIR")).join("browser");
+    let browser = spool_tests::repository::root().join("tests/browser");
     assert!(browser.join("node_modules").exists(), "run scripts/browser-setup first");
     let mut command = Command::new("node");
     command
@@ -254,7 +254,7 @@ fn an_independent_parser_reads_a_ladder_of_hevc() {
     let out = folder.path().join("out");
     ladder(&source, &out, "360p-hevc");
     let ladder = check::Ladder::open(&out).unwrap();
-    let browser = Path::new(env!("CARGO_MANIFEST_DIR")).join("browser");
+    let browser = spool_tests::repository::root().join("tests/browser");
     let output =
         Command::new("node").arg(browser.join("parse.mjs")).arg(&ladder.videos[0].whole).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -80,7 +80,7 @@ fn every_source_of_the_table_becomes_an_exact_ladder() {
 
 #[test]
 fn the_docs_have_the_table() {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/sources.md");
+    let path = spool_tests::repository::root().join("docs/sources.md");
     if std::env::var_os("SPOOL_WRITE_DOCS").is_some() {
         std::fs::write(&path, sources::table()).unwrap();
     }

@@ -357,7 +357,7 @@ fn an_invalid_upload_is_refused_before_its_bytes() {
 /// A real client, and three servers, each of which is killed while it receives.
 #[test]
 fn an_independent_tus_client_uploads_and_resumes() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = spool_tests::repository::root();
     let python = root.join(".cache/python");
     assert!(
         python.join("tusclient").exists(),
@@ -380,7 +380,7 @@ fn an_independent_tus_client_uploads_and_resumes() {
 
 #[test]
 fn a_resumed_upload_loses_no_byte_to_killed_servers() {
-    let browser = Path::new(env!("CARGO_MANIFEST_DIR")).join("browser");
+    let browser = spool_tests::repository::root().join("tests/browser");
     assert!(browser.join("node_modules/tus-js-client").exists(), "run scripts/browser-setup first");
     let full = std::env::var_os("SPOOL_TEST_FULL").is_some();
     let bytes: u64 = if full { 200 << 20 } else { 48 << 20 };

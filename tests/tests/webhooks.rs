@@ -22,7 +22,7 @@ struct Receiver {
 impl Receiver {
     /// Starts a receiver that answers with each of these in turn, and with the last from then on.
     fn start(answers: &[&str]) -> Self {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let root = spool_tests::repository::root();
         let python = root.join(".cache/python");
         assert!(
             python.join("standardwebhooks").exists(),

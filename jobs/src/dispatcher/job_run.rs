@@ -190,7 +190,7 @@ impl JobRun {
             return self.while_leased(self.store.lease_status(&self.lease)).await;
         }
         let called = Instant::now();
-        let status = self.while_leased(self.store.report(&self.lease, lease_time, &report)).await;
+        let status = self.while_leased(self.store.renew_lease(&self.lease, lease_time, &report)).await;
         match &status {
             Ok(_) => {
                 self.leased_until = called + lease_time;

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{
     events::append_last,
-    lease::Leased,
+    lease_table::LeaseTable,
     pool::{SqlStore, with_deadline},
     read,
 };
@@ -16,7 +16,7 @@ use crate::{CleanupQueue, EventKind, Id, Job, Result, Video};
 /// Published jobs whose source is to be deleted and that no other unfinished job reads. A running SQL
 /// statement of the tenant may read any source, which is known only once it has run: while one is unfinished,
 /// no source of the tenant is due.
-const SOURCES: Leased = Leased {
+const SOURCES: LeaseTable = LeaseTable {
     table: "jobs",
     next: &["SELECT j.id FROM jobs j JOIN videos v ON v.id = j.video WHERE j.source_due_ms <= $1 \
          AND NOT EXISTS (SELECT 1 FROM jobs other JOIN videos theirs ON theirs.id = other.video \
@@ -30,7 +30,7 @@ const SOURCES: Leased = Leased {
 };
 
 /// Videos that were published or collected.
-const GC_PENDING: Leased = Leased {
+const GC_PENDING: LeaseTable = LeaseTable {
     table: "videos",
     next: &["SELECT id FROM videos WHERE gc_pending_ms <= $1 ORDER BY gc_pending_ms LIMIT 1"],
     until: "gc_pending_ms",

@@ -5,7 +5,7 @@ use blake3::Hash;
 use sqlx::{Row as _, any::AnyRow};
 
 use super::{
-    codec::{after, byte_count, bytes, id as id_column, name, optional_id, text},
+    columns::{after, byte_count, bytes, id as id_column, name, optional_id, text},
     pool::{SqlStore, WriteTransaction, with_deadline},
     tenants::{self, MAX_NAME_BYTES, check_tenant_name},
 };

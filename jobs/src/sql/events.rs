@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{codec::name, pool::WriteTransaction, webhooks};
+use super::{columns::name, pool::WriteTransaction, webhooks};
 use crate::{EventKind, Id, Job, Result};
 
 /// An event is not older than the one before it: a transaction that waited for the job's lock began earlier

@@ -8,9 +8,9 @@ use sqlx::AssertSqlSafe;
 use tracing::warn;
 
 use super::{
-    codec::{after, fencing_token, flag, milliseconds, name},
+    columns::{after, fencing_token, flag, milliseconds, name},
     events::{append, append_last},
-    lease::{Leased, lease_lost},
+    lease_table::{LeaseTable, lease_lost},
     pool::{SqlStore, WriteTransaction},
     read,
 };
@@ -30,7 +30,7 @@ const SET_ASIDE: Duration = Duration::from_secs(60);
 const LEASE_EXPIRED: &str = "lease expired";
 
 /// Jobs: pending ones that are due, and running ones whose lease has expired. `$4` is the dispatcher.
-const JOBS: Leased = Leased {
+const JOBS: LeaseTable = LeaseTable {
     table: "jobs",
     next: &[EXPIRED, FAIR_NEXT],
     until: "lease_until_ms",
@@ -121,14 +121,14 @@ pub(super) async fn status(store: &SqlStore, lease: &Lease) -> Result<LeaseStatu
     Ok(LeaseStatus { cancel_requested: flag(&row, "cancel_requested")? })
 }
 
-pub(super) async fn report(
+pub(super) async fn renew(
     store: &SqlStore,
     lease: &Lease,
     lease_time: Duration,
     report: &Report,
 ) -> Result<LeaseStatus> {
     let mut tx = store.begin().await?;
-    let status = write(&mut tx, lease, Some(lease_time), report).await?;
+    let status = write_report(&mut tx, lease, Some(lease_time), report).await?;
     tx.commit().await?;
     Ok(status)
 }
@@ -141,7 +141,7 @@ pub(super) async fn finish(
 ) -> Result<Job> {
     let mut tx = store.begin().await?;
     let now = tx.now_ms;
-    let status = write(&mut tx, lease, None, report).await?;
+    let status = write_report(&mut tx, lease, None, report).await?;
     // A client that requested cancellation wants no other try.
     let outcome = match outcome {
         Outcome::Retry { .. } | Outcome::Released if status.cancel_requested => &Outcome::Canceled,
@@ -242,7 +242,7 @@ impl<'a> Changes<'a> {
 
 /// Writes a report if the lease is the job's newest. The first statement locks the job until the transaction
 /// ends.
-async fn write(
+async fn write_report(
     tx: &mut WriteTransaction,
     lease: &Lease,
     lease_time: Option<Duration>,

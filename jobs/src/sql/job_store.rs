@@ -75,8 +75,8 @@ impl JobStore for SqlStore {
         with_deadline(job_leases::status(self, lease)).await
     }
 
-    async fn report(&self, lease: &Lease, lease_time: Duration, report: &Report) -> Result<LeaseStatus> {
-        with_deadline(job_leases::report(self, lease, lease_time, report)).await
+    async fn renew_lease(&self, lease: &Lease, lease_time: Duration, report: &Report) -> Result<LeaseStatus> {
+        with_deadline(job_leases::renew(self, lease, lease_time, report)).await
     }
 
     async fn finish(&self, lease: &Lease, report: &Report, outcome: &Outcome) -> Result<Job> {

@@ -5,7 +5,7 @@ use spool_storage::{path_policy::PathPolicy, redact};
 use sqlx::Row as _;
 
 use super::{
-    codec::{id as id_column, to_json},
+    columns::{id as id_column, to_json},
     events::append_last,
     pool::{SqlStore, WriteTransaction},
     read, tenants,

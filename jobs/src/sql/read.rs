@@ -4,7 +4,7 @@ use sqlx::{Row as _, any::AnyRow};
 use strum::IntoEnumIterator;
 
 use super::{
-    codec::{
+    columns::{
         fencing_token, flag, from_json, id as id_column, json, name, named, optional_id, optional_json,
         quoted, text,
     },

@@ -3,7 +3,7 @@
 use sqlx::any::AnyRow;
 
 use super::{
-    codec::{optional_json, text, to_json},
+    columns::{optional_json, text, to_json},
     pool::{SqlStore, WriteTransaction},
 };
 use crate::{Error, Result, Tenant, TenantPolicy};

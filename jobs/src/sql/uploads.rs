@@ -6,12 +6,12 @@ use async_trait::async_trait;
 use sqlx::{Row as _, any::AnyRow};
 
 use super::{
-    codec::{
+    columns::{
         after, byte_count, bytes, fencing_token, from_json, id as id_column, json, named, optional_id,
         optional_json, text, to_json,
     },
     credentials, jobs,
-    lease::{Leased, commit_if_leased, lease_lost},
+    lease_table::{LeaseTable, commit_if_leased, lease_lost},
     pool::{SqlStore, WriteTransaction, with_deadline},
     tenants,
 };
@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Open uploads of the tenant `$4`, for a request that writes.
-const UPLOADS: Leased = Leased {
+const UPLOADS: LeaseTable = LeaseTable {
     table: "uploads",
     next: &[],
     until: "lease_until_ms",
@@ -31,7 +31,7 @@ const UPLOADS: Leased = Leased {
 /// Open uploads that have expired, or that were complete 10 seconds ago and are not finished: a request that
 /// stores the last part finishes the upload at once, so its server has died. `updated_ms` is set so that the
 /// next call finds another one.
-const ABANDONED: Leased = Leased {
+const ABANDONED: LeaseTable = LeaseTable {
     table: "uploads",
     next: &["SELECT id FROM uploads WHERE state = 'open' AND lease_until_ms <= $1 \
          AND (expires_ms <= $1 OR (received = bytes AND updated_ms <= $1 - 10000)) \

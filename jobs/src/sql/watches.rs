@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use sqlx::{Row as _, any::AnyRow};
 
 use super::{
-    codec::{id as id_column, milliseconds, text},
-    lease::Leased,
+    columns::{id as id_column, milliseconds, text},
+    lease_table::LeaseTable,
     pool::{SqlStore, with_deadline},
     tenants::{self, check_tenant_name},
 };
@@ -20,7 +20,7 @@ const MAX_WATCHES: i64 = 1000;
 const MAX_VALUES: usize = 500;
 
 /// Watches whose scan is due. The next scan's time is the lease's end, until the scan is recorded.
-const WATCHES: Leased = Leased {
+const WATCHES: LeaseTable = LeaseTable {
     table: "watches",
     next: &["SELECT id FROM watches WHERE scan_due_ms <= $1 ORDER BY scan_due_ms LIMIT 1"],
     until: "scan_due_ms",

@@ -7,8 +7,8 @@ use serde_json::Value;
 use sqlx::{Row as _, any::AnyRow};
 
 use super::{
-    codec::{after, fencing_token, id as id_column, json, name, named, text},
-    lease::{Leased, require_lease},
+    columns::{after, fencing_token, id as id_column, json, name, named, text},
+    lease_table::{LeaseTable, require_lease},
     pool::{SqlStore, WriteTransaction, with_deadline},
     tenants,
 };
@@ -22,7 +22,7 @@ const MAX_WEBHOOKS: i64 = 20;
 
 /// Waiting deliveries that are due, the longest-waiting first. A tenant with four leased deliveries is
 /// skipped, so that receivers that do not answer delay no other tenant.
-const DELIVERIES: Leased = Leased {
+const DELIVERIES: LeaseTable = LeaseTable {
     table: "deliveries",
     next: &["SELECT d.id FROM deliveries d JOIN webhooks w ON w.id = d.webhook \
          WHERE d.state = 'waiting' AND d.due_ms <= $1 AND d.lease_until_ms <= $1 AND w.tenant NOT IN ( \

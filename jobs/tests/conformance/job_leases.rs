@@ -16,7 +16,7 @@ pub(super) async fn a_job_has_one_lease_until_it_expires(backend: Backend) {
     // Each report renews the lease.
     while started.elapsed() < 3 * SHORT {
         assert!(other.lease_job("b", SHORT).await.unwrap().is_none());
-        assert!(!store.report(&first, SHORT, &Report::default()).await.unwrap().cancel_requested);
+        assert!(!store.renew_lease(&first, SHORT, &Report::default()).await.unwrap().cancel_requested);
         tokio::time::sleep(SHORT / 10).await;
     }
     let second = leased_soon(&other, "b").await;
@@ -29,7 +29,7 @@ pub(super) async fn a_job_has_one_lease_until_it_expires(backend: Backend) {
         ..Report::default()
     };
     assert!(lost(store.lease_status(&first).await));
-    assert!(lost(store.report(&first, LONG, &late).await));
+    assert!(lost(store.renew_lease(&first, LONG, &late).await));
     assert!(lost(store.finish(&first, &late, &Outcome::Published(json!({}))).await));
     assert_eq!(
         other.job("acme", &job.id).await.unwrap(),
@@ -40,7 +40,7 @@ pub(super) async fn a_job_has_one_lease_until_it_expires(backend: Backend) {
     let ended = other.finish(&second, &Report::default(), &Outcome::Published(json!({}))).await.unwrap();
     assert_eq!(ended.state, JobState::Published);
     assert!(lost(other.lease_status(&second).await), "an ended job has no lease");
-    assert!(lost(other.report(&second, LONG, &late).await));
+    assert!(lost(other.renew_lease(&second, LONG, &late).await));
 }
 
 pub(super) async fn concurrent_dispatchers_never_lease_one_job(backend: Backend) {
@@ -93,9 +93,9 @@ pub(super) async fn progress_never_decreases_and_events_have_no_gap(backend: Bac
     };
     // The second report repeats the first, as after a lost answer.
     for _ in 0..2 {
-        store.report(&lease, LONG, &report).await.unwrap();
+        store.renew_lease(&lease, LONG, &report).await.unwrap();
     }
-    store.report(&lease, LONG, &Report { progress: progress(0, 3_000), ..Report::default() }).await.unwrap();
+    store.renew_lease(&lease, LONG, &Report { progress: progress(0, 3_000), ..Report::default() }).await.unwrap();
     let now = store.job("acme", &job.id).await.unwrap();
     assert_eq!(
         (now.rows, now.rows_done, now.media_done_ms, now.percent(), now.phase),
@@ -115,7 +115,7 @@ pub(super) async fn progress_never_decreases_and_events_have_no_gap(backend: Bac
     for _ in 0..6 {
         let (store, lease) = (backend.store.clone(), lease.clone());
         let report = Report { events: vec![(EventKind::Progress, json!({})); 3], ..Report::default() };
-        all.spawn(async move { store.report(&lease, LONG, &report).await.map(drop) });
+        all.spawn(async move { store.renew_lease(&lease, LONG, &report).await.map(drop) });
         let (store, id) = (backend.store.clone(), job.id.clone());
         all.spawn(async move { store.cancel("acme", &id).await.map(drop) });
     }
@@ -138,15 +138,15 @@ pub(super) async fn a_repeated_report_is_written_once(backend: Backend) {
         events: progress(percents),
         ..Report::default()
     };
-    store.report(&lease, LONG, &report(0, &[10])).await.unwrap();
+    store.renew_lease(&lease, LONG, &report(0, &[10])).await.unwrap();
     // The second report is repeated after a lost answer, with newer events.
-    store.report(&lease, LONG, &report(1, &[20, 30])).await.unwrap();
-    store.report(&lease, LONG, &report(1, &[20, 30, 40])).await.unwrap();
-    store.report(&lease, LONG, &report(1, &[20, 30, 40])).await.unwrap();
+    store.renew_lease(&lease, LONG, &report(1, &[20, 30])).await.unwrap();
+    store.renew_lease(&lease, LONG, &report(1, &[20, 30, 40])).await.unwrap();
+    store.renew_lease(&lease, LONG, &report(1, &[20, 30, 40])).await.unwrap();
     store.finish(&lease, &report(1, &[20, 30, 40, 50]), &retry(Duration::ZERO)).await.unwrap();
     // Another lease counts from the beginning.
     let lease = leased_soon(store, "b").await;
-    store.report(&lease, LONG, &report(0, &[60])).await.unwrap();
+    store.renew_lease(&lease, LONG, &report(0, &[60])).await.unwrap();
     let events = store.events("acme", &job.id, 0, 100).await.unwrap();
     assert!(events.iter().map(|event| event.sequence).eq(1..=events.len() as i64), "{events:?}");
     let percents: Vec<i64> = events.iter().filter_map(|event| event.data["percent"].as_i64()).collect();
@@ -190,6 +190,6 @@ pub(super) async fn a_thousand_rows_fit_one_report(backend: Backend) {
         rows: (0..1000).map(|ordinal| row(ordinal, RowState::Waiting)).collect(),
         ..Report::default()
     };
-    store.report(&lease, LONG, &report).await.unwrap();
+    store.renew_lease(&lease, LONG, &report).await.unwrap();
     assert_eq!(store.rows("acme", &job.id, 0, 2_000).await.unwrap(), report.rows);
 }

@@ -9,8 +9,8 @@
 //! media segments).
 
 mod boxes;
-mod cut;
-mod entry;
+mod segmenter;
+mod sample_entry;
 mod read;
 mod write;
 
@@ -115,7 +115,7 @@ impl Clock {
 pub struct Packager<R> {
     reader: read::Reader<R>,
     init: Init,
-    cutter: cut::Cutter,
+    cutter: segmenter::Cutter,
     ended: bool,
 }
 
@@ -129,11 +129,11 @@ impl<R: Read> Packager<R> {
     /// # Errors
     /// [`Error::Spec`] for a request that makes no sense; otherwise what is wrong with the header.
     pub fn video(input: R, spec: &VideoSpec) -> Result<Self, Error> {
-        let cutter = cut::Video::new(spec)?;
+        let cutter = segmenter::Video::new(spec)?;
         let reader = read::Reader::open(input, read::Kind::Video)?;
-        let entry = entry::SampleEntry::parse(&reader.track().entry)?;
+        let entry = sample_entry::SampleEntry::parse(&reader.track().entry)?;
         let init = write::init(reader.track(), &entry, cutter.timescale(), cutter.media_time(), "und")?;
-        Ok(Self { reader, init, cutter: cut::Cutter::Video(cutter), ended: false })
+        Ok(Self { reader, init, cutter: segmenter::Cutter::Video(cutter), ended: false })
     }
 
     /// Opens the file of one whole sound track; reads up to its `moov`.
@@ -147,10 +147,10 @@ impl<R: Read> Packager<R> {
     /// [`Error::Spec`] for a request that makes no sense; otherwise what is wrong with the header.
     pub fn audio(input: R, spec: &AudioSpec) -> Result<Self, Error> {
         let reader = read::Reader::open(input, read::Kind::Audio)?;
-        let entry = entry::SampleEntry::parse(&reader.track().entry)?;
+        let entry = sample_entry::SampleEntry::parse(&reader.track().entry)?;
         let timescale = reader.track().timescale;
         let priming = reader.track().media_time.unwrap_or_else(|| entry.priming());
-        let cutter = cut::Audio::new(spec, timescale, priming, entry.frame_ticks())?;
+        let cutter = segmenter::Audio::new(spec, timescale, priming, entry.frame_ticks())?;
         let init = write::init(
             reader.track(),
             &entry,
@@ -158,7 +158,7 @@ impl<R: Read> Packager<R> {
             priming,
             spec.language.as_deref().unwrap_or("und"),
         )?;
-        Ok(Self { reader, init, cutter: cut::Cutter::Audio(cutter), ended: false })
+        Ok(Self { reader, init, cutter: segmenter::Cutter::Audio(cutter), ended: false })
     }
 
     /// The rendition's init segment.
@@ -175,8 +175,8 @@ impl<R: Read> Iterator for Packager<R> {
             return None;
         }
         let next = match &mut self.cutter {
-            cut::Cutter::Video(cutter) => cutter.next(&mut self.reader),
-            cut::Cutter::Audio(cutter) => cutter.next(&mut self.reader),
+            segmenter::Cutter::Video(cutter) => cutter.next(&mut self.reader),
+            segmenter::Cutter::Audio(cutter) => cutter.next(&mut self.reader),
         };
         self.ended = !matches!(next, Ok(Some(_)));
         next.transpose()

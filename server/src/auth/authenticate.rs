@@ -18,7 +18,7 @@ use crate::{
         oidc::Provider,
         principal::{Principal, unauthenticated},
         rate_limit::RateLimits,
-        route_access::RouteAccess,
+        authorize::RouteAccess,
     },
     problem::{Problem, ProblemKind},
 };

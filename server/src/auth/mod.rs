@@ -7,5 +7,5 @@ pub(crate) mod oidc;
 pub(crate) mod path_policy;
 pub(crate) mod principal;
 pub(crate) mod rate_limit;
-pub(crate) mod route_access;
+pub(crate) mod authorize;
 pub(crate) mod signed_links;

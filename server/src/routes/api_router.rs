@@ -10,7 +10,7 @@ use utoipa_axum::router::UtoipaMethodRouter;
 
 use crate::{
     app_state::AppState,
-    auth::{authenticate::authenticate, route_access::RouteAccess},
+    auth::{authenticate::authenticate, authorize::RouteAccess},
 };
 
 /// The last parameter of an OpenAPI path that stands for several segments, and the router's form of it:

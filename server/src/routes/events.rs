@@ -22,7 +22,7 @@ use utoipa::IntoParams;
 
 use super::{
     extract::{PathParams, QueryParams},
-    page_limit::page_items,
+    pagination::page_items,
 };
 use crate::{
     app_state::AppState,

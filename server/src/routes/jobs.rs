@@ -12,7 +12,7 @@ use utoipa::IntoParams;
 
 use super::{
     extract::{JsonBody, PathParams, QueryParams},
-    page_limit::{DEFAULT_PAGE_ITEMS, page_items},
+    pagination::{DEFAULT_PAGE_ITEMS, page_items},
 };
 use crate::{
     app_state::AppState,

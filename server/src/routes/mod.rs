@@ -7,7 +7,7 @@ mod route_table;
 mod router;
 
 mod extract;
-mod page_limit;
+mod pagination;
 
 mod events;
 mod health;

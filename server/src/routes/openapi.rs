@@ -16,7 +16,7 @@ use utoipa::{
 use super::{api_router::operations, route_table};
 use crate::{
     app_state::AppState,
-    auth::route_access::{BASIC_SCHEME, BEARER_SCHEME, UPLOAD_TOKEN_SCHEME},
+    auth::authorize::{BASIC_SCHEME, BEARER_SCHEME, UPLOAD_TOKEN_SCHEME},
     problem::{PROBLEM_JSON, Problem},
 };
 

@@ -20,7 +20,7 @@ use super::{
     tus, upload_tokens, uploads, videos, webhooks,
 };
 use crate::{
-    auth::route_access::RouteAccess,
+    auth::authorize::RouteAccess,
     problem::{Problem, ProblemKind},
 };
 

@@ -17,7 +17,7 @@ use crate::{
     auth::{
         authenticate::{AuthMode, authenticate},
         loopback::refuse_foreign_pages,
-        route_access::RouteAccess,
+        authorize::RouteAccess,
     },
     problem::{Problem, ProblemKind},
 };

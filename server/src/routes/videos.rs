@@ -5,7 +5,7 @@ use spool_jobs::Id;
 
 use super::{
     extract::{JsonBody, PathParams, QueryParams},
-    page_limit::{PageQuery, page_items},
+    pagination::{PageQuery, page_items},
 };
 use crate::{
     app_state::AppState,

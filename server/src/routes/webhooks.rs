@@ -10,7 +10,7 @@ use spool_jobs::Id;
 
 use super::{
     extract::{JsonBody, PathParams, QueryParams},
-    page_limit::{LimitQuery, page_items},
+    pagination::{LimitQuery, page_items},
 };
 use crate::{
     app_state::AppState,

@@ -8,7 +8,7 @@ use mp4_atom::{
 use super::{
     Error, Init,
     boxes::{nest, put},
-    entry::SampleEntry,
+    sample_entry::SampleEntry,
     read::{Kind, Track},
 };
 

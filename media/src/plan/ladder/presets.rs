@@ -78,25 +78,11 @@ pub(super) fn named(name: &str) -> Option<&'static Preset> {
 /// The name spelled most like this one.
 pub(super) fn nearest(name: &str) -> &'static str {
     let name = name.to_ascii_lowercase();
-    let nearest = PRESETS.iter().min_by_key(|preset| edits(&name, preset.name));
+    let nearest = PRESETS.iter().min_by_key(|preset| strsim::levenshtein(&name, preset.name));
     nearest.map_or("web", |preset| preset.name)
 }
 
 /// The names, for people.
 pub(super) fn names() -> String {
     PRESETS.map(|preset| preset.name).join(", ")
-}
-
-/// Insertions, deletions and replacements of a letter between two words (Levenshtein's distance).
-fn edits(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, to) in b.chars().enumerate() {
-            let replaced = diagonal + usize::from(from != to);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row.last().copied().unwrap_or(0)
 }

@@ -1,8 +1,8 @@
 //! Leases in SQL, written once for jobs, uploads, deliveries, watches and cleanup work.
 //!
 //! A lease is a time in a column of the leased row: until then no other process takes the row. It is taken in
-//! two steps. [`Leased::next`] finds a due row without a lock, since most of the time nothing is due.
-//! [`Leased::take`] then leases that row in a transaction, if it is still due. Where the holder writes
+//! two steps. [`LeaseTable::next`] finds a due row without a lock, since most of the time nothing is due.
+//! [`LeaseTable::take`] then leases that row in a transaction, if it is still due. Where the holder writes
 //! results, the row also has a fencing token, which grows with every lease, and every write of the holder is
 //! conditional on it.
 
@@ -14,13 +14,13 @@ use sqlx::{
 };
 
 use super::{
-    codec::{after, milliseconds},
+    columns::{after, milliseconds},
     pool::{SqlStore, WriteTransaction},
 };
 use crate::{Error, FencingToken, Id, Result};
 
 /// A table whose rows are leased. In each SQL text `$1` is the time now.
-pub(super) struct Leased {
+pub(super) struct LeaseTable {
     /// The table.
     pub(super) table: &'static str,
     /// Queries for the ID of the row to lease next. The first that finds one wins.
@@ -33,7 +33,7 @@ pub(super) struct Leased {
     pub(super) set: &'static str,
 }
 
-impl Leased {
+impl LeaseTable {
     /// Returns the ID of the row that is due next.
     pub(super) async fn next(&self, store: &SqlStore) -> Result<Option<Id>> {
         self.next_since(store, Duration::ZERO).await
