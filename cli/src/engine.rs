@@ -24,10 +24,9 @@ pub const CHILDREN_EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 pub async fn start_roles(worker: &Arc<Worker>, slots: SlotArgs) -> Result<(Service, Executor), CliError> {
     let service = Service::start(spool_scheduler::Settings::embedded(), worker.clone()).await?;
     let settings = spool_executor::Settings {
-        scheduler: service.address().to_string(),
+        scheduler: service.address().clone(),
         slots: slots.count(),
         work_dir: worker.environment().scratch().join("engine"),
-        address: None,
         token: None,
         drain_timeout: Duration::ZERO,
         idle_timeout: None,

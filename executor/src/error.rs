@@ -24,9 +24,9 @@ pub enum Error {
     /// This process cannot encode.
     #[error(transparent)]
     Media(#[from] spool_media::Error),
-    /// No port is free.
-    #[error("no free port for the executor: {0}")]
-    Port(#[source] std::io::Error),
+    /// The threads that run tasks cannot be started.
+    #[error("failed to start the threads of tasks: {0}")]
+    Threads(#[source] std::io::Error),
     /// The engine's own folder cannot be made.
     #[error("cannot make {path}: {source}; name another scratch folder with --scratch or SPOOL_SCRATCH")]
     WorkFolder {
@@ -46,10 +46,10 @@ pub enum Error {
         /// The system's error.
         source: std::io::Error,
     },
-    /// Ballista's executor stopped.
+    /// The task that runs the sessions stopped: a defect.
     #[error("the executor stopped: {message}")]
     Stopped {
-        /// Ballista's message.
+        /// The panic's message.
         message: String,
     },
 }
@@ -59,8 +59,8 @@ impl Error {
     pub(crate) fn is_retryable(&self) -> bool {
         match self {
             Self::Refused { .. } | Self::Media(_) | Self::Functions(_) | Self::Listen { .. } => false,
-            // A full disk may have space later, and the next attempt takes another port.
-            Self::Unreachable { .. } | Self::Port(_) | Self::WorkFolder { .. } | Self::Stopped { .. } => true,
+            // A full disk may have space later, and a full machine threads.
+            Self::Unreachable { .. } | Self::Threads(_) | Self::WorkFolder { .. } | Self::Stopped { .. } => true,
         }
     }
 }

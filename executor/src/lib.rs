@@ -1,11 +1,14 @@
-//! Encodes rows for a scheduler: a session with the scheduler, Ballista's executor beneath it, and the tasks
-//! that it runs.
+//! Encodes rows for a scheduler: a session with the scheduler, the tasks that it sends, and their results.
+//!
+//! An executor opens connections and accepts none: only its probes listen, if they are asked for.
 
 mod error;
 mod settings;
 
-mod ballista;
+mod plan_check;
+mod result_sender;
 mod results;
+mod task_runner;
 mod tasks;
 
 mod executor;

@@ -1,8 +1,5 @@
 //! Session with a scheduler: a call that both sides keep open. When it ends, the executor stops its rows and
 //! connects again under another id.
-//!
-//! Another id, because Ballista accepts an executor under a known id only after it has declared the former
-//! one dead.
 
 use std::{
     sync::Arc,
@@ -11,14 +8,16 @@ use std::{
 
 use spool_media::encode::worker::Worker;
 use spool_storage::Backoff;
-use spool_wire::v1::{
-    CancelRows, Draining, ExecutorMessage, Heartbeat, Register, SchedulerHeartbeat, SchedulerMessage,
-    executor_message::Message as ToScheduler, executor_service_client::ExecutorServiceClient,
-    scheduler_message::Message as FromScheduler,
+use spool_wire::{
+    Address, Connection,
+    v1::{
+        CancelJobs, Draining, ExecutorMessage, Heartbeat, LaunchTasks, Register, SchedulerHeartbeat,
+        SchedulerMessage, executor_message::Message as ToScheduler,
+        executor_service_client::ExecutorServiceClient, scheduler_message::Message as FromScheduler,
+    },
 };
 use tokio::{
     sync::{broadcast::error::RecvError, mpsc, watch},
-    task::JoinHandle,
     time::{interval, sleep, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
@@ -27,11 +26,8 @@ use tonic::{Code, Status, Streaming};
 use tracing::{debug, info, warn};
 
 use crate::{
-    ballista::{self, Address},
-    error::Error,
-    results::Results,
-    settings::Settings,
-    tasks::Tasks,
+    error::Error, result_sender::ResultSender, results::Results, settings::Settings,
+    task_runner::TaskRunner, tasks::Tasks,
 };
 
 /// Limit on the wait for the scheduler to accept a registration.
@@ -42,6 +38,9 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Silence after which the scheduler counts as gone. It sends a heartbeat every second.
 const SCHEDULER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The largest message of a session: the parts of a long film go through one.
+const MESSAGE_MAX_BYTES: usize = 256 << 20;
 
 /// Messages that wait for a slow network.
 const OUTBOUND_QUEUE: usize = 1024;
@@ -60,7 +59,7 @@ const RETRY_DELAY_MAX: Duration = Duration::from_secs(5);
 ///
 /// | from | to | when |
 /// | --- | --- | --- |
-/// | `Connecting` | `Ready` | the scheduler accepts the registration, and the engine starts |
+/// | `Connecting` | `Ready` | the scheduler accepts the registration |
 /// | `Ready` | `Draining` | [`ShutdownSignals::drain`] fires; the executor ends after this session |
 /// | `Ready`, `Draining` | `Connecting` | the session ends |
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +98,7 @@ pub(crate) async fn run_sessions(
             Ok(()) => return Ok(()),
             Err(error) if !error.is_retryable() => return Err(error),
             Err(error) => {
-                warn!(scheduler = settings.scheduler, %error, "session ended; connecting again");
+                warn!(scheduler = %settings.scheduler, %error, "session ended; connecting again");
             }
         }
         if began.elapsed() > RETRY_DELAY_MAX * 2 {
@@ -113,6 +112,21 @@ pub(crate) async fn run_sessions(
     }
 }
 
+/// An open call to the scheduler.
+struct Connected {
+    client: ExecutorServiceClient<Connection>,
+    outbound: mpsc::Sender<ExecutorMessage>,
+    inbound: Streaming<SchedulerMessage>,
+}
+
+/// What carries out the scheduler's messages during one session.
+struct SessionEngine {
+    runner: TaskRunner,
+    sender: ResultSender,
+    results: Results,
+    tasks: Tasks,
+}
+
 /// One session.
 struct Session<'a> {
     settings: &'a Settings,
@@ -122,57 +136,59 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// Connects, starts the engine, runs the session to its end, and stops everything that it started.
+    /// Connects, runs the session to its end, and stops every task that it started.
     async fn run(&self) -> Result<(), Error> {
-        let connected = async {
-            let address = Address::find(&self.settings.scheduler, self.settings.address).await?;
-            let id = ballista::new_id(&self.worker.environment().host);
-            let (outbound, inbound) = self.connect(&id).await?;
-            Ok::<_, Error>((address, id, outbound, inbound))
-        };
-        let (address, id, outbound, mut inbound) = tokio::select! {
-            connected = connected => connected?,
+        // Another id each time: results and tasks of a former session are not this one's.
+        let id = format!("{}-{}", self.worker.environment().host, ballista_core::ids::new_instance_id());
+        let connected = tokio::select! {
+            connected = self.connect(&id) => connected?,
             () = self.signals.stop.cancelled() => return Ok(()),
             () = self.signals.drain.cancelled() => return Ok(()),
         };
-        let tasks = Tasks::default();
-        let mut engine = ballista::start(self.settings, &address, &id, self.worker, &tasks)?;
+        let Connected { client, outbound, mut inbound } = connected;
+        let (tasks, work_dir) = (Tasks::default(), self.settings.work_dir.join(&id));
+        let engine = SessionEngine {
+            runner: TaskRunner::new(
+                &id,
+                self.settings.slots,
+                &work_dir,
+                self.worker,
+                &tasks,
+                outbound.downgrade(),
+            )?,
+            sender: ResultSender::new(client, work_dir.to_string_lossy().into_owned()),
+            results: Results::new(work_dir, tasks.clone()),
+            tasks,
+        };
         self.state.send_replace(SessionState::Ready);
         info!(
             executor = id,
-            scheduler = self.settings.scheduler,
+            scheduler = %self.settings.scheduler,
             slots = self.settings.slots,
-            address = %address.local,
             "joined"
         );
-        let results = Results::new(self.settings.work_dir.join(&id), tasks.clone());
         let ended = tokio::select! {
-            ended = self.run_session(&outbound, &mut inbound, &tasks, &results, &mut engine) => ended,
-            never = results.delete_expired() => never,
+            ended = self.run_session(&outbound, &mut inbound, &engine) => ended,
+            never = engine.results.delete_expired() => never,
         };
-        // The scheduler learns of the end, and sends no more tasks, before the engine that takes them is
-        // gone.
+        // The scheduler learns of the end, and sends no more tasks, before their threads are gone.
         drop(outbound);
         let goodbye = async { while let Ok(Some(_)) = inbound.message().await {} };
         let _ = timeout(GOODBYE_TIMEOUT, goodbye).await;
-        engine.abort();
-        if timeout(SHUTDOWN_TIMEOUT, tasks.stop()).await.is_err() {
+        if timeout(SHUTDOWN_TIMEOUT, engine.tasks.stop()).await.is_err() {
             warn!("tasks of the executor are still running");
         }
         // Results that the scheduler has not fetched are made anew by running their rows elsewhere: part
         // records answer.
-        if let Err(error) = results.delete_all() {
+        if let Err(error) = engine.results.delete_all() {
             debug!(%error, "the engine's folder stays until the process ends");
         }
         info!(executor = id, "left");
         ended
     }
 
-    /// Opens the call and registers. Returns its two directions.
-    async fn connect(
-        &self,
-        id: &str,
-    ) -> Result<(mpsc::Sender<ExecutorMessage>, Streaming<SchedulerMessage>), Error> {
+    /// Opens the call and registers.
+    async fn connect(&self, id: &str) -> Result<Connected, Error> {
         let register = Register {
             executor_id: id.to_owned(),
             host: self.worker.environment().host.clone(),
@@ -186,21 +202,23 @@ impl Session<'_> {
         let scheduler = &self.settings.scheduler;
         let registered = async {
             let connection = spool_wire::connect(scheduler, self.settings.token.as_deref()).await?;
-            let mut client = ExecutorServiceClient::new(connection);
+            let mut client = ExecutorServiceClient::new(connection)
+                .max_decoding_message_size(MESSAGE_MAX_BYTES)
+                .max_encoding_message_size(MESSAGE_MAX_BYTES);
             let mut inbound = client.connect(ReceiverStream::new(messages)).await?.into_inner();
             match inbound.message().await? {
                 Some(SchedulerMessage { message: Some(FromScheduler::Registered(registered)) }) => {
                     debug!(scheduler = registered.scheduler_id, "registered");
-                    Ok(inbound)
+                    Ok((client, inbound))
                 }
                 _ => Err(Status::unavailable("the call ended")),
             }
         };
         match timeout(REGISTER_TIMEOUT, registered).await {
-            Ok(Ok(inbound)) => Ok((outbound, inbound)),
+            Ok(Ok((client, inbound))) => Ok(Connected { client, outbound, inbound }),
             Ok(Err(status)) => Err(session_error(scheduler, &status)),
             Err(_) => Err(Error::Unreachable {
-                scheduler: scheduler.clone(),
+                scheduler: scheduler.to_string(),
                 why: "it did not answer in time".to_owned(),
             }),
         }
@@ -212,12 +230,11 @@ impl Session<'_> {
         &self,
         outbound: &mpsc::Sender<ExecutorMessage>,
         inbound: &mut Streaming<SchedulerMessage>,
-        tasks: &Tasks,
-        results: &Results,
-        engine: &mut JoinHandle<Result<(), Error>>,
+        engine: &SessionEngine,
     ) -> Result<(), Error> {
+        let SessionEngine { runner, sender, results, tasks } = engine;
         let lost = |why: &str| {
-            Err(Error::Unreachable { scheduler: self.settings.scheduler.clone(), why: why.to_owned() })
+            Err(Error::Unreachable { scheduler: self.settings.scheduler.to_string(), why: why.to_owned() })
         };
         let mut events = self.worker.events();
         let mut heartbeat = interval(HEARTBEAT_INTERVAL);
@@ -241,10 +258,9 @@ impl Session<'_> {
                     Ok(Some(SchedulerMessage { message })) => {
                         last_message = Instant::now();
                         match message {
-                            Some(FromScheduler::CancelRows(CancelRows { jobs })) => {
-                                warn!(?jobs, "the scheduler cancels rows that no statement waits for");
-                                tasks.cancel(&jobs);
-                            }
+                            Some(FromScheduler::LaunchTasks(LaunchTasks { tasks })) => runner.launch(&tasks),
+                            Some(FromScheduler::FetchResult(fetch)) => sender.send(fetch),
+                            Some(FromScheduler::CancelJobs(CancelJobs { jobs })) => tasks.cancel(&jobs),
                             Some(FromScheduler::Heartbeat(SchedulerHeartbeat { fetched })) => {
                                 results.delete(fetched);
                             }
@@ -253,13 +269,6 @@ impl Session<'_> {
                     }
                     Ok(None) => return lost("it ended the session"),
                     Err(status) => return Err(session_error(&self.settings.scheduler, &status)),
-                },
-                ended = &mut *engine => return match ended {
-                    // Ballista receives the process's signals itself, and ends when its tasks have.
-                    _ if draining_since.is_some() => Ok(()),
-                    Ok(Err(error)) => Err(error),
-                    Ok(Ok(())) => lost("the engine received a signal to stop"),
-                    Err(error) => lost(&error.to_string()),
                 },
                 event = events.recv() => match event {
                     // The next event makes up for one that a full queue drops.
@@ -299,8 +308,8 @@ fn send(outbound: &mpsc::Sender<ExecutorMessage>, message: ToScheduler) {
 }
 
 /// Returns the error that the status of an ended call stands for.
-fn session_error(scheduler: &str, status: &Status) -> Error {
-    let (scheduler, why) = (scheduler.to_owned(), status.message().to_owned());
+fn session_error(scheduler: &Address, status: &Status) -> Error {
+    let (scheduler, why) = (scheduler.to_string(), status.message().to_owned());
     match status.code() {
         Code::FailedPrecondition | Code::Unauthenticated | Code::Unimplemented => {
             Error::Refused { scheduler, why }

@@ -21,7 +21,10 @@ use datafusion::{
 use parking_lot::Mutex;
 use spool_media::encode::worker;
 use spool_udfs::{control::TaskControl, error::engine_error};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
 
 /// The tasks that an executor runs. They end when it stops.
 #[derive(Debug, Clone, Default)]
@@ -60,6 +63,11 @@ impl Tasks {
     pub(crate) async fn finished(&self) {
         self.tracker.close();
         self.tracker.wait().await;
+    }
+
+    /// Counts as a running task until it is dropped.
+    pub(crate) fn count(&self) -> TaskTrackerToken {
+        self.tracker.token()
     }
 
     /// Returns the jobs with running tasks.

@@ -15,9 +15,12 @@ use futures::future::OptionFuture;
 use spool_media::encode::events::RowEvent;
 use spool_storage::{Backoff, ErrorKind};
 use spool_udfs::error::Failure;
-use spool_wire::v1::{
-    self, Done, StartRequest, Statement, failure::Cause, statement_message::Message,
-    statements_client::StatementsClient,
+use spool_wire::{
+    Address,
+    v1::{
+        self, Done, StartRequest, Statement, failure::Cause, statement_message::Message,
+        statements_client::StatementsClient,
+    },
 };
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -50,7 +53,7 @@ const RESULT_MAX_BYTES: usize = 1 << 30;
 /// A client of a scheduler in another process. Clones share what is known of the scheduler.
 #[derive(Debug, Clone)]
 pub struct Client {
-    address: String,
+    address: Address,
     token: Option<String>,
     /// Whether the scheduler ever answered: then it is expected to come back.
     reached: Arc<AtomicBool>,
@@ -59,7 +62,7 @@ pub struct Client {
 impl Client {
     /// Makes a client of the scheduler at `HOST:PORT`, which sends `token` with every call.
     pub fn new(address: impl Into<String>, token: Option<String>) -> Self {
-        Self { address: address.into(), token, reached: Arc::default() }
+        Self { address: Address::Tcp(address.into()), token, reached: Arc::default() }
     }
 
     /// Runs one statement to its end, as [`crate::Scheduler::run`] does. If the scheduler goes away
@@ -216,7 +219,7 @@ impl Client {
     }
 
     fn failure(&self, status: &Status, accepted: bool) -> Error {
-        let (scheduler, reason) = (self.address.clone(), status.message().to_owned());
+        let (scheduler, reason) = (self.address.to_string(), status.message().to_owned());
         match status.code() {
             Code::Unauthenticated | Code::PermissionDenied => Error::Failed(Failure {
                 kind: ErrorKind::NotAllowed,

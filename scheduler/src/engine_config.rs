@@ -1,7 +1,7 @@
 //! Settings of Ballista that rows need: pushed tasks, one row per task, and placement by the list of
 //! executors.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use ballista_core::{config::TaskSchedulingPolicy, extension::SessionConfigExt, ids::new_instance_id};
@@ -36,17 +36,13 @@ pub(crate) fn session_config() -> SessionConfig {
 
 /// Returns the settings of Ballista's scheduler.
 pub(crate) fn scheduler_config(
-    address: SocketAddr,
     session_config: &SessionConfig,
     worker: Arc<Worker>,
     placement: PlacementPolicy,
 ) -> SchedulerConfig {
     let defaults = session_config.clone();
     SchedulerConfig {
-        bind_host: address.ip().to_string(),
-        bind_port: address.port(),
-        external_host: address.ip().to_string(),
-        // Only pushed tasks can be canceled and drained.
+        // Only pushed tasks can be placed by the list of executors.
         scheduling_policy: TaskSchedulingPolicy::PushStaged,
         task_distribution: TaskDistributionPolicy::Custom(Arc::new(placement)),
         executor_timeout_seconds: NEVER.as_secs(),
@@ -60,6 +56,8 @@ pub(crate) fn scheduler_config(
         grpc_client_max_message_size: MESSAGE_MAX_BYTES,
         grpc_server_max_decoding_message_size: MESSAGE_MAX_BYTES,
         grpc_server_max_encoding_message_size: MESSAGE_MAX_BYTES,
+        // Executors listen on no port: tasks and cancellations go over their sessions (`executors::calls`).
+        override_create_grpc_client_endpoint: Some(Arc::new(|_| Err("executors listen on no port".into()))),
         override_config_producer: Some(Arc::new(move || defaults.clone())),
         override_session_builder: Some(Arc::new(move |config| session::state(&worker, config))),
         job_id_generator: Some(Arc::new(JobIds)),

@@ -7,20 +7,22 @@ use std::{
 };
 
 use ballista_core::error::BallistaError;
-use ballista_scheduler::{cluster::BallistaCluster, scheduler_process::create_scheduler};
+use ballista_scheduler::cluster::BallistaCluster;
 use spool_media::encode::worker::Worker;
 use spool_storage::ConcurrencyLimit;
+use spool_wire::Address;
 use tokio::{
     net::TcpListener,
     task::{AbortHandle, JoinHandle},
 };
 
 use crate::{
-    api,
-    engine::Engine,
+    api::{self, server::Listener},
+    engine,
     engine_config::{NEVER, scheduler_config, session_config},
     error::{Error, Result},
     executors::{
+        calls::ExecutorCalls,
         event_router::EventRouter,
         placement::{PlacementPolicy, Placements},
         registry::ExecutorRegistry,
@@ -38,8 +40,8 @@ const PLANNERS_MAX: usize = 8;
 /// Settings of a scheduler: where it listens, and which executors may join.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Address to listen on; port 0 takes a free one.
-    pub listen: SocketAddr,
+    /// Address to listen on; port 0 takes a free one. `None`: only this process can connect.
+    pub listen: Option<SocketAddr>,
     /// Silence after which an executor counts as lost.
     pub executor_timeout: Duration,
     /// How long a statement waits while no executor takes rows.
@@ -51,11 +53,12 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Returns the settings of a scheduler with its executor in the same process. Such an executor cannot be
-    /// lost alone, so it never times out: a suspended laptop must not lose it.
+    /// Returns the settings of a scheduler with its executor in the same process, which listens on no port:
+    /// other users of the machine could run statements by it. Such an executor cannot be lost alone, so it
+    /// never times out: a suspended laptop must not lose it.
     pub fn embedded() -> Self {
         Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            listen: None,
             executor_timeout: NEVER,
             no_executor_timeout: Duration::from_secs(60),
             token: None,
@@ -64,10 +67,10 @@ impl Settings {
     }
 }
 
-/// A scheduler that listens. It stops listening when dropped.
+/// A scheduler that accepts connections. It stops when dropped.
 pub struct Service {
     scheduler: Scheduler,
-    address: SocketAddr,
+    address: Address,
     abort: AbortHandle,
     server: JoinHandle<std::io::Result<()>>,
 }
@@ -78,9 +81,7 @@ impl Service {
     /// # Errors
     /// [`Error::Listen`] if the address cannot be bound, [`Error::Engine`] if the engine does not start.
     pub async fn start(settings: Settings, worker: Arc<Worker>) -> Result<Self> {
-        let failed = |source| Error::Listen { address: settings.listen.to_string(), source };
-        let listener = TcpListener::bind(settings.listen).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
+        let (address, listener) = listen(settings.listen).await?;
         let (executors, placements, events) =
             (ExecutorRegistry::default(), Placements::default(), EventRouter::default());
         let (fair_queue, statements) = (FairQueue::default(), StatementList::default());
@@ -89,12 +90,14 @@ impl Service {
         let placement = PlacementPolicy {
             registry: executors.clone(),
             placements: placements.clone(),
+            helpers: Arc::default(),
             turn: Arc::default(),
         };
-        let config = Arc::new(scheduler_config(address, &session_config, worker.clone(), placement));
+        let config = Arc::new(scheduler_config(&session_config, worker.clone(), placement));
         let failed = |e: BallistaError| Error::from_engine(&e.to_string());
         let cluster = BallistaCluster::new_from_config(&config).await.map_err(failed)?;
-        let engine: Engine = create_scheduler(cluster, config).await.map_err(failed)?;
+        let (calls, known) = (ExecutorCalls::default(), cluster.cluster_state());
+        let engine = engine::start(cluster, config, calls.clone()).await.map_err(failed)?;
         let rules = SessionRules {
             token: settings.token.clone(),
             allow_version_skew: settings.allow_version_skew,
@@ -102,6 +105,8 @@ impl Service {
         };
         let executor_service = ExecutorService {
             engine: engine.clone(),
+            known,
+            calls: calls.clone(),
             worker: worker.clone(),
             executors: executors.clone(),
             event_router: events.clone(),
@@ -111,7 +116,7 @@ impl Service {
         let limit = ConcurrencyLimit::new("planners", PLANNERS_MAX);
         let planner = Planner { engine: engine.clone(), session_config, limit };
         let last_number = Arc::<AtomicU64>::default();
-        let attempts = AttemptContext { engine, executors, placements, events, last_number };
+        let attempts = AttemptContext { engine, calls, executors, placements, events, last_number };
         let rows = RowsContext { attempts, fair_queue, counters: metrics.rows.clone() };
         let context = RunContext { planner, rows, worker, no_executor_timeout: settings.no_executor_timeout };
         let scheduler = Scheduler { context: Arc::new(context), statements, metrics };
@@ -121,8 +126,8 @@ impl Service {
     }
 
     /// Returns the address that executors and clients connect to.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn address(&self) -> &Address {
+        &self.address
     }
 
     /// Returns the handle that runs statements.
@@ -139,6 +144,18 @@ impl Service {
             Err(error) => Error::Engine { message: error.to_string() },
         }
     }
+}
+
+/// Begins to accept connections, and returns the address for them.
+async fn listen(at: Option<SocketAddr>) -> Result<(Address, Listener)> {
+    let Some(at) = at else {
+        let (connector, incoming) = spool_wire::in_process();
+        return Ok((Address::InProcess(connector), Listener::InProcess(incoming)));
+    };
+    let failed = |source| Error::Listen { address: at.to_string(), source };
+    let listener = TcpListener::bind(at).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((Address::Tcp(address.to_string()), Listener::Tcp(listener)))
 }
 
 impl Drop for Service {

@@ -1,8 +1,8 @@
-//! Calls to a scheduler: plain HTTP/2 with limits on every wait, and a bearer token if the scheduler requires
-//! one.
+//! Calls to a scheduler: HTTP/2 with limits on every wait, and a bearer token if the scheduler requires one.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
+use hyper_util::rt::TokioIo;
 use subtle::ConstantTimeEq;
 use tonic::{
     Request, Status,
@@ -10,6 +10,9 @@ use tonic::{
     service::{Interceptor, interceptor::InterceptedService},
     transport::{Channel, Endpoint},
 };
+use tower::service_fn;
+
+use crate::in_process::InProcess;
 
 /// Limit on opening a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -22,24 +25,57 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(7);
 /// A connection to a scheduler.
 pub type Connection = InterceptedService<Channel, BearerToken>;
 
-/// Connects to a scheduler at `HOST:PORT`, and sends `token` with every call.
+/// Where a scheduler accepts connections.
+#[derive(Debug, Clone)]
+pub enum Address {
+    /// `HOST:PORT`.
+    Tcp(String),
+    /// In this process.
+    InProcess(InProcess),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => f.write_str(address),
+            Self::InProcess(_) => f.write_str("this process"),
+        }
+    }
+}
+
+/// Connects to a scheduler, and sends `token` with every call.
 ///
 /// # Errors
 /// [`tonic::Code::InvalidArgument`] if the address or the token is malformed, [`tonic::Code::Unavailable`] if
 /// nothing answers at the address.
-pub async fn connect(address: &str, token: Option<&str>) -> Result<Connection, Status> {
+pub async fn connect(address: &Address, token: Option<&str>) -> Result<Connection, Status> {
     let invalid = |e: &dyn std::fmt::Display| Status::invalid_argument(e.to_string());
     let token = token.map(|token| format!("Bearer {token}").parse()).transpose().map_err(|_| {
         invalid(&"the token has characters that an HTTP header cannot carry; check SPOOL_TOKEN")
     })?;
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))
-        .map_err(|_| invalid(&format_args!("{address} is not of the form HOST:PORT")))?
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
-        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-        .keep_alive_while_idle(true);
-    let channel = endpoint.connect().await.map_err(|e| Status::unavailable(root_cause(&e)))?;
+    let connected = match address {
+        Address::Tcp(address) => {
+            let endpoint = Endpoint::from_shared(format!("http://{address}"))
+                .map_err(|_| invalid(&format_args!("{address} is not of the form HOST:PORT")))?
+                .connect_timeout(CONNECT_TIMEOUT)
+                .tcp_nodelay(true)
+                .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+                .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+                .keep_alive_while_idle(true);
+            endpoint.connect().await
+        }
+        Address::InProcess(in_process) => {
+            let in_process = in_process.clone();
+            // The host is not looked up.
+            let endpoint = Endpoint::from_static("http://localhost");
+            let open = move |_| {
+                let in_process = in_process.clone();
+                async move { in_process.open().await.map(TokioIo::new) }
+            };
+            endpoint.connect_with_connector(service_fn(open)).await
+        }
+    };
+    let channel = connected.map_err(|e| Status::unavailable(root_cause(&e)))?;
     Ok(InterceptedService::new(channel, BearerToken(token)))
 }
 

@@ -4,9 +4,11 @@
 
 mod channel;
 mod events;
+mod in_process;
 
-pub use channel::{Connection, authenticate, connect};
+pub use channel::{Address, Connection, authenticate, connect};
 pub use events::InvalidEvent;
+pub use in_process::{InProcess, Incoming, in_process};
 
 /// Spool's own services.
 #[expect(missing_docs, reason = "generated; documented in proto/spool.proto")]

@@ -1,7 +1,7 @@
 //! Flags of long-running roles: `spool serve`, `spool api`, `spool scheduler` and `spool executor`.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     time::Duration,
 };
 
@@ -160,10 +160,6 @@ pub struct ExecutorArgs {
     pub token: Option<String>,
     #[command(flatten)]
     pub slots: SlotArgs,
-    /// Address at which the scheduler reaches this machine. Default: the local address of the connection to
-    /// the scheduler.
-    #[arg(long, env = "SPOOL_ADDRESS", value_name = "ADDRESS")]
-    pub address: Option<IpAddr>,
     /// Seconds that running rows get to finish after SIGTERM, before they are canceled and run elsewhere.
     #[arg(long, env = "SPOOL_DRAIN_TIMEOUT", value_name = "SECONDS", default_value_t = 300)]
     pub drain_timeout: u64,

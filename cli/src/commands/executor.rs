@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use spool_executor::{Executor, Settings};
 use spool_media::ffmpeg;
+use spool_wire::Address;
 
 use crate::{
     args::{ExecutorArgs, GlobalArgs},
@@ -15,10 +16,9 @@ use crate::{
 pub async fn run(global: &GlobalArgs, args: ExecutorArgs) -> Result<(), CliError> {
     let worker = worker::worker_with_slots(global, args.slots, global.http_sources)?;
     let settings = Settings {
-        scheduler: args.scheduler,
+        scheduler: Address::Tcp(args.scheduler),
         slots: args.slots.count(),
         work_dir: worker.environment().scratch().join("engine"),
-        address: args.address,
         token: args.token,
         drain_timeout: Duration::from_secs(args.drain_timeout),
         idle_timeout: args.idle_timeout.map(Duration::from_secs),

@@ -24,14 +24,14 @@ pub async fn run(global: &GlobalArgs, args: SchedulerArgs) -> Result<(), CliErro
     };
     let unprotected = args.token.is_none() && !args.listen.ip().is_loopback();
     let settings = Settings {
-        listen: args.listen,
+        listen: Some(args.listen),
         executor_timeout: Duration::from_secs(args.executor_timeout),
         no_executor_timeout: Duration::from_secs(args.no_executor_timeout),
         token: args.token,
         allow_version_skew: args.allow_version_skew,
     };
     let mut service = Service::start(settings, worker.clone()).await?;
-    let address = service.address();
+    let address = service.address().clone();
     if unprotected {
         tracing::warn!(
             %address,

@@ -199,7 +199,7 @@ mod tests {
     async fn an_accepted_statement_is_canceled_by_the_id_that_the_client_got() {
         let scratch = tempfile::tempdir().unwrap();
         let service = scheduler_without_executors(scratch.path()).await;
-        let channel = spool_wire::connect(&service.address().to_string(), None).await.unwrap();
+        let channel = spool_wire::connect(service.address(), None).await.unwrap();
         let mut client = StatementsClient::new(channel);
         let statement = |sql: &str| Statement {
             sql: sql.to_owned(),

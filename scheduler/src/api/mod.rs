@@ -1,6 +1,5 @@
 //! The scheduler's port: statements by gRPC and Flight SQL, executors, KEDA, HTTP, and the backend of jobs.
 
-pub(crate) mod ballista_proxy;
 pub(crate) mod flight_sql;
 pub(crate) mod grpc;
 pub(crate) mod http;

@@ -3,8 +3,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ballista_core::serde::protobuf::scheduler_grpc_server::SchedulerGrpcServer;
 use spool_wire::{
+    Incoming,
     keda::external_scaler_server::ExternalScalerServer,
     v1::{executor_service_server::ExecutorServiceServer, statements_server::StatementsServer},
 };
@@ -13,7 +13,6 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{service::Routes, transport::Server};
 
 use super::{
-    ballista_proxy::BallistaProxy,
     flight_sql,
     grpc::StatementsService,
     http::{self, HttpState},
@@ -29,9 +28,16 @@ use crate::{
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Where connections come from.
+#[derive(Debug)]
+pub(crate) enum Listener {
+    Tcp(TcpListener),
+    InProcess(Incoming),
+}
+
 /// Serves until the listener fails. Clients and executors must present `token`, if there is one.
 pub(crate) async fn serve(
-    listener: TcpListener,
+    listener: Listener,
     scheduler: Scheduler,
     executor_service: ExecutorService,
     token: Option<String>,
@@ -39,11 +45,6 @@ pub(crate) async fn serve(
     let token: Option<Arc<str>> = token.map(Into::into);
     let rows = &scheduler.context.rows;
     let executors = rows.attempts.executors.clone();
-    let proxy = BallistaProxy {
-        engine: rows.attempts.engine.clone(),
-        executors: executors.clone(),
-        fair_queue: rows.fair_queue.clone(),
-    };
     let demand = DemandSource { statements: scheduler.statements.clone(), executors: executors.clone() };
     let http = HttpState {
         demand: demand.clone(),
@@ -56,9 +57,10 @@ pub(crate) async fn serve(
     };
     let bytes = MESSAGE_MAX_BYTES as usize;
     let grpc = Routes::new(
-        SchedulerGrpcServer::new(proxy).max_decoding_message_size(bytes).max_encoding_message_size(bytes),
+        ExecutorServiceServer::new(executor_service)
+            .max_decoding_message_size(bytes)
+            .max_encoding_message_size(bytes),
     )
-    .add_service(ExecutorServiceServer::new(executor_service))
     .add_service(StatementsServer::new(StatementsService {
         scheduler: scheduler.clone(),
         token: token.clone(),
@@ -73,5 +75,9 @@ pub(crate) async fn serve(
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .add_routes(routes);
-    server.serve_with_incoming(TcpListenerStream::new(listener)).await.map_err(std::io::Error::other)
+    let served = match listener {
+        Listener::Tcp(listener) => server.serve_with_incoming(TcpListenerStream::new(listener)).await,
+        Listener::InProcess(incoming) => server.serve_with_incoming(incoming).await,
+    };
+    served.map_err(std::io::Error::other)
 }

@@ -97,7 +97,9 @@ impl Drop for PlacementGuard {
 pub(crate) struct PlacementPolicy {
     pub(crate) registry: ExecutorRegistry,
     pub(crate) placements: Placements,
-    /// Number of tasks placed so far that belong to no row.
+    /// The executor of each job that is not a row.
+    pub(crate) helpers: Arc<Mutex<HashMap<JobId, String>>>,
+    /// Number of such jobs placed so far.
     pub(crate) turn: Arc<AtomicUsize>,
 }
 
@@ -127,18 +129,15 @@ impl DistributionPolicy for PlacementPolicy {
             .iter()
             .map(|executor| executor.executor_id.clone())
             .partition(|id| self.registry.accepts_rows(id));
-        let helpers = if accepting.is_empty() { others } else { accepting };
+        let candidates = if accepting.is_empty() { others } else { accepting };
+        self.helpers.lock().retain(|job, _| jobs.contains_key(job));
         for (order, name, job, info) in named {
             let mut graph = info.execution_graph.write().await;
             let session = graph.session_id().to_owned();
             while let Some(stage) = graph.fetch_running_stage(&[]) {
                 let id = match order {
                     Some(_) => self.place_row(&name, &executors),
-                    None => {
-                        // Round robin over all attempts: a job that failed on one executor goes to another.
-                        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-                        (!helpers.is_empty()).then(|| helpers[turn % helpers.len()].clone())
-                    }
+                    None => self.place_helper(job, &candidates),
                 };
                 let Some(id) = id else { break };
                 let Some(task) = take(stage, &session, job, &id) else { break };
@@ -200,6 +199,21 @@ fn joins_all(root: &Arc<dyn ExecutionPlan>) -> bool {
 }
 
 impl PlacementPolicy {
+    /// Returns the executor of a job that is not a row: one for all of its tasks, because executors do not
+    /// read each other's results. A job that failed on one executor is another job, which goes to the next.
+    fn place_helper(&self, job: &JobId, candidates: &[String]) -> Option<String> {
+        let mut helpers = self.helpers.lock();
+        if let Some(executor) = helpers.get(job)
+            && self.registry.contains(executor)
+        {
+            return Some(executor.clone());
+        }
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let executor = candidates.get(turn % candidates.len().max(1))?.clone();
+        helpers.insert(job.clone(), executor.clone());
+        Some(executor)
+    }
+
     /// Takes a slot for a row; `None` where the row has to wait.
     fn place_row(&self, job: &str, executors: &[&mut AvailableVcores]) -> Option<String> {
         let mut requests = self.placements.requests();

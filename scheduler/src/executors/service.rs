@@ -6,27 +6,42 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ballista_core::serde::protobuf::{ExecutorStoppedParams, scheduler_grpc_server::SchedulerGrpc};
+use ballista_core::serde::{
+    protobuf::{
+        self, ExecutorStoppedParams, UpdateTaskStatusParams, scheduler_grpc_server::SchedulerGrpc,
+        task_status::Status as TaskEnd,
+    },
+    scheduler::{
+        ExecutorData, ExecutorMetadata, ExecutorOperatingSystemSpecification, ExecutorSpecification,
+    },
+};
+use ballista_scheduler::cluster::ClusterState;
+use prost::Message as _;
 use spool_media::encode::worker::Worker;
 use spool_wire::{
     authenticate,
     v1::{
-        CancelRows, ExecutorMessage, Heartbeat, Register, Registered, SchedulerHeartbeat, SchedulerMessage,
-        executor_message::Message as FromExecutor, executor_service_server,
-        scheduler_message::Message as ToExecutor,
+        CancelJobs, ExecutorMessage, Heartbeat, Register, Registered, ResultMessage, SchedulerHeartbeat,
+        SchedulerMessage, SendResultResponse, TaskStatus, executor_message::Message as FromExecutor,
+        executor_service_server, scheduler_message::Message as ToExecutor,
     },
 };
 use tokio::{
     sync::mpsc,
     time::{interval, timeout},
 };
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{info, warn};
 
 use crate::{
-    engine::Engine,
-    executors::{event_router::EventRouter, registry::ExecutorRegistry},
+    engine::{Engine, offer_slots},
+    executors::{
+        calls::{ExecutorCalls, Outbound},
+        event_router::EventRouter,
+        placement::BALLISTA_VCORES,
+        registry::ExecutorRegistry,
+    },
     queue::fair_queue::FairQueue,
 };
 
@@ -36,8 +51,11 @@ const REGISTER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the scheduler sends a heartbeat.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Heartbeats that wait for a slow network.
-const OUTBOUND_QUEUE: usize = 8;
+/// Messages that wait for a slow network. Tasks wait for room; heartbeats and cancellations are repeated.
+const OUTBOUND_QUEUE: usize = 64;
+
+/// Limit on the wait for the first message of a result.
+const RESULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Rows that may be on their way beyond those that have a slot, so that a slot that gets free is filled at
 /// once: one for so many slots.
@@ -55,6 +73,9 @@ pub(crate) fn update_capacity(fair_queue: &FairQueue, executors: &ExecutorRegist
 #[derive(Clone)]
 pub(crate) struct ExecutorService {
     pub(crate) engine: Engine,
+    /// The executors that the engine knows.
+    pub(crate) known: Arc<dyn ClusterState>,
+    pub(crate) calls: ExecutorCalls,
     pub(crate) worker: Arc<Worker>,
     pub(crate) executors: ExecutorRegistry,
     pub(crate) event_router: EventRouter,
@@ -104,11 +125,18 @@ impl executor_service_server::ExecutorService for ExecutorService {
             return Err(Status::already_exists(format!("an executor {id} is registered already")));
         }
         info!(executor = id, host, slots, "executor joined");
-        self.update_capacity();
         let (outbound, messages) = mpsc::channel(OUTBOUND_QUEUE);
         let scheduler_id = self.engine.scheduler_id.clone();
         // The queue has room: this is its first message.
         send(&outbound, ToExecutor::Registered(Registered { scheduler_id }));
+        self.calls.open(&id, outbound.clone());
+        if let Err(error) = self.known.register_executor(metadata(&id, &host), executor_data(&id)).await {
+            self.remove(&id, "the engine refused it").await;
+            return Err(Status::internal(error.to_string()));
+        }
+        self.executors.mark_ready(&id);
+        self.update_capacity();
+        offer_slots(&self.engine, id.clone()).await;
         let service = self.clone();
         tokio::spawn(async move {
             let why = service.run_session(&id, inbound, &outbound).await;
@@ -116,6 +144,19 @@ impl executor_service_server::ExecutorService for ExecutorService {
             service.remove(&id, &why).await;
         });
         Ok(Response::new(ReceiverStream::new(messages)))
+    }
+
+    async fn send_result(
+        &self,
+        request: Request<Streaming<ResultMessage>>,
+    ) -> Result<Response<SendResultResponse>, Status> {
+        authenticate(request.metadata(), self.rules.token.as_deref())?;
+        let mut inbound = request.into_inner();
+        let late = |_| Status::deadline_exceeded("the result did not begin in time");
+        let first = timeout(RESULT_TIMEOUT, inbound.message()).await.map_err(late)??;
+        let first = first.ok_or_else(|| Status::invalid_argument("the result names no fetch"))?;
+        self.calls.receive(&first.fetch_id, inbound.map(|message| message.map(|part| part.part))).await;
+        Ok(Response::new(SendResultResponse {}))
     }
 }
 
@@ -157,7 +198,7 @@ impl ExecutorService {
         &self,
         id: &str,
         mut inbound: Streaming<ExecutorMessage>,
-        outbound: &mpsc::Sender<Result<SchedulerMessage, Status>>,
+        outbound: &Outbound,
     ) -> String {
         let mut heartbeat = interval(HEARTBEAT_INTERVAL);
         let mut last_message = Instant::now();
@@ -173,6 +214,9 @@ impl ExecutorService {
                             let running: HashSet<String> = running.into_iter().collect();
                             abandoned = self.cancel_abandoned(id, &running, &abandoned, outbound);
                             self.record_heartbeat(id, running, unavailable_reason);
+                        }
+                        Ok(Some(ExecutorMessage { message: Some(FromExecutor::TaskStatus(status)) })) => {
+                            self.on_task_status(id, &status).await;
                         }
                         Ok(Some(ExecutorMessage { message })) => self.on_message(id, message),
                         Ok(None) => return "it ended its session".to_owned(),
@@ -198,14 +242,14 @@ impl ExecutorService {
         id: &str,
         running: &HashSet<String>,
         before: &HashSet<String>,
-        outbound: &mpsc::Sender<Result<SchedulerMessage, Status>>,
+        outbound: &Outbound,
     ) -> HashSet<String> {
         let abandoned: HashSet<String> =
             running.iter().filter(|job| !self.event_router.has_subscriber(job)).cloned().collect();
         let jobs: Vec<String> = abandoned.intersection(before).cloned().collect();
         if !jobs.is_empty() {
             warn!(executor = id, ?jobs, "canceling rows that no statement waits for");
-            send(outbound, ToExecutor::CancelRows(CancelRows { jobs }));
+            send(outbound, ToExecutor::CancelJobs(CancelJobs { jobs }));
         }
         abandoned
     }
@@ -233,12 +277,34 @@ impl ExecutorService {
                 Err(spool_wire::InvalidEvent) => warn!(executor = id, "ignored an invalid event"),
             },
             // Handled before, or of a newer version.
-            Some(FromExecutor::Heartbeat(_) | FromExecutor::Register(_)) | None => {}
+            Some(FromExecutor::Heartbeat(_) | FromExecutor::Register(_) | FromExecutor::TaskStatus(_))
+            | None => {}
+        }
+    }
+
+    /// Passes the end of a task on to the engine.
+    async fn on_task_status(&self, id: &str, status: &TaskStatus) {
+        let mut status = match protobuf::TaskStatus::decode(status.status.as_slice()) {
+            Ok(status) => status,
+            Err(error) => {
+                // The attempt notices that no executor runs its task, and starts another.
+                warn!(executor = id, %error, "ignored a task status that cannot be read");
+                return;
+            }
+        };
+        // An executor reports its own tasks only.
+        if let Some(TaskEnd::Successful(success)) = &mut status.status {
+            id.clone_into(&mut success.executor_id);
+        }
+        let update = UpdateTaskStatusParams { executor_id: id.to_owned(), task_status: vec![status] };
+        if let Err(status) = SchedulerGrpc::update_task_status(&self.engine, Request::new(update)).await {
+            warn!(executor = id, %status, "the engine took no note of a task's end");
         }
     }
 
     async fn remove(&self, id: &str, why: &str) {
         self.executors.remove(id);
+        self.calls.close(id);
         self.update_capacity();
         // Ballista's grace period is 0: it forgets the executor now, and runs its tasks elsewhere.
         let stopped = ExecutorStoppedParams { executor_id: id.to_owned(), reason: why.to_owned() };
@@ -252,7 +318,28 @@ impl ExecutorService {
     }
 }
 
+/// Returns how the engine knows an executor: by its ID. It has no port that the engine could call.
+fn metadata(id: &str, host: &str) -> ExecutorMetadata {
+    ExecutorMetadata {
+        id: id.to_owned(),
+        host: host.to_owned(),
+        port: 0,
+        grpc_port: 0,
+        specification: ExecutorSpecification::default().with_vcores(BALLISTA_VCORES),
+        os_info: ExecutorOperatingSystemSpecification::default(),
+    }
+}
+
+/// Returns so many slots that the engine always finds a free one: the registry counts the real ones.
+fn executor_data(id: &str) -> ExecutorData {
+    ExecutorData {
+        executor_id: id.to_owned(),
+        total_vcores: BALLISTA_VCORES,
+        available_vcores: BALLISTA_VCORES,
+    }
+}
+
 /// Queues a message. A full queue is a network that is cut, which shows in the executor's silence.
-fn send(outbound: &mpsc::Sender<Result<SchedulerMessage, Status>>, message: ToExecutor) {
+fn send(outbound: &Outbound, message: ToExecutor) {
     let _ = outbound.try_send(Ok(SchedulerMessage { message: Some(message) }));
 }

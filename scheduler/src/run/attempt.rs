@@ -22,11 +22,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::fetch_results::fetch_results;
 use crate::{
     engine::{CancelOnDrop, Engine, offer_slots},
     error::{Error, Result},
     executors::{
+        calls::ExecutorCalls,
         event_router::{EventRouter, Subscription},
         placement::{PlacementGuard, Placements, ROW_PREFIX},
         registry::{ExecutorRegistry, JOB_LOST_AFTER},
@@ -49,6 +49,7 @@ const LOST_POLL_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub(crate) struct AttemptContext {
     pub(crate) engine: Engine,
+    pub(crate) calls: ExecutorCalls,
     pub(crate) executors: ExecutorRegistry,
     pub(crate) placements: Placements,
     pub(crate) events: EventRouter,
@@ -114,7 +115,7 @@ impl Attempt<'_> {
     /// [`Error::Failed`] if a function failed, [`Error::Lost`] if the executor is gone, [`Error::Canceled`]
     /// once `cancel` fires, [`Error::Engine`] otherwise.
     pub(crate) async fn run(self) -> Result<Vec<RecordBatch>> {
-        let AttemptContext { engine, executors, placements, events, .. } = self.context;
+        let AttemptContext { engine, calls, executors, placements, events, .. } = self.context;
         let failed = |e: ballista_core::error::BallistaError| Error::from_engine(&e.to_string());
         let name = format!("{}{}", if self.row.is_some() { ROW_PREFIX } else { "statement-" }, self.number);
         let placed =
@@ -132,7 +133,7 @@ impl Attempt<'_> {
         debug!(%job, name, "job submitted");
         let mut subscription = events.subscribe(job.as_str());
         let job_name = job.as_str().to_owned();
-        let mut guard = CancelOnDrop::new(engine.clone(), job);
+        let mut guard = CancelOnDrop::new(engine.clone(), calls.clone(), job);
         let result =
             self.watch(&job_name, &mut guard, &mut statuses, &mut subscription, placed.as_ref()).await;
         if let Some(executor) = placed.as_ref().and_then(PlacementGuard::executor) {
@@ -270,8 +271,7 @@ impl Attempt<'_> {
                 }
             }
         };
-        let max_message_bytes = self.context.engine.state.config.grpc_client_max_message_size;
-        let fetching = fetch_results(success.partition_location, max_message_bytes);
+        let fetching = self.context.calls.fetch(success.partition_location);
         tokio::select! {
             batches = timeout(FETCH_TIMEOUT, fetching) => batches.unwrap_or_else(|_| {
                 let seconds = FETCH_TIMEOUT.as_secs();

@@ -3,7 +3,6 @@
 pub(crate) mod attempt;
 pub(crate) mod early_playback;
 pub(crate) mod explain;
-pub(crate) mod fetch_results;
 pub(crate) mod plan_rewrite;
 pub(crate) mod planner;
 pub(crate) mod results;
