@@ -19,11 +19,11 @@ use crate::{
     Result, Row,
 };
 
-/// Jobs that one call tries to lease before it returns none: dispatchers that poll together try for the same
-/// one.
+/// Attempts of one call to lease a job before it returns none: dispatchers that poll at the same time try the
+/// same job.
 const LEASE_ATTEMPTS: usize = 8;
 
-/// Time for which a job that this version cannot read is left to others.
+/// Time for which a job that this version cannot read is postponed, for other dispatchers.
 const SET_ASIDE: Duration = Duration::from_secs(60);
 
 /// Recorded outcome of a lease whose holder reported none.
@@ -142,7 +142,7 @@ pub(super) async fn finish(
     let mut tx = store.begin().await?;
     let now = tx.now_ms;
     let status = write(&mut tx, lease, None, report).await?;
-    // A client that requested cancellation wants no other try.
+    // After a request for cancellation there is no further try.
     let outcome = match outcome {
         Outcome::Retry { .. } | Outcome::Released if status.cancel_requested => &Outcome::Canceled,
         outcome => outcome,
@@ -277,7 +277,7 @@ async fn write(
     Ok(LeaseStatus { cancel_requested: flag(&row, "cancel_requested")? })
 }
 
-/// Writes the events of a report, except those that an earlier report wrote whose answer was lost.
+/// Writes the events of a report, except those that an earlier report, whose response was lost, has written.
 async fn write_events(tx: &mut WriteTransaction, lease: &Lease, report: &Report) -> Result<()> {
     if report.events.is_empty() {
         return Ok(());

@@ -1,8 +1,8 @@
 //! Leases in SQL, written once for jobs, uploads, deliveries, watches and cleanup work.
 //!
-//! A lease is a time in a column of the leased row: until then no other process takes the row. It is taken in
-//! two steps. [`Leased::next`] finds a due row without a lock, since most of the time nothing is due.
-//! [`Leased::take`] then leases that row in a transaction, if it is still due. Where the holder writes
+//! A lease is a time in a column of the leased row: until then no other process can lease the row. It is
+//! taken in two steps. [`Leased::next`] finds a due row without a lock, since most of the time nothing is
+//! due. [`Leased::take`] then leases that row in a transaction, if it is still due. If the holder writes
 //! results, the row also has a fencing token, which grows with every lease, and every write of the holder is
 //! conditional on it.
 
@@ -19,11 +19,11 @@ use super::{
 };
 use crate::{Error, FencingToken, Id, Result};
 
-/// A table whose rows are leased. In each SQL text `$1` is the time now.
+/// A table whose rows are leased. In each SQL text `$1` is the current time.
 pub(super) struct Leased {
     /// The table.
     pub(super) table: &'static str,
-    /// Queries for the ID of the row to lease next. The first that finds one wins.
+    /// Queries for the ID of the row to lease next. The first that finds a row is used.
     pub(super) next: &'static [&'static str],
     /// Column of the time at which the lease ends.
     pub(super) until: &'static str,
@@ -39,7 +39,7 @@ impl Leased {
         self.next_since(store, Duration::ZERO).await
     }
 
-    /// Leases a row until `lease_time` from now and returns it. `None`: it is not due any more.
+    /// Leases a row for `lease_time` and returns it; `None` if it is not due any more.
     pub(super) async fn take(
         &self,
         tx: &mut WriteTransaction,
@@ -50,7 +50,7 @@ impl Leased {
         self.take_since(tx, Duration::ZERO, id, lease_time, values).await
     }
 
-    /// Leases the row that is due next. The lease holds once the transaction is committed.
+    /// Leases the row that is due next. The lease is valid once the transaction is committed.
     pub(super) async fn lease(
         &self,
         store: &SqlStore,
@@ -108,7 +108,7 @@ impl Leased {
 /// Commits a write that was conditional on a lease, if a row met the condition.
 ///
 /// # Errors
-/// [`Error::LeaseLost`] where no row did.
+/// Returns [`Error::LeaseLost`] if no row met the condition.
 pub(super) async fn commit_if_leased(
     tx: WriteTransaction,
     written: &AnyQueryResult,
@@ -120,7 +120,7 @@ pub(super) async fn commit_if_leased(
     tx.commit().await
 }
 
-/// Refuses a write that was conditional on a lease where no row met the condition.
+/// Returns an error if no row met the condition of a write on a lease.
 pub(super) fn require_lease(
     written: &AnyQueryResult,
     what: &'static str,

@@ -13,13 +13,13 @@ use super::{
 };
 use crate::{Error, Id, NewWatch, Result, Watch, WatchStore};
 
-/// Watches of all tenants: every server reads the queue of every watch.
+/// Most watches of all tenants: every server reads the queue of every watch.
 const MAX_WATCHES: i64 = 1000;
 
-/// Values per statement. SQLite and PostgreSQL accept many more.
+/// Most values per statement. SQLite and PostgreSQL accept many more.
 const MAX_VALUES: usize = 500;
 
-/// Watches whose scan is due. The next scan's time is the lease's end, until the scan is recorded.
+/// Watches whose scan is due. Until a scan is recorded, the end of its lease is the time of the next scan.
 const WATCHES: Leased = Leased {
     table: "watches",
     next: &["SELECT id FROM watches WHERE scan_due_ms <= $1 ORDER BY scan_due_ms LIMIT 1"],
