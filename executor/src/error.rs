@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-/// Why an executor does not run.
+/// Failure of an executor.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The scheduler cannot be reached, or is gone. The executor tries again.
+    /// The scheduler cannot be reached, or is gone. The executor retries.
     #[error("cannot reach the scheduler at {scheduler}: {why}")]
     Unreachable {
         /// `HOST:PORT`.
@@ -27,7 +27,7 @@ pub enum Error {
     /// No port is free.
     #[error("no free port for the executor: {0}")]
     Port(#[source] std::io::Error),
-    /// The engine's own folder cannot be made.
+    /// The engine's own folder cannot be created.
     #[error("cannot make {path}: {source}; name another scratch folder with --scratch or SPOOL_SCRATCH")]
     WorkFolder {
         /// The folder.

@@ -1,5 +1,4 @@
-//! Encodes rows for a scheduler: a session with the scheduler, Ballista's executor beneath it, and the tasks
-//! that it runs.
+//! Executor: encodes rows for a scheduler, in a session with it, on Ballista's executor.
 
 mod error;
 mod settings;
