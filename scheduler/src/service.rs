@@ -32,17 +32,17 @@ use crate::{
     scheduler::Scheduler,
 };
 
-/// Statements that are planned or merged at a time. Each takes a core for a moment.
+/// Most statements that are planned or merged at a time. Each uses a core for a moment.
 const PLANNERS_MAX: usize = 8;
 
-/// Settings of a scheduler: where it listens, and which executors may join.
+/// Settings of a scheduler: its address, and rules for executors and clients.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Silence after which an executor counts as lost.
+    /// Time without a message after which an executor counts as lost.
     pub executor_timeout: Duration,
-    /// How long a statement waits while no executor takes rows.
+    /// Time for which a statement waits while no executor takes rows.
     pub no_executor_timeout: Duration,
     /// Token that clients and executors must present; `None` if they need none.
     pub token: Option<String>,
@@ -51,8 +51,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Returns the settings of a scheduler with its executor in the same process. Such an executor cannot be
-    /// lost alone, so it never times out: a suspended laptop must not lose it.
+    /// Returns the settings of a scheduler with its executor in the same process. Such an executor never
+    /// times out, since it cannot be lost alone: a suspended laptop must not lose it.
     pub fn embedded() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -76,7 +76,8 @@ impl Service {
     /// Starts a scheduler that plans with `worker`.
     ///
     /// # Errors
-    /// [`Error::Listen`] if the address cannot be bound, [`Error::Engine`] if the engine does not start.
+    /// Returns [`Error::Listen`] if the address cannot be bound, [`Error::Engine`] if the engine does not
+    /// start.
     pub async fn start(settings: Settings, worker: Arc<Worker>) -> Result<Self> {
         let failed = |source| Error::Listen { address: settings.listen.to_string(), source };
         let listener = TcpListener::bind(settings.listen).await.map_err(failed)?;
@@ -120,7 +121,7 @@ impl Service {
         Ok(Self { scheduler, address, abort: server.abort_handle(), server })
     }
 
-    /// Returns the address that executors and clients connect to.
+    /// Returns the address for executors and clients.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
