@@ -1,8 +1,9 @@
 //! Runs FFmpeg and ffprobe with limits, watches them and ends them. The only module that starts processes.
 //!
-//! [`args`] builds the arguments and is pure. [`Invocation::run`] runs the program, with one process group,
-//! one deadline, one watchdog and one way to stop. Each program has a thread of this process that owns it:
-//! the thread starts, awaits and reaps it, so that no program outlives this process or stays a zombie.
+//! [`crate::plan::args`] builds the arguments and is pure. [`Invocation::run`] runs the program, with one
+//! process group, one deadline, one watchdog and one way to stop. Each program has a thread of this process
+//! that owns it: the thread starts, awaits and reaps it, so that no program outlives this process or stays a
+//! zombie.
 
 mod build;
 mod capture;

@@ -264,7 +264,7 @@ impl Invocation<'_> {
 /// One FFmpeg run of one row.
 #[derive(Debug, Clone, Copy)]
 pub struct Encode<'a> {
-    /// Invocation of `ffmpeg` with arguments of [`super::args`].
+    /// Invocation of `ffmpeg` with arguments of [`crate::plan::args`].
     pub job: Invocation<'a>,
     /// The row's number, for the log.
     pub segment: u32,
