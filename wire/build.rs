@@ -7,7 +7,7 @@ fn main() -> std::io::Result<()> {
     for file in [SPOOL, KEDA] {
         println!("cargo:rerun-if-changed={file}");
     }
-    // Without the clients' own `connect`, whose name is that of a method of `ExecutorService`: `channel`
+    // Without the clients' own `connect`, which has the name of a method of `ExecutorService`; `channel`
     // connects.
     tonic_prost_build::configure().build_transport(false).compile_protos(&[SPOOL], &["proto"])?;
     tonic_prost_build::configure().compile_protos(&[KEDA], &["proto"])

@@ -1,4 +1,4 @@
-//! Client of the HTTP API: documents there and back, and the events of a job as they happen.
+//! Client of the HTTP API: requests with their responses, and the events of a job while it runs.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -38,7 +38,7 @@ pub enum Error {
         /// Detail of the problem document.
         detail: String,
     },
-    /// The response is not one of this version's API.
+    /// The response does not match this version of the API.
     #[error("the response of {server} is not one of Spool's API, or of another version")]
     UnexpectedResponse {
         /// URL of the API.
@@ -162,8 +162,7 @@ impl ApiClient {
     }
 }
 
-/// Events of a followed job. An API that is unreachable meanwhile, or is replaced by another, is called
-/// again.
+/// Events of a followed job. An API that becomes unreachable, or is replaced by another, is called again.
 pub struct Events {
     client: ApiClient,
     path: String,

@@ -66,8 +66,8 @@ impl Engine {
     /// when the rows are planned, before the first of them starts.
     ///
     /// # Errors
-    /// Fails at once where the executor of this process stops. A scheduler elsewhere that goes away is called
-    /// again for some time.
+    /// Returns an error at once if the executor of this process stops. A scheduler elsewhere that becomes
+    /// unreachable is called again for some time.
     pub async fn run(
         &self,
         request: &Request,

@@ -6,7 +6,7 @@ use spool_storage::ErrorKind;
 pub const FAILED: u8 = ErrorKind::BadInput.exit_code();
 /// The command line or the request is wrong.
 pub const USAGE: u8 = 2;
-/// A named thing does not exist.
+/// A named object does not exist.
 pub const NOT_FOUND: u8 = ErrorKind::NotFound.exit_code();
 /// Credentials or permissions are missing.
 pub const NOT_ALLOWED: u8 = ErrorKind::NotAllowed.exit_code();

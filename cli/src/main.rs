@@ -26,12 +26,12 @@ use spool_media::ffmpeg::sandbox;
 
 /// Allocator of the process. Planning and serialized plans are mostly small allocations: the system's
 /// allocator took nearly half of a busy scheduler's time. An allocator with a heap for each thread spent as
-/// much on clearing huge pages, for threads that come and go with the rows.
+/// much on clearing huge pages, for threads that start and end with the rows.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    // A confined FFmpeg starts as this program, which confines itself and then becomes FFmpeg.
+    // A confined FFmpeg starts as this program, which confines itself and then executes FFmpeg.
     let mut args = std::env::args_os().skip(1);
     if args.next().is_some_and(|first| first == sandbox::COMMAND) {
         return sandbox::main(args);
@@ -94,7 +94,7 @@ async fn run(cli: Cli) -> Result<(), error::CliError> {
         Command::Man { folder } => commands::man::run(&folder),
         Command::Doctor => commands::doctor::run(&cli.global).await,
         Command::Completions { shell } => {
-            // Rendered first: generating straight to stdout panics where the reader has closed the pipe.
+            // Rendered first: generating straight to stdout panics if the reader has closed the pipe.
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "spool", &mut script);
             output::print(String::from_utf8_lossy(&script).trim_end())

@@ -21,7 +21,7 @@ use spool_scheduler::StatementTiming;
 
 use crate::{error::CliError, output, progress::VideoEvent};
 
-/// Records where the time of a command goes.
+/// Records the time of a command's stages and rows.
 #[derive(Debug)]
 pub struct Profile {
     started: Instant,

@@ -29,7 +29,7 @@ const AUDIO_WEIGHT: f64 = 0.02;
 const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Events that may wait to be shown. The queue takes memory only as it fills, and has room for the `Planned`
-/// events of far more rows than a command has. A later event makes up for a dropped one.
+/// events of far more rows than a command has. A later event corrects the display after a dropped one.
 const QUEUE: usize = 1 << 16;
 
 /// Most time left that is shown, in seconds: 100 hours.
@@ -160,7 +160,7 @@ struct RowProgress {
 struct VideoProgress {
     label: VideoLabel,
     rows: HashMap<u32, RowProgress>,
-    /// When the first row was started.
+    /// Time at which the first row started.
     started: Option<Instant>,
     last_line: Option<Instant>,
     bar: Option<ProgressBar>,
@@ -194,7 +194,7 @@ impl VideoProgress {
         });
         match &event.kind {
             RowEventKind::Planned { .. } | RowEventKind::Retrying { .. } => return,
-            // Of a row that ran twice, the slower attempt still reports.
+            // If a row ran twice, the slower attempt still reports.
             RowEventKind::Started { .. } | RowEventKind::Progress { .. } if row.finished => {}
             RowEventKind::Started { .. } => row.done_ms = 0,
             RowEventKind::Progress { done_ms } => row.done_ms = *done_ms,
@@ -265,7 +265,7 @@ impl VideoProgress {
         }
     }
 
-    /// Shows a message beside the progress.
+    /// Shows a message above the progress.
     fn note(&self, mode: ProgressMode, text: &str) {
         match (mode, &self.bar) {
             (ProgressMode::Bar, Some(bar)) => bar.println(format!("{}: {text}", self.label.name)),

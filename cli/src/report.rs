@@ -1,4 +1,4 @@
-//! Report of `spool transcode`: the published ladders, how long they took, and how to play them.
+//! Report of `spool transcode`: the published ladders, the time taken, and commands that play the ladders.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub struct Report<'a> {
     pub wall: Duration,
     /// Parts that were encoded, and parts that existed already.
     pub tally: Tally,
-    /// Where the time went, if `--profile` is given.
+    /// Profile of the command, if `--profile` is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile: Option<Summary>,
 }
@@ -89,7 +89,8 @@ pub fn warn_of_defects(source: &str, published: &Published) {
     }
 }
 
-/// Returns a command that plays a multivariant playlist, or the way to one.
+/// Returns a command that plays a multivariant playlist, or, for a remote playlist, a text that tells how to
+/// play it.
 fn how_to_play(master: &str) -> String {
     match master.strip_prefix("file://") {
         Some(_) => format!("ffplay '{}'", display_uri(master)),

@@ -44,7 +44,7 @@ pub fn print_rows(result: &StatementResult, format: RowFormat) -> Result<(), Cli
     }
 }
 
-/// Returns rows as a table, or with a line per field where the table is wider than the terminal.
+/// Returns rows as a table, or with a line per field if the table is wider than the terminal.
 fn rows_text(result: &StatementResult) -> Result<String, CliError> {
     let failed = |e: datafusion::arrow::error::ArrowError| CliError::Print(e.to_string());
     let names: Vec<&str> = result.schema.fields().iter().map(|f| f.name().as_str()).collect();

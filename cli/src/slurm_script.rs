@@ -67,11 +67,11 @@ pub enum Context {
 
 /// Checks that sbatch and bash read the value of a flag unchanged.
 ///
-/// Where sbatch reads options in a script, a word ends at a space, `"` and `'` quote, `\` escapes even in
-/// quotes, and `#` begins a comment. In the path of a log, `%` begins a pattern.
+/// In the options that sbatch reads from a script, a word ends at a space, `"` and `'` quote, `\` escapes
+/// even in quotes, and `#` begins a comment. In the path of a log, `%` begins a pattern.
 ///
 /// # Errors
-/// Names the flag and the remedy.
+/// Returns an error that names the flag and the remedy.
 ///
 /// Source: `get_argument` in Slurm's `src/sbatch/opt.c`; sbatch(1), "filename pattern".
 pub fn validate(flag: &str, value: &str, context: Context) -> Result<(), String> {
@@ -109,7 +109,7 @@ pub fn validate(flag: &str, value: &str, context: Context) -> Result<(), String>
 /// Renders a template.
 ///
 /// # Errors
-/// Names the value that cannot be rendered.
+/// Returns an error that names the value that cannot be rendered.
 pub fn render(template: Template, values: &Values) -> Result<String, String> {
     for (name, value) in values {
         let (Value::Text(text) | Value::Word(text)) = value else { continue };

@@ -39,7 +39,7 @@ pub struct Checks {
 /// Start gate of the videos of one command.
 pub struct StartGate {
     videos: usize,
-    /// `None` where executors elsewhere read the sources and write to the destinations.
+    /// `None` if executors elsewhere read the sources and write to the destinations.
     checks: Option<Checks>,
     planning: Arc<Semaphore>,
     encoding: Arc<Semaphore>,
@@ -105,7 +105,7 @@ pub struct VideoAtGate {
 }
 
 impl VideoAtGate {
-    /// Remembers a row that was planned.
+    /// Records a planned row.
     pub fn on_planned(&self, row: &Segment) {
         if row.track == SegmentTrack::Video {
             self.row.lock().get_or_insert_with(|| row.clone());

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-/// Why an executor does not run.
+/// Failure of an executor.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The scheduler cannot be reached, or is gone. The executor tries again.
+    /// The scheduler cannot be reached, or is gone. The executor retries.
     #[error("cannot reach the scheduler at {scheduler}: {why}")]
     Unreachable {
         /// `HOST:PORT`.

@@ -20,7 +20,7 @@ pub struct Executor {
 }
 
 impl Executor {
-    /// Starts an executor that runs its rows on `machine`. [`Executor::stopped`] returns how it ends.
+    /// Starts an executor that runs its rows on `worker`. [`Executor::stopped`] returns its result.
     pub fn start(settings: Settings, worker: Arc<Worker>) -> Self {
         let signals = ShutdownSignals::default();
         let (sender, state) = watch::channel(SessionState::Connecting);
@@ -33,10 +33,10 @@ impl Executor {
         self.state.clone()
     }
 
-    /// Waits until the executor stops, which it does by itself only if going on is of no use.
+    /// Waits until the executor stops. It stops by itself only if it cannot continue.
     ///
     /// # Errors
-    /// Why it stopped, unless it was drained or stopped by its owner.
+    /// Returns the failure that stopped it, unless it was drained or stopped by its owner.
     pub async fn stopped(&mut self) -> Result<(), Error> {
         let Some(sessions) = &mut self.sessions else { return Ok(()) };
         let ended = sessions.await.unwrap_or_else(|error| Err(Error::Stopped { message: error.to_string() }));
@@ -44,16 +44,16 @@ impl Executor {
         ended
     }
 
-    /// Drains the executor: it accepts no new rows, and stops when those that run are done or the drain
-    /// timeout is over.
+    /// Drains the executor: it accepts no new rows, and stops when the running rows are done or the drain
+    /// timeout has passed.
     pub fn drain(&self) {
         self.signals.drain.cancel();
     }
 
-    /// Stops now, and returns once no task of the executor runs and none can begin.
+    /// Stops now, and returns once no task of the executor runs and none can start.
     pub async fn stop(mut self) {
         self.signals.stop.cancel();
-        // An error that it ends with is of no use any more: its owner stops it.
+        // The owner stops it, so its error is ignored.
         let _ = self.stopped().await;
     }
 }

@@ -17,7 +17,7 @@ use crate::{error::Error, metrics, session::SessionState};
 /// Serves `/livez`, `/readyz` (200 while the executor accepts rows) and `/metrics`, until the listener fails.
 ///
 /// # Errors
-/// [`Error::Listen`] if the address cannot be bound.
+/// Returns [`Error::Listen`] if the address cannot be bound.
 pub async fn serve_probes(address: SocketAddr, state: watch::Receiver<SessionState>) -> Result<(), Error> {
     let listen = |source| Error::Listen { address, source };
     let registry = Arc::new(metrics::registry(state.clone()));

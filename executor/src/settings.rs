@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use spool_wire::Address;
 
-/// The scheduler that an executor works for, and the share of its host that it uses.
+/// Settings of an executor: its scheduler, and its share of the host.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The scheduler's address.
@@ -15,8 +15,8 @@ pub struct Settings {
     pub work_dir: PathBuf,
     /// Bearer token for the scheduler.
     pub token: Option<String>,
-    /// How long running rows may take to finish while the executor drains.
+    /// Time for running rows to finish while the executor drains.
     pub drain_timeout: Duration,
-    /// How long the executor may run no row before it stops by itself; `None` means for ever.
+    /// Time without a row after which the executor stops by itself; `None` for no limit.
     pub idle_timeout: Option<Duration>,
 }

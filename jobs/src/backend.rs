@@ -1,4 +1,4 @@
-//! `JobBackend`: the engine that a dispatcher has run jobs, and the errors it reports.
+//! `JobBackend`: the engine that runs jobs for a dispatcher, and its errors.
 
 use async_trait::async_trait;
 use serde_json::Value;
@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Job;
 
-/// An engine that runs jobs. A dispatcher that lost its lease may not know it yet, so an engine can be asked
-/// to run one job twice, even at the same time: the second run must change nothing.
+/// An engine that runs jobs. A dispatcher may not know yet that it lost its lease, so an engine may receive
+/// one job twice, even at the same time: the second run must change nothing.
 #[async_trait]
 pub trait JobBackend: Send + Sync + 'static {
     /// Runs the statement of a job under its path policy, until it ends or `cancel` fires. Calls `on_event`
@@ -17,7 +17,7 @@ pub trait JobBackend: Send + Sync + 'static {
     /// rows of a statement that publishes none.
     ///
     /// # Errors
-    /// The [`Failure`] of the run, also after a cancellation.
+    /// Returns the [`Failure`] of the run, also after a cancellation.
     async fn run(
         &self,
         job: &Job,
@@ -32,7 +32,7 @@ pub trait JobBackend: Send + Sync + 'static {
 pub struct Failure {
     /// Class of the failure.
     pub kind: ErrorKind,
-    /// The fault, and what to do.
+    /// Message with the fault and the remedy.
     pub message: String,
     /// Whether another run of the job may succeed.
     pub retryable: bool,

@@ -7,8 +7,7 @@ use async_trait::async_trait;
 
 use crate::{Id, Job, Result, Video};
 
-/// A durable queue of cleanup work. A lease has no fencing token: two processes that do the work twice change
-/// nothing more than one that does it once.
+/// A durable queue of cleanup work. A lease has no fencing token: the work is idempotent.
 #[async_trait]
 pub trait CleanupQueue: Send + Sync + 'static {
     /// Leases, for `lease_time`, a published job whose source is to be deleted and that no unfinished job

@@ -44,10 +44,10 @@ fn unknown_scope(name: &str) -> Error {
     }
 }
 
-/// An API key as the store knows it: without the secret, which only its owner has.
+/// An API key without its secret, which only its owner has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiKey {
-    /// ID in the store, which is a part of the text that its owner presents.
+    /// ID in the store, which is a part of the secret text.
     pub id: Id,
     /// Tenant that it acts for.
     pub tenant: String,
@@ -133,7 +133,7 @@ pub struct NewUploadToken {
     pub valid_for: Duration,
 }
 
-/// A credential that a request presented and that is valid.
+/// A valid credential of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Credential {
     /// An API key.
@@ -155,7 +155,7 @@ pub trait CredentialStore: Send + Sync + 'static {
     /// Revokes a tenant's API key. A revoked key stays revoked, without an error.
     ///
     /// # Errors
-    /// [`Error::NotFound`], also where another tenant owns the key.
+    /// Returns [`Error::NotFound`], also if another tenant owns the key.
     async fn revoke_key(&self, tenant: &str, id: &Id) -> Result<ApiKey>;
 
     /// Creates an upload token. Returns the token and the secret text for its owner, which is stored nowhere.

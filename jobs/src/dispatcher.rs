@@ -1,4 +1,4 @@
-//! `Dispatcher`: leases due jobs, a few at a time, and has a backend run them. All other jobs wait in the
+//! `Dispatcher`: leases due jobs, a few at a time, and runs them on a backend. All other jobs wait in the
 //! store.
 
 mod job_run;
@@ -23,7 +23,7 @@ pub use settings::DispatcherSettings;
 /// Time limit for the running jobs to stop and to be recorded at shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Runs the jobs of a store. Several dispatchers share one store, on one machine or on many.
+/// Runs the jobs of a store. Several dispatchers can share one store, on one host or on many.
 pub struct Dispatcher {
     store: Arc<dyn JobStore>,
     backend: Arc<dyn JobBackend>,
@@ -36,8 +36,8 @@ impl Dispatcher {
         Self { store, backend, settings }
     }
 
-    /// Runs jobs until `shutdown` fires; then releases their leases, so that other dispatchers take them over
-    /// at once.
+    /// Runs jobs until `shutdown` fires; then releases the leases, so that other dispatchers take the jobs
+    /// over at once.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut runs = JoinSet::new();
         let mut poll_at = Instant::now();
@@ -48,7 +48,7 @@ impl Dispatcher {
                 () = shutdown.cancelled() => break,
                 Some(_) = runs.join_next(), if !runs.is_empty() => poll_at = Instant::now(),
                 () = sleep_until(poll_at), if runs.len() < self.settings.max_concurrent_jobs => {
-                    // Read before the call: by this process's clock the lease ends no later than by the
+                    // Computed before the call: by this process's clock the lease ends no later than by the
                     // store's.
                     let leased_until = Instant::now() + self.settings.lease_time;
                     match self.store.lease_job(&self.settings.name, self.settings.lease_time).await {

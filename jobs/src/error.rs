@@ -4,7 +4,7 @@ use spool_storage::ErrorKind;
 
 use crate::{FencingToken, Id, JobState};
 
-/// Result of every call of a store.
+/// Result of a store's calls.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Reason why a store refused or failed a call.
@@ -23,7 +23,7 @@ pub enum Error {
     Request {
         /// Name of the field.
         field: &'static str,
-        /// The fault, and what is accepted.
+        /// Message with the fault and the accepted values.
         message: String,
     },
     /// An idempotency key was used for another request before.
@@ -41,21 +41,21 @@ pub enum Error {
         job: Id,
         /// Its state.
         state: JobState,
-        /// What can be done instead.
+        /// What the client can do instead.
         remedy: &'static str,
     },
-    /// The path policy forbids it.
+    /// The path policy forbids a path.
     #[error("{field}: {message}")]
     NotAllowed {
         /// Name of the request's field.
         field: &'static str,
-        /// What is forbidden, and what is allowed.
+        /// Message with the forbidden path and the allowed prefixes.
         message: String,
     },
     /// The tenant has reached a limit.
     #[error("quota exceeded: at most {max} {what} per tenant; wait until some end, or have the limit raised")]
     Quota {
-        /// What is limited.
+        /// The limited quantity.
         what: &'static str,
         /// The limit.
         max: u64,
@@ -87,7 +87,7 @@ pub enum Error {
     Open {
         /// Address without password.
         url: String,
-        /// The fault, and what to do.
+        /// Message with the fault and the remedy.
         message: String,
     },
     /// The database is unreachable, full or overloaded.
@@ -96,7 +96,7 @@ pub enum Error {
         /// Error of the driver.
         source: sqlx::Error,
     },
-    /// A value in the database is none that this version of Spool writes.
+    /// A value in the database is unknown to this version of Spool.
     #[error(
         "the database holds an unknown {what}: {value:?}; use the Spool version that wrote it or a newer one"
     )]
@@ -115,7 +115,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Returns the error's class, which decides retries and statuses.
+    /// Returns the error's class, which decides retries and status codes.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::NotFound { .. } => ErrorKind::NotFound,

@@ -1,4 +1,4 @@
-//! Events: the ordered record of what happened to a job.
+//! Events: the ordered history of a job.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -66,7 +66,7 @@ pub enum EventKind {
     /// The source of the published job was deleted, as requested.
     #[strum(serialize = "source.deleted")]
     SourceDeleted,
-    /// The source of the published job was to be deleted, and was kept.
+    /// The source of the published job was kept, although deletion was requested.
     #[strum(serialize = "source.kept")]
     SourceKept,
 }

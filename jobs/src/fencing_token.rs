@@ -1,4 +1,4 @@
-//! Fencing tokens: the numbers that keep a process whose lease has ended from writing.
+//! Fencing tokens: numbers that prevent writes by a process whose lease has ended.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use serde::Serialize;
 pub struct FencingToken(i64);
 
 impl FencingToken {
-    /// Token of a thing that was never leased.
+    /// Token of an object that was never leased.
     pub(crate) const NONE: Self = Self(0);
 
     /// Wraps a number that a store assigned.

@@ -1,4 +1,4 @@
-//! IDs: a word for the type of the object, and a number that grows with time.
+//! IDs: a prefix for the type of the object, and a number that grows with time.
 
 use std::fmt;
 

@@ -44,7 +44,7 @@ impl JobState {
     }
 }
 
-/// Phase of a job: the work that is going on.
+/// Phase of a job: its current work.
 #[derive(
     Debug,
     Clone,
@@ -88,7 +88,7 @@ pub struct Job {
     pub request: Request,
     /// Rank among the tenant's jobs: the highest goes first.
     pub priority: i64,
-    /// Places that it may read and write; any if absent.
+    /// Path policy of the job; unrestricted if absent.
     pub path_policy: Option<PathPolicy>,
     /// State.
     pub state: JobState,
@@ -119,7 +119,7 @@ pub struct Job {
     pub media_done_ms: i64,
     /// Result of the publication or of the statement.
     pub result: Option<Value>,
-    /// Error of the last try: why the job failed, or why it is tried again.
+    /// Error of the last try: the reason why the job failed, or why it is tried again.
     pub error: Option<JobError>,
     /// Number of its last event.
     pub events: i64,
@@ -130,14 +130,14 @@ pub struct Job {
 pub struct JobError {
     /// Class of the error.
     pub kind: ErrorKind,
-    /// The fault, and what to do.
+    /// Message with the fault and the remedy.
     pub message: String,
 }
 
 impl Job {
     /// Returns the session settings of its statement.
     pub fn settings(&self) -> Vec<(&'static str, String)> {
-        // A list of texts always serializes.
+        // A list of strings always serializes.
         let path_policy =
             self.path_policy.as_ref().map(|policy| serde_json::to_string(policy).unwrap_or_default());
         self.request

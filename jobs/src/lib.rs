@@ -1,5 +1,5 @@
 //! Job store and dispatcher: the durable record of jobs, uploads, credentials, webhooks and watches, and the
-//! process part that has jobs run. Schedulers and executors keep no state of their own; this crate keeps it.
+//! dispatcher that has jobs run. Schedulers and executors keep no durable state; this crate keeps it.
 
 mod error;
 mod id;

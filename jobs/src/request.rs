@@ -1,5 +1,5 @@
-//! `Request`: what a client asks for, as a document or as a SQL statement; a document becomes a statement
-//! too.
+//! `Request`: a client's request, as a document or as a SQL statement. A document is translated into a
+//! statement.
 
 use serde::{Deserialize, Serialize};
 use spool_media::plan::{
@@ -11,7 +11,7 @@ use spool_storage::path_policy::PathPolicy;
 
 use crate::{Error, Id, Result};
 
-/// Ladder of a request that names none.
+/// Ladder of a request without one.
 const DEFAULT_LADDER: &str = "web";
 
 /// Placeholder of the video's ID in a destination.
@@ -23,7 +23,7 @@ const MAX_TEXT_BYTES: usize = 64 << 10;
 /// Allowed numbers of threads per encode.
 const THREADS: std::ops::RangeInclusive<u32> = 1..=64;
 
-/// What a job does.
+/// A client's request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged, deny_unknown_fields)]
 pub enum Request {
@@ -33,7 +33,7 @@ pub enum Request {
         source: String,
         /// Folder or URI prefix to publish under; [`VIDEO_PLACEHOLDER`] in it stands for the video's ID.
         destination: String,
-        /// Name of a preset, or rungs in their short form.
+        /// Name of a preset, or rungs in the short form.
         #[serde(default = "default_ladder")]
         ladder: String,
         /// Division into segments and media segments.
@@ -45,7 +45,8 @@ pub enum Request {
         /// Whether a damaged or truncated source fails the job.
         #[serde(default)]
         strict: bool,
-        /// Whether playlists of the encoded beginning are published while the rest is encoded.
+        /// Whether early playback is on: playlists of the encoded part are published while the rest is
+        /// encoded.
         #[serde(default)]
         early_playback: bool,
         /// Whether the source is deleted after the publication.
@@ -65,12 +66,12 @@ pub enum Request {
 /// Specification of a job: the request, its priority and its path policy.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobSpec {
-    /// What the job does.
+    /// The request.
     pub request: Request,
     /// Rank among the tenant's jobs: the highest goes first.
     pub priority: i64,
-    /// Places that the job may read and write; any if absent. [`VIDEO_PLACEHOLDER`] in a destination stands
-    /// for the video's ID.
+    /// Path policy of the job; unrestricted if absent. [`VIDEO_PLACEHOLDER`] in a destination stands for the
+    /// video's ID.
     pub path_policy: Option<PathPolicy>,
 }
 
@@ -84,7 +85,8 @@ impl JobSpec {
     /// Validates the specification as far as possible without opening the source.
     ///
     /// # Errors
-    /// [`Error::Request`], which names the field; [`Error::NotAllowed`] where the path policy forbids a path.
+    /// Returns [`Error::Request`], which names the field; [`Error::NotAllowed`] if the path policy forbids a
+    /// path.
     pub fn check(&self) -> Result<()> {
         self.request.check()?;
         let (Some(policy), Request::Transcode { source, destination, delete_source, .. }) =
@@ -124,7 +126,7 @@ impl JobSpec {
 #[serde(deny_unknown_fields, default)]
 pub struct Cut {
     /// Approximate duration of a segment in seconds: one row, one FFmpeg run. If absent, 30, or a quarter of
-    /// the video where that is shorter.
+    /// the video if that is shorter.
     pub segment_seconds: Option<f64>,
     /// Duration of a media segment in seconds.
     pub media_segment_seconds: f64,
@@ -144,7 +146,7 @@ impl Default for Cut {
 
 impl Cut {
     /// Returns the call of the table function `segments`. With early playback a segment is as short as a
-    /// media segment unless set, so that playback begins as early as it can.
+    /// media segment unless set, so that playback can start as early as possible.
     pub fn segments(&self, source: &str, early_playback: bool) -> String {
         let segment = self.segment_seconds.or(early_playback.then_some(self.media_segment_seconds));
         let segment = segment.map_or_else(|| "NULL".to_owned(), |seconds| seconds.to_string());
@@ -157,7 +159,7 @@ impl Cut {
 }
 
 impl Request {
-    /// Returns a request to transcode with the default of every option.
+    /// Returns a request to transcode with default options.
     pub fn transcode(source: impl Into<String>, destination: impl Into<String>) -> Self {
         Self::Transcode {
             source: source.into(),
@@ -174,7 +176,7 @@ impl Request {
     /// Validates the request as far as possible without opening the source.
     ///
     /// # Errors
-    /// [`Error::Request`], which names the field.
+    /// Returns [`Error::Request`], which names the field.
     pub fn check(&self) -> Result<()> {
         let invalid = |field, message: String| Err(Error::Request { field, message });
         let texts: &[(&'static str, &str)] = match self {
@@ -219,7 +221,7 @@ impl Request {
         Ok(())
     }
 
-    /// Returns the statement that fulfils the request.
+    /// Returns the statement of the request.
     pub fn statement(&self) -> String {
         match self {
             Self::Sql { sql, .. } => sql.clone(),
@@ -246,7 +248,7 @@ impl Request {
         ]
     }
 
-    /// Returns the request without the secrets of presigned URLs, for display.
+    /// Returns the request for display, without the secrets of presigned URLs.
     #[must_use]
     pub fn without_secrets(&self) -> Self {
         let mut redacted = self.clone();
@@ -257,9 +259,9 @@ impl Request {
         redacted
     }
 
-    /// Returns a hash over all fields, by which an idempotency key is compared with its request.
+    /// Returns a hash over all fields, which is stored with an idempotency key to compare requests.
     pub(crate) fn hash(&self) -> String {
-        // Texts and numbers always serialize.
+        // Strings and numbers always serialize.
         let text = serde_json::to_string(self).unwrap_or_default();
         blake3::hash(text.as_bytes()).to_hex().to_string()
     }

@@ -13,7 +13,7 @@ use crate::FencingToken;
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum RowState {
-    /// No executor encodes it.
+    /// No executor encodes it yet.
     Waiting,
     /// An executor encodes it.
     Running,
@@ -51,7 +51,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// Returns a row that is planned and waits.
+    /// Returns a planned row, which waits.
     pub fn planned(ordinal: u32, segment: &Segment) -> Self {
         let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         Self {
@@ -82,6 +82,6 @@ pub struct Attempt {
     pub attempt: i64,
     /// Time of the failure, in milliseconds since 1970.
     pub at_ms: i64,
-    /// The error, with the last lines of FFmpeg's log where FFmpeg failed.
+    /// The error, with the last lines of FFmpeg's log if FFmpeg failed.
     pub reason: String,
 }

@@ -5,13 +5,13 @@ use subtle::ConstantTimeEq;
 
 use crate::{Error, Id, Result};
 
-/// First characters of every secret text, by which secret scanners find one that was left in a file or a log.
+/// Prefix of every secret text, by which secret scanners find leaked ones in files and logs.
 const PREFIX: &str = "spool_";
 
 /// Returns 32 bytes from the operating system's random number generator.
 ///
 /// # Errors
-/// [`Error::Random`] where the operating system gives none.
+/// Returns [`Error::Random`] if the operating system fails.
 pub fn random_secret() -> Result<[u8; 32]> {
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).map_err(|source| Error::Random { source })?;
@@ -38,13 +38,14 @@ pub(crate) fn parse(text: &str) -> Option<(Id, &str)> {
     Some((Id::from_text(id), secret))
 }
 
-/// Returns whether a secret has this stored hash, in constant time: the time tells nothing about where they
-/// differ.
+/// Returns whether a secret has this stored hash, in constant time: the time does not depend on the
+/// difference.
 pub(crate) fn verify(secret: &str, stored_hash: &str) -> bool {
     Hash::from_hex(stored_hash).is_ok_and(|stored| hash(secret).as_bytes().ct_eq(stored.as_bytes()).into())
 }
 
-/// A fast hash is enough: a secret has 256 random bits, which no dictionary holds.
+/// Returns the hash of a secret. A fast hash is enough: a secret has 256 random bits, so dictionary attacks
+/// are impossible.
 fn hash(secret: &str) -> Hash {
     blake3::hash(secret.as_bytes())
 }

@@ -1,8 +1,8 @@
-//! `SqlStore`: all stores in one database: SQLite for one machine, PostgreSQL for many. Both run the same
+//! `SqlStore`: all stores in one database: SQLite for one host, PostgreSQL for several. Both run the same
 //! statements.
 //!
-//! `dialect`, `codec`, `pool` and `lease` are the ground floor; the other files hold the statements of one
-//! store each.
+//! `dialect`, `codec`, `pool` and `lease` are shared by the other files, each of which has the statements of
+//! one store.
 
 mod columns;
 mod dialect;

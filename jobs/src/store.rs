@@ -1,9 +1,9 @@
-//! `JobStore`: the contract of a durable store of jobs. Every backend keeps it and passes one conformance
+//! `JobStore`: the interface of a durable store of jobs. Every implementation passes the same conformance
 //! suite.
 //!
 //! Each call is one atomic change, decided by conditions on stored values: a fencing token, a state, a key.
-//! No transaction stays open between two calls, so a store without transactions across calls can keep the
-//! contract too.
+//! No transaction stays open between two calls, so a store without transactions across calls can implement it
+//! too.
 
 use std::time::Duration;
 
@@ -18,9 +18,9 @@ use crate::{Attempt, Event, EventKind, FencingToken, Id, Job, JobSpec, JobState,
 pub struct NewJob {
     /// Tenant that owns the job.
     pub tenant: String,
-    /// What the job does.
+    /// Specification of the job.
     pub spec: JobSpec,
-    /// Key of the request: a second request with it creates no second job.
+    /// Idempotency key: a second request with it creates no second job.
     pub idempotency_key: Option<String>,
 }
 
@@ -47,11 +47,11 @@ pub struct JobFilter {
 pub struct Page<T> {
     /// Items of the page.
     pub items: Vec<T>,
-    /// ID after which the next page begins. `None`: this is the last page.
+    /// ID after which the next page starts; `None` on the last page.
     pub next: Option<Id>,
 }
 
-/// A dispatcher's time-limited right to a job: until it ends, no other dispatcher gets the job.
+/// A dispatcher's time-limited right to a job: until it ends, no other dispatcher can lease the job.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Lease {
     /// The job, as it was when the lease was taken.
@@ -60,7 +60,7 @@ pub struct Lease {
     pub fencing_token: FencingToken,
 }
 
-/// Answer to the holder of a valid lease.
+/// Status of a valid lease, for its holder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeaseStatus {
     /// Whether a client has requested cancellation.
@@ -80,7 +80,7 @@ pub struct JobProgress {
     pub media_done_ms: i64,
 }
 
-/// Changes of a job since the last report. A store never lets progress decrease.
+/// Changes of a job since the last report. In a store, progress never decreases.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Report {
     /// New phase.
@@ -118,7 +118,7 @@ pub enum Outcome {
     Failed {
         /// Class of the error.
         kind: ErrorKind,
-        /// The fault, and what to do.
+        /// Message with the fault and the remedy.
         message: String,
     },
     /// The job was stopped on a client's request.
@@ -127,7 +127,7 @@ pub enum Outcome {
     Retry {
         /// Class of the error.
         kind: ErrorKind,
-        /// The fault.
+        /// Message with the fault.
         message: String,
         /// Wait before the next try.
         delay: Duration,
@@ -166,17 +166,17 @@ pub trait JobStore: Send + Sync + 'static {
     /// Creates a job and the video that it publishes. Durable once this returns.
     ///
     /// # Errors
-    /// [`Error::KeyUsed`](crate::Error::KeyUsed) where the idempotency key belongs to another request;
-    /// [`Error::Quota`](crate::Error::Quota) where the tenant has as many jobs as it may.
+    /// Returns [`Error::KeyUsed`](crate::Error::KeyUsed) if the idempotency key belongs to another request;
+    /// [`Error::Quota`](crate::Error::Quota) if the tenant's quota of jobs is used up.
     async fn create(&self, new: &NewJob) -> Result<Created>;
 
     /// Returns a tenant's job.
     ///
     /// # Errors
-    /// [`Error::NotFound`](crate::Error::NotFound), also where another tenant owns the job.
+    /// Returns [`Error::NotFound`](crate::Error::NotFound), also if another tenant owns the job.
     async fn job(&self, tenant: &str, id: &Id) -> Result<Job>;
 
-    /// Returns at most `limit` of a tenant's jobs, newest first, from behind the job `after`.
+    /// Returns at most `limit` of a tenant's jobs, newest first, after the job `after`.
     async fn jobs(
         &self,
         tenant: &str,
@@ -188,25 +188,25 @@ pub trait JobStore: Send + Sync + 'static {
     /// Returns a tenant's video.
     ///
     /// # Errors
-    /// [`Error::NotFound`](crate::Error::NotFound), also where another tenant owns the video.
+    /// Returns [`Error::NotFound`](crate::Error::NotFound), also if another tenant owns the video.
     async fn video(&self, tenant: &str, id: &Id) -> Result<Video>;
 
-    /// Returns at most `limit` of a tenant's videos, newest first, from behind the video `after`.
+    /// Returns at most `limit` of a tenant's videos, newest first, after the video `after`.
     async fn videos(&self, tenant: &str, after: Option<&Id>, limit: u32) -> Result<Page<Video>>;
 
     /// Requests cancellation. A pending job is canceled at once; a canceled one stays canceled, without an
     /// error.
     ///
     /// # Errors
-    /// [`Error::InvalidState`](crate::Error::InvalidState) where the job is published or has failed.
+    /// Returns [`Error::InvalidState`](crate::Error::InvalidState) if the job is published or has failed.
     async fn cancel(&self, tenant: &str, id: &Id) -> Result<Job>;
 
-    /// Makes a failed or canceled job pending again, under `path_policy` if given, else under its own. A
+    /// Makes a failed or canceled job pending again, under `path_policy` if given, otherwise under its own. A
     /// pending or running job stays as it is, without an error.
     ///
     /// # Errors
-    /// [`Error::InvalidState`](crate::Error::InvalidState) where the job is published;
-    /// [`Error::NotAllowed`](crate::Error::NotAllowed) where `path_policy` forbids its paths.
+    /// Returns [`Error::InvalidState`](crate::Error::InvalidState) if the job is published;
+    /// [`Error::NotAllowed`](crate::Error::NotAllowed) if `path_policy` forbids its paths.
     async fn retry(&self, tenant: &str, id: &Id, path_policy: Option<&PathPolicy>) -> Result<Job>;
 
     /// Returns at most `limit` rows of a tenant's job, from the ordinal `first` on.
@@ -215,7 +215,7 @@ pub trait JobStore: Send + Sync + 'static {
     /// Returns at most `limit` failed attempts at the rows of a tenant's job, newest first.
     async fn attempts(&self, tenant: &str, id: &Id, limit: u32) -> Result<Vec<Attempt>>;
 
-    /// Returns at most `limit` events of a tenant's job, from behind the sequence number `after`.
+    /// Returns at most `limit` events of a tenant's job, after the sequence number `after`.
     async fn events(&self, tenant: &str, id: &Id, after: i64, limit: u32) -> Result<Vec<Event>>;
 
     /// Returns gauges over all tenants.
@@ -228,13 +228,13 @@ pub trait JobStore: Send + Sync + 'static {
     /// Returns the status of a lease, without extending it.
     ///
     /// # Errors
-    /// [`Error::LeaseLost`](crate::Error::LeaseLost) where the job has a newer lease, or has ended.
+    /// Returns [`Error::LeaseLost`](crate::Error::LeaseLost) if the job has a newer lease, or has ended.
     async fn lease_status(&self, lease: &Lease) -> Result<LeaseStatus>;
 
     /// Writes a report and extends the lease to `lease_time` from now.
     ///
     /// # Errors
-    /// [`Error::LeaseLost`](crate::Error::LeaseLost) where the job has a newer lease, or has ended: then
+    /// Returns [`Error::LeaseLost`](crate::Error::LeaseLost) if the job has a newer lease, or has ended: then
     /// nothing is written.
     async fn renew_lease(&self, lease: &Lease, lease_time: Duration, report: &Report) -> Result<LeaseStatus>;
 

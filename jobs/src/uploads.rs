@@ -1,4 +1,4 @@
-//! `UploadStore`: uploads that arrive in parts, over many requests and through any server.
+//! `UploadStore`: uploads in parts, over many requests and through any server.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -89,25 +89,25 @@ pub struct UploadLease {
 /// A durable store of uploads.
 #[async_trait]
 pub trait UploadStore: Send + Sync + 'static {
-    /// Creates an upload. `complete`: the object is stored already, so the upload is finished at once and its
-    /// job created.
+    /// Creates an upload. With `complete`, the object is stored already: the upload is finished at once, and
+    /// its job is created.
     ///
     /// # Errors
-    /// [`Error::Quota`](crate::Error::Quota) where the tenant may store no more;
-    /// [`Error::TokenUsed`](crate::Error::TokenUsed) where the upload token is redeemed or expired.
+    /// Returns [`Error::Quota`](crate::Error::Quota) if the tenant's quota of bytes is used up;
+    /// [`Error::TokenUsed`](crate::Error::TokenUsed) if the upload token is redeemed or expired.
     async fn create_upload(&self, new: &NewUpload, complete: bool) -> Result<Upload>;
 
     /// Returns a tenant's upload.
     ///
     /// # Errors
-    /// [`Error::NotFound`](crate::Error::NotFound), also where another tenant owns the upload.
+    /// Returns [`Error::NotFound`](crate::Error::NotFound), also if another tenant owns the upload.
     async fn upload(&self, tenant: &str, id: &Id) -> Result<Upload>;
 
     /// Leases an open upload for `lease_time`.
     ///
     /// # Errors
-    /// [`Error::NotFound`](crate::Error::NotFound) where no such upload is open;
-    /// [`Error::Locked`](crate::Error::Locked) where another request holds its lease.
+    /// Returns [`Error::NotFound`](crate::Error::NotFound) if no such upload is open;
+    /// [`Error::Locked`](crate::Error::Locked) if another request holds its lease.
     async fn lease_upload(&self, tenant: &str, id: &Id, lease_time: Duration) -> Result<UploadLease>;
 
     /// Leases an open upload that has expired, or that has all bytes and was not finished.
@@ -116,14 +116,14 @@ pub trait UploadStore: Send + Sync + 'static {
     /// Extends a lease to `lease_time` from now; a `lease_time` of zero releases it.
     ///
     /// # Errors
-    /// [`Error::LeaseLost`](crate::Error::LeaseLost) where the upload has a newer lease, or is not open.
+    /// Returns [`Error::LeaseLost`](crate::Error::LeaseLost) if the upload has a newer lease, or is not open.
     async fn renew_upload(&self, lease: &UploadLease, lease_time: Duration) -> Result<()>;
 
     /// Records the stored bytes and parts; the upload expires `expires_after` from now.
     ///
     /// # Errors
-    /// [`Error::LeaseLost`](crate::Error::LeaseLost) where the upload has a newer lease, or is not open: then
-    /// nothing is written.
+    /// Returns [`Error::LeaseLost`](crate::Error::LeaseLost) if the upload has a newer lease, or is not open:
+    /// then nothing is written.
     async fn advance_upload(
         &self,
         lease: &UploadLease,
@@ -135,12 +135,12 @@ pub trait UploadStore: Send + Sync + 'static {
     /// Finishes an upload and creates its job, in one change. Of several calls one succeeds.
     ///
     /// # Errors
-    /// [`Error::LeaseLost`](crate::Error::LeaseLost) as for [`UploadStore::advance_upload`].
+    /// Returns [`Error::LeaseLost`](crate::Error::LeaseLost) as for [`UploadStore::advance_upload`].
     async fn finish_upload(&self, lease: &UploadLease) -> Result<Upload>;
 
     /// Aborts an upload.
     ///
     /// # Errors
-    /// [`Error::LeaseLost`](crate::Error::LeaseLost) as for [`UploadStore::advance_upload`].
+    /// Returns [`Error::LeaseLost`](crate::Error::LeaseLost) as for [`UploadStore::advance_upload`].
     async fn abort_upload(&self, lease: &UploadLease) -> Result<()>;
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::Id;
 
-/// A video. Jobs publish it, once or again.
+/// A video, which jobs publish once or several times.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Video {
     /// ID in the store.

@@ -19,7 +19,7 @@ pub struct Watch {
     pub job: String,
     /// Amazon SQS queue that announces new objects.
     pub queue: Option<String>,
-    /// Interval of scans of the prefix, for a prefix that no queue announces.
+    /// Interval of scans of the prefix, for a prefix without a queue.
     pub scan_interval: Option<Duration>,
     /// Time of creation, in milliseconds since 1970.
     pub created_ms: i64,
@@ -50,7 +50,7 @@ pub trait WatchStore: Send + Sync + 'static {
     /// Creates a watch.
     ///
     /// # Errors
-    /// [`Error::Quota`](crate::Error::Quota) where as many watches exist as an installation may have.
+    /// Returns [`Error::Quota`](crate::Error::Quota) if the most watches of an installation exist.
     async fn create_watch(&self, new: &NewWatch) -> Result<Watch>;
 
     /// Returns the watches of one tenant, or of all, oldest first.
@@ -59,7 +59,7 @@ pub trait WatchStore: Send + Sync + 'static {
     /// Deletes a watch. Its jobs stay.
     ///
     /// # Errors
-    /// [`Error::NotFound`](crate::Error::NotFound) where no such watch exists.
+    /// Returns [`Error::NotFound`](crate::Error::NotFound) if no such watch exists.
     async fn delete_watch(&self, id: &Id) -> Result<Watch>;
 
     /// Leases, for `lease_time`, a watch whose scan is due.
@@ -68,6 +68,6 @@ pub trait WatchStore: Send + Sync + 'static {
     /// Records a scan and its error. The next scan is due after the watch's interval.
     async fn record_scan(&self, id: &Id, error: Option<&str>) -> Result<()>;
 
-    /// Returns those of the idempotency keys that created a job of the tenant.
+    /// Returns the idempotency keys among `keys` that created a job of the tenant.
     async fn used_keys(&self, tenant: &str, keys: &[String]) -> Result<Vec<String>>;
 }

@@ -1,5 +1,5 @@
-//! `WebhookStore`: webhooks and their outbox of deliveries, which are written with the event that they
-//! report.
+//! `WebhookStore`: webhooks and the outbox of their deliveries. A delivery is written together with its
+//! event.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub struct Webhook {
     pub url: String,
     /// Time of creation, in milliseconds since 1970.
     pub created_ms: i64,
-    /// Time since which nothing is sent, in milliseconds since 1970.
+    /// Time of disabling, in milliseconds since 1970.
     pub disabled_ms: Option<i64>,
 }
 
@@ -95,7 +95,7 @@ pub enum DeliveryOutcome {
         /// Error of this attempt.
         error: String,
     },
-    /// The receiver answered 410 Gone: the webhook is disabled.
+    /// The receiver responded with 410 Gone: the webhook is disabled.
     Gone,
 }
 
@@ -105,7 +105,7 @@ pub trait WebhookStore: Send + Sync + 'static {
     /// Creates a webhook whose deliveries are signed with `secret`.
     ///
     /// # Errors
-    /// [`Error::Quota`](crate::Error::Quota) where the tenant has as many webhooks as it may.
+    /// Returns [`Error::Quota`](crate::Error::Quota) if the tenant's quota of webhooks is used up.
     async fn create_webhook(&self, tenant: &str, url: &str, secret: &str) -> Result<Webhook>;
 
     /// Returns a tenant's webhooks, newest first.
@@ -114,19 +114,20 @@ pub trait WebhookStore: Send + Sync + 'static {
     /// Disables a webhook. Waiting deliveries fail.
     ///
     /// # Errors
-    /// [`Error::NotFound`](crate::Error::NotFound), also where another tenant owns the webhook.
+    /// Returns [`Error::NotFound`](crate::Error::NotFound), also if another tenant owns the webhook.
     async fn disable_webhook(&self, tenant: &str, id: &Id) -> Result<Webhook>;
 
     /// Returns at most `limit` deliveries of a tenant's webhook, newest first.
     ///
     /// # Errors
-    /// [`Error::NotFound`](crate::Error::NotFound), also where another tenant owns the webhook.
+    /// Returns [`Error::NotFound`](crate::Error::NotFound), also if another tenant owns the webhook.
     async fn deliveries(&self, tenant: &str, id: &Id, limit: u32) -> Result<Vec<Delivery>>;
 
-    /// Schedules the ended deliveries of events since `since_ms` again, and returns how many.
+    /// Schedules the ended deliveries of events since `since_ms` again, and returns their number.
     ///
     /// # Errors
-    /// [`Error::NotFound`](crate::Error::NotFound) where another tenant owns the webhook, or it is disabled.
+    /// Returns [`Error::NotFound`](crate::Error::NotFound) if another tenant owns the webhook, or it is
+    /// disabled.
     async fn replay(&self, tenant: &str, id: &Id, since_ms: i64) -> Result<u64>;
 
     /// Leases a due delivery for `lease_time`.
@@ -135,6 +136,6 @@ pub trait WebhookStore: Send + Sync + 'static {
     /// Records the outcome of an attempt and ends the lease.
     ///
     /// # Errors
-    /// [`Error::LeaseLost`](crate::Error::LeaseLost) where the delivery has a newer lease.
+    /// Returns [`Error::LeaseLost`](crate::Error::LeaseLost) if the delivery has a newer lease.
     async fn finish_delivery(&self, lease: &DeliveryLease, outcome: &DeliveryOutcome) -> Result<()>;
 }

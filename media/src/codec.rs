@@ -2,37 +2,37 @@
 
 use std::{fmt, ops::RangeInclusive};
 
-/// What pictures are encoded with.
+/// Codec of a video rendition.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum VideoCodec {
-    /// H.264 (AVC) by x264: what plays everywhere.
+    /// H.264 (AVC) by x264. Plays everywhere.
     #[default]
     H264,
-    /// H.265 (HEVC) by x265: Apple's devices and televisions.
+    /// H.265 (HEVC) by x265. Plays on Apple's devices and televisions.
     Hevc,
-    /// AV1 by SVT-AV1: browsers, and devices since 2020 or so.
+    /// AV1 by SVT-AV1. Plays in browsers, and on devices since about 2020.
     Av1,
-    /// VP9 by libvpx: browsers and Android.
+    /// VP9 by libvpx. Plays in browsers and on Android.
     Vp9,
 }
 
-/// What sound is encoded with.
+/// Codec of an audio rendition.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AudioCodec {
-    /// AAC-LC by FFmpeg: what plays everywhere.
+    /// AAC-LC by FFmpeg. Plays everywhere.
     #[default]
     Aac,
-    /// Opus by libopus: browsers, and Apple's devices since 2023.
+    /// Opus by libopus. Plays in browsers, and on Apple's devices since 2023.
     Opus,
 }
 
 impl VideoCodec {
-    /// Every one of them.
+    /// All codecs.
     pub const ALL: [Self; 4] = [Self::H264, Self::Hevc, Self::Av1, Self::Vp9];
 
-    /// Its name in a ladder.
+    /// Returns the codec's name in a ladder.
     pub fn name(self) -> &'static str {
         match self {
             Self::H264 => "h264",
@@ -42,7 +42,8 @@ impl VideoCodec {
         }
     }
 
-    /// Rate factors that its encoder takes. 0 is lossless, which is another profile and plays almost nowhere.
+    /// Returns the range of rate factors that the encoder accepts. 0 is excluded: it is lossless, which is
+    /// another profile and plays almost nowhere.
     pub fn crf_range(self) -> RangeInclusive<u8> {
         match self {
             Self::H264 | Self::Hevc => 1..=51,
@@ -50,8 +51,8 @@ impl VideoCodec {
         }
     }
 
-    /// The rate factor unless asked otherwise: x264's own, and what came within 0.001 of its SSIM on 8 s of
-    /// the demo's footage at 720p.
+    /// Returns the default rate factor: x264's own default, and for the others the factor that came within
+    /// 0.001 of its SSIM on 8 s of the demo's footage at 720p.
     pub(super) fn usual_crf(self) -> u8 {
         match self {
             Self::H264 => 23,
@@ -61,8 +62,8 @@ impl VideoCodec {
         }
     }
 
-    /// The peak rate unless asked otherwise, in hundredths of H.264's. That footage took 74, 69 and 118 of
-    /// what x264 made of it at those rate factors; VP9 in one pass is no better than H.264.
+    /// Returns the default peak rate, in percent of H.264's. At the default rate factors, HEVC, AV1 and VP9
+    /// needed 74, 69 and 118% of x264's bytes for that footage; VP9 in one pass is no better than H.264.
     pub(super) fn rate_percent(self) -> u64 {
         match self {
             Self::H264 | Self::Vp9 => 100,
@@ -71,7 +72,7 @@ impl VideoCodec {
         }
     }
 
-    /// The shortest side that its encoder takes, in pixels.
+    /// Returns the shortest side that the encoder accepts, in pixels.
     pub(super) fn least_side(self) -> u64 {
         match self {
             Self::H264 | Self::Vp9 => 2,
@@ -82,10 +83,10 @@ impl VideoCodec {
 }
 
 impl AudioCodec {
-    /// Every one of them.
+    /// All codecs.
     pub const ALL: [Self; 2] = [Self::Aac, Self::Opus];
 
-    /// Its name in a ladder.
+    /// Returns the codec's name in a ladder.
     pub fn name(self) -> &'static str {
         match self {
             Self::Aac => "aac",
@@ -93,8 +94,8 @@ impl AudioCodec {
         }
     }
 
-    /// Samples per second of a rendition: AAC keeps 44.1 kHz, which plays everywhere as 48 does; Opus has but
-    /// one rate.
+    /// Returns the sample rate of a rendition in Hz. AAC keeps 44.1 kHz, which plays everywhere as 48 kHz
+    /// does; Opus has one rate only.
     pub(super) fn sample_rate(self, source: u32) -> u32 {
         if self == Self::Aac && source == 44_100 { 44_100 } else { 48_000 }
     }

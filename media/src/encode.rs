@@ -1,4 +1,4 @@
-//! Encoding: one row, from its source's samples to committed part records.
+//! Encoding of one row, from its source's samples to committed part records.
 
 pub mod encode_segment;
 pub mod events;

@@ -27,10 +27,10 @@ const SCRATCH_FREE_SHARE_MIN: u64 = 16;
 /// Prefix of scratch folders, by which those of dead processes are recognised and removed.
 const SCRATCH_PREFIX: &str = "spool-scratch-";
 
-/// The file in a scratch folder that its process keeps locked while it lives.
+/// File in a scratch folder that its process keeps locked while it runs.
 const SCRATCH_LOCK: &str = "lock";
 
-/// How long removal of the scratch folder is retried, and the wait between two tries.
+/// Time for which removal of the scratch folder is retried, and the delay between two attempts.
 const REMOVAL_TIMEOUT: Duration = Duration::from_secs(2);
 const REMOVAL_RETRY_DELAY: Duration = Duration::from_millis(10);
 
@@ -41,7 +41,7 @@ pub struct Environment {
     pub stores: Stores,
     /// The FFmpeg and ffprobe that the process runs.
     pub tools: Tools,
-    /// The limits on sources and on what encoding them may cost.
+    /// The limits on sources and on the cost of encoding them.
     pub limits: Limits,
     /// The host's name, for part records.
     pub host: String,
@@ -55,7 +55,7 @@ struct Scratch {
     _lock: File,
 }
 
-/// Why a process cannot work.
+/// Reason why a process cannot encode rows.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The scratch folder cannot be used.
@@ -85,13 +85,13 @@ impl Environment {
     /// Creates an environment with a scratch folder of its own below `scratch`.
     ///
     /// # Errors
-    /// [`Error::Scratch`] where the folder cannot be created.
+    /// Returns [`Error::Scratch`] if the folder cannot be created.
     pub fn new(stores: Stores, tools: Tools, scratch: &Path) -> Result<Self> {
         remove_abandoned(scratch);
         let failed = |source| Error::Scratch { path: scratch.to_owned(), source };
         fs::create_dir_all(scratch).map_err(failed)?;
         let folder = tempfile::Builder::new().prefix(SCRATCH_PREFIX).tempdir_in(scratch).map_err(failed)?;
-        // Locked before it gets the name that others look for: a process that starts meanwhile would take
+        // The file is locked before it gets its name: otherwise a process that starts meanwhile would take
         // the folder for abandoned.
         let unnamed = folder.path().join("lock.new");
         let lock = File::create(&unnamed).map_err(failed)?;
@@ -122,7 +122,7 @@ impl Environment {
     /// Returns the bytes that are free on the scratch folder's file system.
     ///
     /// # Errors
-    /// [`Error::Scratch`] where the system does not answer.
+    /// Returns [`Error::Scratch`] if the system does not answer.
     pub fn scratch_free_bytes(&self) -> Result<u64> {
         let failed =
             |source: nix::Error| Error::Scratch { path: self.scratch().to_owned(), source: source.into() };
@@ -130,7 +130,7 @@ impl Environment {
         Ok(stat.blocks_available() * stat.fragment_size())
     }
 
-    /// Returns why this process can start no row now; `None` where it can.
+    /// Returns why this process can start no row now; `None` if it can.
     pub fn unavailable_reason(&self) -> Option<String> {
         let stat = nix::sys::statvfs::statvfs(self.scratch()).ok()?;
         let (free, all) = (stat.blocks_available(), stat.blocks());
@@ -147,7 +147,7 @@ impl Environment {
             match fs::remove_dir_all(self.scratch()) {
                 Ok(()) => return,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return,
-                // An abandoned write may still create its file: it is the last one.
+                // A write that was abandoned may still create its file, once.
                 Err(_) if Instant::now() < deadline => thread::sleep(REMOVAL_RETRY_DELAY),
                 Err(error) => {
                     warn!(path = %self.scratch().display(), %error, "failed to remove the scratch folder");
@@ -177,15 +177,16 @@ impl Environment {
     /// Returns the build of FFmpeg and of the encoders that every job uses.
     ///
     /// # Errors
-    /// Where FFmpeg is missing or lacks an encoder.
+    /// Returns an error if FFmpeg is missing or lacks an encoder.
     pub async fn default_encoder_build(&self) -> Result<&str> {
         self.encoder_build(ffmpeg::Encoder::Default).await
     }
 
-    /// Returns the build of FFmpeg and of one encoder, which is part of every key; probed once per process.
+    /// Returns the build of FFmpeg and of one encoder, which is part of every part key. It is probed once per
+    /// process.
     ///
     /// # Errors
-    /// Where FFmpeg is missing or lacks the encoder.
+    /// Returns an error if FFmpeg is missing or lacks the encoder.
     pub async fn encoder_build(&self, encoder: ffmpeg::Encoder) -> Result<&str> {
         let build = &self.builds[encoder as usize];
         Ok(build.get_or_try_init(|| ffmpeg::build(&self.tools, encoder, self.scratch())).await?)

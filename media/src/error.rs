@@ -12,10 +12,10 @@ use crate::{
 };
 use spool_storage::{ErrorKind, path_policy};
 
-/// The result of everything in this crate that touches more than one module.
+/// Result of functions of this crate that involve more than one module.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Any failure of the video domain; each module names its own.
+/// Any failure of the video domain. Each module defines its own error.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "each variant is one module's error, documented there")]
 pub enum Error {
@@ -64,7 +64,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The same, with the source that it is about.
+    /// Adds the source's URI, unless the error names it already.
     pub(crate) fn of(self, uri: &str) -> Self {
         if self.names_its_source() {
             self
@@ -73,7 +73,7 @@ impl Error {
         }
     }
 
-    /// The same, with the row that it is about.
+    /// Adds the row.
     pub(crate) fn of_row(self, segment: &Segment) -> Self {
         let uri = (!self.names_its_source()).then(|| spool_storage::redact(&segment.source));
         Self::Row { uri, track: segment.track, index: segment.index, source: Box::new(self) }
@@ -117,7 +117,7 @@ impl Error {
     }
 }
 
-/// What a row is called in messages.
+/// Returns the word for a row in messages.
 fn name(track: SegmentTrack) -> &'static str {
     match track {
         SegmentTrack::Video => "segment",

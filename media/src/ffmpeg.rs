@@ -1,8 +1,9 @@
-//! FFmpeg: runs it and ffprobe with limits, watches them and ends them. The one place that starts processes.
+//! Runs FFmpeg and ffprobe with limits, watches them and ends them. The only module that starts processes.
 //!
-//! [`args`] says what to do and is pure; [`Invocation::run`] does it: one process group, one deadline, one
-//! watchdog, one way to stop. Every process has a thread of this process that owns it: it starts it, waits
-//! for it and reaps it, so none outlives us and none stays a zombie.
+//! [`crate::plan::args`] builds the arguments and is pure. [`Invocation::run`] runs the program, with one
+//! process group, one deadline, one watchdog and one way to stop. Each program has a thread of this process
+//! that owns it: the thread starts, awaits and reaps it, so that no program outlives this process or stays a
+//! zombie.
 
 mod build;
 mod capture;
@@ -29,59 +30,59 @@ pub use self::{
 };
 use spool_storage::ErrorKind;
 
-/// What went wrong while a program was run.
+/// Failure of a program's run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The program is not on this machine.
+    /// The program is not on this host.
     #[error(
         "{program} not found: install it with \"apt-get install {package}\", or name its path in {variable}"
     )]
     Missing {
-        /// What was looked for.
+        /// The program, by name or path.
         program: String,
-        /// Debian's package that has it.
+        /// Debian package that contains the program.
         package: &'static str,
         /// The environment variable that names another path.
         variable: &'static str,
     },
-    /// The operating system would not start it.
+    /// The operating system did not start the program.
     #[error("cannot start {program}")]
     Start {
-        /// What was started.
+        /// The program.
         program: Program,
-        /// Why not.
+        /// The system's error.
         source: io::Error,
     },
-    /// A pipe to the running program broke, or its end could not be learned.
+    /// A pipe to the running program broke, or its exit status could not be read.
     #[error("cannot watch {program}")]
     Watch {
-        /// What was watched.
+        /// The program.
         program: Program,
-        /// Why not.
+        /// The system's error.
         source: io::Error,
     },
-    /// It ended by itself with a failure that the source or the request explains.
+    /// The program ended by itself with a failure.
     #[error("{program} ended with {status}:\n{stderr_tail}")]
     Ffmpeg {
-        /// What was run.
+        /// The program.
         program: Program,
-        /// Its exit status, in words.
+        /// Exit status, in words.
         status: String,
-        /// The end of what it said.
+        /// Last lines of its stderr.
         stderr_tail: String,
         /// The class of the failure.
         kind: ErrorKind,
     },
-    /// It was killed from outside, most often by the kernel for want of memory.
+    /// The program was killed from outside, most often by the kernel because memory ran out.
     #[error(
         "{program} was killed by {signal}; if that was for want of memory, run fewer encodes at a time:\n{stderr_tail}"
     )]
     Killed {
-        /// What was run.
+        /// The program.
         program: Program,
         /// The signal's name.
         signal: String,
-        /// The end of what it said.
+        /// Last lines of its stderr.
         stderr_tail: String,
     },
     /// This build of FFmpeg lacks an encoder or a filter.
@@ -89,7 +90,7 @@ pub enum Error {
         "this ffmpeg has no {feature}: install a build with it, such as Debian's by \"apt-get install ffmpeg\""
     )]
     MissingFeature {
-        /// What is missing, by FFmpeg's name: `encoder libx264`.
+        /// The missing feature by FFmpeg's name, such as `encoder libx264`.
         feature: String,
     },
     /// The scratch folder is full.
@@ -98,49 +99,49 @@ pub enum Error {
         /// The folder that was written to.
         scratch: PathBuf,
     },
-    /// It took longer than allowed.
+    /// The program reached its deadline.
     #[error("{program} was stopped at its deadline of {} s", after.as_secs())]
     Deadline {
-        /// What was run.
+        /// The program.
         program: Program,
-        /// The time it was given.
+        /// Time that was allowed.
         after: Duration,
     },
-    /// It ran, but nothing came of it any more.
+    /// The program ran on without progress.
     #[error("{program} was stopped after {} s without progress:\n{stderr_tail}", after.as_secs())]
     Stalled {
-        /// What was run.
+        /// The program.
         program: Program,
-        /// How long nothing happened.
+        /// Time without progress.
         after: Duration,
-        /// The end of what it said.
+        /// Last lines of its stderr.
         stderr_tail: String,
     },
-    /// It said more than anybody wants to hear.
+    /// The program wrote more output than the limit.
     #[error("{program} wrote more than {limit_bytes} bytes")]
     TooMuchOutput {
-        /// What was run.
+        /// The program.
         program: Program,
-        /// The most that is read.
+        /// Limit in bytes.
         limit_bytes: usize,
     },
-    /// Another number of frames came out than was asked for: the source could not be decoded where the row
+    /// The number of encoded frames is not the requested one: the source could not be decoded where the row
     /// begins.
     #[error(
         "ffmpeg encoded {encoded} of {expected} frames: the source cannot be decoded there:\n{stderr_tail}"
     )]
     Frames {
-        /// What was asked for.
+        /// Frames of the row.
         expected: u64,
-        /// What came out.
+        /// Frames that were encoded.
         encoded: u64,
-        /// The end of what it said.
+        /// Last lines of its stderr.
         stderr_tail: String,
     },
     /// The run was canceled.
     #[error("{program} was stopped on request")]
     Canceled {
-        /// What was run.
+        /// The program.
         program: Program,
     },
 }
@@ -150,7 +151,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Ffmpeg { kind, .. } => *kind,
-            // Another machine may have the program, the memory, the space or the time.
+            // Another host may have the program, the memory, the space or the time.
             Self::Start { .. } | Self::Watch { .. } | Self::Killed { .. } | Self::NoSpace { .. } => {
                 ErrorKind::Transient
             }

@@ -1,10 +1,9 @@
-//! The video domain: how a video is cut, encoded in pieces and put together again, exactly.
+//! The video domain: cuts a source into segments, encodes them, and joins the parts exactly.
 //!
-//! No Arrow and no DataFusion here. Planning, argument lists, packaging and playlist text are pure; effects
-//! live at the rim: `spool_storage` is the one place that talks to an object store, [`ffmpeg`] the one place
-//! that starts processes.
+//! No Arrow and no DataFusion here. Planning, argument lists, packaging and playlist text are pure.
+//! `spool_storage` alone talks to object stores, and [`ffmpeg`] alone starts processes.
 //!
-//! Rooms, from the ground up; no module imports from a room above its own (`tests/tests/architecture.rs`):
+//! Rooms, from the ground up; no module imports from a room above its own (`lints/src/architecture.rs`):
 //! `time`, [`codec`], [`limits`], [`ffmpeg`], [`environment`] < [`source`] < [`plan`] < [`listing`],
 //! [`predict`] < [`package`] < [`encode`].
 

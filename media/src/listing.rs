@@ -1,4 +1,4 @@
-//! Listing: the videos in a folder or bucket, and what each contains.
+//! Listing of the videos in a folder or bucket, with the contents of each.
 
 use futures::{StreamExt, TryStreamExt};
 
@@ -15,13 +15,13 @@ use spool_storage::ErrorKind;
 /// FFmpeg's names of the transfer functions of high dynamic range: PQ (SMPTE ST 2084) and HLG (ARIB STD-B67).
 const HDR_TRANSFERS: [&str; 2] = ["smpte2084", "arib-std-b67"];
 
-/// Files of one pattern that are looked into at a time.
+/// Files of one pattern that are probed at a time.
 const PROBES: usize = 4;
 
-/// Files that one pattern may name: each is opened and read.
+/// Most files that one pattern may match: each is opened and read.
 const MOST_FILES: usize = 10_000;
 
-/// The contents of one file; unknown fields, as of a file that is no video, are `None`.
+/// The contents of one file. Unknown fields are `None`, such as those of a file that is no video.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[expect(missing_docs, reason = "the columns of the SQL function, documented there")]
 pub struct FileInfo {
@@ -42,7 +42,7 @@ pub struct FileInfo {
     pub error: Option<String>,
 }
 
-/// Why a pattern has no answer.
+/// Failure to list a pattern.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The pattern is malformed.
@@ -50,15 +50,15 @@ pub enum Error {
     Pattern {
         /// The pattern.
         pattern: String,
-        /// What is wrong with it.
+        /// The parser's message.
         message: String,
     },
-    /// The pattern names too much.
+    /// The pattern matches too many files.
     #[error("{pattern} names more than {limit} files: narrow it")]
     TooMany {
         /// The pattern.
         pattern: String,
-        /// How many are allowed.
+        /// Most files that are allowed.
         limit: usize,
     },
 }
@@ -73,7 +73,7 @@ impl Error {
 /// Returns the contents of one file.
 ///
 /// # Errors
-/// Where it cannot be read, or is not a video.
+/// Returns an error if the file cannot be read, or is not a video.
 pub async fn file(timelines: &TimelineCache, uri: &str) -> Result<FileInfo> {
     Ok(info(&*timelines.open(uri, Deinterlace::default()).await?))
 }
@@ -104,8 +104,8 @@ fn info(timeline: &Timeline) -> FileInfo {
 /// Returns the contents of the files that match a pattern, in the order of their names.
 ///
 /// # Errors
-/// Where the pattern is malformed or the folder cannot be listed. A file that is no video is a row with its
-/// error.
+/// Returns an error if the pattern is malformed or the folder cannot be listed. A file that is no video is a
+/// row with its error.
 pub async fn glob(timelines: &TimelineCache, pattern: &str) -> Result<Vec<FileInfo>> {
     let (folder, wildcard) = split(pattern);
     let Some(wildcard) = wildcard else { return Ok(vec![file(timelines, pattern).await?]) };
@@ -141,7 +141,7 @@ pub async fn glob(timelines: &TimelineCache, pattern: &str) -> Result<Vec<FileIn
     files.buffered(PROBES).try_collect().await
 }
 
-/// The folder of a pattern, and what follows it where that has a wildcard.
+/// Returns the folder of a pattern, and the rest of it if that has a wildcard.
 fn split(pattern: &str) -> (&str, Option<&str>) {
     match pattern.find(['*', '?', '[', '{']) {
         None => (pattern, None),

@@ -1,6 +1,6 @@
 //! Planning: the frame grid, the cuts, the ladder, and FFmpeg's arguments for each row.
 //!
-//! Pure but for [`timeline`], which keeps the grids of open sources, and [`input`], which fetches a row's
+//! Pure, except [`timeline`], which caches the grids of open sources, and [`input`], which fetches a row's
 //! samples.
 
 pub mod args;

@@ -1,5 +1,5 @@
-//! Prediction: what a row will cost, fitted to the rows that were encoded before and to encoded samples of
-//! the title.
+//! Prediction of a row's cost, fitted to the rows that were encoded before and to encoded samples of the
+//! source.
 
 pub mod complexity;
 pub mod cost_model;

@@ -1,4 +1,4 @@
-//! Sources: which tracks a video has, where their frames and bytes are, and the parts of it that a row reads.
+//! Sources: their tracks, the times and byte positions of their frames, and the parts that a row reads.
 
 use spool_storage::ErrorKind;
 
@@ -8,7 +8,7 @@ pub mod probe;
 pub mod source_cache;
 pub mod window;
 
-/// Why a source is not what a row needs.
+/// Reason why a source does not fit a row.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The row's source is not the one that was planned.
@@ -21,17 +21,17 @@ pub enum Error {
         /// ETag now.
         found: String,
     },
-    /// Frames could not be decoded, and that is not wanted.
+    /// Frames could not be decoded, in strict mode.
     #[error(
         "{uri} is damaged, {damaged_frames} frames of it: leave out --strict (spool.strict) to have what can be decoded"
     )]
     Damaged {
         /// The source.
         uri: String,
-        /// How many.
+        /// Number of damaged frames.
         damaged_frames: u64,
     },
-    /// The source is not all there, and that is not wanted.
+    /// The source is truncated, in strict mode.
     #[error(
         "{uri} was cut off, {} s are missing: upload it again, or leave out --strict (spool.strict) to have what is there",
         lost_ms / 1000
@@ -39,7 +39,7 @@ pub enum Error {
     CutOff {
         /// The source.
         uri: String,
-        /// How much is missing, in milliseconds.
+        /// Missing milliseconds.
         lost_ms: i64,
     },
     /// The row names a track that the source does not have.
@@ -47,9 +47,9 @@ pub enum Error {
     NoSuchTrack {
         /// The source.
         uri: String,
-        /// What was asked for.
+        /// Kind of track.
         track: &'static str,
-        /// Its number.
+        /// Number of the track.
         index: u32,
     },
 }

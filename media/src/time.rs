@@ -1,4 +1,4 @@
-//! Time: integer ticks of a rational timebase, never floats.
+//! Time in integer ticks of a rational timebase, never in floats.
 
 use std::{fmt, str::FromStr};
 
@@ -11,7 +11,7 @@ pub struct Rational {
 }
 
 impl Rational {
-    /// `num / den` in lowest terms; `None` where either is zero.
+    /// Returns `num / den` in lowest terms; `None` if either is zero.
     pub fn new(num: u32, den: u32) -> Option<Self> {
         if num == 0 || den == 0 {
             return None;
@@ -20,28 +20,28 @@ impl Rational {
         Some(Self { num: num / divisor, den: den / divisor })
     }
 
-    /// The numerator.
+    /// Returns the numerator.
     pub fn num(self) -> u32 {
         self.num
     }
 
-    /// The denominator.
+    /// Returns the denominator.
     pub fn den(self) -> u32 {
         self.den
     }
 
-    /// `1 / self`: a frame rate's timebase, a timebase's rate.
+    /// Returns `1 / self`: a frame rate's timebase, or a timebase's rate.
     #[must_use]
     pub fn inverse(self) -> Self {
         Self { num: self.den, den: self.num }
     }
 
-    /// The nearest float: for people and for estimates, never for a cut.
+    /// Returns the nearest float: for display and estimates, never for a cut.
     pub fn to_f64(self) -> f64 {
         f64::from(self.num) / f64::from(self.den)
     }
 
-    /// `ticks` of this timebase in ticks of `other`, rounded to nearest, halves away from zero.
+    /// Converts `ticks` of this timebase to ticks of `other`, rounded to nearest, halves away from zero.
     pub fn rescale(self, ticks: i64, other: Self) -> i64 {
         let num = i128::from(self.num) * i128::from(other.den);
         let den = i128::from(self.den) * i128::from(other.num);
@@ -50,7 +50,7 @@ impl Rational {
         i64::try_from((product + half) / den).unwrap_or(if ticks < 0 { i64::MIN } else { i64::MAX })
     }
 
-    /// `ticks` of this timebase in whole milliseconds, rounded to nearest.
+    /// Converts `ticks` of this timebase to whole milliseconds, rounded to nearest.
     pub fn to_ms(self, ticks: i64) -> i64 {
         self.rescale(ticks, Self { num: 1, den: 1000 })
     }

@@ -33,45 +33,45 @@ use crate::{
     run::results::{StatementResult, StatementTiming},
 };
 
-/// How long a scheduler may take to answer a call.
+/// Time limit of a scheduler's response to a call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How long calls are repeated to a scheduler that was never reached, and to one that went away.
+/// Time for which calls are repeated to a scheduler that was never reached, and to one that went away.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const RECONNECT_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// The wait before a scheduler is called again, at first and at most.
+/// First and longest wait before a scheduler is called again.
 const RETRY_DELAY_MIN: Duration = Duration::from_millis(200);
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(5);
 
-/// A call that lasted this long shows that the scheduler was there.
+/// Duration of a call from which the scheduler counts as reachable.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
 
-/// The largest result that is read: rows of names and numbers.
+/// Largest result that is read, in bytes: rows of names and numbers.
 const RESULT_MAX_BYTES: usize = 1 << 30;
 
-/// A client of a scheduler in another process. Clones share what is known of the scheduler.
+/// A client of a scheduler in another process. Clones share its state.
 #[derive(Debug, Clone)]
 pub struct Client {
     address: Address,
     token: Option<String>,
-    /// Whether the scheduler ever answered: then it is expected to come back.
+    /// Whether the scheduler has ever responded: then it is expected to come back.
     reached: Arc<AtomicBool>,
 }
 
 impl Client {
-    /// Makes a client of the scheduler at `HOST:PORT`, which sends `token` with every call.
+    /// Creates a client of the scheduler at `HOST:PORT` that sends `token` with every call.
     pub fn new(address: impl Into<String>, token: Option<String>) -> Self {
         Self { address: Address::Tcp(address.into()), token, reached: Arc::default() }
     }
 
     /// Runs one statement to its end, as [`crate::Scheduler::run`] does. If the scheduler goes away
-    /// meanwhile, for up to five minutes, the statement is sent again: rows that are done are found by their
-    /// part records.
+    /// meanwhile, for up to five minutes, the statement is sent again: finished rows are found by their part
+    /// records.
     ///
     /// # Errors
-    /// As [`crate::Scheduler::run`]; and [`Error::Unreachable`] if there is no scheduler, or it stays away.
-    /// Part records are not lost: the statement, run again, continues from them.
+    /// Returns the errors of [`crate::Scheduler::run`], and [`Error::Unreachable`] if there is no scheduler,
+    /// or it stays away. Part records are not lost: a later run of the statement continues from them.
     pub async fn run(
         &self,
         sql: &str,
@@ -86,7 +86,7 @@ impl Client {
     /// the first of them runs. A statement that is sent again awaits `before_rows` again.
     ///
     /// # Errors
-    /// As [`Client::run`], and the error of `before_rows`.
+    /// Returns the errors of [`Client::run`], and the error of `before_rows`.
     pub async fn run_held(
         &self,
         sql: &str,
@@ -123,8 +123,8 @@ impl Client {
             match self.call(statement.clone(), on_event, before_rows).await {
                 Err(error @ Error::Unreachable { accepted, .. }) => {
                     self.reached.fetch_or(accepted, Ordering::Relaxed);
-                    // The scheduler was there until now, so the time away starts here. A scheduler that goes
-                    // away with each call does not count as there.
+                    // The scheduler was reachable until now, so the time away starts here. A scheduler that
+                    // goes away with each call does not count as reachable.
                     if accepted && called.elapsed() > STABLE_AFTER {
                         backoff.reset();
                         away_since = Instant::now();
@@ -165,8 +165,7 @@ impl Client {
         let (client, mut messages) =
             timeout(CALL_TIMEOUT, calling).await.unwrap_or_else(|_| Err(late())).map_err(failed)?;
         let (mut bytes, mut accepted, mut statement_id) = (Vec::new(), false, String::new());
-        // The start of a held statement. Meanwhile the call is still read, which shows that the scheduler is
-        // there.
+        // The start of a held statement. Meanwhile the call is read on, to detect the loss of the scheduler.
         let mut starting: OptionFuture<_> = None.into();
         loop {
             let message = tokio::select! {
@@ -236,7 +235,7 @@ impl Client {
     }
 }
 
-/// Returns the error that a failure on the wire stands for.
+/// Converts a failure from its message.
 fn to_error(failure: v1::Failure) -> Error {
     let v1::Failure { kind, message, cause } = failure;
     match (cause, kind.parse().unwrap_or(ErrorKind::Bug)) {

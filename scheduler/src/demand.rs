@@ -1,18 +1,17 @@
-//! Demand: the rows that wait and run, and the executors that are there, for everything that scales a
-//! cluster.
+//! Demand: the rows that wait and run, and the connected executors, for autoscalers.
 
 use serde::Serialize;
 
 use crate::{executors::registry::ExecutorRegistry, queue::statement_list::StatementList};
 
-/// How much work there is, and how many executors and slots there are for it.
+/// Amount of work, and of executors and slots.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Demand {
-    /// Statements that run.
+    /// Running statements.
     pub(crate) statements: usize,
     /// Rows that wait for a slot.
     pub(crate) rows_waiting: usize,
-    /// Rows that run.
+    /// Running rows.
     pub(crate) rows_running: usize,
     /// Seconds of media in rows that are not done.
     pub(crate) media_seconds_left: i64,
@@ -32,7 +31,7 @@ pub(crate) struct DemandSource {
 }
 
 impl DemandSource {
-    /// Returns the demand of this moment.
+    /// Returns the current demand.
     pub(crate) fn read(&self) -> Demand {
         let (progress, count) = (self.statements.total_progress(), self.executors.count());
         let executors = self.executors.snapshot();

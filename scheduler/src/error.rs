@@ -6,16 +6,16 @@ use datafusion::error::DataFusionError;
 use spool_storage::ErrorKind;
 use spool_udfs::error::Failure;
 
-/// The result of running a statement.
+/// Result of running a statement.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why a statement has no result.
+/// Failure of a statement.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A function failed or refused the statement; the message names the remedy.
     #[error("{}", .0.message)]
     Failed(Failure),
-    /// The statement is refused, since it would silently go wrong; the message shows the form that works.
+    /// The statement is refused, since it would silently go wrong; the message shows a form that works.
     #[error("{}", .0.message)]
     Refused(Failure),
     /// The SQL text is wrong.
@@ -36,13 +36,13 @@ pub enum Error {
     /// No executor takes rows.
     #[error("{message}")]
     NoExecutors {
-        /// Why, for how long, and the remedy.
+        /// Reason, duration and remedy.
         message: String,
     },
     /// Every allowed attempt failed.
     #[error("{source} (tried {attempts} times)")]
     AttemptsExhausted {
-        /// How many attempts failed.
+        /// Number of failed attempts.
         attempts: usize,
         /// The error of the last attempt.
         source: Box<Error>,
@@ -52,12 +52,12 @@ pub enum Error {
     Unreachable {
         /// `HOST:PORT`.
         scheduler: String,
-        /// What is known of the cause.
+        /// The cause, as far as it is known.
         reason: String,
         /// Whether the scheduler had accepted the statement before the connection broke.
         accepted: bool,
     },
-    /// The engine failed in a way that has nothing to do with the statement.
+    /// The engine failed for a reason other than the statement.
     #[error("the engine failed: {message}")]
     Engine {
         /// The engine's message.
@@ -87,13 +87,13 @@ impl Error {
         }
     }
 
-    /// Returns whether another attempt may succeed: after a transient failure, and after one that the engine
-    /// does not explain.
+    /// Returns whether another attempt may succeed: after a transient failure, and after one without a known
+    /// cause.
     pub(crate) fn is_retryable(&self) -> bool {
         matches!(self, Self::Engine { .. }) || self.kind() == ErrorKind::Transient
     }
 
-    /// Makes the error of a statement that no executor worked on for `timeout`, because of `reason`.
+    /// Returns the error of a statement that no executor worked on for `timeout`, because of `reason`.
     pub(crate) fn no_executors(reason: &str, timeout: Duration) -> Self {
         let seconds = timeout.as_secs();
         Self::NoExecutors {
@@ -103,12 +103,12 @@ impl Error {
         }
     }
 
-    /// Makes the error of the last of so many attempts.
+    /// Returns the error after this many failed attempts, of which this is the last.
     pub(crate) fn after_attempts(self, attempts: usize) -> Self {
         Self::AttemptsExhausted { attempts, source: Box::new(self) }
     }
 
-    /// Makes the error that a message of the engine stands for.
+    /// Converts a message of the engine.
     pub(crate) fn from_engine(message: &str) -> Self {
         match Failure::find(message) {
             Some(failure) => Self::Failed(failure),
@@ -116,7 +116,7 @@ impl Error {
         }
     }
 
-    /// Makes the error that planning a statement gave.
+    /// Converts an error of planning.
     pub(crate) fn from_planner(error: &DataFusionError) -> Self {
         let text = error.to_string();
         match Failure::find(&text) {

@@ -1,4 +1,4 @@
-//! Prometheus metrics of the scheduler: all of them, declared once with name, unit and help.
+//! Prometheus metrics of the scheduler, declared with name, unit and help.
 
 use std::time::Instant;
 
@@ -11,10 +11,10 @@ use spool_storage::ConcurrencyLimit;
 
 use crate::{demand::Demand, queue::fair_queue::FairQueue};
 
-/// The media type of what [`Metrics::encode`] returns.
+/// Media type of the text of [`Metrics::encode`].
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Label set that names a concurrency limit.
+/// Labels of a concurrency limit's metrics.
 type LimitLabel = [(&'static str, &'static str); 1];
 
 /// Counters of rows since the start. Clones share their values.
@@ -25,7 +25,7 @@ pub(crate) struct RowCounters {
     pub(crate) speculated: Counter,
 }
 
-/// The registry of the scheduler's metrics, and those whose values are read when they are scraped.
+/// Registry of the scheduler's metrics, and the gauges that are read at each scrape.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
@@ -120,10 +120,10 @@ impl Metrics {
         metrics
     }
 
-    /// Reads the values that are not counted as they happen, and returns all metrics as OpenMetrics text.
+    /// Reads the gauges, and returns all metrics as OpenMetrics text.
     ///
     /// # Errors
-    /// Only if a value cannot be formatted.
+    /// Returns an error only if a value cannot be formatted.
     pub(crate) fn encode(
         &self,
         demand: Demand,

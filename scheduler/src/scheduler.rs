@@ -1,4 +1,4 @@
-//! `Scheduler`: the handle by which statements are run, listed and canceled.
+//! `Scheduler`: the handle to run, list and cancel statements.
 
 use std::sync::Arc;
 
@@ -26,10 +26,10 @@ impl Scheduler {
     /// `on_event` receives the events of the statement's rows.
     ///
     /// # Errors
-    /// [`crate::Error::Sql`] if planning fails, [`crate::Error::Refused`] if the statement would silently go
-    /// wrong, [`crate::Error::Failed`] if a function fails, [`crate::Error::NoExecutors`] if no executor
-    /// takes rows for too long, [`crate::Error::Canceled`] once `cancel` fires: then the statement's rows are
-    /// canceled.
+    /// Returns [`crate::Error::Sql`] if planning fails, [`crate::Error::Refused`] if the statement would
+    /// silently go wrong, [`crate::Error::Failed`] if a function fails, [`crate::Error::NoExecutors`] if no
+    /// executor takes rows for too long, [`crate::Error::Canceled`] once `cancel` fires: then the statement's
+    /// rows are canceled.
     pub async fn run(
         &self,
         sql: &str,
@@ -44,7 +44,7 @@ impl Scheduler {
     /// before the first of them runs.
     ///
     /// # Errors
-    /// As [`Scheduler::run`], and the error of `before_rows`.
+    /// Returns the errors of [`Scheduler::run`], and the error of `before_rows`.
     pub async fn run_held(
         &self,
         sql: &str,
@@ -57,15 +57,15 @@ impl Scheduler {
         self.run_added(&entry, sql, settings, on_event).await
     }
 
-    /// Returns the columns that a statement would give; the statement is planned and not run.
+    /// Returns the columns of a statement, which is planned but not run.
     ///
     /// # Errors
-    /// As [`Scheduler::run`], as far as planning goes.
+    /// Returns the errors of planning, as [`Scheduler::run`] does.
     pub async fn schema(&self, sql: &str, settings: &[(&str, &str)]) -> Result<SchemaRef> {
         self.context.schema(sql, settings).await
     }
 
-    /// Adds a statement to the list, which gives it the number by which it can be canceled.
+    /// Adds a statement to the list, and assigns the number by which it can be canceled.
     pub(crate) fn add(&self, sql: &str, cancel: &CancellationToken) -> StatementEntry {
         self.metrics.statements.inc();
         self.statements.add(sql, cancel)

@@ -34,17 +34,17 @@ use crate::{
     scheduler::Scheduler,
 };
 
-/// Statements that are planned or merged at a time. Each takes a core for a moment.
+/// Most statements that are planned or merged at a time. Each uses a core for a moment.
 const PLANNERS_MAX: usize = 8;
 
-/// Settings of a scheduler: where it listens, and which executors may join.
+/// Settings of a scheduler: its address, and rules for executors and clients.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Address to listen on; port 0 takes a free one. `None`: only this process can connect.
     pub listen: Option<SocketAddr>,
     /// Silence after which an executor counts as lost.
     pub executor_timeout: Duration,
-    /// How long a statement waits while no executor takes rows.
+    /// Time for which a statement waits while no executor takes rows.
     pub no_executor_timeout: Duration,
     /// Token that clients and executors must present; `None` if they need none.
     pub token: Option<String>,
@@ -79,7 +79,8 @@ impl Service {
     /// Starts a scheduler that plans with `worker`.
     ///
     /// # Errors
-    /// [`Error::Listen`] if the address cannot be bound, [`Error::Engine`] if the engine does not start.
+    /// Returns [`Error::Listen`] if the address cannot be bound, [`Error::Engine`] if the engine does not
+    /// start.
     pub async fn start(settings: Settings, worker: Arc<Worker>) -> Result<Self> {
         let (address, listener) = listen(settings.listen).await?;
         let (executors, placements, events) =

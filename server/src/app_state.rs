@@ -19,7 +19,7 @@ use crate::{
 /// Event streams at a time; each polls the job store.
 const MAX_EVENT_STREAMS: usize = 256;
 
-/// How long job counts are served from memory.
+/// Time for which job counts are served from memory.
 const JOB_COUNTS_TTL: Duration = Duration::from_secs(2);
 
 /// The services that routes share.
@@ -50,7 +50,7 @@ pub(crate) fn event_stream_limit() -> ConcurrencyLimit {
     ConcurrencyLimit::new("event_streams", MAX_EVENT_STREAMS)
 }
 
-/// The number of jobs by state, cached: frequent scrapes cost the job store one query.
+/// Number of jobs by state, cached: frequent scrapes cost the job store one query.
 #[derive(Clone)]
 pub(crate) struct JobCounts {
     job_store: Arc<dyn JobStore>,

@@ -1,5 +1,5 @@
-//! Connections: accepts a limited number at a time, each with deadlines; more wait in the system's backlog
-//! and none is refused.
+//! Connections: accepts a limited number at a time, each with deadlines. Further connections wait in the
+//! system's backlog; none is refused.
 
 use std::{io, net::SocketAddr, pin::pin, time::Duration};
 
@@ -24,17 +24,17 @@ const MAX_CONNECTIONS: usize = 1024;
 /// Connections that wait to be accepted. The system may allow fewer.
 const BACKLOG: u32 = 4096;
 
-/// How long a connection may take to send a request's head, or stay idle between two requests: longer than
+/// Time in which a connection must send a request's head, and may stay idle between two requests: longer than
 /// load balancers keep an unused connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// How long a client may leave sent bytes unacknowledged.
+/// Time for which a client may leave sent bytes unacknowledged.
 const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Bytes of a connection that are read ahead.
 const MAX_READ_BUFFER: usize = 64 << 10;
 
-/// How long to wait before accepting again where the system is out of sockets.
+/// Wait before accepting again when the system is out of sockets.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// Returns the limit on connections at a time.
@@ -45,7 +45,7 @@ pub(crate) fn limit() -> ConcurrencyLimit {
 /// Binds a listener.
 ///
 /// # Errors
-/// The system's error.
+/// Returns the system's error.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     // Permits the port of a server that ended a moment ago.
@@ -115,7 +115,7 @@ async fn serve_connection(
     }
 }
 
-/// Reports whether an error of `accept` concerns one connection rather than the listener.
+/// Returns whether an error of `accept` concerns one connection rather than the listener.
 fn concerns_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)

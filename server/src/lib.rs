@@ -1,5 +1,5 @@
-//! The HTTP API: takes jobs and uploads into the store, shows what the store holds, and plays published
-//! videos. A server keeps no state of its own: any of several servers answers any request.
+//! The HTTP API: stores jobs and uploads, returns the contents of the store, and plays published videos. A
+//! server keeps no state of its own: each of several servers can answer any request.
 
 mod app_state;
 mod connections;

@@ -59,12 +59,12 @@ pub(crate) enum ProblemKind {
     Range,
     RequestTimeout,
     LengthRequired,
-    /// The client speaks another version of tus.
+    /// The client uses another version of tus.
     Version,
     Checksum,
     /// Another request holds the lease of the upload.
     Locked,
-    /// This server runs as many operations of this sort as it permits at a time.
+    /// This server already runs its maximum of concurrent operations of this kind.
     TooManyConcurrent,
     /// The database, the object store or the identity provider does not respond.
     Unavailable,

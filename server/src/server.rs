@@ -1,4 +1,4 @@
-//! The server's life: starts the HTTP listener and the background tasks, and stops them.
+//! Server: starts and stops the HTTP listener and the background tasks.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -27,34 +27,34 @@ use crate::{
     uploads::service::UploadService,
 };
 
-/// How long requests in progress may take after shutdown began.
+/// Time that requests in progress get to end after shutdown begins.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Settings of a server.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Address to listen on; port 0 takes a free one.
+    /// Address to listen on; port 0 chooses a free port.
     pub listen: SocketAddr,
     /// Folder or URI prefix below which videos without a destination are published.
     pub media: Option<String>,
     /// Folder or URI prefix of uploads.
     pub uploads: String,
-    /// Which requests require a credential.
+    /// Requests that require a credential.
     pub auth: AuthMode,
     /// Identity provider whose tokens are accepted beside API keys.
     pub oidc: Option<Oidc>,
     /// Addresses that webhooks may have.
     pub webhook_targets: WebhookTargets,
     /// Grace period of garbage collection below the media prefix: after that time an unreferenced part gets a
-    /// tombstone, and after as long again it is deleted. Must be longer than the longest job. `None` collects
-    /// nothing.
+    /// tombstone, and after as long again it is deleted. Must be longer than the longest job. `None` disables
+    /// it.
     pub gc_grace: Option<Duration>,
 }
 
-/// Why a server did not start, or stopped.
+/// Failure of a server, at its start or later.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The address is reachable from other machines, and no credential would be required.
+    /// The address is reachable from other hosts, and no credential would be required.
     #[error(
         "refusing to listen on {address} without authentication; add --auth keys (`spool keys create` makes \
          a key), or listen on 127.0.0.1 or [::1]"
@@ -63,7 +63,7 @@ pub enum Error {
         /// The address.
         address: SocketAddr,
     },
-    /// No HTTP client could be made, for the identity provider or for webhooks.
+    /// The HTTP client for the identity provider or for webhooks could not be created.
     #[error("failed to set up an HTTP client: {source}")]
     Client {
         /// The cause.
@@ -90,8 +90,8 @@ impl Server {
     /// Starts a server on the database `job_store`; it reads and writes objects through `object_stores`.
     ///
     /// # Errors
-    /// [`Error::Open`] for an address beyond loopback without authentication, and failures of the listener or
-    /// of HTTP clients.
+    /// Returns [`Error::Open`] for an address beyond loopback without authentication, and failures of the
+    /// listener or of HTTP clients.
     pub async fn start<
         S: JobStore + UploadStore + CleanupQueue + CredentialStore + WebhookStore + WatchStore,
     >(

@@ -1,4 +1,5 @@
-//! The OpenAPI document: equals the one in `docs`, declares the access of every route, and speaks plainly.
+//! The OpenAPI document: equals the one in `docs`, declares the access of every route, and has plain
+//! descriptions.
 #![expect(clippy::unwrap_used, reason = "tests; clippy knows only those of one function as such")]
 
 use std::{collections::BTreeSet, path::Path};
@@ -9,10 +10,10 @@ use serde_json::Value;
 const PUBLIC: [&str; 5] =
     ["get /livez", "get /metrics", "get /readyz", "get /v1/play/{link}/{path}", "options /v1/uploads"];
 
-/// Fewest characters of a description: less is a pronoun, or repeats a name.
+/// Minimum number of characters of a description: a shorter one is a pronoun, or repeats a name.
 const MIN_DESCRIPTION_CHARS: usize = 24;
 
-/// Pronouns, which lean on another sentence or name no role.
+/// Pronouns, which refer to another sentence or name no role.
 const PRONOUNS: [&str; 12] = [
     "it",
     "he",

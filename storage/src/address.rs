@@ -1,4 +1,4 @@
-//! Addresses: the meaning of a path or URI. Pure: no file is touched, no host is contacted.
+//! Addresses: parses paths and URIs. Pure: no file is touched, and no host is contacted.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -6,27 +6,27 @@ use url::Url;
 
 use super::error::{AddressProblem, Error};
 
-/// Where an object is, in the terms of what holds it.
+/// Address of an object, by kind of store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Address {
-    /// An absolute path of this machine.
+    /// An absolute path on this host.
     Local(PathBuf),
     /// A key in a bucket.
     Bucket {
-        /// Which service.
+        /// The service.
         service: Service,
         /// `s3://bucket`, `abfs://container@account.dfs.core.windows.net`.
         root: String,
-        /// What stands after `//` in `root`.
+        /// The part of `root` after `//`.
         authority: String,
-        /// The key, verbatim: `%`, `#`, `?` and blanks are part of it, as the services' own tools have it.
+        /// The key, verbatim: `%`, `#`, `?` and blanks are part of it, as in the services' own tools.
         key: object_store::path::Path,
     },
-    /// A page of the web.
+    /// An HTTP or HTTPS URL.
     Web(Url),
 }
 
-/// Who keeps the buckets.
+/// Service that stores buckets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Service {
     S3,
@@ -35,10 +35,10 @@ pub(crate) enum Service {
 }
 
 impl Address {
-    /// Reads a path or a URI.
+    /// Parses a path or a URI.
     ///
-    /// A plain path is taken literally (`%` and `#` are characters of file names; `~` is the shell's
-    /// business) and made absolute; `file://` is percent-decoded (RFC 8089); keys of buckets are literal.
+    /// A plain path is literal (`%` and `#` are characters of file names; `~` is expanded by shells only) and
+    /// is made absolute; `file://` is percent-decoded (RFC 8089); keys of buckets are literal.
     pub(crate) fn parse(uri: &str) -> Result<Self, Error> {
         let bad = |problem| Error::BadAddress { uri: redact(uri), problem };
         if uri.is_empty() {
@@ -68,7 +68,7 @@ impl Address {
         if authority.is_empty() {
             return Err(AddressProblem::NoBucket);
         }
-        // abfs has the container before the `@`; there is no password there.
+        // In abfs the container stands before the `@`, without a password.
         if authority.contains(':') || (authority.contains('@') && service != Service::Azure) {
             return Err(AddressProblem::Credentials);
         }
@@ -81,7 +81,7 @@ impl Address {
         })
     }
 
-    /// The URI that names the same again.
+    /// Returns the URI of the address.
     pub(crate) fn uri(&self) -> String {
         match self {
             Self::Local(path) => file_uri(path),
@@ -91,8 +91,8 @@ impl Address {
     }
 }
 
-/// Does a path or URI lie in the folder, bucket or site that a prefix names? `https://` names all of the web.
-/// Of two ways to write a place either will do; a path that leads up again lies nowhere.
+/// Returns whether a path or URI lies in the folder, bucket or site that a prefix names. `https://` names all
+/// of the web. Equivalent spellings of an address are equal; a path with `..` lies in no prefix.
 pub fn is_within(uri: &str, prefix: &str) -> bool {
     let (address, folder) = (Address::parse(uri), Address::parse(prefix));
     match (address, folder) {
@@ -114,19 +114,19 @@ pub fn is_within(uri: &str, prefix: &str) -> bool {
     }
 }
 
-/// `file:///…`, percent-encoded.
+/// Returns `file:///…`, percent-encoded.
 pub(crate) fn file_uri(path: &Path) -> String {
-    // Only a relative path has no URL, and none gets here.
+    // Only a relative path has no URL, and paths are absolute here.
     Url::from_file_path(path).map_or_else(|()| path.display().to_string(), String::from)
 }
 
-/// `s3://bucket/key`, verbatim.
+/// Returns `s3://bucket/key`, verbatim.
 pub(crate) fn key_uri(root: &str, key: &object_store::path::Path) -> String {
     if key.is_root() { root.to_owned() } else { format!("{root}/{key}") }
 }
 
-/// The last segment of a path or a URI, decoded: the file's name. Empty for a whole bucket, and for what
-/// names nothing.
+/// Returns the last segment of a path or a URI, decoded: the file's name. Empty for a whole bucket and for an
+/// invalid address.
 pub fn name(uri: &str) -> String {
     match Address::parse(uri) {
         Ok(Address::Local(path)) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -145,7 +145,7 @@ pub fn name(uri: &str) -> String {
     }
 }
 
-/// A URI as it may be shown: presigned queries and anything like a password left out.
+/// Returns a URI for display, without presigned queries and without credentials.
 pub fn redact(uri: &str) -> String {
     let Some((scheme, rest)) = split_scheme(uri) else {
         return uri.to_owned();
@@ -160,7 +160,7 @@ pub fn redact(uri: &str) -> String {
     format!("{scheme}://{host}{path}")
 }
 
-/// A text, such as a statement, as it may be shown: URIs wherever they stand in it without their secrets.
+/// Returns a text, such as a statement, for display, with every URI in it redacted.
 pub fn redact_in(text: &str) -> String {
     let ends = |c: char| c.is_whitespace() || "'\"`$();,".contains(c);
     let pieces = text.split_inclusive(ends).map(|piece| {
@@ -170,7 +170,7 @@ pub fn redact_in(text: &str) -> String {
     pieces.collect()
 }
 
-/// The scheme in lower case, and what follows `://`; nothing for a plain path.
+/// Returns the scheme in lower case, and the part after `://`; `None` for a plain path.
 fn split_scheme(uri: &str) -> Option<(String, &str)> {
     let (scheme, rest) = uri.split_once("://")?;
     let mut chars = scheme.chars();

@@ -28,14 +28,14 @@ use crate::{
     presign::PartLink,
 };
 
-/// How a source can be read.
+/// Mode of reading a source.
 #[derive(Debug, Clone)]
 pub(crate) enum ReadMode {
     /// A local file.
     File(PathBuf),
     /// Ranges of an object, each under a condition.
     Ranges { client: Arc<Client>, key: Key, condition: GetOptions },
-    /// At once, from start to end.
+    /// The whole object, from start to end.
     Whole,
 }
 
@@ -164,7 +164,7 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
         Error::system(self.redacted(), error)
     }
 
-    /// The error of a write to a read-only store.
+    /// Returns the error of a write to a read-only store.
     fn read_only(&self) -> Error {
         Error::ReadOnly { uri: self.redacted().to_owned() }
     }

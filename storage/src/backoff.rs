@@ -1,14 +1,13 @@
-//! Backoff: the waits between the attempts of a call that fails.
+//! Backoff: waits between the attempts of a failing call.
 
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
-/// Exponential waits with jitter: the first is `first` or up to twice as long, each later one doubles, and
-/// from `max` on they grow no more. The jitter keeps processes that failed together from coming back
-/// together.
+/// Exponential waits with jitter: the first is `first` or up to twice as long, each later one doubles, up to
+/// `max`. The jitter keeps processes that failed together from retrying together.
 ///
-/// The waits do not end by themselves: the caller counts its attempts, or takes so many ([`Iterator::take`]).
+/// The waits do not end by themselves: the caller counts its attempts, or limits them ([`Iterator::take`]).
 #[derive(Debug)]
 pub struct Backoff {
     first: Duration,
@@ -17,12 +16,12 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Returns a backoff that begins with its shortest wait.
+    /// Returns a backoff that starts with its shortest wait.
     pub fn new(first: Duration, max: Duration) -> Self {
         Self { first, max, waits: waits(first, max) }
     }
 
-    /// Begins again with the shortest wait: for a call that has succeeded.
+    /// Starts again with the shortest wait, after a call that has succeeded.
     pub fn reset(&mut self) {
         self.waits = waits(self.first, self.max);
     }

@@ -26,19 +26,19 @@ use super::{
     object_kind::ObjectKind,
 };
 
-/// Above this an upload goes in parts, of this size unless there would be too many (S3: 5 MiB at least,
-/// 10,000 parts at most).
+/// Largest upload in one request, and size of the parts of a larger one, unless there would be too many parts
+/// (S3: at least 5 MiB, at most 10,000 parts).
 const PART_BYTES: u64 = 8 * 1024 * 1024;
 const PARTS_MAX: u64 = 10_000;
 
-/// Parts on their way at a time: with one more being read, what an upload holds in memory.
+/// Parts that are sent at a time. An upload holds these and one more in memory.
 const PARTS_AT_ONCE: usize = 4;
 
 /// Largest part, and so, times [`PARTS_MAX`], the largest object: 625 GiB with 320 MiB of memory.
 const PART_MAX_BYTES: u64 = 64 * 1024 * 1024;
 
-/// How often a conditional write is repeated when its answer got lost. The client itself does not: such a
-/// write may have arrived.
+/// Repeats of a conditional write whose response was lost. The client itself does not repeat it: such a write
+/// may have arrived.
 const REPEATS: usize = 2;
 
 /// The shortest and the longest wait before such a repeat.
@@ -78,17 +78,18 @@ impl Client {
         Error::remote(uri, &self.root, error)
     }
 
-    /// What a 404 means: HEAD has no body that would tell a missing bucket from a missing object, GET has.
+    /// Classifies a 404 response to HEAD, whose missing body cannot distinguish a missing bucket from a
+    /// missing object, by a GET request.
     pub(crate) async fn missing(&self, uri: &str, key: &Path) -> Error {
         let first_byte = GetOptions { range: Some(GetRange::Bounded(0..1)), ..GetOptions::default() };
         match self.store.get_opts(key, first_byte).await {
-            // The object was created just now; the earlier answer, that it did not exist, was true.
+            // The object was created in between; the earlier response is still valid.
             Ok(_) => Error::NotFound { uri: uri.to_owned() },
             Err(e) => self.error(uri, &e),
         }
     }
 
-    /// Length of an object, nothing where there is none (a missing bucket is an error).
+    /// Returns the length of an object; `None` if it does not exist. A missing bucket is an error.
     pub(crate) async fn size(&self, uri: &str, key: &Path) -> Result<Option<u64>, Error> {
         match self.store.head(key).await {
             Ok(meta) => Ok(Some(meta.size)),
@@ -100,7 +101,7 @@ impl Client {
         }
     }
 
-    /// Uploads, replacing what is there; in parts where it is large.
+    /// Uploads an object, replacing any other; in parts if it is large.
     pub(crate) async fn put(
         &self,
         uri: &str,
@@ -141,8 +142,8 @@ impl Client {
 
     /// Creates an object if there is none.
     ///
-    /// A creation whose answer got lost is repeated, and may then find its own object:
-    /// [`PutOutcome::AlreadyExists`], and the caller that reads the winner reads the same bytes.
+    /// A creation whose response was lost is repeated, and may then find its own object. It returns
+    /// [`PutOutcome::AlreadyExists`], and the caller that reads the object reads the same bytes.
     pub(crate) async fn create(
         &self,
         uri: &str,
@@ -155,7 +156,7 @@ impl Client {
         for _ in 0..=REPEATS {
             match put.retry(repeats()).when(may_have_arrived).await {
                 Ok(_) => return Ok(PutOutcome::Written),
-                // 412, but S3 says 409 also while another's creation is under way, which may still fail.
+                // 412, or S3's 409 while another creation is in progress, which may still fail.
                 Err(e) if no_winner(&e) => {
                     if self.size(uri, key).await?.is_some() {
                         return Ok(PutOutcome::AlreadyExists);
@@ -173,7 +174,7 @@ impl Client {
         })
     }
 
-    /// Replaces an object if it is still the expected version (nothing: if there is none).
+    /// Replaces an object if it is still the expected version (`None`: if it does not exist).
     pub(crate) async fn replace(
         &self,
         uri: &str,
@@ -186,7 +187,7 @@ impl Client {
         let put = || self.put_opts(key, bytes.clone(), content, mode());
         match put.retry(repeats()).when(may_have_arrived).await {
             Ok(_) => Ok(PutOutcome::Written),
-            // A repeated write finds its own first attempt, which is no conflict: the object has the wanted
+            // A repeated write may find its own first attempt, which is no conflict: the object has the same
             // bytes.
             Err(object_store::Error::Precondition { .. } | object_store::Error::AlreadyExists { .. }) => {
                 let present = self.read(uri, key, bytes.len() as u64).await;
@@ -203,7 +204,7 @@ impl Client {
         }
     }
 
-    /// Reads a whole small object with its version; nothing where there is none.
+    /// Reads a whole small object with its version; `None` if it does not exist.
     pub(crate) async fn read(
         &self,
         uri: &str,
@@ -223,8 +224,8 @@ impl Client {
         Ok(Some((bytes, version)))
     }
 
-    /// The fallback of [`Self::create`] for stores without conditional writes: two who create at once may
-    /// both believe that they won.
+    /// Fallback of [`Self::create`] for stores without conditional writes: of two concurrent calls both may
+    /// succeed.
     async fn check_then_create(
         &self,
         uri: &str,
@@ -240,7 +241,7 @@ impl Client {
         result.map(|_| PutOutcome::Written).map_err(|e| self.error(uri, &e))
     }
 
-    /// The fallback of [`Self::replace`]: of two who replace at once, the later one wins and neither sees a
+    /// Fallback of [`Self::replace`]: of two concurrent calls the later one wins, and neither detects a
     /// conflict.
     async fn check_then_replace(
         &self,
@@ -285,7 +286,7 @@ impl Client {
     }
 }
 
-/// Opens a file to be uploaded.
+/// Opens a file for an upload.
 pub(crate) async fn open_payload(path: &FilePath) -> Result<Payload, Error> {
     let owned = path.to_owned();
     let opened = blocking(move || {
@@ -296,8 +297,8 @@ pub(crate) async fn open_payload(path: &FilePath) -> Result<Payload, Error> {
     opened.await.map_err(|e| Error::file(path, e))
 }
 
-/// An upload in parts. Dropped before it is complete, it is aborted: invisible parts cost money until they
-/// are aborted.
+/// An upload in parts. If it is dropped before it is complete, it is aborted: invisible parts cost money
+/// until they are aborted.
 struct Upload(Option<Box<dyn MultipartUpload>>);
 
 impl Upload {

@@ -1,4 +1,4 @@
-//! Clients of object stores: one per bucket, made on demand, and their options.
+//! Clients of object stores, one per bucket, created on demand, and their options.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -24,33 +24,33 @@ use super::{
 };
 use crate::net;
 
-/// How often a request is asked again after a transient failure: five tries in all.
+/// Retries of a request after a transient failure: five attempts in total.
 const RETRIES: usize = 4;
 
-/// After this long no further try is begun. A store that fails for longer is down, and the row's own retry is
-/// the better one.
+/// Time after which no further retry starts. A store that fails for longer is down, and a retry of the row is
+/// better.
 const RETRY_FOR: Duration = Duration::from_secs(30);
 
-/// Waits between tries: drawn at random between the first and three times the previous one (decorrelated
-/// jitter), so that a refused connection is reported after about 5 s, and a throttling store gets up to 17 s
-/// of rest.
+/// Waits between attempts: random between the first and three times the previous one (decorrelated jitter),
+/// so that a refused connection is reported after about 5 s, and a throttling store gets up to 17 s without
+/// requests.
 const BACKOFF: BackoffConfig = BackoffConfig {
     init_backoff: Duration::from_millis(200),
     max_backoff: Duration::from_secs(8),
     base: 3.0,
 };
 
-/// Longest one request may take: a part of 8 MiB at 140 kB/s.
+/// Time limit of one request: a part of 8 MiB at 140 kB/s.
 const REQUEST_MAX: Duration = Duration::from_secs(60);
 
-/// Longest a connection may take to be made.
+/// Time limit of connecting.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 
 /// Options by their environment variables' names.
 pub(crate) type Options = BTreeMap<String, String>;
 
-/// The stores that this process may use: one client per bucket, made when it is first asked for, kept for
-/// good.
+/// The stores that this process may use: one client per bucket, created with the first request and never
+/// removed.
 ///
 /// Options are the ordinary variables of each provider: `AWS_*` (with `~/.aws` profiles), `GOOGLE_*`,
 /// `AZURE_*`, by the names that `object_store` knows them by.
@@ -67,20 +67,20 @@ struct Inner {
     public_web: bool,
 }
 
-/// A store, and what is known of it.
+/// A store, and its properties.
 pub(crate) struct Client {
     pub store: Arc<dyn ObjectStore>,
-    /// The same, where objects may come in pieces.
+    /// The same, for multipart uploads; `None` if the store has none.
     pub pieces: Option<Arc<dyn MultipartStore>>,
-    /// The same, where it is Amazon's or like it.
+    /// The same, if it is S3 or compatible.
     pub amazon: Option<Arc<AmazonS3>>,
-    /// `s3://bucket`; for the web the whole link, without its secrets.
+    /// `s3://bucket`; for the web the whole URL, redacted.
     pub root: String,
-    /// Has it been said that this store cannot write on a condition?
+    /// Whether the warning about missing conditional writes was logged.
     pub warned: AtomicBool,
 }
 
-/// A bucket's store, by each of the ways that it is used in.
+/// A bucket's store, by each of the interfaces in use.
 struct Bucket {
     store: Arc<dyn ObjectStore>,
     pieces: Arc<dyn MultipartStore>,
@@ -96,7 +96,7 @@ impl Bucket {
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The store's own would show links with their signatures.
+        // The store's own `Debug` would show signed URLs.
         f.debug_tuple("Client").field(&self.root).finish()
     }
 }
@@ -109,7 +109,7 @@ impl std::fmt::Debug for Clients {
 }
 
 impl Clients {
-    /// Takes the options from the environment, now and once.
+    /// Reads the options from the environment, once.
     pub(crate) fn from_env() -> Self {
         Self::with_options(
             std::env::vars_os()
@@ -117,7 +117,7 @@ impl Clients {
         )
     }
 
-    /// Takes the options given, by the names of their environment variables; the environment does not count.
+    /// Uses the given options, by the names of their environment variables; ignores the environment.
     pub(crate) fn with_options<K: Into<String>, V: Into<String>>(
         options: impl IntoIterator<Item = (K, V)>,
     ) -> Self {
@@ -127,7 +127,7 @@ impl Clients {
                 || key == "HOME"
         };
         let options = options.into_iter().map(|(key, value)| (key.into(), value.into()));
-        // An empty variable is an unset one, as for AWS's own tools.
+        // An empty variable counts as unset, as for AWS's own tools.
         let options =
             options.filter(|(key, value): &(String, String)| ours(key) && !value.is_empty()).collect();
         let (web, web_unlimited) = (Connector::shared(), Connector::shared());
@@ -142,7 +142,7 @@ impl Clients {
         }
     }
 
-    /// The same stores; but of the web only what everybody can reach, for requests of strangers.
+    /// Returns the same stores, with http(s) limited to public addresses, for requests of untrusted clients.
     #[must_use]
     pub(crate) fn with_public_http_only(&self) -> Self {
         let inner = Inner {
@@ -181,7 +181,7 @@ impl Clients {
         Ok(client)
     }
 
-    /// The options of Amazon's services: those of the environment, and of the chosen profile.
+    /// Returns the options of AWS: those of the environment, and of the chosen profile.
     pub(crate) fn amazon_options(&self, root: &str) -> Result<Options, Error> {
         let mut options = self.inner.options.clone();
         profile::complete(&mut options)
@@ -246,14 +246,14 @@ impl Clients {
         Ok(Bucket::of(builder.with_url(root).build()?))
     }
 
-    /// A client for one page. Cheap: connections are shared.
+    /// Returns a client for one URL. Cheap: connections are shared.
     pub(crate) fn web(&self, url: &Url) -> Result<Arc<Client>, Error> {
         self.check_web(url)?;
         web_client(url, limits().with_allow_http(true), &self.inner.web)
     }
 
-    /// A client for one long download: its request as a whole has no time limit, so the reader limits each
-    /// wait.
+    /// Returns a client for one long download: the request as a whole has no time limit, so the reader limits
+    /// each wait.
     pub(crate) fn web_unlimited(&self, url: &Url) -> Result<Arc<Client>, Error> {
         self.check_web(url)?;
         web_client(url, limits().with_allow_http(true).with_timeout_disabled(), &self.inner.web_unlimited)
@@ -261,7 +261,7 @@ impl Clients {
 }
 
 impl Clients {
-    /// Returns how many buckets have a client.
+    /// Returns the number of buckets with a client.
     #[cfg(test)]
     pub(crate) fn buckets(&self) -> usize {
         self.inner.buckets.lock().unwrap().len()
@@ -276,7 +276,7 @@ impl Clients {
     }
 }
 
-/// The link itself is the base, so that its query is kept; its object is the empty path.
+/// Returns a client whose base is the URL itself, so that its query is kept; the object is the empty path.
 fn web_client(url: &Url, options: ClientOptions, connector: &Connector) -> Result<Arc<Client>, Error> {
     let root = redact(url.as_str());
     let builder =
@@ -292,8 +292,8 @@ fn web_client(url: &Url, options: ClientOptions, connector: &Connector) -> Resul
     }))
 }
 
-/// `https://bucket.host` for `https://host`: in this style `object_store` wants the bucket in the endpoint,
-/// which is one for all buckets here.
+/// Returns `https://bucket.host` for `https://host`: for virtual-hosted requests `object_store` expects the
+/// bucket in the endpoint, while the option has one endpoint for all buckets.
 fn with_bucket_in_host(endpoint: &str, bucket: &str) -> Option<String> {
     let mut url = Url::parse(endpoint).ok()?;
     let host = url.host_str()?.to_owned();
@@ -303,7 +303,7 @@ fn with_bucket_in_host(endpoint: &str, bucket: &str) -> Option<String> {
     Some(url.as_str().trim_end_matches('/').to_owned())
 }
 
-/// As `object_store` reads its switches.
+/// Parses a flag as `object_store` does.
 fn is_true(value: &str) -> bool {
     matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "on" | "yes" | "y")
 }

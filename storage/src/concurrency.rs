@@ -1,4 +1,4 @@
-//! `ConcurrencyLimit`: a named limit on how much runs at a time, with gauges of what runs and what waits.
+//! `ConcurrencyLimit`: a named limit on concurrent operations, with gauges of running and waiting ones.
 
 use std::{
     sync::{
@@ -10,8 +10,7 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Limits how much of one thing runs at a time. Clones share one limit. Permits are granted in the order of
-/// the requests.
+/// Limits concurrent operations. Clones share one limit. Permits are granted in the order of the requests.
 #[derive(Debug, Clone)]
 pub struct ConcurrencyLimit(Arc<Limit>);
 
@@ -23,14 +22,14 @@ struct Limit {
     waiting: AtomicUsize,
 }
 
-/// The right to run. Dropping it lets the next request run.
+/// A permit. Dropping it lets the next request run.
 #[derive(Debug)]
 #[must_use = "the right ends when this is dropped"]
 pub struct ConcurrencyPermit {
     _permit: OwnedSemaphorePermit,
 }
 
-/// Counts a request as waiting, until dropped: also where the caller stops waiting.
+/// Counts a request as waiting until it is dropped, even if the caller stops waiting.
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {
@@ -47,7 +46,7 @@ impl Drop for Waiting<'_> {
 }
 
 impl ConcurrencyLimit {
-    /// Makes a limit of `permits` at a time. `name` labels the limit in metrics and logs.
+    /// Creates a limit of `permits` at a time. `name` labels the limit in metrics and logs.
     pub fn new(name: &'static str, permits: usize) -> Self {
         let semaphore = Arc::new(Semaphore::new(permits));
         Self(Arc::new(Limit { name, permits, semaphore, waiting: AtomicUsize::new(0) }))
@@ -66,12 +65,12 @@ impl ConcurrencyLimit {
         }
     }
 
-    /// Waits at most `timeout` for a permit; `None` once that has passed.
+    /// Waits at most `timeout` for a permit; returns `None` after that.
     pub async fn acquire_within(&self, timeout: Duration) -> Option<ConcurrencyPermit> {
         tokio::time::timeout(timeout, self.acquire()).await.ok()
     }
 
-    /// Takes a permit that is free now; `None` if all are in use or others wait already.
+    /// Takes a free permit without waiting; `None` if all are in use or others wait already.
     pub fn try_acquire(&self) -> Option<ConcurrencyPermit> {
         let permit = self.0.semaphore.clone().try_acquire_owned().ok()?;
         Some(ConcurrencyPermit { _permit: permit })
@@ -82,17 +81,17 @@ impl ConcurrencyLimit {
         self.0.name
     }
 
-    /// Returns how many permits there are.
+    /// Returns the number of permits.
     pub fn permits(&self) -> usize {
         self.0.permits
     }
 
-    /// Returns how many permits are in use.
+    /// Returns the number of permits in use.
     pub fn in_use(&self) -> usize {
         self.0.permits.saturating_sub(self.0.semaphore.available_permits())
     }
 
-    /// Returns how many requests wait for a permit.
+    /// Returns the number of requests that wait for a permit.
     pub fn waiting(&self) -> usize {
         self.0.waiting.load(Ordering::Relaxed)
     }

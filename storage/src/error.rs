@@ -1,4 +1,4 @@
-//! `Error`: failures of a store, which name the object and the remedy and never show a secret.
+//! `Error`: failures of a store. Messages name the object and the remedy, and never contain a secret.
 
 use std::{error::Error as _, io, path::PathBuf};
 
@@ -7,19 +7,18 @@ use object_store::client::{HttpError, HttpErrorKind};
 use super::wire::{Answer, NoCredentials};
 use crate::{ErrorKind, net};
 
-/// The longest foreign text that goes into a message: a hostile server must not fill a log.
+/// Longest text from a server in a message, in characters: a hostile server must not fill a log.
 const DETAIL_MAX_CHARS: usize = 200;
 
-/// What went wrong at the store. Every `uri` is fit to be shown: without credentials and without the query of
-/// a presigned link.
+/// Failure of a store. Every `uri` is redacted.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The URI cannot name an object.
     #[error("{uri} is not an address: {problem}")]
     BadAddress {
-        /// As it was given, without secrets.
+        /// The URI, redacted.
         uri: String,
-        /// What is wrong with it.
+        /// Description of the problem.
         problem: AddressProblem,
     },
     /// The scheme is not supported.
@@ -27,21 +26,21 @@ pub enum Error {
         "cannot use {scheme}:// addresses; supported are paths, file://, s3://, gs://, az://, abfs://, http:// and https:// (to read)"
     )]
     UnknownScheme {
-        /// What stood before `://`.
+        /// The part before `://`.
         scheme: String,
     },
-    /// The options of a store (environment, AWS profile) do not make a client.
+    /// The options of a store (environment, AWS profile) are invalid.
     #[error("cannot set up the store of {uri}: {detail}")]
     Configuration {
         /// The bucket.
         uri: String,
-        /// What is missing or wrong.
+        /// Description of the missing or wrong option.
         detail: String,
     },
-    /// Nothing is there.
+    /// The object does not exist.
     #[error("{uri} does not exist")]
     NotFound {
-        /// What was looked for.
+        /// The object.
         uri: String,
     },
     /// The whole bucket is missing.
@@ -50,73 +49,74 @@ pub enum Error {
         /// Scheme and bucket.
         bucket: String,
     },
-    /// The store or the file system said no.
+    /// The store or the file system denied access.
     #[error("not allowed to use {uri}: {cause}; {}", cause.remedy())]
     NotAllowed {
-        /// What was asked for.
+        /// The object.
         uri: String,
-        /// Who said no, and how.
+        /// Reason.
         cause: Denial,
     },
-    /// The source is not the one that was opened.
+    /// The source has changed since it was opened.
     #[error("{uri} changed while it was read: start again once it stays as it is")]
     SourceChanged {
         /// The source.
         uri: String,
     },
-    /// The file system of the destination is full, or a quota is.
+    /// The file system of the destination is full, or a quota is exceeded.
     #[error("no space left for {uri}: free some or choose another destination")]
     DiskFull {
-        /// What was to be written.
+        /// The object.
         uri: String,
     },
-    /// No answer came: connection refused, name unknown, timed out.
+    /// There was no response: connection refused, name unknown, or timeout.
     #[error("cannot reach the store of {uri}: {detail}; check the network and the endpoint")]
     Unreachable {
-        /// What was asked for.
+        /// The object.
         uri: String,
-        /// What the network said.
+        /// The network error.
         detail: String,
     },
-    /// The store answered, but only with errors of its own, through every retry.
+    /// The store responded with server errors to every attempt.
     #[error("the store of {uri} is failing: {detail}; try again later")]
     Unavailable {
-        /// What was asked for.
+        /// The object.
         uri: String,
-        /// What it answered last.
+        /// The last response.
         detail: String,
     },
-    /// The store refused the request as such.
+    /// The store rejected the request.
     #[error("the store refused the request for {uri}: {answer}")]
     Refused {
-        /// What was asked for.
+        /// The object.
         uri: String,
-        /// What it answered.
+        /// The response.
         answer: Answer,
     },
-    /// Larger than what may be held in memory, or than what can be uploaded.
+    /// The object is larger than what may be held in memory, or than what can be uploaded.
     #[error("{uri} has {bytes} bytes, more than the {limit} allowed here")]
     TooLarge {
         /// The object.
         uri: String,
-        /// Its length.
+        /// Its length in bytes.
         bytes: u64,
-        /// The limit.
+        /// The limit in bytes.
         limit: u64,
     },
-    /// A range that does not lie in the source: an index that lies, or a source cut short.
+    /// A range does not lie in the source: the index is wrong, or the source is truncated.
     #[error("bytes {start} to {end} do not lie in {uri}, which has {bytes}: it is truncated or damaged")]
     OutOfRange {
         /// The source.
         uri: String,
         /// First byte.
         start: u64,
-        /// First byte after.
+        /// End of the range, exclusive.
         end: u64,
-        /// Length of the source.
+        /// Length of the source in bytes.
         bytes: u64,
     },
-    /// The server gives no ranges, or nothing to pin them by: see [`super::SourceReader::must_download`].
+    /// The server supports no range requests, or nothing to pin them by: see
+    /// [`super::SourceReader::must_download`].
     #[error(
         "{uri} can only be read as a whole: its server gives no ranges, or no ETag and no date to pin them by"
     )]
@@ -124,24 +124,24 @@ pub enum Error {
         /// The source.
         uri: String,
     },
-    /// Writing, listing or deleting where only reading is possible.
+    /// Writing, listing or deleting in a read-only store.
     #[error("{uri} can only be read: write to a path, s3://, gs:// or az://")]
     ReadOnly {
-        /// What was to be written.
+        /// The object.
         uri: String,
     },
-    /// A directory, a pipe or a device.
+    /// The path is a directory, a pipe or a device.
     #[error("{uri} is not a file")]
     NotAFile {
-        /// What is there.
+        /// The path.
         uri: String,
     },
-    /// Any other trouble with the file system of a location.
+    /// Any other error of a location's file system.
     #[error("cannot use {uri}: {source}")]
     Io {
         /// The location.
         uri: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// A local file failed: the source of an upload, or the target of a download.
@@ -149,15 +149,15 @@ pub enum Error {
     LocalFile {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// The fault of an address.
+/// Problem of an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AddressProblem {
-    /// Nothing was given.
+    /// The address is empty.
     #[error("it is empty")]
     Empty,
     /// `s3:///key`.
@@ -180,25 +180,25 @@ pub enum AddressProblem {
     NoWorkingDirectory,
 }
 
-/// Who said no.
+/// Reason for a denial.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denial {
-    /// The store: 401 or 403.
+    /// The store responded with 401 or 403.
     #[error("{0}")]
     Answer(Answer),
-    /// There is nothing to sign with.
+    /// There are no credentials to sign with.
     #[error("no credentials were found")]
     NoCredentials,
-    /// The file system.
+    /// The file system denied access.
     #[error("{0}")]
     System(io::ErrorKind),
-    /// We ourselves: it is a host of this network.
+    /// Spool's policy: the host is not public.
     #[error("{0}")]
     Private(net::Private),
 }
 
 impl Denial {
-    /// What to do about it.
+    /// Returns the remedy.
     fn remedy(&self) -> &'static str {
         match self {
             Self::Answer(answer) => match answer.code.as_deref() {
@@ -244,7 +244,7 @@ impl Error {
         }
     }
 
-    /// Names what the file system said of a location.
+    /// Returns the error for a failure of a location's file system.
     pub(crate) fn system(uri: &str, source: io::Error) -> Self {
         let uri = uri.to_owned();
         match source.kind() {
@@ -258,7 +258,7 @@ impl Error {
         }
     }
 
-    /// Names what the file system said of a file of ours.
+    /// Returns the error for a failure of a local file.
     pub(crate) fn file(path: &std::path::Path, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
@@ -268,7 +268,7 @@ impl Error {
         }
     }
 
-    /// Names what a remote store said; `bucket` is its scheme and bucket.
+    /// Returns the error for a failure of a remote store; `bucket` is its scheme and bucket.
     pub(crate) fn remote(uri: &str, bucket: &str, error: &object_store::Error) -> Self {
         let uri = uri.to_owned();
         if let Some(answer) = find::<Answer>(error) {
@@ -295,7 +295,7 @@ impl Error {
     }
 }
 
-/// Might a write have reached the store although no answer came?
+/// Returns whether a write may have reached the store although there was no response.
 pub(crate) fn may_have_arrived(error: &object_store::Error) -> bool {
     let lost = |e: &HttpError| !matches!(e.kind(), HttpErrorKind::Connect | HttpErrorKind::Request);
     find::<Answer>(error).is_none()
@@ -303,19 +303,19 @@ pub(crate) fn may_have_arrived(error: &object_store::Error) -> bool {
         && find::<HttpError>(error).is_some_and(lost)
 }
 
-/// Does the store not know conditional writes? Either it was configured so, or it said so.
+/// Returns whether the store lacks conditional writes, by its configuration or by its response.
 pub(crate) fn lacks_conditions(error: &object_store::Error) -> bool {
     matches!(error, object_store::Error::NotImplemented { .. })
         || find::<Answer>(error).is_some_and(|a| a.status == 501)
 }
 
-/// Did the server answer that it has no such range, or gives none at all?
+/// Returns whether the server responded that it has no such range, or supports no ranges at all.
 pub(crate) fn lacks_ranges(error: &object_store::Error) -> bool {
     matches!(error, object_store::Error::NotSupported { .. })
         || find::<Answer>(error).is_some_and(|a| a.status == 416)
 }
 
-/// The last link of the chain: the ones before repeat it, some of them with the whole URL.
+/// Returns the innermost error's text: the outer ones repeat it, some of them with the whole URL.
 pub(crate) fn innermost(error: &object_store::Error) -> String {
     let mut last: &dyn std::error::Error = error;
     while let Some(next) = last.source() {

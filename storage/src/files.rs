@@ -13,24 +13,24 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-/// Files of ours that are no objects start with this: temporary ones and locks. Listings leave them out.
+/// Prefix of files that are no objects: temporary files and locks. Listings omit them.
 pub(crate) const HIDDEN_PREFIX: &str = ".spool-";
 
-/// The temporary ones of them end with this.
+/// Suffix of temporary files.
 const TEMPORARY_SUFFIX: &str = ".tmp";
 
-/// Lock that a compare-and-swap takes, one per directory. It is never removed: removing a lock file races
-/// with its next holder.
+/// Name of the lock file of compare-and-swap, one per directory. It is never removed: removing a lock file
+/// races with its next holder.
 const LOCK_NAME: &str = ".spool-lock";
 
-/// How long a compare-and-swap waits for others in its directory: each holds the lock for two small file
-/// operations.
+/// Time for which a compare-and-swap waits for others in its directory: each holds the lock for two small
+/// file operations.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 
-/// Time between two tries to get the lock.
+/// Interval between two attempts to get the lock.
 const LOCK_POLL: Duration = Duration::from_millis(10);
 
-/// What an open file must look like to be the one that was pinned.
+/// Attributes that identify a pinned version of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Stat {
     pub bytes: u64,
@@ -38,7 +38,8 @@ pub(crate) struct Stat {
 }
 
 impl Stat {
-    /// Size and modification time, as a tag. Not the inode: the same file may be seen through another mount.
+    /// Returns size and modification time as a tag. Without the inode: the same file may be read through
+    /// another mount.
     pub(crate) fn tag(&self) -> String {
         format!("{:x}-{:x}", self.bytes, self.modified_ns)
     }
@@ -55,16 +56,17 @@ impl Stat {
     }
 }
 
-/// Looks at a regular file; anything else is [`io::ErrorKind::IsADirectory`], in the sense of "not a file".
+/// Reads the attributes of a regular file; for anything else returns [`io::ErrorKind::IsADirectory`], in the
+/// sense of "not a file".
 pub(crate) fn stat(path: &Path) -> io::Result<Stat> {
-    // Asked by name first: opening a pipe would wait for its writer.
+    // Checked by path first: opening a pipe would wait for its writer.
     if !fs::metadata(path)?.is_file() {
         return Err(io::ErrorKind::IsADirectory.into());
     }
     Stat::of(&File::open(path)?)
 }
 
-/// Length of the file, nothing where there is none.
+/// Returns the length of the file; `None` if it does not exist.
 pub(crate) fn size(path: &Path) -> io::Result<Option<u64>> {
     match fs::metadata(path) {
         Ok(meta) if meta.is_file() => Ok(Some(meta.len())),
@@ -74,7 +76,7 @@ pub(crate) fn size(path: &Path) -> io::Result<Option<u64>> {
     }
 }
 
-/// Reads a range of a pinned file; nothing if it is no longer the pinned one.
+/// Reads a range of a pinned file; `None` if the file has changed.
 pub(crate) fn read_range(path: &Path, pinned: &str, range: Range<u64>) -> io::Result<Option<Vec<u8>>> {
     let file = File::open(path)?;
     if Stat::of(&file)?.tag() != pinned {
@@ -83,14 +85,14 @@ pub(crate) fn read_range(path: &Path, pinned: &str, range: Range<u64>) -> io::Re
     let length = usize::try_from(range.end - range.start).map_err(io::Error::other)?;
     let mut bytes = vec![0; length];
     let read = file.read_exact_at(&mut bytes, range.start);
-    // Seen again, and before the error: a file cut short meanwhile has changed, and is not merely short.
+    // Checked again, before the error: a file that was truncated meanwhile counts as changed.
     if Stat::of(&file)?.tag() != pinned {
         return Ok(None);
     }
     read.map(|()| Some(bytes))
 }
 
-/// Copies a pinned file to `to`; false if it is not, or no longer, the pinned one.
+/// Copies a pinned file to `to`. Returns false if the file has changed, before or during the copy.
 pub(crate) fn copy_pinned(from: &Path, pinned: &str, to: &mut File) -> io::Result<bool> {
     let mut file = File::open(from)?;
     if Stat::of(&file)?.tag() != pinned {
@@ -100,8 +102,7 @@ pub(crate) fn copy_pinned(from: &Path, pinned: &str, to: &mut File) -> io::Resul
     Ok(Stat::of(&file)?.tag() == pinned)
 }
 
-/// Reads a whole small file: its bytes, or its length where that is over `limit`. Nothing where there is no
-/// file.
+/// Reads a whole small file: its bytes, or its length if that exceeds `limit`. `None` if it does not exist.
 pub(crate) fn read_small(path: &Path, limit: u64) -> io::Result<Option<Result<Vec<u8>, u64>>> {
     let Some(bytes) = size(path)? else { return Ok(None) };
     if bytes > limit {
@@ -113,7 +114,7 @@ pub(crate) fn read_small(path: &Path, limit: u64) -> io::Result<Option<Result<Ve
         Err(e) => return Err(e),
     };
     let mut buffer = Vec::new();
-    // One byte more than allowed shows a file that grew meanwhile.
+    // One byte more than the limit detects a file that grew meanwhile.
     file.take(limit + 1).read_to_end(&mut buffer)?;
     let read = buffer.len() as u64;
     Ok(Some(if read > limit { Err(read) } else { Ok(buffer) }))
@@ -125,16 +126,16 @@ pub(crate) enum From<'a> {
     File(File),
 }
 
-/// Writes a file, replacing what is there.
+/// Writes a file, replacing any other.
 pub(crate) fn put(path: &Path, from: From<'_>) -> io::Result<()> {
     let staged = stage(path, from)?;
     staged.persist(path).map_err(|e| e.error)?;
     sync_directory(parent(path))
 }
 
-/// Writes a file where none is; false, and nothing is changed, where one is.
+/// Creates a file. If it exists, returns false and changes nothing.
 pub(crate) fn create(path: &Path, bytes: &[u8]) -> io::Result<bool> {
-    // Most losers are found here, without writing anything.
+    // Most conflicts are found here, without writing anything.
     if path.symlink_metadata().is_ok() {
         return Ok(false);
     }
@@ -145,20 +146,20 @@ pub(crate) fn create(path: &Path, bytes: &[u8]) -> io::Result<bool> {
     }
 }
 
-/// What a version of a small file is: a hash of its bytes. Times are too coarse (two writes within one tick
-/// of the kernel's clock look alike) and inodes are used again.
+/// Returns the version of a small file: a hash of its bytes. Times are too coarse (two writes within one tick
+/// of the kernel's clock look alike), and inodes are reused.
 pub(crate) fn version(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex().to_string()
 }
 
-/// Replaces a file if it is still the expected version (nothing: if there is none); false, and nothing is
-/// changed, otherwise.
+/// Replaces a file if it is still the expected version (`None`: if it does not exist). Otherwise returns
+/// false and changes nothing.
 pub(crate) fn replace(path: &Path, bytes: &[u8], expected: Option<&str>, limit: u64) -> io::Result<bool> {
     make_directory(parent(path))?;
     let _lock = lock(parent(path))?;
     let present = match read_small(path, limit)? {
         Some(Ok(bytes)) => Some(version(&bytes)),
-        // Too large to be anything that was handed out as a version.
+        // Too large to have a version.
         Some(Err(_)) => return Ok(false),
         None => None,
     };
@@ -182,16 +183,16 @@ pub(crate) struct Found {
     pub path: PathBuf,
     pub bytes: u64,
     pub modified: SystemTime,
-    /// As of [`Stat::tag`].
+    /// Tag as of [`Stat::tag`].
     pub tag: String,
 }
 
-/// What a walk is after.
+/// Kind of files that a walk finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// What was put there.
+    /// Objects.
     Object,
-    /// Files that were to become objects.
+    /// Temporary files.
     Temporary,
 }
 
@@ -204,7 +205,7 @@ impl Kind {
     }
 }
 
-/// Removes temporary files unmodified for `age`, whose writers were killed. Returns how many.
+/// Removes temporary files of killed writers: those unmodified for `age`. Returns their number.
 pub(crate) fn remove_abandoned(root: &Path, age: Duration) -> io::Result<u64> {
     let mut removed = 0;
     walk(root, Kind::Temporary, &mut |found| {
@@ -215,8 +216,8 @@ pub(crate) fn remove_abandoned(root: &Path, age: Duration) -> io::Result<u64> {
     Ok(removed)
 }
 
-/// Calls `each` for every file of a kind under `root`, in no order, until it says that it has enough. No
-/// directory is no file.
+/// Calls `each` for every file of a kind under `root`, in no particular order, until it returns false. A
+/// missing directory counts as empty.
 pub(crate) fn walk(root: &Path, kind: Kind, each: &mut dyn FnMut(Found) -> bool) -> io::Result<()> {
     let mut pending = vec![root.to_owned()];
     while let Some(directory) = pending.pop() {
@@ -227,7 +228,7 @@ pub(crate) fn walk(root: &Path, kind: Kind, each: &mut dyn FnMut(Found) -> bool)
         };
         for entry in entries {
             let entry = entry?;
-            // Directories behind links are not entered: they may lead in circles.
+            // Symbolic links to directories are not followed: they may form cycles.
             if entry.file_type()?.is_dir() {
                 pending.push(entry.path());
                 continue;
@@ -235,7 +236,7 @@ pub(crate) fn walk(root: &Path, kind: Kind, each: &mut dyn FnMut(Found) -> bool)
             if Kind::of(&entry.file_name().to_string_lossy()) != Some(kind) {
                 continue;
             }
-            // Gone since the directory was read, or a link to nowhere.
+            // Deleted since the directory was read, or a dangling link.
             let Ok(meta) = fs::metadata(entry.path()) else { continue };
             let tag = Stat::from_metadata(&meta).tag();
             if meta.is_file()
@@ -248,7 +249,7 @@ pub(crate) fn walk(root: &Path, kind: Kind, each: &mut dyn FnMut(Found) -> bool)
     Ok(())
 }
 
-/// Writes and syncs a temporary file next to `path`. Dropped without being persisted, it is removed.
+/// Writes and syncs a temporary file next to `path`. It is removed if it is dropped without being persisted.
 fn stage(path: &Path, from: From<'_>) -> io::Result<tempfile::NamedTempFile> {
     let mut staged = empty(path)?;
     match from {
@@ -262,20 +263,20 @@ fn stage(path: &Path, from: From<'_>) -> io::Result<tempfile::NamedTempFile> {
     Ok(staged)
 }
 
-/// A temporary file next to `path`.
+/// Creates a temporary file next to `path`.
 fn empty(path: &Path) -> io::Result<tempfile::NamedTempFile> {
     let directory = parent(path);
     make_directory(directory)?;
     tempfile::Builder::new()
         .prefix(HIDDEN_PREFIX)
         .suffix(TEMPORARY_SUFFIX)
-        // As any new file (the process's umask applies): web servers read these. The crate's default is for
-        // the owner alone.
+        // As for any new file (the process's umask applies): web servers read these. The crate's default
+        // permits the owner alone.
         .permissions(Permissions::from_mode(0o666))
         .tempfile_in(directory)
 }
 
-/// Begins a file that comes in pieces, beside where it will be; gives its name.
+/// Creates the temporary file of a multipart upload, beside its destination. Returns its name.
 pub(crate) fn create_multipart(path: &Path) -> io::Result<String> {
     let staged = empty(path)?;
     sync_directory(parent(path))?;
@@ -283,32 +284,32 @@ pub(crate) fn create_multipart(path: &Path) -> io::Result<String> {
     Ok(kept.file_name().unwrap_or_default().to_string_lossy().into_owned())
 }
 
-/// Writes a piece of one.
+/// Writes a part of a multipart upload.
 pub(crate) fn put_part(path: &Path, upload: &str, start: u64, bytes: &[u8]) -> io::Result<()> {
     let file = OpenOptions::new().write(true).open(begun(path, upload)?)?;
     file.write_all_at(bytes, start)?;
     file.sync_data()
 }
 
-/// Puts one into its place.
+/// Moves a multipart upload to its destination.
 pub(crate) fn complete_multipart(path: &Path, upload: &str) -> io::Result<()> {
     fs::rename(begun(path, upload)?, path)?;
     sync_directory(parent(path))
 }
 
-/// Removes one; a missing one is fine.
+/// Removes a multipart upload; a missing one is fine.
 pub(crate) fn abort_multipart(path: &Path, upload: &str) -> io::Result<()> {
     delete(&begun(path, upload)?)
 }
 
-/// Where a file that comes in pieces is meanwhile. The name is one of ours.
+/// Returns the path of a multipart upload's temporary file, after a check of its name.
 fn begun(path: &Path, upload: &str) -> io::Result<PathBuf> {
     let ours =
         upload.starts_with(HIDDEN_PREFIX) && upload.ends_with(TEMPORARY_SUFFIX) && !upload.contains('/');
     if ours { Ok(parent(path).join(upload)) } else { Err(io::ErrorKind::InvalidInput.into()) }
 }
 
-/// Makes a directory and its parents, each of them durable.
+/// Creates a directory and its parents, each of them durably.
 fn make_directory(directory: &Path) -> io::Result<()> {
     let missing = directory.ancestors().take_while(|d| !d.exists()).count();
     if missing == 0 {
@@ -318,7 +319,7 @@ fn make_directory(directory: &Path) -> io::Result<()> {
     directory.ancestors().skip(1).take(missing).try_for_each(sync_directory)
 }
 
-/// Makes the names in a directory durable.
+/// Syncs a directory, so that the names in it are durable.
 fn sync_directory(directory: &Path) -> io::Result<()> {
     match File::open(directory)?.sync_all() {
         // Some network and FUSE file systems cannot sync a directory, and have nothing to sync.
@@ -327,7 +328,7 @@ fn sync_directory(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// Takes the directory's lock; closing the file gives it back, and so does dying.
+/// Takes the directory's lock. It is released when the file is closed, or when the process dies.
 fn lock(directory: &Path) -> io::Result<File> {
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(directory.join(LOCK_NAME))?;
     let until = Instant::now() + LOCK_WAIT;
@@ -345,7 +346,7 @@ fn parent(path: &Path) -> &Path {
     path.parent().unwrap_or(path)
 }
 
-/// Neither the file nor, perhaps, its directory is there.
+/// Returns whether the file, or its directory, does not exist.
 fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
@@ -379,7 +380,7 @@ mod tests {
     #[test]
     fn a_failed_write_leaves_nothing() {
         let directory = tempfile::tempdir().unwrap();
-        // The name is taken by a directory, so that the last step, the rename, fails.
+        // A directory has the name, so that the last step, the rename, fails.
         fs::create_dir(directory.path().join("taken")).unwrap();
         put(&directory.path().join("taken"), From::Bytes(b"x")).unwrap_err();
         let names: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|e| e.unwrap().file_name()).collect();

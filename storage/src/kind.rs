@@ -1,6 +1,6 @@
-//! `ErrorKind`: the one table from a failure's class to its HTTP status, gRPC code and exit code.
+//! `ErrorKind`: classes of failures, with the HTTP status, gRPC code and exit code of each.
 
-/// Classifies a failure: decides retries, HTTP statuses, gRPC codes and exit codes.
+/// Class of a failure. It decides retries, HTTP statuses, gRPC codes and exit codes.
 #[derive(
     Debug,
     Clone,
@@ -17,13 +17,13 @@
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum ErrorKind {
-    /// The named thing does not exist.
+    /// The named object does not exist.
     NotFound,
     /// Credentials or permissions are missing.
     NotAllowed,
-    /// The input or the request is wrong; another try gives the same answer.
+    /// The input or the request is wrong; a retry has the same result.
     BadInput,
-    /// The same call could succeed later, or on another machine.
+    /// The same call could succeed later, or on another host.
     Transient,
     /// A cancellation was requested.
     Canceled,
@@ -39,7 +39,8 @@ struct Codes {
 }
 
 impl ErrorKind {
-    /// The table. Codes are numbers, so that this crate needs neither an HTTP nor a gRPC library.
+    /// Returns the codes of the kind. They are numbers, so that this crate needs neither an HTTP nor a gRPC
+    /// library.
     ///
     /// Source: RFC 9110 section 15 (HTTP), `google.rpc.Code` (gRPC), `spool --help` (exit codes).
     const fn codes(self) -> Codes {

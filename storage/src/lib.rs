@@ -1,10 +1,10 @@
-//! Storage: reads and writes objects at local paths, in buckets and on the web. The one place that talks to
-//! an object store.
+//! Storage: reads and writes objects at local paths, in buckets and on the web. No other crate talks to an
+//! object store.
 //!
-//! [`Stores`] finds a [`Location`] for a path or a URI; a location reads, writes, lists and deletes; a
-//! [`SourceReader`] reads a large object of which no byte may change meanwhile. Local files and buckets
-//! behave alike: an object appears as a whole, what was acknowledged survives, and [`Location::create`] and
-//! [`Location::replace`] have one winner.
+//! [`Stores`] resolves a path or a URI to a [`Location`]. A location reads, writes, lists and deletes. A
+//! [`SourceReader`] reads a large object that must not change meanwhile. Local files and buckets behave
+//! alike: an object appears as a whole, acknowledged writes are durable, and of concurrent calls of
+//! [`Location::create`] or [`Location::replace`] one succeeds.
 
 mod address;
 mod backend;

@@ -1,4 +1,4 @@
-//! `Location`: where an object, or a folder of them, is, and everything that can be done with it.
+//! `Location`: an object or a folder of objects, with the operations on it.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
     reader::{Source, SourceReader},
 };
 
-/// Where an object (or a folder of them) is, and the means to reach it.
+/// Location of an object or a folder of objects, with the client that reaches it.
 #[derive(Clone)]
 pub struct Location {
     uri: String,
@@ -45,7 +45,7 @@ impl Location {
         &*self.backend
     }
 
-    /// Returns the absolute URI, good for [`crate::Stores::locate`]. A presigned link is a secret: show the
+    /// Returns the absolute URI, for [`crate::Stores::locate`]. A presigned link is a secret: display the
     /// location itself instead.
     pub fn uri(&self) -> &str {
         &self.uri
@@ -62,7 +62,8 @@ impl Location {
     }
 
     /// Returns a location below this one: segments with `/` between them, taken literally. A segment that is
-    /// not a name (`..`, a control character) is percent-encoded, so that nothing leads out of the location.
+    /// not a name (`..`, a control character) is percent-encoded, so that the result never lies outside this
+    /// location.
     #[must_use]
     pub fn child(&self, relative: &str) -> Self {
         let segments = relative.split('/').filter(|segment| !segment.is_empty());
@@ -72,19 +73,20 @@ impl Location {
         Self { uri, backend }
     }
 
-    /// Opens the current version of an object, to be read in ranges.
+    /// Opens the current version of an object, for reading in ranges.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::NoBucket`], [`Error::NotAFile`], [`Error::NotAllowed`],
-    /// [`Error::Unreachable`], …
+    /// Returns an error such as [`Error::NotFound`], [`Error::NoBucket`], [`Error::NotAFile`],
+    /// [`Error::NotAllowed`] or [`Error::Unreachable`].
     pub async fn open(&self) -> Result<SourceReader, Error> {
         SourceReader::open(self.clone()).await
     }
 
-    /// Opens an object in the version that was pinned elsewhere: the row's side of [`Location::open`].
+    /// Opens an object in exactly the pinned version.
     ///
     /// # Errors
-    /// [`Error::SourceChanged`] if the object has another version now; otherwise as [`Location::open`].
+    /// Returns [`Error::SourceChanged`] if the object has another version now; otherwise the errors of
+    /// [`Location::open`].
     pub async fn open_pinned(&self, source: &Source) -> Result<SourceReader, Error> {
         let reader = self.open().await?;
         if (&reader.source().etag, reader.source().bytes) == (&source.etag, source.bytes) {
@@ -97,7 +99,7 @@ impl Location {
     /// Reads a small object; `None` without one.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] above [`SMALL_OBJECT_MAX_BYTES`]; the store's errors.
+    /// Returns [`Error::TooLarge`] above [`SMALL_OBJECT_MAX_BYTES`], or the store's error.
     pub async fn read(&self) -> Result<Option<(Bytes, Version)>, Error> {
         self.backend.read(SMALL_OBJECT_MAX_BYTES).await
     }
@@ -105,7 +107,7 @@ impl Location {
     /// Returns the length of the object; `None` without one.
     ///
     /// # Errors
-    /// The store's errors; [`Error::NoBucket`] if the whole bucket is missing.
+    /// Returns [`Error::NoBucket`] if the whole bucket is missing, or the store's error.
     pub async fn size(&self) -> Result<Option<u64>, Error> {
         self.backend.size().await
     }
@@ -113,7 +115,8 @@ impl Location {
     /// Writes an object, replacing any other. It appears as a whole; directories are created.
     ///
     /// # Errors
-    /// [`Error::NotAllowed`], [`Error::DiskFull`], [`Error::NoBucket`], [`Error::ReadOnly`], …
+    /// Returns an error such as [`Error::NotAllowed`], [`Error::DiskFull`], [`Error::NoBucket`] or
+    /// [`Error::ReadOnly`].
     pub async fn put(&self, bytes: Bytes, kind: ObjectKind<'_>) -> Result<(), Error> {
         self.backend.put(bytes, kind).await
     }
@@ -121,7 +124,7 @@ impl Location {
     /// Writes a local file as an object, replacing any other; memory stays flat.
     ///
     /// # Errors
-    /// As [`Location::put`]; [`Error::LocalFile`] for the file.
+    /// Returns the errors of [`Location::put`], and [`Error::LocalFile`] for the local file.
     pub async fn put_file(&self, file: &Path, kind: ObjectKind<'_>) -> Result<(), Error> {
         self.backend.put_file(file, kind).await
     }
@@ -129,7 +132,7 @@ impl Location {
     /// Creates an object if there is none; of many concurrent calls, one succeeds.
     ///
     /// # Errors
-    /// As [`Location::put`].
+    /// Returns the errors of [`Location::put`].
     pub async fn create(&self, bytes: Bytes, kind: ObjectKind<'_>) -> Result<PutOutcome, Error> {
         self.backend.create(bytes, kind).await
     }
@@ -138,7 +141,8 @@ impl Location {
     /// calls, one succeeds.
     ///
     /// # Errors
-    /// As [`Location::put`]. After [`Error::Unreachable`] the object may be either: read it.
+    /// Returns the errors of [`Location::put`]. After [`Error::Unreachable`] the object may have been
+    /// replaced or not: read it.
     pub async fn replace(
         &self,
         bytes: Bytes,
@@ -156,38 +160,37 @@ impl Location {
     /// Deletes the object; a missing one is fine.
     ///
     /// # Errors
-    /// The store's errors.
+    /// Returns the store's error.
     pub async fn delete(&self) -> Result<(), Error> {
         self.backend.delete().await
     }
 
     /// Removes temporary files of killed writers below this location that are at least this old, and returns
-    /// their number. Listings leave them out. Buckets have none: unfinished uploads are for the bucket's own
-    /// lifecycle rule (`AbortIncompleteMultipartUpload`).
+    /// their number. Listings omit them. Buckets have none: their own lifecycle rule
+    /// (`AbortIncompleteMultipartUpload`) handles unfinished uploads.
     ///
     /// # Errors
-    /// The file system's errors.
+    /// Returns the file system's error.
     pub async fn remove_abandoned(&self, age: Duration) -> Result<u64, Error> {
         self.backend.remove_abandoned(age).await
     }
 
-    /// Creates a multipart upload of an object of this kind; returns its id, by which the other calls know
-    /// it.
+    /// Creates a multipart upload of an object of this kind; returns its id, which the other calls take.
     ///
     /// Azure has no such ids, and takes no media type with the parts: there the object gets the store's
     /// default, `application/octet-stream`.
     ///
     /// # Errors
-    /// As [`Location::put`].
+    /// Returns the errors of [`Location::put`].
     pub async fn create_multipart(&self, kind: ObjectKind<'_>) -> Result<String, Error> {
         self.backend.create_multipart(kind).await
     }
 
     /// Stores a part of `upload`, by its number from 0 and its first byte; returns the part's ETag, which
-    /// completion needs. The same number again replaces the part.
+    /// completion needs. Repeating a number replaces the part.
     ///
     /// # Errors
-    /// As [`Location::put`]; [`Error::NotFound`] if the upload is complete or aborted.
+    /// Returns the errors of [`Location::put`], and [`Error::NotFound`] if the upload is complete or aborted.
     pub async fn put_part(
         &self,
         upload: &str,
@@ -198,13 +201,13 @@ impl Location {
         self.backend.put_part(upload, number, start, bytes).await
     }
 
-    /// Completes the object, of so many bytes, from its parts. Completing it twice is fine.
+    /// Completes the object of `bytes` bytes from its parts. Completing it twice is fine.
     ///
     /// # Errors
-    /// As [`Location::put`].
+    /// Returns the errors of [`Location::put`].
     pub async fn complete_multipart(&self, upload: &str, parts: &[String], bytes: u64) -> Result<(), Error> {
         match self.backend.complete_multipart(upload, parts).await {
-            // Its answer was lost, or the caller died before it could record it.
+            // The response was lost, or the caller died before it could record it.
             Err(_) if self.size().await? == Some(bytes) => Ok(()),
             completed => completed,
         }
@@ -213,7 +216,7 @@ impl Location {
     /// Aborts a multipart upload; a missing one is fine.
     ///
     /// # Errors
-    /// The store's errors.
+    /// Returns the store's error.
     pub async fn abort_multipart(&self, upload: &str) -> Result<(), Error> {
         self.backend.abort_multipart(upload).await
     }
@@ -223,11 +226,11 @@ impl Location {
         self.backend.has_part_links()
     }
 
-    /// Presigns links for parts of `upload`, by their numbers from 0 and lengths, good for a limited time and
-    /// for no other length; `None` if the store has no such links.
+    /// Presigns links for parts of `upload`, by their numbers from 0 and lengths. They are valid for a
+    /// limited time and for that length only. `None` if the store has no such links.
     ///
     /// # Errors
-    /// [`Error::Configuration`] without credentials to sign with.
+    /// Returns [`Error::Configuration`] if there are no credentials to sign with.
     pub async fn part_links(
         &self,
         upload: &str,

@@ -1,4 +1,5 @@
-//! Network policy: which hosts are public. Addresses of this machine and of private networks can be refused.
+//! Network policy: classifies hosts as public or not. Addresses of this host and of private networks can be
+//! refused.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -11,21 +12,21 @@ use reqwest::{
     redirect::{Attempt, Policy},
 };
 
-/// Redirects that are followed.
+/// Most redirects that are followed.
 const REDIRECTS: usize = 5;
 
-/// Longest a connection may take to be made.
+/// Time limit of connecting.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 
 /// A host that is not public.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{host} is not a public address: those of this network are refused here")]
 pub struct Private {
-    /// Its name, or its address.
+    /// Its name or address.
     pub host: String,
 }
 
-/// Can everybody on the Internet reach this address?
+/// Returns whether an address is reachable from the whole Internet.
 ///
 /// Source: the IANA registries of special-purpose addresses (RFC 6890), as of 2024.
 pub fn is_public(address: IpAddr) -> bool {
@@ -43,7 +44,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         || address.is_multicast()
         || address.is_documentation()
         || a == 0
-        // Shared between a provider and its customers; of the IETF; relays of 6to4; benchmarks; reserved, and
+        // Carrier-grade NAT; IETF protocol assignments; 6to4 relays; benchmarks; reserved addresses and
         // broadcast.
         || (a == 100 && (64..128).contains(&b))
         || (a == 192 && b == 0 && c == 0)
@@ -60,21 +61,21 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         is_public_v4(Ipv4Addr::new(w, x, y, z))
     };
     match (a, b) {
-        // An IPv4 address in disguise: mapped, translated (NAT64), or of 6to4.
+        // An embedded IPv4 address: mapped, translated (NAT64), or of 6to4.
         (0, 0) if [c, d, e, f] == [0, 0, 0, 0xffff] => within(g, h),
         (0x64, 0xff9b) if [c, d, e, f] == [0, 0, 0, 0] => within(g, h),
         (0x2002, _) => within(b, c),
         // Teredo and others of the IETF, and documentation.
         (0x2001, 0..=0x1ff | 0xdb8) | (0x3fff, 0..=0xfff) => false,
-        // All that is given out so far.
+        // Global unicast addresses that are assigned so far.
         _ => (0x2000..0x4000).contains(&a),
     }
 }
 
-/// Checks a URL's host as far as its text shows.
+/// Checks a URL's host by its text: an IP address must be public.
 ///
 /// # Errors
-/// Where it is an address that is not public.
+/// Returns an error if the host is an address that is not public.
 pub fn check_host(host: &str) -> Result<(), Private> {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     match bare.parse::<IpAddr>() {
@@ -83,8 +84,8 @@ pub fn check_host(host: &str) -> Result<(), Private> {
     }
 }
 
-/// A client that connects to public addresses alone, whatever a name stands for at that moment and wherever
-/// it is led to. Addresses that stand in a URL itself are for [`check_host`]: no resolver is asked for those.
+/// Makes a client connect to public addresses only, after name resolution and after redirects. IP addresses
+/// in a URL itself are checked by [`check_host`]: the resolver does not see them.
 pub fn public_only(client: ClientBuilder) -> ClientBuilder {
     // A proxy would resolve names itself.
     client
@@ -105,10 +106,10 @@ fn follow(attempt: Attempt) -> reqwest::redirect::Action {
     }
 }
 
-/// The same for a URL that was read.
+/// Checks a URL's host like [`check_host`].
 ///
 /// # Errors
-/// As for [`check_host`].
+/// Returns the errors of [`check_host`].
 pub fn check_url(url: &Url) -> Result<(), Private> {
     url.host_str().map_or(Ok(()), check_host)
 }
@@ -180,7 +181,7 @@ mod tests {
         }
         assert!(check_host("[::1]").is_err() && check_host("10.0.0.1").is_err());
         assert!(check_host("example.com").is_ok() && check_host("1.1.1.1").is_ok());
-        // URLs are read first: there are many ways to write an address.
+        // URLs are parsed first: there are many ways to write an address.
         for url in ["http://0x7f.1/", "http://2130706433/", "http://127.1/", "http://[::ffff:7f00:1]/"] {
             assert!(check_url(&Url::parse(url).unwrap()).is_err(), "{url}");
         }

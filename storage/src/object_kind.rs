@@ -1,15 +1,15 @@
-//! `ObjectKind`: what an object holds, which decides its media type and how long caches keep it.
+//! `ObjectKind`: kinds of objects, with the media type and the caching of each.
 
 use object_store::{Attribute, Attributes};
 
-/// For objects that are named by their content: a CDN and a browser may keep them for ever.
+/// For objects that are named by their content: CDNs and browsers may keep them forever.
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
-/// For objects that are replaced: a cache may keep them, but asks whether they changed before it uses them.
+/// For objects that are replaced: caches may keep them, but must revalidate before each use.
 const REVALIDATE: &str = "no-cache";
 /// For objects that only Spool reads.
 const PRIVATE: &str = "private, no-cache";
 
-/// What an object holds: decides its `Content-Type` and `Cache-Control`.
+/// Kind of an object. It decides `Content-Type` and `Cache-Control`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ObjectKind<'a> {
     /// A media segment (`.m4s`), immutable.
@@ -32,7 +32,8 @@ impl<'a> ObjectKind<'a> {
     /// Returns the media type.
     ///
     /// Media segments are `video/mp4` and not DASH's `video/iso.segment`: CMAF (ISO/IEC 23000-19) gives its
-    /// objects the MP4 media types, and web servers, CDNs and older players know no other for fragmented MP4.
+    /// objects the MP4 media types, and web servers, CDNs and older players support no other for fragmented
+    /// MP4.
     ///
     /// Source: RFC 4337 (MP4), RFC 8216 section 4 (playlists).
     pub fn media_type(self) -> &'a str {
@@ -46,7 +47,7 @@ impl<'a> ObjectKind<'a> {
         }
     }
 
-    /// Returns how long caches may keep the object (RFC 9111 section 5.2.2, RFC 8246).
+    /// Returns the `Cache-Control` of the object (RFC 9111 section 5.2.2, RFC 8246).
     pub fn cache_control(self) -> &'static str {
         match self {
             Self::MediaSegment | Self::InitSegment | Self::MediaPlaylist => IMMUTABLE,

@@ -5,21 +5,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ErrorKind, is_within, redact};
 
-/// The places that a job is confined to, whatever its statement says.
+/// Prefixes that a job is confined to, whatever its statement contains.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PathPolicy {
-    /// Prefixes of what may be read: `s3://uploads/acme/`, a folder, `https://cdn.example.com/`, or
-    /// `https://` for all of the web.
+    /// Prefixes that may be read: `s3://uploads/acme/`, a folder, `https://cdn.example.com/`, or `https://`
+    /// for all of the web.
     pub read: Vec<String>,
-    /// Prefixes of where may be published.
+    /// Prefixes that may be published under.
     pub write: Vec<String>,
-    /// Prefixes of what is the tenant's own, and may be deleted.
+    /// Prefixes that belong to the tenant, and may be deleted.
     #[serde(default)]
     pub delete: Vec<String>,
 }
 
-/// A place that a job must not touch.
+/// Error: the policy forbids an operation on a path or URI.
 #[derive(Debug, thiserror::Error)]
 #[error("this job may not {verb} {uri}; allowed prefixes: {allowed}")]
 pub struct Error {
@@ -36,26 +36,26 @@ impl Error {
 }
 
 impl PathPolicy {
-    /// May it be read?
+    /// Checks that a URI may be read.
     ///
     /// # Errors
-    /// Where it lies in no place of these.
+    /// Returns an error if it lies under no allowed prefix.
     pub fn check_source(&self, uri: &str) -> Result<(), Error> {
         check(&self.read, uri, "read")
     }
 
-    /// May it be deleted? What may be read is not one's own yet.
+    /// Checks that a URI may be deleted. Permission to read does not imply it.
     ///
     /// # Errors
-    /// Where it lies in no place of these.
+    /// Returns an error if it lies under no allowed prefix.
     pub fn check_delete(&self, uri: &str) -> Result<(), Error> {
         check(&self.delete, uri, "delete")
     }
 
-    /// May all that a pattern stands for be read?
+    /// Checks that all files that a pattern can match may be read.
     ///
     /// # Errors
-    /// Where it reaches out of these places.
+    /// Returns an error if it can match a file outside of the allowed prefixes.
     pub fn check_pattern(&self, pattern: &str) -> Result<(), Error> {
         let fixed = pattern.split(['*', '?', '[', '{']).next().unwrap_or_default();
         let folder =
@@ -64,10 +64,10 @@ impl PathPolicy {
         if leaves { Err(refused(&self.read, pattern, "read")) } else { check(&self.read, folder, "read") }
     }
 
-    /// May it be published to?
+    /// Checks that a URI may be published to.
     ///
     /// # Errors
-    /// Where it lies in no place of these.
+    /// Returns an error if it lies under no allowed prefix.
     pub fn check_write(&self, uri: &str) -> Result<(), Error> {
         check(&self.write, uri, "publish to")
     }

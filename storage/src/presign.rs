@@ -26,10 +26,10 @@ use super::{
     error::Error,
 };
 
-/// The service that pieces are kept by, in the words of signatures.
+/// Name of the service in signatures.
 const S3: &str = "s3";
 
-/// The URL that a part of an upload is sent to; it needs no other credentials.
+/// Presigned URL for one part of an upload. It needs no other credentials.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PartLink(pub String);
 
@@ -39,7 +39,7 @@ impl std::fmt::Debug for PartLink {
     }
 }
 
-/// Amazon's keys of this process, for services that are not stores.
+/// AWS credentials of this process, for services other than stores.
 #[derive(Clone)]
 pub struct Amazon {
     pub(crate) keys: Arc<dyn CredentialProvider<Credential = AwsCredential>>,
@@ -54,10 +54,10 @@ impl std::fmt::Debug for Amazon {
 }
 
 impl Amazon {
-    /// The keys that are good now.
+    /// Returns the current keys.
     ///
     /// # Errors
-    /// The provider's error.
+    /// Returns the provider's error.
     pub async fn keys(&self) -> object_store::Result<Credentials> {
         Ok(credentials(&*self.keys.get_credential().await?))
     }
@@ -66,7 +66,7 @@ impl Amazon {
 /// Presigns links for parts of `upload`; `None` if the store is not S3.
 ///
 /// # Errors
-/// [`Error::Configuration`] without credentials to sign with.
+/// Returns [`Error::Configuration`] if there are no credentials to sign with.
 pub(crate) async fn part_links(
     client: &Client,
     key: &Path,
@@ -99,14 +99,15 @@ fn credentials(keys: &AwsCredential) -> Credentials {
     Credentials::new(&keys.key_id, &keys.secret_key, keys.token.clone(), None, "spool")
 }
 
-/// The region that a link was signed for: `…&X-Amz-Credential=key/20260101/us-east-1/s3/aws4_request`.
+/// Returns the region that a link was signed for:
+/// `…&X-Amz-Credential=key/20260101/us-east-1/s3/aws4_request`.
 fn region_of(signed: &Url) -> Option<String> {
     let (_, scope) = signed.query_pairs().find(|(name, _)| name == "X-Amz-Credential")?;
-    // From the end: a key may hold a slash.
+    // From the end: a key may contain a slash.
     scope.rsplit('/').nth(2).map(str::to_owned)
 }
 
-/// The link of a piece, made of that of the object.
+/// Returns the link of a part, derived from that of the object.
 fn link(
     object: &Url,
     upload: &str,

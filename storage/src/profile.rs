@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf};
 /// Largest file that is read: real ones have a few kB.
 const FILE_MAX_BYTES: u64 = 1024 * 1024;
 
-/// Keys of a profile, and the variables that they stand for.
+/// Keys of a profile, and the corresponding variables.
 const KEYS: [(&str, &str); 5] = [
     ("aws_access_key_id", "AWS_ACCESS_KEY_ID"),
     ("aws_secret_access_key", "AWS_SECRET_ACCESS_KEY"),
@@ -14,10 +14,10 @@ const KEYS: [(&str, &str); 5] = [
     ("endpoint_url", "AWS_ENDPOINT_URL"),
 ];
 
-/// Ways of getting credentials that need more than reading a file.
+/// Kinds of credentials that need more than reading a file.
 const OTHER_WAYS: [&str; 4] = ["credential_process", "sso_session", "sso_start_url", "role_arn"];
 
-/// Why a profile gives no credentials.
+/// Reason why a profile has no credentials.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Problem {
     #[error("the AWS profile {0} is in neither ~/.aws/credentials nor ~/.aws/config: check AWS_PROFILE")]
@@ -29,10 +29,10 @@ pub(crate) enum Problem {
     OtherWay { profile: String, way: &'static str },
 }
 
-/// Adds to `options` what the chosen profile says and no variable does.
+/// Adds the settings of the chosen profile to `options`, unless a variable sets them.
 ///
 /// The files are those of `AWS_SHARED_CREDENTIALS_FILE` and `AWS_CONFIG_FILE`, else in `$HOME/.aws`.
-/// Variables win over the profile, and a pair of keys is never mixed from both.
+/// Variables take precedence over the profile, and a pair of keys is never mixed from both.
 ///
 /// Source: AWS SDKs and Tools Reference Guide, "Shared config and credentials files".
 pub(crate) fn complete(options: &mut BTreeMap<String, String>) -> Result<(), Problem> {
@@ -49,7 +49,7 @@ pub(crate) fn complete(options: &mut BTreeMap<String, String>) -> Result<(), Pro
     let name = chosen.clone().unwrap_or_else(|| "default".to_owned());
     let mut found = false;
     let mut profile = BTreeMap::new();
-    // Credentials are read last: they win.
+    // The credentials file is read last: it takes precedence.
     for text in texts {
         if let Some(section) = section(&text, &name) {
             found = true;
@@ -85,12 +85,12 @@ pub(crate) fn complete(options: &mut BTreeMap<String, String>) -> Result<(), Pro
     Ok(())
 }
 
-/// The keys of `[name]` (credentials) or `[profile name]` (config).
+/// Returns the keys of `[name]` (credentials) or `[profile name]` (config).
 fn section(text: &str, name: &str) -> Option<BTreeMap<String, String>> {
     let mut section = None;
     let mut inside = false;
     for line in text.lines() {
-        // Indented lines are nested settings (`s3 =` …), none of which is read here.
+        // Indented lines are nested settings (`s3 =` …), which are ignored.
         if line.starts_with([' ', '\t']) || line.starts_with(['#', ';']) {
             continue;
         }

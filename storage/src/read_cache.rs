@@ -1,4 +1,4 @@
-//! `ReadCache`: keeps the reads that probed a source, since the windows of its first rows hold the same
+//! `ReadCache`: caches the reads that probed a source, since the windows of its first rows contain the same
 //! bytes.
 
 use std::{
@@ -11,30 +11,31 @@ use bytes::Bytes;
 use crate::Error;
 use crate::ReadAt;
 
-/// The largest cache of one source: the front of the file, its index if that is small, and the first few
-/// pictures, of half a megabyte where each is coded by itself.
+/// Largest cache of one source: the start of the file, its index if that is small, and the first few
+/// pictures, each of half a megabyte if all are intra-coded.
 const KEPT_BYTES_MAX: usize = 8 << 20;
 
-/// A source whose first reads are kept: what begins within one of them is read from its end on.
+/// A source whose first reads are cached. A read that starts within a cached one is fetched only from its end
+/// on.
 #[derive(Debug)]
 pub struct ReadCache<R> {
     reader: R,
-    /// Where each began, and its bytes.
+    /// Start and bytes of each read.
     kept: Mutex<Vec<(u64, Bytes)>>,
 }
 
 impl<R> ReadCache<R> {
-    /// Nothing is kept yet.
+    /// Creates an empty cache.
     pub fn new(reader: R) -> Self {
         Self { reader, kept: Mutex::default() }
     }
 
-    /// What reads the rest.
+    /// Returns the underlying reader.
     pub fn inner(&self) -> &R {
         &self.reader
     }
 
-    /// As much of the beginning of `range` as is kept.
+    /// Returns the longest cached beginning of `range`.
     fn beginning(&self, range: &Range<u64>) -> Bytes {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let beginnings = kept.iter().filter_map(|(start, bytes)| {
@@ -108,7 +109,7 @@ mod tests {
         }
     }
 
-    /// Reads, and returns how many reads reached the source.
+    /// Reads, and returns the number of reads that reached the source.
     async fn read(source: &ReadCache<Memory>, range: Range<u64>) -> (Bytes, usize) {
         let bytes = source.read_at(range).await.unwrap();
         (bytes, source.inner().reads.load(Ordering::Relaxed))

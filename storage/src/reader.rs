@@ -1,4 +1,4 @@
-//! `SourceReader`: ranged reads, every byte of which is of the version that was opened.
+//! `SourceReader`: ranged reads of exactly the version that was opened.
 
 use std::{
     ops::Range,
@@ -24,39 +24,39 @@ use super::{
     pinning::tag,
 };
 
-/// Largest range that one request asks for: large enough that requests' latency does not matter, small enough
-/// that a broken one costs little and that a slow line finishes it within the time limit.
+/// Largest range of one request: large enough that latency does not matter, small enough that a broken
+/// request costs little and that a slow connection finishes it within the time limit.
 const FETCH_BYTES: u64 = 8 * 1024 * 1024;
 
-/// Requests of one read or one save at a time. One connection to S3 gives some 50 to 90 MB/s; four fill a
+/// Concurrent requests of one read or one save. One connection to S3 has about 50 to 90 MB/s; four fill a
 /// gigabit line.
 const FETCHES_AT_ONCE: usize = 4;
 
-/// How long a download as a whole may go without a byte.
+/// Longest time without a byte in the download of a whole object.
 const IDLE_MAX: Duration = Duration::from_secs(30);
 
 /// Bytes of sources that this process has read from stores.
 static BYTES_READ: AtomicU64 = AtomicU64::new(0);
 
-/// Bytes of sources that this process has read from stores so far: a counter for metrics.
+/// Returns the bytes of sources that this process has read from stores so far: a counter for metrics.
 pub fn bytes_read() -> u64 {
     BYTES_READ.load(Ordering::Relaxed)
 }
 
-/// What pins a source: every read during a job is of the same bytes.
+/// A pinned version of a source: every read during a job returns the same bytes.
 #[derive(Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Source {
     /// Absolute URI: `file:///…`, `s3://…`, `gs://…`, `az://…`, `http(s)://…`. A presigned link is a secret:
-    /// [`Source::shown`].
+    /// display [`Source::redacted_uri`].
     pub uri: String,
-    /// The store's ETag, or size and modification time where it has none.
+    /// The store's ETag, or size and modification time if it has none.
     pub etag: String,
     /// Length in bytes.
     pub bytes: u64,
 }
 
 impl Source {
-    /// The URI as it may be shown: without credentials and without the query of a presigned link.
+    /// Returns the URI for display: without credentials and without the query of a presigned link.
     pub fn redacted_uri(&self) -> String {
         super::address::redact(&self.uri)
     }
@@ -72,7 +72,7 @@ impl std::fmt::Debug for Source {
     }
 }
 
-/// A source opened for reading: every read is conditional on the ETag seen when it was opened.
+/// A source that is opened for reading. Every read is conditional on the ETag at the time of opening.
 #[derive(Debug, Clone)]
 pub struct SourceReader {
     location: Location,
@@ -98,7 +98,7 @@ impl SourceReader {
         &self.location
     }
 
-    /// The file, if the source is one of this machine: it need not be copied to be read.
+    /// Returns the path of a local source, which need not be copied.
     pub fn local_path(&self) -> Option<&Path> {
         match &self.mode {
             ReadMode::File(path) => Some(path),
@@ -106,25 +106,24 @@ impl SourceReader {
         }
     }
 
-    /// Can it only be read as a whole? True of web servers without ranges, or with neither ETag nor
-    /// Last-Modified, where two reads may be of different bytes: [`Self::save`] it once, and work on the
-    /// copy.
+    /// Returns whether the source can only be read as a whole: on web servers without ranges, or with neither
+    /// ETag nor Last-Modified, where two reads may return different versions. The caller calls [`Self::save`]
+    /// once, and works on the copy.
     pub fn must_download(&self) -> bool {
         matches!(self.mode, ReadMode::Whole)
     }
 
-    /// Bytes read through this reader and its clones.
+    /// Returns the bytes read through this reader and its clones.
     pub fn bytes_read(&self) -> u64 {
         self.bytes_read.load(Ordering::Relaxed)
     }
 
-    /// Reads a range, in several requests at a time where it is long. The whole range is held in memory: the
-    /// caller bounds it.
+    /// Reads a range, with concurrent requests if it is long. The whole range is held in memory: the caller
+    /// limits it.
     ///
     /// # Errors
-    /// [`Error::SourceChanged`] if the object is not the one that was opened; [`Error::OutOfRange`] if the
-    /// range does not lie in it; [`Error::NoRanges`] where [`Self::must_download`]; what the store says
-    /// otherwise.
+    /// Returns [`Error::SourceChanged`] if the object has changed since it was opened, [`Error::OutOfRange`]
+    /// if the range does not lie in it, [`Error::NoRanges`] if [`Self::must_download`], or the store's error.
     pub async fn read(&self, range: Range<u64>) -> Result<Bytes, Error> {
         let Range { start, end } = range;
         if start > end || end > self.source.bytes {
@@ -142,7 +141,7 @@ impl SourceReader {
         let mut pieces =
             stream::iter(pieces(start..end)).map(|piece| self.fetch(piece)).buffered(FETCHES_AT_ONCE);
         while let Some(piece) = pieces.try_next().await? {
-            // Grown by what came, not by what was asked for.
+            // Grown by the received bytes, not by the requested ones.
             whole.extend_from_slice(&piece);
         }
         Ok(whole.freeze())
@@ -151,7 +150,7 @@ impl SourceReader {
     /// Writes the whole source to a file, which appears when it is complete; memory stays flat.
     ///
     /// # Errors
-    /// As [`Self::read`]; [`Error::LocalFile`] and [`Error::DiskFull`] for the file.
+    /// Returns the errors of [`Self::read`], and [`Error::LocalFile`] and [`Error::DiskFull`] for the file.
     pub async fn save(&self, path: &Path) -> Result<(), Error> {
         let directory = path.parent().unwrap_or(path).to_owned();
         let staged =
@@ -184,7 +183,7 @@ impl SourceReader {
                     let Some(chunk) = next.map_err(|e| self.location.backend().remote(&e))? else { break };
                     self.count(chunk.len() as u64);
                     let length = chunk.len() as u64;
-                    // A server that sends more than it announced must not fill the disk.
+                    // A server that sends more than the declared length must not fill the disk.
                     if at + length > self.source.bytes {
                         return Err(self.changed());
                     }
@@ -199,7 +198,7 @@ impl SourceReader {
         staged.persist(path).map(|_| ()).map_err(|e| Error::file(path, e.error))
     }
 
-    /// One request. Not for more than [`FETCH_BYTES`], except from a file.
+    /// Sends one request, for at most [`FETCH_BYTES`], except from a file.
     async fn fetch(&self, range: Range<u64>) -> Result<Bytes, Error> {
         if range.is_empty() {
             return Ok(Bytes::new());
@@ -248,7 +247,7 @@ impl SourceReader {
         Ok(result)
     }
 
-    /// Is the answer of what was opened? Servers that ignore the condition are found out here.
+    /// Checks that a response is of the opened version. Detects servers that ignore the condition.
     fn check(&self, meta: &ObjectMeta) -> Result<(), Error> {
         if tag(meta).unwrap_or_default() == self.source.etag && meta.size == self.source.bytes {
             Ok(())
@@ -267,7 +266,7 @@ impl SourceReader {
     }
 }
 
-/// A range in pieces of at most [`FETCH_BYTES`].
+/// Splits a range into pieces of at most [`FETCH_BYTES`].
 fn pieces(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
     let Range { start, end } = range;
     let count = (end - start).div_ceil(FETCH_BYTES);
@@ -276,15 +275,15 @@ fn pieces(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
 
 /// Ranged reads of one pinned source.
 pub trait ReadAt: Send + Sync {
-    /// Length of the source in bytes.
+    /// Returns the length of the source in bytes.
     fn len(&self) -> u64;
 
-    /// Is there nothing to read?
+    /// Returns whether the source is empty.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Exactly the bytes of `range`, which lies within the source.
+    /// Reads exactly the bytes of `range`, which lies within the source.
     fn read_at(&self, range: Range<u64>) -> impl Future<Output = Result<Bytes, Error>> + Send;
 }
 

@@ -1,4 +1,4 @@
-//! `Stores`: the object stores that a process can reach, and the way from a URI to a location.
+//! `Stores`: the object stores that a process can reach. Resolves URIs to locations.
 
 use std::sync::Arc;
 
@@ -11,10 +11,11 @@ use crate::{
     presign::Amazon,
 };
 
-/// A bucket name that is never requested: an S3 client needs one.
+/// Bucket of a client that sends no request to it: an S3 client needs one.
 const ANY: &str = "s3://any";
 
-/// The stores that a process may use: one client per bucket, created with the first request, kept for good.
+/// The stores that a process may use: one client per bucket, created with the first request and never
+/// removed.
 ///
 /// Options are the ordinary variables of each provider: `AWS_*` (with `~/.aws` profiles), `GOOGLE_*`,
 /// `AZURE_*`, by the names that `object_store` knows them by.
@@ -24,12 +25,12 @@ pub struct Stores {
 }
 
 impl Stores {
-    /// Takes the options from the environment, now and once.
+    /// Reads the options from the environment, once.
     pub fn from_env() -> Self {
         Self { clients: Clients::from_env() }
     }
 
-    /// Takes the given options, by the names of their environment variables; the environment does not count.
+    /// Uses the given options, by the names of their environment variables; ignores the environment.
     pub fn with_options<K: Into<String>, V: Into<String>>(options: impl IntoIterator<Item = (K, V)>) -> Self {
         Self { clients: Clients::with_options(options) }
     }
@@ -47,8 +48,8 @@ impl Stores {
     /// are literal, as in the providers' own tools; `http://` and `https://` can only be read.
     ///
     /// # Errors
-    /// [`Error::BadAddress`], [`Error::UnknownScheme`], and [`Error::Configuration`] where the options make
-    /// no client.
+    /// Returns [`Error::BadAddress`], [`Error::UnknownScheme`], or [`Error::Configuration`] if the options
+    /// are invalid.
     pub fn locate(&self, uri: &str) -> Result<Location, Error> {
         let address = Address::parse(uri)?;
         let uri = address.uri();
@@ -66,7 +67,7 @@ impl Stores {
     /// Returns the credentials for other AWS services, from the same chain as the stores'.
     ///
     /// # Errors
-    /// [`Error::Configuration`] if the options make no client.
+    /// Returns [`Error::Configuration`] if the options are invalid.
     pub fn amazon(&self) -> Result<Amazon, Error> {
         let region = ["AWS_REGION", "AWS_DEFAULT_REGION"];
         let options = self.clients.amazon_options(ANY)?;

@@ -1,13 +1,13 @@
-//! The lengths of parts in multipart uploads.
+//! Lengths of parts in multipart uploads.
 
-/// The shortest part but for the last: S3 takes no shorter ones.
+/// Shortest part, except the last: S3 accepts no shorter ones.
 const PART_MIN_BYTES: u64 = 5 << 20;
 
-/// Parts of an object at most, and the unit of their lengths.
+/// Most parts of an object, and the unit of their lengths.
 const PARTS_MAX: u64 = 10_000;
 const PART_STEP_BYTES: u64 = 1 << 20;
 
-/// Returns the length of every part but the last for an object of so many bytes. A receiver holds one part in
+/// Returns the length of every part but the last for an object of `bytes` bytes. A receiver holds one part in
 /// memory.
 pub fn part_bytes(bytes: u64) -> u64 {
     bytes.div_ceil(PARTS_MAX).next_multiple_of(PART_STEP_BYTES).max(PART_MIN_BYTES)

@@ -1,4 +1,5 @@
-//! One HTTP exchange with a store: answers become typed errors here, before the client turns them into text.
+//! HTTP exchanges with stores: turns error responses into typed errors, before the client turns them into
+//! text.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -18,31 +19,31 @@ use object_store::{
 
 use crate::net;
 
-/// How long a read may wait for the first byte of its answer. Stores answer in well under a second; past this
-/// one the connection is dead, and asking again on a fresh one is faster than waiting for the whole request's
-/// time limit.
+/// Time limit of a read for the first byte of its response. Stores respond in well under a second; after this
+/// time the connection is dead, and a retry on a new one is faster than waiting for the whole request's time
+/// limit.
 const FIRST_BYTE_WAIT: Duration = Duration::from_secs(15);
 
-/// How much of an error's body is read to find its code: S3's are below 1 kB; a hostile web server's may not
-/// end.
+/// Bytes of an error's body that are read to find its code: S3's are below 1 kB; a hostile server's may be
+/// endless.
 const ERROR_BODY_MAX_BYTES: usize = 16 * 1024;
 
-/// Longest error code that is believed: S3's longest has 44 characters.
+/// Longest error code that is accepted: S3's longest has 44 characters.
 const CODE_MAX_CHARS: usize = 64;
 
-/// Where cloud machines ask for their credentials. Elsewhere there is no answer, which means that there are
-/// no credentials.
+/// Metadata services that give cloud hosts their credentials. Elsewhere they do not respond, which means that
+/// there are no credentials.
 const METADATA_HOSTS: [&str; 4] =
     ["169.254.169.254", "169.254.170.2", "[fd00:ec2::254]", "metadata.google.internal"];
 
-/// A store's answer that is an error: its status, the code in its body, and the region that it named.
+/// A store's error response: its status, the code in its body, and the region in its headers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// HTTP status.
     pub status: u16,
     /// The store's own code, such as `SlowDown`.
     pub code: Option<String>,
-    /// Where the bucket really is, if the store said so.
+    /// Region of the bucket, if the response names it.
     pub region: Option<String>,
 }
 
@@ -67,36 +68,35 @@ impl std::fmt::Display for Answer {
 
 impl std::error::Error for Answer {}
 
-/// There are no credentials: no variable, no profile, no machine role.
+/// There are no credentials: no variable, no profile, no instance role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no credentials were found")]
 pub(crate) struct NoCredentials;
 
-/// Makes clients that speak through [`Wire`].
+/// Creates clients that send requests through [`Wire`].
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Connector {
-    /// Set where every client may share one pool of connections: http(s) sources, which have no options of
-    /// their own.
+    /// Shared client, if all clients may share one pool of connections: for http(s) sources, which have no
+    /// options of their own.
     shared: Option<Arc<OnceLock<HttpClient>>>,
-    /// Only those whom everybody can reach are spoken to, within so long.
+    /// Time limit of requests, if only public addresses may be contacted.
     public: Option<Limit>,
-    /// Was it asked for that machines' old way to credentials is tried too, which begins with the new one's
-    /// 403?
+    /// Whether the metadata service's old version (IMDSv1) is tried after a 403 of the new one.
     metadata_v1: bool,
 }
 
 impl Connector {
-    /// One pool of connections for all who ask.
+    /// Returns a connector whose clients share one pool of connections.
     pub(crate) fn shared() -> Self {
         Self { shared: Some(Arc::default()), ..Self::default() }
     }
 
-    /// The same, of clients that speak only to whom everybody can reach, for so long a request.
+    /// Returns a shared connector whose clients contact public addresses only, with a time limit per request.
     pub(crate) fn public(limit: Limit) -> Self {
         Self { public: Some(limit), ..Self::shared() }
     }
 
-    /// For S3 with these options.
+    /// Returns a connector for S3.
     pub(crate) fn with_metadata_v1(metadata_v1: bool) -> Self {
         Self { metadata_v1, ..Self::default() }
     }
@@ -119,10 +119,10 @@ impl HttpConnector for Connector {
     }
 }
 
-/// How long a request may take as a whole; nothing for a long download, whose reader limits each wait.
+/// Time limit of a whole request; `None` for a long download, whose reader limits each wait.
 pub(crate) type Limit = Option<Duration>;
 
-/// `object_store` makes no client that chooses whom it connects to.
+/// Returns a client for public addresses only. `object_store` has no option for it.
 fn public_client(limit: Limit) -> object_store::Result<reqwest::Client> {
     let client = net::public_only(reqwest::Client::builder());
     let client = match limit {
@@ -132,7 +132,7 @@ fn public_client(limit: Limit) -> object_store::Result<reqwest::Client> {
     client.build().map_err(|source| object_store::Error::Generic { store: "HTTP", source: Box::new(source) })
 }
 
-/// Receives the ID of a multipart upload from the answer to the request that carries the slot as an
+/// Receives the ID of a multipart upload from the response to the request that carries the slot as an
 /// extension.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct UploadIdSlot(Arc<OnceLock<String>>);
@@ -155,11 +155,11 @@ impl HttpService for Wire {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let upload_id = request.extensions().get::<UploadIdSlot>().cloned();
         let from_metadata = request.uri().host().is_some_and(|host| METADATA_HOSTS.contains(&host));
-        // A write is as slow as its upload and is limited by the client's own timeout.
+        // A write takes as long as its upload, and has the client's own time limit.
         let wait = if request.method().is_safe() { FIRST_BYTE_WAIT } else { Duration::MAX };
         let response = match tokio::time::timeout(wait, self.inner.execute(request)).await {
             Ok(Ok(response)) => response,
-            // Not asked again: on a machine without a metadata service every try costs a second.
+            // Not retried: on a host without a metadata service every attempt takes a second.
             Ok(Err(_)) | Err(_) if from_metadata => {
                 return Err(HttpError::new(HttpErrorKind::Unknown, NoCredentials));
             }
@@ -172,7 +172,7 @@ impl HttpService for Wire {
                 None => Ok(response),
             },
             403 if from_metadata && self.metadata_v1 => Ok(response),
-            // No role, or a proxy that knows no such host.
+            // No role, or a proxy that does not know the host.
             400..500 if from_metadata => Err(HttpError::new(HttpErrorKind::Unknown, NoCredentials)),
             _ if from_metadata => Ok(response),
             _ => judge(response).await,
@@ -180,8 +180,8 @@ impl HttpService for Wire {
     }
 }
 
-/// Passes on what `object_store` itself distinguishes (gone, not modified, condition failed, conflict), types
-/// the rest.
+/// Passes on the responses that `object_store` itself distinguishes (not found, not modified, condition
+/// failed, conflict), and turns the others into typed errors.
 async fn judge(response: HttpResponse) -> Result<HttpResponse, HttpError> {
     let (parts, body) = response.into_parts();
     let body = start_of(body).await;
@@ -193,14 +193,13 @@ async fn judge(response: HttpResponse) -> Result<HttpResponse, HttpError> {
     match answer.status {
         404 if answer.says_no_bucket() => Err(HttpError::new(HttpErrorKind::Unknown, answer)),
         304 | 404 | 409 | 412 => Ok(HttpResponse::from_parts(parts, HttpResponseBody::from(Bytes::new()))),
-        // The one kind of error that is asked again whatever the method: the server says that it did not do
-        // it.
+        // The only errors that are retried for every method: the server did not execute the request.
         408 | 429 | 500 | 502.. => Err(HttpError::new(HttpErrorKind::Request, answer)),
         _ => Err(HttpError::new(HttpErrorKind::Unknown, answer)),
     }
 }
 
-/// Copies the ID of a multipart upload into its slot, and passes on the answer.
+/// Copies the ID of a multipart upload into its slot, and passes on the response.
 async fn read_upload_id(response: HttpResponse, slot: &UploadIdSlot) -> Result<HttpResponse, HttpError> {
     let (parts, body) = response.into_parts();
     let body = body.bytes().await?;
@@ -210,7 +209,7 @@ async fn read_upload_id(response: HttpResponse, slot: &UploadIdSlot) -> Result<H
     Ok(HttpResponse::from_parts(parts, HttpResponseBody::from(body)))
 }
 
-/// Returns the `<UploadId>` of an answer to CreateMultipartUpload.
+/// Returns the `<UploadId>` of a response to CreateMultipartUpload.
 fn upload_id_in(body: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(body);
     let (_, rest) = text.split_once("<UploadId>")?;
@@ -219,7 +218,7 @@ fn upload_id_in(body: &[u8]) -> Option<String> {
     Some(id.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&amp;", "&"))
 }
 
-/// As much of the body as an error code needs; less where it breaks off.
+/// Reads the start of a body, as far as an error code needs; less if the body ends early.
 async fn start_of(body: HttpResponseBody) -> Vec<u8> {
     let mut chunks = body.bytes_stream();
     let mut start = Vec::new();
@@ -232,12 +231,12 @@ async fn start_of(body: HttpResponseBody) -> Vec<u8> {
             }
         }
     };
-    // Too slow an explanation is no explanation: the status alone will do.
+    // If the body is too slow, the status alone must do.
     let _ = tokio::time::timeout(FIRST_BYTE_WAIT, read).await;
     start
 }
 
-/// The `<Code>` of S3's and Azure's XML errors.
+/// Returns the `<Code>` of S3's and Azure's XML errors.
 fn code_in(body: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(body);
     let (_, rest) = text.split_once("<Code>")?;

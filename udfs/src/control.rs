@@ -1,4 +1,4 @@
-//! Task control: what an executor puts into a task's configuration for the functions that the task runs.
+//! Task control: an executor's data in a task's configuration, for the functions that the task runs.
 
 use std::{any::Any, fmt};
 
@@ -9,19 +9,19 @@ use datafusion::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// The cancellation and the job of one task. It has no entries, so it is never serialized: each process makes
-/// its own.
+/// The cancellation and the job of one task. It has no entries, so it is never serialized: each process
+/// creates its own.
 #[derive(Clone, Default)]
 pub struct TaskControl {
-    /// Fires when the task ends, for any reason: processes that still run for it must stop.
+    /// Fires when the task ends, for any reason: processes that run for it must stop.
     pub token: CancellationToken,
     /// The engine's name of the task's job.
     pub job: String,
 }
 
 impl TaskControl {
-    /// Returns the control of the task with these options; outside of an executor, one without a job that
-    /// never fires.
+    /// Returns the control of the task with these options. Outside of an executor it has no job and never
+    /// fires.
     pub fn of(options: &ConfigOptions) -> Self {
         options.extensions.get::<Self>().cloned().unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! Failures of functions: each carries its kind through the engine, inside of its message.
+//! Failures of functions, which carry their kind through the engine, inside of their message.
 //!
 //! The engine returns a text inside the Debug output of other errors. So the failure is embedded in its own
 //! message, in an encoding that quoting cannot change.
@@ -33,7 +33,7 @@ const OPEN: &str = "[spool:";
 const CLOSE: char = ']';
 
 impl Failure {
-    /// Makes the failure of an error of the video domain.
+    /// Converts an error of the video domain.
     pub fn from_media(error: &spool_media::Error) -> Self {
         Self { kind: error.kind(), message: with_causes(error) }
     }
@@ -50,8 +50,7 @@ impl Failure {
 /// Returns the engine's error for a failure of the video domain.
 ///
 /// Never an I/O error, the one kind that Ballista retries: at once, four times within milliseconds, on the
-/// same executor. The scheduler (`scheduler::run`) finds the failure, and decides better when and where to
-/// retry.
+/// same executor. The scheduler (`scheduler::run`) finds the failure, and decides when and where to retry.
 pub fn engine_error(error: impl Into<spool_media::Error>) -> DataFusionError {
     DataFusionError::Execution(embed(&Failure::from_media(&error.into())))
 }

@@ -1,4 +1,4 @@
-//! The SQL functions, in the order in which a transcode uses them.
+//! SQL functions, in the order in which a transcode uses them.
 
 mod literals;
 mod rows;

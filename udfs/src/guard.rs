@@ -1,4 +1,4 @@
-//! Statement guard: refuses statements that would silently go wrong, before anything runs, and shows the form
+//! Statement guard: refuses statements that would silently go wrong, before anything runs, and shows a form
 //! that works.
 //!
 //! The guard is an analyzer rule and a relation planner, so that it covers every client: the command line,
@@ -25,7 +25,7 @@ use crate::{
     functions::{media, parts, publish, segments, transcode},
 };
 
-/// Functions with side effects: the planner must not change how often they run.
+/// Functions with side effects: the planner must not change the number of their calls.
 const EFFECTS: [&str; 2] = [transcode::NAME, publish::NAME];
 
 /// Table functions.
@@ -76,10 +76,10 @@ fn prune(plan: LogicalPlan) -> Result<LogicalPlan> {
     plan.transform_down(|node| rule.rewrite(node, &context)).map(|pruned| pruned.data)
 }
 
-/// Returns how many calls of functions with side effects a plan has.
+/// Returns the number of calls of functions with side effects in a plan.
 ///
 /// # Errors
-/// If the plan's expressions cannot be visited.
+/// Returns an error if the plan's expressions cannot be visited.
 pub fn count_effects(plan: &LogicalPlan) -> Result<usize> {
     let mut count = 0;
     plan.apply_with_subqueries(|node| {

@@ -8,8 +8,8 @@ use datafusion::{
 };
 use spool_storage::path_policy::PathPolicy;
 
-/// Threads that an encode may have. 0 would mean as many as the machine has, and so other bytes on each
-/// machine.
+/// Allowed threads of each encode. 0 would mean as many as the host has cores, and so other bytes on each
+/// host.
 const THREADS: std::ops::RangeInclusive<u32> = 1..=64;
 
 /// The settings of a statement, which its session carries as `spool.*`.
@@ -19,10 +19,10 @@ pub struct SpoolOptions {
     pub threads: u32,
     /// Whether to refuse damaged and truncated sources instead of encoding what can be decoded.
     pub strict: bool,
-    /// Whether to keep playlists of what is encoded so far, `early.m3u8`, at the destination; rows then run
-    /// in the order of the source.
+    /// Whether to keep playlists of the encoded part, `early.m3u8`, at the destination; rows then run in the
+    /// order of the source.
     pub early_playback: bool,
-    /// The locations that the statement may use; `None` for any.
+    /// Locations that the statement may use; `None` for any.
     pub path_policy: Option<PathPolicy>,
 }
 
@@ -107,7 +107,7 @@ impl ExtensionOptions for SpoolOptions {
                 self.early_playback.to_string(),
                 "Keeps playlists of what is encoded so far, early.m3u8, at the destination.",
             ),
-            // Texts always serialize.
+            // Strings always serialize.
             entry(
                 "path_policy",
                 self.path_policy

@@ -10,7 +10,7 @@ use crate::functions::{FunctionKind, documented_functions};
 /// Returns the text of `docs/functions.md`.
 ///
 /// # Errors
-/// The names of the functions without documentation.
+/// Returns the names of the functions without documentation.
 pub fn markdown(worker: &Arc<Worker>) -> Result<String, String> {
     let mut text = String::from(
         "# SQL functions\n\nGenerated from the functions' own documentation by `make docs`. Statements can \

@@ -49,7 +49,7 @@ static MEDIA_SEGMENT: LazyLock<Fields> = LazyLock::new(|| {
     ])
 });
 
-/// Fields of [`spool_media::plan::audio_label::Label`].
+/// Fields of [`spool_media::plan::audio_label::AudioTrackLabel`].
 static LABEL: LazyLock<Fields> = LazyLock::new(|| {
     Fields::from(vec![
         field("track", UInt32),

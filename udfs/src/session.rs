@@ -1,4 +1,5 @@
-//! The session that every role uses: one, so that a function that resolves in one role resolves in all.
+//! Session of every role. It is the same for all, so that a function that resolves in one role resolves in
+//! all.
 
 use std::sync::Arc;
 
@@ -21,8 +22,8 @@ use crate::{
     tenant_guard::TenantGuard,
 };
 
-/// Partitions of a stage. Few, because the rows are few and each is a process of its own; one would make the
-/// last stage one task for all groups.
+/// Partitions of a stage. Few, because there are few rows and each is a process of its own; with one, the
+/// last stage would be one task for all groups.
 pub const TARGET_PARTITIONS: usize = 4;
 
 /// Returns the configuration that every session starts from.
@@ -34,7 +35,7 @@ pub fn config() -> SessionConfig {
         .with_option_extension(TaskControl::default());
     // A row is a whole FFmpeg run: a batch must never gather several of them.
     config.options_mut().execution.coalesce_batches = false;
-    // The rule copies a call into every use of its result's fields: a call that is written once would run
+    // This rule copies a call into every use of its result's fields: a call that is written once would run
     // twice.
     config.options_mut().optimizer.enable_leaf_expression_pushdown = false;
     config
@@ -44,7 +45,7 @@ pub fn config() -> SessionConfig {
 /// statements.
 ///
 /// # Errors
-/// If a function or a rule cannot be registered, which is a defect.
+/// Returns an error if a function or a rule cannot be registered, which is a defect.
 pub fn state(worker: &Arc<Worker>, config: SessionConfig) -> Result<SessionState> {
     let context = SessionContext::new_with_state(
         SessionStateBuilder::new().with_default_features().with_config(config).build(),

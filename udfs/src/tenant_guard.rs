@@ -30,15 +30,15 @@ const GROWING: [&str; 12] = [
     "translate",
 ];
 
-/// How many concatenations of texts and lists a statement may have: each may double the size.
+/// Most concatenations of texts and lists in a statement: each may double the size.
 const CONCATENATIONS_MAX: usize = 16;
 
 /// Functions that concatenate texts or lists.
 const CONCATENATING: [&str; 6] =
     ["array_cat", "array_concat", "concat", "concat_ws", "list_cat", "list_concat"];
 
-/// Refuses expensive plans in a session with a path policy, which is a tenant's. The operator's sessions have
-/// none.
+/// Refuses expensive plans in a session with a path policy, which tenants' sessions have and the operator's
+/// do not.
 #[derive(Debug)]
 pub(crate) struct TenantGuard;
 

@@ -1,5 +1,4 @@
-//! Arrow values of the structs of the video domain, by serde and arrow-json: there is no conversion code to
-//! keep in step.
+//! Arrow values of the structs of the video domain, by serde and arrow-json, without conversion code.
 
 use std::sync::Arc;
 
@@ -39,7 +38,7 @@ pub(crate) fn structs<T: Serialize>(fields: &Fields, values: &[T]) -> Result<Arr
 /// Reads the values of a struct array by field name; a NULL element is `None`.
 ///
 /// # Errors
-/// If the array holds no structs, or structs without the fields of `T`.
+/// Returns an error if the array holds no structs, or structs without the fields of `T`.
 pub fn values<T: DeserializeOwned>(array: &dyn Array) -> Result<Vec<Option<T>>> {
     let Some(structs) = array.as_struct_opt() else {
         return Err(DataFusionError::Plan(format!("expected a struct, not {}", array.data_type())));

@@ -31,7 +31,7 @@ use spool_udfs::{error::Failure, session};
 use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType};
 use tempfile::TempDir;
 
-/// The session of every role, without an engine.
+/// Session of every role, without an engine.
 struct PlainSession {
     context: SessionContext,
     _scratch: TempDir,
@@ -48,7 +48,7 @@ impl PlainSession {
     }
 }
 
-/// The message of a statement that fails.
+/// Returns the message of a failing statement.
 #[derive(Debug)]
 struct StatementError(String);
 

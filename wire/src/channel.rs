@@ -14,10 +14,10 @@ use tower::service_fn;
 
 use crate::in_process::InProcess;
 
-/// Limit on opening a connection.
+/// Time limit of connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often a connection is tested, and how long the answer may take: a network that is cut is noticed after
+/// Interval between tests of a connection, and time limit of the response: a broken network is detected after
 /// their sum.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(3);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(7);
@@ -104,14 +104,14 @@ impl Interceptor for BearerToken {
 /// Checks the token of a call. Every call passes if none is required.
 ///
 /// # Errors
-/// [`tonic::Code::Unauthenticated`], with the remedy.
+/// Returns [`tonic::Code::Unauthenticated`], with the remedy, if the token is missing or wrong.
 pub fn authenticate(metadata: &MetadataMap, required: Option<&str>) -> Result<(), Status> {
     let Some(required) = required else { return Ok(()) };
     let given = metadata
         .get("authorization")
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.strip_prefix("Bearer "));
-    // In constant time: the time taken must not show how many leading bytes agree.
+    // In constant time: the time must not depend on the number of equal leading bytes.
     if given.is_some_and(|given| given.as_bytes().ct_eq(required.as_bytes()).into()) {
         Ok(())
     } else {

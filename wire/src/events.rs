@@ -4,7 +4,7 @@ use spool_media::encode::events::{AttemptEvent, RowEvent, RowEventKind};
 
 use crate::v1::{self, Finished, Planned, Progress, Retrying, Started, row_event::Kind};
 
-/// A message that is no event: its sender is of another version.
+/// Error for a message that is no event: its sender has another version.
 #[derive(Debug)]
 pub struct InvalidEvent;
 
@@ -37,7 +37,7 @@ impl TryFrom<v1::RowEvent> for RowEvent {
 }
 
 fn kind_to_message(kind: &RowEventKind) -> Kind {
-    // Numbers and texts always serialise.
+    // Numbers and strings always serialize.
     match kind {
         RowEventKind::Planned { segment } => {
             Kind::Planned(Planned { segment: serde_json::to_string(segment).unwrap_or_default() })
@@ -64,7 +64,7 @@ fn kind_of_message(kind: Option<Kind>) -> Result<RowEventKind, InvalidEvent> {
         Kind::Finished(Finished { encoded, reused, timing }) => RowEventKind::Finished {
             encoded: count(encoded)?,
             reused: count(reused)?,
-            // A timing of another version is dropped: the row is done all the same.
+            // A timing of another version is dropped; the row is done nevertheless.
             timing: serde_json::from_str(&timing).unwrap_or_default(),
         },
         Kind::Retrying(Retrying { reason }) => RowEventKind::Retrying { reason },

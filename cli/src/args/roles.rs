@@ -87,7 +87,7 @@ pub struct GcGraceArgs {
 }
 
 impl GcGraceArgs {
-    /// Returns the grace period of garbage collection, or `None` where it is disabled.
+    /// Returns the grace period of garbage collection, or `None` if it is disabled.
     pub fn grace(&self) -> Option<Duration> {
         Some(Duration::from_secs_f64(self.gc_grace_hours * SECONDS_PER_HOUR)).filter(|grace| !grace.is_zero())
     }

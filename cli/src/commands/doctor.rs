@@ -91,7 +91,7 @@ fn check_scratch(checks: &mut Checks, worker: &Worker) {
     }
 }
 
-/// Reports how far the kernel confines FFmpeg. A kernel that cannot is a warning, not a failure.
+/// Reports the confinement of FFmpeg that the kernel supports. No support is a warning, not a failure.
 async fn check_sandbox(checks: &mut Checks, worker: &Worker) {
     let tools = &worker.environment().tools;
     if tools.confinement != SandboxMode::All {

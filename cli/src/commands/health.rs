@@ -1,4 +1,4 @@
-//! `spool health`: requests a health endpoint, for container images that hold no other HTTP client.
+//! `spool health`: requests a health endpoint, for container images without another HTTP client.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `spool man`: writes the manual pages, which hold the help texts.
+//! `spool man`: writes the manual pages, which contain the help texts.
 
 use std::path::Path;
 

@@ -51,7 +51,7 @@ pub async fn run(global: &GlobalArgs, args: PlanArgs) -> Result<(), CliError> {
         None => Vec::new(),
     };
     let rows = rows::rows(&timeline, lengths)?;
-    // Taken here, since the prediction reads more than planning does.
+    // Read before the prediction, which reads further bytes.
     let planning_bytes = timeline.source.reader.inner().bytes_read();
     let samples = tokio::select! {
         samples = worker.complexity(&timeline, &ladder) => samples,

@@ -48,7 +48,7 @@ pub fn run(command: SlurmCommand) -> Result<(), CliError> {
 struct Defaults {
     name: &'static str,
     lead: u64,
-    /// Time that the processes need to end one after the other, with ten seconds of it for rows.
+    /// Time that the processes need to end one after the other, including ten seconds for rows.
     lead_min: u64,
     requeues: u32,
 }
@@ -180,7 +180,7 @@ fn check_time_limit(time: &str, lead: u64) -> Result<(), CliError> {
     )))
 }
 
-/// Returns the program as the nodes find it.
+/// Returns the program's path or name on the nodes.
 fn program(spool: Option<String>) -> Result<String, CliError> {
     match spool {
         // A module may put it into PATH.
@@ -194,7 +194,7 @@ fn program(spool: Option<String>) -> Result<String, CliError> {
     }
 }
 
-/// Returns a path as the nodes open it. Nothing needs to exist there yet.
+/// Returns a path as the nodes open it. The file need not exist yet.
 fn path_on_nodes(flag: &str, path: &str) -> Result<String, CliError> {
     validate(flag, path, Context::Word).map_err(CliError::Usage)?;
     let place = paths::absolute(path)?;
@@ -245,7 +245,7 @@ fn create_private(folder: &str) -> Result<(), CliError> {
     match DirBuilder::new().mode(0o700).create(folder) {
         Ok(()) => return Ok(()),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-        // Parents are not created: a missing one is most often a misspelt name.
+        // Parents are not created: a missing parent is usually a misspelled name.
         Err(error) if error.kind() == ErrorKind::NotFound => {
             return Err(CliError::Usage(format!(
                 "--folder {folder}: its parent folder is missing: create it where all nodes see it, or name another folder"

@@ -71,7 +71,7 @@ pub async fn run(global: &GlobalArgs, args: TranscodeArgs) -> Result<(), CliErro
     let result = transcode_all(&engine, &gate, &jobs, &args, &cancel, &reporter, &profile).await;
     profile.stage("stopping", engine.stop()).await;
     let tally = reporter.finish().await;
-    // Written for a failed job too, which is when a trace is needed most.
+    // Written for a failed job too, since a trace helps most to explain a failure.
     write_trace(&args, &profile.trace().to_string())?;
     let published = result?;
     for (job, published) in jobs.iter().zip(&published) {

@@ -52,7 +52,7 @@ async fn add(args: WatchAddArgs) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Returns the URI by which every API process knows a place.
+/// Returns the URI of a place, the same for every API process.
 fn canonical_prefix(stores: &Stores, prefix: &str) -> Result<String, CliError> {
     if ["http://", "https://"].iter().any(|scheme| prefix.starts_with(scheme)) {
         return Err(CliError::Usage(format!(

@@ -1,4 +1,4 @@
-//! `JobRun`: one leased job. Runs it, reports its progress and renews its lease; stops where the lease may be
+//! `JobRun`: one leased job. Runs it, reports its progress and renews its lease; stops when the lease may be
 //! lost.
 
 use std::{sync::Arc, time::Duration};
@@ -35,9 +35,9 @@ pub(super) struct JobRun {
     pub(super) shutdown: CancellationToken,
     /// Time until which no other dispatcher can lease the job, by this process's clock.
     pub(super) leased_until: Instant,
-    /// Reports that are not known to be written.
+    /// Reports that are not confirmed yet.
     pub(super) unwritten: Vec<Report>,
-    /// Events that are known to be written.
+    /// Number of events that are confirmed.
     pub(super) events_written: i64,
 }
 
@@ -47,7 +47,7 @@ enum Stop {
     Canceled,
     /// The dispatcher shuts down.
     Shutdown,
-    /// Another dispatcher holds the job's lease, or may hold it.
+    /// Another dispatcher has the job's lease, or may have it.
     LeaseLost,
 }
 
@@ -94,7 +94,7 @@ impl JobRun {
         }
     }
 
-    /// Returns the outcome of a job that must not run: canceled, or begun too often without an end.
+    /// Returns the outcome of a job that must not run: canceled, or started too often without an end.
     fn outcome_without_run(&self) -> Option<Outcome> {
         let job = &self.lease.job;
         if job.cancel_requested {
@@ -163,8 +163,8 @@ impl JobRun {
                 () = self.shutdown.cancelled() => return Err(Stop::Shutdown),
                 _ = tick.tick() => {}
             }
-            // Outside the select, which would drop a half-sent report: a report stays until it is known to be
-            // written.
+            // Outside the select, which would drop a half-sent report: a report is kept until it is
+            // confirmed.
             self.unwritten.push(tracker.lock().report());
             match self.write_report().await {
                 Ok(LeaseStatus { cancel_requested: true }) => return Err(Stop::Canceled),
@@ -180,8 +180,8 @@ impl JobRun {
         }
     }
 
-    /// Writes what is unwritten, or only reads the lease's status where nothing is and the lease needs no
-    /// renewal.
+    /// Writes the pending reports. If there are none and the lease needs no renewal, only reads the lease's
+    /// status.
     async fn write_report(&mut self) -> Result<LeaseStatus, Error> {
         let report = self.merged_report();
         let lease_time = self.settings.lease_time;
@@ -218,7 +218,7 @@ impl JobRun {
         timeout_at(self.leased_until, call).await.unwrap_or(Err(lost))
     }
 
-    /// Returns the outcome that the end of a run has for its job.
+    /// Returns the job's outcome for the end of a run.
     fn outcome(&self, ended: Result<Value, Failure>) -> Outcome {
         let Failure { kind, message, retryable } = match ended {
             Ok(result) => return Outcome::Published(result),

@@ -1,5 +1,5 @@
-//! `ProgressTracker`: reduces the events of a job's rows to reports: the newest state of each row, and what
-//! changed in all.
+//! `ProgressTracker`: reduces the events of a job's rows to reports: the newest state of each row, and the
+//! changes of the job.
 
 use std::collections::BTreeMap;
 
@@ -13,13 +13,13 @@ use crate::{
 /// Longest stored reason of a failed attempt, in bytes: its end, where FFmpeg's last lines are.
 const MAX_REASON_BYTES: usize = 8 << 10;
 
-/// Events of rows per report. Beyond that many, the states of the rows tell enough.
+/// Most events of rows per report. Beyond that, the states of the rows are enough.
 const MAX_ROW_EVENTS: usize = 256;
 
-/// Tracks the rows of a job and reports what changed since the last report.
+/// Tracks the rows of a job, and reports the changes since the last report.
 #[derive(Debug, Default)]
 pub(super) struct ProgressTracker {
-    /// By ordinal.
+    /// Rows by ordinal.
     rows: BTreeMap<u32, TrackedRow>,
     attempts: Vec<Attempt>,
     events: Vec<(EventKind, Value)>,
@@ -35,7 +35,7 @@ struct TrackedRow {
     changed: bool,
 }
 
-/// What the last report said.
+/// Values of the last report.
 #[derive(Debug, Default)]
 struct LastReported {
     phase: Option<Phase>,
@@ -44,7 +44,7 @@ struct LastReported {
 }
 
 impl ProgressTracker {
-    /// Returns a tracker for a job that an earlier lease brought to `percent`, below which no report goes.
+    /// Returns a tracker for a job that reached `percent` under an earlier lease. No report is below it.
     pub(super) fn new(percent: i64) -> Self {
         Self { last: LastReported { percent, ..LastReported::default() }, ..Self::default() }
     }

@@ -18,11 +18,11 @@ pub struct DispatcherSettings {
     /// Duration of a lease without renewal: the time until other dispatchers take over the jobs of one that
     /// died.
     pub lease_time: Duration,
-    /// Interval between looks for a job while none is due.
+    /// Interval between polls for a job while none is due.
     pub poll_interval: Duration,
-    /// Interval between reports of progress and looks for a requested cancellation.
+    /// Interval between reports of progress, which also check for a requested cancellation.
     pub report_interval: Duration,
-    /// Tries of a job before it fails for good.
+    /// Most tries of a job before it fails for good.
     pub tries: u32,
     /// Wait before the second try of a job. It doubles with each further try.
     pub retry_delay: Duration,

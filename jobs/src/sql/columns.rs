@@ -7,7 +7,7 @@ use sqlx::{Row as _, any::AnyRow};
 
 use crate::{Error, FencingToken, Id, Result};
 
-/// Returns the name that an enum's value has in the database.
+/// Returns the name of an enum's value in the database.
 pub(super) fn name(value: impl Into<&'static str>) -> &'static str {
     value.into()
 }

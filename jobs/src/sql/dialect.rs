@@ -11,7 +11,7 @@ impl Dialect {
     /// Returns the statements that prepare a new connection.
     pub(super) fn prepare(self) -> &'static [&'static str] {
         match self {
-            // FULL: an acknowledged write is on the disk, also where the machine loses power.
+            // FULL: an acknowledged write is on the disk, even if the host loses power.
             Self::Sqlite => &[
                 "PRAGMA busy_timeout = 10000",
                 "PRAGMA journal_mode = WAL",

@@ -19,11 +19,11 @@ use crate::{
     Result, Row,
 };
 
-/// Jobs that one call tries to lease before it returns none: dispatchers that poll together try for the same
-/// one.
+/// Attempts of one call to lease a job before it returns none: dispatchers that poll at the same time try the
+/// same job.
 const LEASE_ATTEMPTS: usize = 8;
 
-/// Time for which a job that this version cannot read is left to others.
+/// Time for which a job that this version cannot read is postponed, for other dispatchers.
 const SET_ASIDE: Duration = Duration::from_secs(60);
 
 /// Recorded outcome of a lease whose holder reported none.
@@ -277,7 +277,7 @@ async fn write_report(
     Ok(LeaseStatus { cancel_requested: flag(&row, "cancel_requested")? })
 }
 
-/// Writes the events of a report, except those that an earlier report wrote whose answer was lost.
+/// Writes the events of a report, except those that an earlier report, whose response was lost, has written.
 async fn write_events(tx: &mut WriteTransaction, lease: &Lease, report: &Report) -> Result<()> {
     if report.events.is_empty() {
         return Ok(());

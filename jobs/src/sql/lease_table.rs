@@ -23,7 +23,7 @@ use crate::{Error, FencingToken, Id, Result};
 pub(super) struct LeaseTable {
     /// The table.
     pub(super) table: &'static str,
-    /// Queries for the ID of the row to lease next. The first that finds one wins.
+    /// Queries for the ID of the row to lease next. The first that finds a row is used.
     pub(super) next: &'static [&'static str],
     /// Column of the time at which the lease ends.
     pub(super) until: &'static str,
@@ -39,7 +39,7 @@ impl LeaseTable {
         self.next_since(store, Duration::ZERO).await
     }
 
-    /// Leases a row until `lease_time` from now and returns it. `None`: it is not due any more.
+    /// Leases a row for `lease_time` and returns it; `None` if it is not due any more.
     pub(super) async fn take(
         &self,
         tx: &mut WriteTransaction,
@@ -50,7 +50,7 @@ impl LeaseTable {
         self.take_since(tx, Duration::ZERO, id, lease_time, values).await
     }
 
-    /// Leases the row that is due next. The lease holds once the transaction is committed.
+    /// Leases the row that is due next. The lease is valid once the transaction is committed.
     pub(super) async fn lease(
         &self,
         store: &SqlStore,
@@ -108,7 +108,7 @@ impl LeaseTable {
 /// Commits a write that was conditional on a lease, if a row met the condition.
 ///
 /// # Errors
-/// [`Error::LeaseLost`] where no row did.
+/// Returns [`Error::LeaseLost`] if no row met the condition.
 pub(super) async fn commit_if_leased(
     tx: WriteTransaction,
     written: &AnyQueryResult,
@@ -120,7 +120,7 @@ pub(super) async fn commit_if_leased(
     tx.commit().await
 }
 
-/// Refuses a write that was conditional on a lease where no row met the condition.
+/// Returns an error if no row met the condition of a write on a lease.
 pub(super) fn require_lease(
     written: &AnyQueryResult,
     what: &'static str,

@@ -25,7 +25,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A store in a SQL database.
 #[derive(Debug, Clone)]
 pub struct SqlStore {
-    /// SQLite allows one writer at a time: writers queue in this pool, where they would otherwise poll for
+    /// Pool for writes. SQLite allows one writer at a time: writers queue in this pool instead of polling for
     /// the lock.
     writer: AnyPool,
     pub(super) reader: AnyPool,
@@ -37,7 +37,7 @@ impl SqlStore {
     /// path; a missing SQLite file is created.
     ///
     /// # Errors
-    /// [`Error::Open`] where the database cannot be used, with what to do.
+    /// Returns [`Error::Open`], with the remedy, if the database cannot be used.
     pub async fn open(url: &str) -> Result<Self> {
         sqlx::any::install_default_drivers();
         let fault = |message: String| Error::Open { url: without_password(url), message };
@@ -78,7 +78,7 @@ impl SqlStore {
     /// Begins a transaction that writes.
     pub(super) async fn begin(&self) -> Result<WriteTransaction> {
         let mut transaction = match self.dialect {
-            // A SQLite transaction that begins by reading may fail, at once, where it comes to write.
+            // A SQLite transaction that starts with a read may fail immediately at its first write.
             Dialect::Sqlite => self.writer.begin_with("BEGIN IMMEDIATE").await?,
             Dialect::Postgres => self.writer.begin().await?,
         };
@@ -122,7 +122,7 @@ async fn migrate(dialect: Dialect, writer: &AnyPool) -> sqlx::Result<()> {
         // all others.
         Dialect::Sqlite => {
             let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
-            // Not `run`: inside a task the compiler does not accept a bare connection as its executor.
+            // Not `run`: the compiler does not accept a bare connection as its executor inside a task.
             MIGRATIONS.run_direct(None, &mut *transaction, false).await?;
             transaction.commit().await
         }
@@ -142,8 +142,8 @@ fn pool(dialect: Dialect, connections: u32) -> AnyPoolOptions {
                 Ok(())
             })
         })
-        // On a full disk SQLite rolls back by itself and refuses a second rollback: the connection would
-        // begin no other transaction.
+        // On a full disk SQLite rolls back by itself and refuses a second rollback: the connection could
+        // start no other transaction.
         .after_release(|connection: &mut AnyConnection, _| {
             Box::pin(async move { Ok(!connection.is_in_transaction()) })
         })

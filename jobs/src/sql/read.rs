@@ -1,4 +1,4 @@
-//! Queries for jobs, videos, rows, attempts and events, and the conversion of each row of the database.
+//! Queries for jobs, videos, rows, attempts and events, and conversions from database rows.
 
 use sqlx::{Row as _, any::AnyRow};
 use strum::IntoEnumIterator;

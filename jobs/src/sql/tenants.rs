@@ -11,10 +11,10 @@ use crate::{Error, Result, Tenant, TenantPolicy};
 /// Longest name of a tenant or an API key, in bytes.
 pub(super) const MAX_NAME_BYTES: usize = 100;
 
-/// Validates the name of a tenant, which becomes a part of paths.
+/// Validates the name of a tenant, which is used in paths.
 ///
 /// # Errors
-/// [`Error::Request`] where the name is invalid.
+/// Returns [`Error::Request`] if the name is invalid.
 pub fn check_tenant_name(name: &str) -> Result<()> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if (1..=MAX_NAME_BYTES).contains(&name.len()) && name.chars().all(is_plain) && !name.starts_with('.') {
@@ -35,7 +35,8 @@ pub(super) async fn ensure(tx: &mut WriteTransaction, tenant: &str) -> Result<()
     Ok(())
 }
 
-/// Locks a tenant until the transaction ends, so that two transactions do not count at the same time.
+/// Locks a tenant until the transaction ends, so that two transactions do not count its objects at the same
+/// time.
 pub(super) async fn lock(tx: &mut WriteTransaction, tenant: &str) -> Result<()> {
     sqlx::query("UPDATE tenants SET served_ms = served_ms WHERE id = $1")
         .bind(tenant)
@@ -69,7 +70,8 @@ pub(super) async fn tenants(store: &SqlStore) -> Result<Vec<Tenant>> {
     rows.iter().map(|row| Ok(Tenant { id: text(row, "id")?, policy: policy_of(row)? })).collect()
 }
 
-/// Refuses a job beyond the tenant's quota. Concurrent requests of the tenant wait for this transaction.
+/// Returns an error if a further job exceeds the tenant's quota. Concurrent requests of the tenant wait for
+/// this transaction.
 pub(super) async fn check_job_quota(tx: &mut WriteTransaction, tenant: &str) -> Result<()> {
     let Some(max) = locked_policy(tx, tenant).await?.jobs else { return Ok(()) };
     let query = "SELECT count(*) FROM jobs WHERE tenant = $1 AND state IN ('pending', 'processing')";
@@ -81,7 +83,7 @@ pub(super) async fn check_job_quota(tx: &mut WriteTransaction, tenant: &str) -> 
     }
 }
 
-/// Refuses an upload beyond the tenant's quota of stored bytes.
+/// Returns an error if an upload exceeds the tenant's quota of stored bytes.
 pub(super) async fn check_upload_quota(tx: &mut WriteTransaction, tenant: &str, bytes: u64) -> Result<()> {
     let Some(max) = locked_policy(tx, tenant).await?.upload_bytes else { return Ok(()) };
     let query =
@@ -94,7 +96,7 @@ pub(super) async fn check_upload_quota(tx: &mut WriteTransaction, tenant: &str, 
     }
 }
 
-/// Returns a tenant's policy. Where it sets a quota, the tenant is locked until the transaction ends.
+/// Returns a tenant's policy. If it sets a quota, the tenant is locked until the transaction ends.
 async fn locked_policy(tx: &mut WriteTransaction, tenant: &str) -> Result<TenantPolicy> {
     let found = sqlx::query("SELECT policy FROM tenants WHERE id = $1")
         .bind(tenant)

@@ -13,10 +13,10 @@ use super::{
 };
 use crate::{Error, Id, NewWatch, Result, Watch, WatchStore};
 
-/// Watches of all tenants: every server reads the queue of every watch.
+/// Most watches of all tenants: every server reads the queue of every watch.
 const MAX_WATCHES: i64 = 1000;
 
-/// Values per statement. SQLite and PostgreSQL accept many more.
+/// Most values per statement. SQLite and PostgreSQL accept many more.
 const MAX_VALUES: usize = 500;
 
 /// Watches whose scan is due. The next scan's time is the lease's end, until the scan is recorded.

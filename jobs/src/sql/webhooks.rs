@@ -1,4 +1,4 @@
-//! Webhooks and their outbox of deliveries in SQL.
+//! Webhooks, and the outbox of their deliveries, in SQL.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::{
     WebhookStore,
 };
 
-/// Enabled webhooks per tenant: every one receives every job's events.
+/// Most enabled webhooks per tenant: each receives the events of every job.
 const MAX_WEBHOOKS: i64 = 20;
 
 /// Waiting deliveries that are due, the longest-waiting first. A tenant with four leased deliveries is

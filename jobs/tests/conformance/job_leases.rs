@@ -53,7 +53,7 @@ pub(super) async fn concurrent_dispatchers_never_lease_one_job(backend: Backend)
         dispatchers.spawn(async move {
             let mut leased = Vec::new();
             let mut idle = 0;
-            // Of dispatchers that try for one job at the same time, all but one get none.
+            // Of dispatchers that try to lease one job at the same time, all but one get none.
             while idle < 5 {
                 match store.lease_job(&format!("dispatcher {dispatcher}"), LONG).await.unwrap() {
                     Some(lease) => leased.push(lease.job.id),
@@ -91,7 +91,7 @@ pub(super) async fn progress_never_decreases_and_events_have_no_gap(backend: Bac
         ],
         ..Report::default()
     };
-    // The second report repeats the first, as after a lost answer.
+    // The second report repeats the first, as after a lost response.
     for _ in 0..2 {
         store.renew_lease(&lease, LONG, &report).await.unwrap();
     }
@@ -144,7 +144,7 @@ pub(super) async fn a_repeated_report_is_written_once(backend: Backend) {
     store.renew_lease(&lease, LONG, &report(1, &[20, 30, 40])).await.unwrap();
     store.renew_lease(&lease, LONG, &report(1, &[20, 30, 40])).await.unwrap();
     store.finish(&lease, &report(1, &[20, 30, 40, 50]), &retry(Duration::ZERO)).await.unwrap();
-    // Another lease counts from the beginning.
+    // Another lease counts from the start.
     let lease = leased_soon(store, "b").await;
     store.renew_lease(&lease, LONG, &report(0, &[60])).await.unwrap();
     let events = store.events("acme", &job.id, 0, 100).await.unwrap();

@@ -1,4 +1,5 @@
-//! Encodes one row: its missing rungs in one FFmpeg run, packaged, stored, and recorded, in this order.
+//! Encodes one row: runs FFmpeg once for the missing rungs, packages its output, uploads the objects, and
+//! commits the part records, in this order.
 
 mod package;
 
@@ -43,16 +44,16 @@ use spool_storage::{ErrorKind, Location, ObjectKind, redact};
 
 use package::{Spec, package, tokio_stream};
 
-/// Part records looked up at a time.
+/// Part records that are looked up at a time.
 const LOOK_UPS: usize = 8;
 
 /// Rungs that are packaged and stored at a time, each with a thread of its own.
 const STORES: usize = 2;
 
-/// Media segments of one rung that are uploaded at a time, and as many that wait: some megabytes each.
+/// Media segments of one rung that are uploaded at a time. As many wait in the channel: some megabytes each.
 const UPLOADS: usize = 4;
 
-/// How often a running row looks whether another run of it was faster.
+/// Interval at which a running row checks whether another attempt has committed its parts.
 const LOOK_FOR_WINNER: Duration = Duration::from_secs(10);
 
 /// One row to encode.
@@ -60,15 +61,15 @@ const LOOK_FOR_WINNER: Duration = Duration::from_secs(10);
 pub struct Request {
     /// The row.
     pub segment: Segment,
-    /// The rungs it is wanted at.
+    /// Ladder to encode the row at.
     pub ladder: Ladder,
     /// Path or URI of the folder to write to.
     pub destination: String,
-    /// Threads of each encode: a setting of the job, since the bytes depend on it.
+    /// Threads of each encoder: a setting of the job, since the bytes depend on it.
     pub threads: u32,
-    /// Is what is damaged refused?
+    /// Whether damaged sources are refused.
     pub strict: bool,
-    /// The job that it is run for, by the engine's name: what its events say.
+    /// The engine's name of the job that the row runs for. Its events carry it.
     pub job: String,
     /// Fires when the row is canceled.
     pub cancel: CancellationToken,
@@ -80,7 +81,7 @@ impl Request {
     }
 }
 
-/// A rendition that this row is wanted at.
+/// A rendition to encode the row at.
 #[derive(Debug, Clone)]
 enum Wanted {
     Video(VideoRendition),
@@ -110,18 +111,19 @@ impl Wanted {
     }
 }
 
-/// One rung that has to be encoded.
+/// One rung that has no part yet.
 struct Missing {
     wanted: Wanted,
     key: String,
     file: PathBuf,
 }
 
-/// Encodes what is missing of a row and returns its part. Running it again changes nothing and costs almost
-/// nothing.
+/// Encodes the rungs of a row that have no part yet, and returns the row's part. Idempotent: running it again
+/// costs almost nothing.
 ///
 /// # Errors
-/// Whatever goes wrong, with the segment that it went wrong on; [`ErrorKind::Canceled`] once `cancel` fires.
+/// Returns any failure, with the segment that it concerns; an error of kind [`ErrorKind::Canceled`] once
+/// `cancel` fires.
 pub async fn run(worker: &Worker, request: Request) -> Result<Part> {
     let (segment, cancel) = (request.segment.clone(), request.cancel.clone());
     let work = async {
@@ -150,7 +152,7 @@ async fn row(worker: &Worker, request: Request) -> Result<Part> {
         let encoder = worker.environment().encoder_build(wanted.encoder()).await?;
         keys.push(parts::key(segment, wanted.output(), request.threads, encoder));
     }
-    // Futures first, stream after: a closure that lives in the stream cannot be sent between threads.
+    // The futures are collected first: a closure that lives in the stream is not `Send`.
     let look_ups: Vec<_> = keys.iter().map(|key| part_store::read(&destination, key)).collect();
     let look_ups = futures::stream::iter(look_ups).buffered(LOOK_UPS).try_collect();
     let mut records: Vec<Option<PartRecord>> = watch.time(Step::LookUp, look_ups).await?;
@@ -201,7 +203,7 @@ async fn row(worker: &Worker, request: Request) -> Result<Part> {
             *record = Some(gave);
         }
     }
-    // What is there already may be of a run that was content with less.
+    // Parts that existed may come from a run that was not strict.
     check_whole(
         &request,
         records.iter().flatten().map(|record| record.rendition.damaged_frames).max().unwrap_or(0),
@@ -221,7 +223,7 @@ async fn row(worker: &Worker, request: Request) -> Result<Part> {
     })
 }
 
-/// Refuses damaged pictures or sound where that is wanted.
+/// Returns an error if frames are damaged and the request is strict.
 fn check_whole(request: &Request, damaged_frames: u64) -> Result<()> {
     if !request.strict || damaged_frames == 0 {
         return Ok(());
@@ -229,19 +231,19 @@ fn check_whole(request: &Request, damaged_frames: u64) -> Result<()> {
     Err(source::Error::Damaged { uri: redact(&request.segment.source), damaged_frames }.into())
 }
 
-/// What a run of FFmpeg is to be remembered by.
+/// Facts about an FFmpeg run for the part records.
 struct EncodeSummary {
     encode_ms: u64,
     damaged_frames: u64,
 }
 
-/// Waits until another run of the row has committed every missing rung: of two runs, the slower one yields.
+/// Waits until another attempt has committed every missing rung: of two attempts, the slower one yields.
 async fn committed_by_another(destination: &Location, missing: &[Missing]) -> Vec<PartRecord> {
     loop {
         tokio::time::sleep(LOOK_FOR_WINNER).await;
         let mut theirs = Vec::with_capacity(missing.len());
         for missing in missing {
-            // What cannot be read now may be readable the next time.
+            // A record that cannot be read now may be readable the next time.
             match part_store::read(destination, &missing.key).await {
                 Ok(Some(record)) => theirs.push(record),
                 Ok(None) | Err(_) => break,
@@ -253,7 +255,7 @@ async fn committed_by_another(destination: &Location, missing: &[Missing]) -> Ve
     }
 }
 
-/// The renditions that a row is wanted at, in the ladder's order.
+/// Returns the renditions to encode a row at, in the ladder's order.
 fn wanted(timeline: &Timeline, segment: &Segment, ladder: &Ladder) -> Result<Vec<Wanted>> {
     let none =
         |track| source::Error::NoSuchTrack { uri: segment.source.clone(), track, index: segment.index };
@@ -273,7 +275,8 @@ fn wanted(timeline: &Timeline, segment: &Segment, ladder: &Ladder) -> Result<Vec
     }
 }
 
-/// Runs FFmpeg over the row, once, for every missing rung; also says how many frames were damaged.
+/// Runs FFmpeg once over the row, for all missing rungs. Returns the features of the run, and the number of
+/// damaged frames.
 async fn encode(
     worker: &Worker,
     timeline: &Timeline,
@@ -349,7 +352,7 @@ async fn encode(
         frames: (segment.track == SegmentTrack::Video).then_some(segment.frames),
     };
     let started = Instant::now();
-    // It reports for the first time when its outputs are set up, which takes a first frame to put in.
+    // FFmpeg's first report comes when its outputs are set up, which needs a first frame.
     let mut first_report = None;
     let finished = run
         .run(|progress| {
@@ -358,7 +361,7 @@ async fn encode(
             worker.emit(request.event(RowEventKind::Progress { done_ms }));
         })
         .await?;
-    // Windows are read under a condition; a whole local file is read by FFmpeg, which knows of none.
+    // Windows are read under an ETag condition. FFmpeg reads a whole local file without one.
     if matches!(timeline.source.whole, Some(WholeFile::Source(_))) {
         timeline.source.reader.inner().location().open_pinned(&timeline.source.source).await?;
     }
@@ -390,7 +393,7 @@ fn codecs(renditions: &[VideoRendition]) -> Vec<VideoCodec> {
     renditions.iter().map(|rendition| rendition.codec).collect()
 }
 
-/// Bits per second of the largest of these.
+/// Returns the highest bit rate among these rungs, in bits per second.
 fn peak_bps(missing: &[Missing]) -> u64 {
     let peak = |missing: &Missing| match &missing.wanted {
         Wanted::Video(rendition) => rendition.max_bitrate_bps,
@@ -399,7 +402,7 @@ fn peak_bps(missing: &[Missing]) -> u64 {
     missing.iter().map(peak).max().unwrap_or_default().into()
 }
 
-/// How many times as long as x264's `veryfast` the slowest encoder of these takes.
+/// Returns the time that the slowest of these encoders takes, as a multiple of x264's `veryfast`.
 fn effort(missing: &[Missing]) -> u32 {
     let effort = |missing: &Missing| match &missing.wanted {
         Wanted::Video(rendition) => features::effort(rendition).ceil() as u32,
@@ -408,7 +411,7 @@ fn effort(missing: &[Missing]) -> u32 {
     missing.iter().map(effort).max().unwrap_or(1)
 }
 
-/// Pictures between the keyframe that decoding a row begins with and the row's first.
+/// Returns the number of frames between the keyframe at which decoding starts and the row's first frame.
 fn preroll_frames(timeline: &Timeline, segment: &Segment) -> u64 {
     let first = timeline.reads(segment).start;
     let Some(track) = timeline.source.video_track().filter(|_| segment.track == SegmentTrack::Video) else {
@@ -424,7 +427,7 @@ fn preroll_frames(timeline: &Timeline, segment: &Segment) -> u64 {
     track.samples.iter().filter(|sample| before(sample.pts)).count() as u64
 }
 
-/// Packages kind FFmpeg wrote for one rung, stores it, and commits its record, last.
+/// Packages FFmpeg's output of one rung, uploads it, and commits its part record last.
 async fn store(
     worker: &Worker,
     destination: &Location,

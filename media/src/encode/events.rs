@@ -2,13 +2,13 @@
 
 use crate::{encode::timing::Timing, plan::segments::Segment};
 
-/// An event of an attempt, as the process that runs it reports it. The process knows the engine's job that
-/// the attempt is, and not which row of which statement that job is for: its scheduler knows.
+/// An event of an attempt, as the process that runs it reports it. The process knows the engine's job of the
+/// attempt; only the scheduler knows which row of which statement that job is for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AttemptEvent {
     /// Job that the attempt runs in, by the engine's name.
     pub job: String,
-    /// What happened.
+    /// Kind of the event.
     pub kind: RowEventKind,
 }
 
@@ -17,7 +17,7 @@ pub struct AttemptEvent {
 pub struct RowEvent {
     /// Number of the row in its statement, from 0, in the order of planning.
     pub ordinal: u32,
-    /// What happened.
+    /// Kind of the event.
     pub kind: RowEventKind,
 }
 
@@ -45,12 +45,12 @@ pub enum RowEventKind {
         encoded: usize,
         /// Rungs that had a part already.
         reused: usize,
-        /// Where the attempt's time went.
+        /// Timing of the attempt.
         timing: Timing,
     },
     /// The row is attempted once more, on another executor if there is one.
     Retrying {
-        /// Why, for people.
+        /// Human-readable reason.
         reason: String,
     },
 }

@@ -1,4 +1,4 @@
-//! Timing of a row: each step is measured as it is taken.
+//! Timing of a row, step by step.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -9,64 +9,64 @@ use serde::{Deserialize, Serialize};
 
 use crate::predict::features::EncodeFeatures;
 
-/// A step on a row's way.
+/// A step of encoding a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
-    /// The source is opened: its index is read, and it is probed. Once per source and process.
+    /// Open the source: read its index and probe it. Once per source and process.
     Open,
-    /// It is looked for part records.
+    /// Look up the part records.
     LookUp,
-    /// A slot is waited for.
+    /// Wait for a slot.
     Slot,
-    /// The samples that the row needs are fetched.
+    /// Fetch the samples that the row needs.
     Fetch,
-    /// FFmpeg starts, and decodes what lies between the keyframe before the row and its first frame.
+    /// Start FFmpeg, and decode from the keyframe before the row to its first frame.
     Start,
-    /// FFmpeg encodes.
+    /// Encode.
     Encode,
-    /// RowEventKind FFmpeg wrote is packaged.
+    /// Package FFmpeg's output.
     Package,
-    /// Objects are uploaded.
+    /// Upload the objects.
     Upload,
-    /// Part records are committed.
+    /// Commit the part records.
     Commit,
 }
 
-/// One step as it was taken.
+/// Measured time of one step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span {
-    /// Which.
+    /// The step.
     pub step: Step,
-    /// Microseconds from the row's begin to the step's.
+    /// Start of the step, in microseconds after the row's start.
     pub from_us: u64,
-    /// How long it took, in microseconds.
+    /// Duration in microseconds.
     pub took_us: u64,
 }
 
-/// The time of a row on the host where it ran.
+/// Timing of a row on the host where it ran.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Timing {
     /// The host.
     pub host: String,
-    /// When it began, in microseconds since 1970 by the host's clock.
+    /// Start of the row, in microseconds since 1970 by the host's clock.
     pub begun_us: u64,
-    /// How long it took, in microseconds.
+    /// Duration in microseconds.
     pub took_us: u64,
-    /// Its steps, in the order of their ends.
+    /// Steps, in the order in which they ended.
     pub spans: Vec<Span>,
-    /// RowEventKind FFmpeg did; `None` where it did not run.
+    /// Facts about the FFmpeg run; `None` if FFmpeg did not run.
     pub encode: Option<Encode>,
 }
 
-/// RowEventKind FFmpeg did for a row.
+/// Facts about the FFmpeg run of a row.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Encode {
-    /// Processor time in microseconds; 0 where the system does not tell.
+    /// Processor time in microseconds; 0 if the system does not report it.
     pub cpu_us: u64,
-    /// Pictures that were decoded only because others refer to them.
+    /// Frames that were decoded only because others refer to them.
     pub preroll_frames: u64,
     /// The features of the row.
     pub features: EncodeFeatures,
@@ -83,14 +83,14 @@ pub struct Stopwatch {
 }
 
 impl Stopwatch {
-    /// Begins now.
+    /// Starts the stopwatch.
     pub fn start() -> Self {
         // A clock before 1970 is wrong anyway; durations are measured by another clock that never jumps.
         let begun_us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, micros);
         Self { begun: Instant::now(), begun_us, spans: Mutex::default() }
     }
 
-    /// Does a step and notes how long it took, also where it fails.
+    /// Runs a step and records its duration, whether it succeeds or fails.
     pub async fn time<T>(&self, step: Step, work: impl Future<Output = T>) -> T {
         let from = Instant::now();
         let done = work.await;
@@ -98,7 +98,7 @@ impl Stopwatch {
         done
     }
 
-    /// Notes a step that was timed elsewhere.
+    /// Records a step that was timed elsewhere.
     pub fn note(&self, step: Step, from: Instant, took: Duration) {
         let from_us = micros(from.saturating_duration_since(self.begun));
         self.spans().push(Span { step, from_us, took_us: micros(took) });
@@ -120,7 +120,7 @@ impl Stopwatch {
     }
 }
 
-/// A time in microseconds.
+/// Returns a duration in microseconds.
 pub fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

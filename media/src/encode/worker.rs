@@ -1,5 +1,5 @@
-//! The worker of a process: encodes rows in a bounded number of slots, and keeps what rows share, which are
-//! open sources, the cost model and the complexity of titles.
+//! The worker of a process: encodes rows in a bounded number of slots, and keeps the state that rows share:
+//! open sources, the cost model and the complexity of sources.
 
 use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
 
@@ -42,10 +42,10 @@ pub struct Worker {
     cost_model_file: Option<PathBuf>,
 }
 
-/// Why a worker gave a row up.
+/// Reason why a worker gives up a row.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The process ends, or its executor left the cluster.
+    /// The process is ending, or its executor has left the cluster.
     #[error("the executor that ran this row is shutting down")]
     ShuttingDown,
 }
@@ -97,7 +97,7 @@ impl Worker {
     /// Opens the current version of the source at a path or URI.
     ///
     /// # Errors
-    /// Where the source is missing, not readable, or not a video.
+    /// Returns an error if the source is missing, not readable, or not a video.
     pub async fn open(&self, uri: &str, deinterlace: Deinterlace) -> Result<Arc<Timeline>> {
         self.timelines.open(uri, deinterlace).await
     }
@@ -105,8 +105,8 @@ impl Worker {
     /// Opens the source of a row in exactly the version that was planned.
     ///
     /// # Errors
-    /// As [`Worker::open`], and [`crate::source::Error::SourceChanged`] where the source has another version
-    /// now.
+    /// Returns the errors of [`Worker::open`], and [`crate::source::Error::SourceChanged`] if the source has
+    /// another version now.
     pub async fn open_planned(&self, segment: &Segment) -> Result<Arc<Timeline>> {
         self.timelines.open_planned(segment).await
     }
@@ -116,7 +116,7 @@ impl Worker {
         &self.timelines
     }
 
-    /// Returns how complex a title's pictures are; `None` where its samples do not show it.
+    /// Returns the complexity of a source's pictures; `None` if its samples do not show it.
     pub async fn complexity(&self, timeline: &Timeline, ladder: &Ladder) -> Option<Complexity> {
         self.complexity.of(&self.environment, &self.cost_model(), timeline, ladder).await
     }

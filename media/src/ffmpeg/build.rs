@@ -11,23 +11,22 @@ use crate::{
     limits::MEMORY_MAX,
 };
 
-/// Asking a program for its version, or for next to nothing.
+/// Limits for a run that prints a version, or encodes next to nothing.
 const LIMITS: Limits = Limits::within(Duration::from_secs(30), 1 << 20, MEMORY_MAX);
 
-/// The input by which an encoder is identified: three tiny frames, or a moment of sound; the output is a hash
-/// per packet.
+/// Input that identifies an encoder: three tiny frames, or 0.12 s of sound. The output is a hash per packet.
 ///
-/// `ffmpeg -version` hides which x264 it was built with, and the same FFmpeg with another x264 gives other
-/// bytes.
+/// `ffmpeg -version` does not show which x264 it was built with, and the same FFmpeg with another x264 writes
+/// other bytes.
 const FRAMES: &str = "-nostdin -hide_banner -loglevel error -f lavfi -i testsrc2=size=64x64:rate=25 -frames:v 3 -pix_fmt yuv420p -threads 1";
 const SOUND: &str = "-nostdin -hide_banner -loglevel error -f lavfi -i sine=sample_rate=48000 -t 0.12";
 const HASHES: &str = "-fflags +bitexact -flags +bitexact -f framehash pipe:1";
 
-/// An encoder of FFmpeg's, or those that every job uses.
+/// An encoder of FFmpeg, or the encoders that every job uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the codecs say it")]
 pub enum Encoder {
-    /// x264 and FFmpeg's own for AAC.
+    /// x264, and FFmpeg's own AAC encoder.
     Default,
     Hevc,
     Av1,
@@ -36,10 +35,10 @@ pub enum Encoder {
 }
 
 impl Encoder {
-    /// Every one of them.
+    /// All encoders.
     pub const ALL: [Self; 5] = [Self::Default, Self::Hevc, Self::Av1, Self::Vp9, Self::Opus];
 
-    /// FFmpeg's names.
+    /// Returns FFmpeg's names of the encoders.
     pub fn names(self) -> &'static str {
         match self {
             Self::Default => "libx264 and aac",
@@ -50,7 +49,7 @@ impl Encoder {
         }
     }
 
-    /// What FFmpeg is asked for.
+    /// Returns the argument lists of the runs that identify the encoder.
     fn trials(self) -> Vec<String> {
         match self {
             Self::Default => {
@@ -91,10 +90,11 @@ impl From<AudioCodec> for Encoder {
     }
 }
 
-/// Names the build of FFmpeg and of an encoder by a hash: equal where equal arguments give equal bytes.
+/// Returns a hash that identifies the build of FFmpeg and of an encoder. It is equal if equal arguments give
+/// equal bytes.
 ///
 /// # Errors
-/// Where FFmpeg cannot be started, or lacks an encoder.
+/// Returns an error if FFmpeg cannot be started, or lacks an encoder.
 pub async fn build(tools: &Tools, encoder: Encoder, scratch: &Path) -> Result<String, Error> {
     let questions: Vec<String> = std::iter::once("-version".to_owned()).chain(encoder.trials()).collect();
     // Concurrently: the start of a job waits for all of them.
@@ -107,10 +107,10 @@ pub async fn build(tools: &Tools, encoder: Encoder, scratch: &Path) -> Result<St
     Ok(hasher.finalize().to_hex()[..16].to_owned())
 }
 
-/// The first line of what a program says of its version.
+/// Returns the first line of a program's version output.
 ///
 /// # Errors
-/// Where it cannot be started.
+/// Returns an error if the program cannot be started.
 pub async fn version(tools: &Tools, program: Program, scratch: &Path) -> Result<String, Error> {
     let text = ask(tools, program, scratch, "-version").await?;
     Ok(String::from_utf8_lossy(&text).lines().next().unwrap_or_default().to_owned())

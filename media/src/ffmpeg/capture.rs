@@ -1,16 +1,16 @@
-//! Capture of a program's output: lines as they come, and a bounded tail of stderr.
+//! Capture of a program's output: lines of stdout as they arrive, and a bounded tail of stderr.
 
 use std::collections::VecDeque;
 
-/// The longest line that [`Lines`] gives out; ffprobe's packet lines are under 300 bytes unless side data is
-/// asked for.
+/// Longest line that [`Lines`] passes on, in bytes. ffprobe's packet lines are under 300 bytes unless side
+/// data is requested.
 pub const LINE_BYTES_MAX: usize = 4096;
-/// The end of stderr that is kept: FFmpeg explains itself in its last lines.
+/// Bytes of the end of stderr that are kept: FFmpeg explains a failure in its last lines.
 const TAIL_BYTES_MAX: usize = 8 * 1024;
-/// The most lines of it that a person wants to read.
+/// Most lines of it that an error shows.
 const TAIL_LINES_MAX: usize = 30;
 
-/// Lines of a stream of bytes that is cut anywhere; nothing is held but the line that is not whole yet.
+/// Splits a stream of bytes into lines. It buffers only the line that is not complete yet.
 #[derive(Debug, Default)]
 pub struct Lines {
     partial: Vec<u8>,
@@ -18,7 +18,7 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Takes the next bytes and gives each whole line, without its end, to `line`. Lines beyond
+    /// Takes the next bytes and passes each complete line, without its newline, to `line`. Lines longer than
     /// [`LINE_BYTES_MAX`] are dropped.
     pub fn push(&mut self, mut bytes: &[u8], mut line: impl FnMut(&[u8])) {
         while let Some(end) = bytes.iter().position(|&byte| byte == b'\n') {
@@ -57,7 +57,8 @@ impl Tail {
         self.bytes.extend(kept);
     }
 
-    /// The last lines, fit for a terminal: a source's own text in them may hold escape sequences.
+    /// Returns the last lines. Control characters are replaced: a source's own text may hold escape
+    /// sequences.
     pub(super) fn text(&self) -> String {
         let bytes: Vec<u8> = self.bytes.iter().copied().collect();
         let text = String::from_utf8_lossy(&bytes);

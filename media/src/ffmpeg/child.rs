@@ -1,15 +1,14 @@
 //! The owner of a started program: a thread that starts it, waits for it, kills its process group and reaps
 //! it.
 //!
-//! Why a thread and not tokio's child: the kernel's death signal fires when the *thread* that started the
+//! A thread instead of tokio's child: the kernel's death signal fires when the *thread* that started the
 //! program ends, and runtime threads come and go; and a tokio child that is dropped is reaped only while some
 //! runtime still runs. The owner lives exactly as long as its program. There are hardly more programs than
 //! slots, so the threads are few.
 //!
-//! How a program is kept from outliving us, and what was measured: FFmpeg 5.1 ignores `SIGPIPE` and a broken
-//! progress pipe, and takes the end of its stdin for nothing, so it encodes on after its parent was killed
-//! with `SIGKILL`. With the death signal, which the [sandbox](mod@super::sandbox) asks for, it is gone a few
-//! milliseconds later.
+//! No program outlives this process. Measured: FFmpeg 5.1 ignores `SIGPIPE`, a broken progress pipe and the
+//! end of its stdin, so it continues to encode after its parent was killed with `SIGKILL`. With the death
+//! signal, which the [sandbox](mod@super::sandbox) requests, it ends a few milliseconds later.
 
 use std::{
     fs, io,
@@ -43,10 +42,10 @@ use super::{
     sandbox::{self, Sandbox},
 };
 
-/// Ticks per second of the times in `/proc/<pid>/stat`: Linux shows user space 100 everywhere.
+/// Ticks per second of the times in `/proc/<pid>/stat`: 100 on every Linux.
 const PROC_TICKS_PER_SECOND: u64 = 100;
 
-/// A running program. Dropped, its whole process group is killed at once, and its owner reaps it.
+/// A running program. When it is dropped, its whole process group is killed, and its owner reaps it.
 #[derive(Debug)]
 pub(super) struct Child {
     pub(super) group: KillOnDrop,
@@ -56,11 +55,11 @@ pub(super) struct Child {
     pub(super) exit: Fuse<oneshot::Receiver<io::Result<Exit>>>,
 }
 
-/// While this is held, the program runs.
+/// Guard of a running program: kills its process group when dropped.
 #[derive(Debug)]
 pub(super) struct KillOnDrop(Arc<Group>);
 
-/// How a program ended.
+/// End of a program.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Exit {
     pub(super) status: ExitStatus,
@@ -68,7 +67,7 @@ pub(super) struct Exit {
     pub(super) cpu: Option<Duration>,
 }
 
-/// A process group that is killed at most until its leader is reaped: after that its number may belong to
+/// A process group. It is killed only before its leader is reaped: after that its number may belong to
 /// another process.
 #[derive(Debug)]
 struct Group {
@@ -76,11 +75,11 @@ struct Group {
     reaped: Mutex<bool>,
 }
 
-/// What the owner hands over once the program runs.
+/// Handles that the owner sends once the program runs.
 type Started = (KillOnDrop, std::process::ChildStdout, std::process::ChildStderr);
 
-/// Starts the program of a job in a process group of its own, in its scratch folder, with an environment that
-/// holds no secret. With `report` what FFmpeg has to say besides errors goes to a file in that folder.
+/// Starts the program of a job in a process group of its own, in its scratch folder, with an environment
+/// without secrets. With `report`, FFmpeg writes its log at level "info" to that file in the folder.
 pub(super) async fn start(job: &Invocation<'_>, report: Option<&str>) -> Result<Child, Error> {
     let Invocation { tools, program, scratch, .. } = *job;
     let path = tools.path(program);
@@ -100,11 +99,11 @@ pub(super) async fn start(job: &Invocation<'_>, report: Option<&str>) -> Result<
         .env("LC_ALL", "C")
         .env("HOME", scratch)
         .env("TMPDIR", scratch)
-        // SVT-AV1 prints its settings to stderr, where errors are expected; 1 leaves it its errors.
+        // SVT-AV1 prints its settings to stderr, where errors are expected; at level 1 it prints errors only.
         .env("SVT_LOG", "1")
         .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
-        // 32 is the level "info". Not by -loglevel: there the texts of a source would stand among FFmpeg's
-        // complaints.
+        // 32 is the level "info". It is not set by -loglevel: the texts of a source would be mixed with
+        // FFmpeg's errors on stderr.
         .envs(report.map(|name| ("FFREPORT", format!("file={name}:level=32"))));
     let (started_tx, started_rx) = oneshot::channel();
     let (exit_tx, exit_rx) = oneshot::channel();
@@ -132,16 +131,16 @@ fn command(job: &Invocation<'_>, path: &Path) -> io::Result<Command> {
     Ok(command)
 }
 
-/// What a job's program may do.
+/// Returns the sandbox of an invocation's program.
 fn sandbox(job: &Invocation<'_>, path: &Path) -> Sandbox {
     let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
     Sandbox {
         parent: i32::try_from(std::process::id()).unwrap_or_default(),
         confined: job.tools.confinement == SandboxMode::All && !sandbox::is_script(path),
-        // Named as it is found from there.
+        // Relative to the scratch folder, which is the program's working folder.
         reads: job.input.map(|input| job.scratch.join(input).into()).into_iter().collect(),
         libraries: job.tools.libraries.iter().map(|folder| folder.clone().into()).collect(),
-        // ffprobe writes nothing, and its folder may be the source's.
+        // ffprobe writes nothing, and its working folder may be the source's.
         writes: (job.program == Program::Ffmpeg).then(|| job.scratch.into()),
         memory_bytes: job.limits.memory_bytes,
         cpu_s: job.limits.deadline.as_secs().saturating_mul(cores),
@@ -150,7 +149,7 @@ fn sandbox(job: &Invocation<'_>, path: &Path) -> Sandbox {
 }
 
 impl KillOnDrop {
-    /// Kills the whole process group. The owner reaps it and says so in [`Child::exit`].
+    /// Kills the whole process group. The owner reaps it and sends the exit to [`Child::exit`].
     pub(super) fn kill(&self) {
         self.0.kill();
     }
@@ -172,14 +171,14 @@ impl Group {
     }
 }
 
-/// Programs of this process that run.
+/// Number of running programs of this process.
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
 
-/// How often [`all_gone`] looks.
+/// Poll interval of [`all_gone`].
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// Waits until no program of this process runs any more, at most so long. For a process that is about to end:
-/// it leaves nothing behind.
+/// Waits until no program of this process runs, or until the deadline. A process calls it before it ends, so
+/// that it leaves no program behind.
 pub async fn all_gone(deadline: Duration) {
     let gone = async {
         while RUNNING.load(Ordering::Acquire) > 0 {
@@ -190,7 +189,7 @@ pub async fn all_gone(deadline: Duration) {
     let _ = tokio::time::timeout(deadline, gone).await;
 }
 
-/// The owner's whole life.
+/// Starts the program, waits for its end and reaps it. Body of the owner thread.
 fn own(
     mut command: Command,
     started: oneshot::Sender<io::Result<Started>>,
@@ -199,14 +198,14 @@ fn own(
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) => {
-            // Fails only if the receiver is gone, which then needs no answer.
+            // Fails only if the receiver is gone and needs no answer.
             let _ = started.send(Err(error));
             return;
         }
     };
     RUNNING.fetch_add(1, Ordering::AcqRel);
-    // A process id that does not fit would not come from the kernel; 0 would mean our own group, so no group
-    // at all then.
+    // The kernel assigns no process id that does not fit. The fallback is not 0, which would mean this
+    // process's own group.
     let leader = i32::try_from(child.id()).unwrap_or(i32::MAX);
     let group = Arc::new(Group { leader: Pid::from_raw(leader), reaped: Mutex::new(false) });
     let wanted = KillOnDrop(Arc::clone(&group));
@@ -214,10 +213,10 @@ fn own(
         // If the caller is gone, this drops `wanted`, which kills the program.
         let _ = started.send(Ok((wanted, stdout, stderr)));
     }
-    // Waits without reaping: until it is reaped its number is ours to kill by.
+    // Waits without reaping: the process id stays valid until the program is reaped.
     while waitid(Id::Pid(group.leader), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) == Err(Errno::EINTR) {}
     let cpu = cpu_time(group.leader);
-    // What the program itself may have started ends with it, and with it the last writer of its pipes.
+    // Kills processes that the program has started, and with them the last writers of its pipes.
     group.kill();
     let status = {
         let mut reaped = group.reaped.lock().unwrap_or_else(PoisonError::into_inner);
@@ -229,7 +228,7 @@ fn own(
     let _ = exit.send(status.map(|status| Exit { status, cpu }));
 }
 
-/// Processor time of a process that ended but is not reaped yet, to a hundredth of a second.
+/// Returns the processor time of a process that has ended but is not reaped yet, with a resolution of 10 ms.
 fn cpu_time(pid: Pid) -> Option<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // proc(5): the second field is the name in parentheses and may hold anything; utime and stime are fields

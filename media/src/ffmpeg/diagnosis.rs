@@ -1,4 +1,4 @@
-//! Diagnosis of a program's end: its exit status and last lines of stderr, as an error.
+//! Classifies a program's end by its exit status and last lines of stderr.
 
 use std::{io, os::unix::process::ExitStatusExt, path::Path, process::ExitStatus};
 
@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use super::{Error, Program, sandbox};
 use spool_storage::ErrorKind;
 
-/// Words of FFmpeg and libc that mean this machine, not the source.
+/// Messages of FFmpeg and libc for failures of this host, not of the source.
 const TRANSIENT: [&str; 5] = [
     "Cannot allocate memory",
     "malloc of size",
@@ -16,7 +16,7 @@ const TRANSIENT: [&str; 5] = [
     "Input/output error",
 ];
 
-/// Words that mean our arguments were wrong.
+/// Messages of FFmpeg for wrong arguments.
 const OUR_FAULT: [&str; 5] = [
     "Unrecognized option",
     "Option not found",
@@ -25,7 +25,7 @@ const OUR_FAULT: [&str; 5] = [
     "Failed to set value",
 ];
 
-/// The error of a program that ended by itself or by another's hand; `None` where it succeeded.
+/// Returns the error of a program that ended by itself or by a signal; `None` if it succeeded.
 pub(super) fn diagnose(
     program: Program,
     status: ExitStatus,
@@ -38,14 +38,14 @@ pub(super) fn diagnose(
     if stderr_tail.contains("No space left on device") || stderr_tail.contains("Disk quota exceeded") {
         return Some(Error::NoSpace { scratch: scratch.to_owned() });
     }
-    // The second is the loader's, for want of a library.
+    // `NO_LIBRARY` is the dynamic loader's code for a missing library.
     if [sandbox::FAILED, sandbox::NO_LIBRARY].into_iter().any(|code| status.code() == Some(code.into())) {
         return Some(Error::Start { program, source: io::Error::other(stderr_tail) });
     }
     if let Some(number) = status.signal() {
         let signal = Signal::try_from(number)
             .map_or_else(|_| format!("signal {number}"), |signal| signal.as_str().to_owned());
-        // A crash in a decoder comes from the source's bytes and comes again; any other signal was sent from
+        // A crash in a decoder is caused by the source's bytes and repeats; any other signal was sent from
         // outside.
         let crashed = [Signal::SIGSEGV, Signal::SIGABRT, Signal::SIGBUS, Signal::SIGFPE, Signal::SIGILL]
             .map(|s| s as i32);
@@ -82,8 +82,8 @@ pub(super) fn diagnose(
     })
 }
 
-/// Finds the name in `Unknown encoder 'libx264'` or `No such filter: 'zscale'`, FFmpeg's words since version
-/// 2.
+/// Returns the name in `Unknown encoder 'libx264'` or `No such filter: 'zscale'`, FFmpeg's messages since
+/// version 2.
 fn missing_feature(stderr: &str) -> Option<String> {
     [("encoder", "Unknown encoder '"), ("filter", "No such filter: '")].into_iter().find_map(
         |(what, before)| {

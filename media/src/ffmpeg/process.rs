@@ -26,121 +26,121 @@ use crate::limits;
 
 /// Bytes read from a pipe at once: a pipe of Linux holds 64 KiB.
 const READ_BYTES: usize = 64 * 1024;
-/// How long a killed program may take to be gone: the kernel needs milliseconds, a stuck disk longer; the
-/// owner thread stays on it.
+/// Time for which a killed program's end is awaited: the kernel needs milliseconds, a stuck disk longer. The
+/// owner thread continues to wait.
 const REAP_WAIT: Duration = Duration::from_secs(5);
-/// How long the pipes of an ended program are read on: what it wrote is there already, and its group is dead.
-/// Long, because with 256 encodes on two cores two seconds passed before anybody looked, and the last report
-/// was missed.
+/// Time for which the pipes of an ended program are drained: its output is there already, and its group is
+/// dead. Long, because with 256 encodes on two cores two seconds passed before the task ran, and the last
+/// report was missed.
 const DRAIN_WAIT: Duration = Duration::from_secs(30);
-/// The most that is read of them then: no pipe that an ordinary user makes holds more, so what comes after it
-/// is not the program's.
+/// Most bytes that are drained: no pipe of an ordinary user holds more, so bytes beyond it are not the
+/// program's.
 const DRAIN_BYTES: usize = 1 << 20;
-/// Starting, opening the source and closing the outputs, on a busy machine.
+/// Part of the deadline for starting, opening the source and closing the outputs, on a busy host.
 const DEADLINE_BASE: Duration = Duration::from_secs(300);
 /// Bytes of a file besides encoded media: reports, headers, indices.
 const FILE_BYTES: u64 = 512 << 20;
-/// An encode without a frame for so long is stuck. Long, because it decodes from a keyframe and fills x264's
-/// lookahead first.
+/// Time without a frame after which an encode is stuck. Long, because FFmpeg decodes from a keyframe and
+/// fills x264's lookahead first.
 const STALL: Duration = Duration::from_secs(180);
-/// The same of encoders that take many times as long.
+/// Upper bound of that time for slower encoders.
 const STALL_MAX: Duration = Duration::from_secs(1800);
 
 static ENCODES_STARTED: AtomicU64 = AtomicU64::new(0);
 
-/// FFmpeg encodes that this process has started so far: what tests count to see that finished work is not
-/// done again.
+/// Returns the number of FFmpeg encodes that this process has started. Tests use it to check that finished
+/// work is not repeated.
 pub fn encodes_started() -> u64 {
     ENCODES_STARTED.load(Ordering::Relaxed)
 }
 
-/// What a program may take before it is ended.
+/// Limits of a program's run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// From start to end, by the wall clock.
+    /// Wall-clock time from start to end.
     pub deadline: Duration,
-    /// Between two signs of progress.
+    /// Time between two signs of progress.
     pub stall: Duration,
-    /// Bytes on its stdout.
+    /// Bytes on stdout.
     pub stdout_bytes: usize,
-    /// Bytes of its address space.
+    /// Bytes of address space.
     pub memory_bytes: u64,
-    /// Bytes of the largest file that it may write.
+    /// Bytes of the largest file that the program may write.
     pub file_bytes: u64,
 }
 
 impl Limits {
-    /// What may take so long, say so much, and have so much address space.
+    /// Returns limits with this deadline, output size and address space.
     pub const fn within(deadline: Duration, stdout_bytes: usize, memory_bytes: u64) -> Self {
         Self { deadline, stall: deadline, stdout_bytes, memory_bytes, file_bytes: FILE_BYTES }
     }
 
-    /// What encoding so much media may take, where the largest rendition has so many bits per second at most.
+    /// Returns the limits for encoding media of this duration, where no rendition exceeds `max_bitrate_bps`.
     pub fn for_encode(media: Duration, max_bitrate_bps: u64, effort: u32, limits: &limits::Limits) -> Self {
         let deadline =
             DEADLINE_BASE.saturating_add(media.saturating_mul(limits.work.saturating_mul(effort.max(1))));
         let stall = STALL.saturating_mul(effort.max(1)).min(STALL_MAX);
-        // Twice what its rate and its buffer allow: x264 overshoots where it must.
+        // Twice the bytes that the rate and the buffer allow: x264 overshoots at times.
         let encoded = max_bitrate_bps.saturating_mul(media.as_secs().saturating_add(2)) / 8 * 2;
         let file_bytes = encoded.saturating_add(FILE_BYTES).min(limits.written_bytes);
-        // A progress report is 250 bytes, two a second: a month of them.
+        // A progress report has 250 bytes, twice a second: enough for a month.
         Self { stall, file_bytes, ..Self::within(deadline, 1 << 30, limits.memory_bytes) }
     }
 }
 
-/// What a listener makes of what a program said.
+/// A listener's verdict on a program's output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutputVerdict {
-    /// It got on.
+    /// The program made progress.
     Progress,
-    /// It is alive, no more.
+    /// The program is alive, without progress.
     Nothing,
-    /// No more is wanted: end it.
+    /// The listener needs no more output: the program is ended.
     Enough,
 }
 
 /// One run of one program.
 #[derive(Debug, Clone, Copy)]
 pub struct Invocation<'a> {
-    /// Where the programs lie.
+    /// Paths of the programs.
     pub tools: &'a Tools,
-    /// Which to run.
+    /// Program to run.
     pub program: Program,
-    /// Its arguments.
+    /// Arguments.
     pub args: &'a [OsString],
-    /// Its working folder, home and place for temporary files, which FFmpeg may write to.
+    /// Working folder, home and folder for temporary files. FFmpeg may write to it.
     pub scratch: &'a Path,
-    /// The file that it reads, where that is not in the scratch folder.
+    /// Input file, if it is not in the scratch folder.
     pub input: Option<&'a Path>,
-    /// When it is ended.
+    /// Limits of the run.
     pub limits: Limits,
-    /// Ends it when asked.
+    /// Ends the program when it fires.
     pub cancel: &'a CancellationToken,
-    /// Is it to write down what its decoders and encoders have to say?
+    /// Whether FFmpeg writes the messages of its decoders and encoders to a report.
     pub report: bool,
 }
 
-/// A program that succeeded, or that was ended because [`OutputVerdict::Enough`] was heard.
+/// Result of a program that succeeded, or that was ended by [`OutputVerdict::Enough`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finished {
-    /// From start to end.
+    /// Wall-clock time from start to end.
     pub wall: Duration,
-    /// Processor time, where the system reports it.
+    /// Processor time, if the system reports it.
     pub cpu: Option<Duration>,
-    /// The end of what it complained of on stderr; often empty.
+    /// Last lines of stderr; often empty.
     pub stderr_tail: String,
-    /// What it wrote down, where it was to.
+    /// Report, if one was requested.
     pub report: Report,
 }
 
 impl Invocation<'_> {
-    /// Runs the program to its end. `listen` gets its stdout in pieces cut anywhere.
+    /// Runs the program to its end. `listen` receives stdout in arbitrary pieces.
     ///
     /// However this ends, by return or by being dropped, the program's whole process group is killed and
     /// reaped: before the return, or by the owner thread right after a drop.
     ///
     /// # Errors
-    /// Those of [`Error`], except [`Error::Frames`].
+    /// Returns any variant of [`Error`] except [`Error::Frames`].
     pub async fn run(&self, mut listen: impl FnMut(&[u8]) -> OutputVerdict) -> Result<Finished, Error> {
         let program = self.program;
         if self.cancel.is_cancelled() {
@@ -156,8 +156,7 @@ impl Invocation<'_> {
             Ok(None) | Err(_) => {
                 child.group.kill();
                 if !child.exit.is_terminated() {
-                    // A program in an uninterruptible wait stays with its owner thread; nothing here can
-                    // hurry it.
+                    // A program in an uninterruptible wait is left to its owner thread.
                     let _ = timeout(REAP_WAIT, &mut child.exit).await;
                 }
                 outcome?;
@@ -178,7 +177,7 @@ impl Invocation<'_> {
         }
     }
 
-    /// Listens until the program and its pipes are at their end; `None` where the listener had enough.
+    /// Reads until the program and its pipes have ended. Returns `None` on [`OutputVerdict::Enough`].
     async fn watch(
         &self,
         child: &mut Child,
@@ -194,13 +193,13 @@ impl Invocation<'_> {
         let (mut out_open, mut err_open, mut out_bytes, mut drained, mut exit) =
             (true, true, 0_usize, 0_usize, None);
         while exit.is_none() || ((out_open || err_open) && drained <= DRAIN_BYTES) {
-            // What a program says without end must not keep its time from running out.
+            // Endless output must not postpone the deadline.
             if exit.is_none() && Instant::now() >= deadline {
                 return Err(Error::Deadline { program, after: limits.deadline });
             }
             tokio::select! {
-                // On a machine that is overloaded both the end of a wait and what it was for may be there
-                // when this is looked at: what the program said counts first.
+                // On an overloaded host both a timer and the output that it waits for may be ready: the
+                // output comes first.
                 biased;
                 () = self.cancel.cancelled() => return Err(Error::Canceled { program }),
                 read = child.stdout.read(&mut out), if out_open => {
@@ -233,8 +232,8 @@ impl Invocation<'_> {
                 }
                 () = sleep_until(deadline) => {
                     if exit.is_some() {
-                        // It ended, but a process outside its group holds its pipes: all that matters has
-                        // been read.
+                        // The program ended, but a process outside its group holds the pipes open: its own
+                        // output has been read.
                         return Ok(exit);
                     }
                     return Err(Error::Deadline { program, after: limits.deadline });
@@ -247,10 +246,10 @@ impl Invocation<'_> {
         Ok(exit)
     }
 
-    /// Runs the program and gives all of its stdout. Bytes on it count as progress.
+    /// Runs the program and returns all of its stdout. Bytes on stdout count as progress.
     ///
     /// # Errors
-    /// Those of [`Invocation::run`]; [`Error::TooMuchOutput`] beyond the limit.
+    /// Returns the errors of [`Invocation::run`]; [`Error::TooMuchOutput`] beyond the limit.
     pub async fn capture(&self) -> Result<Vec<u8>, Error> {
         let mut captured = Vec::new();
         self.run(|bytes| {
@@ -265,22 +264,22 @@ impl Invocation<'_> {
 /// One FFmpeg run of one row.
 #[derive(Debug, Clone, Copy)]
 pub struct Encode<'a> {
-    /// What is run: `ffmpeg` with arguments of [`super::args`].
+    /// Invocation of `ffmpeg` with arguments of [`crate::plan::args`].
     pub job: Invocation<'a>,
     /// The row's number, for the log.
     pub segment: u32,
-    /// How many rungs it encodes, for the log.
+    /// Number of rungs that it encodes, for the log.
     pub rungs: usize,
-    /// Frames that must come out; `None` for sound.
+    /// Frames that must be encoded; `None` for sound.
     pub frames: Option<u64>,
 }
 
 impl Encode<'_> {
-    /// Encodes, and reports progress about twice a second.
+    /// Encodes the row, and reports progress about twice a second.
     ///
     /// # Errors
-    /// Those of [`Invocation::run`]; [`Error::Frames`] where FFmpeg was content with another number of frames
-    /// than asked for.
+    /// Returns the errors of [`Invocation::run`]; [`Error::Frames`] if FFmpeg encoded another number of
+    /// frames than requested.
     pub async fn run(&self, mut on_progress: impl FnMut(Progress)) -> Result<Finished, Error> {
         let (segment, rungs) = (self.segment, self.rungs);
         ENCODES_STARTED.fetch_add(1, Ordering::Relaxed);

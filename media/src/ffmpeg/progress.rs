@@ -1,13 +1,13 @@
 //! Parser of FFmpeg's `-progress` lines.
 
-/// The most bytes of one line that are kept: FFmpeg's own are under 40; a longer one is not progress and is
-/// dropped.
+/// Most bytes of one line that are kept. FFmpeg's own lines are under 40 bytes; a longer line is not progress
+/// and is dropped.
 const LINE_BYTES_MAX: usize = 256;
 
-/// How far an encode has come.
+/// Progress of an encode.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Progress {
-    /// Frames written to the first video output; 0 where there is none.
+    /// Frames written to the first video output; 0 without video.
     pub frame: u64,
     /// Microseconds of media written; 0 until FFmpeg knows.
     pub out_time_us: i64,
@@ -15,12 +15,12 @@ pub struct Progress {
     pub total_bytes: u64,
     /// Media seconds per second; `None` until FFmpeg knows.
     pub speed: Option<f64>,
-    /// Was this the last report?
+    /// Whether this is the last report.
     pub done: bool,
 }
 
 impl Progress {
-    /// Did anything come out since `earlier`?
+    /// Returns whether anything was written since `earlier`.
     pub fn is_beyond(&self, earlier: &Self) -> bool {
         self.frame > earlier.frame
             || self.out_time_us > earlier.out_time_us
@@ -37,7 +37,7 @@ pub struct ProgressParser {
 }
 
 impl ProgressParser {
-    /// Takes the next bytes, cut anywhere, and gives the last block that they complete.
+    /// Takes the next bytes, cut anywhere, and returns the last block that they complete.
     pub fn push(&mut self, bytes: &[u8]) -> Option<Progress> {
         let mut last = None;
         for &byte in bytes {
@@ -56,7 +56,7 @@ impl ProgressParser {
         last
     }
 
-    /// Reads one line; true where it closes a block. Values such as `N/A` leave what was known.
+    /// Reads one line, and returns whether it closes a block. Values such as `N/A` leave the former value.
     fn take_line(&mut self) -> bool {
         let Ok(line) = std::str::from_utf8(&self.line) else { return false };
         let Some((key, value)) = line.split_once('=') else { return false };

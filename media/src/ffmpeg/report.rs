@@ -1,5 +1,5 @@
-//! The report of a run: how many frames it could not decode whole, and x264's own summary at its end, which
-//! counts the pictures of each kind and the share of them that it skipped.
+//! Report of an FFmpeg run: the number of damaged frames, and x264's summary at its end, which counts the
+//! pictures of each type and the share of skipped macroblocks.
 
 use std::{
     fs::File,
@@ -12,16 +12,16 @@ use tokio::task::spawn_blocking;
 use super::sandbox::open_written;
 use crate::codec::VideoCodec;
 
-/// The file in the scratch folder of a run that FFmpeg writes what it has to say to.
+/// Name of FFmpeg's log file in the scratch folder of a run.
 pub(super) const REPORT: &str = "ffmpeg.log";
 
-/// The largest report that is read: every damaged picture of a day fits into less.
+/// Largest report that is read, in bytes: messages for all damaged pictures of a day fit into less.
 pub(super) const REPORT_BYTES_MAX: usize = 256 << 20;
 
-/// The longest part of a line that is searched: matches stand at its end, after a path.
+/// Longest part of a line that is searched, in bytes: a match follows a path.
 const LINE_BYTES_MAX: u64 = 64 << 10;
 
-/// What FFmpeg says of a frame that was decoded with errors, and of one that was not decoded at all: up to
+/// FFmpeg's messages for a frame that was decoded with errors, and for one that was not decoded at all: up to
 /// version 6.0, and since.
 const DAMAGED: [&str; 4] = [
     "corrupt decoded frame",
@@ -30,14 +30,14 @@ const DAMAGED: [&str; 4] = [
     "Decoding error: ",
 ];
 
-/// How lines begin in which it repeats what a source says of itself: its name and its texts.
+/// Prefixes of lines in which FFmpeg quotes the source: its name and its texts.
 const QUOTES: [&str; 3] = [" ", "Input #", "Output #"];
 
-/// What a run wrote down.
+/// Contents of a report.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Report {
-    /// The summary of each x264 encoder, in the order of their ends, which is that of the outputs; if it is
-    /// not, a cost is predicted from another rung's pictures, and nothing else goes wrong.
+    /// Summary of each x264 encoder, in the order in which they end, which is that of the outputs. If it is
+    /// not, a cost is predicted from another rung's pictures, without other harm.
     pub encoded: Vec<Encoded>,
     /// Frames of the source that were decoded with errors, or not at all.
     pub damaged_frames: u64,
@@ -53,43 +53,43 @@ impl Report {
     }
 }
 
-/// The summary of one encoder.
+/// Summary of one encoder.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Encoded {
-    /// Pictures that refer to none.
+    /// Pictures that refer to no other.
     pub key: Pictures,
-    /// Pictures that refer to one.
+    /// Pictures that refer to one other.
     pub predicted: Pictures,
-    /// Pictures that refer to two.
+    /// Pictures that refer to two others.
     pub bidirectional: Pictures,
 }
 
-/// Pictures of one kind.
+/// Pictures of one type.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Pictures {
-    /// How many.
+    /// Number of pictures.
     pub count: u64,
-    /// Share of their macroblocks that are like those they refer to, and are not coded: 0 to 1.
+    /// Share of macroblocks that are skipped, from 0 to 1.
     pub skipped: f64,
 }
 
 impl Pictures {
-    /// How many it would be if all of it had been coded.
+    /// Returns the number of pictures, less the share that was skipped.
     fn coded(self) -> f64 {
         self.count as f64 * (1.0 - self.skipped)
     }
 }
 
 impl Encoded {
-    /// Share of the pictures that was coded and not skipped, from 0 to 1; `None` where nothing was encoded.
+    /// Returns the share of the pictures that was coded and not skipped, from 0 to 1; `None` if nothing was
+    /// encoded.
     pub fn coded(&self) -> Option<f64> {
         let all = self.key.count.saturating_add(self.changes_count());
         (all > 0)
             .then(|| (self.key.coded() + self.predicted.coded() + self.bidirectional.coded()) / all as f64)
     }
 
-    /// The same of the pictures that refer to others alone: what lies between keyframes. `None` where there
-    /// is none.
+    /// Returns the same share for the pictures that refer to others; `None` if there are none.
     pub fn coded_changes(&self) -> Option<f64> {
         let all = self.changes_count();
         (all > 0).then(|| (self.predicted.coded() + self.bidirectional.coded()) / all as f64)
@@ -100,20 +100,20 @@ impl Encoded {
     }
 }
 
-/// What a run in this folder wrote down. Other builds of FFmpeg may write nothing.
+/// Reads the report of a run in this folder. Other builds of FFmpeg may write none.
 pub(super) async fn read(scratch: &Path) -> Report {
     let path = scratch.join(REPORT);
     let read = spawn_blocking(move || open_written(&path).map(parse));
     read.await.ok().and_then(std::io::Result::ok).unwrap_or_default()
 }
 
-/// Returns whether a source made FFmpeg write more than a disk should hold.
+/// Returns whether the report exceeds [`REPORT_BYTES_MAX`].
 pub(super) fn is_too_long(scratch: &Path) -> bool {
     std::fs::metadata(scratch.join(REPORT)).is_ok_and(|report| report.len() > REPORT_BYTES_MAX as u64)
 }
 
-/// Line by line, since strangers' sources decide how much there is. Text in other words than x264's
-/// versions have used since 2008 is passed over.
+/// Parses a report line by line, since untrusted sources decide its length. Lines are ignored unless they are
+/// worded as x264's versions since 2008 do.
 fn parse(file: File) -> Report {
     let (mut reader, mut line) = (BufReader::new(file.take(REPORT_BYTES_MAX as u64)), Vec::new());
     let (mut encoders, mut damaged_frames) = (Vec::new(), 0);
@@ -131,7 +131,7 @@ fn parse(file: File) -> Report {
     Report { encoded: encoders.into_iter().map(|(_, encoded)| encoded).collect(), damaged_frames }
 }
 
-/// Takes in a line of one of x264's encoders, each known by its name.
+/// Parses a line of one of the x264 encoders, which are told apart by name.
 fn hear(line: &str, encoders: &mut Vec<(String, Encoded)>) {
     let Some((name, words)) = line.strip_prefix("[libx264 @ ").and_then(|rest| rest.split_once("] ")) else {
         return;
@@ -167,7 +167,7 @@ fn number<T: std::str::FromStr>(text: Option<&str>) -> Option<T> {
 mod tests {
     use super::*;
 
-    /// What x264 160 said of 65 frames.
+    /// Report of x264 160 on 65 frames.
     const SAID: &str = "using cpu capabilities: MMX2 SSE2Fast
 profile High, level 3.0, 4:2:0, 8-bit
 frame I:1     Avg QP:23.01  size: 61346
@@ -179,7 +179,7 @@ mb P  I16..4:  1.2%  5.7%  2.2%  P16..4: 39.3% 17.1% 10.8%  0.0%  0.0%    skip:2
 mb B  I16..4:  0.1%  0.4%  0.1%  B16..8:  8.5%  3.6%  0.6%  direct: 2.6%  skip:84.1%  L0:35.2% L1:38.5% BI:26.3%
 kb/s:802.29";
 
-    /// The lines as FFmpeg reports them, each by who says it.
+    /// Lines as FFmpeg reports them, each with its component.
     fn log(of: &[(&str, &str)]) -> String {
         of.iter()
             .flat_map(|(from, text)| text.lines().map(move |line| format!("[{from}] {line}\n")))

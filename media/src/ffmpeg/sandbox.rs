@@ -1,14 +1,14 @@
 //! The sandbox of programs that read untrusted files: they read their input, write their scratch folder, and
 //! compute.
 //!
-//! The binary calls itself under the name of [`COMMAND`], takes from itself all that the program does not
-//! need, and becomes the program. So everything holds from its first instruction on: it dies with us, gains
-//! no privileges, opens no socket, starts no process and reaches none, opens and changes no file but its own,
-//! and takes no more memory and processor time, and makes no larger file, than it was given. What the kernel
-//! lacks is left out, and [`check_sandbox`](super::check_sandbox) reports it; what the kernel refuses keeps
-//! the program from starting.
+//! The binary runs itself with [`COMMAND`], drops every right that the program does not need, and replaces
+//! itself with the program. So the restrictions hold from the program's first instruction on: it dies with
+//! this process, gains no privileges, opens no socket, neither starts nor reaches a process, opens and
+//! changes no file but its own, and stays within its limits of memory, processor time and file size. Features
+//! that the kernel lacks are left out, and [`check_sandbox`](super::check_sandbox) reports them; if the
+//! kernel refuses one, the program does not start.
 //!
-//! Why not in the child between `fork` and `exec`: that takes unsafe code, in a process with many threads.
+//! Not in the child between `fork` and `exec`: that needs unsafe code, in a process with many threads.
 //!
 //! Source: landlock(7), seccomp(2), prctl(2), setrlimit(2), capabilities(7).
 
@@ -44,15 +44,14 @@ use seccompiler::{
     TargetArch,
 };
 
-/// The first argument that makes the binary a program in a sandbox.
+/// First argument that makes the binary enter a sandbox and become a program.
 pub const COMMAND: &str = "sandboxed";
 
 /// Folders of libraries. Missing ones are ignored.
 const LIBRARIES: [&str; 8] =
     ["/lib", "/lib32", "/lib64", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/local/lib", "/nix/store"];
 
-/// What libraries look up, and what encoders ask the system for: how many cores there are, and random
-/// numbers.
+/// Files that libraries look up, and that encoders read: the number of cores, and random numbers.
 const LOOKED_UP: [&str; 9] = [
     "/etc/ld.so.cache",
     "/etc/alternatives",
@@ -65,61 +64,61 @@ const LOOKED_UP: [&str; 9] = [
     "/sys/devices/system",
 ];
 
-/// The newest rules of Landlock that are asked for: those of Linux 6.12. Older kernels keep to what they know
-/// of them.
+/// Newest Landlock rules that are requested: those of Linux 6.12. Older kernels enforce the rules that they
+/// know.
 const LANDLOCK: ABI = ABI::V6;
 
-/// Open files: an input, a dozen outputs, and the libraries while they are loaded.
+/// Limit of open files: an input, a dozen outputs, and the libraries while they are loaded.
 const OPEN_FILES: u64 = 256;
 
 /// Seconds between the signal at the limit of processor time and the kill.
 const GRACE_S: u64 = 5;
 
-/// `CLONE_THREAD`: with it the clone is a thread, and without it a process.
+/// `CLONE_THREAD`: with it a clone is a thread, without it a process.
 const CLONE_THREAD: u64 = 0x0001_0000;
 
-/// What one run may have.
+/// Rights and limits of one run.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(super) struct Sandbox {
-    /// The process that it is to die with.
+    /// Process id of the parent with which the program dies.
     pub parent: i32,
-    /// Is it kept from files, sockets and processes too? Not where the program is a script, which needs them.
+    /// Whether files, sockets and processes are denied too. Not for a script, which needs them.
     pub confined: bool,
-    /// Files or folders that it may read, besides the system's libraries. Names need not be UTF-8.
+    /// Files or folders that the program may read, besides the system's libraries. Names need not be UTF-8.
     pub reads: Vec<OsString>,
-    /// Folders with more libraries, or programs to become.
+    /// Folders with more libraries or executables.
     pub libraries: Vec<OsString>,
-    /// The folder that it may write in, and read; without one it writes nothing.
+    /// Folder that the program may read and write; `None` to write nothing.
     pub writes: Option<OsString>,
     /// Address space in bytes.
     pub memory_bytes: u64,
-    /// Processor time in seconds, of all its threads.
+    /// Processor time in seconds, over all threads.
     pub cpu_s: u64,
-    /// Bytes of the largest file that it may write.
+    /// Bytes of the largest file that the program may write.
     pub file_bytes: u64,
 }
 
-/// Why nothing was started.
+/// Reason why no program was started.
 #[derive(Debug, thiserror::Error)]
 enum Error {
     /// The caller is not Spool.
     #[error("\"{COMMAND}\" is what spool calls itself by: {0}")]
     Usage(&'static str),
-    /// The parent has ended meanwhile.
+    /// The parent process has ended meanwhile.
     #[error("the parent process is gone")]
     Orphan,
-    /// Something that every kernel has was refused.
+    /// The kernel refused a feature that every kernel has.
     #[error("cannot {what}: {source}")]
     Refused {
-        /// What was tried.
+        /// The action.
         what: &'static str,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// What the binary does whose first argument is [`COMMAND`], with those after it. Returns where it did not
-/// become a program.
+/// Entry point of the binary if its first argument is [`COMMAND`]; `args` are those after it. Returns only if
+/// it did not become a program.
 pub fn main(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     let first = args.next().unwrap_or_default();
     if first == CHECK {
@@ -130,13 +129,14 @@ pub fn main(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     ExitCode::from(FAILED)
 }
 
-/// The exit code where there was no program to become: as of shells.
+/// Exit code if the program could not be started, as of shells.
 pub(super) const FAILED: u8 = 126;
 
-/// The exit code where a library of the program was not found.
+/// Exit code if a library of the program was not found.
 pub(super) const NO_LIBRARY: u8 = 127;
 
-/// Becomes a program: of what it may do, as JSON, its path, and its arguments. Returns only where that fails.
+/// Enters the sandbox, given as JSON, and becomes the program whose path and arguments follow. Returns only
+/// if that fails.
 fn become_program(sandbox: &OsStr, mut args: impl Iterator<Item = OsString>) -> Error {
     let Some(sandbox) = sandbox.to_str().and_then(|json| serde_json::from_str::<Sandbox>(json).ok()) else {
         return Error::Usage("the permissions of the program are missing");
@@ -148,15 +148,15 @@ fn become_program(sandbox: &OsStr, mut args: impl Iterator<Item = OsString>) -> 
     if let Err(error) = enter(&sandbox, Path::new(&program)) {
         return error;
     }
-    // Not by the standard library, which would let through again the signals that are held back.
+    // Not by the standard library, which would unblock the signals.
     let Err(errno) = execvp(&words[0], &words);
     Error::Refused { what: "start the program", source: errno.into() }
 }
 
-/// This process's own binary, even where it was replaced or removed since.
+/// This process's own binary, even if it was replaced or removed since.
 pub(super) const OWN: &str = "/proc/self/exe";
 
-/// Is a program a script? These need what a sandbox takes.
+/// Returns whether a program is a script. Scripts need rights that a sandbox denies.
 pub fn is_script(program: &Path) -> bool {
     let mut first = [0; 2];
     File::open(program).and_then(|mut file| file.read_exact(&mut first)).is_ok_and(|()| first == *b"#!")
@@ -183,14 +183,14 @@ fn enter(sandbox: &Sandbox, program: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Holds back what asks to end. Batch systems and service managers tell each process of a job that it is to
-/// end, and it is ours to say when a program does: Spool finishes the running rows or kills them, and they
-/// die with it.
+/// Blocks the signals that ask a process to end. Batch systems and service managers send them to each process
+/// of a job, but Spool decides when a program ends: it finishes the running rows or kills them, and they die
+/// with it.
 fn hold_back() -> nix::Result<()> {
     SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]).thread_block()
 }
 
-/// Sets limits. One that was lower before stays.
+/// Sets the resource limits. A lower limit that exists stays.
 fn limit(sandbox: &Sandbox) -> nix::Result<()> {
     let limits = [
         (Resource::RLIMIT_CORE, 0, 0),
@@ -206,12 +206,12 @@ fn limit(sandbox: &Sandbox) -> nix::Result<()> {
     Ok(())
 }
 
-/// Gives up what root may do beyond files of its own, but for reading: a source may belong to another user.
+/// Drops all capabilities but `CAP_DAC_READ_SEARCH`: a source may belong to another user.
 fn drop_capabilities() {
     use caps::{CapSet, Capability};
     for capability in caps::all() {
         if capability != Capability::CAP_DAC_READ_SEARCH {
-            // Refused where there are none to begin with.
+            // Refused if there are none to begin with.
             let _ = caps::drop(None, CapSet::Bounding, capability);
         }
     }
@@ -219,8 +219,8 @@ fn drop_capabilities() {
     let _ = caps::clear(None, CapSet::Inheritable);
 }
 
-/// Lets it open its libraries, its input and what is in its folder. In that it makes plain files and nothing
-/// else: a link or a pipe of its making would be opened by us.
+/// Allows the program to open its libraries, its input and the files in its folder. There it can create
+/// regular files and folders only: this process would open a link or a pipe that it created.
 fn confine_files(sandbox: &Sandbox, program: &Path) -> Result<(), landlock::RulesetError> {
     let reading = AccessFs::ReadFile | AccessFs::ReadDir;
     let writing = AccessFs::WriteFile
@@ -244,21 +244,21 @@ fn confine_files(sandbox: &Sandbox, program: &Path) -> Result<(), landlock::Rule
         .add_rules(path_beneath_rules(["/dev/null"], AccessFs::WriteFile))?
         .add_rules(path_beneath_rules(&sandbox.reads, reading))?
         .add_rules(path_beneath_rules(&sandbox.writes, reading | writing))?
-        // A kernel without it enforces nothing.
+        // A kernel without Landlock enforces nothing.
         .restrict_self()?;
     Ok(())
 }
 
-/// Opens a file that a program wrote: by its own name, and only if it is one.
+/// Opens a file that a program wrote. Refuses symbolic links, and everything but regular files.
 pub(crate) fn open_written(path: &Path) -> io::Result<File> {
     let file = File::options().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
 }
 
-/// Takes the calls that reach other machines, other processes or the kernel's more obscure parts.
+/// Denies the system calls that reach other hosts, other processes or the kernel's more obscure parts.
 fn confine_calls() -> io::Result<()> {
     let other = |error: seccompiler::BackendError| io::Error::other(error.to_string());
-    // A processor that the filters are not made for.
+    // A processor without support in the filter compiler.
     let Ok(arch) = TargetArch::try_from(env::consts::ARCH) else { return Ok(()) };
     let argument = |argument, operator, value| -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
         Ok(vec![SeccompRule::new(vec![SeccompCondition::new(
@@ -272,14 +272,15 @@ fn confine_calls() -> io::Result<()> {
         FORBIDDEN.iter().map(|call| (*call, Vec::new())).collect();
     // Processes, but not threads.
     forbidden.insert(libc::SYS_clone, argument(0, SeccompCmpOp::MaskedEq(CLONE_THREAD), 0).map_err(other)?);
-    // Others, but not itself: it keeps this number.
+    // Other processes, but not itself: the program keeps this process id.
     forbidden
         .insert(libc::SYS_tgkill, argument(0, SeccompCmpOp::Ne, std::process::id().into()).map_err(other)?);
     forbidden.insert(libc::SYS_prlimit64, argument(0, SeccompCmpOp::Ne, 0).map_err(other)?);
-    // Its flags lie where no filter sees them: libraries that find it missing use the older call.
+    // `clone3` takes its flags by pointer, where no filter sees them. Libraries use the older call if it is
+    // missing.
     let mut unseen = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
     if cfg!(target_arch = "x86_64") {
-        // The same calls by the numbers of x32, and those that it has of its own.
+        // The same calls by their x32 numbers, and the calls that only x32 has.
         for rules in [&mut forbidden, &mut unseen] {
             let more: Vec<_> = rules.iter().map(|(call, rules)| (call | X32, rules.clone())).collect();
             rules.extend(more);
@@ -293,7 +294,7 @@ fn confine_calls() -> io::Result<()> {
         let program: BpfProgram = filter.try_into().map_err(other)?;
         match seccompiler::apply_filter(&program) {
             Ok(()) => {}
-            // A kernel without filters.
+            // A kernel without seccomp filters.
             Err(seccompiler::Error::Prctl(error) | seccompiler::Error::Seccomp(error))
                 if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => {}
             Err(error) => return Err(io::Error::other(error.to_string())),
@@ -302,10 +303,10 @@ fn confine_calls() -> io::Result<()> {
     Ok(())
 }
 
-/// The bit that calls of x32 have.
+/// Bit that is set in the numbers of x32 calls.
 const X32: i64 = 0x4000_0000;
 
-/// Numbers that x32 has for calls whose arguments differ.
+/// Numbers of the x32 calls whose arguments differ.
 const X32_OWN: std::ops::RangeInclusive<i64> = 512..=547;
 
 /// Calls that no decoder or encoder needs.
@@ -351,7 +352,7 @@ const FORBIDDEN: &[i64] = &[
     libc::SYS_semctl,
     libc::SYS_mq_open,
     libc::SYS_mq_unlink,
-    // What Landlock does not see: who owns files, who may use them, and when they changed.
+    // Attributes of files that Landlock does not cover: owners, permissions and times.
     #[cfg(target_arch = "x86_64")]
     libc::SYS_chmod,
     libc::SYS_fchmod,
@@ -411,10 +412,11 @@ const FCHMODAT2: i64 = 452;
 const SETXATTRAT: i64 = 463;
 const REMOVEXATTRAT: i64 = 466;
 
-/// What [`main`] is to try, in place of becoming a program.
+/// Argument with which [`main`] runs the self-test instead of a program.
 pub(super) const CHECK: &str = "check";
 
-/// Tries what a sandbox should keep from, in one: for each, its name and whether it held.
+/// Tries, inside a sandbox, the actions that it should deny. Returns the name of each, and whether it was
+/// denied.
 fn try_all() -> Vec<(&'static str, bool)> {
     #[expect(clippy::disallowed_methods, reason = "it is seen to fail")]
     let mut child = Command::new(OWN);
@@ -440,5 +442,5 @@ fn is_denied<T>(result: io::Result<T>) -> bool {
     result.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
 }
 
-/// Limits that are set here alone.
+/// Limits that only the sandbox sets.
 const LIMITED: [Resource; 3] = [Resource::RLIMIT_AS, Resource::RLIMIT_CPU, Resource::RLIMIT_FSIZE];

@@ -17,7 +17,8 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 /// Returns the actions that a sandbox should deny, and whether it denied each of them.
 ///
 /// # Errors
-/// If the self-test cannot run: [`SandboxMode`](super::SandboxMode) is off, or the program cannot be started.
+/// Returns an error if the self-test cannot run: [`SandboxMode`](super::SandboxMode) is off, or the program
+/// cannot be started.
 pub async fn check_sandbox(tools: &Tools, scratch: &Path) -> Result<Vec<(String, bool)>, Error> {
     let program = Program::Ffmpeg;
     let failed = |source| Error::Start { program, source };

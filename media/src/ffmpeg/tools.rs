@@ -1,4 +1,4 @@
-//! Paths of FFmpeg and ffprobe, and how they are confined.
+//! Paths of FFmpeg and ffprobe, and the mode of their sandbox.
 
 use std::{
     env,
@@ -28,29 +28,29 @@ impl fmt::Display for Program {
     }
 }
 
-/// What programs are kept from. All but nothing takes a binary that starts them in a
+/// Mode of the sandbox. All modes but `None` need a binary that starts programs in a
 /// [sandbox](super::sandbox), as `spool` does.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum SandboxMode {
-    /// From nothing, not even from outliving us.
+    /// No sandbox. Programs may even outlive this process.
     #[default]
     None,
-    /// From outliving us and from taking more than their limits.
+    /// Programs die with this process, and have resource limits.
     Limits,
-    /// From other files, sockets and processes too, unless they are scripts.
+    /// Also denies other files, sockets and processes, unless the program is a script.
     All,
 }
 
-/// The programs of one machine.
+/// Paths of the programs on this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tools {
     /// Path of `ffmpeg`.
     pub ffmpeg: PathBuf,
     /// Path of `ffprobe`.
     pub ffprobe: PathBuf,
-    /// What they are kept from.
+    /// Mode of the sandbox.
     pub confinement: SandboxMode,
-    /// Folders with libraries that they need, besides the system's and `lib` beside their own `bin`.
+    /// Folders with libraries that the programs need, besides the system's and `lib` beside their own `bin`.
     pub libraries: Vec<PathBuf>,
 }
 
@@ -58,7 +58,7 @@ impl Tools {
     /// Finds the programs: paths from `SPOOL_FFMPEG` and `SPOOL_FFPROBE`, else by name on `PATH`.
     ///
     /// # Errors
-    /// [`Error::Missing`] names the first that is not there and says how to install it.
+    /// Returns [`Error::Missing`] for the first program that is missing, with how to install it.
     pub fn from_env() -> Result<Self, Error> {
         Ok(Self {
             ffmpeg: find("ffmpeg", "SPOOL_FFMPEG")?,
@@ -89,7 +89,7 @@ fn resolve(
     let given = given.filter(|given| !given.is_empty());
     let wanted = given.unwrap_or_else(|| OsStr::new(program));
     let found = if wanted.as_encoded_bytes().contains(&b'/') {
-        // The working folder of the child is its scratch folder, so a relative path must not stay one.
+        // The child's working folder is its scratch folder, so a relative path is made absolute.
         Some(PathBuf::from(wanted))
             .filter(|candidate| is_executable(candidate))
             .and_then(|path| std::path::absolute(path).ok())
@@ -133,7 +133,7 @@ mod tests {
             "ffmpeg-8 not found: install it with \"apt-get install ffmpeg\", or name its path in SPOOL_FFMPEG"
         );
         assert_eq!(error.kind(), ErrorKind::BadInput);
-        // A file that may not be executed is no program.
+        // A file without execute permission is no program.
         assert!(ffmpeg(Some("/etc/passwd"), "").is_err());
     }
 }

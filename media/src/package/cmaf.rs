@@ -1,9 +1,9 @@
-//! The CMAF packager: encoded samples become media segments that join.
+//! CMAF packager: makes media segments that join of encoded samples.
 //!
-//! Every segment of a video is encoded by an FFmpeg run of its own. Left to FFmpeg's muxer the pieces do not
-//! join, so here the samples are taken out of its fragmented MP4 and written again: one init segment per
-//! rendition, the same bytes for every part of it, and media segments timed by integer ticks of the grid. It
-//! streams: one media segment is in memory at a time.
+//! Every segment of a video is encoded by an FFmpeg run of its own. The output of FFmpeg's muxer does not
+//! join, so the packager reads the samples from its fragmented MP4 and writes them again: one init segment
+//! per rendition, the same bytes for every part of it, and media segments timed by integer ticks of the grid.
+//! It streams: one media segment is in memory at a time.
 //!
 //! Source: ISO/IEC 14496-12 (boxes), ISO/IEC 23000-19 (CMAF tracks, brand `cmfc`), RFC 8216 section 3.3 (fMP4
 //! media segments).
@@ -21,27 +21,27 @@ use bytes::Bytes;
 use crate::time::Rational;
 use spool_storage::ErrorKind;
 
-/// Which part of a rendition a video file is, and on which clock.
+/// Place of a video file in its rendition, and its clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VideoSpec {
     /// Grid frames per second.
     pub rate: Rational,
     /// Grid number of the file's first frame: a multiple of `media_segment_frames`.
     pub first_frame: u64,
-    /// How many frames the file must hold.
+    /// Frames that the file must hold.
     pub frames: u64,
     /// Grid frames per media segment; the last one of the file may be shorter.
     pub media_segment_frames: u32,
-    /// By how many frames the rendition's decoding order may run ahead of its display order (2 for x264 with
-    /// a B-pyramid). It is the same for all parts of a rendition, whatever each of them needs, because the
-    /// init segment holds it.
+    /// Number of frames by which the rendition's decoding order may run ahead of its display order (2 for
+    /// x264 with a B-pyramid). It is the same for all parts of a rendition, whatever each of them needs,
+    /// because the init segment holds it.
     pub reorder_frames: u32,
 }
 
-/// Where a sound track is to be cut.
+/// Cuts of an audio track.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AudioSpec {
-    /// Seconds per grid frame of the video that it goes with.
+    /// Seconds per grid frame of the accompanying video.
     pub grid_timebase: Rational,
     /// Grid frames per media segment.
     pub media_segment_frames: u32,
@@ -54,16 +54,16 @@ pub struct AudioSpec {
 pub struct MediaSegment {
     /// Number within the rendition, from 0; the same number starts at the same grid time on every rendition.
     pub number: u32,
-    /// When it is first shown or heard, in ticks of the track's timescale from the start of the title.
+    /// Start of presentation, in ticks of the track's timescale from the start of the video.
     pub start_ticks: u64,
-    /// For how long it is shown or heard, in ticks: `start_ticks + duration_ticks` is the next one's
+    /// Duration of presentation in ticks: `start_ticks + duration_ticks` is the next media segment's
     /// `start_ticks`.
     pub duration_ticks: u64,
     /// The object's content.
     pub bytes: Bytes,
 }
 
-/// What a decoder must know before the first media segment.
+/// The init segment: the configuration that a decoder needs before the first media segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Init {
     /// `ftyp` and `moov`: byte-identical for all parts with the same decoder configuration.
@@ -89,15 +89,15 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Players round to their own clocks (90 kHz, microseconds); below this the rounding of a tick would be
-    /// felt.
+    /// Smallest timescale. Players round to their own clocks (90 kHz, microseconds); with fewer ticks per
+    /// second the rounding would matter.
     pub const MIN_TIMESCALE: u32 = 10_000;
 
-    /// The clock of a grid: the numerator of its rate times the smallest factor that reaches
+    /// Returns the clock of a grid: the numerator of its rate times the smallest factor that reaches
     /// [`Self::MIN_TIMESCALE`].
     ///
     /// # Errors
-    /// [`Error::Spec`] where a frame is so long that its ticks don't fit 32 bits.
+    /// Returns [`Error::Spec`] if a frame is so long that its ticks don't fit 32 bits.
     pub fn of(rate: Rational) -> Result<Self, Error> {
         let factor = Self::MIN_TIMESCALE.div_ceil(rate.num());
         let ticks = rate.num().checked_mul(factor).zip(rate.den().checked_mul(factor));
@@ -107,10 +107,10 @@ impl Clock {
     }
 }
 
-/// Takes FFmpeg's fragmented MP4 of one track apart and yields media segments, one at a time.
+/// Reads FFmpeg's fragmented MP4 of one track and yields media segments, one at a time.
 ///
 /// The input is read once, front to back, so it can be a pipe. Iteration ends after the last media segment or
-/// the first error; a file is only known to be whole when the iterator has ended without one.
+/// the first error; the file is known to be complete only when the iterator has ended without an error.
 #[derive(Debug)]
 pub struct Packager<R> {
     reader: read::Reader<R>,
@@ -122,12 +122,12 @@ pub struct Packager<R> {
 impl<R: Read> Packager<R> {
     /// Opens the file of one segment of a video at one rung; reads up to its `moov`.
     ///
-    /// Times are made from grid ticks: frame `n` of the title is decoded at `n` and shown at `n` frames of
-    /// [`Clock`] (the init segment's one-entry edit list takes the reordering delay off). FFmpeg's own times
+    /// Times are computed from the grid: frame `n` of the video is decoded at `n` and shown at `n` frames of
+    /// [`Clock`] (the init segment's one-entry edit list subtracts the reordering delay). FFmpeg's own times
     /// are checked, not used.
     ///
     /// # Errors
-    /// [`Error::Spec`] for a request that makes no sense; otherwise what is wrong with the header.
+    /// Returns [`Error::Spec`] if `spec` is invalid, and other errors if the header is.
     pub fn video(input: R, spec: &VideoSpec) -> Result<Self, Error> {
         let cutter = segmenter::Video::new(spec)?;
         let reader = read::Reader::open(input, read::Kind::Video)?;
@@ -136,15 +136,15 @@ impl<R: Read> Packager<R> {
         Ok(Self { reader, init, cutter: segmenter::Cutter::Video(cutter), ended: false })
     }
 
-    /// Opens the file of one whole sound track; reads up to its `moov`.
+    /// Opens the file of one whole audio track; reads up to its `moov`.
     ///
     /// Media segment `k` starts with the first audio frame that is heard at or after the grid time of video
-    /// media segment `k`. The encoder's delay (priming) comes from FFmpeg's edit list, which it writes with
-    /// `-movflags +delay_moov` only; without one it is Opus' pre-skip, or what FFmpeg's own AAC encoder
-    /// always has.
+    /// media segment `k`. The encoder's delay (priming) is read from FFmpeg's edit list, which it writes only
+    /// with `-movflags +delay_moov`. Without an edit list it is Opus' pre-skip, or the constant of FFmpeg's
+    /// own AAC encoder.
     ///
     /// # Errors
-    /// [`Error::Spec`] for a request that makes no sense; otherwise what is wrong with the header.
+    /// Returns [`Error::Spec`] if `spec` is invalid, and other errors if the header is.
     pub fn audio(input: R, spec: &AudioSpec) -> Result<Self, Error> {
         let reader = read::Reader::open(input, read::Kind::Audio)?;
         let entry = sample_entry::SampleEntry::parse(&reader.track().entry)?;
@@ -161,7 +161,7 @@ impl<R: Read> Packager<R> {
         Ok(Self { reader, init, cutter: segmenter::Cutter::Audio(cutter), ended: false })
     }
 
-    /// The rendition's init segment.
+    /// Returns the rendition's init segment.
     pub fn init(&self) -> &Init {
         &self.init
     }
@@ -183,7 +183,7 @@ impl<R: Read> Iterator for Packager<R> {
     }
 }
 
-/// Why an encoder's output could not be packaged.
+/// Failure to package an encoder's output.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The input could not be read.
@@ -192,34 +192,34 @@ pub enum Error {
     /// The input ends too early.
     #[error("the encoder's output ends {0}: the encoder did not finish")]
     Truncated(&'static str),
-    /// The input is not what FFmpeg writes.
+    /// The input is not a file as FFmpeg writes it.
     #[error("the encoder's output is malformed: {0}")]
     Malformed(&'static str),
-    /// A box does not decode.
+    /// A box cannot be decoded.
     #[error("the encoder's output has a malformed {kind} box")]
     Box {
-        /// Its name.
+        /// Name of the box.
         kind: mp4_atom::FourCC,
-        /// What the decoder says.
+        /// The decoder's error.
         source: mp4_atom::Error,
     },
-    /// Something is larger than anything sensible.
+    /// A size or count exceeds its limit.
     #[error("{what} of {amount} exceeds the limit of {limit}")]
     TooLarge {
-        /// What, with its unit.
+        /// The quantity, with its unit.
         what: &'static str,
-        /// How much there is, or is announced.
+        /// The amount, found or announced.
         amount: u64,
-        /// How much is accepted.
+        /// Largest amount that is accepted.
         limit: u64,
     },
-    /// This packager does not know the codec.
+    /// The packager does not support the codec.
     #[error("cannot package sample entry {0}: no codecs string is known for it")]
     Codec(mp4_atom::FourCC),
     /// A box could not be written.
     #[error("cannot write a box")]
     Write(#[source] mp4_atom::Error),
-    /// The request makes no sense.
+    /// The spec is invalid.
     #[error("{0}")]
     Spec(&'static str),
     /// The number of frames is wrong.
@@ -250,38 +250,38 @@ pub enum Error {
         /// Number of the media segment within the rendition.
         number: u32,
     },
-    /// The encoder reorders more than the rendition allows.
+    /// The encoder reorders frames more than the rendition allows.
     #[error(
         "grid frame {frame} is decoded {late} frames after the {reorder_frames} frames of reordering that the rendition allows"
     )]
     Reorder {
         /// Grid number of the frame, in decoding order.
         frame: u64,
-        /// By how many frames its composition offset is negative.
+        /// Number of frames by which its composition offset is negative.
         late: u64,
-        /// What is allowed.
+        /// Frames of reordering that are allowed.
         reorder_frames: u32,
     },
-    /// A sound track does not start at 0, or has a gap.
+    /// An audio track does not start at 0, or has a gap.
     #[error(
         "audio frame {index} is at tick {ticks} where {expected} is due: fill gaps before encoding (aresample=async=1:first_pts=0)"
     )]
     AudioGap {
         /// Number of the frame, from 0.
         index: u64,
-        /// FFmpeg's time of it.
+        /// FFmpeg's time of the frame, in ticks.
         ticks: i64,
-        /// The end of the frame before.
+        /// End of the frame before, in ticks.
         expected: u64,
     },
-    /// A sound track's frames have differing lengths, so that frame numbers say nothing about time.
+    /// The frames of an audio track differ in length, so that times do not follow from frame numbers.
     #[error("audio frame {index} lasts {ticks} ticks in the middle of a track of {expected}-tick frames")]
     AudioStep {
         /// Number of the frame, from 0.
         index: u64,
-        /// Its duration.
+        /// Duration of the frame in ticks.
         ticks: u32,
-        /// The duration that all but the last frame must have.
+        /// Duration in ticks that all frames but the last must have.
         expected: u32,
     },
 }
@@ -291,7 +291,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Read(_) | Self::Truncated(_) => ErrorKind::Transient,
-            // A damaged source decodes to fewer frames than its index promised, again and again.
+            // A damaged source decodes to fewer frames than its index promised, every time.
             Self::FrameCount { .. } => ErrorKind::BadInput,
             _ => ErrorKind::Bug,
         }

@@ -1,5 +1,4 @@
-//! Early playback: playlists that grow with the rows that are done, over the same objects that are published
-//! at the end.
+//! Early playback: playlists that grow as rows finish, over the same objects that are published at the end.
 
 use std::time::Duration;
 
@@ -15,14 +14,14 @@ use crate::{
 };
 use spool_storage::{ObjectKind, Stores};
 
-/// Name of the multivariant playlist and of every media playlist of what grows.
+/// Name of the multivariant playlist and of every media playlist of early playback.
 pub const EARLY_MASTER: &str = "early.m3u8";
 
-/// A frame of sound at the lower of the rates that are encoded: by so much a media segment of sound may be
-/// longer than one of pictures.
+/// Duration of an AAC frame at the lowest sample rate that is encoded. A media segment of sound may be longer
+/// than one of video by this much.
 const SOUND_FRAME_SECONDS: f64 = 1024.0 / 44_100.0;
 
-/// The finished rows of one title.
+/// The finished rows of one video.
 #[derive(Debug)]
 pub struct Live {
     sounds: usize,
@@ -31,7 +30,7 @@ pub struct Live {
 }
 
 impl Live {
-    /// Nothing yet of a title with these rows; `None` for one without pictures, which is one row.
+    /// Creates the state for a video with these rows, of which none is finished; `None` without video rows.
     pub fn of(rows: &[Segment]) -> Option<Self> {
         let first = rows.iter().find(|row| row.track == SegmentTrack::Video)?;
         let seconds = f64::from(first.media_segment_frames) * first.timebase.to_f64();
@@ -42,7 +41,7 @@ impl Live {
         })
     }
 
-    /// Takes in what a row gave. The same row again changes nothing.
+    /// Adds the part of a finished row. Adding the same row again changes nothing.
     pub fn add(&mut self, part: Part) {
         let row = |part: &Part| (part.segment.track, part.segment.index);
         if !self.parts.iter().any(|known| row(known) == row(&part)) {
@@ -50,11 +49,11 @@ impl Live {
         }
     }
 
-    /// What can be played by now, and its extent: whole where all rows are there, or `ended`. `None` where
-    /// nothing can be played.
+    /// Returns the ladder that can be played now, and its kind of playlist: ended if all rows are done, or if
+    /// `ended`. `None` if nothing can be played.
     ///
     /// # Errors
-    /// Where the parts do not join.
+    /// Returns an error if the parts do not join.
     pub fn ladder(&self, ended: bool) -> Result<Option<(HlsLadder, PlaylistKind)>> {
         let target_seconds = self.target_seconds;
         let pictures = || {
@@ -71,18 +70,18 @@ impl Live {
         Ok(merge::merge_begin(&self.parts, self.sounds)?.map(|ladder| (ladder, extent)))
     }
 
-    /// The time between two versions of a playlist: half the target duration at least (RFC 8216 section
+    /// Returns the time between two versions of a playlist: half the target duration (RFC 8216 section
     /// 6.2.2).
     pub fn pause(&self) -> Duration {
         Duration::from_secs(self.target_seconds) / 2
     }
 }
 
-/// Writes the playlists of what can be played: the media playlists first, so that every client that can read
-/// the multivariant playlist can play all of it. Gives its URI.
+/// Writes the playlists of early playback: the media playlists first, so that a client that reads the
+/// multivariant playlist can play all of it. Returns the multivariant playlist's URI.
 ///
 /// # Errors
-/// Where the store cannot be written.
+/// Returns an error if the store cannot be written.
 pub async fn write(stores: &Stores, ladder: &HlsLadder, extent: PlaylistKind) -> Result<String> {
     let destination = stores.locate(&ladder.destination)?;
     let mut tracks = Vec::with_capacity(ladder.renditions.len());
@@ -92,11 +91,11 @@ pub async fn write(stores: &Stores, ladder: &HlsLadder, extent: PlaylistKind) ->
         track.uri = format!("{}/{EARLY_MASTER}", rendition.name);
         let text = playlists::media_playlist(&track, extent)?;
         let location = destination.child(&track.uri);
-        // A run before this one may have come further: what a player has read must not become less.
+        // An earlier run may have advanced further: a playlist must not shrink for a player that has read it.
         let before =
             if matches!(extent, PlaylistKind::EventOpen { .. }) { location.read().await? } else { None };
         if !before.is_some_and(|(before, _)| before.starts_with(text.as_bytes())) {
-            // Not to be kept by anybody, as the multivariant one: it changes.
+            // Not cached, like the multivariant playlist, since it changes.
             location.put(text.into(), ObjectKind::MutablePlaylist).await?;
         }
         tracks.push(track);
@@ -156,7 +155,7 @@ mod tests {
         let out = folder.path().join("out");
         let growing = PlaylistKind::EventOpen { target_seconds: 2 };
         let mut seen = Vec::new();
-        // A second run begins again from the first row.
+        // A second run starts again from the first row.
         for (media_segments, extent) in [
             (3, growing),
             (1, growing),

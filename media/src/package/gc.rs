@@ -1,5 +1,5 @@
 //! Garbage collection of a destination: unreferenced part records become tombstones; a later run deletes
-//! their objects, after a grace.
+//! their objects, after the grace period.
 
 use std::{
     collections::HashSet,
@@ -21,51 +21,52 @@ use crate::{
 };
 use spool_storage::{Entry, ErrorKind, Location, ObjectKind, PutOutcome, Stores};
 
-/// Ending of a retired record: what the objects of a part were that a sweep took out of use.
+/// Name ending of a tombstone: the record of a part that garbage collection took out of use.
 const RETIRED: &str = ".retired";
 
-/// The lock of a destination, so that two sweeps never meet.
+/// Name of a destination's lock, so that two runs never overlap.
 const LOCK: &str = "sweep.lock";
 
-/// A sweep that is older than this is dead, and its lock is taken over.
+/// Age at which a lock counts as abandoned and is taken over.
 const LOCK_EXPIRES: Duration = Duration::from_secs(3600);
 
-/// What a sweep is to do.
+/// Options of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// What is younger than this stays: a job that runs has written it, and its master is not there yet.
-    /// Objects stay as long again after their record was taken out of use. Longer than the longest job.
+    /// Grace period. Younger objects and records stay: a running job may have written them, and not published
+    /// them yet. Objects stay as long again after their record became a tombstone. Must be longer than the
+    /// longest job.
     pub grace: Duration,
-    /// Only say what would be deleted.
+    /// Whether to report only, without deleting.
     pub dry_run: bool,
 }
 
-/// What a sweep found.
+/// Result of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct GcReport {
     /// Part records deleted.
     pub records: u64,
-    /// Media segments, initialisation segments and playlists deleted.
+    /// Media segments, initialization segments and playlists deleted.
     pub objects: u64,
     /// Bytes of those objects.
     pub bytes: u64,
-    /// Objects whose record is retired, and which wait for the grace in case a job that read it still
-    /// publishes them.
+    /// Objects whose record is a tombstone within its grace period: a job that read the record may still
+    /// publish them.
     pub waiting: u64,
-    /// Objects that stay because something refers to them, or because they are young.
+    /// Objects that stay because they are referred to, or because they are young.
     pub kept: u64,
 }
 
-/// Why a destination was not swept.
+/// Failure of a run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Another sweep of this destination runs.
+    /// Another run on this destination is in progress.
     #[error("{uri} is being swept by another process: wait for it, or delete {uri}/sweep.lock if it is dead")]
     Locked {
         /// The destination.
         uri: String,
     },
-    /// Nothing was published here, so what is in use is unknown.
+    /// Nothing was published here, so the objects in use are unknown.
     #[error(
         "{uri} has no master.m3u8, so what is in use is unknown: publish first, or delete the folder as a whole"
     )]
@@ -85,10 +86,11 @@ impl Error {
     }
 }
 
-/// Deletes what neither the master nor a young record refers to.
+/// Deletes the objects that neither the multivariant playlist nor a young record refers to.
 ///
 /// # Errors
-/// Where another sweep runs, nothing is published, or the store cannot be read or written.
+/// Returns an error if another run is in progress, nothing is published, or the store cannot be read or
+/// written.
 pub async fn run(stores: &Stores, destination: &str, options: Options) -> Result<GcReport> {
     let destination = stores.locate(destination)?;
     if destination.child(MASTER).read().await?.is_none() {
@@ -114,7 +116,7 @@ async fn collect(destination: &Location, options: Options) -> Result<GcReport> {
     let mut dead = Vec::new();
     for record in part_store::list(destination).await? {
         let objects = objects(&record);
-        // A record that was written since the listing is in neither set: it is younger than young.
+        // A record that was written since the listing is in neither set, and is kept.
         if old.contains(record_path(&record.rendition.key).as_str())
             && !objects.iter().all(|object| used.contains(object))
         {
@@ -134,7 +136,7 @@ async fn collect(destination: &Location, options: Options) -> Result<GcReport> {
         }
     }
     if !options.dry_run {
-        // Halves of objects whose writer was killed.
+        // Unfinished writes of killed processes.
         destination.remove_abandoned(options.grace).await?;
     }
     let folders: HashSet<&str> = entries
@@ -142,7 +144,7 @@ async fn collect(destination: &Location, options: Options) -> Result<GcReport> {
         .filter(|e| is_object(&e.relative))
         .filter_map(|e| Some(e.relative.split_once('/')?.0))
         .collect();
-    // Playlists of clients that played the title while it was encoded.
+    // Playlists of early playback.
     let is_live = |path: &str| match path.rsplit_once('/') {
         Some((folder, name)) => name == EARLY_MASTER && folders.contains(folder),
         None => path == EARLY_MASTER,
@@ -161,7 +163,7 @@ async fn collect(destination: &Location, options: Options) -> Result<GcReport> {
             }
         }
     }
-    // Last: a sweep that dies before this finds them again.
+    // Last: after a crash before this, the next run finds the tombstones again.
     for entry in entries.iter().filter(|e| is_retired(&e.relative) && !young.contains(e.relative.as_str())) {
         if !options.dry_run {
             destination.child(&entry.relative).delete().await?;
@@ -170,8 +172,8 @@ async fn collect(destination: &Location, options: Options) -> Result<GcReport> {
     Ok(swept)
 }
 
-/// Takes a record out of use. A job that read it before may still publish its objects: they wait for the
-/// grace from now on, which the retired record keeps.
+/// Replaces a record by a tombstone. A job that read the record before may still publish its objects, so they
+/// are kept for the grace period from now on.
 async fn tombstone(destination: &Location, record: &PartRecord, grace: Duration) -> Result<()> {
     let path = record_path(&record.rendition.key);
     if !grace.is_zero() {
@@ -187,7 +189,7 @@ fn is_retired(path: &str) -> bool {
     path.starts_with(RECORDS) && path.ends_with(RETIRED)
 }
 
-/// Objects of records that were retired less than the grace ago.
+/// Returns the objects of tombstones that are within the grace period.
 async fn waiting(
     destination: &Location,
     entries: &[Entry],
@@ -214,7 +216,7 @@ fn objects(record: &PartRecord) -> Vec<String> {
         .collect()
 }
 
-/// Everything that a player of the master can reach, relative to the destination.
+/// Returns the paths that a player of the multivariant playlist can reach, relative to the destination.
 async fn reachable(destination: &Location) -> Result<HashSet<String>> {
     let mut used = HashSet::new();
     for playlist in references(destination, MASTER).await? {
@@ -236,7 +238,7 @@ async fn references(destination: &Location, playlist: &str) -> Result<Vec<String
     }
 }
 
-/// Takes the destination's lock, or that of a sweep that died.
+/// Takes the destination's lock, or takes over an expired one.
 async fn lock(destination: &Location) -> Result<()> {
     let location = destination.child(LOCK);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());

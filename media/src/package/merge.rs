@@ -1,5 +1,4 @@
-//! The merge: joins parts into one ladder. Pure, and strict about gaps, duplicates and decoder
-//! configurations.
+//! Merge: joins parts into one ladder. Pure, and strict about gaps, duplicates and decoder configurations.
 
 use std::collections::BTreeMap;
 
@@ -13,16 +12,16 @@ use crate::{
 };
 use spool_storage::ErrorKind;
 
-/// What the playlists of one video will say.
+/// The contents of one video's playlists.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct HlsLadder {
-    /// Absolute URI of the folder that holds everything.
+    /// Absolute URI of the destination folder.
     pub destination: String,
     /// The video that was encoded.
     pub source: String,
-    /// Length of the title in milliseconds.
+    /// Length of the video in milliseconds.
     pub duration_ms: i64,
-    /// How much longer its file says that the title is, in milliseconds.
+    /// Milliseconds that are missing from the source, according to its declared length.
     #[serde(default)]
     pub lost_ms: i64,
     /// Frames of the source that were decoded with errors, or not at all: a frame that two rows decode counts
@@ -33,10 +32,10 @@ pub struct HlsLadder {
     pub renditions: Vec<Rendition>,
 }
 
-/// The whole video at one rung, or one whole sound track.
+/// The whole video at one rung, or one whole audio track.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Rendition {
-    /// Pictures or sound?
+    /// Kind of track.
     pub track: SegmentTrack,
     /// Folder name, such as `1080p`.
     pub name: String,
@@ -51,7 +50,7 @@ pub struct Rendition {
     /// Frames per second of the pictures; `None` for sound.
     #[serde(default)]
     pub frame_rate: Option<Rational>,
-    /// The most bits per second that its rung allows, besides what its buffer evens out.
+    /// Peak rate of the rung in bits per second.
     #[serde(default)]
     pub max_bitrate_bps: u64,
     /// Number of channels; 0 for pictures.
@@ -59,30 +58,30 @@ pub struct Rendition {
     /// The audio track's label; `None` for pictures.
     #[serde(default)]
     pub label: Option<AudioTrackLabel>,
-    /// Initialisation segment, relative to the destination.
+    /// Initialization segment, relative to the destination.
     pub init: String,
-    /// Bytes of the initialisation segment.
+    /// Bytes of the initialization segment.
     pub init_bytes: u64,
-    /// Every media segment in order, contiguous from 0.
+    /// Media segments in order, contiguous from 0.
     pub media_segments: Vec<MediaSegmentRef>,
 }
 
 impl Rendition {
-    /// Length in ticks of its timescale.
+    /// Returns the length in ticks of the rendition's timescale.
     pub fn duration_ticks(&self) -> u64 {
         self.media_segments.iter().map(|s| s.duration_ticks).sum()
     }
 
-    /// Bytes of its media segments.
+    /// Returns the bytes of the media segments.
     pub fn bytes(&self) -> u64 {
         self.media_segments.iter().map(|s| s.bytes).sum()
     }
 }
 
-/// Merges the parts of one video, in any order, into the ladder they make.
+/// Merges the parts of one video, in any order, into a ladder.
 ///
 /// # Errors
-/// Every way in which parts do not join is one of [`Error`].
+/// Returns an [`Error`] if the parts do not join.
 pub fn merge(mut parts: Vec<Part>) -> Result<HlsLadder, Error> {
     parts.sort_by_key(|part| {
         (part.segment.track == SegmentTrack::Audio, part.segment.first_frame, part.segment.index)
@@ -109,7 +108,7 @@ pub fn merge(mut parts: Vec<Part>) -> Result<HlsLadder, Error> {
         renditions.extend(join(&title, &runs)?);
     }
     let duration_ms = title.timebase.to_ms(i64::try_from(title.title_frames).unwrap_or(i64::MAX));
-    // One run of FFmpeg decodes for all rungs of a row.
+    // One FFmpeg run decodes for all rungs of a row.
     let damaged =
         |part: &Part| part.renditions.iter().map(|rendition| rendition.damaged_frames).max().unwrap_or(0);
     let damaged_frames = parts.iter().map(damaged).sum();
@@ -123,12 +122,12 @@ pub fn merge(mut parts: Vec<Part>) -> Result<HlsLadder, Error> {
     })
 }
 
-/// Merges what can be played of a video so far: its rows of pictures from the first up to where one is
-/// missing, and as much of its sound. `None` where nothing can: no row from the first on, or not all of the
-/// `sounds` that there will be.
+/// Merges the part of a video that can be played so far: its video rows up to the first missing one, and as
+/// much of its sound. `None` if nothing can be played: the first video row is missing, or one of the `sounds`
+/// audio tracks.
 ///
 /// # Errors
-/// As [`merge`], of the parts that are there.
+/// Returns the errors of [`merge`], for the existing parts.
 pub fn merge_begin(parts: &[Part], sounds: usize) -> Result<Option<HlsLadder>, Error> {
     let (mut pictures, mut sound): (Vec<Part>, Vec<Part>) =
         parts.iter().cloned().partition(|part| part.segment.track == SegmentTrack::Video);
@@ -147,18 +146,18 @@ pub fn merge_begin(parts: &[Part], sounds: usize) -> Result<Option<HlsLadder>, E
     };
     let end: u64 = pictures.iter().map(|part| part.segment.frames).sum();
     if end < title.title_frames {
-        // Media segments of one number begin at one time on every rendition.
+        // Media segments with the same number start at the same time on every rendition.
         let known = u32::try_from(end.div_ceil(u64::from(title.media_segment_frames))).unwrap_or(u32::MAX);
         for rendition in sound.iter_mut().flat_map(|part| &mut part.renditions) {
             rendition.media_segments.retain(|media_segment| media_segment.number < known);
         }
-        // What is there is all there is, for now.
+        // The merge treats these rows as the whole video.
         pictures.iter_mut().chain(&mut sound).for_each(|part| part.segment.title_frames = end);
     }
     merge(pictures.into_iter().chain(sound).collect()).map(Some)
 }
 
-/// One group is one video: refuses parts of another source, cut, clock or destination.
+/// Refuses parts of another source, plan, clock or destination.
 fn same_title(title: &Segment, destination: &str, part: &Part) -> Result<(), Error> {
     let other = &part.segment;
     if other.source != title.source {
@@ -177,7 +176,7 @@ fn same_title(title: &Segment, destination: &str, part: &Part) -> Result<(), Err
     Ok(())
 }
 
-/// The video rows, sorted, must cover the grid exactly once.
+/// Checks that the sorted video rows cover the grid exactly once.
 fn covers(title: &Segment, video: &[&Part]) -> Result<(), Error> {
     let mut next = 0;
     for part in video {
@@ -208,8 +207,7 @@ fn covers(title: &Segment, video: &[&Part]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Joins what the parts give for each rung; every part must give the same rungs with the same decoder
-/// configuration.
+/// Joins the parts at each rung. Every part must have the same rungs with the same decoder configuration.
 fn join(title: &Segment, parts: &[&Part]) -> Result<Vec<Rendition>, Error> {
     let Some(first) = parts.first() else { return Ok(Vec::new()) };
     let mut joined: Vec<Rendition> =
@@ -227,7 +225,7 @@ fn join(title: &Segment, parts: &[&Part]) -> Result<Vec<Rendition>, Error> {
 
 fn empty(segment: &Segment, timebase: Rational, piece: &PartRendition) -> Rendition {
     let track = segment.track;
-    // Parts of other versions may tell no more than that it is sound.
+    // Parts of older versions may have no label.
     let unlabelled =
         || AudioTrackLabel { track: segment.index, language: None, title: None, role: None, default: false };
     let label = piece.label.clone().or_else(|| (track == SegmentTrack::Audio).then(unlabelled));
@@ -253,7 +251,7 @@ fn append(whole: &mut Rendition, part: &Part, piece: &PartRendition) -> Result<(
     if piece.name != whole.name {
         return Err(Error::Rungs { source_uri: segment.source.clone(), index: segment.index });
     }
-    // Initialisation segments are named by their content: another name is another decoder configuration.
+    // Initialization segments are named by their content: another name means another decoder configuration.
     if (&piece.init, piece.timescale) != (&whole.init, whole.timescale) {
         return Err(Error::DecoderConfiguration {
             rendition: whole.name.clone(),
@@ -294,7 +292,7 @@ fn append(whole: &mut Rendition, part: &Part, piece: &PartRendition) -> Result<(
     Ok(())
 }
 
-/// Why parts do not make a ladder.
+/// Reason why parts do not join.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum Error {
@@ -380,7 +378,7 @@ mod tests {
         }
     }
 
-    /// What the packager would make of these frames at 12,800 ticks a second.
+    /// Media segments as the packager makes them of these frames at 12,800 ticks a second.
     fn rendition(name: &str, first_frame: u64, frames: u64) -> PartRendition {
         const FRAME_TICKS: u64 = 512;
         let end = first_frame + frames;
@@ -420,7 +418,7 @@ mod tests {
         }
     }
 
-    /// Parts of a title cut into runs of these many media segments, and a last frame count.
+    /// Parts of a video that is cut into runs of these many media segments, and a last frame count.
     fn parts(runs: &[u64], tail: u64) -> Vec<Part> {
         let title = runs.iter().sum::<u64>() * FRAMES_PER_MEDIA_SEGMENT + tail;
         let mut first = 0;
@@ -436,7 +434,7 @@ mod tests {
     }
 
     proptest! {
-        /// How a title was cut, and in which order its parts come, does not show in the ladder.
+        /// The ladder does not depend on the cuts or on the order of the parts.
         #[test]
         fn any_split_in_any_order_merges_to_the_same_ladder(
             runs in prop::collection::vec(1_u64..4, 1..8),
@@ -451,7 +449,7 @@ mod tests {
             prop_assert_eq!(merge(split).unwrap(), whole);
         }
 
-        /// A part that is missing is never overlooked, wherever it was.
+        /// A missing part is always detected.
         #[test]
         fn a_lost_part_is_refused(runs in prop::collection::vec(1_u64..4, 2..8), lost in 0_usize..8) {
             let mut split = parts(&runs, 7);

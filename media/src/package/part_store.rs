@@ -12,10 +12,10 @@ use spool_storage::{Location, ObjectKind, PutOutcome};
 /// Records read at a time.
 const READS: usize = 16;
 
-/// The record of a key, where there is one.
+/// Reads the record of a key; `None` if it does not exist.
 ///
 /// # Errors
-/// Where the store cannot be read, or the record is damaged.
+/// Returns an error if the store cannot be read, or the record is damaged.
 pub async fn read(destination: &Location, key: &str) -> Result<Option<PartRecord>> {
     parse(&destination.child(&record_path(key))).await
 }
@@ -29,10 +29,11 @@ async fn parse(location: &Location) -> Result<Option<PartRecord>> {
     }
 }
 
-/// Commits a record, or finds the one that another run committed first. Returns the record that counts.
+/// Commits a record, and returns the record that is stored: this one, or the one that another run committed
+/// first.
 ///
 /// # Errors
-/// Where the store cannot be written.
+/// Returns an error if the store cannot be written.
 pub async fn commit(destination: &Location, record: PartRecord) -> Result<PartRecord> {
     let location = destination.child(&record_path(&record.rendition.key));
     let json = serde_json::to_vec_pretty(&record)
@@ -41,7 +42,7 @@ pub async fn commit(destination: &Location, record: PartRecord) -> Result<PartRe
         PutOutcome::Written => Ok(record),
         PutOutcome::AlreadyExists | PutOutcome::PreconditionFailed => {
             debug!(key = record.rendition.key, "part was committed by another run");
-            // A sweep may have taken it in between; then ours is what is there to tell.
+            // Garbage collection may have removed it in between: then this record is returned.
             Ok(parse(&location).await?.unwrap_or(record))
         }
     }
@@ -50,7 +51,7 @@ pub async fn commit(destination: &Location, record: PartRecord) -> Result<PartRe
 /// Deletes the records of a rendition that name a missing object, so that their segments are encoded again.
 ///
 /// # Errors
-/// Where the store cannot be read or written.
+/// Returns an error if the store cannot be read or written.
 pub async fn invalidate(
     destination: &Location,
     is_gone: impl Fn(&str) -> bool,
@@ -67,10 +68,10 @@ pub async fn invalidate(
     Ok(())
 }
 
-/// Every record of a destination, in the order of segments and rungs.
+/// Returns all records of a destination, in the order of segments and rungs.
 ///
 /// # Errors
-/// Where the store cannot be read, or a record is damaged.
+/// Returns an error if the store cannot be read, or a record is damaged.
 pub async fn list(destination: &Location) -> Result<Vec<PartRecord>> {
     let entries: Vec<_> = destination.child(RECORDS).list().try_collect().await?;
     let folder = destination.child(RECORDS);

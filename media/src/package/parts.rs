@@ -1,4 +1,4 @@
-//! Parts: the result of encoding one segment, and the key under which it is kept.
+//! Parts: the results of encoding segments, and the keys of their records.
 
 use crate::{
     plan::{
@@ -10,11 +10,10 @@ use crate::{
 };
 use spool_storage::{ErrorKind, redact};
 
-/// The version of everything between FFmpeg's samples and the stored bytes: part of every key, raised when
-/// bytes would change.
+/// Version of the packager: part of every key, raised when its output bytes change.
 const PACKAGER_VERSION: u32 = 1;
 
-/// What encoding one segment gave: one value per row, with a rendition for every rung.
+/// Result of encoding one segment: one value per row, with a rendition for every rung.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Part {
     /// Absolute URI of the folder that the objects are in.
@@ -40,7 +39,7 @@ pub struct PartRendition {
     pub width: u32,
     /// Height in pixels; 0 for sound.
     pub height: u32,
-    /// The most bits per second that its rung allows, besides what its buffer evens out.
+    /// Peak rate of the rung in bits per second.
     #[serde(default)]
     pub max_bitrate_bps: u64,
     /// Number of channels; 0 for pictures.
@@ -48,20 +47,20 @@ pub struct PartRendition {
     /// The audio track's label; `None` for pictures.
     #[serde(default)]
     pub label: Option<AudioTrackLabel>,
-    /// Initialisation segment, relative to the destination.
+    /// Initialization segment, relative to the destination.
     pub init: String,
-    /// Bytes of the initialisation segment.
+    /// Bytes of the initialization segment.
     pub init_bytes: u64,
     /// Media segments in order.
     pub media_segments: Vec<MediaSegmentRef>,
-    /// Wall-clock milliseconds that FFmpeg took for the row, when it was encoded.
+    /// Wall-clock milliseconds that encoding the row took.
     pub encode_ms: u64,
-    /// Host that encoded it.
+    /// Host that encoded the row.
     pub host: String,
     /// Frames of the source that were decoded with errors, or not at all.
     #[serde(default)]
     pub damaged_frames: u64,
-    /// Was FFmpeg run for it in this statement, or was it there already?
+    /// Whether this statement encoded it; false if the part existed already.
     #[serde(default)]
     pub encoded: bool,
 }
@@ -77,7 +76,7 @@ pub struct MediaSegmentRef {
     pub start_ticks: u64,
     /// Length in ticks.
     pub duration_ticks: u64,
-    /// Bytes.
+    /// Size in bytes.
     pub bytes: u64,
 }
 
@@ -86,11 +85,11 @@ pub struct MediaSegmentRef {
 pub struct PartRecord {
     /// The row that was encoded.
     pub segment: Segment,
-    /// What came of it.
+    /// The encoded rendition.
     pub rendition: PartRendition,
 }
 
-/// All that decides the bytes of one rendition, besides the segment.
+/// The settings that decide a rendition's bytes, besides the segment.
 #[derive(Debug, Clone, Copy, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Output<'a> {
@@ -100,7 +99,7 @@ pub enum Output<'a> {
     Audio(&'a AudioRendition),
 }
 
-/// The key of one (segment, rung): a hash of what decides its bytes, and of nothing else.
+/// Returns the key of one (segment, rung): a hash of everything that decides its bytes, and of nothing else.
 ///
 /// `encoder` names the FFmpeg and encoder build; `threads` is the job's encoder thread count, never an
 /// executor's.
@@ -111,7 +110,7 @@ pub fn key(segment: &Segment, output: Output<'_>, threads: u32, encoder: &str) -
         source: &'a str,
         etag: &'a str,
         track: SegmentTrack,
-        /// Which sound track; a video row is known by its span.
+        /// Number of the audio track; a video row is identified by its frames.
         audio_track: Option<u32>,
         first_frame: u64,
         frames: u64,
@@ -121,7 +120,7 @@ pub fn key(segment: &Segment, output: Output<'_>, threads: u32, encoder: &str) -
         threads: u32,
         encoder: &'a str,
     }
-    // A presigned link is another one tomorrow, for the same bytes.
+    // Presigned links change over time, for the same bytes.
     let source = redact(&segment.source);
     let key = Key {
         packager: PACKAGER_VERSION,
@@ -142,10 +141,10 @@ pub fn key(segment: &Segment, output: Output<'_>, threads: u32, encoder: &str) -
     blake3::hash(&json).to_hex()[..KEY_DIGITS].to_owned()
 }
 
-/// Hex digits of a key: 128 bits, so that no two rows of any number of jobs meet.
+/// Hex digits of a key: 128 bits, so that keys of different rows do not collide.
 const KEY_DIGITS: usize = 32;
 
-/// Path of a part record, relative to the destination.
+/// Returns the path of a part record, relative to the destination.
 pub fn record_path(key: &str) -> String {
     format!("{RECORDS}/{key}.json")
 }
@@ -153,23 +152,24 @@ pub fn record_path(key: &str) -> String {
 /// Folder of the part records, relative to the destination.
 pub const RECORDS: &str = "parts";
 
-/// Path of a media segment, relative to the destination: named by its content, so it never changes.
+/// Returns the path of a media segment, relative to the destination. It is named by its content, so it never
+/// changes.
 pub fn media_segment_path(rendition: &str, number: u32, content: &[u8]) -> String {
     format!("{rendition}/{number:05}-{}.m4s", content_hash(content))
 }
 
-/// Path of an initialisation segment, relative to the destination.
+/// Returns the path of an initialization segment, relative to the destination.
 pub fn init_path(rendition: &str, content: &[u8]) -> String {
     format!("{rendition}/init-{}.mp4", content_hash(content))
 }
 
-/// Path of a media playlist, relative to the destination.
+/// Returns the path of a media playlist, relative to the destination.
 pub fn playlist_path(rendition: &str, content: &[u8]) -> String {
     format!("{rendition}/{}.m3u8", content_hash(content))
 }
 
-/// Is this path, relative to a destination, one that the functions above give? Other files may lie there,
-/// even other titles.
+/// Returns whether a path, relative to a destination, is one that the functions above return. A destination
+/// may hold other files, even other videos.
 pub fn is_object(path: &str) -> bool {
     let Some((rendition, name)) = path.split_once('/') else { return false };
     let is_hash =
@@ -193,15 +193,15 @@ fn content_hash(content: &[u8]) -> String {
 /// Hex digits of a content hash in a name: 64 bits, within one rendition of one destination.
 const CONTENT_DIGITS: usize = 16;
 
-/// Why a part could not be made or read back.
+/// Failure to read a part record.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A part record is there but cannot be read: written by another version, or damaged.
     #[error("part record {uri} cannot be read ({source}): delete it to have the segment encoded again")]
     Record {
-        /// Where the record is.
+        /// URI of the record.
         uri: String,
-        /// What the parser says.
+        /// The parser's error.
         source: serde_json::Error,
     },
 }
@@ -255,8 +255,8 @@ mod tests {
         let (segment, rendition) = (segment(), rendition());
         let base = key(&segment, Output::Video(&rendition), 1, "x264 164");
         let of = |segment: &Segment| key(segment, Output::Video(&rendition), 1, "x264 164");
-        // The row's number and its place in milliseconds follow from the span; the title's length decides
-        // nothing.
+        // The row's number and its times in milliseconds follow from its frames; the video's length does not
+        // change the bytes.
         assert_eq!(of(&Segment { index: 9, start_ms: 1, title_frames: 7, ..segment.clone() }), base);
         assert_ne!(of(&Segment { etag: "\"2\"".to_owned(), ..segment.clone() }), base);
         assert_ne!(of(&Segment { first_frame: 2251, ..segment.clone() }), base);

@@ -1,11 +1,9 @@
-//! Playlists: RFC 8216 text from true sizes and ticks.
+//! Playlists: RFC 8216 text from the sizes and ticks of media segments.
 //!
-//! Written by hand, since it is little and has to be exact: m3u8-rs 6 keeps durations as 32-bit floats, can't
-//! write FRAME-RATE with three decimals, and leaves out MEDIA-SEQUENCE 0 and DEFAULT=NO. Tests read the
-//! result with it.
+//! Written by hand, since m3u8-rs 6 keeps durations as 32-bit floats, can't write FRAME-RATE with three
+//! decimals, and leaves out MEDIA-SEQUENCE 0 and DEFAULT=NO. Tests read the result with m3u8-rs.
 //!
-//! Source: RFC 8216 section 4; HLS Authoring Specification for Apple Devices (which attributes are to be
-//! there).
+//! Source: RFC 8216 section 4; HLS Authoring Specification for Apple Devices (required attributes).
 
 mod rates;
 mod references;
@@ -20,54 +18,55 @@ pub use references::{References, references};
 
 use rates::{MICROS, durations_micros, target_seconds};
 
-/// `EXT-X-MAP` in a playlist that is not of I-frames only asks for 6; 7 is what fMP4 players are tested with.
+/// Value of `EXT-X-VERSION`. `EXT-X-MAP` requires 6, except in I-frame playlists; fMP4 players are tested
+/// with 7.
 const VERSION: u32 = 7;
-/// What Apple calls sound that says what is to be seen (HLS Authoring Specification, section 4).
+/// Apple's characteristic of audio descriptions (HLS Authoring Specification, section 4).
 const DESCRIBES_VIDEO: &str = "public.accessibility.describes-video";
 
 /// One media segment of a rendition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MediaEntry {
-    /// Relative to the media playlist.
+    /// URI relative to the media playlist.
     pub uri: String,
-    /// How long it is shown, in ticks of the track's timescale.
+    /// Duration in ticks of the track's timescale.
     pub duration_ticks: u64,
     /// Size of the object.
     pub bytes: u64,
 }
 
-/// All that a media playlist says of one rendition.
+/// The contents of one rendition's media playlist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RenditionTrack {
-    /// What a person calls it, such as `1080p` or `Deutsch`.
+    /// Name for menus, such as `1080p` or `Deutsch`.
     pub name: String,
-    /// Its media playlist, relative to the multivariant playlist.
+    /// URI of the media playlist, relative to the multivariant playlist.
     pub uri: String,
     /// RFC 6381's codecs, from the decoder configuration.
     pub codecs: String,
     /// Ticks per second.
     pub timescale: u32,
-    /// Its init segment, relative to the media playlist.
+    /// URI of the init segment, relative to the media playlist.
     pub init_uri: String,
-    /// Media segments in order, from the start of the title on.
+    /// Media segments in order, from the start of the video.
     pub entries: Vec<MediaEntry>,
-    /// The most bits per second that it will have, where media is still to come: else it is measured.
+    /// Declared peak rate in bits per second, if more media will follow. `None`: the rate is measured.
     pub declared_bps: Option<u64>,
 }
 
-/// Is all of a rendition there?
+/// Kind of a media playlist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlaylistKind {
-    /// All of it.
+    /// Complete (`VOD`).
     Vod,
-    /// More will follow, in media segments of up to so many seconds.
+    /// Growing (`EVENT`): more media segments will follow.
     EventOpen {
-        /// `EXT-X-TARGETDURATION`, which never changes.
+        /// `EXT-X-TARGETDURATION` in seconds, which never changes.
         target_seconds: u64,
     },
-    /// It grew, and is whole now.
+    /// Ended (`EVENT`): it grew, and no media segments will follow.
     EventEnded {
-        /// As while it grew.
+        /// `EXT-X-TARGETDURATION` in seconds, as while it grew.
         target_seconds: u64,
     },
 }
@@ -75,7 +74,7 @@ pub enum PlaylistKind {
 /// A video rendition in a multivariant playlist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VideoEntry {
-    /// Its media playlist.
+    /// Media playlist.
     pub track: RenditionTrack,
     /// Display width in pixels.
     pub width: u32,
@@ -88,41 +87,41 @@ pub struct VideoEntry {
 /// An audio rendition in a multivariant playlist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AudioEntry {
-    /// Its media playlist.
+    /// Media playlist.
     pub track: RenditionTrack,
-    /// `GROUP-ID`: every video goes with one rendition of every group. A group has one codec; its renditions
-    /// are languages.
+    /// `GROUP-ID`. Every video rendition is listed with every group. A group has one codec and channel
+    /// layout; its renditions are audio tracks.
     pub group: String,
-    /// Language tag (RFC 5646), if known; a malformed tag, and `und`, is left out.
+    /// Language tag (RFC 5646), if known. A malformed tag and `und` are left out.
     pub language: Option<String>,
     /// Number of channels.
     pub channels: u16,
-    /// What it is, if not the sound of the pictures.
+    /// Role, if it is not the main sound.
     pub role: Option<Role>,
-    /// Is it played where the listener has not chosen? One of a group at most.
+    /// Whether it is played by default. At most one of a group is.
     pub default: bool,
 }
 
-/// Why a playlist can't be written or understood.
+/// Failure to write or parse a playlist.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A rendition is empty.
+    /// A rendition has no media.
     #[error("rendition {name:?} has no media segments, or one without duration")]
     NoMedia {
-        /// Its name.
+        /// Name of the rendition.
         name: String,
     },
-    /// There is nothing to play.
+    /// There are no renditions.
     #[error("a multivariant playlist needs at least one rendition")]
     NoRenditions,
-    /// A text would break out of its place.
+    /// A text contains characters that a playlist does not allow.
     #[error(
         "{what} {text:?} cannot stand in a playlist: quotes, blanks in URIs, control characters and empty texts are not allowed"
     )]
     Text {
-        /// Which of them.
+        /// Kind of text.
         what: &'static str,
-        /// What it says.
+        /// The text.
         text: String,
     },
     /// Two renditions of a group have the same name.
@@ -133,13 +132,13 @@ pub enum Error {
         /// The name.
         name: String,
     },
-    /// Which rendition is played is not clear.
+    /// A group has more than one default rendition.
     #[error("audio group {group:?} has more than one default rendition")]
     TwoDefaults {
         /// The group.
         group: String,
     },
-    /// What was read is no playlist.
+    /// The text is no playlist.
     #[error("not a playlist: its first line is not #EXTM3U, or it is neither multivariant nor media")]
     NotAPlaylist,
 }
@@ -156,13 +155,14 @@ impl Error {
     }
 }
 
-/// The text of a rendition's media playlist.
+/// Returns the text of a rendition's media playlist.
 ///
-/// Durations are differences of rounded start times, so that their sum never strays by more than a
+/// Durations are differences of rounded start times, so that the error of their sum stays below a
 /// microsecond.
 ///
 /// # Errors
-/// [`Error::NoMedia`] for a rendition without media, [`Error::Text`] for a URI that would break the text.
+/// Returns [`Error::NoMedia`] for a rendition without media, [`Error::Text`] for a URI that would break the
+/// text.
 ///
 /// Source: RFC 8216 sections 4.3.2 and 4.3.3.
 pub fn media_playlist(track: &RenditionTrack, extent: PlaylistKind) -> Result<String, Error> {
@@ -180,7 +180,7 @@ pub fn media_playlist(track: &RenditionTrack, extent: PlaylistKind) -> Result<St
         format_args!("#EXT-X-MEDIA-SEQUENCE:0\n#EXT-X-PLAYLIST-TYPE:{kind}\n#EXT-X-INDEPENDENT-SEGMENTS"),
     );
     if extent != PlaylistKind::Vod {
-        // Players would join what still grows near its end.
+        // Without it players start near the end of a growing playlist.
         text.push_str("#EXT-X-START:TIME-OFFSET=0\n");
     }
     line(&mut text, format_args!("#EXT-X-MAP:URI=\"{}\"", uri(&track.init_uri)?));
@@ -194,20 +194,20 @@ pub fn media_playlist(track: &RenditionTrack, extent: PlaylistKind) -> Result<St
     Ok(text)
 }
 
-/// The text of the multivariant playlist: every video with every audio group, in the order given.
+/// Returns the text of the multivariant playlist: every video with every audio group, in the order given.
 ///
-/// Without video, every audio group is a variant of its own: its default (or first) rendition's playlist,
-/// with the others of the group as alternatives.
+/// Without video, each audio group is a variant: the playlist of its default (or first) rendition, with the
+/// others of the group as alternatives.
 ///
 /// # Errors
-/// [`Error::NoRenditions`] without any, and whatever keeps names and URIs from being written.
+/// Returns [`Error::NoRenditions`] without renditions, and other errors for invalid names, URIs and groups.
 ///
 /// Source: RFC 8216 sections 4.3.4.1 and 4.3.4.2.
 pub fn multivariant_playlist(videos: &[VideoEntry], audios: &[AudioEntry]) -> Result<String, Error> {
     let groups = groups(audios)?;
     let mut text = format!("#EXTM3U\n#EXT-X-VERSION:{VERSION}\n#EXT-X-INDEPENDENT-SEGMENTS\n");
     for group in &groups {
-        // A single sound without pictures is the variant itself.
+        // A single audio rendition without video is the variant itself.
         if !videos.is_empty() || group.members.len() > 1 {
             group.write(&mut text)?;
         }
@@ -286,7 +286,7 @@ fn stream(text: &mut String, stream: &Stream<'_>, played: &RenditionTrack) -> Re
     Ok(())
 }
 
-/// Bits per second of a rendition. The average of what still grows is not known.
+/// Bits per second of a rendition. The average of a growing rendition is unknown.
 struct Rates {
     peak: u64,
     average: Option<u64>,
@@ -302,13 +302,13 @@ impl Rates {
     }
 }
 
-/// Audio renditions that a player may choose among.
+/// Audio renditions that a player can choose among.
 struct Group<'a> {
     id: &'a str,
     members: Vec<&'a AudioEntry>,
 }
 
-/// Groups in the order of their first members.
+/// Returns the groups in the order of their first members.
 fn groups(audios: &[AudioEntry]) -> Result<Vec<Group<'_>>, Error> {
     let mut groups: Vec<Group<'_>> = Vec::new();
     for audio in audios {
@@ -331,7 +331,7 @@ impl Group<'_> {
     fn write(&self, text: &mut String) -> Result<(), Error> {
         let language_of =
             |audio: &AudioEntry| audio.language.clone().filter(|language| is_language(language));
-        // The default may be chosen by itself wherever it stands.
+        // The default is always `AUTOSELECT=YES`, in any position.
         let mut languages: Vec<_> = self
             .members
             .iter()
@@ -345,8 +345,8 @@ impl Group<'_> {
             if let Some(language) = &language {
                 append(&mut tag, format_args!(",LANGUAGE=\"{language}\""));
             }
-            // What may be chosen by itself must differ from all others that may, in language or in whom it is
-            // for; a commentary is for no listener who did not choose it.
+            // Renditions with `AUTOSELECT=YES` must differ in language or role. A commentary is never
+            // selected automatically.
             let is_new = language.is_some() && !languages.contains(&(language.clone(), audio.role));
             let auto = audio.default || (is_new && audio.role != Some(Role::Commentary));
             languages.push((language, audio.role));
@@ -364,7 +364,7 @@ impl Group<'_> {
         Ok(())
     }
 
-    /// Each codec once.
+    /// Returns the codecs of the group, each once.
     fn codecs(&self) -> Vec<&str> {
         let mut codecs: Vec<&str> = self.members.iter().map(|audio| audio.track.codecs.as_str()).collect();
         codecs.sort_unstable();
@@ -372,7 +372,7 @@ impl Group<'_> {
         codecs
     }
 
-    /// The highest of its members.
+    /// Returns the highest rates among the members.
     fn rates(&self) -> Result<Rates, Error> {
         self.members.iter().try_fold(Rates { peak: 0, average: Some(0) }, |most, audio| {
             let Rates { peak, average } = Rates::of(&audio.track)?;
@@ -381,23 +381,23 @@ impl Group<'_> {
     }
 }
 
-/// A rate in thousandths of a hertz, rounded to nearest.
+/// Returns a rate in thousandths of a hertz, rounded to nearest.
 fn thousandths(rate: Rational) -> u64 {
     (u64::from(rate.num()) * 1000 + u64::from(rate.den()) / 2) / u64::from(rate.den())
 }
 
-/// Letters, digits and hyphens: what an RFC 5646 tag is made of.
+/// Returns whether a tag consists of letters, digits and hyphens, as RFC 5646 requires, and is not `und`.
 fn is_language(tag: &str) -> bool {
     tag != "und" && tag.len() >= 2 && tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
-/// A text that can stand between quotes.
+/// Checks that a text can stand between quotes.
 fn quoted<'a>(what: &'static str, text: &'a str) -> Result<&'a str, Error> {
     let broken = text.is_empty() || text.chars().any(|char| char == '"' || char.is_control());
     if broken { Err(Error::Text { what, text: text.to_owned() }) } else { Ok(text) }
 }
 
-/// A URI that can stand between quotes or on a line of its own.
+/// Checks that a URI can stand between quotes or on a line of its own.
 fn uri(uri: &str) -> Result<&str, Error> {
     if uri.starts_with('#') || uri.chars().any(char::is_whitespace) {
         return Err(Error::Text { what: "URI", text: uri.to_owned() });
@@ -406,7 +406,7 @@ fn uri(uri: &str) -> Result<&str, Error> {
 }
 
 fn append(text: &mut String, what: std::fmt::Arguments<'_>) {
-    // A String takes all that is written to it.
+    // Writing to a String does not fail.
     let _ = text.write_fmt(what);
 }
 

@@ -1,4 +1,4 @@
-//! Publishing: once every object exists, the playlists are written, the multivariant playlist last.
+//! Publishing: checks that every object exists, then writes the playlists, the multivariant playlist last.
 
 use std::collections::HashMap;
 
@@ -27,10 +27,10 @@ use spool_storage::{ErrorKind, Location, ObjectKind, PutOutcome, Stores};
 /// Name of the multivariant playlist: the one object that changes.
 pub const MASTER: &str = "master.m3u8";
 
-/// What [`check_writable`] writes, and deletes again.
+/// Object that [`check_writable`] writes and deletes.
 const TRIAL: &str = "writable.tmp";
 
-/// How a `GROUP-ID` of sound begins.
+/// Prefix of an audio `GROUP-ID`.
 const AUDIO_GROUP: &str = "audio";
 
 /// The published ladder.
@@ -38,21 +38,21 @@ const AUDIO_GROUP: &str = "audio";
 pub struct Published {
     /// URI of the multivariant playlist.
     pub master: String,
-    /// Length of the title in milliseconds.
+    /// Length of the video in milliseconds.
     pub duration_ms: i64,
-    /// Bytes of all media and initialisation segments.
+    /// Bytes of all media and initialization segments.
     pub bytes: u64,
-    /// How much longer its file says that the title is, in milliseconds.
+    /// Milliseconds that are missing from the source, according to its declared length.
     #[serde(default)]
     pub lost_ms: i64,
     /// Frames of the source that were decoded with errors, or not at all.
     #[serde(default)]
     pub damaged_frames: u64,
-    /// What it offers.
+    /// Renditions.
     pub renditions: Vec<PublishedRendition>,
 }
 
-/// One rendition as it was published.
+/// A published rendition.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct PublishedRendition {
     /// Folder name, such as `1080p`.
@@ -63,22 +63,22 @@ pub struct PublishedRendition {
     pub width: u32,
     /// Height in pixels; 0 for sound.
     pub height: u32,
-    /// Frames per second of pictures.
+    /// Frames per second; `None` for sound.
     #[serde(default)]
     pub frame_rate: Option<Rational>,
-    /// Mean rate of the rendition alone.
+    /// Average rate of the rendition alone, in bits per second.
     pub average_bps: u64,
-    /// Peak rate of the rendition alone, over 0.5 to 1.5 target durations.
+    /// Peak rate of the rendition alone in bits per second, over 0.5 to 1.5 target durations.
     pub peak_bps: u64,
     /// Number of media segments.
     pub media_segments: u64,
-    /// Bytes of its media segments.
+    /// Bytes of the media segments.
     pub bytes: u64,
-    /// Media playlist, relative to the master.
+    /// Media playlist, relative to the multivariant playlist.
     pub playlist: String,
 }
 
-/// Why a ladder was not published.
+/// Failure to publish a ladder.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// An object that the ladder names is not in the store, or has another size.
@@ -90,10 +90,10 @@ pub enum Error {
         uri: String,
         /// Bytes that were written.
         expected: u64,
-        /// What is there.
+        /// Description of the object that was found.
         found: String,
     },
-    /// Another publisher published meanwhile.
+    /// Another job published meanwhile.
     #[error(
         "{uri} was published by another job meanwhile and is left as that one made it: run this one again to replace it"
     )]
@@ -113,24 +113,24 @@ impl Error {
     /// Classifies the failure for the caller.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            // Not transient: an engine that publishes again would read the newer master as the one to
-            // replace, and what is missing does not come back by publishing.
+            // Not transient: a retry would read the newer playlist as the one to replace, and missing objects
+            // do not come back by publishing.
             Self::Object { .. } | Self::Superseded { .. } | Self::Nothing { .. } => ErrorKind::BadInput,
         }
     }
 }
 
-/// Writes what a merge describes, master last. Publishing the same ladder again changes nothing.
+/// Publishes a ladder, the multivariant playlist last. Publishing the same ladder again changes nothing.
 ///
 /// # Errors
-/// Where an object is missing, the store cannot be written, or another job published meanwhile.
+/// Returns an error if an object is missing, the store cannot be written, or another job published meanwhile.
 pub async fn run(stores: &Stores, ladder: &HlsLadder) -> Result<Published> {
     let destination = stores.locate(&ladder.destination)?;
     if ladder.renditions.is_empty() {
         return Err(Error::Nothing { uri: destination.to_string() }.into());
     }
     let master = destination.child(MASTER);
-    // Read before anything else: the version to replace is the one from before this publisher began.
+    // Read first: the version to replace is the one from before this run.
     let before = master.read().await?;
     for rendition in &ladder.renditions {
         check_objects(&destination, rendition).await?;
@@ -153,7 +153,7 @@ pub async fn run(stores: &Stores, ladder: &HlsLadder) -> Result<Published> {
                 before.as_ref().map(|(_, version)| version),
             )
             .await?;
-        // A replace that was answered late and tried again meets its own work.
+        // A retried replace may find its own playlist.
         if replaced == PutOutcome::PreconditionFailed
             && master.read().await?.is_none_or(|(bytes, _)| bytes != text.as_bytes())
         {
@@ -173,17 +173,17 @@ pub async fn run(stores: &Stores, ladder: &HlsLadder) -> Result<Published> {
     })
 }
 
-/// Makes sure that a destination can be written, before hours of work go there.
+/// Checks that a destination can be written, before hours of encoding.
 ///
 /// # Errors
-/// Where it cannot: what the store says.
+/// Returns the store's error if it cannot be written.
 pub async fn check_writable(destination: &Location) -> Result<()> {
     let trial = destination.child(TRIAL);
     trial.put(Bytes::new(), ObjectKind::Record).await?;
     Ok(trial.delete().await?)
 }
 
-/// Every object of a rendition must be there with its size: one listing instead of a request per object.
+/// Checks that every object of a rendition exists with its size. One listing instead of a request per object.
 async fn check_objects(destination: &Location, rendition: &Rendition) -> Result<()> {
     let folder = destination.child(&rendition.name);
     let found: HashMap<String, u64> = folder
@@ -195,7 +195,7 @@ async fn check_objects(destination: &Location, rendition: &Rendition) -> Result<
     for (path, expected) in objects.chain([(&rendition.init, rendition.init_bytes)]) {
         let bytes = found.get(path);
         if bytes != Some(&expected) {
-            // So that the next transcode does not trust them.
+            // Invalidates the records, so that the next transcode encodes the segments again.
             let is_gone = |other: &str| other == path || !found.contains_key(other);
             part_store::invalidate(destination, is_gone, &rendition.name).await?;
             let found = bytes.map_or_else(|| "is not there".to_owned(), |bytes| format!("holds {bytes}"));
@@ -205,7 +205,8 @@ async fn check_objects(destination: &Location, rendition: &Rendition) -> Result<
     Ok(())
 }
 
-/// A rendition as playlists name it. Its media playlist, whose name follows from its text, is not known yet.
+/// Returns a rendition's track for playlists. Its `uri` is empty: the name of a media playlist follows from
+/// its text.
 pub(crate) fn track(rendition: &Rendition) -> RenditionTrack {
     let inside = |path: &str| path.strip_prefix(&format!("{}/", rendition.name)).unwrap_or(path).to_owned();
     RenditionTrack {
@@ -238,9 +239,9 @@ fn published(rendition: &Rendition, track: RenditionTrack) -> Result<PublishedRe
     })
 }
 
-/// Every sound track is in a group for each codec and layout of channels, since a player chooses one of a
-/// group: which group, the variant says, and so each has all tracks. One that has no surround stands in a
-/// surround group as the stereo that it is.
+/// Returns the text of the multivariant playlist. There is an audio group for each codec and channel layout,
+/// and each group has all audio tracks: a variant names its group, and a player chooses a track of it. A
+/// track without surround is in a surround group as stereo.
 pub(crate) fn multivariant(ladder: &HlsLadder, tracks: &[RenditionTrack]) -> Result<String> {
     let pairs = || ladder.renditions.iter().zip(tracks);
     let videos: Vec<VideoEntry> = pairs()
@@ -294,12 +295,12 @@ pub(crate) fn multivariant(ladder: &HlsLadder, tracks: &[RenditionTrack]) -> Res
     Ok(playlists::multivariant_playlist(&videos, &audios)?)
 }
 
-/// A rendition of sound.
+/// An audio rendition.
 struct Sound<'a> {
     rendition: &'a Rendition,
     track: &'a RenditionTrack,
     label: &'a AudioTrackLabel,
-    /// What its name says besides its track, such as `-opus-5.1`; nothing of stereo in AAC.
+    /// Suffix of its name after the track, such as `-opus-5.1`; empty for stereo in AAC.
     kind: &'a str,
 }
 
@@ -311,7 +312,7 @@ impl<'a> Sound<'a> {
     }
 }
 
-/// What tracks are called, each by another name.
+/// Returns the names of the tracks, made unique.
 fn names(labels: &[&AudioTrackLabel]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for label in labels {

@@ -1,4 +1,4 @@
-//! FFmpeg's argument lists as pure functions: each flag with its reason, no user text in any filter.
+//! FFmpeg's argument lists as pure functions. Each flag has its reason, and no filter contains user text.
 
 mod audio;
 mod color;
@@ -13,13 +13,13 @@ pub use self::{
     video::{VideoEncode, encode_video},
 };
 
-/// How any run begins: quiet, deaf, and reporting.
+/// Returns the arguments that every run starts with: quiet, without stdin, and with progress reports.
 fn preamble() -> Vec<OsString> {
     words(&[
-        // Nothing is asked and nothing read from stdin; the banner would fill the stderr tail.
+        // No interaction and no input from stdin. The banner would fill the stderr tail.
         "-nostdin",
         "-hide_banner",
-        // What goes wrong and nothing else; the status line is for terminals.
+        // Errors only; the status line is for terminals.
         "-loglevel",
         "error",
         "-nostats",
@@ -28,47 +28,47 @@ fn preamble() -> Vec<OsString> {
         "pipe:1",
         "-stats_period",
         "0.5",
-        // The scratch folder is ours: a file from an interrupted run is written over.
+        // Overwrites a file of an interrupted run in the scratch folder.
         "-y",
     ])
 }
 
-/// Options of the one input, before its `-i`.
+/// Returns the options of the only input, before its `-i`.
 fn input_options(demuxer: &str, threads: u32, max_pixels: u64) -> Vec<OsString> {
     let (threads, max_pixels) = (threads.to_string(), max_pixels.to_string());
     words(&[
-        // Local files only, whatever a playlist or a reference inside the file says.
+        // Local files only, against playlists and references inside the file.
         "-protocol_whitelist",
         "file,pipe",
-        // The demuxer that the magic bytes name; no guessing by content or extension.
+        // The demuxer by the magic bytes: FFmpeg does not guess it by content or extension.
         "-f",
         demuxer,
         "-threads",
         &threads,
-        // A decompression bomb that changes its size mid-way fails here.
+        // Stops a decompression bomb that changes its frame size midway.
         "-max_pixels",
         &max_pixels,
-        // The source's own times: the grid counts in them.
+        // Keeps the source's own times, in which the grid counts.
         "-copyts",
     ])
 }
 
-/// The input itself. `file:` keeps a name with a colon or a leading dash a name.
+/// Returns the input. With `file:`, a name with a colon or a leading dash is read as a file name.
 fn input(path: &Path) -> Vec<OsString> {
     vec!["-i".into(), file(path)]
 }
 
-/// What keeps an output free of dates, versions and the source's own texts, and what makes its MP4 a stream
-/// of fragments.
+/// Returns the options that keep an output free of dates, versions and the source's own texts, and that make
+/// its MP4 fragmented.
 fn output_options(extra_movflags: &str) -> Vec<OsString> {
     let movflags = format!("+empty_moov+default_base_moof{extra_movflags}");
     words(&[
-        // SourceCache, GPS positions and chapters of the source are not the renditions' business.
+        // Titles, GPS positions and chapters of the source do not belong in renditions.
         "-map_metadata",
         "-1",
         "-map_chapters",
         "-1",
-        // No encoder version and no random ids: equal work gives equal bytes.
+        // No encoder version and no random ids, so that equal work gives equal bytes.
         "-fflags",
         "+bitexact",
         "-flags",

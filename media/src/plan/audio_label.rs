@@ -1,4 +1,4 @@
-//! The label of an audio track: what a player's menu shows of it.
+//! Labels of audio tracks in a player's menu.
 
 use crate::source::{
     language,
@@ -8,23 +8,23 @@ use crate::source::{
 /// The label of an audio track.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct AudioTrackLabel {
-    /// Number of the sound track within the source, from 0.
+    /// Number of the audio track within the source, from 0.
     pub track: u32,
-    /// Its language as the source tags it.
+    /// Language as the source tags it.
     #[serde(default)]
     pub language: Option<String>,
-    /// What its author calls it.
+    /// Title that the source gives it.
     #[serde(default)]
     pub title: Option<String>,
-    /// What it is, if not the sound of the pictures.
+    /// Role, if it is not the main sound.
     #[serde(default)]
     pub role: Option<Role>,
-    /// Does the source say that it is what plays unless chosen otherwise?
+    /// Whether the source marks it as the default.
     pub default: bool,
 }
 
 impl AudioTrackLabel {
-    /// Of a source's sound track number `index`.
+    /// Returns the label of a source's audio track number `index`.
     pub(crate) fn of(track: &AudioTrack, index: u32) -> Self {
         Self {
             track: index,
@@ -35,7 +35,7 @@ impl AudioTrackLabel {
         }
     }
 
-    /// What a menu shows: its title, or its language in that language, or its number.
+    /// Returns the name for menus: its title, or its language in that language, or its number.
     pub(crate) fn name(&self) -> String {
         if let Some(title) = &self.title {
             return title.clone();

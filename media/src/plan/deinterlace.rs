@@ -1,13 +1,13 @@
-//! How interlaced frames become pictures.
+//! Modes of deinterlacing.
 
-/// What becomes of a frame that was recorded as two fields, one after the other?
+/// Mode of deinterlacing a frame that was recorded as two fields.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Deinterlace {
-    /// One picture, at the time of its first field.
+    /// One frame, at the time of the first field.
     #[default]
     Frame,
-    /// Two, so that motion is as smooth as it was: 50 a second of 25 frames.
+    /// Two frames, which keep the smooth motion: 50 per second of 25.
     Field,
 }
 

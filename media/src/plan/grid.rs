@@ -1,4 +1,4 @@
-//! The frame grid: one rational output rate for the whole title, whatever the rhythm of the source.
+//! Frame grid: one rational output rate for the whole video, at any timing of the source.
 
 mod rate;
 
@@ -8,26 +8,26 @@ use crate::limits::MAX_TITLE_SECONDS;
 use crate::{source::index::Sample, time::Rational};
 use spool_storage::ErrorKind;
 
-/// The smallest timescale of an output track: fine enough for players that compute in ticks, at every frame
-/// rate.
+/// Smallest timescale of an output track, in ticks per second: fine enough for players that compute in ticks,
+/// at every frame rate.
 pub const MIN_TIMESCALE: u32 = 10_000;
 
-/// How long the last frame of a title may be held if no other frame was held for half as long: what says more
-/// is a broken duration, and the frame is shown for one frame of the grid.
+/// Longest duration of the last frame, in seconds, if no other frame lasts half as long. A longer one is a
+/// wrong duration, and the frame is shown for one grid frame.
 const MAX_LAST_FRAME_SECONDS: u32 = 60;
 
-/// The clock of a title without pictures.
+/// Frame rate of the grid of a source without video, in Hz.
 const AUDIO_RATE_HZ: u32 = 1000;
 
 /// The output frame clock: frame `n` is shown at `origin + n / rate` of the source's time, for `n` in
 /// `0..frames`.
 ///
-/// Which source frame that is, is decided as FFmpeg's `fps` filter decides it with `round=near` (its default)
-/// on times that count from `origin` (`setpts=PTS-origin` before it): a source frame belongs to the grid
-/// frame nearest to it, halves away from zero ([`Grid::frame_at`]); of several in one grid frame the last is
-/// shown; a grid frame without any repeats the one before it. The end is the grid's own: left to itself the
-/// filter ends where the last frame's duration ends, and drops that frame if this is the tick after its
-/// start. So the last frame is to be held before the filter (`tpad`) and the title's end cut after it.
+/// Source frames are assigned as by FFmpeg's `fps` filter with `round=near` (its default) on times that count
+/// from `origin` (`setpts=PTS-origin` before it): a source frame belongs to the grid frame nearest to it,
+/// halves away from zero ([`Grid::frame_at`]); of several in one grid frame the last is shown; a grid frame
+/// without a source frame repeats the one before it. The end differs: the filter ends where the last frame's
+/// duration ends, and drops that frame if this is the tick after its start. So the last frame must be held
+/// before the filter (`tpad`), and the video's end cut after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grid {
     /// Frames per second.
@@ -36,21 +36,21 @@ pub struct Grid {
     pub source_timebase: Rational,
     /// Ticks of the source at which frame 0 is shown.
     pub origin: i64,
-    /// Length of the title in frames.
+    /// Length of the video in frames.
     pub frames: u64,
 }
 
 impl Grid {
-    /// The clock of a title with pictures, from the samples of its video track that are shown, in any order.
+    /// Returns the grid of a source with video, from the shown samples of its video track, in any order.
     ///
-    /// A constant frame rate is kept exactly, up to 120 frames per second, and then the title has as many
+    /// A constant frame rate is kept exactly, up to 120 frames per second, and then the grid has as many
     /// frames as the source shows. Timestamps that a coarse timebase rounded (Matroska's milliseconds) snap
     /// to the rate that they were rounded from. A variable rate becomes the common rate nearest to the usual
-    /// distance between frames, at most 60. A single frame lasts as long as the container says, at `declared`
-    /// or else 25 frames per second.
+    /// distance between frames, at most 60. A single frame lasts as long as the container declares, at
+    /// `declared` or else 25 frames per second.
     ///
     /// # Errors
-    /// [`Error::NoFrames`] without samples, [`Error::TooLong`] past [`MAX_TITLE_SECONDS`].
+    /// Returns [`Error::NoFrames`] without samples, and [`Error::TooLong`] above [`MAX_TITLE_SECONDS`].
     pub fn of(samples: &[Sample], timebase: Rational, declared: Option<Rational>) -> Result<Self, Error> {
         let shown = shown(samples);
         let (Some(&origin), Some(&last)) = (shown.first(), shown.last()) else {
@@ -70,14 +70,15 @@ impl Grid {
         Ok(grid)
     }
 
-    /// The clock of a title without pictures, from the samples of its first audio track: milliseconds.
+    /// Returns the grid of a source without video, from the samples of its first audio track: in
+    /// milliseconds.
     ///
-    /// A millisecond divides every length that one may ask for, whatever the sample rates of the tracks; the
-    /// cuts of the sound itself lie on the encoder's frames nearest to it, as they do under a video grid. The
-    /// end is rounded up: no sound is lost.
+    /// A millisecond divides every length that can be requested, at any sample rate. The sound itself is cut
+    /// at the encoder's frames nearest to the grid, as under a video grid. The end is rounded up: no sound is
+    /// lost.
     ///
     /// # Errors
-    /// [`Error::NoFrames`] without samples, [`Error::TooLong`] past [`MAX_TITLE_SECONDS`].
+    /// Returns [`Error::NoFrames`] without samples, and [`Error::TooLong`] above [`MAX_TITLE_SECONDS`].
     pub fn for_audio(samples: &[Sample], timebase: Rational) -> Result<Self, Error> {
         let shown = shown(samples);
         let (Some(&origin), Some(&last)) = (shown.first(), shown.last()) else {
@@ -93,23 +94,23 @@ impl Grid {
         Ok(grid)
     }
 
-    /// The clock of fields: twice as many, twice as fast. `None` where that cannot be counted.
+    /// Returns the grid of the fields: twice the frames at twice the rate. `None` on overflow.
     #[must_use]
     pub fn of_fields(self) -> Option<Self> {
         let rate = Rational::new(self.rate.num().checked_mul(2)?, self.rate.den())?;
         Some(Self { rate, frames: self.frames.checked_mul(2)?, ..self })
     }
 
-    /// The grid frame that a source frame belongs to; negative before the origin, [`Grid::frames`] and more
-    /// after the end.
+    /// Returns the grid frame that a source frame belongs to: negative before the origin, and
+    /// [`Grid::frames`] or more after the end.
     ///
     /// Source: `av_rescale_q_rnd` with `AV_ROUND_NEAR_INF`, as `libavfilter/vf_fps.c` calls it.
     pub fn frame_at(&self, pts: i64) -> i64 {
         self.source_timebase.rescale(pts.saturating_sub(self.origin), self.rate.inverse())
     }
 
-    /// The source ticks that belong to a run of grid frames: `t` is in it exactly if [`Grid::frame_at`] of
-    /// `t` is in the run.
+    /// Returns the source ticks that belong to a run of grid frames: `t` is in the range exactly if
+    /// [`Grid::frame_at`] of `t` is in the run.
     ///
     /// If no source frame belongs to `first_frame`, it repeats an earlier one, which lies before this range:
     /// see [`Grid::needs`].
@@ -117,8 +118,8 @@ impl Grid {
         self.first_tick_of(first_frame)..self.first_tick_of(first_frame.saturating_add(frames))
     }
 
-    /// The source ticks in which every source frame lies that a run of grid frames shows, the one that is
-    /// held at its start included.
+    /// Returns the range of source ticks that contains every source frame that a run of grid frames shows,
+    /// including the one that is held at its start.
     ///
     /// `shown` are the presentation times of the track, sorted ([`shown`]).
     pub fn needs(&self, shown: &[i64], first_frame: u64, frames: u64) -> Range<i64> {
@@ -128,8 +129,8 @@ impl Grid {
         held.map_or(span.start, |held| held.min(span.start))..span.end
     }
 
-    /// Grid frames from the origin to a time of another track of the same source, rounded up; 0 before the
-    /// origin.
+    /// Returns the grid frames from the origin to a time of another track of the same source, rounded up; 0
+    /// before the origin.
     pub fn frames_until(&self, end: i64, timebase: Rational) -> u64 {
         let [end_num, end_den] = [timebase.num(), timebase.den()].map(i128::from);
         let [num, den] = [self.source_timebase.num(), self.source_timebase.den()].map(i128::from);
@@ -146,19 +147,19 @@ impl Grid {
         frames.and_then(|frames| u64::try_from(frames).ok()).map_or(limit, |frames| frames.min(limit))
     }
 
-    /// Length of the title in whole seconds.
+    /// Returns the length of the video in whole seconds.
     pub fn seconds(&self) -> u64 {
         let seconds = u128::from(self.frames) * u128::from(self.rate.den()) / u128::from(self.rate.num());
         u64::try_from(seconds).unwrap_or(u64::MAX)
     }
 
-    /// Ticks per second of the output's video track: the smallest multiple of the rate's numerator that is no
-    /// less than [`MIN_TIMESCALE`], so that every frame is a whole number of ticks.
+    /// Returns the ticks per second of the output's video track: the smallest multiple of the rate's
+    /// numerator that is at least [`MIN_TIMESCALE`], so that every frame is a whole number of ticks.
     pub fn timescale(&self) -> u32 {
         self.rate.num().saturating_mul(self.ticks_factor())
     }
 
-    /// Ticks of [`Grid::timescale`] per frame.
+    /// Returns the ticks of [`Grid::timescale`] per frame.
     pub fn frame_ticks(&self) -> u32 {
         self.rate.den().saturating_mul(self.ticks_factor())
     }
@@ -167,8 +168,8 @@ impl Grid {
         MIN_TIMESCALE.div_ceil(self.rate.num())
     }
 
-    /// The smallest tick whose grid frame is `frame` or later. The frame begins half a frame before it is
-    /// shown.
+    /// Returns the smallest tick whose grid frame is `frame` or later. The range of a frame starts half a
+    /// frame before it is shown.
     fn first_tick_of(&self, frame: u64) -> i64 {
         let per_tick = i128::from(self.source_timebase.num()) * i128::from(self.rate.num());
         let per_frame = i128::from(self.source_timebase.den()) * i128::from(self.rate.den());
@@ -184,14 +185,14 @@ impl Grid {
     }
 }
 
-/// The presentation times of the samples, sorted.
+/// Returns the presentation times of the samples, sorted.
 pub fn shown(samples: &[Sample]) -> Vec<i64> {
     let mut shown: Vec<i64> = samples.iter().map(|sample| sample.pts).collect();
     shown.sort_unstable();
     shown
 }
 
-/// The container's duration of the frame shown last, where it has one that can be believed.
+/// Returns the container's duration of the frame that is shown last, if it is plausible.
 fn last_duration(samples: &[Sample], shown: &[i64], timebase: Rational) -> Option<i64> {
     let last = *shown.last()?;
     let duration =
@@ -211,13 +212,13 @@ fn check_length(origin: i64, last: i64, timebase: Rational) -> Result<(), Error>
     Ok(())
 }
 
-/// Why no clock fits a source.
+/// Reason why a source has no grid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The track has no samples.
     #[error("the track has no frames")]
     NoFrames,
-    /// The frames lie further apart than any title is long.
+    /// The first and the last frame are too far apart.
     #[error(
         "the first and the last frame are {seconds} s apart and {MAX_TITLE_SECONDS} s is the most: the timestamps may be broken, \
          remuxing the source may mend them"

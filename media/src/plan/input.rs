@@ -1,4 +1,4 @@
-//! The input of a row: a local file with the samples that FFmpeg reads, a window of the source or all of it.
+//! Input of a row: a local file with the samples that FFmpeg reads, a window of the source or the whole.
 
 use std::path::{Path, PathBuf};
 
@@ -11,16 +11,16 @@ use crate::{
     source::{self, index::Container, source_cache::WholeFile, window},
 };
 
-/// What FFmpeg reads for a row.
+/// FFmpeg's input for a row.
 pub(crate) struct Input<'a> {
     pub(crate) path: PathBuf,
     pub(crate) demuxer: &'a str,
     pub(crate) stream: u32,
-    /// Decoding time of the keyframe to start at, where the file holds more than the row needs.
+    /// Decoding time of the keyframe to start at, if the file holds more than the row needs.
     pub(crate) seek: Option<i64>,
 }
 
-/// Gets the row's samples into a local file: a window of the source, or all of it.
+/// Fetches the row's samples into a local file: a window of the source, or the whole source.
 pub(crate) async fn fetch<'a>(timeline: &'a Timeline, segment: &Segment, window: &Path) -> Result<Input<'a>> {
     let stream = match segment.track {
         SegmentTrack::Video => timeline.source.probe.video.as_ref().map(|video| video.stream),
@@ -57,8 +57,8 @@ pub(crate) async fn fetch<'a>(timeline: &'a Timeline, segment: &Segment, window:
     }
 }
 
-/// Decoding time of the last keyframe that is shown at or before `pts`. MPEG-TS is searched by decoding
-/// times.
+/// Returns the decoding time of the last keyframe that is shown at or before `pts`. FFmpeg searches MPEG-TS
+/// by decoding times.
 fn key_before(timeline: &Timeline, pts: i64) -> Option<i64> {
     let samples = &timeline.source.video_track()?.samples;
     samples

@@ -1,4 +1,4 @@
-//! The ladder: presets, the short form, and the renditions that fit a source.
+//! Ladders: presets, the short form, and the renditions that fit a source.
 
 mod entry;
 mod fit;
@@ -17,54 +17,53 @@ pub use crate::codec::{AudioCodec, VideoCodec};
 pub use entry::LadderEntry;
 pub use presets::{Preset, presets};
 
-/// The most rungs of a ladder: each is an encoder beside the others in one process.
+/// Most rungs of a ladder: their encoders run in one process.
 pub const MAX_RUNGS: usize = 12;
-/// The least height of a rung: one macroblock.
+/// Smallest height of a rung in pixels: one macroblock.
 pub const MIN_HEIGHT: u32 = 16;
-/// The greatest height of a rung: 8K, the most that a level of H.264 or HEVC allows.
+/// Largest height of a rung in pixels: 8K, the largest that a level of H.264 or HEVC allows.
 pub const MAX_HEIGHT: u32 = 4320;
-/// The least peak rate of a rung, in bits per second.
+/// Lowest peak rate of a rung, in bits per second.
 pub const MIN_BITRATE_BPS: u32 = 10_000;
-/// The greatest peak rate of a rung, in bits per second: with a buffer of twice as many bits, level 6.2 of
-/// H.264 just holds it.
+/// Highest peak rate of a rung, in bits per second: with a buffer of twice as many bits, level 6.2 of H.264
+/// just allows it.
 pub const MAX_BITRATE_BPS: u32 = 500_000_000;
-/// The least and the greatest rate of a stereo track, in bits per second: AAC-LC sounds broken below and
-/// gains nothing above.
+/// Range of the rate of a stereo track, in bits per second: AAC-LC sounds broken below it and gains nothing
+/// above.
 pub const AUDIO_BITRATE_BPS: std::ops::RangeInclusive<u32> = 32_000..=320_000;
-/// x264's presets, which stand for as much effort of the other encoders. `placebo` is none of them: it costs
-/// twice as much as `veryslow` and shows nothing for it.
+/// x264's presets, which set the effort of the other encoders too. `placebo` is excluded: it costs twice as
+/// much as `veryslow` without visible gain.
 pub const ENCODER_PRESETS: [&str; 9] =
     ["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"];
 
-/// The encoder's preset unless asked otherwise.
+/// Default encoder preset.
 const DEFAULT_PRESET: &str = "veryfast";
-/// Bits per second of a stereo track unless asked otherwise.
+/// Default rate of a stereo track, in bits per second.
 const DEFAULT_AUDIO_BITRATE_BPS: u32 = 128_000;
-/// Channels of what is kept beside stereo: 5.1.
+/// Channels of the surround rendition beside stereo: 5.1.
 const SURROUND_CHANNELS: u16 = 6;
-/// How the name of such a rendition ends.
+/// Name suffix of a surround rendition.
 pub(crate) const SURROUND: &str = "-5.1";
-/// How much of a text an error repeats, in characters.
+/// Characters of a text that an error quotes.
 const QUOTE_CHARS_MAX: usize = 40;
 
-/// One rung of pictures as requested; a field that is `None` follows from the size, the frame rate and the
-/// codec.
+/// One video rung as requested. A field that is `None` follows from the size, the frame rate and the codec.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rung {
     /// The codec.
     pub codec: VideoCodec,
-    /// The short side in pixels: `1080` is 1920x1080 of a landscape source, 1080x1920 of a portrait one.
+    /// Short side in pixels: `1080` is 1920x1080 for a landscape source, 1080x1920 for a portrait one.
     pub height: u32,
     /// Peak video rate in bits per second.
     pub max_bitrate_bps: Option<u32>,
     /// Constant rate factor of the encoder.
     pub crf: Option<u8>,
-    /// How long the encoder may take: one of [`ENCODER_PRESETS`].
+    /// Encoder preset: one of [`ENCODER_PRESETS`].
     pub preset: String,
 }
 
 impl Rung {
-    /// A rung of this height in H.264; all else follows from the source.
+    /// Returns a rung of this height in H.264; all else follows from the source.
     pub fn of(height: u32) -> Self {
         Self {
             codec: VideoCodec::H264,
@@ -75,13 +74,13 @@ impl Rung {
         }
     }
 
-    /// The name of its rendition: `720p`, and of another codec than H.264 `720p-av1`.
+    /// Returns the name of its rendition: `720p`, or with another codec than H.264, `720p-av1`.
     pub fn name(&self) -> String {
         rung_name(self.codec, self.height)
     }
 }
 
-/// Every sound track of a source is encoded so.
+/// An audio rung. Every audio track of a source is encoded at it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AudioRung {
     /// The codec.
@@ -90,17 +89,18 @@ pub struct AudioRung {
     pub bitrate_bps: Option<u32>,
 }
 
-/// Rungs of pictures, best first, and what becomes of sound.
+/// Video rungs, best first, and audio rungs.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "Vec<LadderEntry>", into = "Vec<LadderEntry>")]
 pub struct Ladder {
-    /// Rungs, the highest first.
+    /// Video rungs, the highest first.
     pub rungs: Vec<Rung>,
-    /// What every sound track is encoded with: at least one.
+    /// Audio rungs, at least one.
     pub sound: Vec<AudioRung>,
 }
 
-/// One video rendition: a rung fitted to a source. All that decides its bytes, and the same in every part.
+/// One video rendition: a rung fitted to a source. It contains every setting that decides its bytes, and is
+/// the same in every part.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct VideoRendition {
     /// Folder name, such as `1080p` or `1080p-av1`.
@@ -117,9 +117,9 @@ pub struct VideoRendition {
     pub max_bitrate_bps: u32,
     /// VBV size in bits.
     pub buffer_bits: u32,
-    /// Level of H.264 and HEVC times ten: 40 is level 4.0. `None` where the encoder chooses.
+    /// Level of H.264 and HEVC times ten: 40 is level 4.0. `None` if the encoder chooses it.
     pub level: Option<u8>,
-    /// How long the encoder may take: one of [`ENCODER_PRESETS`].
+    /// Encoder preset: one of [`ENCODER_PRESETS`].
     pub preset: String,
 }
 
@@ -139,11 +139,11 @@ pub struct AudioRendition {
 }
 
 impl Ladder {
-    /// A ladder of these rungs, put in order, the highest first, and this sound: AAC where there is none.
+    /// Creates a ladder of these rungs, sorted, the highest first. Without `sound` it has one rung of AAC.
     ///
     /// # Errors
-    /// [`Error::Empty`], [`Error::TooManyRungs`], [`Error::Twice`]; [`Error::OutOfRange`] for a number that
-    /// no encoder takes, and [`Error::UnknownEncoderPreset`].
+    /// Returns [`Error::Empty`], [`Error::TooManyRungs`], [`Error::Twice`], [`Error::UnknownEncoderPreset`],
+    /// or [`Error::OutOfRange`] for a number that no encoder accepts.
     pub fn new(mut rungs: Vec<Rung>, mut sound: Vec<AudioRung>) -> Result<Self, Error> {
         if rungs.is_empty() {
             return Err(Error::Empty);
@@ -185,36 +185,36 @@ impl Ladder {
         Ok(Self { rungs, sound })
     }
 
-    /// A preset by its name ([`presets()`]), or the short form:
+    /// Parses a preset's name ([`presets()`]), or the short form:
     /// `1080p-av1,720p:2800k,480p:1.4M@crf25,aac,opus:96k`.
     ///
-    /// An item of the short form is a height with `p`, then maybe `-` and a codec, then maybe `:` and the
-    /// peak rate with `k` or `M`, then maybe `@crf` and the rate factor. Or it is a codec of sound, then
-    /// maybe `:` and the rate of a stereo track.
+    /// An item of the short form is a height with `p`, optionally followed by `-` and a codec, `:` and the
+    /// peak rate with `k` or `M`, and `@crf` and the rate factor. Or it is an audio codec, optionally
+    /// followed by `:` and the rate of a stereo track.
     ///
     /// # Errors
-    /// [`Error::UnknownPreset`], [`Error::Item`], and those of [`Ladder::new`].
+    /// Returns [`Error::UnknownPreset`], [`Error::Item`], and the errors of [`Ladder::new`].
     pub fn parse(text: &str) -> Result<Self, Error> {
         text::parse(text)
     }
 
-    /// The video renditions of a source, best first.
+    /// Returns the video renditions of a source, best first.
     ///
-    /// Sizes are of square pixels, upright and even, and keep the source's aspect. Rungs above the source
-    /// drop out; one up to 5% above it is given at the source's own size (1920x1040 is a `1080p`); a source
-    /// below every rung of a codec gets one rendition of its own size in it, named by its short side. A field
-    /// that is too small for its encoder drops out.
+    /// Sizes are in square pixels, after rotation, even, and keep the source's aspect ratio. Rungs above the
+    /// source are dropped; one up to 5% above it is encoded at the source's own size (1920x1040 is a
+    /// `1080p`). A source below every rung of a codec gets one rendition of its own size in it, named by its
+    /// short side. A rendition that is too small for its encoder is dropped.
     ///
     /// # Errors
-    /// [`Error::NoSize`] where the source has none, [`Error::TooLarge`] where no level holds a rendition,
-    /// [`Error::TooSmall`] where nothing is left.
+    /// Returns [`Error::NoSize`] if the source has no size, [`Error::TooLarge`] or [`Error::TooFast`] if no
+    /// level allows a rendition, and [`Error::TooSmall`] if no rendition is left.
     pub fn fit(&self, video: &VideoTrack, grid: &Grid) -> Result<Vec<VideoRendition>, Error> {
         fit::fit(self, video, grid)
     }
 
-    /// The renditions of the source's audio track number `index`, of each codec: mono stays mono at half the
-    /// rate, all else becomes stereo; and beside it, of what has six channels or more with known places, 5.1
-    /// at three times the rate. 44.1 kHz stays where the codec has it, all else becomes 48.
+    /// Returns the renditions of the source's audio track number `index`, for each codec. Mono stays mono at
+    /// half the rate; all else becomes stereo. A track with six or more channels in known positions also gets
+    /// 5.1 at three times the rate. 44.1 kHz is kept if the codec supports it; all other rates become 48 kHz.
     pub fn audio(&self, track: &AudioTrack, index: u32) -> Vec<AudioRendition> {
         let layouts = match track.channels {
             1 => &[1][..],
@@ -247,13 +247,13 @@ impl Ladder {
             .collect()
     }
 
-    /// Bits per second of all renditions of a stereo track.
+    /// Returns the total rate of all renditions of a stereo track, in bits per second.
     pub fn stereo_bps(&self) -> u32 {
         self.sound.iter().map(|sound| sound.bitrate_bps.unwrap_or(DEFAULT_AUDIO_BITRATE_BPS)).sum()
     }
 }
 
-/// How the names of all renditions of a sound track begin.
+/// Returns the prefix of the names of all renditions of an audio track.
 pub(crate) fn audio_name(track: u32) -> String {
     format!("audio-{track}")
 }
@@ -273,49 +273,49 @@ fn in_range(what: &'static str, value: u32, least: u32, most: u32) -> Result<(),
     Ok(())
 }
 
-/// Why a ladder could not be understood or fitted.
+/// Failure to parse or fit a ladder.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// Nothing was asked for.
+    /// The ladder has no video rung.
     #[error("a ladder has at least one rung, such as '720p'")]
     Empty,
-    /// More rungs than one run encodes.
+    /// The ladder has more rungs than one run can encode.
     #[error("a ladder of {rungs} rungs: {MAX_RUNGS} are the most")]
     TooManyRungs {
-        /// How many there are.
+        /// Number of rungs.
         rungs: usize,
     },
-    /// Two rungs would have one name.
+    /// Two rungs have the same name.
     #[error("the ladder has {name} twice")]
     Twice {
-        /// Its name.
+        /// The name.
         name: String,
     },
-    /// A line without a height is none of sound.
+    /// An entry without a height has no audio codec.
     #[error("a rung has no height: give one, such as 720, or a codec of sound, aac or opus")]
     NoHeight,
     /// There is no such codec.
     #[error("no codec {codec:?}: there are h264, hevc, av1 and vp9 for pictures, aac and opus for sound")]
     UnknownCodec {
-        /// What was asked for.
+        /// The requested codec.
         codec: String,
     },
-    /// A number outside of what an encoder takes.
+    /// A number is outside the range that an encoder accepts.
     #[error("{what} is {value}: it must be from {least} to {most}")]
     OutOfRange {
-        /// Which number.
+        /// Name of the number.
         what: &'static str,
-        /// What it is.
+        /// Its value.
         value: u32,
-        /// The least that is allowed.
+        /// Smallest value that is allowed.
         least: u32,
-        /// The most that is allowed.
+        /// Largest value that is allowed.
         most: u32,
     },
     /// There is no such preset of an encoder.
     #[error("no encoder preset {preset:?}: there are {}", ENCODER_PRESETS.join(", "))]
     UnknownEncoderPreset {
-        /// What was asked for.
+        /// The requested preset.
         preset: String,
     },
     /// There is no such preset.
@@ -324,20 +324,20 @@ pub enum Error {
         presets::names()
     )]
     UnknownPreset {
-        /// What was asked for.
+        /// The requested name.
         name: String,
-        /// The preset spelled most like it.
+        /// The preset with the most similar name.
         nearest: &'static str,
     },
-    /// An item of the short form is none.
+    /// An item of the short form is invalid.
     #[error("{item:?} in the ladder: {problem}")]
     Item {
         /// The item as it was written.
         item: String,
-        /// What is wrong, and how it is written.
+        /// Description of the problem and of the right form.
         problem: &'static str,
     },
-    /// The source has no picture size.
+    /// The source has no frame size.
     #[error("the video is {width}x{height}: it has no picture")]
     NoSize {
         /// Coded width.
@@ -345,7 +345,7 @@ pub enum Error {
         /// Coded height.
         height: u32,
     },
-    /// No level holds it.
+    /// No level of the codec allows the size and frame rate.
     #[error(
         "{width}x{height} at {fps} frames per second is more than {codec} can hold: ask for a rung of 2160p or less"
     )]
@@ -359,17 +359,17 @@ pub enum Error {
         /// Frames per second.
         fps: Rational,
     },
-    /// No level holds its rate.
+    /// No level of the codec allows the rate.
     #[error(
         "a peak rate of {max_bitrate_bps} bits per second is more than {codec} can hold: ask for less, such as 720p:2800k"
     )]
     TooFast {
         /// The codec.
         codec: VideoCodec,
-        /// The rate.
+        /// Peak rate in bits per second.
         max_bitrate_bps: u32,
     },
-    /// Its encoder does not take it.
+    /// The encoder does not accept frames this small.
     #[error(
         "{width}x{height} is too small for {codec}, which takes {least}x{least} and more: ask for h264 or vp9 beside it"
     )]
@@ -380,7 +380,7 @@ pub enum Error {
         width: u64,
         /// Height of the rendition.
         height: u64,
-        /// The shortest side that its encoder takes.
+        /// Shortest side that the encoder accepts, in pixels.
         least: u64,
     },
 }

@@ -1,4 +1,4 @@
-//! The rows of a title, from its grid, its cuts and its tracks.
+//! Rows of a source, from its grid, its cuts and its tracks.
 
 use crate::{
     Result,
@@ -10,10 +10,10 @@ use crate::{
     source::index::TrackKind,
 };
 
-/// The rows of a title: a row per sound track, then contiguous rows of pictures.
+/// Returns the rows of a source: one per audio track, then contiguous video rows.
 ///
 /// # Errors
-/// Where the title cannot be cut with these lengths.
+/// Returns an error if the source cannot be cut with these lengths.
 pub fn rows(timeline: &Timeline, lengths: Lengths) -> Result<Vec<Segment>> {
     let cuts = match timeline.source.video_track() {
         Some(pictures) => segments::cut(&timeline.grid, &segments::keys(&pictures.samples), lengths)?,
@@ -35,7 +35,7 @@ pub fn rows(timeline: &Timeline, lengths: Lengths) -> Result<Vec<Segment>> {
     Ok(rows)
 }
 
-/// Where a sound track ends, in grid frames.
+/// Returns the end of an audio track, in grid frames.
 fn audio_end(timeline: &Timeline, stream: u32) -> u64 {
     let track =
         timeline.source.index.tracks.get(stream as usize).filter(|track| track.kind == TrackKind::Audio);

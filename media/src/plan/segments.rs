@@ -7,26 +7,26 @@ use crate::{
 };
 use spool_storage::{ErrorKind, Source, redact};
 
-/// Length of a segment unless asked otherwise: long, because each costs a start and up to a GOP of preroll;
-/// short enough to lose.
+/// Default length of a segment in milliseconds: long, because each costs a start and up to a GOP of preroll;
+/// short enough to repeat.
 const DEFAULT_SEGMENT_MS: u32 = 30_000;
-/// A title for which that is too few segments is cut into about so many, unless asked otherwise: what works
-/// side by side wants something to do.
+/// Least number of segments by default: a short video is cut into about as many, so that slots can work in
+/// parallel.
 const SHORT_TITLE_SEGMENTS: u64 = 4;
-/// Length of a media segment unless asked otherwise.
+/// Default length of a media segment in seconds.
 pub const DEFAULT_MEDIA_SEGMENT_SECONDS: f64 = 4.0;
-/// The shortest media segment that players can be expected to fetch in time.
+/// Shortest media segment, in seconds, that players can be expected to fetch in time.
 pub const MIN_MEDIA_SEGMENT_SECONDS: f64 = 0.1;
-/// The longest media segment: a player holds several of them in memory.
+/// Longest media segment in seconds: a player holds several of them in memory.
 pub const MAX_MEDIA_SEGMENT_SECONDS: f64 = 60.0;
-/// The longest segment: what a lost executor costs.
+/// Longest segment in seconds: a lost executor costs as much.
 pub const MAX_SEGMENT_SECONDS: f64 = 3600.0;
-/// The most segments of one source. The engine's cost grows with the square of a job's rows and about 1,000
-/// rows are one job, so this is ten jobs; 30 s segments reach it after three and a half days.
+/// Most segments of one source. The engine's cost grows with the square of a job's rows and about 1,000 rows
+/// are one job, so this is ten jobs; 30 s segments reach it after three and a half days.
 pub const MAX_SEGMENTS: usize = 10_000;
 
-/// SourceCache of so many segments end in shorter ones, down to a segment's length divided by this: of a
-/// shorter title the starts of more FFmpegs would cost more than slots that wait.
+/// Videos of at least `TAPERS_FROM` segments end in shorter ones, down to a segment's length divided by
+/// `TAPERS_TO`. In a shorter video the starts of more FFmpeg runs would cost more than idle slots.
 const TAPERS_FROM: u64 = 10;
 const TAPERS_TO: u64 = 4;
 
@@ -35,9 +35,9 @@ const TAPERS_TO: u64 = 4;
 pub struct Segment {
     /// Absolute URI of the source.
     pub source: String,
-    /// What pins the source's bytes.
+    /// ETag that pins the source's bytes.
     pub etag: String,
-    /// Pictures or sound?
+    /// Kind of track.
     pub track: SegmentTrack,
     /// Number of the segment within the video, or of the audio track within the source, from 0.
     pub index: u32,
@@ -47,32 +47,32 @@ pub struct Segment {
     pub frames: u64,
     /// Seconds per grid frame.
     pub timebase: Rational,
-    /// Start in milliseconds from the start of the title.
+    /// Start in milliseconds from the start of the video.
     pub start_ms: i64,
     /// Length in milliseconds.
     pub duration_ms: i64,
-    /// Grid frames per media segment; the last of the title may be shorter.
+    /// Grid frames per media segment; the last of the video may be shorter.
     pub media_segment_frames: u32,
-    /// Length of the whole title in grid frames.
+    /// Length of the whole video in grid frames.
     pub title_frames: u64,
-    /// How much longer its file says that the title is, in milliseconds: more than 0 of a file that was cut
-    /// off.
+    /// Milliseconds that are missing from the source, according to its declared length: above 0 for a
+    /// truncated file.
     #[serde(default)]
     pub lost_ms: i64,
-    /// What becomes of interlaced frames.
+    /// Mode of deinterlacing.
     #[serde(default)]
     pub deinterlace: Deinterlace,
 }
 
 impl Segment {
-    /// The row as it may be shown and kept: a presigned link in it without its secret.
+    /// Returns the segment with a redacted source, for display and storage.
     #[must_use]
     pub fn without_secrets(&self) -> Self {
         Self { source: redact(&self.source), ..self.clone() }
     }
 }
 
-/// Which kind of track a segment is of.
+/// Kind of a segment's track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the words say it")]
@@ -81,7 +81,8 @@ pub enum SegmentTrack {
     Audio,
 }
 
-/// How long the pieces are to be. Whole milliseconds, so that equal arguments give equal cuts everywhere.
+/// Requested lengths of segments and media segments. In whole milliseconds, so that equal arguments give
+/// equal cuts everywhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lengths {
     segment_ms: Option<u32>,
@@ -89,12 +90,12 @@ pub struct Lengths {
 }
 
 impl Lengths {
-    /// Lengths in seconds, as they come from SQL or the command line; rounded to milliseconds. Without a
-    /// length of segments they are of 30 s, or a quarter of the title if that is shorter.
+    /// Creates lengths from seconds, rounded to milliseconds. The default length of a segment is 30 s, or a
+    /// quarter of the video if that is shorter.
     ///
     /// # Errors
-    /// [`Error::Length`] for a media segment outside of 0.1 to 60 s, and for a segment shorter than that or
-    /// longer than an hour.
+    /// Returns [`Error::Length`] for a media segment outside of 0.1 to 60 s, and for a segment that is
+    /// shorter than a media segment or longer than an hour.
     pub fn new(segment_seconds: Option<f64>, media_segment_seconds: f64) -> Result<Self, Error> {
         let media_segment_ms = milliseconds(
             "media segment",
@@ -108,12 +109,13 @@ impl Lengths {
         Ok(Self { segment_ms, media_segment_ms })
     }
 
-    /// Grid frames per media segment: the whole number nearest to the length asked for, and at least one.
+    /// Returns the grid frames per media segment: the whole number nearest to the requested length, and at
+    /// least 1.
     pub fn media_segment_frames(self, grid: &Grid) -> u32 {
         u32::try_from(frames_in(self.media_segment_ms, grid)).unwrap_or(u32::MAX)
     }
 
-    /// Grid frames per segment: what the cuts are aimed at.
+    /// Returns the grid frames per segment that the cuts aim at.
     fn segment_frames(self, grid: &Grid) -> u64 {
         let media = u64::from(self.media_segment_frames(grid));
         let frames = match self.segment_ms {
@@ -125,7 +127,7 @@ impl Lengths {
 }
 
 impl Default for Lengths {
-    /// Segments of 30 s or a quarter of the title, media segments of 4 s.
+    /// Returns segments of 30 s or a quarter of the video, and media segments of 4 s.
     fn default() -> Self {
         Self { segment_ms: None, media_segment_ms: (DEFAULT_MEDIA_SEGMENT_SECONDS * 1000.0) as u32 }
     }
@@ -146,31 +148,30 @@ fn frames_in(ms: u32, grid: &Grid) -> u64 {
 /// One run of grid frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cut {
-    /// First grid frame, a multiple of the media segment's.
+    /// First grid frame, a multiple of the frames of a media segment.
     pub first_frame: u64,
-    /// Number of grid frames: whole media segments, except at the end of the title.
+    /// Number of grid frames: whole media segments, except at the end of the video.
     pub frames: u64,
 }
 
-/// The presentation times of the samples that decoding can start at, sorted: what [`cut`] wants to know of a
-/// source.
+/// Returns the presentation times of the samples at which decoding can start, sorted, for [`cut`].
 pub fn keys(samples: &[Sample]) -> Vec<i64> {
     let mut keys: Vec<i64> = samples.iter().filter(|sample| sample.key).map(|sample| sample.pts).collect();
     keys.sort_unstable();
     keys
 }
 
-/// Cuts a title: contiguous runs of about the length asked for that cover `0..grid.frames` exactly once.
+/// Cuts a video into contiguous runs of about the requested length that cover `0..grid.frames` exactly once.
 ///
-/// Of the boundaries of media segments within a quarter of the segment's length around it, the one is taken
-/// that has the fewest frames to decode in vain since the source's last keyframe; of equals the nearest. The
-/// rest that is left at the end is a segment of its own if it is at least a third of one, and belongs to the
-/// one before it otherwise. The last segments of a long title are shorter and shorter, so that slots that
-/// work side by side end at about the same time. `keys` are sorted ([`keys`]); without any, cuts are of even
-/// length. The answer depends on the arguments alone.
+/// Of the media segment boundaries within a quarter of the segment's length around the ideal cut, the one
+/// with the fewest frames of preroll since the source's last keyframe is taken, and of equals the nearest.
+/// The remainder at the end is a segment of its own if it is at least a third of one; otherwise it is added
+/// to the one before. The last segments of a long video become shorter and shorter, so that parallel slots
+/// end at about the same time. `keys` are sorted ([`keys`]); without keys, cuts have equal length. The result
+/// depends on the arguments alone.
 ///
 /// # Errors
-/// [`Error::TooMany`] past [`MAX_SEGMENTS`].
+/// Returns [`Error::TooMany`] above [`MAX_SEGMENTS`].
 pub fn cut(grid: &Grid, keys: &[i64], lengths: Lengths) -> Result<Vec<Cut>, Error> {
     let media = u64::from(lengths.media_segment_frames(grid));
     let target = lengths.segment_frames(grid);
@@ -190,7 +191,7 @@ pub fn cut(grid: &Grid, keys: &[i64], lengths: Lengths) -> Result<Vec<Cut>, Erro
     Ok(cuts)
 }
 
-/// How long the segment that begins at a frame is to be, if segments are to have `target` frames.
+/// Returns the frames of the segment that starts at `first_frame`, where `target` is the usual number.
 fn tapered(grid: &Grid, first_frame: u64, target: u64, media: u64) -> u64 {
     if grid.frames < target.saturating_mul(TAPERS_FROM) {
         return target;
@@ -198,11 +199,10 @@ fn tapered(grid: &Grid, first_frame: u64, target: u64, media: u64) -> u64 {
     (grid.frames.saturating_sub(first_frame) / 2).clamp((target / TAPERS_TO).clamp(media, target), target)
 }
 
-/// The best media segment boundary for the end of a segment; it may lie past the end of the title.
+/// Returns the best media segment boundary for the end of a segment; it may lie past the end of the video.
 fn boundary(grid: &Grid, keys: &[i64], first_frame: u64, target: u64, media: u64) -> u64 {
     let ideal = first_frame + target;
-    // `first_frame` is a boundary itself, and no longer one than `ideal`: there is always one at or after it
-    // to fall back to.
+    // Fallback: the boundary nearest to `ideal`, at least one media segment after `first_frame`.
     let nearest = (first_frame + media).max((ideal + media / 2) / media * media);
     let least = (ideal - target / 4).next_multiple_of(media).max(first_frame + media);
     let most = (ideal + target / 4) / media * media;
@@ -212,8 +212,8 @@ fn boundary(grid: &Grid, keys: &[i64], first_frame: u64, target: u64, media: u64
         .unwrap_or(nearest)
 }
 
-/// Frames between the source's last keyframe at or before a grid frame and that frame: decoded in
-/// vain. From frame 0 where the first keyframe comes later; 0 where no keyframe is known.
+/// Returns the frames between the source's last keyframe at or before a grid frame and that frame, which are
+/// decoded but not encoded. Counts from frame 0 if the first keyframe comes later; 0 if no keyframe is known.
 pub fn preroll(grid: &Grid, keys: &[i64], frame: u64) -> u64 {
     if keys.is_empty() {
         return 0;
@@ -224,7 +224,7 @@ pub fn preroll(grid: &Grid, keys: &[i64], frame: u64) -> u64 {
 }
 
 fn too_many(grid: &Grid, lengths: Lengths) -> Error {
-    // Segments may come out a third shorter than asked for, if few media segments make one.
+    // Segments may be a third shorter than requested, if they have few media segments.
     let title_ms =
         u64::try_from(grid.rate.inverse().to_ms(i64::try_from(grid.frames).unwrap_or(i64::MAX))).unwrap_or(0);
     let enough_seconds = (title_ms / 1000 * 3 / 2).div_ceil(MAX_SEGMENTS as u64) + 1;
@@ -232,11 +232,11 @@ fn too_many(grid: &Grid, lengths: Lengths) -> Error {
     Error::TooMany { segment_ms, title_seconds: title_ms / 1000, enough_seconds }
 }
 
-/// The rows of a source: one per audio track first, then the video's in order.
+/// Returns the rows of a source: one per audio track first, then the video's in order.
 ///
 /// `audio_ends` has the end of each audio track in grid frames ([`Grid::frames_until`]). An audio row is as
-/// long as the title, or as its own track if that is longer. `lost_ms` is what a file that was cut off lacks.
-/// `cuts` is empty for a source without pictures, whose grid is [`Grid::for_audio`].
+/// long as the video, or as its own track if that is longer. `lost_ms` are the milliseconds that a truncated
+/// file lacks. `cuts` is empty for a source without video, whose grid is [`Grid::for_audio`].
 pub fn rows(
     source: &Source,
     grid: &Grid,
@@ -271,31 +271,31 @@ pub fn rows(
     audio.chain(video).collect()
 }
 
-/// Why a source could not be cut.
+/// Failure to cut a source.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {
-    /// A length that no segment can have.
+    /// A length is out of range.
     #[error("a {what} of {seconds} s: it must be from {least} to {most} s")]
     Length {
-        /// Which length.
+        /// Name of the length.
         what: &'static str,
-        /// What was asked for.
+        /// Requested length in seconds.
         seconds: f64,
         /// The shortest that is allowed.
         least: f64,
         /// The longest that is allowed.
         most: f64,
     },
-    /// The title is too long for segments of this length.
+    /// The video is too long for segments of this length.
     #[error(
         "{title_seconds} s in segments of {segment_ms} ms are more than {MAX_SEGMENTS} rows: ask for segments of {enough_seconds} s or more"
     )]
     TooMany {
-        /// What was asked for.
+        /// Requested length in milliseconds.
         segment_ms: u32,
-        /// Length of the title.
+        /// Length of the video in seconds.
         title_seconds: u64,
-        /// A length that works.
+        /// Shortest length of a segment that works, in seconds.
         enough_seconds: u64,
     },
 }

@@ -1,4 +1,4 @@
-//! The timeline of a source: the frame grid of its output, and which ticks of the source each row reads.
+//! Timeline of a source: the frame grid of its output, and the ticks of the source that each row reads.
 
 use std::{ops::Range, sync::Arc};
 
@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// Timelines that a process keeps, of sources that it keeps open.
+/// Most timelines that a process keeps.
 const TIMELINES_MAX: u64 = 8;
 
 /// An open source and the frame clock of its output.
@@ -26,15 +26,15 @@ pub struct Timeline {
     pub source: Arc<OpenSource>,
     /// The output frame clock.
     pub grid: Grid,
-    /// Whether each frame of that clock is one field of the source.
+    /// Whether each frame of the grid is one field of the source.
     pub fields: bool,
 }
 
 impl Timeline {
-    /// Lays the frame grid of an open source.
+    /// Creates the timeline of an open source.
     ///
     /// # Errors
-    /// Where the source has no track, no frames, or is longer than the limits allow.
+    /// Returns an error if the source has no track, no frames, or is longer than the limits allow.
     fn of(source: Arc<OpenSource>, deinterlace: Deinterlace, limits: &crate::limits::Limits) -> Result<Self> {
         let grid = grid(&source.index, &source.probe, &source.source.uri)?;
         let of_fields =
@@ -49,17 +49,17 @@ impl Timeline {
         if self.fields { Deinterlace::Field } else { Deinterlace::Frame }
     }
 
-    /// The ticks of the source that a row of pictures reads: from the source's frame that its first frame
+    /// Returns the ticks of the source that a video row reads: from the source frame that its first frame
     /// shows.
     ///
-    /// A frame of the source in the first frame's own slot is that frame, so that a row that begins with a
-    /// keyframe decodes nothing before it. Without one, what came before is held: [`window::plan`] finds it.
-    /// Deinterlacing looks at the frames beside it, and so reads them.
+    /// If a source frame belongs to the first grid frame, reading starts there, so that a row that starts
+    /// with a keyframe decodes nothing before it. Otherwise an earlier frame is held, which [`window::plan`]
+    /// finds. Deinterlacing uses neighbouring frames, and so reads them too.
     pub(crate) fn reads(&self, segment: &Segment) -> Range<i64> {
         let all = self.grid.span_of(segment.first_frame, segment.frames);
         let slot = self.grid.span_of(segment.first_frame, 1);
         if self.source.probe.video.as_ref().is_some_and(|video| video.interlaced) {
-            // A frame of the source to either side: a join must not show what the deinterlacer could not see.
+            // One source frame on either side: without it the deinterlacer's output would differ at a join.
             let frame = if self.fields { 2 } else { 1 };
             let first = segment.first_frame.saturating_sub(frame);
             let end = segment.first_frame.saturating_add(segment.frames).saturating_add(frame);
@@ -71,10 +71,10 @@ impl Timeline {
     }
 }
 
-/// URI, ETag, and how interlaced frames are treated.
+/// URI, ETag, and mode of deinterlacing.
 type Key = (String, String, Deinterlace);
 
-/// The timelines of the sources that a process has open.
+/// Timelines of the sources that a process has open.
 #[derive(Debug)]
 pub struct TimelineCache {
     sources: SourceCache,
@@ -97,7 +97,7 @@ impl TimelineCache {
     /// Opens the current version of the source at a path or URI.
     ///
     /// # Errors
-    /// Where the source is missing, not readable, or not a video.
+    /// Returns an error if the source is missing, not readable, or not a video.
     pub async fn open(&self, uri: &str, deinterlace: Deinterlace) -> Result<Arc<Timeline>> {
         let source = self.sources.open(uri).await?;
         self.timeline(source, deinterlace).await
@@ -106,15 +106,15 @@ impl TimelineCache {
     /// Opens the source of a row in exactly the version that was planned.
     ///
     /// # Errors
-    /// As [`TimelineCache::open`], and [`source::Error::SourceChanged`] where the source has another version
-    /// now.
+    /// Returns the errors of [`TimelineCache::open`], and [`source::Error::SourceChanged`] if the source has
+    /// another version now.
     pub async fn open_planned(&self, segment: &Segment) -> Result<Arc<Timeline>> {
         let source = self.sources.open_pinned(&segment.source, &segment.etag).await?;
         self.timeline(source, segment.deinterlace).await
     }
 
     async fn timeline(&self, source: Arc<OpenSource>, deinterlace: Deinterlace) -> Result<Arc<Timeline>> {
-        // Progressive sources have one timeline, whatever is asked for.
+        // Progressive sources have one timeline, for both modes.
         let deinterlace = if is_interlaced(&source) { deinterlace } else { Deinterlace::Frame };
         let key = (source.source.uri.clone(), source.source.etag.clone(), deinterlace);
         if let Some(known) = self.timelines.get(&key).await {
@@ -133,11 +133,11 @@ fn is_interlaced(source: &OpenSource) -> bool {
     source.probe.video.as_ref().is_some_and(|video| video.interlaced)
 }
 
-/// The clock of the pictures, or, where there are none, one that counts the first sound track.
+/// Returns the grid of the video, or of the first audio track if there is no video.
 fn grid(index: &Index, probe: &Probe, uri: &str) -> Result<Grid> {
     let track = |stream: u32| index.tracks.get(stream as usize);
     let none = |what| source::Error::NoSuchTrack { uri: uri.to_owned(), track: what, index: 0 };
-    // Samples that are not shown are decoded and dropped by every player: the grid counts those that are.
+    // Every player decodes and drops samples that are not shown: the grid counts the others.
     let shown = |stream: u32, track: &Track| -> Vec<Sample> {
         let shown = index.shown(stream as usize);
         track.samples.iter().filter(|sample| shown.contains(&sample.pts)).copied().collect()

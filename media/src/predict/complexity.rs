@@ -1,19 +1,19 @@
-//! The complexity of a title: the share of its pictures that an encoder codes and does not skip, by size.
+//! Complexity of a source: the share of its pictures that an encoder codes and does not skip, by size.
 //!
-//! Why: of equally many pixels those of a camera on a table took half the time of an animation's, and neither
-//! length nor rate of the source shows which it is. What x264 skips does, and is the same on every machine.
-//! At every rung, because noise that is coded at 1080p is gone at 480p: of a phone's pictures half was coded
-//! there, and a third here. What skipping does not show, such as how fast x264 finds out that it can skip,
-//! the samples' own processor time does.
+//! For the same number of pixels, video of a static camera took half the time of an animation, and neither
+//! length nor rate of the source shows the difference. The share that x264 skips does, and it is the same on
+//! every host. It is measured at every rung, because noise that is coded at 1080p is gone at 480p: of a
+//! phone's video, half was coded at 1080p and a third at 480p. Other differences, such as the time that x264
+//! needs to decide to skip, show in the samples' processor time.
 
 use crate::plan::ladder::VideoRendition;
 
-/// What encoded samples of a title's pictures showed.
+/// Measured complexity of a source's pictures.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Complexity {
-    /// By pixels of a picture, the share of it that is coded and not skipped between keyframes, from 0 to 1.
+    /// Pixels of a frame, and the share that is coded and not skipped between keyframes, from 0 to 1.
     pub(crate) coded_shares: Vec<(u64, f64)>,
-    /// The samples' processor time as a multiple of what the cost model predicts, where it is known.
+    /// The samples' processor time as a multiple of the cost model's prediction, if it is known.
     pub(crate) sampled_ratio: Option<f64>,
 }
 
@@ -27,7 +27,7 @@ impl Complexity {
         self.coded_shares.iter().min_by_key(|(size, _)| size.abs_diff(pixels)).map(|(_, share)| *share)
     }
 
-    /// Returns the mean over several titles, at the sizes of the first; `None` without any.
+    /// Returns the mean over several sources, at the sizes of the first; `None` without sources.
     #[must_use]
     pub fn mean(of: &[Self]) -> Option<Self> {
         let first = of.first()?;

@@ -1,12 +1,12 @@
-//! The cost model: a few weights, fitted to the rows that were encoded before.
+//! Cost model: a linear model, fitted to the rows that were encoded before.
 //!
-//! Processor time is a weighted sum of what a row decodes, scales and encodes, and of how much of the
-//! pictures changes: what x264 does not skip. The weights begin with those of one machine, and every row that
-//! is encoded moves them: first all by the same factor, which is this machine's speed, then each by least
-//! squares of relative errors, as far as rows differ enough to tell them apart. Old rows are forgotten. What
-//! the model does not know of a title its samples tell, where rows are encoded by the same machine: if they
-//! took a fifth more than it says, so will the rows. What a row writes follows from the source's own rate in
-//! the same way as the weights.
+//! Processor time is a weighted sum of the pixels that a row decodes, scales and encodes, and of the share
+//! that x264 does not skip. The weights start with those of a reference host, and every encoded row adjusts
+//! them: first all by the same factor, which is this host's speed, then each by least squares of relative
+//! errors, as far as rows differ enough to tell them apart. The weight of old rows decays. For effects that
+//! the model does not cover, a source's samples correct the prediction, if its rows are encoded on the same
+//! host: if the samples took a fifth longer than predicted, so will the rows. The bytes that a row writes are
+//! predicted from the source's own rate, with a factor fitted in the same way.
 
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
@@ -14,48 +14,48 @@ use serde::{Deserialize, Serialize};
 
 use crate::predict::features::{EncodeFeatures, INITIAL_FILL, WEIGHTS};
 
-/// Seconds of processor time, to begin with: of an FFmpeg run, a decoded megapixel, a megapixel that is
-/// scaled, one that is encoded by x264's `veryfast`, what is coded of it, what of it refers to no other
-/// picture, and a second of sound. Rounded from rows of 4 s and samples of eight clips, the demo's footage
-/// and made ones, at two ladders with both cores busy: what matters is how they compare.
+/// Initial weights, in seconds of processor time: per FFmpeg run, decoded megapixel, scaled megapixel,
+/// megapixel encoded by x264's `veryfast`, coded megapixel, megapixel of keyframes, and second of sound.
+/// Rounded from rows of 4 s and samples of eight clips, the demo's footage and synthetic ones, at two ladders
+/// with both cores busy. Their proportions matter, not their scale.
 const INITIAL_WEIGHTS: [f64; WEIGHTS] = [0.08, 0.004, 0.0005, 0.006, 0.029, 0.038, 0.012];
 
-/// How much the beginning counts, in rows: with more, twenty rows of another kind of machine are not enough.
+/// Weight of the initial weights, in rows: with more, twenty rows of a different host would not be enough.
 const INITIAL_WEIGHT_ROWS: f64 = 0.1;
 
-/// The factor by which a row's weight shrinks with each row that follows: some two hundred count.
+/// Factor by which a row's weight shrinks with each later row: about the last 200 count.
 const DECAY: f64 = 0.995;
 
-/// No machine is so many times faster or slower than the one that the weights begin with.
+/// Largest factor by which a host is faster or slower than the reference host.
 const SPEED_RATIO_MAX: f64 = 50.0;
 
-/// No title takes so many times more or less than the model says: whatever samples took.
+/// Largest factor by which a source's samples change a prediction.
 const SAMPLED_RATIO_MAX: f64 = 3.0;
 
-/// The most that is predicted of a row: a year.
+/// Longest prediction for a row: a year.
 const PREDICTED_SECONDS_MAX: f64 = 365.0 * 86_400.0;
 
-/// Rounds of the solver. Each comes closer; after so many nothing changes that anybody would see.
+/// Iterations of the solver: enough to converge to the printed precision.
 const SOLVER_ITERATIONS: usize = 500;
 
 fn weighted(weights: &[f64; WEIGHTS], row: &EncodeFeatures) -> f64 {
     std::iter::zip(row.vector(), weights).map(|(feature, weight)| feature * weight).sum()
 }
 
-/// The weights of the model, and the sums they are fitted to.
+/// The cost model, as the sums that its weights are fitted to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CostModel {
-    /// Rows that it was fitted to.
+    /// Number of rows that it was fitted to.
     pub rows: u64,
     /// The normal equations of the weights.
     products: [[f64; WEIGHTS]; WEIGHTS],
     sums: [f64; WEIGHTS],
     written_mb: f64,
     source_rate_mb: f64,
-    /// Time that rows took, and their processor time: slots that are more than cores share these.
+    /// Wall-clock time of rows, and their processor time: with more slots than cores, rows share the cores.
     wall_s: f64,
     cpu_s: f64,
-    /// Of these, of rows that this machine encoded.
+    /// Processor time of the rows that this host encoded.
     here_cpu_s: f64,
 }
 
@@ -76,7 +76,8 @@ impl Default for CostModel {
 }
 
 impl CostModel {
-    /// Takes in what a row took, by the wall clock and of processors, `here` or on another machine.
+    /// Updates the model with a row's wall-clock time, processor time and bytes. `here`: this host encoded
+    /// it.
     pub fn learn(
         &mut self,
         row: &EncodeFeatures,
@@ -86,12 +87,11 @@ impl CostModel {
         here: bool,
     ) {
         let seconds = cpu.as_secs_f64();
-        // An incredible measurement, such as of an FFmpeg that leaves the work to another process,
-        // teaches nothing.
+        // Ignores an implausible measurement, such as of an FFmpeg that leaves the work to another process.
         if seconds * SPEED_RATIO_MAX < weighted(&INITIAL_WEIGHTS, row) {
             return;
         }
-        // By relative errors: a short row counts as much as a long one.
+        // Relative errors: a short row counts as much as a long one.
         let features = row.vector().map(|feature| feature / seconds);
         for (line, feature) in features.iter().enumerate() {
             for (column, other) in features.iter().enumerate() {
@@ -107,8 +107,8 @@ impl CostModel {
         self.rows += 1;
     }
 
-    /// Seconds that a row takes for each of processor time. Before any row has shown it: as if it had its
-    /// threads for itself.
+    /// Returns the seconds of wall-clock time per second of processor time. Before the first row, assumes
+    /// that each row has its threads for itself.
     fn wall_per_cpu(&self, threads: u32) -> f64 {
         if self.rows == 0 {
             1.0 / f64::from(threads.max(1))
@@ -117,10 +117,10 @@ impl CostModel {
         }
     }
 
-    /// Processor time that rows will take, each.
+    /// Returns the predicted processor time of each row.
     pub fn predict(&self, rows: &[EncodeFeatures]) -> Vec<Duration> {
         let weights = self.weights();
-        // Whatever a damaged file says, a sum of them is still a duration.
+        // Clamped, so that a damaged cost model file cannot overflow a duration.
         rows.iter()
             .map(|row| weighted(&weights, row) * row.sampled.unwrap_or(1.0))
             .map(|seconds| {
@@ -129,26 +129,26 @@ impl CostModel {
             .collect()
     }
 
-    /// How many times what the model says these took, which were encoded here. As far as rows are: how fast
-    /// this machine is says nothing of others. `None` where nothing is known.
+    /// Returns the processor time of samples that were encoded here, as a multiple of the prediction. The
+    /// fewer rows this host encodes, the closer the ratio is to 1: its speed does not apply to other hosts.
+    /// `None` if it is unknown.
     pub(crate) fn sampled_ratio(&self, took: &[(EncodeFeatures, Duration)]) -> Option<f64> {
         let weights = self.weights();
         let took_s: f64 = took.iter().map(|(_, cpu)| cpu.as_secs_f64()).sum();
         let model_s: f64 = took.iter().map(|(row, _)| weighted(&weights, row)).sum();
         let times = (took_s / model_s).clamp(1.0 / SAMPLED_RATIO_MAX, SAMPLED_RATIO_MAX);
-        // Before any row was encoded, this machine is the only one that is known.
+        // Before the first row, this host is the only known one.
         let here = if self.rows == 0 { 1.0 } else { self.here_cpu_s / self.cpu_s.max(f64::MIN_POSITIVE) };
         times.is_finite().then(|| times.powf(here))
     }
 
-    /// Bytes that rows will write.
+    /// Returns the predicted number of bytes that rows will write.
     pub fn predict_written(&self, rows: &[EncodeFeatures]) -> u64 {
         let fill = self.written_mb / self.source_rate_mb.max(f64::MIN_POSITIVE);
         (rows.iter().map(|row| row.source_rate_mb).sum::<f64>() * fill * 1e6) as u64
     }
 
-    /// The weights, none of which is below zero: coordinate by coordinate, each the best for the others as
-    /// they are.
+    /// Returns the weights, by non-negative least squares with coordinate descent.
     fn weights(&self) -> [f64; WEIGHTS] {
         let speed = self.speed();
         let mut weights = INITIAL_WEIGHTS.map(|weight| weight * speed);
@@ -167,8 +167,8 @@ impl CostModel {
         weights
     }
 
-    /// How many times slower this machine is than the one that the weights begin with: the factor for all of
-    /// them that fits best.
+    /// Returns the factor by which this host is slower than the reference host: the common factor of all
+    /// weights that fits best.
     fn speed(&self) -> f64 {
         let times_begin = |values: &[f64; WEIGHTS]| {
             std::iter::zip(values, INITIAL_WEIGHTS).map(|(value, weight)| value * weight).sum::<f64>()
@@ -179,25 +179,25 @@ impl CostModel {
     }
 }
 
-/// What a job will take.
+/// Predicted cost of a job.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Prediction {
     /// Processor time of FFmpeg, in seconds.
     pub cpu_s: f64,
-    /// From the first row to the last, in seconds; `None` without slots.
+    /// Wall-clock time from the first row to the last, in seconds; `None` without slots.
     pub wall_s: Option<f64>,
-    /// Slots that this is for.
+    /// Slots that `wall_s` assumes.
     pub slots: usize,
     /// Bytes read from the store by rows.
     pub read_bytes: u64,
     /// Bytes of media that are written.
     pub written_bytes: u64,
-    /// Rows that the prediction is fitted to: with fewer than twenty it is rough.
+    /// Number of rows that the prediction is fitted to: with fewer than 20 it is rough.
     pub fitted_rows: u64,
 }
 
 impl Prediction {
-    /// Of rows that run on so many slots, each on so many threads, the longest first.
+    /// Predicts the cost of rows on `slots` slots with `threads` threads each, the longest row first.
     pub fn of(costs: &CostModel, rows: &[EncodeFeatures], slots: usize, threads: u32) -> Self {
         let cpu = costs.predict(rows);
         let factor = costs.wall_per_cpu(threads);
@@ -234,7 +234,7 @@ impl std::fmt::Display for Prediction {
     }
 }
 
-/// Returns how long rows take on so many slots if each free slot takes the longest that is left.
+/// Returns the time that rows take on `slots` slots if each free slot takes the longest remaining row.
 pub fn longest_first(mut row: Vec<Duration>, slots: usize) -> Duration {
     row.sort_unstable_by_key(|takes| Reverse(*takes));
     let mut free: BinaryHeap<Reverse<Duration>> = vec![Reverse(Duration::ZERO); slots.max(1)].into();
@@ -259,7 +259,7 @@ mod tests {
         assert_eq!(longest_first(row, 1), Duration::from_secs(12));
     }
 
-    /// A row of so many seconds of 1080p at three rungs.
+    /// A row of this many seconds of 1080p at three rungs.
     fn row(seconds: f64, mb: f64) -> EncodeFeatures {
         let frames = seconds * 30.0;
         EncodeFeatures {
@@ -274,7 +274,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the machine's true weights are, within reason, twenty rows are enough for rows like them.
+        /// For all plausible weights of a host, twenty rows are enough to predict similar ones.
         #[test]
         fn it_learns_another_machine(speed in 0.2_f64..5.0, start in 0.0_f64..0.5, dense in 0.0_f64..0.1) {
             let truth = |row: &EncodeFeatures| start + speed * (0.011 * row.encoded_mpx + dense * row.coded_mpx);
@@ -297,7 +297,7 @@ mod tests {
         let mut costs = CostModel::default();
         let before = costs.predict(&[row(60.0, 30.0)])[0].as_secs_f64();
         assert!((50.0..150.0).contains(&before), "60 s of 1080p at three rungs: {before} s");
-        // Features without a row yet, such as audio, are as fast as the rest.
+        // Features without a row yet, such as audio, are scaled like the others.
         for _ in 0..1000 {
             costs.learn(&row(30.0, 10.0), Duration::from_secs(15), Duration::from_secs(10), 0, true);
         }
@@ -319,7 +319,7 @@ mod tests {
     fn unfamiliar_pictures_are_predicted_by_their_coded_share() {
         let busy = row(12.0, 4.0);
         let still = EncodeFeatures { coded_mpx: busy.encoded_mpx * 0.01, ..busy.clone() };
-        // A machine that is 1.6 times slower than the one of the beginning, in all alike.
+        // A host that is 1.6 times slower than the reference host, in all features.
         let truth = |row: &EncodeFeatures| 1.6 * weighted(&INITIAL_WEIGHTS, row);
         let mut costs = CostModel::default();
         for _ in 0..20 {
@@ -334,7 +334,7 @@ mod tests {
     #[test]
     fn samples_tell_what_the_model_does_not_know_of_a_title() {
         let (learned, sample) = (row(12.0, 4.0), row(0.5, 0.2));
-        // Half as much again as the model says, whatever the machine.
+        // 1.5 times the prediction, on any host.
         let took = |costs: &CostModel| {
             let model = costs.predict(std::slice::from_ref(&sample))[0];
             vec![(sample.clone(), model.mul_f64(1.0)), (sample.clone(), model.mul_f64(2.0))]

@@ -1,5 +1,5 @@
-//! The features of a row that decide what encoding it costs: megapixels decoded, scaled, encoded and coded,
-//! and seconds of sound.
+//! Features of a row that determine its cost: megapixels decoded, scaled, encoded and coded, and seconds of
+//! sound.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,21 +14,22 @@ use crate::{
     source::window,
 };
 
-/// Weights in the model.
+/// Number of weights in the model.
 pub(crate) const WEIGHTS: usize = 7;
 
-/// The coded share of pictures that were not sampled.
+/// Assumed coded share of pictures that were not sampled.
 pub(crate) const INITIAL_CODED_SHARE: f64 = 0.3;
 
-/// Bits that a rendition needs go with its pixels to this power: a small picture has more detail per pixel.
+/// The bits of a rendition are proportional to its pixels to this power: a small picture has more detail per
+/// pixel.
 const DETAIL_EXPONENT: f64 = 0.75;
 
-/// Bytes written for each that the source's own rate suggests, to begin with.
+/// Initial ratio of the bytes written to those at the source's own rate.
 pub(crate) const INITIAL_FILL: f64 = 0.5;
 
-/// Processor time of encoders next to x264's `veryfast`, by preset. Source: x264's of 5 s of the demo's
-/// footage at 720p with each, less 0.7 s for decoding and scaling; the others' of 8 s at 720p with some, and
-/// of 4 s at 360p with all.
+/// Processor time of encoders relative to x264's `veryfast`, by preset. Measured for x264 on 5 s of the
+/// demo's footage at 720p with each preset, less 0.7 s for decoding and scaling; for the others on 8 s at
+/// 720p with some presets, and on 4 s at 360p with all.
 const EFFORTS: [(VideoCodec, [f64; ENCODER_PRESETS.len()]); 4] = [
     (VideoCodec::H264, [0.25, 0.45, 1.0, 1.9, 2.6, 2.7, 4.6, 8.3, 16.0]),
     (VideoCodec::Hevc, [1.5, 2.3, 3.1, 3.1, 3.6, 3.6, 10.0, 50.0, 75.0]),
@@ -36,13 +37,13 @@ const EFFORTS: [(VideoCodec, [f64; ENCODER_PRESETS.len()]); 4] = [
     (VideoCodec::Vp9, [0.7, 1.1, 1.3, 1.7, 5.5, 5.5, 12.0, 16.0, 45.0]),
 ];
 
-/// How many times what x264's `veryfast` takes for as many pixels.
+/// Returns the encoder's time per pixel, relative to x264's `veryfast`.
 pub(crate) fn effort(rendition: &VideoRendition) -> f64 {
     let preset = ENCODER_PRESETS.iter().position(|preset| *preset == rendition.preset).unwrap_or(0);
     EFFORTS.iter().find(|(codec, _)| *codec == rendition.codec).map_or(1.0, |(_, efforts)| efforts[preset])
 }
 
-/// What decides what a row costs.
+/// Features of a row for the cost model.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct EncodeFeatures {
@@ -50,28 +51,28 @@ pub struct EncodeFeatures {
     pub decoded_mpx: f64,
     /// Megapixels that are read or written by scalers.
     pub scaled_mpx: f64,
-    /// Megapixels that are encoded, each counted by its encoder's time next to x264's `veryfast`.
+    /// Megapixels that are encoded, weighted by their encoder's time relative to x264's `veryfast`.
     pub encoded_mpx: f64,
-    /// Of these, the part that is coded and not skipped because it is like another picture.
+    /// The part of `encoded_mpx` that is coded and not skipped.
     pub coded_mpx: f64,
-    /// Of these, those in pictures that refer to no other.
+    /// The part of `encoded_mpx` in pictures that refer to no other.
     pub key_mpx: f64,
     /// Seconds of sound that are encoded.
     pub sound_s: f64,
-    /// Megabytes that the renditions would have at the source's own rate, within their peaks.
+    /// Megabytes of the renditions at the source's own rate, capped by their peaks.
     pub source_rate_mb: f64,
     /// Bytes that are read from the store.
     pub read_bytes: u64,
-    /// How many times what the model says the title's samples took, where they tell.
+    /// Processor time of the source's samples as a multiple of the prediction, if it is known.
     #[serde(skip)]
     pub sampled: Option<f64>,
 }
 
 impl EncodeFeatures {
-    /// What a row of a title is to do for a ladder; samples of the title tell more of it.
+    /// Returns the features of a row for a ladder, refined by the source's complexity.
     ///
     /// # Errors
-    /// Where the ladder does not fit, or there is no such row.
+    /// Returns an error if the ladder does not fit, or there is no such row.
     pub fn of(
         timeline: &Timeline,
         segment: &Segment,
@@ -94,11 +95,11 @@ impl EncodeFeatures {
         Ok(Self { sampled, ..Self::at(timeline, segment, &renditions, ladder.stereo_bps())? })
     }
 
-    /// What a row of a title is to do for these renditions of the pictures, or for its sound at so many bits
-    /// per second. With each rendition goes the share of it that is coded, if that is known.
+    /// Returns the features of a video row for these renditions, or of an audio row for this rate in bits per
+    /// second. Each rendition has its coded share, if it is known.
     ///
     /// # Errors
-    /// Where there is no such row.
+    /// Returns an error if there is no such row.
     pub fn at(
         timeline: &Timeline,
         segment: &Segment,
@@ -110,8 +111,8 @@ impl EncodeFeatures {
         let video = match (segment.track, &timeline.source.probe.video) {
             (SegmentTrack::Video, Some(video)) => video,
             (SegmentTrack::Audio, _) => {
-                // Audio has the rate of its rung, whatever the source has: the model learns how much of it is
-                // written.
+                // The rate of audio is that of its rung, whatever the source's is. The model learns the share
+                // that is written.
                 let source_rate_mb = f64::from(audio_bps) * seconds / 8e6 / INITIAL_FILL;
                 return Ok(Self { sound_s: seconds, source_rate_mb, read_bytes, ..Self::default() });
             }
@@ -152,8 +153,8 @@ impl EncodeFeatures {
     }
 }
 
-/// Share of a row's pictures that refer to no other: one at the start of each media segment. Cuts in the
-/// scene add some.
+/// Returns the share of a row's pictures that refer to no other: one at the start of each media segment.
+/// Scene cuts add some.
 fn key_share(segment: &Segment) -> f64 {
     1.0 / f64::from(segment.media_segment_frames.max(1))
 }
@@ -162,10 +163,10 @@ fn mpx(width: u32, height: u32) -> f64 {
     f64::from(width) * f64::from(height) / 1e6
 }
 
-/// Bytes that a row reads from the store.
+/// Returns the bytes that a row reads from the store.
 pub(crate) fn read_bytes(timeline: &Timeline, segment: &Segment) -> Result<u64> {
     if timeline.source.whole.is_some() {
-        // Once per process, and not by rows.
+        // Read once per process, not by rows.
         return Ok(0);
     }
     let (stream, span) = match segment.track {

@@ -1,4 +1,4 @@
-//! Sampling: encodes a few seconds of a title at every rung, a dozen frames or more at each of a few
+//! Sampling: encodes a few seconds of a source at every rung, a dozen frames or more at each of a few
 //! positions, to measure its complexity.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -32,44 +32,44 @@ use crate::{
     source::probe::VideoTrack,
 };
 
-/// Titles whose samples a process keeps.
+/// Most sources whose samples a process keeps.
 const TITLES_MAX: u64 = 8;
 
-/// Places that are looked at.
+/// Positions that are sampled.
 const POSITIONS: u64 = 5;
 
-/// Pixels of the source that are looked at, all in all: as many as a dozen frames of 1080p have at each.
-/// Where there are fewer places, more at each.
+/// Total pixels of the source that are sampled: a dozen frames of 1080p at each position. With fewer
+/// positions, more at each.
 const PIXELS: u64 = POSITIONS * FRAMES * 1920 * 1080;
 
-/// Frames that are looked at at each place: at least, of larger pictures too, at most, and the fewest that
-/// tell something.
+/// Frames that are sampled at each position: the least (of larger pictures too), the most, and the fewest
+/// with a meaningful result.
 const FRAMES: u64 = 12;
 const FRAMES_MOST: u64 = 150;
 const FRAMES_LEAST: u64 = 3;
 
-/// What may be read for all places, where only a part of the source is: of a source with more there are fewer
-/// frames.
+/// Most bytes that are read for all positions, of a source that is read in windows. With a higher rate, fewer
+/// frames are sampled.
 const BYTES: u64 = POSITIONS << 20;
 
-/// Places that are looked at side by side, by all who ask a machine.
+/// Samples that a process encodes at a time.
 const SAMPLES_AT_A_TIME: usize = 2;
 
-/// What looking may take, all in all: it is a courtesy, and no reason to wait.
+/// Time limit of sampling as a whole: a prediction is optional.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What the samples of a title showed.
+/// Results of a source's samples.
 #[derive(Debug)]
 struct Samples {
     coded_shares: Vec<(u64, f64)>,
-    /// The features of each sample, and the processor time that it took.
+    /// Features of each sample, and its processor time.
     took: Vec<(EncodeFeatures, Duration)>,
 }
 
-/// The samples of the titles that a process predicted lately.
+/// Cache of the samples of recently predicted sources.
 #[derive(Debug)]
 pub(crate) struct ComplexityCache {
-    /// By URI, ETag and whether frames are fields.
+    /// Samples by URI, ETag and whether frames are fields.
     titles: Cache<(String, String, bool), Arc<OnceCell<Samples>>>,
     permits: Semaphore,
 }
@@ -82,9 +82,9 @@ impl Default for ComplexityCache {
 }
 
 impl ComplexityCache {
-    /// Returns the complexity of a title's pictures; `None` without pictures, or where sampling failed: a
-    /// prediction is rougher then, and the transcode itself reports a damaged source. The first ladder that
-    /// is asked for decides the sizes.
+    /// Returns the complexity of a source's pictures; `None` without video, or if sampling failed. The
+    /// prediction is less precise then, and the transcode itself reports a damaged source. The first ladder
+    /// for a source decides the sizes.
     pub(crate) async fn of(
         &self,
         environment: &Environment,
@@ -98,7 +98,7 @@ impl ComplexityCache {
         let samples = cell.get_or_try_init(|| async {
             let found =
                 timeout(TIMEOUT, look(environment, &self.permits, timeline, ladder)).await.ok().flatten();
-            // A title that failed is sampled again the next time.
+            // A source whose sampling failed is sampled again the next time.
             found.ok_or(())
         });
         let samples = samples.await.ok()?;
@@ -154,11 +154,11 @@ async fn look(
     (!changes.is_empty() || !took.is_empty()).then_some(Samples { coded_shares: changes, took })
 }
 
-/// Some frames that were encoded.
 fn codecs(renditions: &[VideoRendition]) -> Vec<VideoCodec> {
     renditions.iter().map(|rendition| rendition.codec).collect()
 }
 
+/// Result of one sample.
 struct Sample {
     /// FFmpeg's report.
     report: Report,
@@ -166,8 +166,8 @@ struct Sample {
     cpu: Option<Duration>,
 }
 
-/// Where to look in a title of so many frames: at keyframes before the middle of each fifth, so that nothing
-/// is decoded in vain, and at its begin where there is none. Sorted, each once.
+/// Returns the positions to sample: the last keyframe before the middle of each fifth, so that there is no
+/// preroll, and the start if there is none. Sorted, each once.
 fn places(mut keys: Vec<u64>, frames: u64) -> Vec<u64> {
     keys.retain(|frame| frame.saturating_add(FRAMES) <= frames);
     keys.sort_unstable();
@@ -180,8 +180,8 @@ fn places(mut keys: Vec<u64>, frames: u64) -> Vec<u64> {
     places
 }
 
-/// Encodes some frames from here at these renditions: this part of all that are looked at. `None` where they
-/// are too few to tell anything.
+/// Encodes frames from `first_frame` on at these renditions. `part` is this sample's share of the total.
+/// `None` if the frames are too few for a meaningful result.
 async fn sample(
     environment: &Environment,
     timeline: &Timeline,

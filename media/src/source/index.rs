@@ -1,4 +1,4 @@
-//! The index of a source: times, keyframes and byte positions of every track's samples.
+//! Index of a source: times, keyframes and byte positions of every track's samples.
 
 pub mod mp4;
 pub mod scan;
@@ -8,20 +8,20 @@ use std::ops::Range;
 use crate::time::Rational;
 use spool_storage::ErrorKind;
 
-/// Every track of one source, with every sample of it.
+/// All tracks of one source, with all samples.
 #[derive(Debug, Clone)]
 pub struct Index {
-    /// How the source can be read piecewise.
+    /// Container, which decides how rows read the source.
     pub container: Container,
     /// Tracks in container order: `tracks[i]` is FFmpeg's stream `i`.
     pub tracks: Vec<Track>,
 }
 
 impl Index {
-    /// The times, in ticks of the track, at which it is shown: frames outside are decoded (others may refer
-    /// to them) and dropped, by FFmpeg and by every player. From an edit list; where FFmpeg applied it, times
-    /// before 0 are outside, if anything is left then. A transport stream has none, but a clock that begins
-    /// again, and FFmpeg counts back from there.
+    /// Returns the times, in ticks of the track, at which it is shown. Frames outside are decoded (others may
+    /// refer to them) and dropped, by FFmpeg and by every player. The range comes from an edit list; if
+    /// FFmpeg has applied it, times before 0 are outside, unless no frame is left then. A transport stream
+    /// has no edit list, but its clock may wrap, and FFmpeg counts back from there.
     pub fn shown(&self, stream: usize) -> Range<i64> {
         match &self.container {
             Container::Mp4(movie) => {
@@ -39,7 +39,7 @@ impl Index {
     }
 }
 
-/// How a source can be read piecewise.
+/// Container of a source, which decides how rows read it.
 #[derive(Debug, Clone)]
 pub enum Container {
     /// MP4 or MOV with all its samples in `moov`: rows read windows.
@@ -51,7 +51,7 @@ pub enum Container {
     },
 }
 
-/// What a track carries.
+/// Kind of a track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TrackKind {
     /// Pictures.
@@ -65,48 +65,49 @@ pub enum TrackKind {
 /// One track of a source.
 #[derive(Debug, Clone)]
 pub struct Track {
-    /// What it carries.
+    /// Kind of the track.
     pub kind: TrackKind,
     /// Seconds per tick of every time below.
     pub timebase: Rational,
     /// Samples in decoding order.
     pub samples: Vec<Sample>,
-    /// By how many ticks it would end later if all samples were in the file that its header announces.
+    /// Ticks that are missing at the end: samples that the header declares but that the file does not
+    /// contain.
     pub lost_ticks: i64,
 }
 
 impl Track {
-    /// The earliest presentation time in ticks; `None` without samples.
+    /// Returns the earliest presentation time in ticks; `None` without samples.
     pub fn first_pts(&self) -> Option<i64> {
         self.samples.iter().map(|sample| sample.pts).min()
     }
 
-    /// Where the last frame ends, in ticks: the latest presentation time plus that sample's duration; `None`
-    /// without samples.
+    /// Returns the end of the last frame in ticks: the latest presentation time plus that sample's duration;
+    /// `None` without samples.
     pub fn end_pts(&self) -> Option<i64> {
         let last = self.samples.iter().max_by_key(|sample| sample.pts)?;
         Some(last.pts.saturating_add(i64::from(last.duration)))
     }
 }
 
-/// One encoded frame of a track, as it lies in the source.
+/// One encoded frame of a track in the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sample {
-    /// Presentation time in ticks, after the edit list: what FFmpeg calls the packet's `pts`.
+    /// Presentation time in ticks, after the edit list: FFmpeg's `pts` of the packet.
     pub pts: i64,
     /// Decoding time in ticks, on the same clock.
     pub dts: i64,
-    /// Duration in ticks; 0 where the container does not say.
+    /// Duration in ticks; 0 if the container has none.
     pub duration: u32,
     /// First byte in the source.
     pub offset: u64,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u32,
-    /// Can decoding start here?
+    /// Whether decoding can start here.
     pub key: bool,
 }
 
-/// Why a source could not be indexed.
+/// Failure to index a source.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The store failed.
@@ -115,12 +116,12 @@ pub enum Error {
     /// The packets of a whole file could not be scanned.
     #[error(transparent)]
     Scan(#[from] scan::Error),
-    /// The store answered with another number of bytes than asked for.
+    /// The store returned another number of bytes than requested.
     #[error("asked for bytes {start}..{end} of the source and got {got} bytes")]
     ShortRead {
-        /// First byte asked for.
+        /// First byte requested.
         start: u64,
-        /// One past the last byte asked for.
+        /// One past the last byte requested.
         end: u64,
         /// Bytes received.
         got: usize,
@@ -139,7 +140,7 @@ pub enum Error {
     TruncatedBox {
         /// The box's four characters.
         kind: String,
-        /// Where it says that it ends.
+        /// Declared end of the box.
         end: u64,
         /// Length of the file.
         bytes: u64,
@@ -153,7 +154,7 @@ pub enum Error {
         track: usize,
         /// The sample's number in decoding order, from 0.
         sample: usize,
-        /// Where it would end.
+        /// Declared end of the sample.
         end: u64,
         /// Length of the file.
         bytes: u64,
@@ -161,7 +162,7 @@ pub enum Error {
     /// `moov` is larger than Spool reads into memory.
     #[error("moov has {bytes} bytes, more than the limit of {limit}")]
     HeaderTooLarge {
-        /// Its size.
+        /// Size of `moov` in bytes.
         bytes: u64,
         /// [`mp4::MAX_HEADER_BYTES`].
         limit: u64,
@@ -172,18 +173,18 @@ pub enum Error {
         /// [`mp4::MAX_SAMPLES`].
         limit: usize,
     },
-    /// The header as a whole makes no sense.
+    /// The header as a whole is invalid.
     #[error("damaged header: {what}")]
     Damaged {
-        /// What is wrong.
+        /// Description of the problem.
         what: &'static str,
     },
-    /// One track's header makes no sense.
+    /// One track's header is invalid.
     #[error("damaged header of track {track}: {what}")]
     DamagedTrack {
         /// FFmpeg's stream index.
         track: usize,
-        /// What is wrong.
+        /// Description of the problem.
         what: &'static str,
     },
     /// The track is encrypted (ISO/IEC 23001-7).
@@ -198,10 +199,11 @@ pub enum Error {
         /// FFmpeg's stream index.
         track: usize,
     },
-    /// The file is sound, but cannot be read by windows: scan its packets and give every row the whole file.
+    /// The file is valid, but cannot be read in windows: its packets are scanned, and every row reads the
+    /// whole file.
     #[error("cannot be read in windows, {why}: the whole file is needed")]
     NeedsWholeFile {
-        /// What stands in the way.
+        /// Reason.
         why: mp4::WholeFile,
     },
 }

@@ -1,9 +1,8 @@
-//! Language tags: containers write three letters, two, or a whole tag; players want the shortest (BCP 47).
+//! Language tags: containers write three letters, two, or a whole tag; players expect the shortest (BCP 47).
 
 use isolang::Language;
 
-/// ISO 639-2 has two codes for some languages; these are the bibliographic ones, which Matroska and DVDs use,
-/// with those that ISO 639-3 has.
+/// Bibliographic codes of ISO 639-2, which Matroska and DVDs use, with the codes of ISO 639-3.
 const BIBLIOGRAPHIC: [(&str, &str); 20] = [
     ("alb", "sqi"),
     ("arm", "hye"),
@@ -27,7 +26,7 @@ const BIBLIOGRAPHIC: [(&str, &str); 20] = [
     ("wel", "cym"),
 ];
 
-/// The language of a tag, and what follows it, such as `-BR`.
+/// Returns the language of a tag, and the rest of the tag, such as `-BR`.
 fn parse(tag: &str) -> Option<(Language, &str)> {
     let end = tag.find('-').unwrap_or(tag.len());
     let (primary, rest) = tag.split_at(end);
@@ -38,19 +37,20 @@ fn parse(tag: &str) -> Option<(Language, &str)> {
     language.filter(|language| *language != Language::Und).map(|language| (language, rest))
 }
 
-/// The tag as players want it: two letters where there are two. `None` for what names no language.
+/// Returns the tag as BCP 47: with two letters if the language has a two-letter code. `None` if the tag names
+/// no language.
 pub(crate) fn bcp_47(tag: &str) -> Option<String> {
     let (language, rest) = parse(tag)?;
     let sane = rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') && !rest.ends_with('-');
     sane.then(|| format!("{}{rest}", language.to_639_1().unwrap_or(language.to_639_3())))
 }
 
-/// Three letters, as MP4 wants them.
+/// Returns the three-letter code, for MP4.
 pub(crate) fn three_letters(tag: &str) -> Option<String> {
     parse(tag).map(|(language, _)| language.to_639_3().to_owned())
 }
 
-/// What the language is called in itself, or in English.
+/// Returns the language's name in that language, or in English.
 pub(crate) fn name(tag: &str) -> Option<&'static str> {
     parse(tag).map(|(language, _)| language.to_autonym().unwrap_or(language.to_name()))
 }

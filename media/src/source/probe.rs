@@ -1,4 +1,4 @@
-//! Probe: ffprobe's answer about a source, typed, within limits.
+//! Probe: ffprobe's output about a source, typed and checked against limits.
 
 mod ffprobe;
 mod sniff;
@@ -15,26 +15,27 @@ use crate::{
 };
 use spool_storage::ErrorKind;
 
-/// ffprobe opens a good file in well under a second; a hostile one must not hold a slot.
+/// Time limit of ffprobe. It opens a valid file in well under a second; a hostile one must not block a slot.
 const DEADLINE: Duration = Duration::from_secs(20);
-/// The most JSON that is read: [`STREAMS_MAX`](crate::limits::STREAMS_MAX) streams at 4 KiB each, generously.
+/// Most bytes of JSON that are read: [`STREAMS_MAX`](crate::limits::STREAMS_MAX) streams at 4 KiB each, with
+/// a large margin.
 const JSON_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// What a source holds.
+/// Contents of a source.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Probe {
     /// FFmpeg's name of the container, such as `mov,mp4,m4a,3gp,3g2,mj2`.
     pub format: String,
-    /// How long the container says that it is, in milliseconds, where it says so.
+    /// Duration that the container declares, in milliseconds.
     #[serde(default)]
     pub declared_ms: Option<i64>,
-    /// The first real video track (cover art is none).
+    /// First video track that is not cover art.
     pub video: Option<VideoTrack>,
-    /// Every audio track, in order.
+    /// Audio tracks, in order.
     pub audio: Vec<AudioTrack>,
 }
 
-/// The pictures of a source.
+/// The video track of a source.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct VideoTrack {
     /// FFmpeg's stream index.
@@ -45,11 +46,11 @@ pub struct VideoTrack {
     pub width: u32,
     /// Coded height in pixels.
     pub height: u32,
-    /// Sample (pixel) aspect ratio; 1/1 where unknown.
+    /// Sample (pixel) aspect ratio; 1/1 if unknown.
     pub sample_aspect: Rational,
-    /// Clockwise degrees that a player turns the picture: 0, 90, 180 or 270.
+    /// Clockwise rotation for display in degrees: 0, 90, 180 or 270.
     pub rotation: u16,
-    /// Does a player show it as in a mirror, left and right exchanged before it is turned?
+    /// Whether players mirror it: left and right are exchanged before rotation.
     #[serde(default)]
     pub mirrored: bool,
     /// Frames per second as the container declares it.
@@ -58,9 +59,9 @@ pub struct VideoTrack {
     pub pixel_format: String,
     /// Bits per component.
     pub bit_depth: u8,
-    /// FFmpeg's names: range, space (matrix), primaries, transfer. `None` where not tagged.
+    /// FFmpeg's names: range, space (matrix), primaries, transfer. `None` if not tagged.
     pub color: Color,
-    /// Coded as fields?
+    /// Whether it is coded as fields.
     pub interlaced: bool,
 }
 
@@ -84,7 +85,7 @@ pub enum Role {
     Description,
 }
 
-/// One sound track of a source.
+/// One audio track of a source.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct AudioTrack {
     /// FFmpeg's stream index.
@@ -95,29 +96,29 @@ pub struct AudioTrack {
     pub sample_rate: u32,
     /// Number of channels.
     pub channels: u16,
-    /// Are its channels just numbered, and nothing says where their speakers stand?
+    /// Whether its channels are just numbered, without speaker positions.
     #[serde(default)]
     pub discrete: bool,
-    /// ISO 639 language, where tagged.
+    /// ISO 639 language, if tagged.
     pub language: Option<String>,
-    /// What its author calls it.
+    /// Title that the source gives it.
     #[serde(default)]
     pub title: Option<String>,
-    /// What it is besides the sound of the pictures.
+    /// Role, if it is not the main sound.
     #[serde(default)]
     pub role: Option<Role>,
-    /// Is it what plays unless chosen otherwise?
+    /// Whether the source marks it as the default.
     #[serde(default)]
     pub default: bool,
 }
 
-/// Asks ffprobe what a local file, or the head of one, holds.
+/// Probes a local file, or the head of one, with ffprobe.
 ///
-/// `demuxer` is the result of [`sniff()`]; `None` allows any of those it knows, and no playlist.
+/// `demuxer` is the result of [`sniff()`]; `None` allows any demuxer that it knows, and no playlist.
 ///
 /// # Errors
-/// [`Error::Ffprobe`] where ffprobe cannot read it; [`Error::NoTracks`] where it has neither picture nor
-/// sound; [`Error::TooLarge`] beyond a limit.
+/// Returns [`Error::Ffprobe`] if ffprobe cannot read the file, [`Error::NoTracks`] if it has neither video
+/// nor sound, and [`Error::TooLarge`] beyond a limit.
 pub async fn file(
     tools: &Tools,
     path: &Path,
@@ -126,7 +127,7 @@ pub async fn file(
     cancel: &CancellationToken,
 ) -> Result<Probe, Error> {
     let args = ffprobe::args(path, demuxer);
-    // ffprobe writes nothing but stdout; its folder is that of the file.
+    // ffprobe writes nothing but stdout; its working folder is that of the file.
     let scratch = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let limits_of_run = ffmpeg::Limits::within(DEADLINE, JSON_BYTES_MAX, limits.memory_bytes);
     let job = Invocation {
@@ -143,45 +144,45 @@ pub async fn file(
     ffprobe::parse(&json, limits)
 }
 
-/// Refuses a source that is longer than taken.
+/// Checks the duration of a source against the limit.
 ///
 /// # Errors
-/// [`Error::TooLarge`].
+/// Returns [`Error::TooLarge`] if it is longer.
 pub fn check_duration(seconds: u64, limits: &Limits) -> Result<(), Error> {
     ffprobe::within("duration in seconds", seconds, limits.duration_s, Some("--max-duration"))
 }
 
-/// Why a source could not be probed.
+/// Failure to probe a source.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file has no bytes.
     #[error("not a video: the file is empty")]
     Empty,
-    /// The first bytes are those of something else.
+    /// The first bytes are not those of a known container.
     #[error("not a video: {what}")]
     NotMedia {
-        /// Its kind, as far as it is known.
+        /// Kind of file, as far as it is known.
         what: &'static str,
     },
     /// ffprobe failed or was stopped.
     #[error(transparent)]
     Ffprobe(#[from] ffmpeg::Error),
-    /// ffprobe's answer is not the JSON that it should be.
+    /// ffprobe's output is not the expected JSON.
     #[error("cannot read ffprobe's answer")]
     Answer(#[from] serde_json::Error),
-    /// Neither picture nor sound that FFmpeg can decode.
+    /// There is neither video nor sound that FFmpeg can decode.
     #[error("not a video: no video and no audio stream that ffmpeg can decode")]
     NoTracks,
-    /// A source beyond what is taken.
+    /// The source exceeds a limit.
     #[error("{what} is {value}, the limit is {limit}{}", option.map(|option| format!(" ({option})")).unwrap_or_default())]
     TooLarge {
-        /// What is too large, with its unit.
+        /// The quantity, with its unit.
         what: &'static str,
-        /// How large it is.
+        /// Its value.
         value: u64,
-        /// How large it may be.
+        /// The limit.
         limit: u64,
-        /// The option that sets it.
+        /// The option that sets the limit.
         option: Option<&'static str>,
     },
 }
@@ -298,8 +299,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (flat, turned) = (folder.path().join("flat.mp4"), folder.path().join("turned.mp4"));
         clip(&flat, "-f lavfi -i testsrc2=s=160x90:d=0.2 -c:v libx264");
-        // From this tag FFmpeg 5.1's muxer writes a matrix that turns anticlockwise, as its own player then
-        // does.
+        // From this tag FFmpeg 5.1's muxer writes a matrix that rotates anticlockwise, and its own player
+        // does so.
         clip(&turned, &format!("-i {} -c copy -metadata:s:v rotate=90", flat.display()));
         let video = probed(&turned, Some("mov")).await.unwrap().video.unwrap();
         assert_eq!((video.rotation, video.width, video.height), (270, 160, 90));

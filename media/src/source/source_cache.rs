@@ -1,5 +1,4 @@
-//! The cache of open sources: each is probed and indexed once per process and version, and shared by its
-//! rows.
+//! Cache of open sources: each is probed and indexed once per process and version, and shared by its rows.
 
 use std::{
     path::{Path, PathBuf},
@@ -24,41 +23,41 @@ use crate::{
     },
 };
 
-/// Sources that a process keeps open: the index of a long film takes some 20 MB, and a whole-file copy takes
-/// scratch space.
+/// Most sources that a process keeps open: the index of a long film takes about 20 MB, and a whole-file copy
+/// takes scratch space.
 const OPEN_SOURCES_MAX: u64 = 8;
 
-/// Bytes at the front of a source that show its container.
+/// Bytes at the start of a source that identify its container.
 const HEAD_BYTES: u64 = 64 << 10;
 
-/// A source that is shorter than declared by less than a second, or by less than a hundredth, was not cut
-/// off: muxers round, and count by their own rules.
+/// A source that is shorter than declared by at most a second, or by at most a hundredth, is not truncated:
+/// muxers round, and count differently.
 const LOST_MS_LEAST: i64 = 1000;
 const LOST_SHARE_LEAST: i64 = 100;
 
-/// An open source: its tracks, where their samples are, and a reader of its bytes.
+/// An open source: its tracks, the index of their samples, and a reader of its bytes.
 #[derive(Debug)]
 pub struct OpenSource {
     /// The pinned version.
     pub source: Source,
-    /// Its tracks.
+    /// Tracks.
     pub probe: Probe,
-    /// Its samples.
+    /// Index of the samples.
     pub index: Index,
-    /// Reads its bytes; the first reads, which probed it, are cached.
+    /// Reader of its bytes; the reads for the probe are cached.
     pub reader: ReadCache<SourceReader>,
-    /// The whole file, where rows cannot read windows of it.
+    /// The whole file, if rows cannot read windows of it.
     pub whole: Option<WholeFile>,
-    /// How much longer a scanned container claims to be, in milliseconds.
+    /// Milliseconds that are missing from a scanned container, according to its declared duration.
     cut_off_ms: i64,
 }
 
 /// A local file that holds all of a source.
 #[derive(Debug)]
 pub enum WholeFile {
-    /// The source itself: it was local already.
+    /// The source itself, which is local.
     Source(PathBuf),
-    /// A copy in scratch space, deleted with the title.
+    /// A copy in scratch space, deleted with the open source.
     Copy(tempfile::TempPath),
 }
 
@@ -78,7 +77,7 @@ impl OpenSource {
         self.index.tracks.get(video.stream as usize)
     }
 
-    /// Returns how much longer the file claims to be than its samples are, in milliseconds.
+    /// Returns the milliseconds that are missing from the file, according to its declared duration.
     pub fn lost_ms(&self) -> i64 {
         let streams = self
             .probe
@@ -91,7 +90,7 @@ impl OpenSource {
         announced.max(self.cut_off_ms)
     }
 
-    /// Names how rows read the source, for people: "windows" or "whole file".
+    /// Returns how rows read the source, for display: "windows" or "whole file".
     pub fn reading(&self) -> &'static str {
         match self.index.container {
             Container::Mp4(_) => "windows",
@@ -103,7 +102,7 @@ impl OpenSource {
 /// URI and ETag of a source.
 type Key = (String, String);
 
-/// The sources that a process has open.
+/// Open sources of a process.
 #[derive(Debug)]
 pub struct SourceCache {
     environment: Arc<Environment>,
@@ -127,7 +126,7 @@ impl SourceCache {
     /// Opens the current version of the source at a path or URI.
     ///
     /// # Errors
-    /// Where the source is missing, not readable, or not a video.
+    /// Returns an error if the source is missing, not readable, or not a video.
     pub async fn open(&self, uri: &str) -> Result<Arc<OpenSource>> {
         let location = self.environment.stores.locate(uri)?;
         self.open_reader(location.open().await?).await
@@ -136,8 +135,8 @@ impl SourceCache {
     /// Opens a source in exactly the version that was planned.
     ///
     /// # Errors
-    /// As [`SourceCache::open`], and [`source::Error::SourceChanged`] where the source has another version
-    /// now.
+    /// Returns the errors of [`SourceCache::open`], and [`source::Error::SourceChanged`] if the source has
+    /// another version now.
     pub async fn open_pinned(&self, uri: &str, etag: &str) -> Result<Arc<OpenSource>> {
         let cell = self.sources.get(&(uri.to_owned(), etag.to_owned())).await;
         if let Some(open) = cell.as_ref().and_then(|cell| cell.get()) {
@@ -165,12 +164,12 @@ impl SourceCache {
     }
 }
 
-/// Probes and indexes a source: from its index and a few samples where the container has an index, from the
-/// whole file elsewhere.
+/// Probes and indexes a source: from its index and a few samples if the container has an index, and from the
+/// whole file otherwise.
 async fn inspect(environment: &Environment, reader: SourceReader) -> Result<OpenSource> {
     let source = reader.source().clone();
     let reader = ReadCache::new(reader);
-    // A server without ranges gives all or nothing.
+    // A server without range requests can only send the whole file.
     let mut whole = if reader.inner().must_download() {
         Some(download(environment, reader.inner()).await?)
     } else {
@@ -210,8 +209,8 @@ async fn inspect(environment: &Environment, reader: SourceReader) -> Result<Open
     Ok(OpenSource { source, probe, index, reader, whole, cut_off_ms })
 }
 
-/// How much longer a container that is scanned says that it is, beyond what its packets show. Only of those
-/// whose header has the length of what was recorded: of others FFmpeg guesses it.
+/// Returns the milliseconds by which the declared duration of a scanned container exceeds its packets. Only
+/// for containers whose header has the recorded length: for others FFmpeg estimates it.
 fn cut_off_ms(index: &Index, probe: &Probe) -> i64 {
     let Container::Whole { demuxer } = &index.container else { return 0 };
     let Some(declared) = probe.declared_ms.filter(|_| ["matroska", "flv", "avi"].contains(&demuxer.as_str()))
@@ -222,7 +221,7 @@ fn cut_off_ms(index: &Index, probe: &Probe) -> i64 {
     let starts =
         media.clone().filter_map(|track| Some(track.timebase.to_ms(track.first_pts()?))).min().unwrap_or(0);
     let ends = media.filter_map(|track| Some(track.timebase.to_ms(track.end_pts()?))).max().unwrap_or(0);
-    // Some count from 0, some from the first packet.
+    // Some muxers count from 0, some from the first packet.
     let lost = declared.saturating_sub(ends.max(ends.saturating_sub(starts)));
     if lost > LOST_MS_LEAST && lost > declared / LOST_SHARE_LEAST { lost } else { 0 }
 }
@@ -243,7 +242,7 @@ async fn head_of(path: &Path) -> Result<Vec<u8>> {
     Ok(head)
 }
 
-/// The index of a source that rows can read in windows; `None` where they need all of it.
+/// Returns the index of a source that rows can read in windows; `None` if they need the whole file.
 async fn windows(reader: &ReadCache<SourceReader>, demuxer: &str) -> Result<Option<Index>> {
     if demuxer != "mov" || reader.inner().must_download() {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! Windows: a compact local file of just the samples that a row needs, with the source's own PTS.
+//! Windows: compact local files of just the samples that a row needs, with the source's own PTS.
 
 mod fetch;
 mod header;
@@ -10,27 +10,27 @@ pub use self::select::Span;
 use crate::source::index::{Container, Index, Track, mp4::Movie};
 use spool_storage::{ErrorKind, ReadAt};
 
-/// A window that can be written: its header, and where its samples lie in the source.
+/// Plan of a window: its header, and the positions of its samples in the source.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Everything before the first sample: `ftyp`, `moov` and the head of `mdat`.
+    /// Everything before the first sample: `ftyp`, `moov` and the header of `mdat`.
     header: Vec<u8>,
     fetches: Vec<fetch::Fetch>,
     sample_bytes: u64,
 }
 
 impl Plan {
-    /// Bytes read from the source: the samples, and small gaps between them.
+    /// Returns the bytes read from the source: the samples, and small gaps between them.
     pub fn bytes_read(&self) -> u64 {
         self.fetches.iter().map(fetch::Fetch::bytes).sum()
     }
 
-    /// Ranged reads of the source.
+    /// Returns the number of ranged reads of the source.
     pub fn requests(&self) -> usize {
         self.fetches.len()
     }
 
-    /// Length of the local file in bytes.
+    /// Returns the length of the local file in bytes.
     pub fn window_bytes(&self) -> u64 {
         self.header.len() as u64 + self.sample_bytes
     }
@@ -38,14 +38,14 @@ impl Plan {
 
 /// Plans the window of one row: a file of the one track `stream`.
 ///
-/// Read by FFmpeg, its frames have the PTS of the source, in the source's timebase. Pictures that only serve
-/// to decode others (preroll, leading pictures of an open GOP) are there, but marked so that FFmpeg doesn't
+/// FFmpeg reads its frames with the PTS of the source, in the source's timebase. Pictures that only serve to
+/// decode others (preroll, leading pictures of an open GOP) are included, but marked so that FFmpeg does not
 /// output them.
 ///
 /// # Errors
-/// [`Error::Whole`] for a source that has no windows, [`Error::NoSuchStream`], [`Error::NotVideo`] for
-/// [`Span::Pts`] of anything but video, [`Error::NothingShown`] where the track shows no frame by the end of
-/// the span.
+/// Returns [`Error::Whole`] for a source that has no windows, [`Error::NoSuchStream`], [`Error::NotVideo`]
+/// for [`Span::Pts`] of anything but video, and [`Error::NothingShown`] if the track shows no frame by the
+/// end of the span.
 pub fn plan(index: &Index, stream: usize, span: Span) -> Result<Plan, Error> {
     let movie = movie(index)?;
     let (track, header) =
@@ -59,11 +59,11 @@ pub fn plan(index: &Index, stream: usize, span: Span) -> Result<Plan, Error> {
 /// Plans the file to probe: the first few samples of every audio and video track, tracks and stream numbers
 /// as in the source.
 ///
-/// Frame rates, durations and codecs that ffprobe reports for it are those of the source; start times are not
-/// (the index has them).
+/// Frame rates, durations and codecs that ffprobe reports for it are those of the source. Start times are
+/// not; the index has them.
 ///
 /// # Errors
-/// [`Error::Whole`] for a source that has no windows.
+/// Returns [`Error::Whole`] for a source that has no windows.
 pub fn plan_probe(index: &Index) -> Result<Plan, Error> {
     let movie = movie(index)?;
     let tracks = index.tracks.iter().zip(&movie.tracks);
@@ -76,13 +76,13 @@ pub fn plan_probe(index: &Index) -> Result<Plan, Error> {
     assemble(movie, movie.timescale, &parts)
 }
 
-/// Writes a window to `path`, which is created or replaced; a failure leaves a part of it there.
+/// Writes a window to `path`, which is created or replaced. A failure leaves an incomplete file.
 ///
 /// At most 32 MiB are in memory at a time.
 ///
 /// # Errors
-/// [`Error::Store`] and [`Error::ShortRead`] where the source can't be read, [`Error::Write`] where the file
-/// can't be written.
+/// Returns [`Error::Store`] and [`Error::ShortRead`] if the source can't be read, [`Error::Write`] if the
+/// file can't be written.
 pub async fn write(plan: &Plan, reader: &impl ReadAt, path: &Path) -> Result<(), Error> {
     fetch::write(&plan.header, &plan.fetches, reader, path).await
 }
@@ -98,7 +98,7 @@ fn sizes(track: &Track, samples: &Range<usize>) -> u64 {
     track.samples.get(samples.clone()).unwrap_or_default().iter().map(|sample| u64::from(sample.size)).sum()
 }
 
-/// Puts the header before the samples, part after part, and plans the reads.
+/// Builds the header, and plans the reads of the samples, part after part.
 fn assemble(movie: &Movie, timescale: u32, parts: &[header::Part<'_>]) -> Result<Plan, Error> {
     let sample_bytes = parts.iter().map(|part| sizes(part.track, &part.selected.samples)).sum();
     let header = header::build(movie, timescale, parts, sample_bytes)?;
@@ -109,7 +109,7 @@ fn assemble(movie: &Movie, timescale: u32, parts: &[header::Part<'_>]) -> Result
     Ok(Plan { header, fetches, sample_bytes })
 }
 
-/// What went wrong.
+/// Failure to plan or write a window.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The source can only be read as a whole.
@@ -138,12 +138,12 @@ pub enum Error {
         /// The span's end in ticks.
         end: i64,
     },
-    /// A frame is shown so long after it is decoded that the sample tables can't say it.
+    /// A frame is shown so long after it is decoded that the sample tables cannot express it.
     #[error("stream {stream} reorders frames over {ticks} ticks, more than an MP4 can say")]
     Reordering {
         /// FFmpeg's stream index.
         stream: usize,
-        /// The largest distance found.
+        /// Largest difference found.
         ticks: i64,
     },
     /// The window's tables could not be written.
@@ -152,12 +152,12 @@ pub enum Error {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] spool_storage::Error),
-    /// The store answered with another number of bytes than asked for.
+    /// The store returned another number of bytes than requested.
     #[error("asked for bytes {start}..{end} of the source and got {got} bytes")]
     ShortRead {
-        /// First byte asked for.
+        /// First byte requested.
         start: u64,
-        /// One past the last byte asked for.
+        /// One past the last byte requested.
         end: u64,
         /// Bytes received.
         got: usize,
@@ -175,13 +175,13 @@ pub enum Error {
     Write {
         /// The local file.
         path: std::path::PathBuf,
-        /// The system's answer.
+        /// The system's error.
         source: std::io::Error,
     },
 }
 
 impl Error {
-    /// A failure to write the local file: a full disk has a remedy of its own.
+    /// Returns the error for a failure to write the local file: a full disk has a remedy of its own.
     fn write(path: &Path, source: std::io::Error) -> Self {
         let path = path.to_owned();
         if source.kind() == std::io::ErrorKind::StorageFull {

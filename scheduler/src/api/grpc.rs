@@ -28,16 +28,16 @@ use crate::{
 
 /// Messages to a client that wait for a slow network. The queue takes memory only as it fills. It has room
 /// for the `Planned` events of far more rows than a statement has (ten hours of video in segments of 8 s are
-/// 4,500): without its `Planned`, a row's later events mean nothing to the client.
+/// 4,500): the client ignores later events of a row without its `Planned`.
 const MESSAGE_QUEUE: usize = 1 << 16;
 
-/// Messages that may wait before progress is dropped: the next one makes up for it.
+/// Waiting messages beyond which progress is dropped: the next progress replaces it.
 const PROGRESS_QUEUE: usize = 512;
 
-/// How long a client may take to read one chunk of its result.
+/// Time limit of a client for reading one chunk of its result.
 const RESULT_CHUNK_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Bytes of a result that go into one message.
+/// Bytes of a result per message.
 const RESULT_CHUNK_BYTES: usize = 1 << 20;
 
 /// Runs statements for clients by gRPC.
@@ -65,7 +65,7 @@ impl statements_server::Statements for StatementsService {
         }
         let (sender, messages) = mpsc::channel(MESSAGE_QUEUE);
         let scheduler = self.scheduler.clone();
-        // Cancels the statement when the client is gone: the stream that the client reads is dropped then.
+        // Cancels the statement when the client is gone, and its stream is dropped.
         let cancel = CancellationToken::new();
         let guard = cancel.clone().drop_guard();
         let entry = scheduler.add(&sql, &cancel);
@@ -85,7 +85,7 @@ impl statements_server::Statements for StatementsService {
             let result = scheduler.run_added(&entry, &sql, &settings, &on_event).await;
             drop(entry);
             for last in last_messages(result) {
-                // A client that does not read is gone, and its connection soon.
+                // A client that does not read counts as gone.
                 match timeout(RESULT_CHUNK_TIMEOUT, sender.send(message(last))).await {
                     Ok(Ok(())) => {}
                     Ok(Err(_)) | Err(_) => return,
@@ -118,7 +118,7 @@ fn hold_until_start(sender: &mpsc::Sender<StatementMessage>, start: Cancellation
     Arc::new(move || {
         let (sender, start) = (sender.clone(), start.clone());
         Box::pin(async move {
-            // A client that is gone cancels the statement.
+            // If the client is gone, the statement is canceled.
             let _ = sender.send(message(Message::Held(Held {}))).await;
             start.cancelled().await;
             Ok(())

@@ -21,7 +21,7 @@ use crate::{
     queue::{fair_queue::FairQueue, statement_list::StatementList},
 };
 
-/// The parts of a scheduler that the routes show.
+/// Parts of a scheduler that the routes use.
 #[derive(Clone)]
 pub(crate) struct HttpState {
     pub(crate) demand: DemandSource,
@@ -33,7 +33,7 @@ pub(crate) struct HttpState {
     pub(crate) token: Option<Arc<str>>,
 }
 
-/// An executor as `/executors` shows it.
+/// An executor in the response of `/executors`.
 #[derive(Debug, Serialize)]
 struct ExecutorInfo {
     id: String,
@@ -41,7 +41,7 @@ struct ExecutorInfo {
     slots: usize,
     rows: usize,
     state: ExecutorState,
-    /// Why the executor accepts no rows, if it cannot.
+    /// Reason why the executor accepts no rows, if it cannot.
     #[serde(skip_serializing_if = "Option::is_none")]
     unavailable_reason: Option<String>,
     seconds: u64,
@@ -61,7 +61,8 @@ pub(crate) fn routes(state: HttpState) -> Router {
         .with_state(state)
 }
 
-/// A scheduler is ready without executors too: a statement that waits is what wakes an autoscaler.
+/// Responds with the number of executors and slots. A scheduler is ready without executors too: a waiting
+/// statement wakes an autoscaler.
 async fn ready(State(state): State<HttpState>) -> String {
     let count = state.executors.count();
     format!("ok: {} executors, {} slots", count.executors, count.slots)

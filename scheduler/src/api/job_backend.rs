@@ -14,7 +14,7 @@ use crate::{
     scheduler::Scheduler,
 };
 
-/// The longest JSON result of a statement that a job keeps: rows of media are names and numbers.
+/// Longest JSON result of a statement that a job keeps, in bytes: rows are names and numbers.
 const RESULT_MAX_BYTES: usize = 1 << 20;
 
 #[async_trait]
@@ -33,14 +33,14 @@ impl JobBackend for Scheduler {
     }
 }
 
-/// Returns what the job keeps: the published ladder of a transcode, or a statement's rows.
+/// Returns the result of a job: the published ladder of a transcode, or a statement's rows.
 fn to_json(request: &Request, result: &StatementResult) -> Result<Value> {
     match request {
         Request::Transcode { .. } => {
             let published: Option<Published> = result.structs("published")?.pop();
             let published = published
                 .ok_or_else(|| Error::Engine { message: "the statement published nothing".to_owned() })?;
-            // Texts and numbers always serialize.
+            // Strings and numbers always serialize.
             Ok(serde_json::to_value(published).unwrap_or_default())
         }
         Request::Sql { .. } => Ok(json!({ "rows": rows(result)? })),

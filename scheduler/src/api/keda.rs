@@ -1,7 +1,8 @@
-//! KEDA's external scaler: how many executors are wanted, by the rows that wait and run.
+//! KEDA's external scaler: reports the number of rows that wait or run, from which KEDA computes the number
+//! of executors.
 //!
-//! An executor that is removed when fewer are wanted drains first. The number wanted never falls below what
-//! running rows need.
+//! An executor drains before it is removed. The number of executors never falls below the need of running
+//! rows.
 
 use std::{collections::HashMap, pin::Pin, time::Duration};
 
@@ -19,14 +20,13 @@ use crate::demand::DemandSource;
 /// Name of the metric: rows that wait or run.
 const METRIC: &str = "rows";
 
-/// Key of a scaled object's metadata: how many rows one executor should have. The default is an executor's
-/// slots.
+/// Key of a scaled object's metadata: rows per executor. The default is an executor's slots.
 const ROWS_PER_EXECUTOR: &str = "rowsPerExecutor";
 
 /// Rows per executor if neither the scaled object nor an executor gives a number.
 const DEFAULT_ROWS_PER_EXECUTOR: i64 = 1;
 
-/// How often a stream reports whether there is work.
+/// Interval at which a stream reports whether there is work.
 const ACTIVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// KEDA's external scaler.

@@ -1,4 +1,4 @@
-//! The scheduler's port: statements by gRPC and Flight SQL, executors, KEDA, HTTP, and the backend of jobs.
+//! API of the scheduler: statements by gRPC and Flight SQL, executors, KEDA, HTTP, and the backend of jobs.
 
 pub(crate) mod flight_sql;
 pub(crate) mod grpc;

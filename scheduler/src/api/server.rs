@@ -23,8 +23,8 @@ use crate::{
     scheduler::Scheduler,
 };
 
-/// How often an idle connection is tested, and how long its answer may take. A peer that vanished without a
-/// word is noticed in their sum, and its statements end.
+/// Interval between tests of an idle connection, and time limit of the response. A peer that disappears
+/// silently is detected after their sum, and its statements end.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 

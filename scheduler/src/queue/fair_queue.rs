@@ -1,9 +1,9 @@
-//! Fair queue: which statement's row starts next, with no more rows running than the executors' capacity.
+//! Fair queue: chooses the statement whose row starts next, within the executors' capacity.
 //!
-//! The algorithm is max-min fair queueing over running rows: a free place goes to the waiting statement with
-//! the fewest rows running, and among equals to the request that waited longest. Once as many statements have
-//! started as rows fit, started statements go first (shortest time to first result), and every fourth grant
-//! goes to a statement that has not started, so that none starves.
+//! The algorithm is max-min fair queueing over running rows: a free slot goes to the waiting statement with
+//! the fewest running rows, and among equals to the oldest request. Once as many statements have started as
+//! rows fit, started statements go first (shortest time to first result), and every fourth grant goes to a
+//! statement that has not started, so that none starves.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -13,9 +13,9 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-/// Once as many statements have started as rows fit, they are finished first, so that results come early and
-/// not all at the end. Every so many grants, one goes to a statement that has not started: a small statement
-/// must not wait for the end of a large one.
+/// Number of grants of which one goes to a statement that has not started, once as many statements have
+/// started as rows can run. Started statements are preferred, so that results come early and not all at the
+/// end; but a small statement must not wait for the end of a large one.
 const NEW_STATEMENT_EVERY: usize = 4;
 
 /// Grants rows of many statements the right to run, as many at a time as the capacity allows. Clones share
@@ -25,7 +25,7 @@ pub(crate) struct FairQueue(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// How many rows may run at a time.
+    /// Number of rows that may run at a time.
     capacity: usize,
     /// Running rows by statement.
     running: HashMap<u64, usize>,
@@ -33,7 +33,7 @@ struct State {
     started: HashSet<u64>,
     /// Grants since one went to a statement that had not started.
     since_new_statement: usize,
-    /// Requests that wait, the oldest first.
+    /// Waiting requests, the oldest first.
     waiting: VecDeque<(u64, oneshot::Sender<RowPermit>)>,
 }
 
@@ -44,7 +44,7 @@ pub(crate) struct StatementQueue {
     statement: u64,
 }
 
-/// A row's right to run. Dropping the permit frees its place.
+/// A row's right to run. Dropping the permit frees its capacity.
 #[derive(Debug)]
 pub(crate) struct RowPermit {
     queue: FairQueue,
@@ -57,14 +57,14 @@ impl FairQueue {
         StatementQueue { queue: self.clone(), statement }
     }
 
-    /// Sets how many rows may run at a time. Rows that run go on. `capacity` is called under the lock, so
-    /// that of two concurrent changes the later one has read the later state.
+    /// Sets the number of rows that may run at a time. Running rows continue. `capacity` is called under the
+    /// lock, so that of two concurrent changes the later one has read the later state.
     pub(crate) fn set_capacity(&self, capacity: impl FnOnce() -> usize) {
         self.with_state(|state| state.capacity = capacity());
         self.grant();
     }
 
-    /// Returns how many statements wait for their first row to start.
+    /// Returns the number of statements that wait for their first row to start.
     pub(crate) fn queued_statements(&self) -> usize {
         self.with_state(|state| {
             let waiting = state.waiting.iter().filter(|(_, sender)| !sender.is_closed());
@@ -73,7 +73,7 @@ impl FairQueue {
         })
     }
 
-    /// Returns how many rows run.
+    /// Returns the number of running rows.
     #[cfg(test)]
     fn running(&self) -> usize {
         self.with_state(|state| state.running_rows())
@@ -81,7 +81,7 @@ impl FairQueue {
 
     fn grant(&self) {
         while let Some((statement, sender)) = self.with_state(State::take_next) {
-            // If the receiver is gone, the permit comes back and frees its place by being dropped.
+            // If the receiver is gone, the permit is returned and dropped, which frees its capacity.
             drop(sender.send(RowPermit { queue: self.clone(), statement }));
         }
     }
@@ -139,7 +139,7 @@ impl State {
 }
 
 impl StatementQueue {
-    /// Waits until one more row of the statement may run. A caller that stops waiting loses nothing.
+    /// Waits until one more row of the statement may run. A caller may stop waiting without loss.
     pub(crate) async fn acquire(&self) -> RowPermit {
         let (sender, receiver) = oneshot::channel();
         self.queue.with_state(|state| state.waiting.push_back((self.statement, sender)));
@@ -151,8 +151,7 @@ impl StatementQueue {
         }
     }
 
-    /// Returns a permit for a row that is not worth a wait: if no request waits, and fewer than `limit` rows
-    /// run.
+    /// Returns a permit without waiting, if no request waits and fewer than `limit` rows run.
     pub(crate) fn try_acquire(&self, limit: usize) -> Option<RowPermit> {
         let granted = self.queue.with_state(|state| {
             state.remove_abandoned();
@@ -237,7 +236,7 @@ mod tests {
         assert!(again.as_mut().now_or_never().is_none());
         drop(permit);
         drop(again.now_or_never().expect("it came last and has started"));
-        // No row of the first waits any more, so the next has started by now.
+        // No row of the first statement waits any more, so the next has started by now.
         assert!(new_statements[0].as_mut().now_or_never().is_some());
     }
 

@@ -1,4 +1,4 @@
-//! Statement list: the statements that run, what is done of each, and their cancellation by number.
+//! Statement list: the running statements, their progress, and their cancellation by number.
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::Result;
 
-/// The statements that run. Clones share one list.
+/// The running statements. Clones share one list.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct StatementList {
     running: Arc<Mutex<BTreeMap<u64, Running>>>,
@@ -39,7 +39,7 @@ struct Running {
     pending_ms: Vec<Option<i64>>,
 }
 
-/// How many rows, and how much media, a statement has and has done.
+/// Progress of a statement, in rows and milliseconds of media.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct StatementProgress {
     /// Rows of the statement.
@@ -52,14 +52,14 @@ pub(crate) struct StatementProgress {
     pub(crate) media_done_ms: i64,
 }
 
-/// A running statement as `/statements` shows it.
+/// A running statement in the response of `/statements`.
 #[derive(Debug, Serialize)]
 pub(crate) struct StatementInfo {
-    /// The number by which the statement can be canceled.
+    /// Number by which the statement can be canceled.
     pub(crate) id: u64,
     /// The statement's text, without secrets.
     pub(crate) sql: String,
-    /// Seconds since the statement began.
+    /// Seconds since the statement started.
     pub(crate) seconds: u64,
     #[serde(flatten)]
     pub(crate) progress: StatementProgress,
@@ -96,7 +96,7 @@ impl StatementList {
         StatementEntry { list: self.clone(), id, started, cancel, start, before_rows: None }
     }
 
-    /// Returns how many statements run.
+    /// Returns the number of running statements.
     pub(crate) fn len(&self) -> usize {
         self.running.lock().len()
     }
@@ -125,13 +125,13 @@ impl StatementList {
         })
     }
 
-    /// Cancels the statement with this number. Returns whether one runs.
+    /// Cancels the statement with this number. Returns whether it runs.
     pub(crate) fn cancel(&self, id: u64) -> bool {
         let running = self.running.lock();
         running.get(&id).inspect(|statement| statement.cancel.cancel()).is_some()
     }
 
-    /// Starts the rows of the held statement with this number. Returns whether one runs.
+    /// Starts the rows of the held statement with this number. Returns whether it runs.
     pub(crate) fn start(&self, id: u64) -> bool {
         let running = self.running.lock();
         running.get(&id).inspect(|statement| statement.start.cancel()).is_some()
@@ -144,7 +144,7 @@ impl StatementEntry {
         self.id
     }
 
-    /// Returns how long the statement has run.
+    /// Returns the time since the statement started.
     pub(crate) fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
@@ -173,7 +173,7 @@ impl StatementEntry {
         }
     }
 
-    /// Adds planned rows to the statement. Returns the ordinal of the first; the others follow.
+    /// Adds planned rows to the statement. Returns the ordinal of the first; the others are consecutive.
     pub(crate) fn add_rows(&self, segments: &[Option<Segment>]) -> u32 {
         let durations = segments.iter().map(|segment| segment.as_ref().map_or(0, |known| known.duration_ms));
         let mut running = self.list.running.lock();

@@ -1,5 +1,5 @@
-//! One attempt: a job submitted to Ballista, its events and status watched, its result fetched. Canceled when
-//! dropped.
+//! Attempts: submits a job to Ballista, watches its events and status, and fetches its result. An attempt is
+//! canceled when dropped.
 
 use std::{
     collections::HashSet,
@@ -33,19 +33,19 @@ use crate::{
     },
 };
 
-/// Status messages of a job that may wait to be read: a job sends a handful.
+/// Capacity of a job's queue of status messages: a job sends a handful.
 const STATUS_QUEUE: usize = 64;
 
-/// How long the rows of a finished job may take to come from the executors: they are names and numbers.
+/// Time limit of fetching the rows of a finished job from the executors: they are names and numbers.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long the last event of a row may take to arrive after its result.
+/// Time for which the last event of a row is awaited after its result.
 const LAST_EVENT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How often an attempt is checked for an executor that lost it.
+/// Interval between checks whether an executor has lost the attempt.
 const LOST_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The parts of a scheduler that an attempt uses.
+/// Parts of a scheduler that an attempt uses.
 #[derive(Clone)]
 pub(crate) struct AttemptContext {
     pub(crate) engine: Engine,
@@ -53,7 +53,7 @@ pub(crate) struct AttemptContext {
     pub(crate) executors: ExecutorRegistry,
     pub(crate) placements: Placements,
     pub(crate) events: EventRouter,
-    /// Numbers attempts, so that those submitted first are placed first.
+    /// Number of the last attempt. Attempts are placed in the order of their numbers.
     pub(crate) last_number: Arc<AtomicU64>,
 }
 
@@ -69,11 +69,11 @@ pub(crate) struct Attempt<'a> {
     pub(crate) context: &'a AttemptContext,
     pub(crate) session: Arc<SessionContext>,
     pub(crate) plan: Arc<dyn ExecutionPlan>,
-    /// The row that is attempted; `None` for a job that is not a row, which runs the whole plan.
+    /// The row; `None` for a job that is not a row, which runs the whole plan.
     pub(crate) row: Option<AttemptedRow>,
     /// The attempt's number: lower ones are placed first.
     pub(crate) number: u64,
-    /// Executors that earlier attempts ran on.
+    /// Executors of earlier attempts.
     pub(crate) tried: HashSet<String>,
     pub(crate) progress: Arc<Mutex<AttemptProgress>>,
     pub(crate) cancel: CancellationToken,
@@ -90,19 +90,19 @@ pub(crate) struct AttemptedRow {
     pub(crate) ordinal: u32,
 }
 
-/// How far an attempt is.
+/// Progress of an attempt.
 #[derive(Debug, Default)]
 pub(crate) struct AttemptProgress {
     /// The executor that runs it.
     pub(crate) executor: Option<String>,
-    /// When FFmpeg started.
+    /// Start of FFmpeg.
     pub(crate) started: Option<Instant>,
     /// Milliseconds of the row that are encoded.
     pub(crate) done_ms: i64,
 }
 
 impl AttemptProgress {
-    /// Returns how long FFmpeg has run, and how many milliseconds it has encoded.
+    /// Returns the time since FFmpeg started, and the milliseconds that it has encoded.
     pub(crate) fn elapsed_and_done(&self) -> Option<(Duration, i64)> {
         self.started.map(|started| (started.elapsed(), self.done_ms))
     }
@@ -112,8 +112,8 @@ impl Attempt<'_> {
     /// Runs the attempt to its end.
     ///
     /// # Errors
-    /// [`Error::Failed`] if a function failed, [`Error::Lost`] if the executor is gone, [`Error::Canceled`]
-    /// once `cancel` fires, [`Error::Engine`] otherwise.
+    /// Returns [`Error::Failed`] if a function failed, [`Error::Lost`] if the executor is gone,
+    /// [`Error::Canceled`] once `cancel` fires, [`Error::Engine`] otherwise.
     pub(crate) async fn run(self) -> Result<Vec<RecordBatch>> {
         let AttemptContext { engine, calls, executors, placements, events, .. } = self.context;
         let failed = |e: ballista_core::error::BallistaError| Error::from_engine(&e.to_string());
@@ -139,7 +139,7 @@ impl Attempt<'_> {
         if let Some(executor) = placed.as_ref().and_then(PlacementGuard::executor) {
             self.progress().executor = Some(executor.clone());
             drop(placed);
-            // A slot is free, which Ballista does not know.
+            // Ballista does not know that a slot is free.
             offer_slots(engine, executor).await;
         }
         result
@@ -195,13 +195,13 @@ impl Attempt<'_> {
         }
         if self.row.is_some() && !finished {
             let last_event = async { while !self.on_event(subscription.next().await) {} };
-            // Only progress is lost with a late event: the result is here.
+            // A late event costs only progress: the result has arrived.
             let _ = timeout(LAST_EVENT_TIMEOUT, last_event).await;
         }
         Ok(batches)
     }
 
-    /// Notes an event of the attempt and passes it on as its row's. Returns whether the event is the last.
+    /// Records an event of the attempt and passes it on as its row's. Returns whether the event is the last.
     fn on_event(&self, event: AttemptEvent) -> bool {
         let mut progress = self.progress();
         match &event.kind {
@@ -218,8 +218,8 @@ impl Attempt<'_> {
         last
     }
 
-    /// Fails if the executor left, or if no executor has reported the job for [`JOB_LOST_AFTER`]: the engine
-    /// forgot it.
+    /// Returns an error if the executor left, or if no executor has reported the job for [`JOB_LOST_AFTER`]:
+    /// the engine lost it.
     fn check_not_lost(
         &self,
         placed: Option<&PlacementGuard>,

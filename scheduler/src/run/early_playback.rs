@@ -1,4 +1,4 @@
-//! Early playback: a task that writes playlists of what is encoded so far, so that a source plays while it is
+//! Early playback: a task that writes playlists of the encoded part, so that a video plays while it is
 //! encoded.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -19,17 +19,16 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// The wait for more parts before the first playlists are written: parts that were encoded before come
-/// quickly.
+/// Wait for more parts before the first playlists are written: parts that exist already come quickly.
 const FIRST_WRITE_DELAY: Duration = Duration::from_millis(250);
 
-/// The wait after playlists could not be written.
+/// Wait after a failure to write playlists.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// How long the last playlists may take to be written.
+/// Time limit of writing the last playlists.
 const LAST_WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The playlists of a statement's sources. They stop growing when this is dropped.
+/// Early playlists of a statement's sources. They stop growing when this is dropped.
 pub(crate) struct EarlyPlayback {
     state: Arc<State>,
     task: JoinHandle<()>,

@@ -1,4 +1,4 @@
-//! `EXPLAIN`: the plan of a statement, and a prediction of what its rows will take.
+//! `EXPLAIN`: the plan of a statement, and a prediction of the cost of its rows.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -27,17 +27,17 @@ use crate::{
     executors::registry::ExecutorRegistry,
 };
 
-/// How long to wait for an executor: the one of the scheduler's own process joins while a statement is
+/// Time for which an executor is awaited: that of the scheduler's own process connects while a statement is
 /// planned.
 const EXECUTOR_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Sources of a statement whose complexity is measured by encoding some seconds of each.
+/// Most sources of a statement whose complexity is measured, by encoding some seconds of each.
 const MEASURED_SOURCES_MAX: usize = 8;
 
-/// The type of the row with the prediction, among the types of plans.
+/// Type of the row with the prediction, among the types of plans.
 const PLAN_TYPE: &str = "prediction";
 
-/// The parts of a scheduler that explaining a statement uses.
+/// Parts of a scheduler that `EXPLAIN` uses.
 pub(crate) struct Explainer<'a> {
     pub(crate) worker: &'a Worker,
     pub(crate) planner: &'a Planner,
@@ -45,8 +45,8 @@ pub(crate) struct Explainer<'a> {
 }
 
 impl Explainer<'_> {
-    /// Returns the rows of `EXPLAIN`: the plans that the session's own `explain` has of `plan`, and the
-    /// prediction if it encodes.
+    /// Returns the rows of `EXPLAIN`: the plans that the session's own `explain` returns, and the prediction
+    /// if `plan` encodes.
     pub(crate) async fn explain(
         &self,
         session: &SessionContext,
@@ -76,12 +76,12 @@ impl Explainer<'_> {
         Ok(batches)
     }
 
-    /// Predicts what the rows of these projections take.
+    /// Predicts the cost of the rows of these projections.
     async fn predict(&self, session: &SessionContext, encodes: &[Encode]) -> Result<RecordBatch> {
         let failed = |e: DataFusionError| Error::from_engine(&e.to_string());
         let (mut work, mut unknown) = (Vec::new(), "");
         for encode in encodes {
-            // Rows that depend on encoded rows are only known when those are encoded.
+            // Rows that depend on encoded rows are known only after encoding.
             if guard::count_effects(encode.input()).map_err(failed)? > 0 {
                 unknown = "; rows that depend on encoded rows are not known";
                 continue;
@@ -102,7 +102,7 @@ impl Explainer<'_> {
         row(PLAN_TYPE, &text)
     }
 
-    /// Returns the features of a projection's rows, which are planned for that, and not encoded.
+    /// Returns the features of a projection's rows, which are planned but not encoded.
     async fn work(&self, session: &SessionContext, encode: &Encode) -> Result<Vec<EncodeFeatures>> {
         let planning = async {
             let _permit = self.planner.limit.acquire().await;
@@ -128,7 +128,7 @@ impl Explainer<'_> {
         let media_failed =
             |e: spool_media::Error| Error::from_engine(&spool_udfs::error::engine_error(e).to_string());
         let mut work = Vec::with_capacity(rows.len());
-        // The complexity of the first sources stands for the others.
+        // The mean complexity of the first sources is used for the others.
         let mut measured: HashMap<(String, String), Option<Complexity>> = HashMap::new();
         for (segment, ladder) in rows {
             let opened = self.worker.open_planned(&segment).await.map_err(media_failed)?;

@@ -1,4 +1,4 @@
-//! Plan rewriting: finds the projections of a plan that encode, and replaces each by the rows that it gave.
+//! Plan rewriting: finds the projections of a plan that encode, and replaces each by its rows.
 //!
 //! Pure functions on plans: nothing here runs.
 
@@ -20,7 +20,7 @@ use datafusion::{
 };
 use spool_udfs::functions::transcode;
 
-/// Name of the tables that hold the rows of projections that have run; only `EXPLAIN` shows it.
+/// Name of the tables of encoded rows; only `EXPLAIN` shows it.
 const TABLE: &str = "encoded_rows";
 
 /// A projection that calls `transcode`, over rows that need no encoding themselves.
@@ -34,7 +34,7 @@ pub(crate) struct Encode {
 }
 
 impl Encode {
-    /// Returns the plan of the rows to be encoded.
+    /// Returns the plan of the rows to encode.
     pub(crate) fn input(&self) -> &LogicalPlan {
         &self.projection.input
     }
@@ -44,7 +44,7 @@ impl Encode {
         &self.projection.schema
     }
 
-    /// Returns the projection over rows that were collected, one partition per batch.
+    /// Returns the projection over collected rows, one partition per batch.
     pub(crate) fn over(&self, rows: Vec<RecordBatch>) -> Result<LogicalPlan> {
         let input = Arc::new(table(self.input().schema(), rows.into_iter().map(|row| vec![row]).collect())?);
         let projection = Projection::try_new_with_schema(
@@ -77,7 +77,7 @@ fn split(projection: &Projection) -> Result<Option<Projection>> {
     let known = projection.input.schema().fields().len();
     let mut calls: Vec<Expr> = Vec::new();
     let mut take = |expr: Expr| {
-        // A call that needs one moved here is moved by the next split.
+        // A call that depends on a call moved here is moved by the next split.
         let needs_another = expr
             .column_refs()
             .iter()
@@ -115,7 +115,7 @@ fn is_call(expr: &Expr) -> bool {
     matches!(expr, Expr::ScalarFunction(ScalarFunction { func, .. }) if func.name() == transcode::NAME)
 }
 
-/// Returns the projections of a plan that call `transcode`, in the order in which they have to run: from the
+/// Returns the projections of a plan that call `transcode`, in the order in which they must run: from the
 /// leaves up.
 pub(crate) fn find_encodes(plan: &LogicalPlan) -> Result<Vec<Encode>> {
     let mut found = Vec::new();
@@ -127,7 +127,7 @@ pub(crate) fn find_encodes(plan: &LogicalPlan) -> Result<Vec<Encode>> {
     Ok(found)
 }
 
-/// Returns the projection of a plan that has to run next: the first that calls `transcode`.
+/// Returns the projection of a plan that must run next: the first that calls `transcode`.
 pub(crate) fn find_encode(plan: &LogicalPlan) -> Result<Option<Encode>> {
     Ok(find_encodes(plan)?.into_iter().next())
 }
@@ -165,8 +165,8 @@ fn encode_of(node: &LogicalPlan) -> Result<Option<Encode>> {
 
 /// Returns a plan of these partitions under the columns of `schema`.
 ///
-/// A table's columns all have the table's qualifier, and the plan above may use others: so the table numbers
-/// the columns, and a projection names them.
+/// All columns of a table have the table's qualifier, and the plan above may use others. So the table has
+/// numbered columns, and a projection renames them.
 fn table(schema: &DFSchema, partitions: Vec<Vec<RecordBatch>>) -> Result<LogicalPlan> {
     let name = |at: usize| format!("column_{at}");
     let numbered = |(at, field): (usize, &Arc<Field>)| field.as_ref().clone().with_name(name(at));
@@ -215,7 +215,7 @@ mod tests {
         session.execute_logical_plan(plan).await.unwrap().collect().await.unwrap()
     }
 
-    /// Runs a statement one encoding projection at a time. Returns how many there were, and the rows.
+    /// Runs a statement one encoding projection at a time. Returns their number, and the rows.
     async fn rewritten(session: &SessionContext, sql: &str) -> (usize, String) {
         let mut plan = unnest(session.sql(sql).await.unwrap().into_optimized_plan().unwrap()).unwrap();
         let mut encodes = 0;

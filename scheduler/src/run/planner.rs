@@ -1,4 +1,5 @@
-//! Planner: sessions, logical plans of statements, and physical plans of their rows; so many at a time.
+//! Planner: sessions, logical plans of statements, and physical plans of their rows, with a concurrency
+//! limit.
 
 use std::sync::Arc;
 
@@ -24,11 +25,11 @@ pub(crate) struct Planner {
     pub(crate) engine: Engine,
     /// The settings of a session before a statement's own.
     pub(crate) session_config: SessionConfig,
-    /// Plans that are made at a time.
+    /// Limit of concurrent planning.
     pub(crate) limit: ConcurrencyLimit,
 }
 
-/// The rows that a projection encodes, planned.
+/// The planned rows of a projection.
 pub(crate) struct PlannedRows {
     /// The segment of each row; `None` for a value that is no segment, which is refused when the row runs.
     pub(crate) segments: Vec<Option<Segment>>,
@@ -59,9 +60,9 @@ impl Planner {
     pub(crate) async fn logical_plan(&self, session: &SessionContext, sql: &str) -> Result<LogicalPlan> {
         let _permit = self.limit.acquire().await;
         let planning = async {
-            // A statement that makes or changes a table would run at once, here, outside of slots and
-            // cancellation; and the table would be lost with the session. And a session with a path policy
-            // may not change its settings.
+            // A statement that creates or changes a table would run immediately, outside of slots and
+            // cancellation, and the table would be lost with the session. A session with a path policy may
+            // not change its settings.
             let restricted = SpoolOptions::path_policy(session.state().config().options()).is_some();
             let options = SQLOptions::new()
                 .with_allow_ddl(false)
@@ -72,7 +73,7 @@ impl Planner {
         planning.await.map_err(|e| Error::from_planner(&e))
     }
 
-    /// Plans the rows that a projection encodes: runs the plan below it, and makes each row a partition.
+    /// Plans the rows that a projection encodes: runs its input plan, and makes each row a partition.
     pub(crate) async fn plan_rows(&self, session: &SessionContext, encode: &Encode) -> Result<PlannedRows> {
         let planning = async {
             let _permit = self.limit.acquire().await;
@@ -98,7 +99,7 @@ impl Planner {
         Ok(PlannedRows { segments, plan, schema: Arc::new(encode.schema().as_arrow().clone()) })
     }
 
-    /// Plans the rest of a statement, whose rows are encoded.
+    /// Plans the rest of a statement after its rows are encoded.
     pub(crate) async fn physical_plan(
         &self,
         session: &SessionContext,

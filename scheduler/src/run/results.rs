@@ -1,4 +1,4 @@
-//! The result of a statement: columns, rows, and where its time went.
+//! Result of a statement: columns, rows and timing.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ pub struct StatementResult {
     pub schema: SchemaRef,
     /// The rows.
     pub batches: Vec<RecordBatch>,
-    /// Where the statement's time went.
+    /// Timing of the statement.
     pub timing: StatementTiming,
 }
 
-/// Where a statement's time went.
+/// Timing of a statement.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StatementTiming {
     /// Planning, which opens and cuts sources.
@@ -32,7 +32,7 @@ impl StatementResult {
     /// Reads the structs of one column, without NULLs.
     ///
     /// # Errors
-    /// [`Error::Engine`] if there is no such column, or if its fields are not those of `T`.
+    /// Returns [`Error::Engine`] if there is no such column, or if its fields are not those of `T`.
     pub fn structs<T: serde::de::DeserializeOwned>(&self, column: &str) -> Result<Vec<T>> {
         let mut values = Vec::new();
         for batch in &self.batches {

@@ -3,7 +3,7 @@
 //!
 //! Each row is a job of Ballista's. In Ballista the cost of a job is quadratic in its rows, a failed task is
 //! retried at once on the same executor, no task runs twice, and statements do not share slots fairly; with
-//! one job per row all of that is decided here.
+//! one job per row, this module decides all of that.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -34,23 +34,24 @@ use crate::{
     metrics::RowCounters,
 };
 
-/// How often a row may fail before its statement fails, and how often it may lose its executor.
+/// Most failures of a row before its statement fails, and most losses of its executor.
 const FAILURES_MAX: usize = 5;
 const LOSSES_MAX: usize = 20;
 
-/// The wait before a row is attempted again, at first and at most.
+/// First and longest wait before a row is attempted again.
 const RETRY_DELAY_MIN: Duration = Duration::from_millis(200);
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(10);
 
-/// How often the rows are checked for stragglers.
+/// Interval between checks for stragglers.
 const STRAGGLERS_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How many times faster audio is encoded than video, roughly: a second took 0.02 s of processor time, one of
-/// 1080p at three rungs 1.6 s, and of small rungs a tenth of that. Between them, since a long row that starts
-/// last delays all and a short one that starts first little.
+/// Approximate speed of encoding audio relative to video: a second of audio took 0.02 s of processor time, a
+/// second of 1080p at three rungs 1.6 s, and at small rungs a tenth of that. The value lies between these
+/// ratios, since a long row that starts last delays the statement, and a short one that starts first hardly
+/// does.
 const AUDIO_SPEED: i64 = 40;
 
-/// The parts of a scheduler that the rows of a statement use.
+/// Parts of a scheduler that the rows of a statement use.
 #[derive(Clone)]
 pub(crate) struct RowsContext {
     pub(crate) attempts: AttemptContext,
@@ -68,11 +69,11 @@ pub(crate) struct Rows<'a> {
     pub(crate) plan: Arc<dyn ExecutionPlan>,
     /// The columns of the plan.
     pub(crate) schema: SchemaRef,
-    /// The ordinal of the first row; the others follow.
+    /// Ordinal of the first row; the others are consecutive.
     pub(crate) first_ordinal: u32,
-    /// The segment of each row; `None` if planning could not tell it.
+    /// Segment of each row; `None` if planning could not determine it.
     pub(crate) segments: Vec<Option<Segment>>,
-    /// Early playback of what is encoded, if it is wanted.
+    /// Early playback, if it is on.
     pub(crate) early_playback: Option<&'a EarlyPlayback>,
     /// Receives the rows' events.
     pub(crate) on_event: &'a (dyn Fn(RowEvent) + Send + Sync),
@@ -81,16 +82,16 @@ pub(crate) struct Rows<'a> {
 /// The state of one row.
 #[derive(Default)]
 struct RowState {
-    /// Executors that earlier attempts ran on.
+    /// Executors of earlier attempts.
     tried: HashSet<String>,
-    /// Attempts that failed where they ran.
+    /// Number of attempts that failed on their executor.
     failures: usize,
-    /// Attempts that ended because their executor was gone, which is no fault of the row.
+    /// Number of attempts whose executor was lost, which is no fault of the row.
     losses: usize,
-    /// Attempts that run.
+    /// Running attempts.
     attempts: Vec<RunningAttempt>,
     result: Option<RecordBatch>,
-    /// How long FFmpeg ran in the attempt that gave the result.
+    /// Time of FFmpeg in the attempt that succeeded.
     took: Option<Duration>,
 }
 
@@ -100,7 +101,7 @@ struct RunningAttempt {
     cancel: CancellationToken,
 }
 
-/// An attempt that ended.
+/// An ended attempt.
 struct EndedAttempt {
     row: usize,
     number: u64,
@@ -156,16 +157,15 @@ impl Rows<'_> {
         Ok(rows.into_iter().filter_map(|row| row.result).collect())
     }
 
-    /// Returns the key by which rows start, the highest first: how long the row takes next to others or, with
-    /// early playback, when it is played.
+    /// Returns the key by which rows are ordered, the highest first: the relative duration of encoding the
+    /// row or, with early playback, its place in the video.
     fn rank(&self, row: usize) -> (i64, i64) {
         let Some(segment) = &self.segments[row] else { return (i64::MIN, 0) };
         let audio = segment.track == SegmentTrack::Audio;
         match self.early_playback {
-            // Audio beside the first video, since nothing is played without it.
+            // Audio starts with the first video, since nothing plays without it.
             Some(_) => (-segment.start_ms, i64::from(!audio)),
-            // Audio is one row whatever its length: the longest of a long source, and of a short one the
-            // shortest.
+            // Audio is one row of any length: the longest of a long source, and the shortest of a short one.
             None => (segment.duration_ms / if audio { AUDIO_SPEED } else { 1 }, 0),
         }
     }
@@ -177,7 +177,7 @@ impl Rows<'_> {
         rows
     }
 
-    /// Inserts a row that is attempted again, by its rank.
+    /// Inserts a row to attempt again, by its rank.
     fn insert(&self, queued: &mut Vec<usize>, row: usize) {
         let at = queued.partition_point(|other| self.rank(*other) <= self.rank(row));
         queued.insert(at, row);
@@ -194,7 +194,7 @@ impl Rows<'_> {
         self.start(state, row, tried, permit)
     }
 
-    /// Starts a second attempt beside the first, in a slot that no row waits for.
+    /// Starts a second attempt beside the first, if no row waits for the slot.
     fn speculate<'a>(
         &'a self,
         state: &mut RowState,
@@ -237,7 +237,7 @@ impl Rows<'_> {
         })
     }
 
-    /// Returns the one row that a row gives.
+    /// Returns the only row of a row's result.
     fn single_row(&self, batches: &[RecordBatch]) -> Result<RecordBatch> {
         let schema = batches.first().map_or_else(|| self.schema.clone(), RecordBatch::schema);
         let batch = concat_batches(&schema, batches).map_err(|e| Error::Engine { message: e.to_string() })?;
@@ -248,7 +248,7 @@ impl Rows<'_> {
         }
     }
 
-    /// Notes the end of an attempt. A failure that may pass is retried after the delay that this returns.
+    /// Handles the end of an attempt. Returns the delay after which a retryable failure is attempted again.
     fn on_end<'a>(&self, rows: &mut [RowState], ended: EndedAttempt) -> Result<Option<BoxFuture<'a, usize>>> {
         let EndedAttempt { row, number, executor, result } = ended;
         let state = &mut rows[row];
@@ -290,7 +290,7 @@ impl Rows<'_> {
         warn!(statement = self.statement, row, times, reason, "attempt failed");
         state.tried.extend(executor);
         if !state.attempts.is_empty() {
-            // The other of two attempts goes on.
+            // The other attempt continues.
             return Ok(None);
         }
         if times >= max {
@@ -304,8 +304,8 @@ impl Rows<'_> {
         })))
     }
 
-    /// Records what an attempt shows of its executor. A lost or canceled attempt shows nothing, nor does bad
-    /// input.
+    /// Records the result of an attempt for its executor. A lost or canceled attempt does not count, nor does
+    /// bad input.
     fn record_result(&self, executor: &str, result: &Result<RecordBatch>) {
         let executors = &self.context.attempts.executors;
         match result {

@@ -1,4 +1,5 @@
-//! Statement run: plans a statement, encodes its rows, puts their results into the plan, and runs the rest.
+//! Statement run: plans a statement, encodes its rows, inserts their results into the plan, and runs the
+//! rest.
 
 use std::{
     sync::Arc,
@@ -33,25 +34,25 @@ use super::{
 use crate::error::{Error, Result};
 use crate::queue::statement_list::StatementEntry;
 
-/// How often the work after the rows is attempted: the merge and the publishing.
+/// Most attempts at the work after the rows: merging and publishing.
 const ATTEMPTS_MAX: usize = 4;
 
-/// The wait before that work is attempted again, at first and at most.
+/// First and longest wait before that work is attempted again.
 const RETRY_DELAY_MIN: Duration = Duration::from_millis(200);
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(10);
 
-/// How often a statement is checked for executors that take rows.
+/// Interval between checks for executors that take rows.
 const EXECUTORS_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Receives the events of a statement's rows.
 type OnEvent<'a> = &'a (dyn Fn(RowEvent) + Send + Sync);
 
-/// The parts of a scheduler that running a statement uses.
+/// Parts of a scheduler that running a statement uses.
 pub(crate) struct RunContext {
     pub(crate) planner: Planner,
     pub(crate) rows: RowsContext,
     pub(crate) worker: Arc<Worker>,
-    /// How long a statement waits while no executor takes rows.
+    /// Time for which a statement waits while no executor takes rows.
     pub(crate) no_executor_timeout: Duration,
 }
 
@@ -70,7 +71,7 @@ impl RunContext {
             result = self.execute(entry, sql, settings, on_event) => result,
             error = self.no_executors() => Err(error),
         };
-        // Also after a failure: rows that are encoded are not encoded again, and so not measured again.
+        // Also after a failure: encoded rows are not encoded again, and so not measured again.
         self.worker.save_cost_model();
         let (statement, ms) = (entry.id(), u64::try_from(entry.elapsed().as_millis()).unwrap_or(u64::MAX));
         match &result {
@@ -83,7 +84,7 @@ impl RunContext {
         result
     }
 
-    /// Returns the columns of a statement, which is planned and not run.
+    /// Returns the columns of a statement, which is planned but not run.
     pub(crate) async fn schema(&self, sql: &str, settings: &[(&str, &str)]) -> Result<SchemaRef> {
         let session = self.planner.session(settings).await?;
         Ok(self.planner.logical_plan(&session, sql).await?.schema().inner().clone())
@@ -192,7 +193,7 @@ impl RunContext {
         Ok(results)
     }
 
-    /// Runs the rest of a plan, which encodes nothing. Its work is idempotent, so a failure that may pass is
+    /// Runs the rest of a plan, which encodes nothing. Its work is idempotent, so retryable failures are
     /// retried.
     async fn finish(&self, session: &Arc<SessionContext>, plan: &LogicalPlan) -> Result<Vec<RecordBatch>> {
         let plan = self.planner.physical_plan(session, plan).await?;

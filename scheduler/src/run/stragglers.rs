@@ -1,35 +1,36 @@
-//! Stragglers: rows that would end sooner if they started anew at the pace of the others. Pure functions.
+//! Stragglers: rows that would end sooner if they were started again at the pace of the others. Pure
+//! functions.
 
 use std::time::Duration;
 
 use spool_media::plan::segments::SegmentTrack;
 
-/// A row that has run for less than this is never a straggler.
+/// Least runtime of a straggler.
 const RUNTIME_MIN: Duration = Duration::from_secs(5);
 
-/// How many times sooner a second attempt has to end to be worth its work.
+/// Least factor by which a second attempt must end sooner.
 const SPEEDUP_MIN: f64 = 2.0;
 
-/// How far a row is.
+/// Progress of a row.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RowProgress {
     pub(crate) track: SegmentTrack,
     pub(crate) duration_ms: i64,
-    /// How long the row took, once it is done.
+    /// Duration of encoding the row, once it is done.
     pub(crate) took: Option<Duration>,
-    /// How long the row's only attempt has run, and how many milliseconds it has encoded; `None` with no
-    /// attempt or two.
+    /// Runtime of the row's only attempt, and the milliseconds that it has encoded; `None` with no attempt or
+    /// two.
     pub(crate) running: Option<(Duration, i64)>,
 }
 
-/// Returns the rows to attempt a second time, those that gain most first.
+/// Returns the rows to attempt a second time, those with the largest gain first.
 pub(crate) fn find_stragglers(rows: &[Option<RowProgress>]) -> Vec<usize> {
     let known = || rows.iter().enumerate().filter_map(|(at, row)| Some((at, row.as_ref()?)));
     let mut stragglers: Vec<(usize, f64)> = known()
         .filter_map(|(at, row)| {
             let (runtime, done_ms) = row.running.filter(|(runtime, _)| *runtime >= RUNTIME_MIN)?;
             let others = || known().filter(|(other, _)| *other != at).map(|(_, row)| row);
-            // Most sources have one audio row, which has no other to compare with; audio is never slower than
+            // Most sources have one audio row, without another to compare with; audio is never slower than
             // video.
             let pace =
                 median_pace(others(), row.track).or_else(|| median_pace(others(), SegmentTrack::Video))?;
@@ -39,7 +40,7 @@ pub(crate) fn find_stragglers(rows: &[Option<RowProgress>]) -> Vec<usize> {
                 // Nothing is encoded so far.
                 None => f64::INFINITY,
             };
-            // A row that has shown nothing yet may still reach the pace of the others.
+            // A row without progress so far may still reach the pace of the others.
             let overdue = runtime.as_secs_f64() > anew_seconds * SPEEDUP_MIN;
             let worth = left_seconds > anew_seconds * SPEEDUP_MIN && (overdue || left_seconds.is_finite());
             worth.then_some((at, left_seconds / anew_seconds))
@@ -49,7 +50,7 @@ pub(crate) fn find_stragglers(rows: &[Option<RowProgress>]) -> Vec<usize> {
     stragglers.into_iter().map(|(at, _)| at).collect()
 }
 
-/// Returns the median pace of rows of one track, in milliseconds of media per second; `None` if no row shows
+/// Returns the median pace of rows of one track, in milliseconds of media per second; `None` if no row has
 /// one.
 fn median_pace<'a>(rows: impl Iterator<Item = &'a RowProgress>, track: SegmentTrack) -> Option<f64> {
     let pace = |row: &RowProgress| match (row.took, row.running) {

@@ -1,5 +1,5 @@
 //! Authentication of requests: resolves the credential to a principal, checks the scope that the route
-//! requires, and counts the request against the tenant's rate.
+//! requires, and counts the request against the tenant's rate limit.
 
 use std::sync::Arc;
 
@@ -23,10 +23,10 @@ use crate::{
     problem::{Problem, ProblemKind},
 };
 
-/// Which requests require a credential.
+/// Requests that require a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthMode {
-    /// No request does. The server listens on loopback only.
+    /// No request. The server listens on loopback only.
     None,
     /// All requests except those of public routes require an API key, an upload token or an identity
     /// provider's token.
@@ -105,7 +105,7 @@ pub(crate) async fn authenticate(
         Ok(policy) => policy,
         Err(error) => return Problem::from(error).into_response(),
     };
-    // An upload token has a rate of its own: a browser that uploads does not use up the tenant's.
+    // An upload token has a rate limit of its own: a browser that uploads does not use up the tenant's.
     let rate = match &principal.upload_token {
         Some(token) => auth.rate_limits.take(token.id.as_str(), None),
         None => auth.rate_limits.take(&principal.tenant, policy.requests_per_minute),
@@ -121,11 +121,11 @@ pub(crate) async fn authenticate(
     response
 }
 
-/// Returns the token of `Authorization: Bearer TOKEN`, or, where accepted, of the password in
-/// `https://any:TOKEN@…`: some object stores can be configured with an address and nothing else.
+/// Returns the token of `Authorization: Bearer TOKEN`, or, if accepted, of the password in
+/// `https://any:TOKEN@…`: some object stores can be configured with a URL only.
 ///
-/// Basic authentication is accepted nowhere else, because a browser remembers such a password and sends it
-/// along with the requests of every page.
+/// Basic authentication is accepted nowhere else, because a browser stores such a password and sends it with
+/// the requests of every page.
 fn bearer_token(headers: &HeaderMap, accepts_basic: bool) -> Option<String> {
     let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     if scheme.eq_ignore_ascii_case("bearer") {

@@ -1,4 +1,4 @@
-//! Route access: which credentials a route accepts. Declared beside each route in `routes::route_table`;
+//! Route access: the credentials that a route accepts. Declared beside each route in `routes::route_table`;
 //! enforcement and the OpenAPI document's `security` both follow from the declaration.
 
 use spool_jobs::{Scope, UploadToken};
@@ -12,7 +12,7 @@ pub(crate) const BEARER_SCHEME: &str = "bearer";
 pub(crate) const BASIC_SCHEME: &str = "basic";
 pub(crate) const UPLOAD_TOKEN_SCHEME: &str = "upload_token";
 
-/// The credentials that a route accepts.
+/// Credentials that a route accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RouteAccess {
     /// Scopes of which one is required; a public route requires none.
@@ -73,7 +73,7 @@ impl RouteAccess {
         self.accepts_basic
     }
 
-    /// Refuses a credential without one of the required scopes.
+    /// Returns an error if the credential has none of the required scopes.
     pub(crate) fn check_scopes(self, granted: &[Scope]) -> Result<(), Problem> {
         if self.is_public() || self.scopes.iter().any(|scope| granted.contains(scope)) {
             return Ok(());
@@ -85,8 +85,8 @@ impl RouteAccess {
         ))
     }
 
-    /// Refuses an upload token where the route does not accept it, and where the token belongs to another
-    /// upload.
+    /// Returns an error if the credential is an upload token that the route does not accept, or that belongs
+    /// to another upload.
     pub(crate) fn check_upload_token(self, token: &UploadToken, upload: Option<&str>) -> Result<(), Problem> {
         let accepted = match (self.upload_token, &token.upload) {
             (UploadTokenUse::BeginsUpload, None) => true,

@@ -1,5 +1,5 @@
-//! Loopback protection: refuses requests that a web page made a browser on this machine send to a server
-//! without authentication.
+//! Loopback protection: refuses requests that a web page in a browser on this host sends to a server without
+//! authentication.
 
 use std::net::IpAddr;
 
@@ -22,8 +22,8 @@ pub(crate) async fn refuse_foreign_pages(request: Request, next: Next) -> Respon
 
 /// Returns the problem of a request that does not name loopback, or that a page of another origin sent.
 ///
-/// A page reaches loopback under a domain of its own that resolves to 127.0.0.1 (DNS rebinding), which shows
-/// in `Host`, or across origins, which shows in `Origin`.
+/// A page reaches loopback by a domain of its own that resolves to 127.0.0.1 (DNS rebinding, visible in
+/// `Host`), or across origins (visible in `Origin`).
 fn refusal(uri: &Uri, headers: &HeaderMap) -> Option<Problem> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let host: Option<Authority> = uri.authority().cloned().or_else(|| text(header::HOST)?.parse().ok());

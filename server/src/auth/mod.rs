@@ -1,5 +1,4 @@
-//! Authentication: which principal makes a request, what its credential's scopes allow, and how often it may
-//! ask.
+//! Authentication: the principal of a request, the scopes of its credential, and its rate limit.
 
 pub(crate) mod authenticate;
 pub(crate) mod loopback;

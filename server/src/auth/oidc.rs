@@ -18,14 +18,14 @@ use crate::{
     problem::{Problem, ProblemKind},
 };
 
-/// How long fetched keys are used, and how soon they are fetched again for a key id that is not among them.
+/// Time for which fetched keys are used, and time after which they are fetched again for an unknown key id.
 const KEYS_TTL: Duration = Duration::from_secs(600);
 const UNKNOWN_KEY_TTL: Duration = Duration::from_secs(10);
 
-/// How long one request to the provider may take.
+/// Time limit of one request to the provider.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The longest response that is read, in bytes.
+/// Maximum length of a response, in bytes.
 const MAX_RESPONSE_BYTES: usize = 1 << 20;
 
 /// Accepted signature algorithms: asymmetric ones, so that only the holder of the private key can sign.
@@ -97,7 +97,7 @@ impl Provider {
             .key(&id)
             .await?
             .ok_or_else(|| rejected("the issuer does not publish the key that signed the token"))?;
-        // The header's algorithm counts only if the published key agrees, or a forger would choose it.
+        // The header's algorithm counts only if the published key agrees, otherwise a forger could choose it.
         if !ALGORITHMS.contains(&header.alg) || algorithm.is_some_and(|algorithm| algorithm != header.alg) {
             return Err(rejected("the key is for another algorithm"));
         }
@@ -140,7 +140,7 @@ impl Provider {
             return Ok(key);
         }
         let _fetching = self.fetching.lock().await;
-        // The request that fetched before may have brought the key.
+        // The previous fetch may have returned the key.
         if let Some(key) = self.cached(id) {
             return Ok(key);
         }
@@ -162,7 +162,7 @@ impl Provider {
         Ok(keys.by_id.get(id).cloned())
     }
 
-    /// Returns what the cache knows of a key id while that is fresh; the absence of a key is cached too, for
+    /// Returns the cached key of an id, unless the cache has expired. The absence of a key is cached too, for
     /// a shorter time.
     fn cached(&self, id: &str) -> Option<Option<PublicKey>> {
         let keys = self.keys.read();
@@ -218,14 +218,14 @@ mod tests {
 
     use super::*;
 
-    /// The example of RFC 8037, appendix A.
+    /// Example of RFC 8037, appendix A.
     const PRIVATE: &str = "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A";
     const PUBLIC: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
 
     /// DER prefix of an Ed25519 private key in PKCS#8 (RFC 8410).
     const PKCS8: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
 
-    /// Starts an identity provider on loopback; the counter holds how often its keys were fetched.
+    /// Starts an identity provider on loopback; the counter counts the fetches of its keys.
     async fn provider() -> (Provider, String, Arc<AtomicUsize>) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let issuer = format!("http://{}", listener.local_addr().unwrap());

@@ -31,7 +31,7 @@ impl PathPolicies {
         Self { mode, credentials, uploads: Arc::from(uploads), media_root: media_root.map(Arc::from) }
     }
 
-    /// Returns the path policy of a principal's jobs; `None` where every path is allowed.
+    /// Returns the path policy of a principal's jobs; `None` if every path is allowed.
     pub(crate) async fn of_principal(&self, principal: &Principal) -> Result<Option<PathPolicy>, Problem> {
         if !principal.has_path_policy {
             return Ok(None);
@@ -65,7 +65,7 @@ impl PathPolicies {
     }
 }
 
-/// Allows jobs to read and delete what lies below a watched prefix.
+/// Allows jobs to read and delete objects below a watched prefix.
 pub(crate) fn allow_watched(policy: &mut PathPolicy, prefix: &str) {
     policy.read.push(prefix.to_owned());
     policy.delete.push(prefix.to_owned());

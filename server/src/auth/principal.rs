@@ -1,4 +1,4 @@
-//! Principals: the tenant, and the scopes, on whose behalf a request is made.
+//! Principals: the tenant and scopes of a request.
 
 use axum::{extract::FromRequestParts, http::request::Parts};
 use spool_jobs::{Id, Scope, UploadToken};
@@ -6,15 +6,15 @@ use strum::VariantArray;
 
 use crate::problem::{Problem, ProblemKind};
 
-/// The tenant of the principal on loopback, where no credential is required.
+/// Tenant of the principal on loopback, where no credential is required.
 const LOOPBACK_TENANT: &str = "default";
 
-/// The principal that makes a request.
+/// Principal that makes a request.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Principal {
     pub(crate) tenant: String,
     pub(crate) scopes: Vec<Scope>,
-    /// The upload token, where the credential is one.
+    /// Upload token, if the credential is one.
     pub(crate) upload_token: Option<UploadToken>,
     /// Whether jobs of this principal are limited to the paths of its tenant.
     pub(crate) has_path_policy: bool,
@@ -46,7 +46,7 @@ impl Principal {
         }
     }
 
-    /// Returns the id of the upload token, where the credential is one.
+    /// Returns the id of the upload token, if the credential is one.
     pub(crate) fn upload_token_id(&self) -> Option<Id> {
         self.upload_token.as_ref().map(|token| token.id.clone())
     }
@@ -61,7 +61,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Principal {
     }
 }
 
-/// The tenant whose data a request concerns.
+/// Tenant whose data a request concerns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Tenant(pub(crate) String);
 

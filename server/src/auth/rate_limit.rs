@@ -14,10 +14,10 @@ use moka::{policy::EvictionPolicy, sync::Cache};
 /// Requests per minute of a tenant whose policy sets no other limit.
 pub const REQUESTS_A_MINUTE: u32 = 1200;
 
-/// Buckets that are kept. Beyond that, the bucket that was used longest ago is dropped.
+/// Buckets that are kept. Beyond that, the least recently used bucket is dropped.
 const MAX_BUCKETS: u64 = 10_000;
 
-/// How long an unused bucket is kept. After a minute without requests a bucket is full, so dropping it
+/// Time for which an unused bucket is kept. After a minute without requests a bucket is full, so dropping it
 /// changes nothing.
 const BUCKET_IDLE: Duration = Duration::from_secs(60);
 
@@ -25,31 +25,31 @@ const LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
 const RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
 
-/// Response headers that report the state of a tenant's rate.
+/// Response headers that report the state of a rate limit.
 pub(crate) const RATE_HEADERS: [HeaderName; 3] = [LIMIT, REMAINING, RESET];
 
 type Bucket = RateLimiter<NotKeyed, InMemoryState, DefaultClock, StateInformationMiddleware>;
 
-/// A bucket, and the requests per minute that it was made for.
+/// Bucket, and its requests per minute.
 #[derive(Clone)]
 struct LimitedBucket {
     limit: u32,
     bucket: Arc<Bucket>,
 }
 
-/// The token buckets of all tenants and upload tokens.
+/// Token buckets of all tenants and upload tokens.
 pub(crate) struct RateLimits {
     buckets: Cache<String, LimitedBucket>,
 }
 
-/// The state of a rate after one request.
+/// State of a rate limit after a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rate {
     /// Requests per minute.
     pub(crate) limit: u32,
-    /// Requests that are allowed at once after this one; `None` where this one is not allowed.
+    /// Requests that are allowed at once after this one; `None` if this one is not allowed.
     remaining: Option<u32>,
-    /// Seconds until the bucket is full, or, where this request is not allowed, until the next one is.
+    /// Seconds until the bucket is full, or, if this request is not allowed, until the next one is.
     pub(crate) reset: u64,
 }
 
@@ -85,7 +85,7 @@ impl RateLimits {
         }
     }
 
-    /// Returns the bucket `name`; a new one where none was made for this limit.
+    /// Returns the bucket `name`; creates it if there is none with this limit.
     fn bucket(&self, name: &str, limit: u32, quota: Quota) -> Arc<Bucket> {
         let new = || LimitedBucket { limit, bucket: Arc::new(RateLimiter::direct(quota).with_middleware()) };
         let entry = self.buckets.entry_by_ref(name).or_insert_with_if(new, |kept| kept.limit != limit);
@@ -99,12 +99,12 @@ fn whole_seconds(time: Duration) -> u64 {
 }
 
 impl Rate {
-    /// Reports whether the request is allowed.
+    /// Returns whether the request is allowed.
     pub(crate) fn allowed(self) -> bool {
         self.remaining.is_some()
     }
 
-    /// Writes the rate's state into the headers of a response.
+    /// Writes the state into the headers of a response.
     ///
     /// Source: IETF draft "RateLimit header fields for HTTP", version 3.
     pub(crate) fn write_headers(self, headers: &mut HeaderMap) {

@@ -1,5 +1,5 @@
-//! Signed links: URLs that play one video until a time. The signature covers tenant, video and time, so that
-//! every server accepts the links of every other one.
+//! Signed links: URLs that play one video until they expire. The signature covers tenant, video and expiry,
+//! so that every server accepts the links of every other server.
 
 use std::{
     sync::Arc,
@@ -15,7 +15,7 @@ use crate::problem::{Problem, ProblemKind};
 /// Name of the signing secret in the credential store.
 const SECRET_NAME: &str = "links";
 
-/// The claims of a signed link.
+/// Claims of a signed link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SignedLink {
     pub(crate) tenant: String,
@@ -30,7 +30,7 @@ impl SignedLink {
         Self { tenant, video, expires_ms: now_ms().saturating_add(valid_ms) }
     }
 
-    /// Returns the signed text, a line per claim: names of tenants and videos hold no line ends.
+    /// Returns the signed text, a line per claim: names of tenants and videos contain no line breaks.
     fn to_text(&self) -> String {
         format!("{}\n{}\n{}", self.tenant, self.video, self.expires_ms)
     }

@@ -1,5 +1,5 @@
-//! Cleanup of published videos: deletes sources that were to be deleted once published, and collects the
-//! garbage of videos that the server keeps.
+//! Cleanup of published videos: deletes sources whose jobs request it, and collects the garbage of videos
+//! that the server keeps.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,13 +12,13 @@ use tracing::{info, warn};
 
 use super::lease_loop::{LeaseLoop, run_leased};
 
-/// How often the store is asked for work when none is due.
+/// Interval between queries for work when none is due.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How soon a source whose deletion failed is tried again.
+/// Time after which a failed deletion of a source is retried.
 const SOURCE_LEASE: Duration = Duration::from_secs(60);
 
-/// How long the garbage collection of one video may take, and for how long no other server starts it.
+/// Time limit of the garbage collection of one video, and time for which no other server starts it.
 const GC_TIMEOUT: Duration = Duration::from_secs(600);
 const GC_LEASE: Duration = Duration::from_secs(3600);
 
@@ -29,7 +29,7 @@ pub(crate) struct Cleanup {
     pub(crate) object_stores: Stores,
     /// Folder or URI prefix in which the server keeps videos.
     pub(crate) media_root: Option<Arc<str>>,
-    /// Age at which unreferenced parts are tombstoned; without it, there is no garbage collection.
+    /// Age at which unreferenced parts are tombstoned. `None` disables garbage collection.
     pub(crate) gc_grace: Option<Duration>,
 }
 
@@ -74,8 +74,8 @@ impl Cleanup {
     }
 
     async fn collect_garbage(&self, video: &Video, media: &str, grace: Duration) {
-        // Only below the server's own prefix: elsewhere others may publish, with part records that the server
-        // does not know.
+        // Only below the server's own prefix: elsewhere, other deployments may publish, with part records
+        // that the server does not know.
         let pending = if is_within(&video.destination, media) {
             let options = gc::Options { grace, dry_run: false };
             match timeout(GC_TIMEOUT, gc::run(&self.object_stores, &video.destination, options)).await {
@@ -114,7 +114,7 @@ impl Cleanup {
         }
     }
 
-    /// Deletes a source unless it changed since it was transcoded; returns the reason for which it is kept.
+    /// Deletes a source unless it changed since it was transcoded; returns the reason if it is kept.
     async fn delete_if_unchanged(
         &self,
         source: &str,

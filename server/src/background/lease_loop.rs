@@ -13,7 +13,7 @@ use tracing::warn;
 pub(crate) struct LeaseLoop {
     /// Name of the items in logs.
     pub(crate) name: &'static str,
-    /// Wait before the store is asked again, after it had nothing due or failed.
+    /// Wait before the next query, after the store had nothing due or failed.
     pub(crate) poll_interval: Duration,
     /// Maximum of leases that are worked on at a time.
     pub(crate) concurrency: usize,
@@ -21,8 +21,8 @@ pub(crate) struct LeaseLoop {
     pub(crate) max_per_poll: usize,
 }
 
-/// Takes leases with `lease` and runs `work` on each, until `shutdown` fires. Work that runs by then is not
-/// interrupted: work that takes long watches `shutdown` itself.
+/// Takes leases with `lease` and runs `work` on each, until `shutdown` fires. Running work is not
+/// interrupted: long work watches `shutdown` itself.
 pub(crate) async fn run_leased<L, F, W>(
     pace: LeaseLoop,
     shutdown: CancellationToken,
@@ -35,7 +35,7 @@ pub(crate) async fn run_leased<L, F, W>(
     let limit = ConcurrencyLimit::new(pace.name, pace.concurrency);
     let mut taken = 0;
     loop {
-        // Before the lease: a lease that waits for a permit would run out.
+        // Before the lease: a lease could expire while it waits for a permit.
         let permit = tokio::select! {
             () = shutdown.cancelled() => return,
             permit = limit.acquire() => permit,
@@ -82,8 +82,8 @@ mod tests {
     const POLL_INTERVAL: Duration = Duration::from_millis(500);
     const ITEM: Duration = Duration::from_millis(10);
 
-    /// Runs a loop over `items` items that take [`ITEM`] each; returns how long that took and how many ran at
-    /// a time.
+    /// Runs a loop over `items` items that take [`ITEM`] each; returns the time taken and the most items that
+    /// ran at once.
     async fn run(items: usize, concurrency: usize, max_per_poll: usize) -> (Duration, usize) {
         let queue = Arc::new(Mutex::new(VecDeque::from_iter(0..items)));
         let (running, most, done) =

@@ -21,28 +21,29 @@ use crate::problem::{Problem, ProblemKind};
 /// Prefix of a signing secret; base64 of its bytes follows.
 const SECRET_PREFIX: &str = "whsec_";
 
-/// How long a webhook may take to answer.
+/// Time limit of a webhook's response.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Lease on a message: the time in which its answer comes, and a margin.
+/// Lease on a message: longer than the time limit of a response.
 const LEASE: Duration = Duration::from_secs(30);
 
-/// How often the store is asked for messages when none is due.
+/// Interval between queries for messages when none is due.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Messages that are sent at a time: a webhook that does not answer delays few others.
+/// Messages that are sent at a time: a webhook that does not respond delays few others.
 const MAX_CONCURRENT: usize = 16;
 
-/// Wait after each attempt, in seconds; after the last a message has failed. More than three days in all.
+/// Wait after each attempt, in seconds: more than three days in all. After the last attempt a message has
+/// failed.
 const RETRY_DELAYS_SECONDS: [u64; 9] = [5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400];
 
-/// The longest address of a webhook, in characters.
+/// Maximum length of a webhook's URL, in characters.
 const MAX_URL: usize = 2000;
 
 /// Addresses that messages may be sent to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WebhookTargets {
-    /// Every address: for tenants who can reach this network anyway.
+    /// Every address, for tenants that can reach this network in any case.
     Any,
     /// Public addresses only.
     Public,
@@ -71,7 +72,7 @@ impl WebhookDelivery {
         Ok(Self { webhook_store, client, targets })
     }
 
-    /// Parses the address of a webhook, and refuses one that messages may not be sent to.
+    /// Parses the URL of a webhook. Returns an error if messages may not be sent to it.
     pub(crate) fn check_url(&self, url: &str) -> Result<Url, Problem> {
         let invalid = |why: String| Problem::new(ProblemKind::Invalid, format!("url: {why}"));
         let url = Url::parse(url)
@@ -162,7 +163,7 @@ impl WebhookDelivery {
     }
 }
 
-/// Returns the last error of the chain: those before it hold the address, which may hold a secret.
+/// Returns the last error of the chain: the errors before it contain the URL, which may contain a secret.
 fn error_reason(error: &reqwest::Error) -> String {
     let mut last: &dyn std::error::Error = error;
     while let Some(next) = last.source() {
@@ -175,7 +176,7 @@ fn error_reason(error: &reqwest::Error) -> String {
     }
 }
 
-/// Returns a message's body: equal bytes at every attempt.
+/// Returns a message's body, with the same bytes at every attempt.
 fn body(delivery: &Delivery) -> String {
     let at = DateTime::from_timestamp_millis(delivery.at_ms)
         .unwrap_or_default()
@@ -196,7 +197,7 @@ pub(crate) fn new_secret(random: [u8; 32]) -> String {
 mod tests {
     use super::*;
 
-    /// The example of the specification's own libraries.
+    /// Example of the specification's own libraries.
     #[test]
     fn a_signature_equals_the_one_in_the_specification() {
         let webhook = Webhook::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();

@@ -1,8 +1,8 @@
-//! S3 events: which objects a message says were created. Pure: no object is opened.
+//! S3 events: parses the created objects from a message. Pure: no object is opened.
 //!
-//! Events of S3 arrive as they are, in the envelope of an SNS topic, or in the shape of EventBridge; those of
-//! MinIO and Ceph's gateway have the shape of S3's. They arrive late, more than once and in any order: an
-//! event is a hint to look at the object, and no more.
+//! Events of S3 arrive plain, in the envelope of an SNS topic, or in the shape of EventBridge; those of MinIO
+//! and Ceph's gateway have the shape of S3's. They arrive late, more than once and in any order: an event
+//! only prompts Spool to look at the object.
 //!
 //! Source: Amazon S3 User Guide, "Event message structure" and "Using EventBridge"; Amazon SNS Developer
 //! Guide, "Parsing message formats"; MinIO, "Bucket Notifications"; Ceph Object Gateway, "Bucket
@@ -10,7 +10,7 @@
 
 use serde::Deserialize;
 
-/// Maximum of events in one message: stores send one, or a few.
+/// Maximum number of events in one message: stores send one or a few.
 const MAX_EVENTS: usize = 1000;
 
 /// Creation of an object, as an event reports it.
@@ -19,7 +19,7 @@ pub(crate) struct ObjectCreated {
     /// Bucket of the object.
     pub(crate) bucket: String,
     /// Readings of the key, the likelier first: some stores form-encode keys, some do not, and the event does
-    /// not tell which.
+    /// not state which.
     pub(crate) keys: Vec<String>,
 }
 
@@ -96,8 +96,7 @@ struct EventBridgeEvent {
     detail: Entity,
 }
 
-/// Returns the objects that a message says were created: none for deletions, test events and SNS
-/// confirmations.
+/// Returns the created objects of a message: none for deletions, test events and SNS confirmations.
 pub(crate) fn parse(message: &str) -> Result<Vec<ObjectCreated>, Error> {
     let value: serde_json::Value = serde_json::from_str(message).map_err(|e| Error::Json(e.to_string()))?;
     if value.is_object()
@@ -142,7 +141,7 @@ fn parse_event(value: &serde_json::Value) -> Result<Vec<ObjectCreated>, Error> {
     }
 }
 
-/// Amazon and newer Ceph leave out the prefix `s3:` of event names.
+/// Returns whether an event is a creation. Amazon and newer Ceph omit the prefix `s3:` of event names.
 fn is_creation(name: &str) -> bool {
     name.strip_prefix("s3:").unwrap_or(name).starts_with("ObjectCreated:")
 }
@@ -155,7 +154,7 @@ fn object_created(record: Record) -> ObjectCreated {
     ObjectCreated { bucket: bucket.name, keys }
 }
 
-/// Decodes a key that is encoded as HTML forms are; a key that is not valid UTF-8 then is returned as it is.
+/// Decodes a form-encoded key; a key that does not decode to valid UTF-8 is returned unchanged.
 fn form_decoded(key: &str) -> String {
     let spaced = key.replace('+', " ");
     percent_encoding::percent_decode_str(&spaced)

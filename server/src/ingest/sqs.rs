@@ -31,17 +31,17 @@ use crate::{
     problem::Problem,
 };
 
-/// How long a poll waits for a message, in seconds, and how many messages it receives: the most that SQS
-/// allows.
+/// Time that a poll waits for a message, in seconds, and number of messages that it receives: the maxima of
+/// SQS.
 const POLL_SECONDS: i32 = 20;
 const MAX_MESSAGES: i32 = 10;
 
-/// Visibility timeout of a received message, in seconds, and how often it is renewed while the message is
+/// Visibility timeout of a received message, in seconds, and interval of its renewals while the message is
 /// handled.
 const VISIBILITY_SECONDS: i32 = 60;
 const RENEW_INTERVAL: Duration = Duration::from_secs(20);
 
-/// Time until a message that could not be ingested is received again: the first, and the longest. SQS refuses
+/// Time until a message that could not be ingested is received again: the first and the maximum. SQS refuses
 /// more than 12 hours.
 const RETRY_DELAY: Duration = Duration::from_secs(30);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(6 * 3600);
@@ -50,11 +50,11 @@ const MAX_RETRY_DELAY: Duration = Duration::from_secs(6 * 3600);
 /// soon reaches the dead-letter queue.
 const UNREADABLE_RETRY_DELAY_SECONDS: i32 = 2;
 
-/// How often the store is asked which queues are watched, and the wait after a queue or the store failed.
+/// Interval between queries for the watched queues, and wait after a failure of a queue or the store.
 const WATCH_POLL_INTERVAL: Duration = Duration::from_secs(15);
 const ERROR_DELAY: Duration = Duration::from_secs(15);
 
-/// How long a call may take: longer than a long poll.
+/// Time limit of a call: longer than a long poll.
 const CALL_TIMEOUT: Duration = Duration::from_secs(40);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -116,7 +116,7 @@ async fn watches_of(watcher: &Watcher, queue: &str) -> Result<Vec<Watch>, String
     Ok(watches.into_iter().filter(|watch| watch.queue.as_deref() == Some(queue)).collect())
 }
 
-/// Records the last error of a queue in its watches, where it changed.
+/// Records the last error of a queue in its watches, if it changed.
 async fn record_error(watcher: &Watcher, watches: &[Watch], last_error: Option<&str>) {
     for watch in watches.iter().filter(|watch| watch.last_error.as_deref() != last_error) {
         if let Err(error) = watcher.watch_store.record_scan(&watch.id, last_error).await {
@@ -236,7 +236,7 @@ async fn handle(
 /// Checks that a queue exists, may be read, and has a dead-letter queue.
 ///
 /// # Errors
-/// The reason, and what to do.
+/// Returns the reason and the remedy.
 pub async fn check_queue(stores: &Stores, queue: &str) -> Result<(), String> {
     let client = client(stores, queue)?;
     let requested = client

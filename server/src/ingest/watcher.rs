@@ -1,5 +1,5 @@
-//! Watcher: makes a job of each object that arrives below a watched prefix, once per version of the object,
-//! whether events or scans find it.
+//! Watcher: creates a job from each object that arrives below a watched prefix, once per version of the
+//! object, whether an event or a scan finds it.
 
 use std::{
     sync::Arc,
@@ -22,10 +22,10 @@ use crate::{
     problem::{Problem, ProblemKind},
 };
 
-/// How often the store is asked for watches whose scan is due.
+/// Interval between queries for watches whose scan is due.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long one scan may take, and the lease on its watch, which is longer.
+/// Time limit of one scan, and the lease on its watch, which is longer.
 const SCAN_TIMEOUT: Duration = Duration::from_secs(600);
 const LEASE: Duration = Duration::from_secs(660);
 
@@ -36,7 +36,7 @@ const MIN_AGE: Duration = Duration::from_secs(5);
 /// Listed objects whose idempotency keys are looked up in one query.
 const BATCH: usize = 200;
 
-/// Makes jobs of objects that arrive.
+/// Creates jobs from objects that arrive.
 #[derive(Clone)]
 pub(crate) struct Watcher {
     pub(crate) job_store: Arc<dyn JobStore>,
@@ -45,7 +45,7 @@ pub(crate) struct Watcher {
     pub(crate) object_stores: Stores,
     /// Folder or URI prefix for videos whose watch sets no destination.
     pub(crate) media_root: Option<Arc<str>>,
-    /// Folder or URI prefix of uploads, which are ignored: the upload itself makes its job.
+    /// Folder or URI prefix of uploads, which are ignored: an upload creates its job itself.
     pub(crate) uploads_root: Arc<str>,
 }
 
@@ -54,15 +54,16 @@ pub(crate) struct Watcher {
 pub(crate) enum IngestOutcome {
     /// The object's job, which was created now or earlier.
     Job(Id),
-    /// Reason for which no job is made of the object.
+    /// Reason for which the object has no job.
     Ignored(&'static str),
 }
 
 impl Watcher {
-    /// Makes a job of an object that an event names, for the watch below whose prefix it lies.
+    /// Creates a job from an object that an event names, for the watch below whose prefix it lies.
     ///
     /// # Errors
-    /// A dependency is unavailable, or the tenant's quota is used up: the event has to be sent again.
+    /// Returns an error if a dependency is unavailable or the tenant's quota is used up: the event must be
+    /// sent again.
     pub(crate) async fn ingest(
         &self,
         watches: &[Watch],
@@ -117,7 +118,7 @@ impl Watcher {
                 }
                 Ok(IngestOutcome::Job(created.job.id))
             }
-            // The watch asked for something else when the object arrived.
+            // The job was created from an earlier specification of the watch.
             Err(spool_jobs::Error::KeyUsed { job, .. }) => Ok(IngestOutcome::Job(job)),
             Err(error) => Err(error.into()),
         }
@@ -129,7 +130,7 @@ impl Watcher {
         Ok(JobSpec { request, priority, path_policy: self.path_policies.of_watch(watch).await? })
     }
 
-    /// Returns the reason for which an object is ignored, if its name gives one.
+    /// Returns the reason if an object is ignored by its name.
     fn ignore_reason(&self, uri: &str) -> Option<&'static str> {
         if uri.ends_with('/') {
             return Some("the object is a folder");
@@ -178,8 +179,8 @@ impl Watcher {
         }
     }
 
-    /// Makes jobs of the objects below a prefix that have none. An object that fails does not keep the others
-    /// from their jobs.
+    /// Creates jobs from the objects below a prefix that have none. A failed object does not prevent the jobs
+    /// of the others.
     async fn scan_prefix(&self, watch: &Watch) -> Result<(), Problem> {
         let root = self.object_stores.locate(&watch.prefix).map_err(spool_media::Error::from)?;
         let mut entries = root.list().try_chunks(BATCH);
@@ -198,10 +199,10 @@ impl Watcher {
         }
     }
 
-    /// Makes jobs of listed objects; returns the first problem that concerns one object alone.
+    /// Creates jobs from listed objects; returns the first problem that concerns one object alone.
     ///
     /// # Errors
-    /// A problem that every other object would have as well.
+    /// Returns a problem that every other object would have too.
     async fn ingest_entries(
         &self,
         watch: &Watch,
@@ -221,7 +222,7 @@ impl Watcher {
             if used.contains(&key) {
                 continue;
             }
-            // Opened by name, not trusted as listed: a few stores list other ETags than they answer with.
+            // Opened, since a few stores list other ETags than they return for the object.
             match self.ingest_object(watch, uri).await {
                 Ok(_) => {}
                 // The next object would meet the same quota or the same outage.
@@ -233,11 +234,11 @@ impl Watcher {
     }
 }
 
-/// Checks the job document of a watch. `media` tells whether the server has a prefix for videos without a
+/// Checks the job document of a watch. `media` states whether the server has a prefix for videos without a
 /// destination.
 ///
 /// # Errors
-/// The field that is invalid, and why.
+/// Returns the invalid field and the reason.
 pub fn check_job_document(text: &str, media: bool) -> Result<(), String> {
     let source = "s3://any/file.mp4";
     let read = JobRequest::parse(text)
@@ -256,8 +257,8 @@ fn idempotency_key(uri: &str, etag: &str) -> String {
     format!("arrived {uri} {etag}")
 }
 
-/// Returns whether an object is one that Spool publishes. The name decides, wherever the object lies: a
-/// bucket may be source and destination at once, also of another server. A playlist is never a source.
+/// Returns whether an object is one that Spool publishes. Only the name counts, since a bucket may be both
+/// source and destination, also of another server. A playlist is never a source.
 fn is_published(uri: &str) -> bool {
     let mut parts = uri.rsplit('/');
     let (name, folder) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());

@@ -24,17 +24,18 @@ use crate::{
     query::tables::{Table, TableKind},
 };
 
-/// Queries at a time, in all and per tenant, and how long a query waits for one of the former to end.
+/// Maximum of concurrent queries, in all and per tenant, and time that a query waits for a permit of the
+/// server.
 const MAX_QUERIES: usize = 4;
 const MAX_QUERIES_PER_TENANT: usize = 2;
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a query may take, and the memory that it may use, in bytes.
+/// Time limit and memory limit of a query; the latter in bytes.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(20);
 const MAX_MEMORY: usize = 64 << 20;
 
-/// Functions that a query may call. Excluded are those that make large values of small ones, and those that
-/// take long in one call, during which a query cannot be canceled.
+/// Functions that a query may call. Functions that make large values of small ones are excluded, and so are
+/// those that take long in one call, during which a query cannot be canceled.
 const ALLOWED_FUNCTIONS: [&str; 31] = [
     "abs",
     "bit_length",
@@ -72,7 +73,7 @@ const ALLOWED_FUNCTIONS: [&str; 31] = [
 /// Maximum of string concatenations in a query.
 const MAX_CONCATS: usize = 8;
 
-/// The longest SQL text and the longest result, in bytes, and the most rows of a result.
+/// Maximum length of a SQL text and of a result, in bytes, and maximum number of rows of a result.
 const MAX_SQL_BYTES: usize = 16 << 10;
 const MAX_RESULT_BYTES: usize = 8 << 20;
 const MAX_ROWS: usize = 10_000;
@@ -136,7 +137,7 @@ impl QueryService {
         }
     }
 
-    /// Takes one of a tenant's permits, so that one tenant leaves queries to the others.
+    /// Takes one of a tenant's permits, so that one tenant does not use up the permits of the server.
     fn tenant_permit(&self, tenant: &str) -> Option<ConcurrencyPermit> {
         let mut limits = self.tenant_queries.lock();
         limits.retain(|_, limit| limit.in_use() > 0);
@@ -177,7 +178,7 @@ impl QueryService {
     }
 }
 
-/// Refuses a query with many concatenations: each can double the length of its operands.
+/// Returns an error if the query has many concatenations: each can double the length of its operands.
 fn check_growth(plan: &LogicalPlan) -> Result<(), Problem> {
     let mut concats = 0;
     let counted = plan.apply_with_subqueries(|node| {

@@ -117,7 +117,7 @@ impl TableKind {
     }
 }
 
-/// One table of one tenant.
+/// Table of one tenant.
 #[derive(Clone)]
 pub(crate) struct Table {
     pub(crate) kind: TableKind,
@@ -146,7 +146,7 @@ impl TableProvider for Table {
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        // A filter on the key column decides what is read; DataFusion still applies every filter.
+        // A filter on the key column limits the rows that are read; DataFusion still applies every filter.
         Ok(filters.iter().map(|_| TableProviderFilterPushDown::Inexact).collect())
     }
 
@@ -185,7 +185,7 @@ fn literal_of(filter: &Expr, key: &str) -> Option<String> {
     }
 }
 
-/// The rows of a table, or those with one key, read page by page.
+/// Rows of a table, or those with one key, read page by page.
 #[derive(Debug)]
 struct Pages {
     table: Table,
@@ -278,7 +278,7 @@ fn videos(table: Table, key: Option<Id>) -> Items {
     })
 }
 
-/// Returns the rows of all pages. A page is read when the one before it is consumed.
+/// Returns the rows of all pages. A page is read when the previous one is consumed.
 fn pages<F>(key: Option<Id>, read: impl Fn(Option<Id>, Option<Id>) -> F + Send + Sync + 'static) -> Items
 where
     F: Future<Output = Result<(Vec<Value>, Option<Id>)>> + Send + 'static,

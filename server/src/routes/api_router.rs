@@ -25,7 +25,7 @@ pub(super) struct ApiRouter {
 }
 
 impl ApiRouter {
-    /// Makes a router without routes, whose document begins as `document`.
+    /// Creates a router without routes, whose document begins as `document`.
     pub(super) fn new(document: OpenApi) -> Self {
         Self { router: Router::new(), document }
     }

@@ -1,5 +1,5 @@
-//! Cross-origin access: which requests pages of other origins may send, and which response headers they may
-//! read.
+//! Cross-origin access: the requests that pages of other origins may send, and the response headers that they
+//! may read.
 
 use std::time::Duration;
 
@@ -19,10 +19,11 @@ pub(super) const EXPOSED_HEADERS: [HeaderName; 6] = [
     header::WWW_AUTHENTICATE,
 ];
 
-/// How long a browser caches the response to a preflight request.
+/// Time for which a browser caches the response to a preflight request.
 pub(super) const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(600);
 
-/// Allows requests of every origin, where they need a credential: a browser sends no credential by itself.
+/// Allows requests of every origin, which is safe if they need a credential: a browser sends no credential by
+/// itself.
 pub(super) fn any_origin() -> CorsLayer {
     let exposed =
         tus::TUS_RESPONSE_HEADERS.into_iter().chain(rate_limit::RATE_HEADERS).chain(EXPOSED_HEADERS);

@@ -36,13 +36,13 @@ use crate::{
 /// Source: HTML Living Standard, server-sent events.
 const LAST_EVENT_ID: &str = "last-event-id";
 
-/// How often a stream polls the job store.
+/// Interval at which a stream polls the job store.
 const EVENT_POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Events that a stream reads at a time.
 const EVENTS_PER_READ: u32 = 200;
 
-/// How long a stream stays open. A client that wants more events reconnects.
+/// Time for which a stream stays open. A client that needs further events reconnects.
 const MAX_STREAM_DURATION: Duration = Duration::from_secs(3600);
 
 /// Query of the event listing.
@@ -162,12 +162,12 @@ fn after(headers: &HeaderMap, query: &EventQuery) -> Result<i64, Problem> {
     }
 }
 
-/// Reports whether no event follows the one with this sequence number, now or later.
+/// Returns whether no event follows the one with this sequence number, now or later.
 fn is_complete(job: &Job, sequence: i64) -> bool {
     job.state.ended() && job.events <= sequence
 }
 
-/// The events of one job, read from the job store while a client follows.
+/// Events of one job, read from the job store while a client follows it.
 struct EventStream {
     state: AppState,
     tenant: String,
@@ -194,7 +194,7 @@ impl EventStream {
             match self.poll().await {
                 Ok(true) => return None,
                 Ok(false) => {}
-                // The database may be back at the next poll, and the client keeps its place.
+                // The database may respond at the next poll, and the client keeps its position.
                 Err(error) => warn!(job = %self.id, %error, "failed to read events"),
             }
             if self.pending.is_empty() {
@@ -206,9 +206,9 @@ impl EventStream {
         }
     }
 
-    /// Reads events that were added, and reports whether the stream is complete.
+    /// Reads the added events, and returns whether the stream is complete.
     async fn poll(&mut self) -> spool_jobs::Result<bool> {
-        // The job before its events: a job that has ended here has its last event in the store.
+        // The job is read before its events: if it has ended, its last event is in the store.
         let job = self.state.job_store.job(&self.tenant, &self.id).await?;
         if is_complete(&job, self.after) {
             return Ok(true);

@@ -18,7 +18,7 @@ use crate::{
     problem::{Problem, ProblemKind},
 };
 
-/// The longest lifetime of a key in seconds: ten years.
+/// Maximum lifetime of a key in seconds: ten years.
 const MAX_KEY_SECONDS: u64 = 3650 * 24 * 3600;
 
 /// Creates an API key.

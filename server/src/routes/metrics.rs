@@ -32,7 +32,7 @@ struct LimitLabel {
     limit: &'static str,
 }
 
-/// The metrics of a server.
+/// Metrics of a server.
 struct Metrics {
     registry: Registry,
     jobs: Family<StateLabel, Gauge>,

@@ -1,5 +1,5 @@
-//! The OpenAPI document: texts about the API as a whole, security schemes, and the refusals that every route
-//! shares.
+//! The OpenAPI document: texts about the API as a whole, security schemes, and the error responses that every
+//! route shares.
 //!
 //! Source: OpenAPI Specification 3.1.
 
@@ -92,7 +92,8 @@ pub(super) fn api() -> (Router<AppState>, utoipa::openapi::OpenApi) {
     (router, complete(document))
 }
 
-/// Adds the shared refusals to each operation, and the problem document to each response that is an error.
+/// Adds the shared error responses to each operation, and the problem document to each response that is an
+/// error.
 fn complete(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
     for operation in document.paths.paths.values_mut().flat_map(operations) {
         complete_operation(operation);

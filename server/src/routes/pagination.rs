@@ -31,7 +31,7 @@ pub(super) struct LimitQuery {
     pub(super) limit: Option<u32>,
 }
 
-/// Returns the number of items per page that a request asks for.
+/// Returns the requested number of items per page.
 pub(super) fn page_items(limit: Option<u32>) -> Result<u32, Problem> {
     let items = limit.unwrap_or(DEFAULT_PAGE_ITEMS);
     if (1..=MAX_PAGE_ITEMS).contains(&items) {

@@ -1,4 +1,4 @@
-//! Playback routes: serve the playlists and media segments of published videos from where they are stored.
+//! Playback routes: serve the playlists and media segments of published videos from their object store.
 
 use std::ops::Range;
 
@@ -21,7 +21,7 @@ use crate::{
     problem::{Problem, ProblemKind},
 };
 
-/// Bytes that are read from the object store at a time, and held in memory for each client.
+/// Bytes that are read from the object store at a time, and kept in memory for each client.
 const READ_BYTES: u64 = 1 << 20;
 
 /// Folder of the part records at a destination, which players do not read.
@@ -116,8 +116,8 @@ async fn serve_file(
     let not_found = || Problem::new(ProblemKind::NotFound, format!("video {id} has no file {path}"));
     let kind = file_kind(path).ok_or_else(not_found)?;
     let video = state.job_store.video(tenant, &Id::from_text(id)).await?;
-    // A client chooses the destination freely, so that other files may lie there: they are served only once a
-    // job has published the video, or as playlists of early playback.
+    // The client chooses the destination, which may contain other files: files are served only once a job has
+    // published the video, or as playlists of early playback.
     let is_playable = path.contains(EARLY_MASTER) || video.published.is_some();
     let is_web = video.destination.starts_with("http://") || video.destination.starts_with("https://");
     if is_web || !is_playable {
@@ -189,7 +189,7 @@ fn file_kind(path: &str) -> Option<ObjectKind<'static>> {
     is_below.then_some(kind)
 }
 
-/// The bytes that a `Range` header requests.
+/// Bytes that a `Range` header requests.
 #[derive(Debug, PartialEq, Eq)]
 enum RequestedRange {
     Whole,
@@ -215,7 +215,7 @@ fn parse_range(text: &str, bytes: u64) -> RequestedRange {
     if range.is_empty() { RequestedRange::Outside } else { RequestedRange::Part(range) }
 }
 
-/// Reads a range in steps, each when the client has taken the one before.
+/// Reads a range in steps, each when the client has received the previous one.
 fn read_range(
     reader: SourceReader,
     range: Range<u64>,

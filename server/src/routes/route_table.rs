@@ -30,10 +30,10 @@ const WRITE: RouteAccess = RouteAccess::WRITE;
 const READ_OR_WRITE: RouteAccess = RouteAccess::READ_OR_WRITE;
 const KEYS: RouteAccess = RouteAccess::KEYS;
 
-/// The largest body of a request that is a document, in bytes.
+/// Maximum body of a request that is a document, in bytes.
 const MAX_DOCUMENT_BYTES: usize = 1 << 20;
 
-/// How long a response may take to begin. An unavailable database reports its own error before.
+/// Time limit for the start of a response. An unavailable database reports its own error earlier.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Returns the routes that the OpenAPI document lists, with the document, which begins as `document`.
@@ -114,7 +114,7 @@ pub(super) fn unlisted(document: OpenApi) -> ApiRouter {
         .unlisted(PUBLIC, "/openapi.json", get(|| async move { Json(document) }))
 }
 
-/// Refuses a request whose response does not begin in time.
+/// Returns a problem if the response does not begin in time.
 async fn respond_in_time(request: Request, next: Next) -> Response {
     let timed_out = || {
         let detail = format!("no response within {} s; retry later", RESPONSE_TIMEOUT.as_secs());

@@ -53,7 +53,7 @@ async fn method_not_allowed(method: Method, uri: Uri) -> Problem {
     Problem::new(ProblemKind::MethodNotAllowed, format!("{} does not support {method}", uri.path()))
 }
 
-/// Logs a line for each request, without the query string, which may hold secrets.
+/// Logs a line for each request, without the query string, which may contain secrets.
 async fn log_request(request: Request, next: Next) -> Response {
     let method = request.method().clone();
     let path = request

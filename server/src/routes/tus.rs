@@ -43,7 +43,7 @@ const TUS_VERSION: &str = "1.0.0";
 const EXTENSIONS: &str = "creation,creation-with-upload,expiration,checksum,termination";
 const OFFSET_OCTET_STREAM: &str = "application/offset+octet-stream";
 
-/// The longest `Upload-Metadata`, in bytes.
+/// Maximum length of `Upload-Metadata`, in bytes.
 const MAX_METADATA_BYTES: usize = 16 << 10;
 
 /// Adds the supported version to a response, also to that of a refused request.
@@ -62,12 +62,12 @@ pub(super) fn capabilities() -> [(HeaderName, String); 3] {
     ]
 }
 
-/// Reports whether a request speaks tus.
+/// Returns whether a request uses tus.
 pub(super) fn is_tus(headers: &HeaderMap) -> bool {
     headers.contains_key(RESUMABLE)
 }
 
-/// Refuses a request of another version of tus.
+/// Returns an error if the request uses another version of tus.
 pub(super) fn check_version(headers: &HeaderMap) -> Result<(), Problem> {
     if headers.get(RESUMABLE).is_some_and(|version| version == TUS_VERSION) {
         return Ok(());
@@ -75,7 +75,7 @@ pub(super) fn check_version(headers: &HeaderMap) -> Result<(), Problem> {
     Err(Problem::new(ProblemKind::Version, format!("Tus-Resumable: must be {TUS_VERSION}")))
 }
 
-/// Refuses a request whose bytes are of another media type.
+/// Returns an error if the request's bytes have another media type.
 pub(super) fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
     if headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == OFFSET_OCTET_STREAM) {
         return Ok(());
@@ -86,7 +86,7 @@ pub(super) fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
     ))
 }
 
-/// Parses a header that holds a number of bytes.
+/// Parses a header that contains a number of bytes.
 pub(super) fn byte_count(headers: &HeaderMap, name: &HeaderName) -> Result<Option<u64>, Problem> {
     let Some(value) = headers.get(name) else { return Ok(None) };
     let number = value

@@ -10,13 +10,13 @@ use crate::{
     problem::{Problem, ProblemKind},
 };
 
-/// Parses the job that a client asks for; an empty text stands for a job with default options.
+/// Parses the requested job; an empty text stands for a job with default options.
 pub(super) fn parse_job(text: &str) -> Result<JobRequest, Problem> {
     JobRequest::parse(if text.trim().is_empty() { "{}" } else { text })
 }
 
-/// Returns the job of an upload of `bytes` bytes: the one that the client asks for, or, with an upload token,
-/// that of the token.
+/// Returns the job of an upload of `bytes` bytes: the requested one, or, with an upload token, that of the
+/// token.
 pub(super) fn job_of_upload(
     principal: &Principal,
     requested: Option<&str>,

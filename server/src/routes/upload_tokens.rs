@@ -29,7 +29,7 @@ const MAX_TOKEN_SECONDS: u64 = 7 * 24 * 3600;
 /// Length limit of the upload in bytes, unless the request sets one.
 const DEFAULT_MAX_BYTES: u64 = 10 << 30;
 
-/// Source that stands for the upload while the job is checked, where every path is allowed.
+/// Source that stands for the upload while the job is checked, in which every path is allowed.
 const EXAMPLE_SOURCE: &str = "upload";
 
 /// Creates an upload token.
@@ -66,7 +66,7 @@ pub(super) async fn create(
         return Err(invalid(format!("max_bytes: must be from 1 to {MAX_BYTES}, not {max_bytes}")));
     }
     let job = request.job.unwrap_or_else(|| serde_json::json!({})).to_string();
-    // Checks the job now: the client that uploads could not correct it.
+    // Checks the job now: the uploading client could not correct it.
     let path_policy = state.path_policies.of_principal(&principal).await?;
     let example =
         path_policy.as_ref().and_then(|policy| policy.read.last()).map_or(EXAMPLE_SOURCE, String::as_str);

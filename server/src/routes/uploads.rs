@@ -29,13 +29,13 @@ use crate::{
     uploads::service::UploadSpec,
 };
 
-/// The longest file that is held in memory and stored with one write, in bytes.
+/// Maximum length of a file that is kept in memory and stored with one write, in bytes.
 const MAX_SMALL_BYTES: u64 = 5 << 20;
 
-/// How long a small file may take to arrive.
+/// Time in which a small file must arrive.
 const SMALL_UPLOAD_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Value of `job` that asks for no job.
+/// Value of `job` that requests no job.
 const NO_JOB: &str = "none";
 
 /// Query of an upload in one request.
@@ -90,7 +90,7 @@ pub(super) async fn create(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    // Boxed futures: a request that waits for a permit does not reserve the memory of what follows.
+    // Boxed futures: a request that waits for a permit does not reserve the memory of the later futures.
     let upload = if tus::is_tus(&headers) {
         Box::pin(begin_tus(&state, &principal, &headers, body)).await?
     } else {

@@ -1,4 +1,4 @@
-//! Checksums of uploads: detect bytes that were altered on the way.
+//! Checksums of uploads: detect bytes that were altered in transit.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use md5::Md5;
@@ -7,10 +7,10 @@ use sha2::{Sha256, digest::DynDigest};
 
 use crate::problem::{Problem, ProblemKind};
 
-/// The supported algorithms, as `Tus-Checksum-Algorithm` lists them.
+/// Supported algorithms, as `Tus-Checksum-Algorithm` lists them.
 pub(crate) const ALGORITHMS: &str = "sha1,sha256,md5";
 
-/// The checksum that the bytes of a request are expected to have.
+/// Expected checksum of the bytes of a request.
 ///
 /// Source: tus resumable upload protocol 1.0, checksum extension.
 pub(crate) struct Checksum {
@@ -43,7 +43,7 @@ impl Checksum {
         self.digest.update(bytes);
     }
 
-    /// Refuses bytes with another checksum.
+    /// Returns an error if the bytes have another checksum.
     pub(crate) fn verify(self) -> Result<(), Problem> {
         if self.digest.finalize()[..] == self.expected[..] {
             return Ok(());

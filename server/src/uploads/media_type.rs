@@ -1,10 +1,10 @@
-//! Media type of an upload: the one that the client declares, if it is one of a video or a sound, else that
-//! of the name's extension.
+//! Media type of an upload: the declared type if it is one of video or audio, else that of the name's
+//! extension.
 
-/// Type of an upload that neither its client nor its name describes.
+/// Type of an upload for which neither the client nor the name gives a type.
 const UNKNOWN: &str = "application/octet-stream";
 
-/// The longest type or subtype (RFC 6838 section 4.2).
+/// Maximum length of a type or subtype (RFC 6838 section 4.2).
 const MAX_NAME: usize = 127;
 
 /// Types of media outside of `video/` and `audio/`.
@@ -12,7 +12,7 @@ const APPLICATION_TYPES: [&str; 3] = ["application/mp4", "application/mxf", "app
 
 /// Media types by the extension of a file's name.
 ///
-/// Source: IANA, "Media Types"; where nothing is registered, the types of Apache's `mime.types`.
+/// Source: IANA, "Media Types"; for unregistered extensions, Apache's `mime.types`.
 const BY_EXTENSION: [(&str, &str); 28] = [
     ("3g2", "video/3gpp2"),
     ("3gp", "video/3gpp"),
@@ -49,8 +49,8 @@ pub(super) fn media_type(declared: Option<&str>, name: &str) -> String {
     declared.and_then(media).unwrap_or_else(|| by_extension(name).unwrap_or(UNKNOWN).to_owned())
 }
 
-/// Returns a declared type without its parameters, if it is one of a video or a sound: what clients declare
-/// of everything, such as curl's `application/x-www-form-urlencoded`, describes the request and not the file.
+/// Returns a declared type without its parameters, if it is one of video or audio: the default type of a
+/// client, such as curl's `application/x-www-form-urlencoded`, describes the request and not the file.
 fn media(declared: &str) -> Option<String> {
     let essence = declared.split(';').next()?.trim().to_ascii_lowercase();
     let (kind, subtype) = essence.split_once('/')?;

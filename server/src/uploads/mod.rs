@@ -1,4 +1,4 @@
-//! Uploads: bytes of clients on their way into the object store.
+//! Uploads: transfer of clients' files into the object store.
 
 pub(crate) mod checksum;
 mod media_type;

@@ -1,5 +1,5 @@
 //! Multipart uploads by links: a client sends the parts of an upload straight to the object store, by signed
-//! links; their bytes pass no server.
+//! links, and not through a server.
 
 use std::time::Duration;
 
@@ -14,29 +14,29 @@ use crate::{
 /// Time for which a link is valid.
 pub(crate) const LINK_LIFETIME: Duration = Duration::from_secs(3600);
 
-/// Maximum of links per request.
+/// Maximum number of links per request.
 pub(crate) const MAX_LINKS: u64 = 1000;
 
-/// The longest ETag, in bytes.
+/// Maximum length of an ETag, in bytes.
 const MAX_ETAG: usize = 200;
 
 /// Link for one part of an upload.
 pub(crate) struct Part {
     /// Number of the part, from 1.
     pub(crate) number: u64,
-    /// Length of the part.
+    /// Length of the part in bytes.
     pub(crate) bytes: u64,
     /// Signed URL that the part is sent to by `PUT`.
     pub(crate) url: String,
 }
 
-/// Returns how many parts an upload has; all but the last have one length.
+/// Returns the number of parts of an upload; all but the last have the same length.
 pub(crate) fn part_count(bytes: u64) -> u64 {
     bytes.div_ceil(part_bytes(bytes))
 }
 
 impl UploadService {
-    /// Refuses a multipart upload that is empty, or whose object store has no signed links.
+    /// Returns an error if a multipart upload is empty, or its object store has no signed links.
     pub(crate) fn check_multipart(&self, spec: &UploadSpec) -> Result<(), Problem> {
         if spec.bytes() == 0 {
             return Err(Problem::new(
@@ -91,8 +91,9 @@ impl UploadService {
         self.with_lease(lease, links).await
     }
 
-    /// Makes the object of its parts, by the ETag that the store answered to each, and finishes the upload.
-    /// Idempotent. The work is a task of its own, so that it ends even if the client disconnects.
+    /// Completes the object from its parts, by the ETag that the store returned for each, and finishes the
+    /// upload. Idempotent. The work is a task of its own, so that it completes even if the client
+    /// disconnects.
     pub(crate) async fn complete_multipart(
         &self,
         lease: UploadLease,
@@ -134,7 +135,7 @@ impl UploadService {
     }
 }
 
-/// Refuses parts of an upload that is finished or aborted, or that receives bytes by tus.
+/// Returns an error if an upload is finished or aborted, or receives bytes by tus.
 pub(crate) fn check_accepts_parts(upload: &Upload) -> Result<&Upload, Problem> {
     if upload.state == UploadState::Open && upload.received == 0 {
         return Ok(upload);

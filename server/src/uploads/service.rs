@@ -1,6 +1,6 @@
 //! Upload service: writes the bytes of an upload to the object store in parts. Each part is recorded once it
-//! is stored, so that another request, to another server, continues after it. A server holds one part of each
-//! upload in memory, and keeps nothing on a disk of its own.
+//! is stored, so that another request, to another server, continues after it. A server keeps one part of each
+//! upload in memory, and nothing on a local disk.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -23,29 +23,30 @@ use crate::{
 /// Time after which an upload that received nothing more is aborted.
 pub(crate) const RETENTION: Duration = Duration::from_secs(24 * 3600);
 
-/// The longest upload, in bytes.
+/// Maximum length of an upload, in bytes.
 pub(crate) const MAX_BYTES: u64 = 500 << 30;
 
-/// How long a request may send nothing.
+/// Time for which a request may send no bytes.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Bytes that a request sends at least in each window: slow requests keep permits from others.
+/// Minimum number of bytes that a request must send in each window: slow requests withhold permits from
+/// others.
 const RATE_WINDOW: Duration = Duration::from_secs(60);
 const MIN_BYTES_PER_WINDOW: u64 = 64 << 10;
 
-/// Requests that transfer bytes at a time, and how long others wait for a permit. Each holds a part of 5 MiB
-/// in memory, or of more if the upload is longer than 48 GiB.
+/// Maximum of requests that transfer bytes at a time, and time that further requests wait for a permit. Each
+/// request keeps a part of 5 MiB in memory, or of more if the upload is longer than 48 GiB.
 const MAX_TRANSFERS: usize = 8;
 const PERMIT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Small uploads at a time: each is in memory as a whole.
+/// Maximum of small uploads at a time: each is in memory as a whole.
 const MAX_SMALL_UPLOADS: usize = 32;
 
-/// Lease of a request on its upload, and how often it is renewed.
+/// Lease of a request on its upload, and interval of its renewals.
 const LEASE: Duration = Duration::from_secs(5);
 const RENEW_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often the store is asked for uploads that no request finished.
+/// Interval between queries for uploads that no request finished.
 const EXPIRY_POLL_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Name of an upload whose client gives none.
@@ -64,7 +65,7 @@ pub(crate) struct UploadService {
     small_uploads: ConcurrencyLimit,
 }
 
-/// An upload as its client declares it.
+/// Upload as its client declares it.
 pub(crate) struct UploadSpec {
     tenant: String,
     name: String,
@@ -92,7 +93,7 @@ impl UploadSpec {
         Self { tenant, name, metadata, media_type, bytes, once }
     }
 
-    /// Sets the media type to the one that the client declares, if it is one of a video or a sound, returning
+    /// Sets the media type to the one that the client declares, if it is one of video or audio, and returns
     /// the updated value.
     pub(crate) fn with_declared_type(mut self, declared: Option<&str>) -> Self {
         self.media_type = media_type(declared, &self.name);
@@ -120,12 +121,12 @@ impl UploadService {
         }
     }
 
-    /// Returns how many requests transfer bytes now.
+    /// Returns the number of requests that transfer bytes now.
     pub(crate) fn active_transfers(&self) -> usize {
         self.transfers.in_use()
     }
 
-    /// Waits for a permit to receive an upload that is small enough for memory. No byte of it need be read
+    /// Waits for a permit to receive an upload that is small enough for memory. No byte needs to be read
     /// before.
     pub(crate) async fn small_upload_permit(&self) -> Result<ConcurrencyPermit, Problem> {
         self.small_uploads.acquire_within(PERMIT_TIMEOUT).await.ok_or_else(too_many_uploads)
@@ -136,7 +137,7 @@ impl UploadService {
         Ok(self.upload_store.upload(tenant, id).await?)
     }
 
-    /// Creates an upload. `order` returns the job to make of the finished upload, by its URI.
+    /// Creates an upload. `order` returns the job to create from the finished upload, by its URI.
     pub(crate) async fn create(
         &self,
         spec: UploadSpec,
@@ -157,7 +158,7 @@ impl UploadService {
         Ok(recorded?)
     }
 
-    /// Creates an upload whose bytes are all here, and finishes it.
+    /// Creates an upload whose bytes are all in memory, and finishes it.
     pub(crate) async fn create_finished(
         &self,
         spec: UploadSpec,
@@ -194,7 +195,7 @@ impl UploadService {
                 match self.upload_store.renew_upload(lease, LEASE).await {
                     Ok(()) => {}
                     Err(error @ spool_jobs::Error::LeaseLost { .. }) => return error,
-                    // The store may answer in time for the next renewal; it refuses writes of a lost lease
+                    // The store may respond in time for the next renewal; it refuses writes of a lost lease
                     // anyway.
                     Err(error) => {
                         warn!(upload = %lease.upload.id, %error, "failed to renew the lease of an upload")
@@ -329,8 +330,8 @@ impl UploadService {
         self.with_lease(lease, self.complete(lease)).await
     }
 
-    /// Finishes an upload whose lease is renewed elsewhere. Each step is idempotent, so a server that dies on
-    /// the way is followed by another.
+    /// Finishes an upload whose lease is renewed elsewhere. Each step is idempotent, so that another server
+    /// can continue after one that stops midway.
     pub(crate) async fn complete(&self, lease: &UploadLease) -> Result<Upload, Problem> {
         let upload = &lease.upload;
         let location = self.object_stores.locate(&upload.location).map_err(spool_media::Error::from)?;
@@ -351,8 +352,8 @@ impl UploadService {
         self.upload_store.abort_upload(lease).await?;
         let location = self.object_stores.locate(&upload.location).map_err(spool_media::Error::from)?;
         location.abort_multipart(&upload.token).await.map_err(spool_media::Error::from)?;
-        // A server may have completed the object and died before it recorded that. No other object has this
-        // location.
+        // A server may have completed the object and stopped before it recorded that. No other object has
+        // this location.
         location.delete().await.map_err(spool_media::Error::from)?;
         self.delete_remainder(upload).await;
         Ok(())
@@ -424,7 +425,7 @@ impl UploadService {
     }
 }
 
-/// Returns the next bytes of a request, or nothing at its end.
+/// Returns the next bytes of a request, or `None` at its end.
 async fn next_chunk(body: &mut BodyDataStream) -> Result<Option<Bytes>, Problem> {
     match timeout(IDLE_TIMEOUT, body.next()).await {
         Ok(Some(Ok(chunk))) => Ok(Some(chunk)),
@@ -457,7 +458,7 @@ pub(super) fn panicked() -> Problem {
     Problem::new(ProblemKind::Internal, "the upload failed in the server; see the server's log")
 }
 
-/// Returns whether the database refused a write. A database that failed may have written nevertheless.
+/// Returns whether the database refused a write. A database that failed may still have written.
 fn is_rejection(error: &spool_jobs::Error) -> bool {
     !matches!(error, spool_jobs::Error::Database { .. })
 }

@@ -119,7 +119,7 @@ impl Backend for BucketBackend {
     async fn create_multipart(&self, kind: ObjectKind<'_>) -> Result<String, Error> {
         self.multipart()?;
         // `MultipartStore::create_multipart` takes no attributes, and `put_multipart_opts` does not return
-        // the id: it is read off the wire.
+        // the id: it is read from the HTTP response.
         let (slot, mut options) = (UploadIdSlot::default(), PutMultipartOptions::default());
         options.attributes = kind.attributes();
         options.extensions.insert(slot.clone());

@@ -23,7 +23,7 @@ use crate::{
     pinning,
 };
 
-/// One URL. Its client is its own: the URL is the client's base, so that its query is kept, and the key is
+/// One URL. It has its own client: the URL is the client's base, so that its query is kept, and the key is
 /// empty.
 #[derive(Debug, Clone)]
 pub(crate) struct WebBackend {

@@ -1,5 +1,5 @@
-//! The conformance suite of stores, run against local files and against S3 with checked signatures; then the
-//! behaviour of each alone.
+//! Conformance suite of stores, run against local files and against S3 with checked signatures; then tests of
+//! each alone.
 #![expect(clippy::unwrap_used, reason = "tests; clippy knows only those of one function as such")]
 
 mod folders;
@@ -22,7 +22,7 @@ fn text(text: &str) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())
 }
 
-/// Bytes of which no two neighbouring blocks look alike, so that a part in the wrong place shows.
+/// Bytes of which no two neighbouring blocks are equal, so that a misplaced part is detected.
 fn patterned(length: usize) -> Bytes {
     (0..length.div_ceil(8) as u64)
         .flat_map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15)).to_le_bytes())
@@ -119,7 +119,7 @@ async fn names_may_have_any_characters(stores: &Stores, root: &Location) {
     let mut expected: Vec<_> = names.iter().map(|name| ((*name).to_owned(), name.len() as u64)).collect();
     expected.sort();
     assert_eq!(listed(root).await, expected);
-    // Nothing leads out of a location.
+    // No child lies outside of its location.
     assert!(root.child("../../x").uri().starts_with(root.uri()), "{}", root.child("../../x").uri());
     assert!(!root.child("../../x").uri().contains("/../"));
 }
@@ -185,7 +185,7 @@ async fn of_many_replacers_one_wins_each_round(_: &Stores, root: &Location) {
         assert_eq!(winners.len(), 1, "round {round}");
         assert_eq!(content_of(&location).await, winners[0].0);
     }
-    // One who slept cannot undo.
+    // A delayed writer cannot overwrite a newer version.
     let (_, old) = location.read().await.unwrap().unwrap();
     assert_eq!(
         location.replace(text("new"), ObjectKind::MultivariantPlaylist, Some(&old)).await.unwrap(),
@@ -233,7 +233,7 @@ async fn a_source_that_changes_is_an_error(_: &Stores, root: &Location) {
     let reader = location.open().await.unwrap();
     let pinned = reader.source().clone();
     assert_eq!(location.open_pinned(&pinned).await.unwrap().source(), &pinned);
-    // As long as before, and at once.
+    // The same length as before, immediately afterwards.
     location.put(Bytes::from(vec![0; 1000]), ObjectKind::InitSegment).await.unwrap();
     let directory = TempDir::new().unwrap();
     let target = directory.path().join("copy");
@@ -292,7 +292,7 @@ async fn listings_show_objects_only(_: &Stores, root: &Location) {
     assert_eq!(listed(root).await, []);
 }
 
-/// A server with a bucket, and a place in it.
+/// A server with a bucket, and a location in it.
 fn s3() -> (S3Server, Location) {
     let server = S3Server::start(&["media"]);
     let location = Stores::with_options(server.env()).locate("s3://media/out/x").unwrap();
@@ -332,7 +332,7 @@ async fn an_upload_has_its_own_media_type_whether_it_comes_in_one_request_or_in_
     location.complete_multipart(&upload, &[part], 8).await.unwrap();
     assert_eq!(stored_type().as_deref(), Some("video/quicktime"));
     assert_eq!(content_of(&location).await, "in parts");
-    // The ID of an upload that was created is one that can be aborted.
+    // A created upload can be aborted by its ID.
     let upload = location.create_multipart(kind).await.unwrap();
     assert!(!upload.is_empty() && server.unfinished_uploads() == 1);
     location.abort_multipart(&upload).await.unwrap();
@@ -351,7 +351,7 @@ async fn a_large_upload_goes_in_parts_and_a_failed_one_is_aborted() {
     server.fail_next(1, Some("UploadPart"), Fault::Denied);
     let error = location.put(patterned(20 * MIB), ObjectKind::MediaSegment).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotAllowed);
-    // The abort runs on its own; its end is what is waited for.
+    // The abort runs in the background; the test waits for its end.
     while server.count("AbortMultipartUpload") == 0 || server.unfinished_uploads() > 0 {
         tokio::task::yield_now().await;
     }
@@ -468,7 +468,7 @@ async fn a_wrong_secret_is_not_allowed_and_not_shown() {
         );
         assert!(!message.contains("hunter2") && !message.contains("Signature="), "{message}");
     }
-    // HEAD has no body to explain itself with.
+    // HEAD has no body with an error code.
     assert_eq!(location.open().await.unwrap_err().kind(), ErrorKind::NotAllowed);
 }
 

@@ -1,4 +1,4 @@
-//! Sources on the web: servers with and without ranges, ETags and dates, links that are secrets.
+//! Sources on the web: servers with and without ranges, ETags and dates, and presigned links.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,16 +11,16 @@ use tokio::{
 
 use super::{patterned, text};
 
-/// How a web server behaves.
+/// Behaviour of a web server.
 #[derive(Debug, Clone, Default)]
 struct Page {
     body: Bytes,
     etag: Option<&'static str>,
     date: Option<&'static str>,
     ranges: bool,
-    /// Does it compare If-Match and If-Unmodified-Since?
+    /// Whether it compares If-Match and If-Unmodified-Since.
     conditions: bool,
-    /// Says 403 without this in the link.
+    /// Text in the URL without which it responds with 403.
     query: Option<&'static str>,
 }
 

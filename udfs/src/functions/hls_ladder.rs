@@ -85,7 +85,7 @@ impl AggregateUDFImpl for HlsLadder {
     }
 }
 
-/// The parts so far. They travel between stages as JSON: names and numbers, never media bytes.
+/// Accumulated parts. They are sent between stages as JSON: names and numbers, never media bytes.
 #[derive(Debug, Default)]
 struct Merge {
     parts: Vec<Part>,

@@ -7,13 +7,13 @@ use crate::error::refusal;
 
 /// The arguments of one call of a table function.
 pub(crate) struct Literals<'a> {
-    /// How the call is written, for messages.
+    /// Syntax of the call, for messages.
     pub(crate) usage: &'static str,
     pub(crate) args: &'a [Expr],
 }
 
 impl Literals<'_> {
-    /// Refuses more arguments than the function takes.
+    /// Returns an error if there are more than `count` arguments.
     pub(crate) fn at_most(&self, count: usize) -> Result<()> {
         if self.args.len() > count {
             Err(refusal(format!("too many arguments: write {}", self.usage)))

@@ -53,7 +53,7 @@ impl TableProvider for Rows {
     }
 }
 
-/// Splits a batch into one per row: an engine that gives a task one partition then gives it one row.
+/// Splits a batch into one per row, so that a task, which gets one partition, gets one row.
 pub(crate) fn split_rows(batch: &RecordBatch) -> Vec<RecordBatch> {
     (0..batch.num_rows()).map(|row| batch.slice(row, 1)).collect()
 }

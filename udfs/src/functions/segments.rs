@@ -33,7 +33,7 @@ use crate::{
 pub(crate) const NAME: &str = "segments";
 const USAGE: &str = "segments('source' [, seconds [, media_segment_seconds [, deinterlace]]])";
 
-/// The columns of a segment, and the struct of them all that `transcode` takes.
+/// Columns of a segment, and the struct of all of them that `transcode` takes.
 static COLUMNS: LazyLock<Fields> = LazyLock::new(|| {
     let segment = Arc::new(Field::new("segment", DataType::Struct(SEGMENT.clone()), false));
     SEGMENT.iter().cloned().chain([segment]).collect()

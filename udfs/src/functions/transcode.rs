@@ -76,8 +76,8 @@ impl ScalarUDFImpl for Transcode {
         &self.signature
     }
 
-    /// The engine does not coerce the arguments of an asynchronous function: so they are checked here, and
-    /// cast when the function runs.
+    /// Checks the argument types: the engine does not coerce the arguments of an asynchronous function. They
+    /// are cast when the function runs.
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
         let [segment, ladder, destination] = types else {
             return Err(refusal(format!("transcode takes three arguments: write {USAGE}")));
@@ -167,7 +167,7 @@ impl AsyncScalarUDFImpl for Transcode {
 /// Returns the ladder of one row, given as a text or as a list of structs.
 ///
 /// # Errors
-/// If the value is neither, or if it is not a ladder.
+/// Returns an error if the value is neither, or is not a ladder.
 pub fn ladder_at(ladders: &dyn Array, row: usize) -> Result<Ladder> {
     if ladders.is_null(row) {
         return Err(refusal(format!("the ladder of row {row} is null: write {USAGE}")));

@@ -12,7 +12,7 @@ use crate::{
     source::language,
 };
 
-/// What the packager has to know of a row.
+/// The packager's parameters for a row.
 pub(super) enum Spec {
     Video(VideoSpec),
     Audio(AudioSpec),
@@ -37,8 +37,8 @@ impl Spec {
     }
 }
 
-/// Cuts FFmpeg's output into media segments and returns how long that took. Blocks; stops once the receiver
-/// is dropped.
+/// Cuts FFmpeg's output into media segments. Returns the init segment and the time that cutting took. Blocks;
+/// stops once the receiver is dropped.
 pub(super) fn package(
     file: &std::path::Path,
     spec: &Spec,
@@ -61,7 +61,7 @@ pub(super) fn package(
     Ok((packager.init().clone(), took + begun.elapsed()))
 }
 
-/// A channel as a stream.
+/// Returns a channel's receiver as a stream.
 pub(super) fn tokio_stream<T>(receiver: mpsc::Receiver<T>) -> impl futures::Stream<Item = T> {
     futures::stream::unfold(receiver, |mut receiver| async move {
         receiver.recv().await.map(|item| (item, receiver))

@@ -9,7 +9,7 @@ use super::*;
 use crate::ffmpeg::SandboxMode;
 use spool_storage::ErrorKind;
 
-/// Programs that read a shell script: what FFmpeg might do, on demand.
+/// Programs that run a shell script in FFmpeg's place.
 fn shell() -> Tools {
     Tools {
         ffmpeg: "/bin/sh".into(),
@@ -38,7 +38,7 @@ fn left_over(scratch: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Zombies among our own children: the environment of a zombie reads as nothing.
+/// Zombies among this process's children: the environment of a zombie reads as empty.
 fn is_child_of_ours(pid: &str) -> bool {
     let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
     let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)?.parse::<u32>().ok());
@@ -141,7 +141,7 @@ async fn deadline_and_stall_end_it() {
     assert!(matches!(error, Error::Deadline { .. }), "{error}");
     assert_eq!(error.kind(), ErrorKind::Transient);
 
-    // Alive is not getting on.
+    // A program may be alive without making progress.
     let stall = Limits { stall: Duration::from_millis(200), stdout_bytes: usize::MAX, ..GENEROUS };
     let error = case.job(stall).run(|_| OutputVerdict::Nothing).await.unwrap_err();
     assert!(matches!(error, Error::Stalled { .. }), "{error}");
@@ -237,7 +237,7 @@ async fn a_flood_on_stderr_neither_blocks_nor_is_kept() {
 
 #[tokio::test]
 async fn a_flood_by_one_outside_the_group_does_not_hold_an_end_up() {
-    // It lives until its pipe is closed.
+    // The program runs until its pipe is closed.
     let case = Case::script("setsid sh -c 'while :; do echo flood >&2; done' & echo done");
     let begun = WallClock::now();
     assert_eq!(case.job(GENEROUS).capture().await.unwrap(), b"done\n");
@@ -257,7 +257,7 @@ async fn a_flood_on_stdout_is_ended() {
 async fn enough_ends_it_without_an_error() {
     let case = Case::script("echo first; sleep 1000");
     case.job(GENEROUS).run(|_| OutputVerdict::Enough).await.unwrap();
-    // It is reaped; what it has started is killed, and goes when the kernel comes to it.
+    // The program is reaped. Its children are killed, and disappear a little later.
     soon("the end of what it started", || left_over(case.scratch.path()).is_empty()).await;
 }
 

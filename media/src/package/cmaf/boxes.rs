@@ -1,8 +1,8 @@
-//! MP4 boxes: walks the children of one, writes one around others.
+//! MP4 boxes: iterates over the children of a box, and writes nested boxes.
 //!
-//! mp4-atom decodes and encodes the leaves. Nesting is done here: its own container types decode recursively
-//! whatever they meet, so that a file of a few hundred kilobytes can exhaust the stack, and it can't pass a
-//! sample entry through verbatim.
+//! mp4-atom decodes and encodes the leaves. Nesting is done here: mp4-atom's container types decode every
+//! child recursively, so that a file of a few hundred kilobytes can exhaust the stack, and they cannot copy a
+//! sample entry verbatim.
 
 use mp4_atom::{Atom, Buf as _, Encode, FourCC};
 
@@ -11,15 +11,15 @@ use super::Error;
 /// One box inside another.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Child<'a> {
-    /// Its name.
+    /// Name of the box.
     pub(super) kind: FourCC,
     /// Header and body.
     pub(super) whole: &'a [u8],
-    /// What follows the header.
+    /// Bytes after the header.
     pub(super) body: &'a [u8],
 }
 
-/// The boxes that lie one after the other in `body`. A remainder too short for a header is padding.
+/// Returns the boxes in `body`, one after the other. A remainder too short for a header is padding.
 pub(super) fn children(body: &[u8]) -> impl Iterator<Item = Result<Child<'_>, Error>> {
     let mut rest = body;
     std::iter::from_fn(move || {
@@ -43,7 +43,7 @@ fn split_child(bytes: &[u8]) -> Option<(Child<'_>, &[u8])> {
     Some((Child { kind: header.kind, whole: &bytes[..bytes.len() - rest.len()], body }, rest))
 }
 
-/// The one child of this name, if there is one; the first where there are more.
+/// Returns the body of the first child with this name, if there is one.
 pub(super) fn find<'a>(body: &'a [u8], kind: &[u8; 4]) -> Result<Option<&'a [u8]>, Error> {
     for child in children(body) {
         let child = child?;
@@ -54,7 +54,7 @@ pub(super) fn find<'a>(body: &'a [u8], kind: &[u8; 4]) -> Result<Option<&'a [u8]
     Ok(None)
 }
 
-/// The child of this name, or an error that says `missing`.
+/// Returns the body of the child with this name, or an error with the message `missing`.
 pub(super) fn need<'a>(body: &'a [u8], kind: &[u8; 4], missing: &'static str) -> Result<&'a [u8], Error> {
     find(body, kind)?.ok_or(Error::Malformed(missing))
 }
@@ -69,7 +69,7 @@ pub(super) fn put(out: &mut Vec<u8>, leaf: &impl Encode) -> Result<(), Error> {
     leaf.encode(out).map_err(Error::Write)
 }
 
-/// Appends a box of this name around what `fill` appends.
+/// Appends a box of this name whose body is written by `fill`.
 pub(super) fn nest(
     out: &mut Vec<u8>,
     kind: &[u8; 4],

@@ -1,4 +1,4 @@
-//! Reader of FFmpeg's fragmented MP4: samples, one fragment in memory at a time.
+//! Reader of FFmpeg's fragmented MP4: yields samples, with one fragment in memory at a time.
 
 use std::{collections::VecDeque, io::Read};
 
@@ -10,26 +10,25 @@ use super::{
     boxes::{children, decode, find, need},
 };
 
-/// An encoder's `moov` holds one sample description and no samples: below 1 KiB, however much side data there
-/// is.
+/// Largest `moov`. An encoder's holds one sample description and no samples: below 1 KiB, with any side data.
 const MAX_MOOV_BYTES: u64 = 1 << 20;
-/// A fragment is one GOP of video or one second of sound: 10 s at 200 Mbit/s are 250 MB.
+/// Largest fragment, which is one GOP of video or one second of sound: 10 s at 200 Mbit/s are 250 MB.
 const MAX_FRAGMENT_BYTES: u64 = 256 << 20;
-/// A GOP of a minute at 240 Hz has 14,400 frames.
+/// Most samples of a fragment: a GOP of a minute at 240 Hz has 14,400 frames.
 const MAX_FRAGMENT_SAMPLES: usize = 1 << 16;
-/// Read-ahead granted on a box's word alone; more is allocated only as bytes really arrive.
+/// Bytes that are allocated on a box's declared size alone; more are allocated as bytes arrive.
 const INITIAL_CAPACITY: u64 = 1 << 16;
 /// `sample_is_non_sync_sample` of ISO/IEC 14496-12 section 8.8.3.1.
 const NON_SYNC: u32 = 0x0001_0000;
 
-/// What a track carries.
+/// Kind of a track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Video,
     Audio,
 }
 
-/// What `moov` says of the only track.
+/// The only track, as `moov` describes it.
 #[derive(Debug)]
 pub(super) struct Track {
     pub(super) kind: Kind,
@@ -39,7 +38,7 @@ pub(super) struct Track {
     pub(super) header: Tkhd,
     /// The sample entry: a whole box, verbatim.
     pub(super) entry: Vec<u8>,
-    /// Media time at which the presentation starts, where the file has an edit list.
+    /// Media time at which the presentation starts, if the file has an edit list.
     pub(super) media_time: Option<u64>,
     defaults: Trex,
 }
@@ -52,7 +51,7 @@ pub(super) struct Sample {
     pub(super) duration: u32,
     /// Presentation time in ticks, before the edit list.
     pub(super) pts: i64,
-    /// Can decoding start here?
+    /// Whether decoding can start here.
     pub(super) key: bool,
 }
 
@@ -87,12 +86,12 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// What the header says.
+    /// Returns the track as the header describes it.
     pub(super) fn track(&self) -> &Track {
         &self.track
     }
 
-    /// The next sample in decoding order, without taking it.
+    /// Returns the next sample in decoding order, without consuming it.
     pub(super) fn peek(&mut self) -> Result<Option<&Sample>, Error> {
         while self.queue.is_empty() {
             if !self.read_fragment()? {
@@ -102,18 +101,18 @@ impl<R: Read> Reader<R> {
         Ok(self.queue.front())
     }
 
-    /// The next sample in decoding order; `None` after the file's trailer.
+    /// Returns the next sample in decoding order; `None` after the file's trailer.
     pub(super) fn next(&mut self) -> Result<Option<Sample>, Error> {
         self.peek()?;
         Ok(self.queue.pop_front())
     }
 
-    /// Reads one `moof` and its `mdat` into the queue; false at the end.
+    /// Reads one `moof` and its `mdat` into the queue. Returns false at the end.
     fn read_fragment(&mut self) -> Result<bool, Error> {
         loop {
             let start = self.input.offset;
             let Some((name, bytes)) = self.input.header()? else {
-                // FFmpeg closes a fragmented file with `mfra`: without it the encoder was killed between two
+                // FFmpeg ends a fragmented file with `mfra`: without it the encoder was killed between two
                 // fragments.
                 return if self.complete { Ok(false) } else { Err(Error::Truncated("without its trailer")) };
             };
@@ -195,7 +194,7 @@ impl<R: Read> Reader<R> {
     }
 }
 
-/// `size` bytes of `data` from `start`, sharing its memory.
+/// Returns `size` bytes of `data` from `start`, sharing its memory.
 fn slice(data: &Bytes, start: Option<u64>, size: u32) -> Result<Bytes, Error> {
     let range = start.and_then(|start| {
         let start = usize::try_from(start).ok()?;
@@ -241,7 +240,8 @@ fn parse_moov(moov: &[u8]) -> Result<Track, Error> {
     })
 }
 
-/// The media time at which the presentation starts. An empty edit, a pause before it, would be lost.
+/// Returns the media time at which the presentation starts. Refuses an empty edit, which is a pause before
+/// the start and would be lost.
 fn media_time(trak: &[u8]) -> Result<Option<u64>, Error> {
     let Some(edts) = find(trak, b"edts")? else { return Ok(None) };
     let Some(elst) = find(edts, b"elst")? else { return Ok(None) };
@@ -252,7 +252,7 @@ fn media_time(trak: &[u8]) -> Result<Option<u64>, Error> {
     }
 }
 
-/// An input that knows how much of it was read.
+/// Input that counts the bytes read.
 #[derive(Debug)]
 struct Counted<R> {
     inner: R,
@@ -260,7 +260,7 @@ struct Counted<R> {
 }
 
 impl<R: Read> Counted<R> {
-    /// The next box's name and the length of its body; `None` at the end.
+    /// Reads the next box's header: its name and the length of its body; `None` at the end.
     fn header(&mut self) -> Result<Option<(FourCC, u64)>, Error> {
         let head = self.read(8)?;
         let Some((size, name)) = head.split_first_chunk::<4>() else {
@@ -279,7 +279,7 @@ impl<R: Read> Counted<R> {
         Ok(Some((name, body.ok_or(Error::Malformed("a box's size is smaller than its header"))?)))
     }
 
-    /// A body of exactly `bytes`.
+    /// Reads a body of exactly `bytes`.
     fn body(&mut self, bytes: u64, what: &'static str, limit: u64) -> Result<Vec<u8>, Error> {
         if bytes > limit {
             return Err(Error::TooLarge { what, amount: bytes, limit });
@@ -295,7 +295,7 @@ impl<R: Read> Counted<R> {
         if skipped == bytes { Ok(()) } else { Err(Error::Truncated("inside a box")) }
     }
 
-    /// Up to `bytes`, fewer only at the end of the input.
+    /// Reads up to `bytes`, fewer only at the end of the input.
     fn read(&mut self, bytes: u64) -> Result<Vec<u8>, Error> {
         let mut buffer = Vec::with_capacity(usize::try_from(bytes.min(INITIAL_CAPACITY)).unwrap_or_default());
         (&mut self.inner).take(bytes).read_to_end(&mut buffer).map_err(Error::Read)?;

@@ -1,8 +1,8 @@
-//! Sample entries: the decoder configuration, and its CODECS string.
+//! Sample entries: the decoder configuration, and its `CODECS` string.
 //!
-//! A sample entry keeps its decoder configuration verbatim and loses what differs between two runs of one
-//! encoder: measured bit rates (`btrt`, `esds`) and the muxer's version (the compressor name). So all parts
-//! of a rendition get one init segment.
+//! A sample entry keeps its decoder configuration verbatim. Fields that differ between two runs of one
+//! encoder are removed: measured bit rates (`btrt`, `esds`) and the muxer's version (the compressor name). So
+//! all parts of a rendition get the same init segment.
 //!
 //! Source: RFC 6381 section 3.3; ISO/IEC 14496-15 section 5.3.3 and annex E; AV1 Codec ISO Media File Format
 //! Binding section 5; VP Codec ISO Media File Format Binding.
@@ -16,18 +16,19 @@ use super::{
 
 /// Bytes of a `VisualSampleEntry` before its child boxes (ISO/IEC 14496-12 section 12.1.3).
 const VISUAL_FIELDS: usize = 78;
-/// The Pascal string among them that FFmpeg fills with its own version.
+/// Range of the Pascal string among them that FFmpeg fills with its own version.
 const COMPRESSOR_NAME: std::ops::Range<usize> = 42..74;
 /// Bytes of an `AudioSampleEntry` (version 0) before its child boxes (section 12.2.3).
 const AUDIO_FIELDS: usize = 28;
-/// Samples per AAC frame, but for a rare mode of 960 that FFmpeg does not encode.
+/// Samples per AAC frame. FFmpeg does not encode the rare mode with 960.
 const AAC_FRAME_TICKS: u32 = 1024;
-/// What FFmpeg's own AAC encoder puts before the first sample (`initial_padding` in libavcodec's aacenc.c).
+/// Samples that FFmpeg's own AAC encoder puts before the first one (`initial_padding` in libavcodec's
+/// aacenc.c).
 const FFMPEG_AAC_PRIMING: u64 = 1024;
 /// `objectTypeIndication` of AAC (ISO/IEC 14496-1 section 7.2.6.6.2).
 const MPEG4_AUDIO: u8 = 0x40;
 
-/// A sample entry without anything that differs between runs.
+/// A sample entry without the fields that differ between runs.
 #[derive(Debug)]
 pub(super) struct SampleEntry {
     /// The whole box.
@@ -39,7 +40,7 @@ pub(super) struct SampleEntry {
 }
 
 impl SampleEntry {
-    /// Understands and normalises a whole `stsd` entry.
+    /// Parses and normalises a whole `stsd` entry.
     pub(super) fn parse(whole: &[u8]) -> Result<Self, Error> {
         let entry = children(whole).next().ok_or(Error::Malformed("its sample entry is too short"))??;
         match entry.kind.as_ref() {
@@ -50,12 +51,12 @@ impl SampleEntry {
         }
     }
 
-    /// Ticks before the first audible sample, where no edit list says so.
+    /// Returns the ticks before the first audible sample, for use without an edit list.
     pub(super) fn priming(&self) -> u64 {
         self.priming
     }
 
-    /// Ticks of every frame but the last, where the codec fixes them.
+    /// Returns the ticks of every frame but the last, if the codec fixes them.
     pub(super) fn frame_ticks(&self) -> Option<u32> {
         self.frame_ticks
     }
@@ -77,7 +78,7 @@ fn visual(name: &[u8; 4], body: &[u8]) -> Result<SampleEntry, Error> {
         out.extend_from_slice(&fields);
         for child in children(boxes) {
             let child = child?;
-            // The configuration, the shape of a pixel, and what a colour value means.
+            // Decoder configuration, pixel aspect ratio, clean aperture and colour.
             if matches!(
                 child.kind.as_ref(),
                 b"avcC" | b"hvcC" | b"av1C" | b"vpcC" | b"pasp" | b"clap" | b"colr" | b"mdcv" | b"clli"
@@ -136,14 +137,14 @@ fn opus(body: &[u8]) -> Result<SampleEntry, Error> {
     Ok(SampleEntry { bytes, codecs: "opus".to_owned(), priming, frame_ticks: None })
 }
 
-/// `avc1.PPCCLL`: profile, constraints and level in hex.
+/// Returns `avc1.PPCCLL`: profile, constraints and level in hex.
 fn avc(config: &[u8]) -> Option<String> {
     let [_version, profile, constraints, level, ..] = *config else { return None };
     Some(format!("avc1.{profile:02x}{constraints:02x}{level:02x}"))
 }
 
-/// `hvc1.` profile space and number, compatibility flags (bits reversed, hex), tier and level, constraint
-/// bytes up to the last one that is not zero.
+/// Returns `hvc1.` or `hev1.` with profile space and number, compatibility flags (bits reversed, hex), tier
+/// and level, and the constraint bytes up to the last one that is not zero.
 fn hevc(name: &[u8; 4], config: &[u8]) -> Option<String> {
     let [_version, profile, rest @ ..] = config else { return None };
     let (compatibility, rest) = rest.split_first_chunk::<4>()?;
@@ -164,8 +165,8 @@ fn hevc(name: &[u8; 4], config: &[u8]) -> Option<String> {
     Some(codecs)
 }
 
-/// `av01.P.LLT.DD`: profile, level and tier, bit depth; the colour fields may be left out and `colr` has
-/// them.
+/// Returns `av01.P.LLT.DD`: profile, level and tier, bit depth. The colour fields are optional, and `colr`
+/// has them.
 fn av1(config: &[u8]) -> Option<String> {
     let [_marker, profile_level, flags, ..] = *config else { return None };
     let (profile, level) = (profile_level >> 5, profile_level & 0x1f);
@@ -178,7 +179,7 @@ fn av1(config: &[u8]) -> Option<String> {
     Some(format!("av01.{profile}.{level:02}{tier}.{depth:02}"))
 }
 
-/// `vp09.PP.LL.DD`: profile, level, bit depth.
+/// Returns `vp09.PP.LL.DD`: profile, level, bit depth.
 fn vp9(config: &[u8]) -> Option<String> {
     let [_version, _, _, _, profile, level, depth, ..] = *config else { return None };
     Some(format!("vp09.{profile:02}.{level:02}.{:02}", depth >> 4))

@@ -1,4 +1,4 @@
-//! Cuts samples into media segments and gives them times in integer ticks of the grid.
+//! Cuts samples into media segments, with times in integer ticks of the grid.
 
 use std::io::Read;
 
@@ -10,22 +10,22 @@ use super::{
     write,
 };
 
-/// A media segment is held in memory as a whole: 10 s at 400 Mbit/s.
+/// Largest media segment, which is held in memory as a whole: 10 s at 400 Mbit/s.
 const MAX_MEDIA_SEGMENT_BYTES: u64 = 512 << 20;
 
-/// Takes the samples of one media segment after the other.
+/// Cuts the samples of one media segment after the other.
 #[derive(Debug)]
 pub(super) enum Cutter {
     Video(Video),
     Audio(Audio),
 }
 
-/// Cuts pictures every so many frames.
+/// Cuts video at a fixed number of frames.
 #[derive(Debug)]
 pub(super) struct Video {
     spec: VideoSpec,
     clock: Clock,
-    /// Frames already cut.
+    /// Number of frames cut so far.
     done: u64,
     /// FFmpeg's presentation time of the first frame shown.
     origin: Option<i64>,
@@ -38,7 +38,7 @@ impl Video {
         if length == 0 || !spec.first_frame.is_multiple_of(length) {
             return Err(Error::Spec("a segment starts at a whole number of media segments"));
         }
-        // Once here, so that no tick and no number below can overflow.
+        // Checked once here, so that no tick and no number below can overflow.
         let end = spec
             .first_frame
             .checked_add(spec.frames)
@@ -60,12 +60,12 @@ impl Video {
         self.clock.timescale
     }
 
-    /// Where the presentation starts: the reordering delay.
+    /// Returns the media time at which the presentation starts: the reordering delay.
     pub(super) fn media_time(&self) -> u64 {
         u64::from(self.spec.reorder_frames) * u64::from(self.clock.frame_ticks)
     }
 
-    /// The next media segment; `None` after the last.
+    /// Returns the next media segment; `None` after the last.
     pub(super) fn next(&mut self, reader: &mut Reader<impl Read>) -> Result<Option<MediaSegment>, Error> {
         let frames = (self.spec.frames - self.done).min(self.spec.media_segment_frames.into());
         if frames == 0 {
@@ -83,7 +83,7 @@ impl Video {
             grow(&mut bytes, &sample)?;
             samples.push(sample);
         }
-        // The last one leaves only when it is certain that nothing follows.
+        // The last media segment is returned only when it is certain that no sample follows.
         if self.done + frames == self.spec.frames {
             let mut found = self.spec.frames;
             while reader.next()?.is_some() {
@@ -122,9 +122,9 @@ impl Video {
         Ok(Some(MediaSegment { number, start_ticks, duration_ticks: frames * u64::from(frame_ticks), bytes }))
     }
 
-    /// Display position of each sample within the media segment. A closed GOP starts each one, so that its
-    /// frames are shown after all of the one before: that, and that they lie on the grid, is checked here
-    /// against FFmpeg's times.
+    /// Returns the display position of each sample within the media segment. Each media segment starts with a
+    /// closed GOP, so that its frames are shown after all frames of the one before. This checks it against
+    /// FFmpeg's times, and checks that the frames lie on the grid.
     fn ranks(&mut self, samples: &[Sample], timescale: u32) -> Result<Vec<u64>, Error> {
         let mut order: Vec<usize> = (0..samples.len()).collect();
         order.sort_by_key(|index| samples[*index].pts);
@@ -148,7 +148,7 @@ impl Video {
     }
 }
 
-/// Cuts sound at the first frame heard at or after each video media segment's start.
+/// Cuts sound at the first frame that is heard at or after each video media segment's start.
 #[derive(Debug)]
 pub(super) struct Audio {
     grid_timebase: Rational,
@@ -156,11 +156,11 @@ pub(super) struct Audio {
     timescale: u32,
     priming: u64,
     frame_ticks: Option<u32>,
-    /// Number of the media segment that is cut next.
+    /// Number of the next media segment.
     number: u32,
     /// Number of the next frame.
     index: u64,
-    /// Number and ticks of a frame that was shorter than the codec's.
+    /// Number and ticks of a frame that was shorter than the codec's frames.
     short: Option<(u64, u32)>,
     /// Media time of the next frame.
     position: u64,
@@ -189,7 +189,7 @@ impl Audio {
         })
     }
 
-    /// The next media segment; `None` after the last.
+    /// Returns the next media segment; `None` after the last.
     pub(super) fn next(&mut self, reader: &mut Reader<impl Read>) -> Result<Option<MediaSegment>, Error> {
         let decode_time = self.position;
         let mut run: Vec<write::Sample> = Vec::new();
@@ -218,14 +218,15 @@ impl Audio {
         let number = self.number;
         let bytes = write::media_segment(number, decode_time, &run)?;
         self.number = number.checked_add(1).ok_or(Error::Spec("the title has too many media segments"))?;
-        // What lies before the edit list's media time is decoded and not heard.
+        // Sound before the edit list's media time is decoded but not heard.
         let start_ticks = decode_time.saturating_sub(self.priming);
         let duration_ticks = self.position.saturating_sub(self.priming) - start_ticks;
         Ok(Some(MediaSegment { number, start_ticks, duration_ticks, bytes }))
     }
 
-    /// Frames follow each other from 0 on, since a gap would be closed here and all that follows be heard too
-    /// early. Only the last one may be shorter than the codec's frames, so no frame may follow such a one.
+    /// Checks that frames follow each other from 0 on: a gap would be closed, and all later sound be heard
+    /// too early. Only the last frame may be shorter than the codec's frames, so no frame may follow a short
+    /// one.
     fn check_step(&mut self, pts: i64, ticks: u32) -> Result<(), Error> {
         if u64::try_from(pts) != Ok(self.position) {
             return Err(Error::AudioGap { index: self.index, ticks: pts, expected: self.position });
@@ -241,7 +242,7 @@ impl Audio {
         Ok(())
     }
 
-    /// Is the next frame heard at or after the start of the next video media segment?
+    /// Returns whether the next frame is heard at or after the start of the next video media segment.
     fn reached_next(&self) -> bool {
         let number = i128::from(self.number) + 1;
         let heard = i128::from(self.position) - i128::from(self.priming);
@@ -252,7 +253,7 @@ impl Audio {
     }
 }
 
-/// Counts a sample towards the limit of a media segment.
+/// Adds a sample's size to that of its media segment, and checks the limit.
 fn grow(bytes: &mut u64, sample: &Sample) -> Result<(), Error> {
     *bytes += sample.data.len() as u64;
     if *bytes > MAX_MEDIA_SEGMENT_BYTES {

@@ -26,7 +26,7 @@ fn rate(text: &str) -> Rational {
     text.parse().unwrap()
 }
 
-/// Encodes frames `first..first + frames` of the test picture, as one segment's run does.
+/// Encodes frames `first..first + frames` of the test video, as one segment's run does.
 fn encode(
     dir: &Path,
     rate: &str,
@@ -88,7 +88,7 @@ fn packets(path: &Path) -> Vec<(i64, i64, u64)> {
     lines.lines().filter(|line| !line.is_empty()).map(line).collect()
 }
 
-/// A stream's `start_time` as ffprobe prints it.
+/// Returns a stream's `start_time` as ffprobe prints it.
 fn start_time(path: &Path) -> String {
     text("ffprobe", &["-show_entries", "stream=start_time", "-of", "csv=p=0", path.to_str().unwrap()])
         .trim()
@@ -121,7 +121,7 @@ fn progressive(dir: &Path, fragmented: &Path) -> PathBuf {
     path
 }
 
-/// Encodes a title in pieces, packages each, and checks the whole as a player sees it.
+/// Encodes a video in segments, packages each, and checks the whole as a player sees it.
 fn check_title(
     rate_text: &str,
     media_segment_frames: u32,
@@ -341,7 +341,7 @@ fn aac_is_cut_on_its_own_frames_and_decodes_as_before() {
         assert_eq!(packets(&joined)[1].0, 0, "the first frame is priming, the second is heard at 0");
         let heard = progressive(dir.path(), &joined);
         assert_eq!(start_time(&heard), "0.000000");
-        // FFmpeg says nothing about priming in the plain file, so that it is decoded, too.
+        // FFmpeg signals no priming in the plain file, so that it is decoded, too.
         assert!(pcm(&heard) == pcm(&file)[1024 * 4..], "sound differs");
 
         let (told_init, told_segments) = audio(&sine(dir.path(), sample_rate, "10.01", &told), &spec);
@@ -388,7 +388,7 @@ fn sound_that_starts_late_or_pauses_is_refused() {
         Err(error) => error,
     };
     let delayed = ["-f", "mp4", "-movflags", "+empty_moov+default_base_moof+delay_moov"];
-    // Without delay_moov FFmpeg forgets that the first frame is late: nothing can be seen of it here.
+    // Without delay_moov FFmpeg does not record that the first frame is late: the output does not show it.
     for (filter, flags) in [("asetpts=PTS+1/TB", &delayed[..]), ("asetpts=PTS+gte(T\\,0.5)/TB", &FRAGMENTS)] {
         let file = sine(dir.path(), 48_000, "1", &[&["-c:a", "aac", "-af", filter][..], flags].concat());
         let error = first_error(&file);
@@ -517,7 +517,7 @@ fn damaged_output_never_panics() {
     let sound_path = sine(dir.path(), 48_000, "1", &[&["-c:a", "aac"][..], &FRAGMENTS].concat());
     let sound = std::fs::read(sound_path).unwrap();
     let sound_spec = AudioSpec { grid_timebase: rate("1/25"), media_segment_frames: 25, language: None };
-    // Headers only: the coded pictures are copied and never looked at.
+    // Headers only: the coded pictures are copied, not parsed.
     let interesting = |bytes: &[u8]| {
         let header = (0..1_000).chain(bytes.len() - 150..bytes.len());
         let fragments: Vec<usize> =

@@ -12,7 +12,7 @@ use super::{
     read::{Kind, Track},
 };
 
-/// A rendition has one track.
+/// Id of a rendition's only track.
 const TRACK_ID: u32 = 1;
 /// `sample_depends_on = 2`: needs no other sample (ISO/IEC 14496-12 section 8.8.3.1).
 pub(super) const SYNC: u32 = 0x0200_0000;
@@ -23,7 +23,7 @@ pub(super) const NON_SYNC: u32 = 0x0101_0000;
 #[derive(Debug, Clone)]
 pub(super) struct Sample {
     pub(super) data: Bytes,
-    /// Ticks until the next one is decoded.
+    /// Ticks until the next sample is decoded.
     pub(super) duration: u32,
     /// [`SYNC`] or [`NON_SYNC`].
     pub(super) flags: u32,
@@ -31,7 +31,7 @@ pub(super) struct Sample {
     pub(super) offset: u32,
 }
 
-/// The init segment of a track whose presentation starts at `media_time`.
+/// Writes the init segment of a track whose presentation starts at `media_time`.
 pub(super) fn init(
     track: &Track,
     entry: &SampleEntry,
@@ -47,8 +47,7 @@ pub(super) fn init(
         put(out, &Mvhd { rate: 1.into(), volume: 1.into(), next_track_id, ..Mvhd::default() })?;
         nest(out, b"trak", |out| {
             put(out, &track_header(track))?;
-            // With one entry or none: Chromium ignores longer edit lists. A duration of zero means "all that
-            // follows".
+            // One entry or no edit list: Chromium ignores longer ones. A duration of 0 means "to the end".
             if media_time > 0 {
                 let entry =
                     ElstEntry { segment_duration: 0, media_time: Some(media_time), media_rate: 1.into() };
@@ -67,7 +66,7 @@ pub(super) fn init(
     Ok(Init { bytes: bytes.into(), codecs: entry.codecs.clone(), timescale, width, height })
 }
 
-/// No times: a track header's creation time and duration would differ between parts.
+/// Returns a track header without times: creation time and duration would differ between parts.
 fn track_header(track: &Track) -> Tkhd {
     let volume = if track.kind == Kind::Audio { 1 } else { 0 };
     let (width, height) = (track.header.width, track.header.height);
@@ -102,7 +101,7 @@ fn media(
         nest(out, b"dinf", |out| {
             nest(out, b"dref", |out| {
                 out.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, 1]);
-                // Flag 1: the samples are in this file, so that there is no URL.
+                // Flag 1: the samples are in this file, so there is no URL.
                 nest(out, b"url ", |out| {
                     out.extend_from_slice(&[0, 0, 0, 1]);
                     Ok(())
@@ -128,7 +127,7 @@ fn media(
     })
 }
 
-/// One media segment: `number` within the rendition, decoded from `decode_time` on.
+/// Writes media segment `number` of a rendition, decoded from `decode_time` on.
 pub(super) fn media_segment(number: u32, decode_time: u64, samples: &[Sample]) -> Result<Bytes, Error> {
     let payload: usize = samples.iter().map(|sample| sample.data.len()).sum();
     // Four fields of four bytes per sample at most, and about 150 bytes of boxes.
@@ -158,7 +157,7 @@ pub(super) fn media_segment(number: u32, decode_time: u64, samples: &[Sample]) -
     Ok(out.into())
 }
 
-/// Which fields a run needs: a value that all samples share is written once.
+/// Fields that a run needs: a value that all samples share is written once.
 struct Layout {
     duration: u32,
     flags: u32,
@@ -185,8 +184,8 @@ impl Layout {
     }
 }
 
-/// `tfhd` (ISO/IEC 14496-12 section 8.8.7): offsets count from `moof`; the defaults are here, since not all
-/// players read `trex`.
+/// Writes `tfhd` (ISO/IEC 14496-12 section 8.8.7). Offsets count from `moof`; the defaults are here, since
+/// not all players read `trex`.
 fn track_fragment_header(out: &mut Vec<u8>, layout: &Layout) -> Result<(), Error> {
     const DEFAULT_BASE_IS_MOOF: u32 = 0x02_0000;
     const DEFAULT_DURATION: u32 = 0x08;
@@ -201,9 +200,8 @@ fn track_fragment_header(out: &mut Vec<u8>, layout: &Layout) -> Result<(), Error
     })
 }
 
-/// `trun` (section 8.8.8), by hand: `cmfc` wants unsigned offsets (version 0) beside an edit list, and
-/// mp4-atom prefers version
-/// 1. Returns where the data offset has to be filled in.
+/// Writes `trun` (section 8.8.8) and returns the position of its data offset, which is filled in later. By
+/// hand: `cmfc` requires unsigned offsets (version 0) beside an edit list, and mp4-atom prefers version one.
 fn track_run(out: &mut Vec<u8>, layout: &Layout, samples: &[Sample]) -> Result<usize, Error> {
     const DATA_OFFSET: u32 = 0x1;
     const FIRST_FLAGS: u32 = 0x4;

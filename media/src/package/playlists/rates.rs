@@ -1,15 +1,15 @@
-//! Rates of a rendition: the durations of its media segments, and the bits per second that they need.
+//! Rates of a rendition: durations of its media segments, and bit rates.
 
 use super::{Error, RenditionTrack};
 
 /// Units of `EXTINF` per second: six digits after the point.
 pub(super) const MICROS: u128 = 1_000_000;
 
-/// The largest bit rate of any run of media segments that lasts between half and one and a half target
-/// durations, in bits per second, rounded up; of the whole rendition where it is shorter than that.
+/// Returns the highest bit rate of any run of media segments that lasts between half and one and a half
+/// target durations, in bits per second, rounded up. If the rendition is shorter, returns its average rate.
 ///
 /// # Errors
-/// [`Error::NoMedia`] for a rendition without media.
+/// Returns [`Error::NoMedia`] for a rendition without media.
 ///
 /// Source: RFC 8216 section 4.1 (peak segment bit rate).
 pub fn peak_bps(track: &RenditionTrack) -> Result<u64, Error> {
@@ -36,10 +36,10 @@ pub fn peak_bps(track: &RenditionTrack) -> Result<u64, Error> {
     )
 }
 
-/// The bit rate of the whole rendition in bits per second, rounded up.
+/// Returns the bit rate of the whole rendition in bits per second, rounded up.
 ///
 /// # Errors
-/// [`Error::NoMedia`] for a rendition without media.
+/// Returns [`Error::NoMedia`] for a rendition without media.
 ///
 /// Source: RFC 8216 section 4.1 (average segment bit rate).
 pub fn average_bps(track: &RenditionTrack) -> Result<u64, Error> {
@@ -49,7 +49,7 @@ pub fn average_bps(track: &RenditionTrack) -> Result<u64, Error> {
     Ok(bits_per_second(bytes, ticks, track.timescale))
 }
 
-/// Microseconds of each media segment: differences of its rounded end and start.
+/// Returns the duration of each media segment in microseconds: the difference of its rounded end and start.
 pub(super) fn durations_micros(track: &RenditionTrack) -> Result<Vec<u128>, Error> {
     let timescale = u128::from(track.timescale);
     if track.entries.is_empty()
@@ -69,7 +69,7 @@ pub(super) fn durations_micros(track: &RenditionTrack) -> Result<Vec<u128>, Erro
     Ok(durations.collect())
 }
 
-/// The longest duration as it is written, rounded to nearest; at least one second.
+/// Returns the target duration in seconds: the longest duration, rounded to nearest, and at least 1.
 pub(super) fn target_seconds(micros: &[u128]) -> u64 {
     let longest = micros.iter().max().copied().unwrap_or_default();
     u64::try_from((longest + MICROS / 2) / MICROS).unwrap_or(u64::MAX).max(1)

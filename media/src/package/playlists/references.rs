@@ -1,10 +1,10 @@
-//! References: every URI in a playlist, for garbage collection.
+//! Extracts every URI of a playlist, for garbage collection.
 
 use std::collections::HashSet;
 
 use super::Error;
 
-/// What a playlist's text refers to, as it is written there: relative URIs mostly, in order, each once.
+/// URIs in a playlist's text, as written: mostly relative ones, in order, each once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum References {
     /// A multivariant playlist: media playlists.
@@ -13,13 +13,13 @@ pub enum References {
     Media(Vec<String>),
 }
 
-/// Finds every URI in the text of a playlist, also of one that Spool did not write.
+/// Returns every URI in the text of a playlist, including playlists that Spool did not write.
 ///
-/// Any line that is no tag counts, and any `URI` attribute of any tag: a sweep that overlooked one would
-/// delete what is played.
+/// Every line that is no tag counts, and every `URI` attribute of a tag: if one were missed, garbage
+/// collection would delete an object in use.
 ///
 /// # Errors
-/// [`Error::NotAPlaylist`] where the text is none.
+/// Returns [`Error::NotAPlaylist`] if the text is no playlist.
 pub fn references(text: &str) -> Result<References, Error> {
     let text = text.trim_start_matches('\u{feff}');
     let mut lines = text.lines().map(str::trim_end);
@@ -52,7 +52,7 @@ pub fn references(text: &str) -> Result<References, Error> {
     }
 }
 
-/// The value of a tag's `URI` attribute, which is always quoted.
+/// Returns the value of a tag's `URI` attribute, which is always quoted.
 fn uri_attribute(tag: &str) -> Option<&str> {
     let (_, mut attributes) = tag.split_once(':')?;
     // Attribute by attribute, since a quoted value may hold the text `URI="`.

@@ -40,7 +40,7 @@ fn audio(name: &str, group: &str, language: Option<&str>, default: bool) -> Audi
     }
 }
 
-/// Reads our playlist with an independent parser.
+/// Reads a playlist with an independent parser.
 fn read_master(text: &str) -> MasterPlaylist {
     m3u8_rs::parse_master_playlist_res(text.as_bytes()).unwrap()
 }
@@ -56,7 +56,7 @@ fn what_grows_keeps_its_target_and_declares_its_rate() {
     let read = read_media(&growing);
     assert_eq!((read.target_duration, read.end_list), (5, false));
     assert_eq!(read.playlist_type, Some(m3u8_rs::MediaPlaylistType::Event));
-    // What follows is appended and nothing else changes: RFC 8216 section 6.2.1.
+    // New lines are appended, and nothing else changes: RFC 8216 section 6.2.1.
     let whole = track("720p", 30_000, &[(120_120, 100_000), (120_120, 900_000)]);
     let grown = media_playlist(&whole, PlaylistKind::EventEnded { target_seconds: 5 }).unwrap();
     assert!(grown.starts_with(&growing) && grown.ends_with("#EXT-X-ENDLIST\n"), "{grown}");
@@ -67,7 +67,7 @@ fn what_grows_keeps_its_target_and_declares_its_rate() {
     };
     let master = |bps| read_master(&multivariant_playlist(&[declared(bps)], &[]).unwrap()).variants.remove(0);
     assert_eq!((master(2_800_000).bandwidth, master(2_800_000).average_bandwidth), (2_800_000, None));
-    // Never less than what was seen already.
+    // Never below the rate measured so far.
     assert_eq!(master(1).bandwidth, 199_801);
 }
 
@@ -244,7 +244,7 @@ fn references_are_found_in_what_we_write_and_in_what_others_write() {
     }
 }
 
-/// The definition of RFC 8216, word by word: every window is tried.
+/// The definition of RFC 8216, literally: every window is tried.
 fn peak_by_definition(track: &RenditionTrack, target: f64) -> Option<f64> {
     let mut peak: Option<f64> = None;
     for first in 0..track.entries.len() {
@@ -273,7 +273,7 @@ proptest! {
         let written: Vec<u64> = text.lines().filter_map(|line| line.strip_prefix("#EXTINF:")).map(|duration| {
             duration.trim_end_matches(',').replace('.', "").parse().unwrap()
         }).collect();
-        // No drift: every start is right to a microsecond.
+        // No drift: every start is exact to a microsecond.
         let (mut ticks, mut micros) = (0u64, 0u64);
         for (duration, entry) in written.iter().zip(&track.entries) {
             ticks += entry.duration_ticks;
@@ -290,7 +290,7 @@ proptest! {
             Some(expected) => prop_assert!((peak - expected).abs() <= 1.0 + expected * 1e-9, "{peak} {expected}"),
             None => prop_assert_eq!(peak, average),
         }
-        // A window has no direction.
+        // The result does not depend on the direction.
         let mut backwards = track.clone();
         backwards.entries.reverse();
         if read.target_duration == read_media(&media_playlist(&backwards, PlaylistKind::Vod).unwrap()).target_duration {

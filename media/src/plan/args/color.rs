@@ -1,23 +1,23 @@
-//! Filters for colour: eight bits, 4:2:0, limited range, and the tags that say so.
+//! Filters and tags for colour: 8 bits, 4:2:0, limited range.
 
 use crate::source::probe::{Color, VideoTrack};
 
-/// Light of reference white in nits that the tone map works from (ITU-R BT.2408 has 203 for graphics; 100
-/// keeps faces as bright as in SDR).
+/// Luminance of reference white in nits for the tone map (ITU-R BT.2408 has 203 for graphics; 100 keeps faces
+/// as bright as in SDR).
 const NOMINAL_PEAK_NITS: u32 = 100;
-/// Peak of the tone map in multiples of that white: 1,000 nits, what most films are graded to. Fixed, because
-/// FFmpeg would take it from metadata that not every piece of a source carries, and pieces would differ.
+/// Peak of the tone map in multiples of reference white: 1,000 nits, to which most films are graded. Fixed,
+/// because FFmpeg would read it from metadata that not every part of a source has, and segments would differ.
 const TONE_MAP_PEAK: u32 = 10;
 
-/// From this height on, pictures without a tag are taken for BT.709.
+/// Height in pixels from which untagged video counts as BT.709.
 const HD_HEIGHT: u32 = 720;
 
-/// Is the picture coded for high dynamic range (SMPTE ST 2084 or ARIB STD-B67)?
+/// Returns whether the video has high dynamic range (SMPTE ST 2084 or ARIB STD-B67).
 pub(super) fn is_hdr(source: &VideoTrack) -> bool {
     matches!(source.color.transfer.as_deref(), Some("smpte2084" | "arib-std-b67"))
 }
 
-/// Does the picture come as red, green and blue, coded so or flattened?
+/// Returns whether frames are RGB, coded so or after [`flatten`].
 fn is_rgb(source: &VideoTrack) -> bool {
     if has_alpha(source) {
         return true;
@@ -28,9 +28,9 @@ fn is_rgb(source: &VideoTrack) -> bool {
         .any(|prefix| name.starts_with(prefix))
 }
 
-/// Does the picture say how far it can be seen through?
+/// Returns whether the video has an alpha channel.
 ///
-/// Of HDR it does not matter: no camera records it so, and its tone map needs the coded values.
+/// False for HDR: no camera records alpha in HDR, and the tone map needs the coded values.
 fn has_alpha(source: &VideoTrack) -> bool {
     if is_hdr(source) {
         return false;
@@ -41,13 +41,12 @@ fn has_alpha(source: &VideoTrack) -> bool {
         .any(|prefix| name.starts_with(prefix))
 }
 
-/// Filters that lay a picture that can be seen through on black; empty where it can't. What stays of it is
-/// red, green and blue.
+/// Returns the filters that blend a video with alpha onto black, with RGB output; empty without alpha.
 pub(super) fn flatten(source: &VideoTrack) -> Vec<String> {
     if !has_alpha(source) {
         return Vec::new();
     }
-    // What is not tagged is what players take it for: by its size.
+    // Untagged video is interpreted by its size, as players do.
     let matrix = match (&source.color.space, source.height) {
         (Some(_), _) => "auto",
         (None, HD_HEIGHT..) => "bt709",
@@ -58,10 +57,10 @@ pub(super) fn flatten(source: &VideoTrack) -> Vec<String> {
     [&to_rgb, "format=gbrap", "premultiply=inplace=1", "format=gbrp"].map(str::to_owned).into()
 }
 
-/// Filters from high to standard dynamic range, before any scaling; empty for SDR.
+/// Returns the filters from high to standard dynamic range, before any scaling; empty for SDR.
 ///
-/// In linear light with the input's tags given, since not every frame carries them; Hable's curve keeps
-/// highlights without clipping.
+/// Works in linear light. The input's tags are given explicitly, since not every frame carries them. Hable's
+/// curve keeps highlights without clipping.
 pub(super) fn tone_map(source: &VideoTrack) -> Vec<String> {
     let Some(transfer) = source.color.transfer.as_deref().filter(|_| is_hdr(source)) else {
         return Vec::new();
@@ -77,18 +76,18 @@ pub(super) fn tone_map(source: &VideoTrack) -> Vec<String> {
     ]
 }
 
-/// Does the picture use all code values? By its tag, or by FFmpeg's old `yuvj` formats.
+/// Returns whether the video has full range, by its tag or by FFmpeg's old `yuvj` formats.
 fn is_full_range(source: &VideoTrack) -> bool {
     source.color.range.as_deref() == Some("pc") || source.pixel_format.starts_with("yuvj")
 }
 
-/// Options of the scale filter that say which code values go in and out.
+/// Returns the scale filter's options for the range and matrix of its input and output.
 pub(super) fn scale_options(source: &VideoTrack) -> &'static str {
     if is_hdr(source) {
-        // The tone map already left BT.709 in limited range.
+        // The tone map's output is BT.709 in limited range already.
         ""
     } else if is_rgb(source) {
-        // FFmpeg's default would be BT.601 whatever the size.
+        // FFmpeg's default is BT.601 for every size.
         ":out_color_matrix=bt709:out_range=tv"
     } else if is_full_range(source) {
         ":in_range=pc:out_range=tv"
@@ -97,8 +96,8 @@ pub(super) fn scale_options(source: &VideoTrack) -> &'static str {
     }
 }
 
-/// Encoder options for the colour tags: those of the source where it has any, BT.709 where the picture was
-/// converted.
+/// Returns the encoder options for the colour tags: those of the source if it has any, and BT.709 if the
+/// video was converted.
 pub(super) fn tags(source: &VideoTrack) -> Vec<(&'static str, &'static str)> {
     let converted = Color {
         range: None,
@@ -107,7 +106,7 @@ pub(super) fn tags(source: &VideoTrack) -> Vec<(&'static str, &'static str)> {
         transfer: Some("bt709".to_owned()),
     };
     let color = if is_hdr(source) || is_rgb(source) { &converted } else { &source.color };
-    // Always limited: either it was, or it has been converted.
+    // Always limited: by the source, or by conversion.
     let mut tags = vec![("-color_range", "tv")];
     tags.extend(color.space.as_deref().and_then(space).map(|name| ("-colorspace", name)));
     tags.extend(color.primaries.as_deref().and_then(primaries).map(|name| ("-color_primaries", name)));
@@ -115,7 +114,8 @@ pub(super) fn tags(source: &VideoTrack) -> Vec<(&'static str, &'static str)> {
     tags
 }
 
-/// Names of ITU-T H.273 matrices that ffprobe prints and `-colorspace` takes; others stay untagged.
+/// Returns the name of an ITU-T H.273 matrix that both ffprobe prints and `-colorspace` accepts; others stay
+/// untagged.
 fn space(name: &str) -> Option<&'static str> {
     ["bt709", "fcc", "bt470bg", "smpte170m", "smpte240m", "bt2020nc", "bt2020c"]
         .into_iter()
@@ -130,7 +130,7 @@ fn primaries(name: &str) -> Option<&'static str> {
 
 fn transfer(name: &str) -> Option<&'static str> {
     match name {
-        // Printed by one name, taken by another.
+        // ffprobe's name differs from the encoder option's.
         "bt470m" => Some("gamma22"),
         "bt470bg" => Some("gamma28"),
         _ => [

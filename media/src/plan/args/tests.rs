@@ -40,7 +40,7 @@ fn words_of(line: &str) -> Vec<OsString> {
     line.split_whitespace().map(OsString::from).collect()
 }
 
-/// Makes a clip with FFmpeg's own words; `OUT` is its path.
+/// Makes a clip by FFmpeg arguments; `OUT` is its path.
 fn clip(folder: &Path, name: &str, line: &str) -> PathBuf {
     let path = folder.join(name);
     let mut args = words_of("-nostdin -v error -y");
@@ -119,7 +119,7 @@ fn rendition(name: &str, width: u32, height: u32) -> VideoRendition {
     }
 }
 
-/// A source with what is needed to cut it.
+/// A source with its index and grid.
 struct Source {
     path: PathBuf,
     demuxer: &'static str,
@@ -176,8 +176,8 @@ impl Source {
         }
     }
 
-    /// Checksums of the frames that the encoder would be fed for one piece: the job's own input and graph,
-    /// another output.
+    /// Checksums of the encoder's input frames for one segment: the job's own input and graph, another
+    /// output.
     fn fed(&self, first_frame: u64, frames: u64) -> Vec<String> {
         let outputs = [(rendition("r", self.track.width, self.track.height), PathBuf::from("unused"))];
         let mut args = encode_video(&self.job(first_frame, frames, &outputs));
@@ -187,14 +187,14 @@ impl Source {
         args.extend(words_of("-map [v0] -fps_mode passthrough -frames:v"));
         args.extend([frames.to_string().into(), "-f".into(), "framemd5".into(), "-".into()]);
         let rows = lines(run("ffmpeg", args));
-        // Frame i of a piece is at time i.
+        // Frame i of a segment is at time i.
         let times: Vec<u64> =
             rows.iter().map(|row| row.split(',').nth(2).unwrap().trim().parse().unwrap()).collect();
         assert_eq!(times, (0..u64::try_from(rows.len()).unwrap()).collect::<Vec<_>>());
         rows.iter().map(|row| row.rsplit(',').next().unwrap().trim().to_owned()).collect()
     }
 
-    /// What each grid frame shows, by the rule alone: the last source frame whose time rounds to it or before
+    /// The source frame of each grid frame, by the rule alone: the last one whose time rounds to it or before
     /// it.
     fn expected(&self) -> Vec<String> {
         let mut shown: Vec<i64> = self.packets.iter().map(|packet| self.grid_frame(packet.0)).collect();
@@ -206,7 +206,7 @@ impl Source {
             .collect()
     }
 
-    /// Cuts at multiples of 20 frames, which fall between keyframes, and compares all pieces with the rule.
+    /// Cuts at multiples of 20 frames, which fall between keyframes, and compares all segments with the rule.
     fn assert_pieces_are_exact(&self, step: u64) {
         let mut pieces = Vec::new();
         let mut first = 0;
@@ -311,7 +311,7 @@ fn rungs_alone_or_together_are_the_same_bytes_and_all_pieces_have_one_decoder_co
         assert!(configurations[0] == configurations[1] && configurations[1] == configurations[2]);
     }
     assert_ne!(avcc(&first[0]), avcc(&first[1]));
-    // What x264 says it did: the pinned options reached it.
+    // x264's own report: the pinned options reached it.
     let text = String::from_utf8_lossy(&together[0]).into_owned();
     for option in [
         "bframes=3",
@@ -354,7 +354,7 @@ fn every_media_segment_begins_with_a_key_frame_and_the_reordering_is_two_frames(
     let keys: Vec<i64> =
         packets.iter().filter(|packet| packet.2).map(|packet| packet.0 - packets[0].0).collect();
     assert_eq!(keys, [0, 20, 30, 40, 60, 80]);
-    // One tick per frame, shown in every order that two frames of delay allow.
+    // One tick per frame, displayed in every order that two frames of delay allow.
     assert!(packets.windows(2).all(|pair| pair[1].1 - pair[0].1 == 1), "{packets:?}");
     let delay = i64::from(reorder_frames(VideoCodec::H264));
     assert_eq!(packets[0].0 - packets[0].1, delay);
@@ -384,7 +384,7 @@ fn pictures_are_turned_as_players_turn_them() {
             10,
         );
         source.track = VideoTrack { rotation, ..track(width, height) };
-        // `decoded` lets FFmpeg turn by the file's own matrix.
+        // `decoded` lets FFmpeg rotate by the file's own matrix.
         assert!(source.fed(0, 10) == decoded(&source.path), "rotate={tag}");
     }
 }
@@ -419,7 +419,7 @@ fn odd_colours_become_eight_bits_limited_and_tagged() {
     assert_eq!(tags, "160,90,yuv420p,tv,bt709,bt709,bt709");
     assert!((luma - 126.0).abs() < 2.0, "{luma}");
 
-    // All code values: grey 128 of 0..255 is 126 of 16..235; taken for limited it would stay 128.
+    // Full range: grey 128 of 0..255 is 126 of 16..235; read as limited range it would stay 128.
     let white = "-f lavfi -i color=white:s=160x90:r=25:d=0.2";
     let full = clip(
         folder.path(),
@@ -430,7 +430,7 @@ fn odd_colours_become_eight_bits_limited_and_tagged() {
         "yuv422p10le".clone_into(&mut track.pixel_format);
         track.color.range = Some("pc".to_owned());
     });
-    // Limited range is what no tag means.
+    // No tag means limited range.
     assert_eq!(tags, "160,90,yuv420p,unknown,unknown,unknown,unknown");
     assert!((luma - 235.0).abs() < 1.5, "{luma}");
 
@@ -462,7 +462,7 @@ fn high_dynamic_range_is_mapped_not_washed_out() {
     run("ffmpeg", encode_video(&source.job(0, 5, &outputs)));
     let (tags, luma) = looks(&outputs[0].1);
     assert_eq!(tags, "160,90,yuv420p,tv,bt709,bt709,bt709");
-    // Untouched it would be 127; as the brightest that SDR has, 235 less what the curve keeps for highlights.
+    // Without tone mapping it would be 127; as the peak of SDR, 235 less the curve's reserve for highlights.
     assert!((150.0..230.0).contains(&luma), "{luma}");
 }
 

@@ -1,5 +1,4 @@
-//! Arguments for one segment at every rung: one decode, frames put on the title's grid, then a branch per
-//! rung.
+//! Arguments for one segment at every rung: one decode, frames placed on the grid, then a branch per rung.
 
 use std::{
     ffi::OsString,
@@ -13,65 +12,65 @@ use crate::{
     time::Rational,
 };
 
-/// A row this near to the start of the title is not reached by seeking: decoding two seconds costs less than
-/// a wrong start.
+/// Microseconds after the video's start below which FFmpeg does not seek: decoding two seconds costs less
+/// than a wrong start.
 const SEEK_AFTER_US: i128 = 2_000_000;
 
-/// One segment of the pictures of a source, at one or more rungs.
+/// One video segment of a source, at one or more rungs.
 #[derive(Debug, Clone, Copy)]
 pub struct VideoEncode<'a> {
-    /// The window, or the whole source: a local file.
+    /// Local file: the window, or the whole source.
     pub input: &'a Path,
     /// FFmpeg's name of its demuxer: `mov` for windows.
     pub demuxer: &'a str,
     /// FFmpeg's stream index in `input`.
     pub stream: u32,
-    /// Where to begin reading, in ticks of the grid's source timebase: the *decoding* time of a keyframe that
-    /// is shown at or before the first frame. `None` reads from the start, which is right for windows.
+    /// Start of reading, in ticks of the grid's source timebase: the *decoding* time of a keyframe that is
+    /// shown at or before the first frame. `None` reads from the start, as for windows.
     ///
-    /// Not its presentation time: MPEG-TS is searched by decoding times, so that FFmpeg lands behind a
-    /// keyframe whose `pts` is asked for. A keyframe near the title's start is not sought but read up to.
+    /// Not the presentation time: FFmpeg searches MPEG-TS by decoding times, so that a seek to a keyframe's
+    /// `pts` ends behind it. For a keyframe near the video's start FFmpeg does not seek.
     pub seek: Option<i64>,
-    /// The title's clock.
+    /// Output frame clock.
     pub grid: &'a Grid,
     /// First grid frame.
     pub first_frame: u64,
-    /// Grid frames.
+    /// Number of grid frames.
     pub frames: u64,
     /// Grid frames per media segment; `first_frame` is a multiple of it.
     pub media_segment_frames: u32,
-    /// What the pictures are like.
+    /// Properties of the source's video track.
     pub source: &'a VideoTrack,
-    /// Does each field become a frame of the grid?
+    /// Whether each field becomes a frame of the grid.
     pub fields: bool,
-    /// Renditions, each with the local MP4 file it goes to.
+    /// Renditions, each with its local MP4 file.
     pub outputs: &'a [(VideoRendition, PathBuf)],
-    /// The most pixels of a decoded frame: a source may change its size after it was probed.
+    /// Most pixels of a decoded frame: the frame size may change midway.
     pub max_pixels: u64,
-    /// Threads of the decoder, of the filters and of each encoder: a setting of the job, never of the
-    /// machine, since it decides bytes.
+    /// Threads of the decoder, of the filters and of each encoder: a setting of the job, never of the host,
+    /// since the bytes depend on it.
     pub threads: u32,
 }
 
-/// Arguments of the run that encodes `job`: fragmented MP4 files of `job.frames` frames each, in a timescale
-/// of the grid rate's numerator, the first frame and every media segment beginning with an IDR picture.
+/// Returns the arguments of the run that encodes `job`: fragmented MP4 files of `job.frames` frames each,
+/// with the grid rate's numerator as timescale, and an IDR picture at the start of every media segment.
 pub fn encode_video(job: &VideoEncode<'_>) -> Vec<OsString> {
     let threads = job.threads.to_string();
     let mut args = preamble();
     args.extend(words(&["-filter_threads", &threads, "-filter_complex_threads", &threads]));
     args.extend(input_options(job.demuxer, job.threads, job.max_pixels));
     args.extend(words(&[
-        // The rotation is a filter below, from the probe: a window's header does not decide it.
+        // A filter below rotates, by the probe's result.
         "-noautorotate",
-        // A size that changes mid-way is the scaler's matter; rebuilding the graph would lose the frames
+        // The scaler handles a frame size that changes midway; rebuilding the graph would lose the frames
         // inside it.
         "-reinit_filter",
         "0",
     ]));
     if let Some(ticks) = job.seek.filter(|ticks| is_worth_seeking(*ticks, job.grid)) {
         let time = format!("{}us", floor_us(ticks, job.grid.source_timebase));
-        // Times of `-ss` are the source's own, and whatever is decoded before the first frame is trimmed by
-        // the graph, not by guess.
+        // `-ss` is in the source's own times, and frames before the first one are trimmed by the graph,
+        // exactly.
         args.extend(words(&["-seek_timestamp", "1", "-noaccurate_seek", "-ss", &time]));
     }
     args.extend(input(job.input));
@@ -83,24 +82,24 @@ pub fn encode_video(job: &VideoEncode<'_>) -> Vec<OsString> {
     args
 }
 
-/// From the source's frames to each rung's.
+/// Returns the filter graph from the source's frames to those of each rung.
 fn graph(job: &VideoEncode<'_>) -> String {
     let Grid { rate, source_timebase, origin, .. } = *job.grid;
     let (first, end) = (job.first_frame, job.first_frame.saturating_add(job.frames));
     let mut filters = vec![
-        // Ticks as in the index, from the title's start.
+        // Ticks as in the index, from the video's start.
         format!("settb={source_timebase}"),
         format!("setpts=PTS-({origin})"),
     ];
     if job.source.interlaced {
-        // Of frames that say so; others count as two fields too, where fields are counted.
+        // In frame mode only frames that are flagged as interlaced; in field mode all frames.
         let (mode, which) = if job.fields { ("send_field", "all") } else { ("send_frame", "interlaced") };
         filters.push(format!("bwdif=mode={mode}:parity=auto:deint={which}"));
     }
     filters.extend([
-        // Grid frame n is the last source frame with round(pts * rate) <= n, in absolute time. The title's
-        // first picture is shown from its start even where it cannot be decoded at once; elsewhere a missing
-        // start must fail, not be covered up.
+        // Grid frame n is the last source frame with round(pts * rate) <= n, in absolute time. The video's
+        // first frame is shown from its start even if it cannot be decoded at once; in other segments a
+        // missing start must fail.
         format!("fps={rate}:round=near:eof_action=pass{}", if first == 0 { ":start_time=0" } else { "" }),
         // The last picture is held until the segment is full.
         "tpad=stop_mode=clone:stop=-1".to_owned(),
@@ -126,9 +125,9 @@ fn graph(job: &VideoEncode<'_>) -> String {
     for (number, (rendition, _)) in job.outputs.iter().enumerate() {
         let VideoRendition { width, height, .. } = rendition;
         let range = color::scale_options(job.source);
-        // Every rung from the source's own picture, never from another rung, so that it does not matter which
-        // rungs run together. accurate_rnd and bitexact give the same pixels on every processor. Where
-        // nothing changes the filter passes frames on as they are.
+        // Every rung is scaled from the source's frames, never from another rung, so that its bytes do not
+        // depend on which rungs run together. accurate_rnd and bitexact give the same pixels on every
+        // processor. If nothing changes, the filter passes frames through.
         graph.push_str(&format!(
             ";[s{number}]scale={width}:{height}:flags=bicubic+accurate_rnd+full_chroma_int+bitexact{range},setsar=1,format=yuv420p[v{number}]"
         ));
@@ -136,7 +135,7 @@ fn graph(job: &VideoEncode<'_>) -> String {
     graph
 }
 
-/// Options of one rung's encoder and file.
+/// Returns the options of one rung's encoder and file.
 fn output(job: &VideoEncode<'_>, rendition: &VideoRendition, number: usize) -> Vec<OsString> {
     let rate = job.grid.rate;
     let mut args = words(&["-map", &format!("[v{number}]")]);
@@ -145,7 +144,7 @@ fn output(job: &VideoEncode<'_>, rendition: &VideoRendition, number: usize) -> V
         args.extend(words(&[option, value]));
     }
     args.extend(words(&[
-        // The graph has made the frames: none is doubled or dropped after it, and a tick is a frame.
+        // The graph's output is final: no frame is doubled or dropped after it, and a tick is a frame.
         "-fps_mode",
         "passthrough",
         "-enc_time_base",
@@ -156,21 +155,21 @@ fn output(job: &VideoEncode<'_>, rendition: &VideoRendition, number: usize) -> V
         "-frames:v",
         &job.frames.to_string(),
     ]));
-    // A fragment per IDR picture: a media segment is a whole number of fragments.
+    // One fragment per IDR picture: a media segment is a whole number of fragments.
     args.extend(output_options("+frag_keyframe"));
     args
 }
 
-/// Is the time far enough behind the title's start? FFmpeg aims 0.13 s before it, and where nothing lies
-/// there it seeks *forward*: asked for the first keyframe of an FLV it began 2.6 s later.
+/// Returns whether the time is far enough after the video's start. FFmpeg seeks to 0.13 s before the target,
+/// and if there is no packet it seeks *forward*: for the first keyframe of an FLV it started 2.6 s late.
 fn is_worth_seeking(ticks: i64, grid: &Grid) -> bool {
     let later_us =
         floor_us(ticks, grid.source_timebase).saturating_sub(floor_us(grid.origin, grid.source_timebase));
     later_us > SEEK_AFTER_US
 }
 
-/// Microseconds of `ticks`, rounded down: an earlier start costs a little decoding, a later one the first
-/// frames.
+/// Returns `ticks` in microseconds, rounded down: an earlier start costs a little decoding, a later one the
+/// first frames.
 fn floor_us(ticks: i64, timebase: Rational) -> i128 {
     (i128::from(ticks) * i128::from(timebase.num()) * 1_000_000).div_euclid(i128::from(timebase.den()))
 }

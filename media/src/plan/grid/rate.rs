@@ -1,30 +1,28 @@
-//! The frame rate of a source, from its timestamps: exact where they are regular.
+//! Frame rate of a source, from its timestamps: exact if they are regular.
 
 use crate::time::Rational;
 
-/// The highest rate that is kept, and only where the source is regular: past it a level and a decoder for it
-/// are hard to find.
+/// Highest rate that is kept, for a regular source: above it, levels and decoders are hard to find.
 const MAX_CONSTANT_FPS: u32 = 120;
-/// The highest rate that an irregular source gets: its bursts are not worth more.
+/// Highest rate of the grid of an irregular source: bursts do not justify more.
 const MAX_VARIABLE_FPS: u32 = 60;
-/// The lowest rate that is kept: below one frame per second media segments cannot have the length that was
-/// asked for.
+/// Lowest rate that is kept: below one frame per second media segments cannot have the requested length.
 const MIN_CONSTANT_FPS: u32 = 1;
-/// The lowest rate that an irregular source gets: frames that come seldom still come on time.
+/// Lowest rate of the grid of an irregular source: rare frames are still shown on time.
 const MIN_VARIABLE_FPS: u32 = 12;
-/// The largest numerator and denominator: FFmpeg's `fps` filter reads a rate through a double, which is exact
-/// for such terms.
+/// Largest numerator and denominator: FFmpeg's `fps` filter reads a rate as a double, which is exact for such
+/// terms.
 const MAX_TERM: u32 = 1_000_000;
-/// What a single frame gets when the container declares nothing.
+/// Rate of a single frame if the container declares none.
 const SINGLE_FRAME: (u32, u32) = (25, 1);
-/// Rates that differ by no more than one part in so many are the same rate, rounded by a muxer; 24 and 23.976
-/// differ tenfold more.
+/// Rates that differ by no more than one part in this number are the same rate, rounded by a muxer; 24 and
+/// 23.976 differ ten times as much.
 const SAME_RATE_PARTS: i128 = 10_000;
-/// How far, as a fraction of the usual rate, a rate may be to explain a source with gaps: 62.5 (16 ms) still
-/// finds 60.
+/// Largest distance, as a fraction of the usual rate, of a rate that explains a source with gaps: 60 is still
+/// found for 62.5 (16 ms).
 const NEAR: f64 = 0.05;
 
-/// The rates that are in use, as numerator and denominator.
+/// Common rates, as numerator and denominator.
 const COMMON: [(u32, u32); 23] = [
     (6, 1),
     (25, 4),
@@ -55,27 +53,27 @@ const COMMON: [(u32, u32); 23] = [
 pub(super) struct Chosen {
     /// Frames per second.
     pub rate: Rational,
-    /// Does source frame `i` belong to grid frame `i`, for every `i`?
+    /// Whether source frame `i` belongs to grid frame `i`, for every `i`.
     pub constant: bool,
 }
 
-/// Why a rate is considered; the first of several that explain the times equally well wins.
+/// Reason to consider a rate. Of several rates that explain the times equally well, the first reason wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Ground {
-    /// The container declares it, and it is a usual one.
+    /// The container declares it, and it is a common one.
     Declared,
-    /// It is in use.
+    /// It is common.
     Common,
-    /// It is a simple number near the usual distance of frames.
+    /// It is a simple number near the median interval of frames.
     Simple,
-    /// It is the usual distance of frames, literally.
+    /// It is the median interval of frames, literally.
     Literal,
-    /// The container declares it, and it is odd: an average over a file, mostly.
+    /// The container declares it, and it is uncommon: mostly an average over the file.
     OddlyDeclared,
 }
 
-/// The rate of a track whose frames are shown at these times (sorted, in ticks of `timebase`, at most a few
-/// days apart).
+/// Returns the rate of a track whose frames are shown at these times (sorted, in ticks of `timebase`, at most
+/// a few days apart).
 pub(super) fn choose(shown: &[i64], timebase: Rational, declared: Option<Rational>) -> Chosen {
     let declared =
         declared.filter(|&rate| within(rate, MIN_CONSTANT_FPS, MAX_CONSTANT_FPS) && terms_are_small(rate));
@@ -101,7 +99,7 @@ pub(super) fn choose(shown: &[i64], timebase: Rational, declared: Option<Rationa
     Chosen { rate, constant: false }
 }
 
-/// The median distance of neighbouring frames in ticks; `None` where there are no two.
+/// Returns the median interval of neighbouring frames in ticks; `None` with fewer than two.
 fn usual_interval(shown: &[i64]) -> Option<i64> {
     let mut intervals: Vec<i64> =
         shown.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).filter(|&ticks| ticks > 0).collect();
@@ -109,8 +107,8 @@ fn usual_interval(shown: &[i64]) -> Option<i64> {
     (!intervals.is_empty()).then(|| *intervals.select_nth_unstable(middle).1)
 }
 
-/// The rates to try, within what is kept. `fps` are estimates of the rate: the median of a coarse timebase is
-/// off by up to half a tick, the mean only where frames are missing.
+/// Returns the rates to try, within the limits. `fps` are estimates of the rate: the median of a coarse
+/// timebase is off by up to half a tick, the mean only if frames are missing.
 fn candidates(
     interval: i64,
     fps: [f64; 2],
@@ -135,12 +133,12 @@ fn candidates(
     all.filter(|&(_, rate)| within(rate, MIN_CONSTANT_FPS, MAX_CONSTANT_FPS)).collect()
 }
 
-/// Ticks from the first to the last frame.
+/// Returns the ticks from the first to the last frame.
 fn span(shown: &[i64]) -> i128 {
     shown.first().zip(shown.last()).map_or(0, |(&first, &last)| i128::from(last) - i128::from(first))
 }
 
-/// One frame per `interval` ticks, where that is a rate of small terms.
+/// Returns the rate of one frame per `interval` ticks, if its terms are small.
 fn literal(interval: i64, timebase: Rational) -> Option<Rational> {
     let (num, den) =
         (u64::from(timebase.den()), u64::try_from(interval).ok()?.checked_mul(u64::from(timebase.num()))?);
@@ -153,15 +151,15 @@ fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// May frames be missing on the grid?
+/// Whether frames may be missing on the grid.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Gaps {
     Refused,
     Allowed,
 }
 
-/// Of the rates on whose grid every frame lies, the one that explains the times best; of those that explain
-/// them equally well, as far as the ticks can tell, the one with the best [`Ground`].
+/// Returns the rate that explains the times best, among those on whose grid every frame lies. Of rates that
+/// explain them equally well, within the precision of the ticks, returns the one with the best [`Ground`].
 fn best(
     candidates: &[(Ground, Rational)],
     shown: &[i64],
@@ -179,8 +177,8 @@ fn best(
     fits.into_iter()
         .filter(|&(_, wobble, rate)| {
             let quarter_frame = MILLIONTHS * per_frame(timebase, rate) / per_tick(timebase, rate) / 4;
-            // One tick is rounding. A source that wobbles by itself cannot tell rates apart that wobble half
-            // as much again. And a muxer that rounded one duration and repeated it drifts, slowly.
+            // One tick is rounding. With a source's own jitter, rates cannot be told apart whose wobble is up
+            // to half larger. A muxer that rounds one duration and repeats it drifts slowly.
             let tolerance = MILLIONTHS.max(least / 2).max(quarter_frame.min(title / SAME_RATE_PARTS));
             wobble <= least + tolerance
         })
@@ -188,12 +186,12 @@ fn best(
         .map(|(_, _, rate)| rate)
 }
 
-/// The unit of a wobble, per tick.
+/// Units of wobble per tick.
 const MILLIONTHS: i128 = 1_000_000;
 
-/// How far the frames stray from a grid, from the earliest to the latest one, in millionths of a tick; `None`
-/// where the frames don't lie on it: each nearest to a grid frame of its own, and (with gaps) within a
-/// quarter of a frame, or (without) the next one.
+/// Returns the spread of the frames around a grid, from the earliest to the latest, in millionths of a tick.
+/// `None` if the frames do not lie on the grid: each must be nearest to a grid frame of its own, which
+/// (without gaps) is the next one, and (with gaps) within a quarter of a frame.
 fn wobble(shown: &[i64], timebase: Rational, rate: Rational, gaps: Gaps) -> Option<i128> {
     let (origin, last) = (i128::from(*shown.first()?), i128::from(*shown.last()?));
     let (per_tick, per_frame) = (per_tick(timebase, rate), per_frame(timebase, rate));
@@ -218,7 +216,7 @@ fn wobble(shown: &[i64], timebase: Rational, rate: Rational, gaps: Gaps) -> Opti
     Some(MILLIONTHS * (latest - earliest) / per_tick)
 }
 
-/// A tick and a frame in one unit: `per_frame / per_tick` ticks are one frame.
+/// Returns a tick in the unit of [`per_frame`]: `per_frame / per_tick` ticks are one frame.
 fn per_tick(timebase: Rational, rate: Rational) -> i128 {
     i128::from(timebase.num()) * i128::from(rate.num())
 }

@@ -307,7 +307,7 @@ mod laws {
         fn a_regular_source_has_as_many_frames_as_samples_although_it_wobbles(
             interval in 750..90_000_i64, frames in 2..400_usize, seed in any::<u64>(), origin in 0..1_000_000_i64,
         ) {
-            // Up to a fifth of a frame early or late, by a small generator.
+            // Up to a fifth of a frame early or late, by a small random generator.
             let mut state = seed | 1;
             let pts = (0..frames as i64).map(|i| {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -334,7 +334,7 @@ mod as_ffmpeg_does {
         text.into_owned()
     }
 
-    /// Encodes a clip, indexes it by ffprobe and asks FFmpeg's `fps` filter where each frame goes.
+    /// Encodes a clip, indexes it by ffprobe, and compares with the output of FFmpeg's `fps` filter.
     fn compare(name: &str, filter: &str, muxing: &[&str]) -> (Grid, usize) {
         let folder = tempfile::tempdir().unwrap();
         let clip = folder.path().join(name);
@@ -356,9 +356,9 @@ mod as_ffmpeg_does {
             .collect();
         let grid = Grid::of(&samples, timebase, None).unwrap();
 
-        // The last frame is held before `fps` and the end cut after it: by itself the filter ends where the
-        // container says that the last frame ends, and drops it if that rounds to its start (FFmpeg's own
-        // MOV, whose last duration is one tick).
+        // The last frame is held before `fps` and the end cut after it: by itself the filter ends at the
+        // declared end of the last frame, and drops it if that rounds to its start (FFmpeg's own MOV, whose
+        // last duration is one tick).
         let (origin, rate, frames) = (grid.origin, grid.rate, grid.frames);
         let filter = format!(
             "tpad=stop=-1:stop_mode=clone,setpts=PTS-{origin},fps={rate}:round=near,trim=end_frame={frames}"

@@ -1,20 +1,20 @@
-//! Ladder entries: a ladder as data in SQL and JSON, rungs of pictures with a height and audio without.
+//! Ladder entries: a ladder as data in SQL and JSON. Video rungs have a height, audio rungs do not.
 
 use super::{AudioCodec, AudioRung, Error, Ladder, Rung, VideoCodec};
 
-/// One line of a ladder; a field that is `None` follows from the source.
+/// One entry of a ladder. A field that is `None` follows from the source.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub struct LadderEntry {
-    /// `h264` (the default), `hevc`, `av1`, `vp9`; of sound `aac`, `opus`.
+    /// `h264` (the default), `hevc`, `av1` or `vp9`; for sound `aac` or `opus`.
     pub codec: Option<String>,
-    /// The short side in pixels; none for sound.
+    /// Short side in pixels; `None` for sound.
     pub height: Option<u32>,
     /// Peak video rate, or rate of a stereo track, in bits per second.
     pub max_bitrate_bps: Option<u32>,
     /// Constant rate factor of the encoder.
     pub crf: Option<u8>,
-    /// How long the encoder may take, in x264's words.
+    /// Encoder preset, by x264's names.
     pub preset: Option<String>,
 }
 

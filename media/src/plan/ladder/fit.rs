@@ -1,4 +1,4 @@
-//! Fits a rung to a source: the source's shape, never larger than the source.
+//! Fits rungs to a source: the source's aspect ratio, never larger than the source.
 
 use super::{
     Error, Ladder, Rung, VideoCodec, VideoRendition,
@@ -7,16 +7,16 @@ use super::{
 };
 use crate::{plan::grid::Grid, source::probe::VideoTrack, time::Rational};
 
-/// How far, in parts of a hundred of itself, a rung may be above the source and still be given, at the
-/// source's size: a film of 1.85:1 has 1038 lines in a width of 1920 and is called 1080p all the same;
-/// without this its best rung would be 720p.
+/// Percentage of its height by which a rung may exceed the source and still be encoded, at the source's size.
+/// A film in 1.85:1 has 1038 lines at a width of 1920 and is called 1080p; without this its best rung would
+/// be 720p.
 const NEAR_PERCENT: u128 = 5;
-/// The VBV's size in seconds of the peak rate: players buffer far more, and a scene change may take its bits
-/// from two seconds.
+/// Size of the VBV in seconds of the peak rate: players buffer far more, and a scene change may use the bits
+/// of two seconds.
 const BUFFER_SECONDS: u32 = 2;
 
-/// Peak rates of a rung of H.264 at up to 30 frames per second, as pixels and bits per second; between two
-/// lines they follow a straight line, past both ends they are proportional to the pixels.
+/// Default peak rates of H.264 at up to 30 frames per second, as pixels and bits per second. Between two
+/// entries they are interpolated linearly; outside the table they are proportional to the pixels.
 const PEAK_RATES: [(u64, u64); 6] = [
     (640 * 360, 800_000),
     (854 * 480, 1_400_000),
@@ -25,12 +25,12 @@ const PEAK_RATES: [(u64, u64); 6] = [
     (2560 * 1440, 9_000_000),
     (3840 * 2160, 16_000_000),
 ];
-/// The least default: below, the container's own bytes are a good part of the stream.
+/// Lowest default rate in bits per second: below it, container overhead is a large part of the stream.
 const MIN_DEFAULT_BPS: u64 = 64_000;
-/// Default rates are whole multiples of this, so that people can read them.
+/// Default rates are multiples of this, for readability.
 const RATE_STEP_BPS: u64 = 10_000;
 
-/// The picture as it is shown: square pixels, upright. Sides are fractions over `den`.
+/// Displayed size: in square pixels, after rotation. Sides are fractions with the denominator `den`.
 #[derive(Clone, Copy)]
 struct Display {
     width: u128,
@@ -54,7 +54,7 @@ impl Display {
         self.width.min(self.height)
     }
 
-    /// Both sides in even pixels, where the short one is to be `height`; `None` keeps the size.
+    /// Returns both sides in even pixels, scaled so that the short one is `height`; `None` keeps the size.
     fn scaled(self, height: Option<u32>) -> (u64, u64) {
         let side = |side: u128| match height {
             Some(height) => nearest_even(side.saturating_mul(u128::from(height)), self.short()),
@@ -85,7 +85,7 @@ pub(super) fn fit(ladder: &Ladder, video: &VideoTrack, grid: &Grid) -> Result<Ve
     too_small.filter(|_| renditions.is_empty()).map_or(Ok(renditions), Err)
 }
 
-/// The renditions of one codec's rungs.
+/// Returns the renditions of one codec's rungs.
 fn fit_codec(
     rungs: &[&Rung],
     lowest: &Rung,
@@ -103,14 +103,13 @@ fn fit_codec(
             continue;
         };
         let rendition = rendition(rung, rung.name(), size, fps)?;
-        // Two rungs of one size are one rung: the lower one, for it is nearer to the source or equal to it.
+        // Of two rungs with the same size the lower one is kept: it is nearer to the source.
         renditions.retain(|other| (other.width, other.height) != (rendition.width, rendition.height));
         renditions.push(rendition);
     }
     if renditions.is_empty() {
         let size = display.scaled(None);
-        // It stands for the lowest rung: no better than that one was to be, and no more bits than its own
-        // size needs.
+        // It replaces the lowest rung: its rate exceeds neither that rung's nor the default of its own size.
         let usual_bps = default_rate(lowest.codec, size.0, size.1, fps);
         let rung =
             Rung { max_bitrate_bps: usual_bps.min(lowest.max_bitrate_bps.or(usual_bps)), ..lowest.clone() };
@@ -133,7 +132,7 @@ fn rendition(
     };
     let buffer_bits = max_bitrate_bps.saturating_mul(BUFFER_SECONDS);
     let needs = Needs { width, height, fps, max_bitrate_bps, buffer_bits };
-    // Is it the pictures that no level holds, or the rate?
+    // Distinguishes a size that no level allows from a rate that none allows.
     let least = Needs { max_bitrate_bps: 1, buffer_bits: 1, ..needs };
     let none =
         || level::level(codec, least).map_or_else(too_large, |_| Error::TooFast { codec, max_bitrate_bps });
@@ -154,10 +153,9 @@ fn rendition(
     })
 }
 
-/// The peak rate of a rung that says none: by [`PEAK_RATES`], and above 30 frames per second one sixtieth
-/// more for each frame, so 4/3 at 50 and 3/2 at 60. Below 30 there are fewer frames but each differs more
-/// from the one before. Integers: it is part of what names the encoded bytes, and must be the same on every
-/// machine.
+/// Returns the default peak rate of a rung: by [`PEAK_RATES`], and above 30 frames per second one sixtieth
+/// more for each frame, so 4/3 at 50 and 3/2 at 60. Below 30 there are fewer frames, but each differs more
+/// from the one before. In integers: the rate is part of the part key, and must be the same on every host.
 fn default_rate(codec: VideoCodec, width: u64, height: u64, fps: Rational) -> Option<u32> {
     let pixels = width.checked_mul(height)?;
     let at = PEAK_RATES.partition_point(|&(anchor, _)| anchor <= pixels);
@@ -177,7 +175,7 @@ fn default_rate(codec: VideoCodec, width: u64, height: u64, fps: Rational) -> Op
     u32::try_from(rounded.max(MIN_DEFAULT_BPS)).ok()
 }
 
-/// The even number nearest to `num / den`, of two the lower (never past the source), and at least 2.
+/// Returns the even number nearest to `num / den`, the lower of two (never above the source), and at least 2.
 fn nearest_even(num: u128, den: u128) -> u64 {
     let floor = num / (2 * den);
     let above_half = num - floor * 2 * den > den;

@@ -1,4 +1,4 @@
-//! Codec levels: the smallest that holds a size, frame rate, bit rate and buffer.
+//! Codec levels: the smallest one that allows a size, frame rate, bit rate and buffer.
 
 mod avc;
 mod hevc;
@@ -6,7 +6,7 @@ mod hevc;
 use super::VideoCodec;
 use crate::time::Rational;
 
-/// What a level has to hold.
+/// Requirements on a level.
 #[derive(Clone, Copy)]
 pub(super) struct Needs {
     pub(super) width: u64,
@@ -20,22 +20,21 @@ pub(super) struct Needs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Level {
     Explicit(u8),
-    /// The encoder finds it out and there is none to tell.
+    /// The encoder chooses the level.
     OwnChoice,
 }
 
-/// `None` where the codec's highest level does not hold it.
+/// Returns the level to request; `None` if the codec's highest level does not allow it.
 pub(super) fn level(codec: VideoCodec, needs: Needs) -> Option<Level> {
     match codec {
         VideoCodec::H264 => avc::level(needs).map(Level::Explicit),
         VideoCodec::Hevc => hevc::level(needs).map(Level::Explicit),
-        // Both name their sides in 16 bits; a picture larger than about 8K plays nowhere, and its rungs are
-        // not asked for.
+        // Both code their sides in 16 bits. Frames larger than about 8K play nowhere, and no rung has them.
         VideoCodec::Av1 | VideoCodec::Vp9 => {
             (needs.width <= LONGEST_SIDE && needs.height <= LONGEST_SIDE).then_some(Level::OwnChoice)
         }
     }
 }
 
-/// The longest side that SVT-AV1 takes in pixels, and the longest of VP9's levels.
+/// Longest side in pixels that SVT-AV1 accepts, and that VP9's levels allow.
 const LONGEST_SIDE: u64 = 16_384;

@@ -1,8 +1,8 @@
-//! Presets: the ladders that have a name.
+//! Presets: named ladders.
 
 use super::{AudioCodec, AudioRung, DEFAULT_AUDIO_BITRATE_BPS, DEFAULT_PRESET, Ladder, Rung};
 
-/// A ladder with a name.
+/// A named ladder.
 ///
 /// | name | rungs | encoder | for |
 /// | --- | --- | --- | --- |
@@ -14,9 +14,9 @@ use super::{AudioCodec, AudioRung, DEFAULT_AUDIO_BITRATE_BPS, DEFAULT_PRESET, La
 /// All have stereo AAC, at 128 kb/s unless the table says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Preset {
-    /// What it is asked for by.
+    /// Name.
     pub name: &'static str,
-    /// What it is for, in a few words.
+    /// Purpose, in a few words.
     pub purpose: &'static str,
     heights: &'static [u32],
     encoder_preset: &'static str,
@@ -55,7 +55,7 @@ const PRESETS: [Preset; 4] = [
 ];
 
 impl Preset {
-    /// The ladder of that name.
+    /// Returns the ladder of this preset.
     pub fn ladder(&self) -> Ladder {
         let rung = |&height: &u32| Rung { preset: self.encoder_preset.to_owned(), ..Rung::of(height) };
         Ladder {
@@ -65,24 +65,24 @@ impl Preset {
     }
 }
 
-/// Every ladder with a name.
+/// Returns all presets.
 pub fn presets() -> &'static [Preset] {
     &PRESETS
 }
 
-/// The preset of this name, in small or capital letters.
+/// Returns the preset of this name, ignoring case.
 pub(super) fn named(name: &str) -> Option<&'static Preset> {
     PRESETS.iter().find(|preset| preset.name.eq_ignore_ascii_case(name))
 }
 
-/// The name spelled most like this one.
+/// Returns the preset name most similar to this one.
 pub(super) fn nearest(name: &str) -> &'static str {
     let name = name.to_ascii_lowercase();
     let nearest = PRESETS.iter().min_by_key(|preset| strsim::levenshtein(&name, preset.name));
     nearest.map_or("web", |preset| preset.name)
 }
 
-/// The names, for people.
+/// Returns the names as a list for messages.
 pub(super) fn names() -> String {
     PRESETS.map(|preset| preset.name).join(", ")
 }

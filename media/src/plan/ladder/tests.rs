@@ -395,7 +395,7 @@ fn every_preset_is_a_valid_ladder_by_its_name() {
     }
 }
 
-/// x264 checks its settings against the level, with the reference frames that it really announces.
+/// x264 checks its settings against the level, with the reference frames that it signals.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "tests make their own clips")]
 fn x264_finds_every_level_high_enough_and_the_one_below_too_low() {
@@ -433,8 +433,8 @@ fn x264_finds_every_level_high_enough_and_the_one_below_too_low() {
         assert!(output.status.success(), "{log}");
         log.lines().filter(|line| line.contains("level limit")).map(str::to_owned).collect::<Vec<_>>()
     };
-    // The level below each, and what makes it too low. The sizes are small enough to encode here; the table's
-    // other lines are checked in `level`.
+    // The level below each, and the reason why it is too low. The sizes are small enough to encode here; the
+    // table's other entries are checked in `level`.
     let cases = [
         ("720p", 1280, 720, 60, 32, 31, "MB rate"),
         ("480p", 854, 480, 30, 31, 30, "MB rate"),
@@ -476,7 +476,7 @@ mod laws {
                 let (w, h) = (f64::from(rendition.width), f64::from(rendition.height));
                 prop_assert!(rendition.width % 2 == 0 && rendition.height % 2 == 0 && w >= 2.0 && h >= 2.0);
                 prop_assert!(w <= (wide + 1.0).max(2.0) && h <= (high + 1.0).max(2.0), "{w}x{h} of {wide}x{high}");
-                // Each side is at most a pixel from the source's shape at the height that names it, or at the
+                // Each side is at most a pixel from the source's aspect ratio at the rung's height, or at the
                 // source's own.
                 let short = wide.min(high);
                 let nominal = rendition.name.trim_end_matches('p').parse::<f64>().unwrap();

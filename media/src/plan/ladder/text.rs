@@ -2,7 +2,7 @@
 
 use super::{AudioCodec, AudioRung, Error, Ladder, MAX_RUNGS, Rung, VideoCodec, entry, presets, quote};
 
-/// The longest text that is looked at: what twelve rungs with all they can have need, and spaces.
+/// Longest text that is parsed, in bytes: enough for twelve rungs with all options, and spaces.
 const MAX_TEXT_BYTES: usize = 512;
 
 pub(super) fn parse(text: &str) -> Result<Ladder, Error> {
@@ -37,7 +37,7 @@ pub(super) fn parse(text: &str) -> Result<Ladder, Error> {
     Ladder::new(rungs, sounds)
 }
 
-/// `aac` or `opus:96k`; `None` where it is no codec of sound.
+/// Parses `aac` or `opus:96k`; `None` if it is no audio codec.
 fn sound(item: &str) -> Result<Option<AudioRung>, Error> {
     let lower = item.to_ascii_lowercase();
     let (codec, rate) =
@@ -52,7 +52,7 @@ fn sound(item: &str) -> Result<Option<AudioRung>, Error> {
     Ok(Some(AudioRung { codec, bitrate_bps }))
 }
 
-/// One item: `720p`, `720p-av1`, `720p:2800k`, `720p@crf22`, `720p-hevc:2.8M@crf22`.
+/// Parses one item: `720p`, `720p-av1`, `720p:2800k`, `720p@crf22`, `720p-hevc:2.8M@crf22`.
 fn rung(item: &str) -> Result<Rung, Error> {
     if item.is_empty() {
         return Err(wrong(item, "between two commas must be a rung, such as 720p"));
@@ -96,7 +96,7 @@ fn rung(item: &str) -> Result<Rung, Error> {
     Ok(Rung { codec, max_bitrate_bps, crf, ..Rung::of(height) })
 }
 
-/// `2800k` or `2.8m`: up to six digits after the point.
+/// Parses `2800k` or `2.8m`, with up to six digits after the point.
 fn bits_per_second(rate: &str) -> Option<u32> {
     let (number, unit) = match rate.strip_suffix('k') {
         Some(number) => (number, 1000),
@@ -112,7 +112,7 @@ fn bits_per_second(rate: &str) -> Option<u32> {
     u32::try_from(bits).ok()
 }
 
-/// Digits alone: `parse` would take a sign.
+/// Parses digits alone: `parse` would accept a sign.
 fn digits(text: &str) -> Option<u32> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }

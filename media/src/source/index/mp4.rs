@@ -1,7 +1,7 @@
-//! The index of an MP4 or MOV, from its `moov` alone.
+//! Index of an MP4 or MOV, from its `moov` alone.
 //!
-//! Source: ISO/IEC 14496-12 section 8 and the QuickTime File Format; times are those that FFmpeg's `mov`
-//! demuxer gives.
+//! Source: ISO/IEC 14496-12 section 8 and the QuickTime File Format; times are those of FFmpeg's `mov`
+//! demuxer.
 
 pub(crate) mod boxes;
 mod find;
@@ -31,26 +31,26 @@ use spool_storage::ReadAt;
 use super::{Container, Error, Index, Track, TrackKind};
 use crate::time::Rational;
 
-/// iTunes metadata's cover art, which FFmpeg makes a stream of.
+/// Cover art in iTunes metadata, which is a stream in FFmpeg.
 const COVER_ART: &[u8; 4] = b"covr";
 
-/// The most tracks of a source. Real files have a handful; FFmpeg itself stops at 1,000 streams.
+/// Most tracks of a source. Real files have a handful; FFmpeg itself stops at 1,000 streams.
 const MAX_TRACKS: usize = 256;
 
-/// What a window must copy verbatim from `moov`.
+/// Parts of `moov` that a window copies verbatim.
 #[derive(Debug, Clone)]
 pub struct Movie {
-    /// The body of `ftyp`: brands decide how sound descriptions are read. Old QuickTime files have none.
+    /// Body of `ftyp`: brands decide how audio sample descriptions are read. Old QuickTime files have none.
     pub(crate) ftyp: Option<Bytes>,
-    /// The body of `mvhd`, for its matrix.
+    /// Body of `mvhd`, for its matrix.
     pub(crate) mvhd: Bytes,
     /// Ticks per second of edit lists.
     pub(crate) timescale: u32,
-    /// One for every track of the index.
+    /// Headers, one for every track of the index.
     pub(crate) tracks: Vec<TrackHeader>,
 }
 
-/// The bodies of one track's boxes, and what its tables say beside the samples.
+/// Bodies of one track's boxes, and properties of its tables besides the samples.
 #[derive(Debug, Clone)]
 pub(crate) struct TrackHeader {
     pub(crate) tkhd: Bytes,
@@ -60,26 +60,27 @@ pub(crate) struct TrackHeader {
     /// `vmhd`, `smhd` or another, with its four characters.
     pub(crate) media_header: Option<([u8; 4], Bytes)>,
     pub(crate) stsd: Bytes,
-    /// Entries of the edit list; none where FFmpeg applies none.
+    /// Entries of the edit list; empty if FFmpeg applies none.
     pub(crate) edits: Vec<Edit>,
-    /// Media time in ticks at which the first sample of the index decodes: later than 0 where FFmpeg reads
-    /// none before it.
+    /// Media time in ticks at which the first sample of the index decodes: above 0 if FFmpeg skips earlier
+    /// samples.
     pub(crate) media_start: i64,
     /// Times in ticks of the track at which its edit list shows it.
     pub(crate) shown: Range<i64>,
-    /// The size that `stsz` gives to all samples, if it does.
+    /// Size that `stsz` gives to all samples, if they have the same size.
     pub(crate) uniform_bytes: Option<u32>,
-    /// Uncompressed sound: a [`super::Sample`] is a packet of `duration` table entries.
+    /// Whether this is uncompressed sound, so that a [`super::Sample`] is a packet of `duration` table
+    /// entries.
     pub(crate) pcm: bool,
-    /// What FFmpeg subtracts from decoding times because of negative composition offsets.
+    /// Ticks that FFmpeg subtracts from decoding times because of negative composition offsets.
     pub(crate) dts_shift: i64,
-    /// Is there a composition offset table?
+    /// Whether there is a composition offset table.
     pub(crate) reordered: bool,
     /// Runs of samples of one sample description: first sample, description's number from 1.
     pub(crate) descriptions: Vec<(usize, u32)>,
 }
 
-/// Why a sound file can't be read by windows.
+/// Reason why a valid file cannot be read in windows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WholeFile {
     /// Samples lie in movie fragments.
@@ -108,18 +109,17 @@ pub enum WholeFile {
 /// Reads the index of an MP4 or MOV from its header, in two or three ranged reads.
 ///
 /// Times, sizes, positions and key flags of audio and video are those of FFmpeg's packets (`ffprobe
-/// -show_packets`), in decoding order. A track of another kind whose tables make no sense has no samples.
+/// -show_packets`), in decoding order. A track of another kind whose tables are invalid has no samples.
 ///
 /// # Errors
-/// [`Error::NeedsWholeFile`] for a sound file whose samples can't be read by windows: scan its packets
-/// instead. [`Error::Truncated`] where all samples lie beyond the end of the file. Everything else says what
-/// is damaged.
+/// Returns [`Error::NeedsWholeFile`] for a valid file that cannot be read in windows, [`Error::Truncated`] if
+/// all samples lie beyond the end of the file, and other errors for a damaged file.
 pub async fn read(reader: &impl ReadAt) -> Result<Index, Error> {
     let found = find::moov(reader).await?;
     parse(found.ftyp.as_deref(), &found.moov, reader.len())
 }
 
-/// The index from the bodies of `ftyp` and `moov` of a file of `len` bytes.
+/// Returns the index from the bodies of `ftyp` and `moov` of a file of `len` bytes.
 fn parse(ftyp: Option<&[u8]>, moov: &[u8], len: u64) -> Result<Index, Error> {
     let whole = |why| Error::NeedsWholeFile { why };
     if child(moov, b"cmov").is_some() {
@@ -130,7 +130,7 @@ fn parse(ftyp: Option<&[u8]>, moov: &[u8], len: u64) -> Result<Index, Error> {
     }
     let mvhd = child(moov, b"mvhd").ok_or(Error::Damaged { what: "no mvhd in moov" })?;
     let at = if mvhd.first() == Some(&1) { 20 } else { 12 };
-    // FFmpeg reads a timescale that makes no sense as 1.
+    // FFmpeg reads an invalid timescale as 1.
     let timescale = u32_at(mvhd, at).ok_or(Error::Damaged { what: "mvhd is cut off" })?;
     let timescale = if timescale == 0 || i32::try_from(timescale).is_err() { 1 } else { timescale };
     let mut movie = Movie {
@@ -163,7 +163,7 @@ fn parse(ftyp: Option<&[u8]>, moov: &[u8], len: u64) -> Result<Index, Error> {
     Ok(Index { container: Container::Mp4(movie), tracks })
 }
 
-/// One track. `edits_apply` is turned off by a track without sample times, for it and all that follow, as in
+/// Parses one track. A track without sample times clears `edits_apply`, for it and all later tracks, as in
 /// FFmpeg.
 fn trak(
     number: usize,
@@ -196,7 +196,7 @@ fn trak(
         let unusual = |_| Error::NeedsWholeFile { why: WholeFile::EditList(number) };
         let mut edits = timeline::edits(elst).map_err(unusual)?;
         if !*edits_apply {
-            // FFmpeg then shifts times by the first edits, and does nothing else that an edit list asks for.
+            // FFmpeg then shifts times by the first edits, and ignores the rest of the edit list.
             if edits.iter().any(|edit| edit.media_time != 0) && !media.samples.is_empty() {
                 return Err(unusual(timeline::Unusual));
             }
@@ -242,9 +242,9 @@ fn trak(
     Ok((header, Track { kind, timebase, samples: media.samples, lost_ticks }))
 }
 
-/// Do the samples that FFmpeg reads lie within the file, and side by side? (Samples that lie on top of each
-/// other could make a window far larger than the file.) Of a file that was cut off those are kept that come
-/// before the first that is not all there.
+/// Checks that the samples that FFmpeg reads lie within the file and do not add up to more than it.
+/// (Overlapping samples could make a window far larger than the file.) Of a truncated file, the samples
+/// before the first incomplete one are kept.
 fn check_place(track: usize, media: &Media, placed: &mut Placed, len: u64) -> Result<(), Error> {
     let mut total = 0_u64;
     for (number, sample) in media.samples.iter().enumerate().take(placed.kept.end).skip(placed.kept.start) {
@@ -265,7 +265,7 @@ fn check_place(track: usize, media: &Media, placed: &mut Placed, len: u64) -> Re
     Ok(())
 }
 
-/// By how much a track ends earlier for the samples that are not in the file.
+/// Returns the ticks by which a track ends earlier because of the samples that are not in the file.
 fn lost_ticks(media: &Media, placed: &Placed) -> i64 {
     let end =
         |samples: &[super::Sample]| samples.iter().map(|s| s.pts.saturating_add(i64::from(s.duration))).max();
@@ -274,7 +274,7 @@ fn lost_ticks(media: &Media, placed: &Placed) -> i64 {
     there.zip(announced).map_or(0, |(there, announced)| announced.saturating_sub(there))
 }
 
-/// Keeps what FFmpeg reads, at FFmpeg's times; says at which media time that begins.
+/// Keeps the samples that FFmpeg reads, at FFmpeg's times. Returns the media time of the first.
 fn shift(media: &mut Media, placed: &Placed) -> i64 {
     let samples = &mut media.samples;
     samples.truncate(placed.kept.end);
@@ -295,7 +295,7 @@ fn shift(media: &mut Media, placed: &Placed) -> i64 {
     media_start
 }
 
-/// Is there one codec, unencrypted, and does every sample's description exist?
+/// Checks that every sample's description exists, that no sample is encrypted, and that there is one codec.
 fn check_descriptions(track: usize, stsd: &[u8], used: &[(usize, u32)]) -> Result<(), Error> {
     let damaged = |what| Error::DamagedTrack { track, what };
     let listed = u32_at(stsd, 4).ok_or(damaged("no stsd"))?;
@@ -313,7 +313,7 @@ fn check_descriptions(track: usize, stsd: &[u8], used: &[(usize, u32)]) -> Resul
     Ok(())
 }
 
-/// Flag 1 of a data reference: the samples are in this file (ISO/IEC 14496-12 section 8.7.2).
+/// Checks that all samples are in this file: flag 1 of each data reference (ISO/IEC 14496-12 section 8.7.2).
 fn check_self_contained(track: usize, minf: &[u8]) -> Result<(), Error> {
     let dref = child(minf, b"dinf")
         .and_then(|dinf| child(dinf, b"dref"))

@@ -1,4 +1,4 @@
-//! The index of containers that have none, from one pass over their packets.
+//! Index of containers without one, from one pass over their packets.
 
 use std::{ffi::OsString, path::Path, time::Duration};
 
@@ -12,31 +12,32 @@ use crate::{
 };
 use spool_storage::ErrorKind;
 
-/// The most packets of a source: twelve hours at 60 frames a second with two sound tracks are six million. 40
-/// bytes each.
+/// Most packets of a source, which need 40 bytes each: twelve hours at 60 frames per second with two audio
+/// tracks are six million.
 pub const PACKETS_MAX: usize = 8_000_000;
-/// Reading a file of 100 GB from a slow disk takes half an hour.
+/// Time limit of a scan. Reading a file of 100 GB from a slow disk takes half an hour.
 const DEADLINE: Duration = Duration::from_secs(3600);
-/// ffprobe prints packets as it goes; a pause is a stuck disk or a decoder in a loop.
+/// Longest pause between packets: ffprobe prints them continuously, and a pause means a stuck disk or an
+/// endless loop.
 const STALL: Duration = Duration::from_secs(120);
-/// What follows from the numbers above at 100 bytes a line.
+/// Most bytes of output, with room for 100 bytes per line.
 const STDOUT_BYTES_MAX: usize = PACKETS_MAX * 128;
 
-/// Frames that a decoder may hold back: 16 in H.264 and HEVC.
+/// Most frames that a decoder holds back: 16 in H.264 and HEVC.
 const DELAY_MAX: u8 = 16;
 
-/// What a scan may take.
+/// Limits of a scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Packets of all tracks together.
     pub packets: usize,
     /// Tracks.
     pub tracks: usize,
-    /// From start to end.
+    /// Time from start to end.
     pub deadline: Duration,
-    /// Between two packets.
+    /// Time between two packets.
     pub stall: Duration,
-    /// Address space of ffprobe.
+    /// Bytes of ffprobe's address space.
     pub memory_bytes: u64,
 }
 
@@ -52,28 +53,28 @@ impl Default for Limits {
     }
 }
 
-/// Why a source could not be scanned.
+/// Failure to scan a source.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// ffprobe failed or was stopped.
     #[error(transparent)]
     Ffprobe(#[from] ffmpeg::Error),
-    /// More packets than are taken.
+    /// The source has more packets than the limit.
     #[error("the source has more than {limit} packets")]
     TooManyPackets {
-        /// The most that are taken.
+        /// The limit.
         limit: usize,
     },
-    /// More tracks than are taken.
+    /// The source has more tracks than the limit.
     #[error("the source has more than {limit} tracks")]
     TooManyTracks {
-        /// The most that are taken.
+        /// The limit.
         limit: usize,
     },
-    /// Nothing to index.
+    /// The source has no packets.
     #[error("the source has no packets")]
     NoPackets,
-    /// ffprobe did not say which clock a track counts in.
+    /// ffprobe printed no timebase for a track.
     #[error("track {track} has packets and no timebase")]
     NoTimebase {
         /// FFmpeg's stream index.
@@ -93,11 +94,11 @@ impl Error {
 
 /// Indexes a local file by one pass over its packets, without decoding; reads all of it.
 ///
-/// Times are what FFmpeg's demuxer gives with `-copyts`. A packet without `pts` gets the time at which
-/// FFmpeg's decoder will show it, by its `dts`; one without either gets its predecessor's end.
+/// Times are those of FFmpeg's demuxer with `-copyts`. A packet without `pts` gets the time at which FFmpeg's
+/// decoder will show it, derived from `dts`; one without both gets its predecessor's end.
 ///
 /// # Errors
-/// Those of [`Error`].
+/// Returns any variant of [`Error`].
 pub async fn scan(
     tools: &Tools,
     path: &Path,
@@ -151,7 +152,7 @@ fn args(path: &Path, demuxer: &str) -> Vec<OsString> {
     words.into_iter().map(OsString::from).chain([file]).collect()
 }
 
-/// An index in the making.
+/// Builder of an index.
 #[derive(Debug)]
 struct Builder {
     limits: Limits,
@@ -160,26 +161,26 @@ struct Builder {
     error: Option<Error>,
 }
 
-/// A track whose packets may come before what says what it is.
+/// A track whose packets may be printed before its properties.
 #[derive(Debug, Default)]
 struct Partial {
     kind: Option<TrackKind>,
     timebase: Option<Rational>,
     samples: Vec<Sample>,
-    /// Samples whose `pts` is still their `dts`, since the container has only that.
+    /// Samples without `pts`, whose `pts` is set to their `dts` for now.
     unshown: Vec<usize>,
-    /// Frames that the decoder holds back to bring them into order.
+    /// Frames that the decoder holds back to reorder them.
     delay: u8,
 }
 
 impl Partial {
-    /// Gives presentation times to samples that came with a decoding time only, as all do in AVI and some in
-    /// program streams.
+    /// Sets presentation times of samples that have a decoding time only, as all in AVI and some in program
+    /// streams.
     ///
-    /// A decoder that holds `delay` frames back shows one at each decoding time from the `delay`th on. Those
-    /// times less the ones that are given belong to the samples without, in order: B-frames are the ones
-    /// whose times FFmpeg knows, and where it knows none (H.264) this is true of each keyframe and of all
-    /// frames taken together.
+    /// A decoder that holds `delay` frames back shows one at each decoding time from the `delay`th on. Of
+    /// these times, those without a sample are assigned, in order, to the samples without a time. This is
+    /// exact if FFmpeg knows the times of B-frames; if it knows none (H.264), it is correct for each
+    /// keyframe, and for all frames taken together.
     fn show(&mut self) {
         let Some(last) = self.samples.last().copied().filter(|_| self.delay > 0 && !self.unshown.is_empty())
         else {
@@ -205,7 +206,7 @@ impl Partial {
                 given.next_if_eq(time).is_none()
             })
             .collect();
-        // Where they don't add up, decoding times are the best guess.
+        // If the numbers differ, decoding times are the best guess.
         if free.len() == self.unshown.len() {
             self.unshown.iter().zip(free).for_each(|(at, pts)| self.samples[*at].pts = pts);
         }
@@ -217,8 +218,8 @@ impl Builder {
         Self { limits, tracks: Vec::new(), packets: 0, error: None }
     }
 
-    /// Takes one line: `packet|stream_index=0|pts=…` or `stream|index=0|codec_type=video|…`; others are not
-    /// ours.
+    /// Parses one line: `packet|stream_index=0|pts=…` or `stream|index=0|codec_type=video|…`; others are
+    /// ignored.
     fn take(&mut self, line: &[u8]) {
         let Ok(line) = std::str::from_utf8(line) else { return };
         let mut fields = line.split('|');
@@ -271,8 +272,8 @@ impl Builder {
             .or(dts)
             .or_else(|| last.map(|last| last.pts.saturating_add(i64::from(last.duration))))
             .unwrap_or(0);
-        // If a decoding time is not given, as for the first packets of a Matroska track, the earliest that is
-        // possible: it is for seeking.
+        // Without a decoding time, as for the first packets of a Matroska track, the earliest possible one is
+        // used: it is for seeking.
         let dts = dts.or_else(|| last.map(|last| last.dts)).unwrap_or(pts).min(pts);
         samples.push(Sample { pts, dts, duration, offset, size, key });
         Ok(())

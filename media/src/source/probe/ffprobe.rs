@@ -1,4 +1,4 @@
-//! ffprobe's JSON, with many optional fields and some numbers as strings, as typed values.
+//! Parser of ffprobe's JSON, which has many optional fields, and some numbers as strings.
 
 use std::{collections::HashMap, ffi::OsString, path::Path};
 
@@ -8,10 +8,10 @@ use super::Role;
 use super::{AudioTrack, Color, Error, Probe, VideoTrack, sniff::DEMUXERS};
 use crate::{limits::Limits, time::Rational};
 
-/// The longest language tag that is kept (BCP 47 recommends 35 characters).
+/// Longest language tag that is kept, in characters (BCP 47 recommends 35).
 const LANGUAGE_CHARS_MAX: usize = 35;
 
-/// The longest title that is kept: what a menu shows.
+/// Longest title that is kept, in characters: enough for a menu.
 const TITLE_CHARS_MAX: usize = 60;
 
 /// Names that muxers write by default: FFmpeg's, Apple's, GPAC's and Google's.
@@ -26,19 +26,19 @@ const HANDLERS: [&str; 8] = [
     "Mono",
 ];
 
-/// A declared duration of more than a hundred years is ignored.
+/// Largest declared duration in seconds: one of more than a hundred years is ignored.
 const DECLARED_S_MAX: f64 = 3.2e9;
 
-/// So many channels have usual places, which FFmpeg takes them to be in without other information.
+/// Numbers of channels with a default layout, which FFmpeg assumes without other information.
 const USUAL_CHANNELS: [u16; 10] = [1, 2, 3, 4, 5, 6, 7, 8, 16, 24];
 
-/// Arguments of ffprobe for a local file.
+/// Returns the arguments of ffprobe for a local file.
 pub(super) fn args(path: &Path, demuxer: Option<&str>) -> Vec<OsString> {
     let mut args: Vec<OsString> =
         ["-v", "error", "-of", "json", "-show_streams", "-show_format", "-show_programs"]
             .map(OsString::from)
             .into();
-    // Local files only, whatever a playlist or a reference inside the file says.
+    // Local files only, against playlists and references inside the file.
     args.extend(["-protocol_whitelist", "file,pipe"].map(OsString::from));
     match demuxer {
         Some(demuxer) => args.extend(["-f".into(), demuxer.into()]),
@@ -50,7 +50,7 @@ pub(super) fn args(path: &Path, demuxer: Option<&str>) -> Vec<OsString> {
     args
 }
 
-/// FFmpeg matches a demuxer by its whole list of names.
+/// Returns FFmpeg's list of allowed demuxers. FFmpeg matches a demuxer by its whole list of names.
 fn whitelist() -> String {
     let names = DEMUXERS.map(|demuxer| match demuxer {
         "mov" => "mov,mp4,m4a,3gp,3g2,mj2",
@@ -134,8 +134,8 @@ struct SideData {
 }
 
 impl SideData {
-    /// Does the matrix turn the picture over? Its first two rows are `a b u` and `c d v`, each behind its
-    /// number: a mirror has a negative determinant.
+    /// Returns whether the matrix mirrors the picture. Its first two rows are `a b u` and `c d v`, each after
+    /// its number: a mirror has a negative determinant.
     fn is_mirror(&self) -> bool {
         let mut rows = self.displaymatrix.lines().filter_map(|line| line.split_once(':')).map(|(_, row)| {
             let mut numbers = row.split_whitespace().map(|number| number.parse::<f64>().unwrap_or(0.0));
@@ -146,7 +146,7 @@ impl SideData {
     }
 }
 
-/// Reads ffprobe's answer and holds it against the limits.
+/// Parses ffprobe's output and checks it against the limits.
 pub(super) fn parse(json: &[u8], limits: &Limits) -> Result<Probe, Error> {
     let answer: Answer = serde_json::from_slice(json)?;
     within("number of streams", answer.streams.len() as u64, limits.streams as u64, Some("--max-streams"))?;
@@ -171,7 +171,7 @@ pub(super) fn parse(json: &[u8], limits: &Limits) -> Result<Probe, Error> {
             _ => {}
         }
     }
-    // The sound of another program is of other pictures.
+    // The sound of another program belongs to other video.
     let first =
         probe.video.as_ref().map(|video| video.stream).or(probe.audio.first().map(|audio| audio.stream));
     if let Some(program) =
@@ -185,12 +185,12 @@ pub(super) fn parse(json: &[u8], limits: &Limits) -> Result<Probe, Error> {
     Ok(probe)
 }
 
-/// `None` where FFmpeg cannot tell what the pictures are like: it could not decode them either.
+/// Returns a video track; `None` if FFmpeg does not know its format, and so could not decode it.
 fn video(stream: &Stream, limits: &Limits) -> Result<Option<VideoTrack>, Error> {
     let (Some(codec), Some(pixel_format)) = (known(&stream.codec_name), known(&stream.pix_fmt)) else {
         return Ok(None);
     };
-    // Unknown pixels are taken for square ones.
+    // Without an aspect ratio, pixels are square.
     let Some(sample_aspect) = rational(&stream.sample_aspect_ratio).or(Rational::new(1, 1)) else {
         return Ok(None);
     };
@@ -203,8 +203,7 @@ fn video(stream: &Stream, limits: &Limits) -> Result<Option<VideoTrack>, Error> 
         limits.pixels,
         Some("--max-pixels"),
     )?;
-    // The mean is the truth for a variable rate; where there is none, the rate that all times are multiples
-    // of.
+    // The average is right for a variable rate; without it, the rate that all times are multiples of.
     let declared_fps = rational(&stream.avg_frame_rate).or_else(|| rational(&stream.r_frame_rate));
     if let Some(fps) = declared_fps {
         within(
@@ -245,7 +244,7 @@ fn audio(stream: &Stream, limits: &Limits) -> Result<Option<AudioTrack>, Error> 
     let tag = |name: &str| {
         stream.tags.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     };
-    // MP4 has names of handlers, which muxers fill with their own.
+    // MP4 has handler names, which muxers fill with their own.
     let title = tag("title").or_else(|| tag("handler_name").filter(|name| !HANDLERS.contains(name)));
     Ok(Some(AudioTrack {
         stream: stream.index,
@@ -253,7 +252,8 @@ fn audio(stream: &Stream, limits: &Limits) -> Result<Option<AudioTrack>, Error> 
         sample_rate,
         channels: stream.channels,
         discrete: match known(&stream.channel_layout) {
-            // Not speakers but parts of a sphere, which FFmpeg mixes to nothing.
+            // Ambisonic channels are spherical components, not speakers; FFmpeg's mixer makes silence of
+            // them.
             Some(layout) => layout.starts_with("ambisonic"),
             None => !USUAL_CHANNELS.contains(&stream.channels),
         },
@@ -279,10 +279,10 @@ impl Stream {
         self.side_data_list.iter().any(SideData::is_mirror)
     }
 
-    /// Clockwise quarter turns: the display matrix, which ffprobe gives anticlockwise, or else the older
-    /// clockwise tag.
+    /// Returns the rotation in clockwise degrees: from the display matrix, which ffprobe prints
+    /// anticlockwise, or else from the older clockwise tag.
     fn rotation(&self) -> u16 {
-        // For a mirror ffprobe gives the turn by where the left side went: half a turn too much.
+        // For a mirror ffprobe computes the rotation from the left side: half a turn too much.
         let mirror = if self.is_mirrored() { 180.0 } else { 0.0 };
         let matrix =
             self.side_data_list.iter().find_map(|data| data.rotation).map(|degrees| mirror - degrees);
@@ -306,24 +306,24 @@ pub(super) fn within(
     if value > limit { Err(Error::TooLarge { what, value, limit, option }) } else { Ok(()) }
 }
 
-/// A value, where ffprobe knows one.
+/// Returns a value if ffprobe knows it.
 fn known(value: &Option<String>) -> Option<String> {
     value
         .clone()
         .filter(|value| !matches!(value.as_str(), "" | "unknown" | "unspecified" | "none" | "reserved"))
 }
 
-/// A ratio, where it is one: ffprobe writes `0/0`, `0:1` and `N/A` for none.
+/// Parses a ratio; ffprobe writes `0/0`, `0:1` and `N/A` for none.
 fn rational(value: &Option<String>) -> Option<Rational> {
     value.as_deref()?.parse().ok()
 }
 
-/// Bits per component: as given, or from names such as `yuv420p10le`, `p010le` and `gbrp12be`.
+/// Returns the bits per component: as given, or from names such as `yuv420p10le`, `p010le` and `gbrp12be`.
 fn bit_depth(given: Option<&str>, pixel_format: &str) -> u8 {
     let given = given.and_then(|bits| bits.parse().ok()).filter(|bits| (1..=32).contains(bits));
     let name = pixel_format.trim_end_matches("le").trim_end_matches("be");
     let digits = &name[name.trim_end_matches(|c: char| c.is_ascii_digit()).len()..];
-    // The 12 of nv12 and the 24 of rgb24 are bits of a pixel.
+    // The 12 of nv12 and the 24 of rgb24 are bits per pixel.
     let is_per_component = name[..name.len() - digits.len()].ends_with(['p', 'y']);
     let by_name = || {
         Some(digits)
@@ -336,7 +336,7 @@ fn bit_depth(given: Option<&str>, pixel_format: &str) -> u8 {
     given.or_else(by_name).unwrap_or(8)
 }
 
-/// A language tag that is one; `und` says nothing.
+/// Returns a valid language tag; `None` for `und`.
 fn is_language(tag: &str) -> Option<String> {
     let sane = !tag.is_empty()
         && tag.len() <= LANGUAGE_CHARS_MAX
@@ -344,7 +344,7 @@ fn is_language(tag: &str) -> Option<String> {
     (sane && !tag.eq_ignore_ascii_case("und")).then(|| tag.to_owned())
 }
 
-/// A title that can be shown on a line.
+/// Returns a title as one line for display.
 fn is_title(title: &str) -> Option<String> {
     let title: String =
         title.trim().chars().filter(|c| !c.is_control() && *c != '"').take(TITLE_CHARS_MAX).collect();

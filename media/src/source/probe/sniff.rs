@@ -1,25 +1,25 @@
-//! Sniffing: the demuxer by magic numbers; playlists and texts are refused.
+//! Sniffing: finds the demuxer by magic numbers, and refuses playlists and texts.
 //!
-//! FFmpeg's own guess goes by content and name and can be led to a playlist that makes it fetch what it
-//! names. So the demuxer is forced, and only formats that carry their media within themselves are known here.
+//! FFmpeg's own detection uses content and name, and can be led to read a playlist and fetch the URIs in it.
+//! So the demuxer is forced, and only self-contained formats are supported.
 
 use super::Error;
 
-/// How many bytes of a file's head [`sniff`] wants: five packets of the longest kind of transport stream, and
+/// Bytes of a file's head that [`sniff`] needs: five packets of the longest kind of transport stream, and
 /// some text.
 pub const SNIFF_BYTES: usize = 2048;
 
-/// Packets of a transport stream that must begin with the sync byte, as far as the head goes.
+/// Packets of a transport stream that must start with the sync byte, if the head is long enough.
 const TS_PACKETS: usize = 5;
 
-/// What a file's first bytes tell.
+/// Result of sniffing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sniffed {
     /// FFmpeg's demuxer name, to be forced with `-f`.
     pub demuxer: &'static str,
 }
 
-/// A demuxer by the bytes at an offset.
+/// Demuxers by the bytes at an offset.
 const MAGIC: [(usize, &[u8], &str); 24] = [
     (0, &[0x1a, 0x45, 0xdf, 0xa3], "matroska"),
     (0, b"FLV\x01", "flv"),
@@ -49,7 +49,7 @@ const MAGIC: [(usize, &[u8], &str); 24] = [
     (4, b"sidx", "mov"),
 ];
 
-/// Demuxers that [`sniff`] can name: what a file may be read by at all.
+/// Demuxers that [`sniff`] can return. No others are used.
 pub(super) const DEMUXERS: [&str; 20] = [
     "mov",
     "matroska",
@@ -73,7 +73,7 @@ pub(super) const DEMUXERS: [&str; 20] = [
     "webm",
 ];
 
-/// Texts by how they begin, after white space and a byte order mark.
+/// Texts by their start, after white space and a byte order mark.
 const TEXTS: [(&[u8], &str); 12] = [
     (b"#EXTM3U", "an HLS playlist; name the media file itself"),
     (b"ffconcat", "a list of files; name the media file itself"),
@@ -99,10 +99,11 @@ const OTHERS: [(usize, &[u8], &str); 6] = [
     (0, b"\x7fELF", "a program"),
 ];
 
-/// Returns the demuxer from a file's first [`SNIFF_BYTES`] bytes, or all where it has fewer.
+/// Returns the demuxer of a file from its first [`SNIFF_BYTES`] bytes, or all if it has fewer.
 ///
 /// # Errors
-/// [`Error::Empty`]; [`Error::NotMedia`] for texts, playlists, pictures and whatever is not known.
+/// Returns [`Error::Empty`] for an empty file, and [`Error::NotMedia`] for texts, playlists, pictures and
+/// unknown formats.
 pub fn sniff(head: &[u8]) -> Result<Sniffed, Error> {
     if head.is_empty() {
         return Err(Error::Empty);
@@ -120,7 +121,7 @@ fn has(head: &[u8], at: usize, magic: &[u8]) -> bool {
     head.get(at..).is_some_and(|rest| rest.starts_with(magic))
 }
 
-/// HEIF and AVIF share MP4's boxes; the brand after `ftyp` decides.
+/// Recognizes HEIF and AVIF, which share MP4's boxes, by the brand after `ftyp`.
 fn still_picture(head: &[u8]) -> Option<&'static str> {
     let brands: [&[u8]; 6] = [b"heic", b"heix", b"mif1", b"msf1", b"avif", b"avis"];
     (has(head, 4, b"ftyp") && brands.iter().any(|brand| has(head, 8, brand)))
@@ -137,8 +138,8 @@ fn riff(head: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// ISO 13818-1: packets of 188 bytes that begin with 0x47; 192 with four bytes of time before each (Blu-ray,
-/// AVCHD), 204 with a check sum.
+/// Recognizes a transport stream (ISO 13818-1): packets of 188 bytes that start with 0x47; 192 with four
+/// bytes of time before each (Blu-ray, AVCHD), 204 with a checksum.
 fn transport_stream(head: &[u8]) -> Option<&'static str> {
     let in_step = |first: usize, step: usize| {
         let starts: Vec<&u8> = head.iter().skip(first).step_by(step).take(TS_PACKETS).collect();
@@ -150,7 +151,7 @@ fn transport_stream(head: &[u8]) -> Option<&'static str> {
         .then_some("mpegts")
 }
 
-/// Frames without a container: ADTS (ISO 13818-7) has layer 0, MPEG audio (ISO 11172-3) has not.
+/// Recognizes frames without a container: ADTS (ISO 13818-7) has layer 0, MPEG audio (ISO 11172-3) does not.
 fn bare_audio(head: &[u8]) -> Option<&'static str> {
     let &[first, second, third, ..] = head else { return None };
     if first != 0xff || second & 0xe0 != 0xe0 {
@@ -160,8 +161,8 @@ fn bare_audio(head: &[u8]) -> Option<&'static str> {
     if second & 0xf6 == 0xf0 {
         return Some("aac");
     }
-    // A reserved version, layer, rate or frequency is no frame. Nor is layer I, which is not in use: 0xFF
-    // 0xFE begins a text.
+    // A reserved version, layer, rate or frequency is no frame. Layer I, which is not in use, is excluded:
+    // 0xFF 0xFE is a byte order mark.
     (version != 1 && matches!(layer, 1 | 2) && third >> 4 != 15 && (third >> 2) & 3 != 3).then_some("mp3")
 }
 
@@ -231,7 +232,7 @@ mod tests {
         assert_eq!(what(b"\xff\xfeh\0i\0"), "not a video: the first bytes are of no known container");
         assert_eq!(what(b"\0\0\0\x1cftypheic"), "not a video: a HEIF or AVIF picture");
         assert_eq!(what(&[0; 64]), "not a video: the first bytes are of no known container");
-        // One letter G is no transport stream, nor is a text in which it falls in step once.
+        // One letter G is no transport stream, nor is a text that has it at the packet distance once.
         assert_eq!(what(b"G"), "not a video: a text");
     }
 

@@ -9,29 +9,28 @@ use super::Error;
 use crate::source::index::Sample;
 use spool_storage::ReadAt;
 
-/// The largest single read: large enough that a request's latency hardly counts.
+/// Largest single read: large enough that a request's latency hardly counts.
 const MAX_READ_BYTES: u64 = 8 << 20;
 
-/// Bytes in flight, over all reads under way.
+/// Most bytes in flight, over all reads.
 const MAX_BYTES_IN_FLIGHT: u64 = 32 << 20;
 
-/// Reads under way at a time, where they are small: stores answer so many without throttling one client.
+/// Most reads at a time, if they are small: stores answer as many without throttling one client.
 const MAX_READS_IN_FLIGHT: u64 = 32;
 
-/// Larger gaps are not read through: they cost more than the request that they save (some 10 ms at 100
-/// Mbit/s).
+/// Largest gap that is read through: a larger one costs more than the request that it saves (about 10 ms at
+/// 100 Mbit/s).
 const MAX_GAP_BYTES: u64 = 128 << 10;
 
-/// The share of the wanted bytes that may be read in vain, so that a whole job stays below 1.05 times the
-/// source. For a minute of pictures at 6 Mbit/s it saves nine requests of ten. Sound lies between pictures:
-/// as much as that would save a fifth of its requests.
+/// Wanted bytes per byte of gap that may be read, so that a whole job reads less than 1.05 times the source.
+/// For a minute of video at 6 Mbit/s it saves nine requests of ten. Sound lies between video: the same share
+/// would save a fifth of its requests.
 const GAP_SHARE: u64 = 50;
 
-/// What may be read in vain however small the window is: one request is better than three for a few
-/// kilobytes.
+/// Bytes of gaps that may be read for any window: one request is better than three for a few kilobytes.
 const MIN_GAP_BUDGET_BYTES: u64 = 64 << 10;
 
-/// One ranged read, and what is kept of it.
+/// One ranged read, and the pieces of it that are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fetch {
     range: Range<u64>,
@@ -44,7 +43,7 @@ impl Fetch {
     }
 }
 
-/// Bytes that lie together in the source and in the window.
+/// Bytes that are contiguous in the source and in the window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Piece {
     from: u64,
@@ -80,7 +79,7 @@ pub(super) fn plan<'a>(samples: impl Iterator<Item = &'a Sample>, to: u64) -> Ve
     fetches
 }
 
-/// Samples that follow each other in the source too are one piece.
+/// Returns the pieces: samples that are also contiguous in the source are one piece.
 fn pieces<'a>(samples: impl Iterator<Item = &'a Sample>, mut to: u64) -> Vec<Piece> {
     let mut pieces: Vec<Piece> = Vec::new();
     for sample in samples.filter(|sample| sample.size > 0) {
@@ -94,8 +93,8 @@ fn pieces<'a>(samples: impl Iterator<Item = &'a Sample>, mut to: u64) -> Vec<Pie
     pieces
 }
 
-/// The largest gap up to which all gaps together stay within `budget`. Of several gaps of one size all or
-/// none are read through.
+/// Returns the largest gap up to which all gaps together stay within `budget`. Of several gaps of the same
+/// size, all or none are read through.
 fn largest_gap(pieces: &[Piece], budget: u64) -> u64 {
     let mut gaps: Vec<u64> = pieces.array_windows().map(|[a, b]| b.from.saturating_sub(a.end())).collect();
     gaps.sort_unstable();
@@ -111,7 +110,7 @@ fn largest_gap(pieces: &[Piece], budget: u64) -> u64 {
     largest
 }
 
-/// A piece in reads of bounded size.
+/// Splits a piece into reads of bounded size.
 fn split(piece: Piece) -> impl Iterator<Item = Piece> {
     (0..piece.len).step_by(MAX_READ_BYTES as usize).map(move |skip| Piece {
         from: piece.from + skip,
@@ -120,7 +119,7 @@ fn split(piece: Piece) -> impl Iterator<Item = Piece> {
     })
 }
 
-/// Writes the header and then, as they arrive, the samples.
+/// Writes the header, and then the samples as they arrive.
 pub(super) async fn write(
     header: &[u8],
     fetches: &[Fetch],
@@ -149,7 +148,7 @@ async fn get_and_put(reader: &impl ReadAt, fetch: Fetch, file: Arc<File>, path: 
     put(&file, bytes, range.start, pieces).await.map_err(|source| Error::write(path, source))
 }
 
-/// Puts pieces of `bytes`, which are those of the source from `start` on, where they belong.
+/// Writes pieces of `bytes`, which start at `start` in the source, to their positions in the window.
 async fn put(file: &Arc<File>, bytes: Bytes, start: u64, pieces: Vec<Piece>) -> std::io::Result<()> {
     let file = Arc::clone(file);
     let write = move || {
@@ -175,7 +174,7 @@ mod tests {
         Sample { pts: 0, dts: 0, duration: 1, offset, size, key: true }
     }
 
-    /// Seconds of an interleaved file: half a second of picture, then half a second of sound, over and over.
+    /// Seconds of an interleaved file: alternating half a second of video and half a second of sound.
     fn interleaved(seconds: u64, video_bytes: u64, audio_bytes: u64) -> (Vec<Sample>, Vec<Sample>) {
         let half = (video_bytes + audio_bytes) / 2;
         let video = (0..seconds * 2).map(|chunk| sample(chunk * half, (video_bytes / 2) as u32));
@@ -194,12 +193,12 @@ mod tests {
         // 8 MiB.
         let (video, audio) = interleaved(30, 1_000_000, 16_000);
         assert_eq!(cost(&plan(video.iter(), 0)), (4, 30_000_000 + 56 * 8_000));
-        // The sound alone: reading half a megabyte of picture to save a request is not worth it.
+        // The sound alone: reading half a megabyte of video to save a request is not worth it.
         assert_eq!(cost(&plan(audio.iter(), 0)), (60, 480_000));
         // 1 Mbit/s: sound would be 13% of a row.
         let (video, _) = interleaved(30, 125_000, 16_000);
         assert_eq!(cost(&plan(video.iter(), 0)), (60, 3_750_000));
-        // A second of it: less than is worth a request.
+        // One second of it: less than is worth a request.
         let (video, _) = interleaved(2, 125_000, 16_000);
         assert_eq!(cost(&plan(video.iter(), 0)), (1, 250_000 + 3 * 8_000));
     }
@@ -215,7 +214,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(200))]
 
-        /// Whatever the order and overlap of samples, the window holds each one's bytes in turn.
+        /// For any order and overlap of samples, the window holds each one's bytes in turn.
         #[test]
         fn every_byte_gets_where_it_belongs(places in prop::collection::vec((0..60_000_u64, 0..5_000_u32), 0..40)) {
             let source: Vec<u8> = (0..70_000_u32).map(|at| (at % 251) as u8).collect();
@@ -233,7 +232,7 @@ mod tests {
         }
     }
 
-    /// Answers with a byte too few.
+    /// Returns one byte too few.
     struct Short;
 
     impl ReadAt for Short {

@@ -1,4 +1,4 @@
-//! The header of a window: descriptions as in the source, tables rebuilt for its samples.
+//! Header of a window: descriptions as in the source, tables rebuilt for its samples.
 //!
 //! Source: ISO/IEC 14496-12 section 8.
 
@@ -17,9 +17,9 @@ pub(super) struct Part<'a> {
     pub(super) header: &'a TrackHeader,
     pub(super) track: &'a Track,
     pub(super) selected: Selected,
-    /// Write the durations of all the track's samples: FFmpeg takes the frame rate from them.
+    /// Whether to write the durations of all the track's samples: FFmpeg computes the frame rate from them.
     pub(super) whole_times: bool,
-    /// Writes the track's references to other tracks, by which chapter pictures are recognised.
+    /// Whether to write the track's references to other tracks, by which chapter pictures are recognized.
     pub(super) references: bool,
 }
 
@@ -32,18 +32,18 @@ impl Part<'_> {
 /// `dinf` with the one data reference "in this file".
 const SELF_CONTAINED: &[u8] = b"\0\0\0\x1cdref\0\0\0\0\0\0\0\x01\0\0\0\x0curl \0\0\0\x01";
 
-/// Bytes of the head of an `mdat` with a 64-bit size.
+/// Bytes of the header of an `mdat` with a 64-bit size.
 const MDAT_HEAD_BYTES: u64 = 16;
 
-/// Everything before the first sample. The parts' samples follow, one part after the other, `sample_bytes` in
-/// all.
+/// Returns everything before the first sample. The parts' samples follow, one part after the other,
+/// `sample_bytes` in total.
 pub(super) fn build(
     movie: &Movie,
     timescale: u32,
     parts: &[Part<'_>],
     sample_bytes: u64,
 ) -> mp4_atom::Result<Vec<u8>> {
-    // Offsets are 64 bits wide whatever they say: the first pass gives the length that the second needs.
+    // Offsets are always 64 bits wide: the first pass gives the length that the second needs.
     let length = assemble(movie, timescale, parts, 0)?.len() as u64 + MDAT_HEAD_BYTES;
     let mut out = assemble(movie, timescale, parts, length)?;
     out.extend_from_slice(&1_u32.to_be_bytes());
@@ -74,7 +74,7 @@ fn assemble(
     Ok(out)
 }
 
-/// The source's `mvhd` (its matrix turns pictures) on another clock.
+/// Returns the source's `mvhd` (its matrix may rotate the video) with another timescale.
 fn with_timescale(mvhd: &[u8], timescale: u32) -> Vec<u8> {
     let at = if mvhd.first() == Some(&1) { 20 } else { 12 };
     let mut body = mvhd.to_vec();
@@ -132,7 +132,7 @@ fn stbl(out: &mut Vec<u8>, part: &Part<'_>, first_sample: u64) -> mp4_atom::Resu
         .encode(out)?;
     }
     if !part.header.pcm && samples.iter().any(|sample| !sample.key) {
-        // A window begins where decoding does, whatever the source says of that sample.
+        // A window starts where decoding starts, so its first sample is a key, whatever the source's flag is.
         let key = |(at, sample): (usize, &Sample)| (at == 0 || sample.key).then_some(at as u32 + 1);
         Stss { entries: samples.iter().enumerate().filter_map(key).collect() }.encode(out)?;
     }
@@ -162,20 +162,20 @@ fn sizes(samples: &[Sample], header: &TrackHeader) -> StszSamples {
     }
 }
 
-/// Table entries of uncompressed sound; the source's own table counts them in 32 bits.
+/// Returns the table entries of uncompressed sound; the source's own table counts them in 32 bits.
 fn frames(samples: &[Sample]) -> u32 {
     samples.iter().fold(0, |frames, sample| frames.saturating_add(sample.duration))
 }
 
-/// Samples of one description that lie together.
+/// Contiguous samples of one description.
 struct Chunk {
     offset: u64,
     samples: u32,
     description: u32,
 }
 
-/// As few chunks as descriptions allow. Uncompressed sound keeps the source's packets: FFmpeg cuts a chunk
-/// into packets of 1,024 frames and a shorter last one.
+/// Returns as few chunks as the descriptions allow. Uncompressed sound keeps the source's packets: FFmpeg
+/// cuts a chunk into packets of 1,024 frames and a shorter last one.
 fn chunks(part: &Part<'_>, first_sample: u64) -> Vec<Chunk> {
     let mut chunks: Vec<Chunk> = Vec::new();
     let mut offset = first_sample;
@@ -215,7 +215,7 @@ fn chunk_runs(chunks: &[Chunk]) -> Vec<StscEntry> {
     entries
 }
 
-/// Equal neighbours as a count and a value.
+/// Returns runs of equal neighbours, as a count and a value.
 fn runs<T: PartialEq + Copy>(values: impl Iterator<Item = T>) -> impl Iterator<Item = (u32, T)> {
     let mut values = values.peekable();
     std::iter::from_fn(move || {
@@ -228,7 +228,7 @@ fn runs<T: PartialEq + Copy>(values: impl Iterator<Item = T>) -> impl Iterator<I
     })
 }
 
-/// A box around what `body` writes.
+/// Writes a box whose body is written by `body`.
 fn boxed(
     out: &mut Vec<u8>,
     kind: &[u8; 4],
@@ -245,8 +245,7 @@ fn boxed(
     Ok(())
 }
 
-/// A box of the source's; one that the source has not is left out. (None is larger than the `moov` that it
-/// was in.)
+/// Writes a box of the source; an empty body is left out. (No box is larger than the `moov` that it was in.)
 fn verbatim(out: &mut Vec<u8>, kind: &[u8; 4], body: &[u8]) {
     if !body.is_empty() {
         out.extend_from_slice(&(body.len() as u32 + 8).to_be_bytes());

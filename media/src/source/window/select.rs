@@ -1,4 +1,4 @@
-//! Selects the samples of a window, and the edit list that gives them the source's times.
+//! Selects the samples of a window, and builds the edit list that gives them the source's times.
 
 use std::ops::Range;
 
@@ -14,13 +14,13 @@ const PROBE_VIDEO_SAMPLES: usize = 8;
 /// Samples of each audio track in the file that is probed.
 const PROBE_AUDIO_SAMPLES: usize = 4;
 
-/// What part of a track a row needs.
+/// Part of a track that a row needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Span {
-    /// The whole track, with the source's own edit list (and so its priming): what an audio row encodes.
+    /// The whole track, with the source's own edit list (and so its priming), for audio rows.
     All,
     /// Every frame of a video track that is on screen in `first..end`, in ticks of the track: those whose PTS
-    /// lies there, and the one before that is still shown at `first`.
+    /// is in the range, and the one before it that is still shown at `first`.
     Pts {
         /// First tick.
         first: i64,
@@ -29,22 +29,22 @@ pub enum Span {
     },
 }
 
-/// A run of samples, and how its times are written.
+/// A run of samples, and the parameters for writing its times.
 #[derive(Debug)]
 pub(super) struct Selected {
-    /// Contiguous in decoding order.
+    /// Samples, contiguous in decoding order.
     pub(super) samples: Range<usize>,
     /// The window's edit list.
     pub(super) edits: Vec<Edit>,
     /// Ticks per second of the edit list; `None`: the source's.
     pub(super) movie_timescale: Option<u32>,
-    /// Added to `pts - dts` of every sample to make its composition offset.
+    /// Ticks that are added to `pts - dts` of every sample to make its composition offset.
     pub(super) bias: i64,
-    /// Is a composition offset table written?
+    /// Whether a composition offset table is written.
     pub(super) reordered: bool,
 }
 
-/// The window of one row.
+/// Selects the samples of one row's window.
 pub(super) fn window(
     stream: usize,
     track: &Track,
@@ -59,8 +59,8 @@ pub(super) fn window(
     }
 }
 
-/// The first samples of a track. Its edits begin with the first of them (preroll that is not shown would tell
-/// ffprobe little) and are as long as the source's: FFmpeg takes the track's duration from them.
+/// Selects the first samples of a track. Its edits start with the first sample, since hidden preroll would be
+/// of little use to ffprobe, and are as long as the source's: FFmpeg computes the track's duration from them.
 pub(super) fn probe(track: &Track, header: &TrackHeader) -> Selected {
     let most = match track.kind {
         TrackKind::Video => PROBE_VIDEO_SAMPLES,
@@ -74,8 +74,8 @@ pub(super) fn probe(track: &Track, header: &TrackHeader) -> Selected {
     Selected { samples, edits, movie_timescale: None, bias: -header.dts_shift, reordered: header.reordered }
 }
 
-/// The whole track as it is. Samples that FFmpeg would not read are not there, so the media starts later, and
-/// the edit with it.
+/// Selects the whole track. Samples that FFmpeg would not read are missing, so the media starts later, and so
+/// does the edit.
 fn copy(track: &Track, header: &TrackHeader) -> Selected {
     let moved = |edit: &Edit| match edit.media_time {
         -1 => *edit,
@@ -90,7 +90,8 @@ fn copy(track: &Track, header: &TrackHeader) -> Selected {
     }
 }
 
-/// From the key sample that the first frame needs up to the last frame, in decoding order, that is on screen.
+/// Selects from the key sample that the first frame needs up to the last frame, in decoding order, that is on
+/// screen.
 fn cut(stream: usize, track: &Track, header: &TrackHeader, first: i64, end: i64) -> Result<Selected, Error> {
     let all = &track.samples;
     let shown = all.iter().filter(|sample| header.shown.contains(&sample.pts)).map(|sample| sample.pts);
@@ -105,7 +106,7 @@ fn cut(stream: usize, track: &Track, header: &TrackHeader, first: i64, end: i64)
     let (Some(earliest), Some(last)) = (all.iter().position(needed), all.iter().rposition(needed)) else {
         return Err(Error::NothingShown { stream, end });
     };
-    // Pictures that follow a key but are shown before it (an open GOP's) may refer to what lies before the
+    // Pictures that follow a key but are shown before it (in an open GOP) may refer to pictures before the
     // key.
     let opens = |sample: &Sample| sample.key && sample.pts <= from;
     let start = all.iter().take(earliest + 1).rposition(opens).unwrap_or(0);
@@ -114,22 +115,22 @@ fn cut(stream: usize, track: &Track, header: &TrackHeader, first: i64, end: i64)
     if from < 0 {
         return before_zero(stream, start..last + 1, run, origin);
     }
-    // A picture shown before it is decoded: only where a source's tables say nonsense. Later presentation
-    // makes that an offset again.
+    // A picture is shown before it is decoded only if a source's tables are invalid. A later presentation
+    // makes the offset non-negative again.
     let bias = run.iter().map(|sample| sample.dts - sample.pts).max().unwrap_or(0).max(0);
     let widest = run.iter().map(|sample| sample.pts - sample.dts + bias).max().unwrap_or(0);
     if widest > MAX_COMPOSITION_OFFSET {
         return Err(Error::Reordering { stream, ticks: widest });
     }
-    // Longer than the run by all means: an edit that ends early would drop frames.
+    // At least as long as the run: an edit that ends early would drop frames.
     let span = run.iter().map(|sample| sample.pts).max().unwrap_or(from) - from;
     let decoding = run.last().map_or(0, |sample| sample.dts - origin + i64::from(sample.duration));
     let media = Edit { duration: span + decoding + 1, media_time: from - origin + bias };
     let empty = Edit { duration: from, media_time: -1 };
     Ok(Selected {
         samples: start..last + 1,
-        // FFmpeg shows the earliest picture of the edit at the end of the empty one, and only decodes what is
-        // before the edit.
+        // FFmpeg shows the earliest picture of the edit at the end of the empty one, and only decodes
+        // pictures before the edit.
         edits: if from > 0 { vec![empty, media] } else { vec![media] },
         movie_timescale: Some(track.timebase.den()),
         bias,
@@ -137,7 +138,8 @@ fn cut(stream: usize, track: &Track, header: &TrackHeader, first: i64, end: i64)
     })
 }
 
-/// Times before zero, which no edit list can say: composition offsets do, while they can.
+/// Selects a window with times before zero, which no edit list can express: composition offsets do, within
+/// their range.
 fn before_zero(stream: usize, samples: Range<usize>, run: &[Sample], origin: i64) -> Result<Selected, Error> {
     let widest = run.iter().map(|sample| (sample.pts - sample.dts + origin).abs()).max().unwrap_or(0);
     if widest > MAX_COMPOSITION_OFFSET {

@@ -9,7 +9,7 @@ use crate::source::index::{
     },
 };
 
-/// Decoded pictures by their PTS, in the stream's ticks. Two with one PTS are a failure.
+/// Decoded pictures by their PTS, in the stream's ticks. Two with the same PTS are a failure.
 fn pictures(path: &Path, stream: usize) -> BTreeMap<i64, String> {
     let map = format!("0:{stream}");
     let arguments = ["-v", "error", "-nostdin", "-copyts", "-i", path.to_str().unwrap(), "-map", &map];
@@ -31,8 +31,7 @@ fn sound(path: &Path, stream: usize) -> String {
     run("ffmpeg", &[&arguments[..], &["-c:a", "pcm_s16le", "-f", "framemd5", "-"]].concat())
 }
 
-/// Spans worth a look: the whole, from a key and from the frames before it, from between two frames, past the
-/// end.
+/// Spans to test: the whole, from a key and from the frames before it, from between two frames, past the end.
 fn spans(track: &Track) -> Vec<(i64, i64)> {
     let mut shown: Vec<_> = track.samples.iter().map(|sample| sample.pts).collect();
     shown.sort_unstable();
@@ -142,7 +141,7 @@ async fn two_descriptions_stay_with_their_samples() {
     let Container::Mp4(movie) = &index.container else { panic!("not by windows") };
     let runs = &movie.tracks[0].descriptions;
     assert!(runs.len() > 2, "{runs:?}");
-    // A window that begins in the middle of a run begins with that run's description.
+    // A window that starts in the middle of a run starts with that run's description.
     let all = &index.tracks[0].samples;
     let key = all.iter().rposition(|sample| sample.key).unwrap();
     let window = dir.path().join("window.mp4");
@@ -157,7 +156,7 @@ async fn two_descriptions_stay_with_their_samples() {
 
 #[tokio::test]
 async fn windows_of_windows_are_the_same() {
-    // The index of a window says what the source's says: times, sizes and flags of the same samples.
+    // The index of a window agrees with the source's: times, sizes and flags of the same samples.
     let dir = tempfile::tempdir().unwrap();
     let window = dir.path().join("window.mp4");
     for path in clips::all(dir.path()) {
@@ -202,7 +201,7 @@ async fn failures_say_what_failed() {
     let error = write(&plan, &reader, dir.path()).await.unwrap_err();
     assert!(matches!(error, Error::Write { .. }) && error.kind() == ErrorKind::Transient, "{error}");
 
-    // As in a task of a server, which moves between threads.
+    // As in a server's task, which moves between threads.
     assert_eq!(plan.requests(), 1);
     let reader = Arc::new(reader);
     let target = dir.path().join("window.mp4");

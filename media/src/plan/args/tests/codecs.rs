@@ -1,4 +1,4 @@
-//! Codecs beside H.264: pieces join, and repeat byte for byte.
+//! Codecs beside H.264: segments join, and repeat byte for byte.
 
 use super::*;
 
@@ -25,7 +25,7 @@ fn every_codec_joins_begins_media_segments_with_key_frames_and_gives_the_same_by
             run("ffmpeg", encode_video(&VideoEncode { threads, ..source.job(first, frames, &outputs) }));
             output
         };
-        // A piece of one frame is what the end of a title may leave.
+        // The last segment of a video may have one frame.
         let pieces = [encode("first", 0, 60, 1), encode("middle", 60, 40, 1), encode("last", 100, 1, 1)];
         let files = pieces.each_ref().map(|piece| fs::read(piece).unwrap());
         let configurations = files.each_ref().map(|file| box_body(file, configuration));

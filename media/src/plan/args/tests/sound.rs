@@ -1,9 +1,8 @@
-//! Sound: where it begins, where it ends, and what fills its gaps.
+//! Sound: its start, its end, and its gaps.
 
 use super::*;
 
-/// Decoded samples of one channel, as the title's clock has them: without the encoder's delay of 1,024
-/// samples.
+/// Decoded samples of one channel, on the video's clock: without the encoder's delay of 1,024 samples.
 fn samples(path: &Path, channels: usize, channel: usize) -> Vec<f32> {
     let mut args = words_of("-nostdin -v error -flags2 +skip_manual -i");
     args.push(path.into());
@@ -24,8 +23,7 @@ pub(super) fn audio_rendition(sample_rate: u32, channels: u16) -> AudioRendition
     }
 }
 
-/// Encodes stream `stream` of `path` beside a title that begins at `origin_ms` and lasts `frames` frames of
-/// 25 a second.
+/// Encodes stream `stream` of `path` for a video that starts at `origin_ms` and has `frames` frames at 25 Hz.
 fn encode_beside(
     path: &Path,
     demuxer: &str,
@@ -56,8 +54,8 @@ fn rms(samples: &[f32]) -> f32 {
     (samples.iter().map(|sample| sample * sample).sum::<f32>() / samples.len() as f32).sqrt()
 }
 
-/// How far the samples are from one sine of 440 Hz whose phase is found at their start, in parts of its
-/// loudness.
+/// Deviation of the samples from a sine of 440 Hz whose phase is found at their start, relative to its
+/// amplitude.
 fn distance_from_sine(samples: &[f32], rate: f64) -> f64 {
     let angle = |n: usize| std::f64::consts::TAU * 440.0 * n as f64 / rate;
     let project = |part: &[f32], wave: fn(f64) -> f64| {
@@ -80,7 +78,7 @@ fn sound_that_begins_late_is_preceded_by_silence_and_one_that_begins_early_is_cu
     let folder = tempfile::tempdir().unwrap();
     let path = clip(folder.path(), "a.mkv", "-f lavfi -i sine=f=440:r=48000:d=3,volume=4 -c:a pcm_s16le");
     let rendition = audio_rendition(48_000, 2);
-    // The title began half a second before the sound.
+    // The video starts half a second before the sound.
     let late = samples(&encode_beside(&path, "matroska", 0, -500, 50, &rendition), 2, 0);
     // AAC spreads an onset over one frame to each side, at worst.
     assert!(rms(&late[..24_000 - 1024]) < 0.001, "{}", rms(&late[..24_000 - 1024]));
@@ -98,7 +96,7 @@ fn sound_that_begins_late_is_preceded_by_silence_and_one_that_begins_early_is_cu
     assert!(begins.abs() < 0.5, "the sound is {begins} samples off");
     assert_eq!(late.len().div_ceil(1024), (24_000_usize + 144_000).div_ceil(1024));
 
-    // The title began 0.55 s after the sound: 242 whole waves are cut.
+    // The video starts 0.55 s after the sound: 242 whole waves are cut.
     let early = samples(&encode_beside(&path, "matroska", 0, 550, 50, &rendition), 2, 1);
     let begins = phase(&early[12_000..72_000]);
     assert!(begins.abs() < 0.5, "the sound is {begins} samples off");
@@ -134,7 +132,7 @@ fn short_sound_goes_on_as_silence_and_long_sound_to_its_own_end() {
 #[test]
 fn gaps_are_filled_and_layouts_and_rates_are_brought_to_the_rendition() {
     let folder = tempfile::tempdir().unwrap();
-    // Half a second is missing; what comes after stays at its time.
+    // Half a second is missing; later sound keeps its time.
     let gap = clip(
         folder.path(),
         "gap.mkv",
@@ -148,7 +146,7 @@ fn gaps_are_filled_and_layouts_and_rates_are_brought_to_the_rendition() {
     );
     assert!(output.len() >= 144_000 && output.len() < 146_048, "{}", output.len());
 
-    // The middle speaker alone is heard on both sides, and as itself where 5.1 is asked for.
+    // The center channel is heard on both sides, and as itself in 5.1.
     let six = clip(
         folder.path(),
         "six.mkv",

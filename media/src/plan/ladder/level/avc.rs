@@ -4,7 +4,7 @@
 
 use super::Needs;
 
-/// Frames that the decoder keeps: what x264 announces with B-frames as references, whatever its preset.
+/// Frames that the decoder keeps, as x264 signals with B-frames as references, at any preset.
 const DECODED_FRAMES: u64 = 4;
 
 /// One line of table A-1.
@@ -37,7 +37,7 @@ const fn limits(
     Limits { level, macroblocks_per_second, macroblocks, kept_macroblocks, rate_kbps, buffer_kbits }
 }
 
-/// Table A-1 without level 1b, which only lifts the rate of level 1.
+/// Table A-1 without level 1b, which only raises the rate of level 1.
 const TABLE: [Limits; 19] = [
     limits(10, 1_485, 99, 396, 64, 175),
     limits(11, 3_000, 396, 900, 192, 500),
@@ -60,7 +60,7 @@ const TABLE: [Limits; 19] = [
     limits(62, 16_711_680, 139_264, 696_320, 800_000, 800_000),
 ];
 
-/// The smallest level, times ten; `None` where not even 6.2 holds it.
+/// Returns the smallest level, times ten; `None` if not even 6.2 allows it.
 pub(super) fn level(needs: Needs) -> Option<u8> {
     let Needs { width, height, fps, max_bitrate_bps, buffer_bits } = needs;
     let (wide, high) = (width.div_ceil(16), height.div_ceil(16));

@@ -38,11 +38,11 @@ const TABLE: [Limits; 13] = [
     limits(62, 35_651_584, 4_278_190_080, 240_000, 240_000),
 ];
 
-/// Sides are coded in whole blocks of so many pixels (`MinCbSizeY`).
+/// Pixels of a coding block (`MinCbSizeY`). Sides are coded in whole blocks.
 const BLOCK: u64 = 8;
 
-/// The smallest level, times ten; `None` where not even 6.2 holds it. A picture within MaxLumaPs may keep six
-/// others, more than x265 does.
+/// Returns the smallest level, times ten; `None` if not even 6.2 allows it. With pictures up to MaxLumaPs a
+/// decoder keeps six others, more than x265 needs.
 pub(super) fn level(needs: Needs) -> Option<u8> {
     let (wide, high) =
         (needs.width.div_ceil(BLOCK).checked_mul(BLOCK)?, needs.height.div_ceil(BLOCK).checked_mul(BLOCK)?);

@@ -1,23 +1,24 @@
-//! Walks untrusted boxes: sizes are clipped to the bytes that exist, unknown boxes are skipped.
+//! Iterates over untrusted boxes: sizes are clipped to the existing bytes, unknown boxes are skipped.
 //!
 //! Source: ISO/IEC 14496-12 section 4.2 (boxes) and the QuickTime File Format (atoms).
 
-/// The head of a box.
+/// Header of a box.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Head {
-    /// Four characters.
+    /// Type: four characters.
     pub(crate) kind: [u8; 4],
-    /// Bytes of the head itself: 8, or 16 with a 64-bit size.
+    /// Bytes of the header itself: 8, or 16 with a 64-bit size.
     pub(crate) len: u64,
-    /// Bytes of the box, head included; `None`: up to the end of what holds it.
+    /// Bytes of the box, including its header; `None`: up to the end of the enclosing box.
     pub(crate) size: Option<u64>,
 }
 
-/// The most bytes that a head takes.
+/// Most bytes of a header.
 pub(crate) const MAX_HEAD_BYTES: u64 = 16;
 
 impl Head {
-    /// The head at the start of `bytes`; `None` where there is none, or its size is smaller than itself.
+    /// Reads the header at the start of `bytes`; `None` if there is none, or if the box is smaller than its
+    /// header.
     pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         let kind = *bytes.get(4..)?.first_chunk::<4>()?;
         let (len, size) = match u32_at(bytes, 0)? {
@@ -29,7 +30,7 @@ impl Head {
     }
 }
 
-/// The boxes that lie one after the other in a box's body.
+/// Returns the boxes in a box's body, one after the other.
 pub(crate) fn children(body: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
     let mut rest = body;
     std::iter::from_fn(move || {
@@ -44,33 +45,33 @@ pub(crate) fn children(body: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
     })
 }
 
-/// The body of the first child of this kind.
+/// Returns the body of the first child of this type.
 pub(crate) fn child<'a>(body: &'a [u8], kind: &[u8; 4]) -> Option<&'a [u8]> {
     children(body).find(|(found, _)| found == kind).map(|(_, body)| body)
 }
 
-/// The big-endian number at `at`.
+/// Returns the big-endian number at `at`.
 pub(crate) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     bytes.get(at..)?.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))
 }
 
-/// The big-endian number at `at`.
+/// Returns the big-endian number at `at`.
 pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
 }
 
-/// The big-endian number at `at`.
+/// Returns the big-endian number at `at`.
 pub(crate) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     bytes.get(at..)?.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))
 }
 
-/// The `N`-byte entries of a table whose count lies at `at`; `None` where they are cut off.
+/// Returns the `N`-byte entries of a table whose count is at `at`; `None` if the table is truncated.
 pub(crate) fn entries<const N: usize>(body: &[u8], at: usize) -> Option<&[[u8; N]]> {
     let count = usize::try_from(u32_at(body, at)?).ok()?;
     body.get(at + 4..)?.as_chunks::<N>().0.get(..count)
 }
 
-/// One 32-bit word of a table's entry.
+/// Returns one 32-bit word of a table's entry.
 pub(crate) fn word<const N: usize>(entry: &[u8; N], index: usize) -> u32 {
     u32_at(entry, index * 4).unwrap_or(0)
 }

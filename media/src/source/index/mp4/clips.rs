@@ -1,4 +1,4 @@
-//! Sources for tests, made by FFmpeg: small, and odd in one way each.
+//! Sources for tests, made by FFmpeg: small, each with one peculiarity.
 
 use std::{
     ops::Range,
@@ -45,7 +45,7 @@ impl ReadAt for Memory {
     }
 }
 
-/// Runs a tool; its standard output.
+/// Runs a tool, and returns its standard output.
 #[expect(clippy::disallowed_methods, reason = "tests make their own clips")]
 pub(crate) fn run(tool: &str, arguments: &[&str]) -> String {
     let output = Command::new(tool).args(arguments).output().unwrap();
@@ -71,7 +71,7 @@ const SOUND: &str = "-f lavfi -i sine=f=440:d=4:r=44100";
 const X264: &str = "-c:v libx264 -preset ultrafast -threads 1 -bf 3 -g 25 -b_strategy 0";
 const OPEN_GOP: &str = "-c:v libx264 -preset ultrafast -threads 1 -x264-params open-gop=1:keyint=25:min-keyint=25:bframes=3:b-adapt=0:scenecut=0";
 
-/// One of each kind of source that windows must get right.
+/// Makes one source of each kind that windows must handle.
 pub(crate) fn all(dir: &Path) -> Vec<PathBuf> {
     let mut clips = vec![
         make(dir, "faststart.mp4", &format!("{PICTURE} {SOUND} {X264} -c:a aac -movflags +faststart")),
@@ -134,7 +134,7 @@ pub(crate) fn all(dir: &Path) -> Vec<PathBuf> {
     clips
 }
 
-/// Composition offsets that show the first pictures before time zero, as no edit list could.
+/// Makes a clip whose composition offsets show the first pictures before time zero, as no edit list can.
 fn before_zero(dir: &Path) -> PathBuf {
     let mut bytes = std::fs::read(dir.join("no-edits.mp4")).unwrap();
     let at = bytes.windows(4).position(|kind| kind == b"ctts").unwrap() + 4;
@@ -149,7 +149,7 @@ fn before_zero(dir: &Path) -> PathBuf {
     path
 }
 
-/// A video track with two sample descriptions (here of one content), as editors write them that join takes.
+/// Makes a video track with two (equal) sample descriptions, as editors write them when they join takes.
 fn two_descriptions(dir: &Path) -> PathBuf {
     let bytes = std::fs::read(dir.join("open.mp4")).unwrap();
     let at = bytes.windows(4).position(|kind| kind == b"moov").unwrap() - 4;
@@ -173,8 +173,8 @@ fn doubled(boxes: &[u8], first_track: &mut bool) -> Vec<u8> {
     super::boxes::children(boxes).map(rewrite).collect::<Vec<_>>().concat()
 }
 
-/// `stsc` with a run for every ten chunks at least, of the first and the second description in turn. (The
-/// clip has some 90 chunks.)
+/// Returns an `stsc` with a run for at least every ten chunks, with alternating descriptions. (The clip has
+/// about 90 chunks.)
 fn described_in_turn(stsc: &[u8]) -> Vec<u8> {
     let words: Vec<u32> = stsc[8..].as_chunks().0.iter().map(|word| u32::from_be_bytes(*word)).collect();
     let samples = |chunk: u32| words.chunks(3).rfind(|run| run[0] <= chunk).unwrap()[1];

@@ -1,4 +1,4 @@
-//! Finds `moov`, at either end of the file, by stepping over top-level boxes.
+//! Finds `moov`, at either end of the file, by skipping top-level boxes.
 
 use std::ops::Range;
 
@@ -11,24 +11,24 @@ use super::{
 use crate::source::index::Error;
 use spool_storage::ReadAt;
 
-/// The largest `moov` that is read into memory. A 3-hour film's is about 5 MB; a day of 60 fps takes about
-/// 100 MB.
+/// Largest `moov` that is read into memory. That of a 3-hour film has about 5 MB, and of a day at 60 fps
+/// about 100 MB.
 pub const MAX_HEADER_BYTES: u64 = 256 << 20;
 
-/// The largest `ftyp` that is kept: brands are four bytes each, and no one lists a thousand.
+/// Largest `ftyp` that is kept: brands have four bytes each, and no file lists a thousand.
 const MAX_BRAND_BYTES: u64 = 4096;
 
-/// Bytes of a first look: the whole of a short clip's `moov`, and one small request anywhere.
+/// Bytes of a read at a top-level box: the whole `moov` of a short clip, and one small request to any store.
 const LOOK_BYTES: u64 = 64 << 10;
 
-/// Looks at top-level boxes before giving up: writers put a handful there, and each look may be a request.
+/// Most reads at top-level boxes: writers put a handful there, and each read may be a request.
 const MAX_LOOKS: usize = 256;
 
-/// What a file may start with, for it to be worth a walk.
+/// Types of the first box of an MP4 or MOV.
 const FIRST_BOXES: [&[u8; 4]; 11] =
     [b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"uuid", b"styp", b"moof", b"sidx"];
 
-/// Could a file that starts with these bytes (at least 8) be an MP4 or MOV?
+/// Returns whether a file that starts with these bytes (at least 8) can be an MP4 or MOV.
 pub fn sniff(start: &[u8]) -> bool {
     Head::read(start).is_some_and(|head| FIRST_BOXES.contains(&&head.kind))
 }
@@ -99,7 +99,7 @@ fn covers(look: &(u64, Bytes), range: Range<u64>) -> bool {
     look.0 <= range.start && range.end <= look.0 + look.1.len() as u64
 }
 
-/// From the look where it holds all of the body; else by a read of its own.
+/// Returns a body, from the last read if that contains it, or by a read of its own.
 async fn body_of(reader: &impl ReadAt, look: &(u64, Bytes), body: Range<u64>) -> Result<Bytes, Error> {
     let within = |at: u64| usize::try_from(at.saturating_sub(look.0)).unwrap_or(usize::MAX);
     if covers(look, body.clone()) {

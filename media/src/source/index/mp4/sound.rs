@@ -5,22 +5,22 @@
 use super::boxes::{u16_at, u32_at};
 use crate::source::index::TrackKind;
 
-/// Bytes of one frame (all channels) of a PCM track whose `stsz` gives every sample the size `uniform`;
-/// `None` where this is not plain PCM, or description and table disagree.
+/// Returns the bytes of one frame (all channels) of a PCM track whose `stsz` gives every sample the size
+/// `uniform`; `None` if this is not plain PCM, or if description and table disagree.
 pub(super) fn pcm_frame_bytes(stsd: &[u8], uniform: Option<u32>) -> Option<u32> {
     let bytes = described(stsd)?;
     // QuickTime itself wrote 1 for "one frame".
     (uniform == Some(bytes) || uniform == Some(1)).then_some(bytes)
 }
 
-/// Would FFmpeg take the sample size from the sound description and not from `stsz`?
+/// Returns whether FFmpeg uses the sample size of the sample description and not that of `stsz`.
 pub(super) fn table_size_is_overridden(kind: TrackKind, stsd: &[u8], uniform: Option<u32>) -> bool {
     kind == TrackKind::Audio
         && uniform.is_some()
         && described(stsd).is_some_and(|bytes| Some(bytes) != uniform)
 }
 
-/// Channels times bytes per channel, where the one sample description is of PCM.
+/// Returns channels times bytes per channel, if the only sample description is PCM.
 fn described(stsd: &[u8]) -> Option<u32> {
     if u32_at(stsd, 4)? != 1 {
         return None;

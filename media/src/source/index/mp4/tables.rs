@@ -1,8 +1,8 @@
 //! Sample tables: the samples of a track before its edit list is applied.
 //!
-//! The answers are FFmpeg's (its `mov` demuxer decodes what we index), where it and ISO/IEC 14496-12 section
-//! 8.6 and 8.7 differ: `ctts` is signed in every version, uncompressed sound comes in packets of up to 1,024
-//! frames.
+//! Results follow FFmpeg (its `mov` demuxer reads the indexed samples) where it differs from ISO/IEC 14496-12
+//! sections 8.6 and 8.7: `ctts` is signed in every version, and uncompressed sound comes in packets of up to
+//! 1,024 frames.
 
 use super::{
     WholeFile,
@@ -11,40 +11,41 @@ use super::{
 };
 use crate::source::index::{Error, Sample, TrackKind};
 
-/// The most samples of one source that are kept in memory, at 40 bytes each. A day of 60 fps and 48 kHz AAC
-/// has 9.2 million.
+/// Most samples of one source, which are kept in memory at 40 bytes each. A day of 60 fps and 48 kHz AAC has
+/// 9.2 million.
 pub const MAX_SAMPLES: usize = 10_000_000;
 
-/// Frames of uncompressed sound in one packet, as FFmpeg's demuxer cuts them.
+/// Frames of uncompressed sound in one packet of FFmpeg's demuxer.
 pub(crate) const PCM_PACKET_FRAMES: u32 = 1024;
 
-/// FFmpeg takes a table with a larger composition offset for rubbish, and drops it.
+/// Largest composition offset: FFmpeg ignores a table with a larger one.
 pub(crate) const MAX_COMPOSITION_OFFSET: i64 = 1 << 28;
 
-/// FFmpeg takes a larger sample for rubbish.
+/// Largest sample that FFmpeg accepts.
 const MAX_SAMPLE_BYTES: u32 = 0x3fff_ffff;
 
-/// A track's samples on the clock of its media: `dts` from 0, less [`Media::dts_shift`].
+/// A track's samples in media time: `dts` from 0, less [`Media::dts_shift`].
 #[derive(Debug, Default)]
 pub(super) struct Media {
-    /// In decoding order.
+    /// Samples in decoding order.
     pub(super) samples: Vec<Sample>,
-    /// How far FFmpeg moves decoding times back, so that negative composition offsets stay after them.
+    /// Ticks by which FFmpeg moves decoding times back, so that presentation times with negative composition
+    /// offsets are not before them.
     pub(super) dts_shift: i64,
-    /// Is there a composition offset table?
+    /// Whether there is a composition offset table.
     pub(super) reordered: bool,
-    /// The one size of every sample that `stsz` gives, if it gives one.
+    /// Size that `stsz` gives to all samples, if they have the same size.
     pub(super) uniform_bytes: Option<u32>,
-    /// Is this sound with one table entry per PCM frame, so that a [`Sample`] here is a packet of several?
+    /// Whether this is sound with one table entry per PCM frame, so that a [`Sample`] is a packet of several.
     pub(super) pcm: bool,
     /// Runs of samples of one sample description: first sample, description's number from 1.
     pub(super) descriptions: Vec<(usize, u32)>,
-    /// Has `stts` no entry at all? FFmpeg then reads later tracks' edit lists in another way.
+    /// Whether `stts` is empty. FFmpeg then treats the edit lists of later tracks differently.
     pub(super) no_times: bool,
 }
 
-/// Reads the sample tables of track number `track`; `room` is how many samples more may be kept, `len` the
-/// length of the file.
+/// Reads the sample tables of track number `track`. `room` is the number of samples that may still be kept,
+/// `len` the length of the file in bytes.
 pub(super) fn read(
     track: usize,
     kind: TrackKind,
@@ -62,7 +63,7 @@ pub(super) fn read(
         return Ok(media);
     }
     let chunks = tables.check(count).map_err(damaged)?;
-    // Before anything is allocated for samples that a dozen bytes can claim.
+    // Checked before the allocation: a dozen bytes can declare any number of samples.
     if tables.sizes.uniform().is_some_and(|size| u64::from(size) * count > len) {
         return Err(damaged(
             "its samples add up to more than the file: it is truncated, or the table is wrong",
@@ -100,7 +101,7 @@ pub(super) fn read(
     Ok(media)
 }
 
-/// Walks chunk by chunk and gives every sample its place, its times and its flag.
+/// Computes the position, times and key flag of every sample, chunk by chunk.
 fn place(
     tables: &Tables<'_>,
     kind: TrackKind,
@@ -164,7 +165,7 @@ fn pcm_packets(
     Ok(samples)
 }
 
-/// FFmpeg drops a composition offset table with an offset this large, unless it is one of the last two.
+/// Returns whether FFmpeg ignores the composition offset table: an offset is too large, except the last two.
 fn absurd(offsets: &[[u8; 8]]) -> bool {
     let most = offsets.len().saturating_sub(2);
     offsets
@@ -173,26 +174,27 @@ fn absurd(offsets: &[[u8; 8]]) -> bool {
         .any(|entry| i64::from(word(entry, 1).cast_signed()).abs() > MAX_COMPOSITION_OFFSET)
 }
 
-/// FFmpeg looks for the most negative offset in all entries but the last two.
+/// Returns the shift of decoding times: the most negative offset, in all entries but the last two, as in
+/// FFmpeg.
 fn dts_shift(offsets: &[[u8; 8]]) -> i64 {
     let most = offsets.len().saturating_sub(2);
     offsets.iter().take(most).map(|entry| -i64::from(word(entry, 1).cast_signed())).max().unwrap_or(0).max(0)
 }
 
-/// The tables as they lie in `stbl`.
+/// Tables of `stbl`.
 struct Tables<'a> {
     sizes: Sizes<'a>,
     chunks: Chunks<'a>,
-    /// First chunk, samples in each, sample description.
+    /// First chunk, samples per chunk, sample description.
     runs: &'a [[u8; 12]],
-    /// Complexity, duration of each.
+    /// Number of samples, duration of each.
     times: &'a [[u8; 8]],
-    /// Complexity, composition offset of each.
+    /// Number of samples, composition offset of each.
     offsets: Option<&'a [[u8; 8]]>,
     sync: Option<&'a [[u8; 4]]>,
     /// QuickTime's partial sync samples: open GOPs.
     partial_sync: &'a [[u8; 4]],
-    /// Complexity, group: a group other than 0 of type `rap ` is a random access point.
+    /// Number of samples, group: a group other than 0 of type `rap ` is a random access point.
     random_access: &'a [[u8; 8]],
 }
 
@@ -232,7 +234,7 @@ impl<'a> Tables<'a> {
         })
     }
 
-    /// Do the tables agree with each other? How many chunks are there?
+    /// Checks that the tables agree with each other. Returns the number of chunks.
     fn check(&self, count: u64) -> Result<usize, &'static str> {
         let chunks = self.chunks.len();
         if self.runs.first().is_none_or(|run| word(run, 0) != 1) {
@@ -262,14 +264,14 @@ impl<'a> Tables<'a> {
         Ok(chunks)
     }
 
-    /// Every run of `stsc` and the number of chunks that it covers.
+    /// Returns every run of `stsc`, and the number of chunks that it covers.
     fn run_lengths(&self, chunks: usize) -> impl Iterator<Item = (&'a [u8; 12], u64)> {
         let firsts = self.runs.iter().skip(1).map(|run| u64::from(word(run, 0)));
         let ends = firsts.chain([chunks as u64 + 1]);
         self.runs.iter().zip(ends).map(|(run, end)| (run, end.saturating_sub(u64::from(word(run, 0)))))
     }
 
-    /// Every chunk: its number from 0, the samples in it, their description.
+    /// Returns every chunk: its number from 0, its number of samples, and their description.
     fn chunk_runs(&self, chunks: usize) -> impl Iterator<Item = (usize, u32, u32)> {
         let runs = self.run_lengths(chunks);
         runs.flat_map(|(run, chunks)| (0..chunks).map(move |_| (word(run, 1), word(run, 2))))
@@ -278,7 +280,7 @@ impl<'a> Tables<'a> {
     }
 }
 
-/// The entries of a table that may not be there.
+/// Returns the entries of an optional table.
 fn table<'a, const N: usize>(
     stbl: &'a [u8],
     kind: &[u8; 4],
@@ -298,7 +300,7 @@ enum Sizes<'a> {
 }
 
 impl<'a> Sizes<'a> {
-    /// `stz2`: 4, 8 or 16 bits a sample.
+    /// Reads `stz2`: 4, 8 or 16 bits per sample.
     fn packed(body: &'a [u8]) -> Option<Self> {
         let bits = *body.get(7)?;
         let count = u32_at(body, 8)?;
@@ -375,20 +377,21 @@ impl<'a> Runs<'a> {
     }
 }
 
-/// Which samples are keys: those in `stss` (all, without that box), in `stps`, and in a random access group.
+/// Key samples: those in `stss` (all, without that box), in `stps`, and in a random access group.
 struct Keys<'a> {
     sync: Numbers<'a>,
     partial: Numbers<'a>,
     groups: Runs<'a>,
     all: bool,
-    /// An empty `stss` and nothing else: sound decodes from anywhere, pictures from the first.
+    /// Whether there is an empty `stss` and nothing else: decoding can start anywhere in sound, and at the
+    /// first sample of video.
     none_told: bool,
 }
 
 impl<'a> Keys<'a> {
     fn new(tables: &Tables<'a>, kind: TrackKind) -> Self {
         let sync = tables.sync.unwrap_or_default();
-        // FFmpeg takes the numbers for zero-based where either table starts with 0.
+        // FFmpeg reads the numbers as zero-based unless a table starts above 0.
         let first =
             |numbers: &[[u8; 4]]| numbers.first().is_some_and(|number| u32::from_be_bytes(*number) > 0);
         let base = u64::from(first(sync) || first(tables.partial_sync));
@@ -412,7 +415,7 @@ impl<'a> Keys<'a> {
     }
 }
 
-/// A rising list of sample numbers.
+/// An ascending list of sample numbers.
 struct Numbers<'a> {
     numbers: &'a [[u8; 4]],
     base: u64,
@@ -422,7 +425,7 @@ impl Numbers<'_> {
     fn next(&mut self, sample: usize) -> bool {
         let Some((number, rest)) = self.numbers.split_first() else { return false };
         let here = u64::from(u32::from_be_bytes(*number)) == sample as u64 + self.base;
-        // The last number stays, as in FFmpeg: it can't match again.
+        // The last number stays, as in FFmpeg: it cannot match again.
         if here && !rest.is_empty() {
             self.numbers = rest;
         }

@@ -9,7 +9,7 @@ use super::{
 use crate::source::index::Sample;
 use spool_storage::ErrorKind;
 
-/// What ffprobe says of a packet: times, size, position, key, discarded.
+/// ffprobe's fields of a packet: times, size, position, key, discarded.
 type Packet = (i64, i64, u32, u64, bool, bool);
 
 fn ffprobe_packets(path: &std::path::Path, stream: usize) -> Vec<Packet> {
@@ -268,7 +268,7 @@ async fn fragments_are_recognised_and_headers_take_few_reads() {
     }
 }
 
-/// Everything that a caller does with an index, on one that may be nonsense.
+/// Uses an index that may be invalid in every way that a caller does.
 fn exercise(ftyp: Option<&[u8]>, moov: &[u8], len: u64) {
     use crate::source::window::{Span, plan, plan_probe};
     let Ok(index) = parse(ftyp, moov, len) else { return };

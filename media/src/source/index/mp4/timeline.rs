@@ -1,8 +1,8 @@
-//! Edit lists: which samples FFmpeg keeps, when it shows them, and which it only decodes.
+//! Edit lists: the samples that FFmpeg keeps, when it shows them, and those that it only decodes.
 //!
 //! This follows FFmpeg's `mov` demuxer (with its default, "advanced" edit lists) rather than ISO/IEC 14496-12
-//! section 8.6.6, because it is FFmpeg that decodes the samples: where no picture lies exactly at the edit's
-//! start, for instance, FFmpeg moves the next one there.
+//! section 8.6.6, because FFmpeg decodes the samples. For example, if no picture lies exactly at the edit's
+//! start, FFmpeg moves the next one there.
 
 use std::ops::Range;
 
@@ -12,10 +12,10 @@ use super::{
 };
 use crate::{source::index::TrackKind, time::Rational};
 
-/// Longer edit lists are read no further: two non-empty entries are too many already.
+/// Most entries of an edit list that are read: two non-empty entries are too many already.
 const MAX_EDITS: usize = 64;
 
-/// Times beyond this many ticks are rubbish, and would overflow.
+/// Times beyond this many ticks are invalid, and would overflow.
 const MAX_TICKS: i64 = 1 << 60;
 
 /// Normal speed, as 16.16.
@@ -24,13 +24,13 @@ const NORMAL_RATE: u32 = 0x1_0000;
 /// One entry of an edit list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Edit {
-    /// In ticks of the movie.
+    /// Duration in ticks of the movie.
     pub(crate) duration: i64,
-    /// In ticks of the media; -1 shows nothing.
+    /// Start in ticks of the media; -1 shows nothing.
     pub(crate) media_time: i64,
 }
 
-/// The edit list is one that windows don't reproduce.
+/// Error for an edit list that windows do not reproduce.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Unusual;
 
@@ -65,16 +65,16 @@ pub(super) fn edits(elst: &[u8]) -> Result<Vec<Edit>, Unusual> {
     if edits.len() > MAX_EDITS || edits.len() > empty + 1 { Err(Unusual) } else { Ok(edits) }
 }
 
-/// What becomes of a track's samples.
+/// Result of applying an edit list to a track's samples.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Placed {
     /// The samples that FFmpeg reads.
     pub(super) kept: Range<usize>,
-    /// How many after these it would read if they were in the file.
+    /// Number of further samples that it would read if they were in the file.
     pub(super) cut: usize,
-    /// To be added to the media's times.
+    /// Ticks to add to the media's times.
     pub(super) offset: i64,
-    /// The times (offset added) of frames that are shown.
+    /// Times (with the offset) of frames that are shown.
     pub(super) shown: Range<i64>,
 }
 
@@ -101,7 +101,7 @@ pub(super) fn place(
     }
     let first = first_kept(media, start, kind, clock);
     let mut begin: Option<Begin> = None;
-    // As in FFmpeg, where a negative value counts as none.
+    // As in FFmpeg, a negative value means that there is none.
     let mut earliest = -1;
     let mut last = count;
     let mut keys_after = 0;
@@ -117,7 +117,7 @@ pub(super) fn place(
         }
         if sample.pts.saturating_add(length) >= end && (sample.key || kind == TrackKind::Audio) {
             keys_after += 1;
-            // Pictures that follow the first key after the end may still belong before it.
+            // Pictures after the first key past the end may still be shown before it.
             if !media.reordered || kind == TrackKind::Audio || keys_after == 2 {
                 last = at + 1;
                 break;
@@ -125,25 +125,25 @@ pub(super) fn place(
         }
     }
     let begin = begin.ok_or(Unusual)?;
-    // The first sample decodes at the end of the empty edits, earlier by what is skipped of it and by the
-    // reordering shift …
+    // The first sample decodes at the end of the empty edits, less its skipped ticks and the reordering shift
+    // …
     let mut offset = empty - begin.skipped - media.dts_shift - begin.dts;
-    // … unless that would show the first picture later: then that one is shown at the end of the empty edits.
+    // … unless that would show the first picture later: then it is shown at the end of the empty edits.
     if kind == TrackKind::Video {
         offset -= (earliest - empty).max(0);
     }
     Ok(Placed { kept: first..last, cut: 0, offset, shown: start + offset..end + offset })
 }
 
-/// The first sample, in decoding order, of which something is shown.
+/// The first sample, in decoding order, that is at least partly shown.
 struct Begin {
     dts: i64,
-    /// Ticks of it that are not: sound can start within a packet.
+    /// Ticks of it that are not shown: sound can start within a packet.
     skipped: i64,
 }
 
-/// The sample at which FFmpeg starts to read for an edit at `start`: the key at or before it, one second
-/// earlier for sound.
+/// Returns the sample at which FFmpeg starts to read for an edit at `start`: the key at or before it, or one
+/// second earlier for sound.
 fn first_kept(media: &Media, start: i64, kind: TrackKind, clock: Rational) -> usize {
     let samples = &media.samples;
     let second = i64::from(clock.den()) / i64::from(clock.num()).max(1);
@@ -157,7 +157,7 @@ fn first_kept(media: &Media, start: i64, kind: TrackKind, clock: Rational) -> us
     let earlier = samples.get(..upto).unwrap_or_default();
     let key = earlier.iter().rposition(|sample| sample.key);
     let Some(mut at) = key.or(if media.reordered { None } else { upto.checked_sub(1) }) else { return 0 };
-    // Of several with one decoding time, the first key.
+    // Of several samples with the same decoding time, the first key.
     let time = samples.get(at).map(|sample| sample.dts);
     for (index, sample) in
         earlier.iter().enumerate().take(at).rev().take_while(|(_, sample)| Some(sample.dts) == time)
