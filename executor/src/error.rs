@@ -60,7 +60,9 @@ impl Error {
         match self {
             Self::Refused { .. } | Self::Media(_) | Self::Functions(_) | Self::Listen { .. } => false,
             // A full disk may have space later, and a full machine threads.
-            Self::Unreachable { .. } | Self::Threads(_) | Self::WorkFolder { .. } | Self::Stopped { .. } => true,
+            Self::Unreachable { .. } | Self::Threads(_) | Self::WorkFolder { .. } | Self::Stopped { .. } => {
+                true
+            }
         }
     }
 }

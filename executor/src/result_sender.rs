@@ -8,9 +8,7 @@ use futures::{Stream, StreamExt, stream};
 use prost::Message;
 use spool_wire::{
     Connection,
-    v1::{
-        FetchResult, ResultMessage, executor_service_client::ExecutorServiceClient, result_message::Part,
-    },
+    v1::{FetchResult, ResultMessage, executor_service_client::ExecutorServiceClient, result_message::Part},
 };
 use tokio::time::timeout;
 use tonic::{Request, Status};

@@ -26,8 +26,8 @@ use tonic::{Code, Status, Streaming};
 use tracing::{debug, info, warn};
 
 use crate::{
-    error::Error, result_sender::ResultSender, results::Results, settings::Settings,
-    task_runner::TaskRunner, tasks::Tasks,
+    error::Error, result_sender::ResultSender, results::Results, settings::Settings, task_runner::TaskRunner,
+    tasks::Tasks,
 };
 
 /// Limit on the wait for the scheduler to accept a registration.

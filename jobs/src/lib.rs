@@ -2,8 +2,8 @@
 //! dispatcher that has jobs run. Schedulers and executors keep no durable state; this crate keeps it.
 
 mod error;
-mod id;
 mod fencing_token;
+mod id;
 mod secret;
 
 mod event;
@@ -32,9 +32,9 @@ pub use credentials::{
 pub use dispatcher::{Dispatcher, DispatcherSettings};
 pub use error::{Error, Result};
 pub use event::{Event, EventKind};
+pub use fencing_token::FencingToken;
 pub use id::Id;
 pub use job::{Job, JobError, JobState, Phase};
-pub use fencing_token::FencingToken;
 pub use request::{Cut, JobSpec, Request, VIDEO_PLACEHOLDER};
 pub use row::{Attempt, Row, RowState};
 pub use secret::random_secret;

@@ -1,9 +1,6 @@
 //! Flags of long-running roles: `spool serve`, `spool api`, `spool scheduler` and `spool executor`.
 
-use std::{
-    net::SocketAddr,
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
 use clap::Args;
 

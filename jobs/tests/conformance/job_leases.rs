@@ -95,7 +95,10 @@ pub(super) async fn progress_never_decreases_and_events_have_no_gap(backend: Bac
     for _ in 0..2 {
         store.renew_lease(&lease, LONG, &report).await.unwrap();
     }
-    store.renew_lease(&lease, LONG, &Report { progress: progress(0, 3_000), ..Report::default() }).await.unwrap();
+    store
+        .renew_lease(&lease, LONG, &Report { progress: progress(0, 3_000), ..Report::default() })
+        .await
+        .unwrap();
     let now = store.job("acme", &job.id).await.unwrap();
     assert_eq!(
         (now.rows, now.rows_done, now.media_done_ms, now.percent(), now.phase),

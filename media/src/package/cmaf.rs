@@ -9,9 +9,9 @@
 //! media segments).
 
 mod boxes;
-mod segmenter;
-mod sample_entry;
 mod read;
+mod sample_entry;
+mod segmenter;
 mod write;
 
 use std::io::Read;

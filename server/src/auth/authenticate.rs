@@ -15,10 +15,10 @@ use spool_jobs::{Credential, CredentialStore};
 
 use crate::{
     auth::{
+        authorize::RouteAccess,
         oidc::Provider,
         principal::{Principal, unauthenticated},
         rate_limit::RateLimits,
-        authorize::RouteAccess,
     },
     problem::{Problem, ProblemKind},
 };

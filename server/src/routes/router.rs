@@ -16,8 +16,8 @@ use crate::{
     app_state::AppState,
     auth::{
         authenticate::{AuthMode, authenticate},
-        loopback::refuse_foreign_pages,
         authorize::RouteAccess,
+        loopback::refuse_foreign_pages,
     },
     problem::{Problem, ProblemKind},
 };

@@ -8,8 +8,8 @@ use mp4_atom::{
 use super::{
     Error, Init,
     boxes::{nest, put},
-    sample_entry::SampleEntry,
     read::{Kind, Track},
+    sample_entry::SampleEntry,
 };
 
 /// Id of a rendition's only track.
