@@ -2,20 +2,24 @@
 
 use std::time::Duration;
 
-use arrow_flight::{FlightData, Ticket, flight_service_server::FlightService};
+use arrow_flight::{Ticket, flight_service_server::FlightService};
 use ballista_executor::flight_service::BallistaFlightService;
-use futures::{Stream, StreamExt, stream};
+use futures::{StreamExt, future::join, stream};
 use prost::Message;
 use spool_wire::{
     Connection,
     v1::{FetchResult, ResultMessage, executor_service_client::ExecutorServiceClient, result_message::Part},
 };
-use tokio::time::timeout;
-use tonic::{Request, Status};
+use tokio::{sync::mpsc, time::timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Request;
 use tracing::debug;
 
 /// How long the scheduler may take to read one result.
 const SEND_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Parts of a result that wait for a slow network.
+const PARTS_QUEUE: usize = 4;
 
 /// Sends the results of an executor's tasks.
 #[derive(Clone)]
@@ -34,36 +38,36 @@ impl ResultSender {
     pub(crate) fn send(&self, fetch: FetchResult) {
         let Self { mut client, files } = self.clone();
         tokio::spawn(async move {
-            let id = fetch.fetch_id;
-            // Ballista's Flight service, called as a function: it listens nowhere.
-            let read = files.do_get(Request::new(Ticket { ticket: fetch.ticket.into() })).await;
-            let parts = match read {
-                Ok(rows) => rows.into_inner().map(part).left_stream(),
-                Err(status) => stream::once(async move { failed(&status) }).right_stream(),
-            };
-            match timeout(SEND_TIMEOUT, client.send_result(Request::new(messages(id.clone(), parts)))).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(status)) => debug!(fetch = id, %status, "failed to send a result"),
+            let (sender, messages) = mpsc::channel(PARTS_QUEUE);
+            let id = fetch.fetch_id.clone();
+            let sent = join(read(files, fetch, sender), client.send_result(ReceiverStream::new(messages)));
+            match timeout(SEND_TIMEOUT, sent).await {
+                Ok(((), Ok(_))) => {}
+                Ok(((), Err(status))) => debug!(fetch = id, %status, "failed to send a result"),
                 Err(_) => debug!(fetch = id, "the scheduler did not read a result in time"),
             }
         });
     }
 }
 
-/// Puts a message that names the fetch before the parts of its result.
-fn messages(fetch_id: String, parts: impl Stream<Item = Part>) -> impl Stream<Item = ResultMessage> {
-    let first = ResultMessage { fetch_id, part: None };
-    let rest = parts.map(|part| ResultMessage { fetch_id: String::new(), part: Some(part) });
-    stream::once(async move { first }).chain(rest)
-}
-
-fn part(data: Result<FlightData, Status>) -> Part {
-    match data {
-        Ok(data) => Part::FlightData(data.encode_to_vec()),
-        Err(status) => failed(&status),
+/// Reads a result into `sender`, after a message that names the fetch. Ends early if the reader is gone.
+async fn read(files: BallistaFlightService, fetch: FetchResult, sender: mpsc::Sender<ResultMessage>) {
+    let first = ResultMessage { fetch_id: fetch.fetch_id, part: None };
+    if sender.send(first).await.is_err() {
+        return;
     }
-}
-
-fn failed(status: &Status) -> Part {
-    Part::Error(status.message().to_owned())
+    // Ballista's Flight service, called as a function: it listens nowhere.
+    let mut rows = match files.do_get(Request::new(Ticket { ticket: fetch.ticket.into() })).await {
+        Ok(rows) => rows.into_inner(),
+        Err(status) => stream::iter([Err(status)]).boxed(),
+    };
+    while let Some(data) = rows.next().await {
+        let part = match data {
+            Ok(data) => Part::FlightData(data.encode_to_vec()),
+            Err(status) => Part::Error(status.message().to_owned()),
+        };
+        if sender.send(ResultMessage { fetch_id: String::new(), part: Some(part) }).await.is_err() {
+            return;
+        }
+    }
 }

@@ -9,11 +9,12 @@ use std::{
 };
 
 use ballista_core::{
+    RuntimeProducer,
     error::BallistaError,
     extension::SessionConfigExt,
     registry::BallistaFunctionRegistry,
     serde::{
-        BallistaCodec, RuntimeProducer,
+        BallistaCodec,
         protobuf::{
             FailedTask, LaunchMultiTaskParams, MultiTaskDefinition, OperatorMetricsSet, SuccessfulTask,
             TaskStatus, task_status::Status,

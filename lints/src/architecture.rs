@@ -22,7 +22,7 @@ const ERRORS: &str = "error";
 
 /// Floors of crates.
 pub const CRATE_FLOORS: &[&[&str]] = &[
-    &["spool-storage"],
+    &["spool-storage", "spool-tls"],
     &["spool-media"],
     &["spool-udfs", "spool-wire", "spool-jobs"],
     &["spool-scheduler", "spool-executor", "spool-server"],
@@ -49,7 +49,7 @@ pub const ROOM_FLOORS: &[Rooms<'static>] = &[
     (
         "spool-scheduler",
         &[
-            &["error", "engine", "queue"],
+            &["error", "engine", "executor_calls", "queue"],
             &["executors", "engine_config"],
             &["demand", "metrics"],
             &["run"],

@@ -17,7 +17,7 @@ fn expect_none(findings: Vec<Finding>) {
 }
 
 fn repository() -> Tree {
-    let tree = Tree::read(&Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join(".."))
+    let tree = Tree::read(&Path::new(&std::env::var("CARGO_MANIFEST_DIR").expect("set by cargo")).join(".."))
         .expect("git lists the files");
     assert!(tree.text("Cargo.toml").is_some());
     tree

@@ -20,7 +20,7 @@ use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use crate::executors::calls::ExecutorCalls;
+use crate::executor_calls::ExecutorCalls;
 
 /// The largest message of the engine: the parts of a long film go through one.
 pub(crate) const MESSAGE_MAX_BYTES: u32 = 256 << 20;

@@ -56,7 +56,7 @@ pub(crate) fn scheduler_config(
         grpc_client_max_message_size: MESSAGE_MAX_BYTES,
         grpc_server_max_decoding_message_size: MESSAGE_MAX_BYTES,
         grpc_server_max_encoding_message_size: MESSAGE_MAX_BYTES,
-        // Executors listen on no port: tasks and cancellations go over their sessions (`executors::calls`).
+        // Executors listen on no port: tasks and cancellations go over their sessions (`executor_calls`).
         override_create_grpc_client_endpoint: Some(Arc::new(|_| Err("executors listen on no port".into()))),
         override_config_producer: Some(Arc::new(move || defaults.clone())),
         override_session_builder: Some(Arc::new(move |config| session::state(&worker, config))),

@@ -10,6 +10,7 @@ mod demand;
 mod engine;
 mod engine_config;
 mod error;
+mod executor_calls;
 mod metrics;
 mod scheduler;
 mod service;

@@ -21,8 +21,8 @@ use crate::{
     engine,
     engine_config::{NEVER, scheduler_config, session_config},
     error::{Error, Result},
+    executor_calls::ExecutorCalls,
     executors::{
-        calls::ExecutorCalls,
         event_router::EventRouter,
         placement::{PlacementPolicy, Placements},
         registry::ExecutorRegistry,

@@ -4,7 +4,6 @@
 
 use std::{
     io::{BufRead, BufReader, Lines, Write},
-    path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 

@@ -1,6 +1,6 @@
 //! Privileges that some tests need. A test without one of them fails, unless it may be skipped visibly.
 
-use std::{env, fs::OpenOptions, io::Write, path::Path};
+use std::{env, fs::OpenOptions, io::Write};
 
 /// Variable that lets tests without their privilege be skipped.
 const SKIP: &str = "SPOOL_TEST_SKIP_PRIVILEGED";

@@ -2,7 +2,6 @@
 #![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests start what they test")]
 
 use std::{
-    path::Path,
     process::{Command, Output},
     time::Duration,
 };

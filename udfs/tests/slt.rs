@@ -2,6 +2,7 @@
 //! too.
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
     clippy::disallowed_methods,
     reason = "tests make their own clips"
@@ -10,6 +11,8 @@
 #[path = "../../tests/src/footage.rs"]
 #[allow(dead_code, reason = "the library of the whole-system tests, of which this needs a part")]
 mod footage;
+#[path = "../../tests/src/repository.rs"]
+mod repository;
 #[path = "../../tests/src/slt.rs"]
 #[allow(dead_code, reason = "the library of the whole-system tests, of which this needs a part")]
 mod slt;

@@ -1,6 +1,5 @@
 //! The executors of a scheduler: which are connected, which rows they get, and where their events go.
 
-pub(crate) mod calls;
 pub(crate) mod registry;
 
 pub(crate) mod event_router;

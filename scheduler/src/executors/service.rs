@@ -36,8 +36,8 @@ use tracing::{info, warn};
 
 use crate::{
     engine::{Engine, offer_slots},
+    executor_calls::{ExecutorCalls, Outbound},
     executors::{
-        calls::{ExecutorCalls, Outbound},
         event_router::EventRouter,
         placement::BALLISTA_VCORES,
         registry::ExecutorRegistry,

@@ -25,8 +25,8 @@ use tracing::debug;
 use crate::{
     engine::{CancelOnDrop, Engine, offer_slots},
     error::{Error, Result},
+    executor_calls::ExecutorCalls,
     executors::{
-        calls::ExecutorCalls,
         event_router::{EventRouter, Subscription},
         placement::{PlacementGuard, Placements, ROW_PREFIX},
         registry::{ExecutorRegistry, JOB_LOST_AFTER},

@@ -15,7 +15,7 @@ use ballista_core::{
     serde::{
         protobuf::{
             Action, FetchPartition, LaunchMultiTaskParams, MultiTaskDefinition, PartitionLocation,
-            ShuffleFileKind, action::ActionType,
+            ShuffleFileKind, ShuffleLayout, action::ActionType,
         },
         scheduler::ExecutorMetadata,
     },
@@ -110,7 +110,7 @@ impl ExecutorCalls {
     }
 
     async fn fetch_partition(&self, location: PartitionLocation) -> Result<Vec<RecordBatch>> {
-        let layout = location.layout;
+        let layout = ShuffleLayout::from(location.layout());
         let (Some(executor), Some(partition)) = (location.executor_meta, location.partition_id) else {
             return Err(Error::Engine { message: "a result names no executor".to_owned() });
         };
@@ -119,7 +119,7 @@ impl ExecutorCalls {
             stage_id: partition.stage_id,
             partition_id: partition.partition_id,
             file_id: location.file_id,
-            layout,
+            layout: layout.into(),
             file_kind: ShuffleFileKind::Data.into(),
             ..FetchPartition::default()
         };
