@@ -9,6 +9,7 @@ use std::{path::Path, time::Duration};
 
 use spool_scheduler::Client;
 use spool_tests::cluster::Cluster;
+use spool_wire::Address;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
@@ -56,12 +57,16 @@ fn statement(source: &Path, out: &Path, segment: f64, media_segment: f64) -> Str
 
 /// Runs statements concurrently on a cluster, and returns the time at which each ended.
 fn run_at_once(runtime: &Runtime, cluster: &Cluster, statements: &[String]) -> Vec<Duration> {
-    run_at(runtime, &cluster.address(), statements)
+    run_by(runtime, &client(cluster), statements)
 }
 
-/// Runs statements concurrently on the scheduler at `HOST:PORT`, and returns the time at which each ended.
-fn run_at(runtime: &Runtime, address: &str, statements: &[String]) -> Vec<Duration> {
-    let remote = Client::new(address, None);
+/// Returns a client of a cluster's scheduler.
+fn client(cluster: &Cluster) -> Client {
+    Client::new(Address::Tcp { address: cluster.address(), tls: None }, cluster.token())
+}
+
+/// Runs statements concurrently by a client, and returns the time at which each ended.
+fn run_by(runtime: &Runtime, remote: &Client, statements: &[String]) -> Vec<Duration> {
     let started = std::time::Instant::now();
     let runs = statements.iter().map(|sql| {
         let remote = remote.clone();

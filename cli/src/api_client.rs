@@ -30,6 +30,14 @@ pub enum Error {
         /// Error of the HTTP client.
         source: reqwest::Error,
     },
+    /// The authority's certificate cannot be used.
+    #[error("cannot use the authority's certificate {path}: {detail}")]
+    Authority {
+        /// The file.
+        path: std::path::PathBuf,
+        /// The cause.
+        detail: String,
+    },
     /// The API refused the request.
     #[error("{detail}")]
     Refused {
@@ -58,6 +66,7 @@ impl Error {
                 503 => exit::UNREACHABLE,
                 _ => exit::FAILED,
             },
+            Self::Authority { .. } => exit::USAGE,
             Self::UnexpectedResponse { .. } => exit::FAILED,
         }
     }
@@ -88,8 +97,24 @@ pub struct ApiClient {
 }
 
 impl ApiClient {
-    pub fn new(api: &ApiClientArgs) -> Self {
-        Self { client: Client::new(), url: api.server.clone(), key: api.api_key.clone() }
+    /// Creates a client.
+    ///
+    /// # Errors
+    /// Returns an error if the authority's certificate cannot be used.
+    pub fn new(api: &ApiClientArgs) -> Result<Self, Error> {
+        let mut builder = Client::builder();
+        if let Some(path) = &api.tls_ca {
+            let failed = |detail: String| Error::Authority { path: path.clone(), detail };
+            let pem = std::fs::read(path).map_err(|e| failed(e.to_string()))?;
+            for certificate in
+                reqwest::Certificate::from_pem_bundle(&pem).map_err(|e| failed(e.to_string()))?
+            {
+                builder = builder.add_root_certificate(certificate);
+            }
+        }
+        let client =
+            builder.build().map_err(|source| Error::Unreachable { server: api.server.clone(), source })?;
+        Ok(Self { client, url: api.server.clone(), key: api.api_key.clone() })
     }
 
     /// Gets the document at a path.

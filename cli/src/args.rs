@@ -1,6 +1,7 @@
 //! Command line: commands and flags. The doc comments are the help texts.
 
 mod auth;
+mod connection;
 mod global;
 mod jobs;
 mod roles;
@@ -16,6 +17,7 @@ pub use auth::{
     AuthArgs, AuthMode, DatabaseArgs, KeyCreateArgs, KeyListArgs, KeyRevokeArgs, KeysCommand, TenantSetArgs,
     TenantsCommand,
 };
+pub use connection::{ClientTlsArgs, ServerTlsArgs, TlsInitArgs, TokenArgs};
 pub use global::{GlobalArgs, LogFormat, NetworkReach, Sandbox};
 pub use jobs::{ApiClientArgs, JobArgs, JobListArgs, JobSubmitArgs, JobsCommand};
 pub use roles::{ApiArgs, DispatcherArgs, ExecutorArgs, SchedulerArgs, ServeArgs};
@@ -84,6 +86,9 @@ pub enum Command {
     /// Write or submit Slurm jobs that run Spool on a cluster.
     #[command(subcommand)]
     Slurm(SlurmCommand),
+    /// Make the certificates of a cluster.
+    #[command(subcommand)]
+    Tls(TlsCommand),
     /// Check that this machine can transcode.
     Doctor,
     /// Request a health endpoint, and fail unless it succeeds. For container probes.
@@ -103,6 +108,12 @@ pub enum Command {
         /// Shell to complete for.
         shell: clap_complete::Shell,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TlsCommand {
+    /// Make a certificate for this host, and the authority that signs it if the folder has none.
+    Init(TlsInitArgs),
 }
 
 /// Format of a result on stdout.

@@ -14,5 +14,6 @@ pub mod scheduler;
 pub mod serve;
 pub mod slurm;
 pub mod sql;
+pub mod tls;
 pub mod transcode;
 pub mod watches;

@@ -10,11 +10,13 @@ use spool_media::{
     ffmpeg,
 };
 use spool_scheduler::{BeforeRows, Client, Service, StatementResult};
+use spool_wire::Address;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    args::{EngineArgs, SlotArgs},
+    args::{ClientTlsArgs, EngineArgs, SlotArgs},
     error::CliError,
+    token,
 };
 
 /// Time that canceled FFmpeg processes get to exit.
@@ -35,6 +37,18 @@ pub async fn start_roles(worker: &Arc<Worker>, slots: SlotArgs) -> Result<(Servi
     Ok((service, executor))
 }
 
+/// Returns the address of a scheduler, with the files of TLS if the connection has it.
+///
+/// # Errors
+/// Returns an error if the files cannot be used: now rather than at each attempt to connect.
+pub fn address_of(address: &str, tls: &ClientTlsArgs) -> Result<Address, CliError> {
+    let tls = tls.files();
+    if let Some(files) = &tls {
+        files.check()?;
+    }
+    Ok(Address::Tcp { address: address.to_owned(), tls })
+}
+
 /// Stops a scheduler and an executor, and returns once none of their tasks and no FFmpeg runs.
 pub async fn stop_roles(service: Service, executor: Executor) {
     executor.stop().await;
@@ -52,8 +66,9 @@ pub enum Engine {
 
 impl Engine {
     /// Returns an engine that submits to the scheduler at `address`.
-    pub fn remote(address: &str, args: &EngineArgs) -> Self {
-        Self::Remote(Client::new(address, args.token.clone()))
+    pub fn remote(address: &str, args: &EngineArgs) -> Result<Self, CliError> {
+        let address = address_of(address, &args.tls)?;
+        Ok(Self::Remote(Client::new(address, token::of_client(&args.token)?)))
     }
 
     /// Starts an engine in this process.

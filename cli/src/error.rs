@@ -25,6 +25,9 @@ pub enum CliError {
     /// The HTTP API of this process failed.
     #[error(transparent)]
     Server(#[from] spool_server::Error),
+    /// A certificate cannot be used or made.
+    #[error(transparent)]
+    Tls(#[from] spool_tls::Error),
     /// A call of an HTTP API failed.
     #[error(transparent)]
     ApiClient(#[from] api_client::Error),
@@ -84,7 +87,7 @@ impl CliError {
             Self::Statement(error) => error.kind().exit_code(),
             Self::Jobs(error) => error.kind().exit_code(),
             Self::ApiClient(error) => error.code(),
-            Self::Server(spool_server::Error::Open { .. }) => exit::USAGE,
+            Self::Server(spool_server::Error::Open { .. }) | Self::Tls(_) => exit::USAGE,
             Self::Read { source, .. } => match source.kind() {
                 std::io::ErrorKind::NotFound => exit::NOT_FOUND,
                 std::io::ErrorKind::PermissionDenied => exit::NOT_ALLOWED,

@@ -8,6 +8,7 @@ mod error;
 mod exit;
 mod output;
 mod paths;
+mod ports;
 mod profile;
 mod progress;
 mod report;
@@ -15,6 +16,7 @@ mod rows;
 mod signals;
 mod slurm_script;
 mod start_gate;
+mod token;
 mod worker;
 
 use std::{io::IsTerminal, process::ExitCode};
@@ -89,6 +91,7 @@ async fn run(cli: Cli) -> Result<(), error::CliError> {
         Command::Keys(args) => commands::credentials::keys(args).await,
         Command::Tenants(args) => commands::credentials::tenants(args).await,
         Command::Watches(args) => commands::watches::run(args).await,
+        Command::Tls(command) => commands::tls::run(&command),
         Command::Slurm(args) => commands::slurm::run(args),
         Command::Health { url } => commands::health::run(url).await,
         Command::Man { folder } => commands::man::run(&folder),
@@ -103,10 +106,11 @@ async fn run(cli: Cli) -> Result<(), error::CliError> {
 }
 
 /// Spool's crates, as log filters name them.
-const SPOOL_CRATES: [&str; 9] = [
+const SPOOL_CRATES: [&str; 10] = [
     "spool",
     "spool_media",
     "spool_storage",
+    "spool_tls",
     "spool_udfs",
     "spool_wire",
     "spool_jobs",

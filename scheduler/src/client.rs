@@ -60,9 +60,9 @@ pub struct Client {
 }
 
 impl Client {
-    /// Creates a client of the scheduler at `HOST:PORT` that sends `token` with every call.
-    pub fn new(address: impl Into<String>, token: Option<String>) -> Self {
-        Self { address: Address::Tcp(address.into()), token, reached: Arc::default() }
+    /// Creates a client of the scheduler at this address that sends `token` with every call.
+    pub fn new(address: Address, token: Option<String>) -> Self {
+        Self { address, token, reached: Arc::default() }
     }
 
     /// Runs one statement to its end, as [`crate::Scheduler::run`] does. If the scheduler goes away

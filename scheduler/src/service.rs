@@ -10,6 +10,7 @@ use ballista_core::error::BallistaError;
 use ballista_scheduler::cluster::BallistaCluster;
 use spool_media::encode::worker::Worker;
 use spool_storage::ConcurrencyLimit;
+use spool_tls::ServerTls;
 use spool_wire::Address;
 use tokio::{
     net::TcpListener,
@@ -17,7 +18,7 @@ use tokio::{
 };
 
 use crate::{
-    api::{self, server::Listener},
+    api::{self, connections::Listener, server::Port},
     engine,
     engine_config::{NEVER, scheduler_config, session_config},
     error::{Error, Result},
@@ -48,6 +49,10 @@ pub struct Settings {
     pub no_executor_timeout: Duration,
     /// Token that clients and executors must present; `None` if they need none.
     pub token: Option<String>,
+    /// TLS of the port; `None` for plain text.
+    pub tls: Option<Arc<ServerTls>>,
+    /// Address of a second port that answers probes and Prometheus without a token.
+    pub probes: Option<SocketAddr>,
     /// Whether executors of another version, or with other encoders, may join.
     pub allow_version_skew: bool,
 }
@@ -62,6 +67,8 @@ impl Settings {
             executor_timeout: NEVER,
             no_executor_timeout: Duration::from_secs(60),
             token: None,
+            tls: None,
+            probes: None,
             allow_version_skew: false,
         }
     }
@@ -82,7 +89,7 @@ impl Service {
     /// Returns [`Error::Listen`] if the address cannot be bound, [`Error::Engine`] if the engine does not
     /// start.
     pub async fn start(settings: Settings, worker: Arc<Worker>) -> Result<Self> {
-        let (address, listener) = listen(settings.listen).await?;
+        let (address, listener) = listen(settings.listen, settings.tls.clone()).await?;
         let (executors, placements, events) =
             (ExecutorRegistry::default(), Placements::default(), EventRouter::default());
         let (fair_queue, statements) = (FairQueue::default(), StatementList::default());
@@ -121,8 +128,16 @@ impl Service {
         let rows = RowsContext { attempts, fair_queue, counters: metrics.rows.clone() };
         let context = RunContext { planner, rows, worker, no_executor_timeout: settings.no_executor_timeout };
         let scheduler = Scheduler { context: Arc::new(context), statements, metrics };
-        let server =
-            tokio::spawn(api::server::serve(listener, scheduler.clone(), executor_service, settings.token));
+        let port = Port {
+            listener,
+            loopback: settings.listen.is_none_or(|listen| listen.ip().is_loopback()),
+            token: settings.token,
+        };
+        let probes = match settings.probes {
+            Some(at) => Some(bind(at).await?),
+            None => None,
+        };
+        let server = tokio::spawn(api::server::serve(port, probes, scheduler.clone(), executor_service));
         Ok(Self { scheduler, address, abort: server.abort_handle(), server })
     }
 
@@ -148,15 +163,22 @@ impl Service {
 }
 
 /// Begins to accept connections, and returns the address for them.
-async fn listen(at: Option<SocketAddr>) -> Result<(Address, Listener)> {
+async fn listen(at: Option<SocketAddr>, tls: Option<Arc<ServerTls>>) -> Result<(Address, Listener)> {
     let Some(at) = at else {
         let (connector, incoming) = spool_wire::in_process();
         return Ok((Address::InProcess(connector), Listener::InProcess(incoming)));
     };
-    let failed = |source| Error::Listen { address: at.to_string(), source };
-    let listener = TcpListener::bind(at).await.map_err(failed)?;
-    let address = listener.local_addr().map_err(failed)?;
-    Ok((Address::Tcp(address.to_string()), Listener::Tcp(listener)))
+    let listener = bind(at).await?;
+    let address = listener.local_addr().map_err(|e| listen_error(at, e))?.to_string();
+    Ok((Address::Tcp { address, tls: None }, Listener::Tcp(listener, tls)))
+}
+
+async fn bind(at: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(at).await.map_err(|e| listen_error(at, e))
+}
+
+fn listen_error(at: SocketAddr, source: std::io::Error) -> Error {
+    Error::Listen { address: at.to_string(), source }
 }
 
 impl Drop for Service {

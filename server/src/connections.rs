@@ -1,16 +1,20 @@
 //! Connections: accepts a limited number at a time, each with deadlines. Further connections wait in the
 //! system's backlog; none is refused.
 
-use std::{io, net::SocketAddr, pin::pin, time::Duration};
+use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::Router;
-use hyper::server::conn::http1;
+use hyper::{
+    rt::{Read, Write},
+    server::conn::http1,
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
 use socket2::SockRef;
 use spool_storage::{ConcurrencyLimit, ConcurrencyPermit};
+use spool_tls::ServerTls;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     time::sleep,
@@ -37,6 +41,13 @@ const MAX_READ_BUFFER: usize = 64 << 10;
 /// Wait before accepting again when the system is out of sockets.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(500);
 
+/// The API's port.
+pub(crate) struct Port {
+    pub(crate) listener: TcpListener,
+    /// TLS; `None` for plain text.
+    pub(crate) tls: Option<Arc<ServerTls>>,
+}
+
 /// Returns the limit on connections at a time.
 pub(crate) fn limit() -> ConcurrencyLimit {
     ConcurrencyLimit::new("connections", MAX_CONNECTIONS)
@@ -55,19 +66,20 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Serves connections until shutdown, then waits for the requests in progress.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    router: Router,
-    limit: ConcurrencyLimit,
-    shutdown: CancellationToken,
-) {
+pub(crate) async fn serve(port: Port, router: Router, limit: ConcurrencyLimit, shutdown: CancellationToken) {
     let open = TaskTracker::new();
     let accept = async {
         loop {
             let permit = limit.acquire().await;
-            match listener.accept().await {
+            match port.listener.accept().await {
                 Ok((stream, _)) => {
-                    drop(open.spawn(serve_connection(stream, router.clone(), shutdown.clone(), permit)));
+                    drop(open.spawn(serve_connection(
+                        stream,
+                        port.tls.clone(),
+                        router.clone(),
+                        shutdown.clone(),
+                        permit,
+                    )));
                 }
                 Err(error) if concerns_one_connection(&error) => {
                     debug!(%error, "connection closed before it was accepted")
@@ -84,13 +96,14 @@ pub(crate) async fn serve(
         () = accept => {}
     }
     // Closes the port at once, so that another process can bind it.
-    drop(listener);
+    drop(port);
     open.close();
     open.wait().await;
 }
 
 async fn serve_connection(
     stream: TcpStream,
+    tls: Option<Arc<ServerTls>>,
     router: Router,
     shutdown: CancellationToken,
     _permit: ConcurrencyPermit,
@@ -99,10 +112,23 @@ async fn serve_connection(
     let _ = stream.set_nodelay(true);
     // Ends connections whose client stopped reading, which would hold their permit.
     let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED_TIMEOUT));
+    match tls {
+        None => serve_http(TokioIo::new(stream), router, shutdown).await,
+        Some(tls) => match tls.accept(stream).await {
+            Ok(stream) => serve_http(TokioIo::new(stream), router, shutdown).await,
+            Err(error) => debug!(%error, "handshake failed"),
+        },
+    }
+}
+
+async fn serve_http<S: Read + Write + Unpin + Send + 'static>(
+    stream: S,
+    router: Router,
+    shutdown: CancellationToken,
+) {
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_READ_BUFFER);
-    let mut connection =
-        pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)));
+    let mut connection = pin!(builder.serve_connection(stream, TowerToHyperService::new(router)));
     let ended = tokio::select! {
         ended = &mut connection => ended,
         () = shutdown.cancelled() => {

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use spool_jobs::{CleanupQueue, CredentialStore, JobStore, UploadStore, WatchStore, WebhookStore};
 use spool_storage::Stores;
+use spool_tls::ServerTls;
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -20,7 +21,7 @@ use crate::{
         cleanup::Cleanup,
         webhook_delivery::{WebhookDelivery, WebhookTargets},
     },
-    connections,
+    connections::{self, Port},
     ingest::{sqs, watcher::Watcher},
     query::service::QueryService,
     routes,
@@ -35,6 +36,8 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Settings {
     /// Address to listen on; port 0 chooses a free port.
     pub listen: SocketAddr,
+    /// TLS of the port; `None` for plain text.
+    pub tls: Option<Arc<ServerTls>>,
     /// Folder or URI prefix below which videos without a destination are published.
     pub media: Option<String>,
     /// Folder or URI prefix of uploads.
@@ -82,6 +85,7 @@ pub enum Error {
 /// A running server. Dropping it stops it.
 pub struct Server {
     address: SocketAddr,
+    has_tls: bool,
     shutdown: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -110,13 +114,23 @@ impl Server {
         let state = app_state(settings, job_store.clone(), object_stores.clone(), shutdown.clone())?;
         spawn_background_tasks(settings, &state, job_store, object_stores);
         let limit = state.connections.clone();
-        let task = tokio::spawn(connections::serve(listener, routes::router(state), limit, shutdown.clone()));
-        Ok(Self { address, shutdown, task })
+        let task = tokio::spawn(connections::serve(
+            Port { listener, tls: settings.tls.clone() },
+            routes::router(state),
+            limit,
+            shutdown.clone(),
+        ));
+        Ok(Self { address, has_tls: settings.tls.is_some(), shutdown, task })
     }
 
     /// Returns the address that the server listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Returns the URL of the API, without a slash at its end.
+    pub fn url(&self) -> String {
+        format!("{}://{}", if self.has_tls { "https" } else { "http" }, self.address)
     }
 
     /// Waits until the server stops by itself, which happens only on an error.

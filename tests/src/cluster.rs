@@ -44,6 +44,14 @@ pub struct Cluster {
     network: Option<Network>,
     scratch_bytes: Option<u64>,
     clock: Option<Clock>,
+    tls: Option<Tls>,
+}
+
+/// Certificates by which the harness talks to a scheduler with mutual TLS.
+#[derive(Debug)]
+struct Tls {
+    folder: PathBuf,
+    member: String,
 }
 
 /// Wall clock that a test can set, for the roles that are started with it.
@@ -129,6 +137,7 @@ impl Cluster {
             network,
             scratch_bytes,
             clock: None,
+            tls: None,
         };
         cluster.start_scheduler();
         for _ in 0..executors {
@@ -136,6 +145,40 @@ impl Cluster {
         }
         cluster.wait_for_slots(executors);
         cluster
+    }
+
+    /// Starts a scheduler with mutual TLS by these arguments, and no executor. The harness presents the
+    /// certificate of `member` in `folder`.
+    ///
+    /// # Panics
+    /// If the scheduler does not start.
+    pub fn start_with_tls(ffmpeg: &Path, scheduler_args: &[&str], folder: &Path, member: &str) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut cluster = Self {
+            folder: tempfile::tempdir().unwrap(),
+            port,
+            scheduler: None,
+            scheduler_args: scheduler_args.iter().map(|arg| (*arg).to_owned()).collect(),
+            executors: Vec::new(),
+            ffmpeg: Some(ffmpeg.to_owned()),
+            network: None,
+            scratch_bytes: None,
+            clock: None,
+            tls: Some(Tls { folder: folder.to_owned(), member: member.to_owned() }),
+        };
+        cluster.start_scheduler();
+        cluster
+    }
+
+    /// Returns the certificate that the scheduler presents, in PEM.
+    ///
+    /// # Panics
+    /// If the scheduler presents none.
+    pub fn certificate(&self) -> String {
+        let script = "import ssl, sys; print(ssl.get_server_certificate(('127.0.0.1', int(sys.argv[1]))))";
+        let output = Command::new("python3").args(["-c", script, &self.port.to_string()]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// Sets the clock of the roles that are started from now on.
@@ -152,10 +195,11 @@ impl Cluster {
     pub fn spool(&self, args: &[&str]) -> Spool {
         let address = self.address();
         let args = args.iter().copied().chain(["--cluster", &address]);
-        match &self.network {
+        let spool = match &self.network {
             Some(network) => Spool::inside(&network.scheduler(), args),
             None => Spool::new(args),
-        }
+        };
+        spool.env("XDG_STATE_HOME", self.folder.path())
     }
 
     /// Starts or restarts the scheduler, and waits until it listens.
@@ -168,6 +212,9 @@ impl Cluster {
             None => (self.address(), None),
         };
         let mut args = vec!["scheduler".to_owned(), "--listen".to_owned(), listen];
+        if inside.is_some() {
+            args.push("--insecure".to_owned());
+        }
         args.extend(self.scheduler_args.iter().cloned());
         self.scheduler = Some(self.role("scheduler", &args, None, inside));
         wait_until("the scheduler", START_TIMEOUT, || self.http("GET", "/livez"));
@@ -240,6 +287,7 @@ impl Cluster {
         command
             .env("SPOOL_SCRATCH", folder.join("scratch"))
             .env("HOME", folder.join("no-home"))
+            .env("XDG_STATE_HOME", self.folder.path())
             .env("NO_COLOR", "1");
         if let Some(ffmpeg) = ffmpeg {
             // A program in FFmpeg's place writes a log beside itself, which the sandbox forbids.
@@ -270,15 +318,42 @@ impl Cluster {
         serde_json::from_str(&self.http("GET", "/demand")?).ok()
     }
 
-    /// Returns the body of the scheduler's HTTP response.
+    /// Returns the body of the scheduler's HTTP response to a request with its token.
     pub fn http(&self, method: &str, path: &str) -> Option<String> {
-        let url = format!("http://{}{path}", self.address());
-        match &self.network {
+        self.http_with(self.token().as_deref(), method, path)
+    }
+
+    /// Returns the body of the scheduler's HTTP response to a request with this token.
+    pub fn http_with(&self, token: Option<&str>, method: &str, path: &str) -> Option<String> {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}{path}", self.address());
+        let mut command = match &self.network {
             Some(network) => {
-                curl(Command::new("ip").args(["netns", "exec", &network.scheduler(), "curl"]), method, &url)
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", &network.scheduler(), "curl"]);
+                command
             }
-            None => http(method, &url),
+            None => Command::new("curl"),
+        };
+        if let Some(token) = token {
+            command.arg("-H").arg(format!("Authorization: Bearer {token}"));
         }
+        if let Some(Tls { folder, member }) = &self.tls {
+            command.arg("--cacert").arg(folder.join("ca.pem"));
+            command.arg("--cert").arg(folder.join(format!("{member}.pem")));
+            command.arg("--key").arg(folder.join(format!("{member}.key")));
+        }
+        curl(&mut command, method, &url)
+    }
+
+    /// Returns the scheduler's token: the given one, or the one that it drew.
+    pub fn token(&self) -> Option<String> {
+        let given = self.scheduler_args.windows(2).find(|pair| pair[0] == "--token");
+        if let Some([_, token]) = given {
+            return Some(token.clone());
+        }
+        let text = std::fs::read_to_string(self.folder.path().join("spool/token")).ok()?;
+        Some(text.trim().to_owned())
     }
 
     /// Returns the network of the roles.

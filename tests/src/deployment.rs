@@ -212,6 +212,9 @@ impl Role {
     fn start(folder: PathBuf, args: &[&str], env: &[(String, String)], ready: String) -> Self {
         std::fs::create_dir_all(folder.join("scratch")).unwrap();
         let mut env = env.to_vec();
+        // Schedulers and executors find one token there.
+        let state = folder.parent().unwrap().to_str().unwrap().to_owned();
+        env.push(("XDG_STATE_HOME".to_owned(), state));
         // For reading the log of a failed test.
         if let Ok(filter) = std::env::var("SPOOL_TEST_LOG") {
             env.push(("SPOOL_LOG".to_owned(), filter));

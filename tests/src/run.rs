@@ -183,6 +183,13 @@ impl Spool {
         Self { command, scratch: Scratch::Own(scratch) }
     }
 
+    /// Runs the command in a folder.
+    #[must_use]
+    pub fn current_dir(mut self, folder: &Path) -> Self {
+        self.command.current_dir(folder);
+        self
+    }
+
     /// Adds an environment variable, returning the updated value.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {

@@ -128,6 +128,14 @@ impl Serve {
         Self { running: Some(running), address, log }
     }
 
+    /// Returns the process ID.
+    ///
+    /// # Panics
+    /// If the server has ended.
+    pub fn id(&self) -> u32 {
+        self.running.as_ref().unwrap().child.id()
+    }
+
     /// Sends a request, with these arguments of curl.
     ///
     /// # Panics

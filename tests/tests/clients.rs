@@ -87,7 +87,11 @@ fn an_autoscaler_gets_the_waiting_and_running_rows() {
             let mut scaler =
                 ExternalScalerClient::connect(format!("http://{}", cluster.address())).await.unwrap();
             let object = ScaledObjectRef {
-                scaler_metadata: [("rowsPerExecutor".to_owned(), "2".to_owned())].into(),
+                scaler_metadata: [
+                    ("rowsPerExecutor".to_owned(), "2".to_owned()),
+                    ("tokenFromEnv".to_owned(), cluster.token().unwrap()),
+                ]
+                .into(),
                 ..Default::default()
             };
             let active = scaler.is_active(object.clone()).await.unwrap().into_inner().result;

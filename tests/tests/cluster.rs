@@ -472,7 +472,7 @@ fn an_incompatible_peer_is_refused_with_the_remedy() {
     assert_eq!((ran.code, ran.stderr.contains("SPOOL_TOKEN")), (Some(4), true), "{}", ran.stderr);
     let ran = cluster.spool(&["sql", "--token", "open sesame", "-c", "SELECT 1"]).run();
     assert_eq!((ran.code, ran.stderr.contains("no executor joined")), (Some(5), true), "{}", ran.stderr);
-    assert!(cluster.http("GET", "/statements").unwrap().contains("SPOOL_TOKEN"));
+    assert!(cluster.http_with(None, "GET", "/statements").unwrap().contains("SPOOL_TOKEN"));
     assert_eq!(cluster.http("GET", "/livez").unwrap(), "ok");
 }
 

@@ -1,9 +1,11 @@
 //! Calls to a scheduler: HTTP/2 with limits on every wait, and a bearer token if the scheduler requires one.
 
-use std::{fmt, time::Duration};
+use std::{fmt, io, time::Duration};
 
 use hyper_util::rt::TokioIo;
+use spool_tls::{ClientFiles, ClientStream};
 use subtle::ConstantTimeEq;
+use tokio::net::TcpStream;
 use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataMap, MetadataValue},
@@ -28,8 +30,13 @@ pub type Connection = InterceptedService<Channel, BearerToken>;
 /// Where a scheduler accepts connections.
 #[derive(Debug, Clone)]
 pub enum Address {
-    /// `HOST:PORT`.
-    Tcp(String),
+    /// `HOST:PORT`, and the files of TLS if the scheduler has it.
+    Tcp {
+        /// `HOST:PORT`.
+        address: String,
+        /// Files of TLS; `None` for a connection in plain text.
+        tls: Option<ClientFiles>,
+    },
     /// In this process.
     InProcess(InProcess),
 }
@@ -37,7 +44,7 @@ pub enum Address {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp(address) => f.write_str(address),
+            Self::Tcp { address, .. } => f.write_str(address),
             Self::InProcess(_) => f.write_str("this process"),
         }
     }
@@ -54,7 +61,7 @@ pub async fn connect(address: &Address, token: Option<&str>) -> Result<Connectio
         invalid(&"the token has characters that an HTTP header cannot carry; check SPOOL_TOKEN")
     })?;
     let connected = match address {
-        Address::Tcp(address) => {
+        Address::Tcp { address, tls } => {
             let endpoint = Endpoint::from_shared(format!("http://{address}"))
                 .map_err(|_| invalid(&format_args!("{address} is not of the form HOST:PORT")))?
                 .connect_timeout(CONNECT_TIMEOUT)
@@ -62,7 +69,17 @@ pub async fn connect(address: &Address, token: Option<&str>) -> Result<Connectio
                 .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
                 .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
                 .keep_alive_while_idle(true);
-            endpoint.connect().await
+            match tls {
+                None => endpoint.connect().await,
+                Some(files) => {
+                    let (address, files) = (address.clone(), files.clone());
+                    let open = move |_| {
+                        let (address, files) = (address.clone(), files.clone());
+                        async move { open_tls(&address, &files).await.map(TokioIo::new) }
+                    };
+                    endpoint.connect_with_connector(service_fn(open)).await
+                }
+            }
         }
         Address::InProcess(in_process) => {
             let in_process = in_process.clone();
@@ -77,6 +94,14 @@ pub async fn connect(address: &Address, token: Option<&str>) -> Result<Connectio
     };
     let channel = connected.map_err(|e| Status::unavailable(root_cause(&e)))?;
     Ok(InterceptedService::new(channel, BearerToken(token)))
+}
+
+/// Opens a connection and shakes hands.
+async fn open_tls(address: &str, files: &ClientFiles) -> io::Result<ClientStream<TcpStream>> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    spool_tls::connect(files, host, &["h2"], stream).await
 }
 
 /// Returns the innermost cause of an error, which is the most specific one.

@@ -54,10 +54,10 @@ pub(super) fn measure(runtime: &Runtime) -> Table {
         simulation.set(&Pace { seconds_per_media_second: ROW_TIME.as_secs_f64() / SEGMENT, spread: 0.0 });
         let undisturbed = run_at_once(runtime, &cluster, &[job("undisturbed")])[0];
         let (disturbed, noticed) = std::thread::scope(|scope| {
-            let address = cluster.address();
+            let client = super::client(&cluster);
             let started = Instant::now();
             let statements = [job("disturbed")];
-            let running = scope.spawn(move || super::run_at(runtime, &address, &statements)[0]);
+            let running = scope.spawn(move || super::run_by(runtime, &client, &statements)[0]);
             // A fixed time, since there is no condition to wait for.
             sleep(KILL_AFTER.saturating_sub(started.elapsed()));
             cluster.kill_executor(0);

@@ -29,6 +29,9 @@ pub struct ApiClientArgs {
     /// API key. An API that runs with --auth keys requires one.
     #[arg(long, env = "SPOOL_API_KEY", value_name = "KEY", hide_env_values = true)]
     pub api_key: Option<String>,
+    /// Authority that must have signed the API's certificate, in PEM, beside those of the system.
+    #[arg(long, env = "SPOOL_TLS_CA", value_name = "FILE")]
+    pub tls_ca: Option<std::path::PathBuf>,
     /// Format of the result on stdout.
     #[arg(
         long,

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use clap::Args;
 
-use super::{AuthArgs, SlotArgs, host_port};
+use super::{AuthArgs, ClientTlsArgs, ServerTlsArgs, SlotArgs, TokenArgs, host_port};
 
 const SECONDS_PER_HOUR: f64 = 3600.0;
 
@@ -57,7 +57,7 @@ pub struct ApiArgs {
 /// Address of the HTTP API.
 #[derive(Debug, Args)]
 pub struct ListenArgs {
-    /// Address to listen on. Must be a loopback address unless --auth keys is given.
+    /// Address to listen on. Beyond loopback it needs --auth keys and TLS.
     #[arg(
         id = "listen",
         long = "listen",
@@ -66,6 +66,8 @@ pub struct ListenArgs {
         default_value = "127.0.0.1:8080"
     )]
     pub address: SocketAddr,
+    #[command(flatten)]
+    pub tls: ServerTlsArgs,
 }
 
 /// Garbage collection of the videos that the API keeps.
@@ -116,13 +118,17 @@ pub struct DispatcherArgs {
 
 #[derive(Debug, Args)]
 pub struct SchedulerArgs {
-    /// Address to listen on for executors, clients, Flight SQL, KEDA and HTTP. There is no TLS: use a private
-    /// address.
+    /// Address to listen on for executors, clients, Flight SQL, KEDA and HTTP. Beyond loopback it needs TLS.
     #[arg(long, env = "SPOOL_LISTEN", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:50050")]
     pub listen: SocketAddr,
-    /// Bearer token that executors and clients must send. Default: none is required.
-    #[arg(long, env = "SPOOL_TOKEN", value_name = "TOKEN", hide_env_values = true)]
-    pub token: Option<String>,
+    #[command(flatten)]
+    pub token: TokenArgs,
+    #[command(flatten)]
+    pub tls: ServerTlsArgs,
+    /// Address for health probes and Prometheus, which need no token there: /livez, /readyz and /metrics.
+    /// Default: none.
+    #[arg(long, env = "SPOOL_HTTP", value_name = "ADDRESS:PORT")]
+    pub http: Option<SocketAddr>,
     /// Seconds without a heartbeat after which an executor counts as lost.
     #[arg(
         long,
@@ -152,9 +158,10 @@ pub struct ExecutorArgs {
     /// Scheduler to join.
     #[arg(long, env = "SPOOL_SCHEDULER", value_name = "HOST:PORT", value_parser = host_port)]
     pub scheduler: String,
-    /// Bearer token for the scheduler.
-    #[arg(long, env = "SPOOL_TOKEN", value_name = "TOKEN", hide_env_values = true)]
-    pub token: Option<String>,
+    #[command(flatten)]
+    pub token: TokenArgs,
+    #[command(flatten)]
+    pub tls: ClientTlsArgs,
     #[command(flatten)]
     pub slots: SlotArgs,
     /// Seconds that running rows get to finish after SIGTERM, before they are canceled and run elsewhere.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use spool_media::plan::deinterlace::Deinterlace;
 
-use super::{OutputFormat, RowFormat, host_port};
+use super::{ClientTlsArgs, OutputFormat, RowFormat, TokenArgs, host_port};
 
 #[derive(Debug, Args)]
 pub struct TranscodeArgs {
@@ -107,9 +107,10 @@ pub struct EngineArgs {
         conflicts_with = "slots"
     )]
     pub cluster: Option<String>,
-    /// Bearer token for the scheduler.
-    #[arg(long, env = "SPOOL_TOKEN", value_name = "TOKEN", hide_env_values = true)]
-    pub token: Option<String>,
+    #[command(flatten)]
+    pub token: TokenArgs,
+    #[command(flatten)]
+    pub tls: ClientTlsArgs,
     #[command(flatten)]
     pub slots: SlotArgs,
 }

@@ -4,22 +4,21 @@ use std::time::Duration;
 
 use spool_executor::{Executor, Settings};
 use spool_media::ffmpeg;
-use spool_wire::Address;
 
 use crate::{
     args::{ExecutorArgs, GlobalArgs},
-    engine::CHILDREN_EXIT_TIMEOUT,
+    engine::{self, CHILDREN_EXIT_TIMEOUT},
     error::CliError,
-    signals, worker,
+    signals, token, worker,
 };
 
 pub async fn run(global: &GlobalArgs, args: ExecutorArgs) -> Result<(), CliError> {
     let worker = worker::worker_with_slots(global, args.slots, global.http_sources)?;
     let settings = Settings {
-        scheduler: Address::Tcp(args.scheduler),
+        scheduler: engine::address_of(&args.scheduler, &args.tls)?,
         slots: args.slots.count(),
         work_dir: worker.environment().scratch().join("engine"),
-        token: args.token,
+        token: token::of_client(&args.token)?,
         drain_timeout: Duration::from_secs(args.drain_timeout),
         idle_timeout: args.idle_timeout.map(Duration::from_secs),
     };

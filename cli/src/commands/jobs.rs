@@ -15,7 +15,7 @@ pub async fn run(command: JobsCommand) -> Result<(), CliError> {
         JobsCommand::Submit(args) => submit(args).await,
         JobsCommand::Ls(args) => list(args).await,
         JobsCommand::Get(JobArgs { id, api }) => {
-            let job = ApiClient::new(&api).get(&format!("v1/jobs/{id}"), &[]).await?;
+            let job = ApiClient::new(&api)?.get(&format!("v1/jobs/{id}"), &[]).await?;
             print(&api, &job)
         }
         JobsCommand::Watch(args) => watch(args).await,
@@ -38,7 +38,7 @@ async fn submit(args: JobSubmitArgs) -> Result<(), CliError> {
         document.insert("delete_source".to_owned(), true.into());
     }
     let job =
-        ApiClient::new(&api).post("v1/jobs", &Value::Object(document), idempotency_key.as_deref()).await?;
+        ApiClient::new(&api)?.post("v1/jobs", &Value::Object(document), idempotency_key.as_deref()).await?;
     match api.output {
         OutputFormat::Json => output::print_json(&job),
         // For scripts: `spool jobs watch $(spool jobs submit talk.mp4)`.
@@ -49,7 +49,7 @@ async fn submit(args: JobSubmitArgs) -> Result<(), CliError> {
 async fn list(args: JobListArgs) -> Result<(), CliError> {
     let mut query = vec![("limit", args.limit.to_string())];
     query.extend(args.state.map(|state| ("state", state)));
-    let page = ApiClient::new(&args.api).get("v1/jobs", &query).await?;
+    let page = ApiClient::new(&args.api)?.get("v1/jobs", &query).await?;
     if args.api.output == OutputFormat::Json {
         return output::print_json(&page);
     }
@@ -68,14 +68,14 @@ async fn list(args: JobListArgs) -> Result<(), CliError> {
 
 /// Posts an action on a job, and prints the job.
 async fn post_action(id: &str, action: &str, api: &ApiClientArgs) -> Result<(), CliError> {
-    let job = ApiClient::new(api).post(&format!("v1/jobs/{id}/{action}"), &json!({}), None).await?;
+    let job = ApiClient::new(api)?.post(&format!("v1/jobs/{id}/{action}"), &json!({}), None).await?;
     print(api, &job)
 }
 
 /// Follows a job to its end.
 async fn watch(args: JobArgs) -> Result<(), CliError> {
     let JobArgs { id, api } = args;
-    let client = ApiClient::new(&api);
+    let client = ApiClient::new(&api)?;
     let cancel = signals::interrupt();
     let mut events = client.events(&id);
     loop {

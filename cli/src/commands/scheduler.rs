@@ -9,10 +9,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     args::{DispatcherArgs, GlobalArgs, SchedulerArgs},
     error::CliError,
-    signals, worker,
+    ports, signals, token, worker,
 };
 
 pub async fn run(global: &GlobalArgs, args: SchedulerArgs) -> Result<(), CliError> {
+    let tls = ports::tls(args.listen, &args.tls, &["h2", "http/1.1"])?;
     let worker = worker::worker(global)?;
     // The builds of executors are compared with this machine's. A missing encoder fails the start rather than
     // the first join.
@@ -22,22 +23,17 @@ pub async fn run(global: &GlobalArgs, args: SchedulerArgs) -> Result<(), CliErro
         Some(database) => Some(Arc::new(SqlStore::open(database).await?)),
         None => None,
     };
-    let unprotected = args.token.is_none() && !args.listen.ip().is_loopback();
     let settings = Settings {
         listen: Some(args.listen),
         executor_timeout: Duration::from_secs(args.executor_timeout),
         no_executor_timeout: Duration::from_secs(args.no_executor_timeout),
-        token: args.token,
+        token: Some(token::of_scheduler(&args.token)?),
+        tls,
+        probes: args.http,
         allow_version_skew: args.allow_version_skew,
     };
     let mut service = Service::start(settings, worker.clone()).await?;
     let address = service.address().clone();
-    if unprotected {
-        tracing::warn!(
-            %address,
-            "every host that reaches this address can run statements: set SPOOL_TOKEN, or bind to a private address"
-        );
-    }
     // On stdout: the result of this command, for scripts that let the system choose the port.
     println!("listening on {address}");
     eprintln!("executors join with: spool executor --scheduler {address}");

@@ -11,7 +11,7 @@ use crate::{
     commands::scheduler::dispatcher_settings,
     engine,
     error::CliError,
-    paths, signals, worker,
+    paths, ports, signals, worker,
 };
 
 /// Name of the database in the data folder.
@@ -22,6 +22,8 @@ const MEDIA: &str = "media";
 const UPLOADS: &str = "uploads";
 
 pub async fn run(global: &GlobalArgs, args: ServeArgs) -> Result<(), CliError> {
+    // Before anything is opened or made: a refused address leaves nothing behind.
+    let tls = ports::tls(args.listen.address, &args.listen.tls, &["http/1.1"])?;
     let needs_key = args.auth.auth == AuthMode::Keys;
     // Jobs of tenants must not read what only this machine's network can reach.
     let http_sources = if needs_key { NetworkReach::Public } else { global.http_sources };
@@ -41,6 +43,7 @@ pub async fn run(global: &GlobalArgs, args: ServeArgs) -> Result<(), CliError> {
     let media = args.media.map_or_else(|| in_data(MEDIA), Ok)?;
     let uploads = args.uploads.map_or_else(|| in_data(UPLOADS), Ok)?;
     let settings = Settings {
+        tls,
         listen: args.listen.address,
         media: Some(media),
         uploads,
@@ -57,15 +60,15 @@ pub async fn run(global: &GlobalArgs, args: ServeArgs) -> Result<(), CliError> {
         Dispatcher::new(store, scheduler, dispatcher_settings(args.dispatcher, &worker.environment().host));
     jobs.spawn(dispatcher.run(shutdown.clone()));
     jobs.close();
-    let address = server.address();
+    let url = server.url();
     // On stdout: the result of this command, for scripts that let the system choose the port.
-    println!("listening on http://{address}");
+    println!("listening on {url}");
     if needs_key {
         eprintln!("requests need an API key; create one with: spool keys create --database {shown_database}");
     } else {
         eprintln!("only programs on this machine can reach the API, and they need no key");
         eprintln!(
-            "open it in a browser, or run: curl --data-binary @video.mp4 'http://{address}/v1/uploads?name=video.mp4'"
+            "open it in a browser, or run: curl --data-binary @video.mp4 '{url}/v1/uploads?name=video.mp4'"
         );
     }
     let ended = tokio::select! {

@@ -21,7 +21,7 @@ pub async fn run(global: &GlobalArgs, args: SqlArgs) -> Result<(), CliError> {
     let request = Request::Sql { sql, threads: args.engine.slots.threads };
     let cancel = signals::interrupt();
     let engine = match &args.engine.cluster {
-        Some(address) => Engine::remote(address, &args.engine),
+        Some(address) => Engine::remote(address, &args.engine)?,
         None => {
             let slots = args.engine.slots;
             let worker = worker::worker_with_slots(global, slots, global.http_sources)?;

@@ -51,7 +51,7 @@ pub async fn run(global: &GlobalArgs, args: TranscodeArgs) -> Result<(), CliErro
             for Job { source, destination } in &mut jobs {
                 (*source, *destination) = (paths::absolute(source)?, paths::absolute(destination)?);
             }
-            (Engine::remote(address, &args.engine), None)
+            (Engine::remote(address, &args.engine)?, None)
         }
         None => {
             let slots = args.engine.slots;

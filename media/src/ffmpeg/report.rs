@@ -131,7 +131,7 @@ fn parse(file: File) -> Report {
     Report { encoded: encoders.into_iter().map(|(_, encoded)| encoded).collect(), damaged_frames }
 }
 
-/// Parses a line of one of the x264 encoders, which are told apart by name.
+/// Parses a line of one of the x264 encoders, which differ by name.
 fn hear(line: &str, encoders: &mut Vec<(String, Encoded)>) {
     let Some((name, words)) = line.strip_prefix("[libx264 @ ").and_then(|rest| rest.split_once("] ")) else {
         return;

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use axum::{
     Json, Router,
-    extract::{Path, State},
-    http::{HeaderMap, StatusCode, header},
+    extract::{Path, Request, State},
+    http::{StatusCode, header},
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{delete, get},
 };
@@ -47,18 +48,39 @@ struct ExecutorInfo {
     seconds: u64,
 }
 
-/// Returns the routes: `/livez` and `/readyz` for probes, `/metrics` for Prometheus, `/demand` for
-/// autoscalers, `/executors`, `/statements`.
+/// Returns the routes: `/livez` and `/readyz` for probes; with the token `/metrics` for Prometheus, `/demand`
+/// for autoscalers, `/executors`, `/statements`.
 pub(crate) fn routes(state: HttpState) -> Router {
-    Router::new()
-        .route("/livez", get(|| async { "ok" }))
-        .route("/readyz", get(ready))
+    let protected = Router::new()
         .route("/metrics", get(metrics))
         .route("/demand", get(demand))
         .route("/executors", get(executors))
         .route("/statements", get(statements))
         .route("/statements/{id}", delete(cancel))
+        .route_layer(middleware::from_fn_with_state(state.clone(), require_token));
+    protected.route("/livez", get(livez)).route("/readyz", get(ready)).with_state(state)
+}
+
+/// Returns the routes of the port for probes and Prometheus, which requires no token.
+pub(crate) fn probes(state: HttpState) -> Router {
+    Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
         .with_state(state)
+}
+
+async fn livez() -> &'static str {
+    "ok"
+}
+
+/// Refuses a request without the token, if the scheduler has one.
+async fn require_token(State(state): State<HttpState>, request: Request, next: Next) -> Response {
+    let metadata = MetadataMap::from_headers(request.headers().clone());
+    match authenticate(&metadata, state.token.as_deref()) {
+        Ok(()) => next.run(request).await,
+        Err(status) => (StatusCode::UNAUTHORIZED, format!("{}\n", status.message())).into_response(),
+    }
 }
 
 /// Responds with the number of executors and slots. A scheduler is ready without executors too: a waiting
@@ -72,10 +94,7 @@ async fn demand(State(state): State<HttpState>) -> Json<Demand> {
     Json(state.demand.read())
 }
 
-async fn executors(State(state): State<HttpState>, headers: HeaderMap) -> Response {
-    if let Err(refusal) = authorize(&state, headers) {
-        return refusal;
-    }
+async fn executors(State(state): State<HttpState>) -> Response {
     let executors = state.executors.snapshot().into_iter().map(|(id, executor)| ExecutorInfo {
         id,
         rows: executor.placed_rows(),
@@ -88,29 +107,16 @@ async fn executors(State(state): State<HttpState>, headers: HeaderMap) -> Respon
     Json(executors.collect::<Vec<_>>()).into_response()
 }
 
-async fn statements(State(state): State<HttpState>, headers: HeaderMap) -> Response {
-    match authorize(&state, headers) {
-        Ok(()) => Json(state.statements.all()).into_response(),
-        Err(refusal) => refusal,
-    }
+async fn statements(State(state): State<HttpState>) -> Response {
+    Json(state.statements.all()).into_response()
 }
 
-async fn cancel(State(state): State<HttpState>, Path(id): Path<u64>, headers: HeaderMap) -> Response {
-    if let Err(refusal) = authorize(&state, headers) {
-        return refusal;
-    }
+async fn cancel(State(state): State<HttpState>, Path(id): Path<u64>) -> Response {
     if state.statements.cancel(id) {
         StatusCode::NO_CONTENT.into_response()
     } else {
         (StatusCode::NOT_FOUND, format!("no statement {id} runs\n")).into_response()
     }
-}
-
-/// Checks the token of a request, if the scheduler has one.
-#[expect(clippy::result_large_err, reason = "the refusal is the response of a route, made once per request")]
-fn authorize(state: &HttpState, headers: HeaderMap) -> Result<(), Response> {
-    authenticate(&MetadataMap::from_headers(headers), state.token.as_deref())
-        .map_err(|status| (StatusCode::UNAUTHORIZED, format!("{}\n", status.message())).into_response())
 }
 
 async fn metrics(State(state): State<HttpState>) -> Response {

@@ -3,17 +3,17 @@
 
 use std::{sync::Arc, time::Duration};
 
+use axum::middleware;
 use spool_wire::{
-    Incoming,
     keda::external_scaler_server::ExternalScalerServer,
     v1::{executor_service_server::ExecutorServiceServer, statements_server::StatementsServer},
 };
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{service::Routes, transport::Server};
 
 use super::{
-    flight_sql,
+    connections::{self, Listener},
+    flight_sql, foreign_pages,
     grpc::StatementsService,
     http::{self, HttpState},
     keda::KedaScaler,
@@ -28,21 +28,24 @@ use crate::{
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where connections come from.
+/// The scheduler's port.
 #[derive(Debug)]
-pub(crate) enum Listener {
-    Tcp(TcpListener),
-    InProcess(Incoming),
+pub(crate) struct Port {
+    pub(crate) listener: Listener,
+    /// Whether only this machine reaches it, and so the web pages in a browser here.
+    pub(crate) loopback: bool,
+    /// Token that clients and executors must present, if there is one.
+    pub(crate) token: Option<String>,
 }
 
-/// Serves until the listener fails. Clients and executors must present `token`, if there is one.
+/// Serves until a listener fails. `probes` answers probes and Prometheus without a token.
 pub(crate) async fn serve(
-    listener: Listener,
+    port: Port,
+    probes: Option<TcpListener>,
     scheduler: Scheduler,
     executor_service: ExecutorService,
-    token: Option<String>,
 ) -> std::io::Result<()> {
-    let token: Option<Arc<str>> = token.map(Into::into);
+    let token: Option<Arc<str>> = port.token.map(Into::into);
     let rows = &scheduler.context.rows;
     let executors = rows.attempts.executors.clone();
     let demand = DemandSource { statements: scheduler.statements.clone(), executors: executors.clone() };
@@ -55,6 +58,7 @@ pub(crate) async fn serve(
         metrics: scheduler.metrics.clone(),
         token: token.clone(),
     };
+    let unprotected = http.clone();
     let bytes = MESSAGE_MAX_BYTES as usize;
     let grpc = Routes::new(
         ExecutorServiceServer::new(executor_service)
@@ -65,19 +69,37 @@ pub(crate) async fn serve(
         scheduler: scheduler.clone(),
         token: token.clone(),
     }))
-    .add_service(flight_sql::service(scheduler, token))
-    .add_service(ExternalScalerServer::new(KedaScaler { demand }))
-    .into_axum_router();
-    let routes = Routes::from(grpc.merge(http::routes(http)));
+    .add_service(flight_sql::service(scheduler, token.clone()))
+    .add_service(ExternalScalerServer::new(KedaScaler { demand, token }))
+    .into_axum_router()
+    .route_layer(middleware::from_fn(foreign_pages::require_grpc));
+    let guard = foreign_pages::Guard { loopback: port.loopback };
+    let routes = grpc
+        .merge(http::routes(http))
+        .layer(middleware::from_fn_with_state(guard, foreign_pages::refuse_foreign_pages));
     let server = Server::builder()
         .accept_http1(true)
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
-        .add_routes(routes);
-    let served = match listener {
-        Listener::Tcp(listener) => server.serve_with_incoming(TcpListenerStream::new(listener)).await,
-        Listener::InProcess(incoming) => server.serve_with_incoming(incoming).await,
+        .add_routes(Routes::from(routes));
+    let served = async {
+        let served = match port.listener {
+            Listener::Tcp(listener, tls) => {
+                server.serve_with_incoming(connections::accept(listener, tls)).await
+            }
+            Listener::InProcess(incoming) => server.serve_with_incoming(incoming).await,
+        };
+        served.map_err(std::io::Error::other)
     };
-    served.map_err(std::io::Error::other)
+    let probed = async {
+        match probes {
+            Some(listener) => axum::serve(listener, http::probes(unprotected)).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        ended = served => ended,
+        ended = probed => ended,
+    }
 }

@@ -37,11 +37,7 @@ use tracing::{info, warn};
 use crate::{
     engine::{Engine, offer_slots},
     executor_calls::{ExecutorCalls, Outbound},
-    executors::{
-        event_router::EventRouter,
-        placement::BALLISTA_VCORES,
-        registry::ExecutorRegistry,
-    },
+    executors::{event_router::EventRouter, placement::BALLISTA_VCORES, registry::ExecutorRegistry},
     queue::fair_queue::FairQueue,
 };
 
