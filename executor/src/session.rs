@@ -309,7 +309,7 @@ fn send(outbound: &mpsc::Sender<ExecutorMessage>, message: ToScheduler) {
 
 /// Returns the error that the status of an ended call stands for.
 fn session_error(scheduler: &Address, status: &Status) -> Error {
-    let (scheduler, why) = (scheduler.to_string(), status.message().to_owned());
+    let (scheduler, why) = (scheduler.to_string(), spool_wire::reason(scheduler, status));
     match status.code() {
         Code::FailedPrecondition | Code::Unauthenticated | Code::Unimplemented => {
             Error::Refused { scheduler, why }

@@ -119,6 +119,38 @@ securityContext:
       key: {{ ternary .Values.token.key "token" (ne .Values.token.existingSecret "") }}
 {{- end -}}
 
+{{/* TLS between scheduler and executors, from the secret of a certificate. */}}
+{{- define "spool.env.tls" -}}
+{{- if .Values.tls.enabled -}}
+- name: SPOOL_TLS_CERT
+  value: /tls/tls.crt
+- name: SPOOL_TLS_KEY
+  value: /tls/tls.key
+- name: SPOOL_TLS_CA
+  value: /tls/ca.crt
+{{- end -}}
+{{- end -}}
+
+{{- define "spool.tls.mount" -}}
+{{- if .Values.tls.enabled -}}
+- {name: tls, mountPath: /tls, readOnly: true}
+{{- end -}}
+{{- end -}}
+
+{{- define "spool.tls.volume" -}}
+{{- if .Values.tls.enabled -}}
+- name: tls
+  secret:
+    secretName: {{ include "spool.tls.secret" . }}
+    # Readable for the pod's group, which fsGroup sets.
+    defaultMode: 0440
+{{- end -}}
+{{- end -}}
+
+{{- define "spool.tls.secret" -}}
+{{- default (printf "%s-tls" (include "spool.fullname" .)) .Values.tls.existingSecret -}}
+{{- end -}}
+
 {{/*
 A role's resources plus ephemeral storage: its scratch space and 1 GiB for logs, so that Kubernetes chooses a
 node with enough disk space.

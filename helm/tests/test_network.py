@@ -172,7 +172,7 @@ def test_prometheus_and_keda_reach_the_pods_when_enabled():
         objects = RENDERED[name]
         scraped, scaled = bool(objects.of("PodMonitor")), bool(objects.of("ScaledObject"))
         assert connects(objects, other_pod("monitoring"), pod(objects, "executor"), 9090) == scraped
-        assert connects(objects, other_pod("monitoring"), pod(objects, "scheduler"), 50050) == scraped
+        assert connects(objects, other_pod("monitoring"), pod(objects, "scheduler"), 9090) == scraped
         assert connects(objects, other_pod("keda"), pod(objects, "scheduler"), 50050) == scaled
         if scraped and objects.role("api"):
             assert connects(objects, other_pod("monitoring"), pod(objects, "api"), 8080)

@@ -218,7 +218,7 @@ impl Client {
     }
 
     fn failure(&self, status: &Status, accepted: bool) -> Error {
-        let (scheduler, reason) = (self.address.to_string(), status.message().to_owned());
+        let (scheduler, reason) = (self.address.to_string(), spool_wire::reason(&self.address, status));
         match status.code() {
             Code::Unauthenticated | Code::PermissionDenied => Error::Failed(Failure {
                 kind: ErrorKind::NotAllowed,

@@ -7,7 +7,7 @@ use spool_tls::{ClientFiles, ClientStream};
 use subtle::ConstantTimeEq;
 use tokio::net::TcpStream;
 use tonic::{
-    Request, Status,
+    Code, Request, Status,
     metadata::{Ascii, MetadataMap, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
     transport::{Channel, Endpoint},
@@ -94,6 +94,17 @@ pub async fn connect(address: &Address, token: Option<&str>) -> Result<Connectio
     };
     let channel = connected.map_err(|e| Status::unavailable(root_cause(&e)))?;
     Ok(InterceptedService::new(channel, BearerToken(token)))
+}
+
+/// Returns why a call failed, for people: a scheduler with TLS answers a call in plain text with bytes that
+/// are not HTTP/2.
+pub fn reason(address: &Address, status: &Status) -> String {
+    let is_plain = matches!(address, Address::Tcp { tls: None, .. });
+    if is_plain && status.code() == Code::Internal && status.message().contains("http2 error") {
+        "it does not answer in plain text; if it has TLS, add --tls-ca".to_owned()
+    } else {
+        status.message().to_owned()
+    }
 }
 
 /// Opens a connection and shakes hands.

@@ -6,7 +6,7 @@ mod channel;
 mod events;
 mod in_process;
 
-pub use channel::{Address, Connection, authenticate, connect};
+pub use channel::{Address, Connection, authenticate, connect, reason};
 pub use events::InvalidEvent;
 pub use in_process::{InProcess, Incoming, in_process};
 
