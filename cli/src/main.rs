@@ -53,13 +53,15 @@ fn main() -> ExitCode {
     );
     init_logging(&cli.global, quiet);
     log_panics_of_the_engine();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("error: failed to start the runtime: {error}");
-            return ExitCode::from(exit::FAILED);
-        }
-    };
+    let runtime =
+        match tokio::runtime::Builder::new_multi_thread().thread_stack_size(STACK_BYTES).enable_all().build()
+        {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                eprintln!("error: failed to start the runtime: {error}");
+                return ExitCode::from(exit::FAILED);
+            }
+        };
     let result = runtime.block_on(run(cli));
     // Only background tasks of the engine still run, and no result depends on them.
     runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
@@ -72,6 +74,10 @@ fn main() -> ExitCode {
         }
     }
 }
+
+/// Stack of each thread: statements are bounded (`spool_jobs::check_statement`) so that their trees take a
+/// fraction of it, also in a debug build.
+const STACK_BYTES: usize = 16 << 20;
 
 /// Time that background tasks of the engine get to end.
 const SHUTDOWN_TIMEOUT: std::time::Duration = std::time::Duration::from_millis(500);

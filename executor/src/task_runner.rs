@@ -35,7 +35,7 @@ use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use futures::FutureExt;
 use prost::Message;
 use spool_media::encode::worker::Worker;
-use spool_udfs::session;
+use spool_udfs::{cooperative::yield_between_batches, session};
 use spool_wire::v1::{self, ExecutorMessage, executor_message::Message as ToScheduler};
 use tokio::{runtime, sync::mpsc::WeakSender};
 use tracing::{debug, warn};
@@ -52,6 +52,9 @@ const THREADS_MAX: usize = 8;
 
 /// How much the threads of tasks, and FFmpeg below them, yield to the threads that keep the session alive.
 const NICE: i32 = 10;
+
+/// Stack of each thread: plans are walked recursively.
+const STACK_BYTES: usize = 16 << 20;
 
 /// Memory that the operators of one task may reserve. Rows are names and numbers: the merge of a film of ten
 /// hours takes a tenth of it.
@@ -90,6 +93,7 @@ impl TaskRunner {
         let threads = runtime::Builder::new_multi_thread()
             .worker_threads(slots.min(THREADS_MAX))
             .thread_name("task")
+            .thread_stack_size(STACK_BYTES)
             .on_thread_start(yield_to_others)
             .enable_all()
             .build()
@@ -188,7 +192,11 @@ impl Shared {
             BallistaCodec::default(),
         )?;
         tasks.iter().try_for_each(|task| check_plan(&task.plan))?;
-        Ok(tasks)
+        let yielding = tasks.into_iter().map(|task| {
+            let plan = yield_between_batches(task.plan)?;
+            Ok(TaskDefinition { plan, ..task })
+        });
+        yielding.collect()
     }
 
     /// Runs one task and reports how it ended.

@@ -17,6 +17,7 @@ import pytest
 from conftest import NAMESPACE, RENDERED, container, each_workload, environment, flags, template
 
 # Seconds in which a process must answer, and must exit.
+TOKEN = "token-of-executors"
 ANSWER_TIMEOUT = 60
 EXIT_TIMEOUT = 30
 
@@ -136,8 +137,7 @@ class Pod:
             time.sleep(0.1)
 
     def metrics(self):
-        [port] = self.ports
-        status, text = self.get(port, "/metrics")
+        status, text = self.get("http", "/metrics")
         assert status == 200, text
         return set(re.findall(r"^(\w+)(?:\{| )", text, re.MULTILINE))
 
@@ -159,13 +159,14 @@ def cluster(spool, tmp_path_factory):
     scheduler_address, _ = flags(objects.role("executor"))[1]["--scheduler"].split(":")
     scheduler = free_port()
     ports = [("0.0.0.0", 50050, scheduler), (scheduler_address, 50050, scheduler)]
-    ports += [("0.0.0.0", 9090, free_port()), ("0.0.0.0", 8080, free_port())]
+    ports += [("0.0.0.0", 8080, free_port())]
     node = Node(spool, folder)
-    secrets = {"SPOOL_TOKEN": "token-of-executors", "SPOOL_DATABASE": f"{node.path}/jobs.db"}
+    secrets = {"SPOOL_TOKEN": TOKEN, "SPOOL_DATABASE": f"{node.path}/jobs.db"}
     with contextlib.ExitStack() as stack:
         pods = {}
         for role in ("scheduler", "executor", "api"):
-            pods[role] = Pod(node, objects.role(role), secrets, ports)
+            own = [*ports, ("0.0.0.0", 9090, free_port())]
+            pods[role] = Pod(node, objects.role(role), secrets, own)
             stack.callback(pods[role].kill)
         for pod in pods.values():
             for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
@@ -204,7 +205,9 @@ def string_field(number, text):
 
 def call_scaler(cluster, method, metadata):
     """Returns the scheduler's encoded response to KEDA for a scaled object's metadata (field 3, a map)."""
-    [port] = cluster["scheduler"].ports.values()
+    port = cluster["scheduler"].ports["scheduler"]
+    # KEDA sends the value of a variable of the executors.
+    metadata = {**metadata, "tokenFromEnv": TOKEN if metadata["tokenFromEnv"] == "SPOOL_TOKEN" else "another"}
     entries = [string_field(1, key) + string_field(2, value) for key, value in metadata.items()]
     message = b"".join(bytes([3 << 3 | 2, len(entry)]) + entry for entry in entries)
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -221,6 +224,9 @@ def test_the_scheduler_answers_keda_by_the_scaled_objects_metadata(cluster):
     with pytest.raises(grpc.RpcError) as refused:
         call_scaler(cluster, "GetMetricSpec", {**trigger["metadata"], "rowsPerExecutor": "none"})
     assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    with pytest.raises(grpc.RpcError) as refused:
+        call_scaler(cluster, "IsActive", {**trigger["metadata"], "tokenFromEnv": "PATH"})
+    assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
     assert call_scaler(cluster, "IsActive", trigger["metadata"]) == b"", "no row waits"
 
 

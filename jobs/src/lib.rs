@@ -5,6 +5,7 @@ mod error;
 mod fencing_token;
 mod id;
 mod secret;
+mod statement_limits;
 
 mod event;
 mod job;
@@ -39,6 +40,7 @@ pub use request::{Cut, JobSpec, Request, VIDEO_PLACEHOLDER};
 pub use row::{Attempt, Row, RowState};
 pub use secret::random_secret;
 pub use sql::{SqlStore, check_tenant_name};
+pub use statement_limits::{StatementTooLarge, check_statement};
 pub use store::{
     Counts, Created, JobFilter, JobProgress, JobStore, Lease, LeaseStatus, NewJob, Outcome, Page, Report,
 };

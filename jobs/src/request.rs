@@ -9,7 +9,7 @@ use spool_media::plan::{
 };
 use spool_storage::path_policy::PathPolicy;
 
-use crate::{Error, Id, Result};
+use crate::{Error, Id, Result, statement_limits::check_statement};
 
 /// Ladder of a request without one.
 const DEFAULT_LADDER: &str = "web";
@@ -197,6 +197,11 @@ impl Request {
             if text.contains('\0') {
                 return invalid(field, "must not contain a NUL character".to_owned());
             }
+        }
+        if let Self::Sql { sql, .. } = self
+            && let Err(too_large) = check_statement(sql)
+        {
+            return invalid("sql", too_large.to_string());
         }
         let (Self::Transcode { threads, .. } | Self::Sql { threads, .. }) = self;
         if !THREADS.contains(threads) {

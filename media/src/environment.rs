@@ -3,11 +3,13 @@
 use std::{
     fs::{self, File, TryLockError},
     io,
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
 
+use nix::fcntl::OFlag;
 use tempfile::{TempDir, TempPath};
 use tokio::sync::OnceCell;
 use tracing::{debug, warn};
@@ -90,7 +92,12 @@ impl Environment {
         remove_abandoned(scratch);
         let failed = |source| Error::Scratch { path: scratch.to_owned(), source };
         fs::create_dir_all(scratch).map_err(failed)?;
-        let folder = tempfile::Builder::new().prefix(SCRATCH_PREFIX).tempdir_in(scratch).map_err(failed)?;
+        // Sources, windows and encodes lie in it: closed to other users.
+        let folder = tempfile::Builder::new()
+            .prefix(SCRATCH_PREFIX)
+            .permissions(fs::Permissions::from_mode(0o700))
+            .tempdir_in(scratch)
+            .map_err(failed)?;
         // The file is locked before it gets its name: otherwise a process that starts meanwhile would take
         // the folder for abandoned.
         let unnamed = folder.path().join("lock.new");
@@ -193,15 +200,29 @@ impl Environment {
     }
 }
 
+/// Returns whether a path is a folder of this user, and no link to one. Other users write to the system's
+/// temporary folder, too.
+fn is_own_folder(path: &Path) -> bool {
+    let user = rustix::process::geteuid().as_raw();
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == user)
+}
+
+/// Opens a lock if it is a file. Opening a pipe would wait for a writer, and a link could lead anywhere.
+fn open_lock(path: &Path) -> Option<File> {
+    let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
+    let file = File::options().read(true).custom_flags(flags).open(path).ok()?;
+    file.metadata().is_ok_and(|metadata| metadata.is_file()).then_some(file)
+}
+
 /// Removes the scratch folders of killed processes, which are those whose lock is free.
 fn remove_abandoned(parent: &Path) {
     let Ok(entries) = fs::read_dir(parent) else { return };
     for path in entries.flatten().map(|entry| entry.path()) {
         let named = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(SCRATCH_PREFIX));
-        let Ok(lock) = File::open(path.join(SCRATCH_LOCK)) else { continue };
-        if !named {
+        if !named || !is_own_folder(&path) {
             continue;
         }
+        let Some(lock) = open_lock(&path.join(SCRATCH_LOCK)) else { continue };
         match lock.try_lock() {
             Ok(()) => match fs::remove_dir_all(&path) {
                 Ok(()) => debug!(path = %path.display(), "removed the scratch folder of a dead process"),
@@ -214,5 +235,38 @@ fn remove_abandoned(parent: &Path) {
                 debug!(path = %path.display(), %error, "failed to test the lock of a scratch folder");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::{sys::stat::Mode, unistd::mkfifo};
+
+    use super::*;
+
+    #[test]
+    fn scratch_folders_are_private_and_those_of_others_are_left_alone() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = |name: &str| parent.path().join(format!("{SCRATCH_PREFIX}{name}"));
+        for name in ["dead", "pipe"] {
+            fs::create_dir(path(name)).unwrap();
+        }
+        File::create(path("dead").join(SCRATCH_LOCK)).unwrap();
+        mkfifo(&path("pipe").join(SCRATCH_LOCK), Mode::S_IRWXU).unwrap();
+        std::os::unix::fs::symlink(path("dead"), path("link")).unwrap();
+        let other = parent.path().join("other");
+        fs::create_dir(&other).unwrap();
+        mkfifo(&other.join(SCRATCH_LOCK), Mode::S_IRWXU).unwrap();
+        let tools = Tools {
+            ffmpeg: "ffmpeg".into(),
+            ffprobe: "ffprobe".into(),
+            confinement: ffmpeg::SandboxMode::None,
+            libraries: Vec::new(),
+        };
+        let environment = Environment::new(Stores::from_env(), tools, parent.path()).unwrap();
+        let mode = fs::metadata(environment.scratch()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        assert!(!path("dead").exists() && path("pipe").exists() && other.exists());
+        assert!(fs::symlink_metadata(path("link")).is_ok());
     }
 }

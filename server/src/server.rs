@@ -72,6 +72,12 @@ pub enum Error {
         /// The cause.
         source: reqwest::Error,
     },
+    /// The threads of queries could not be started.
+    #[error("failed to start the threads of queries: {source}")]
+    Threads {
+        /// The system's error.
+        source: std::io::Error,
+    },
     /// The port could not be bound, or was lost.
     #[error("failed to listen on {address}: {source}")]
     Listen {
@@ -177,7 +183,8 @@ fn app_state<S: JobStore + UploadStore + CredentialStore + WebhookStore + WatchS
         path_policies,
         link_signer: LinkSigner::new(job_store.clone()),
         uploads: UploadService::new(job_store.clone(), object_stores.clone(), &settings.uploads),
-        queries: QueryService::new(job_store.clone(), object_stores.clone()),
+        queries: QueryService::new(job_store.clone(), object_stores.clone())
+            .map_err(|source| Error::Threads { source })?,
         watcher,
         webhook_store: job_store.clone(),
         webhook_delivery,

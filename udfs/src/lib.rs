@@ -1,6 +1,7 @@
 //! SQL functions: one file per function, and the session that every role uses.
 
 pub mod control;
+pub mod cooperative;
 pub mod error;
 pub mod options;
 mod schema;
@@ -10,4 +11,4 @@ pub mod functions;
 pub mod guard;
 pub mod reference;
 pub mod session;
-mod tenant_guard;
+pub mod tenant_guard;

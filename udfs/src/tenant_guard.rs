@@ -30,8 +30,15 @@ const GROWING: [&str; 12] = [
     "translate",
 ];
 
-/// Most concatenations of texts and lists in a statement: each may double the size.
-const CONCATENATIONS_MAX: usize = 16;
+/// Maximum factor by which concatenations may multiply the size of a text or a list: the product of their
+/// numbers of operands, since each may have the one before it as all of its operands.
+const GROWTH_MAX: usize = 256;
+
+/// Maximum of joins in a statement, each of which may multiply the rows.
+const JOINS_MAX: usize = 2;
+
+/// Maximum of rows of `VALUES` in a statement with joins.
+const JOINED_VALUES_MAX: usize = 1_000;
 
 /// Functions that concatenate texts or lists.
 const CONCATENATING: [&str; 6] =
@@ -47,20 +54,20 @@ impl AnalyzerRule for TenantGuard {
         if SpoolOptions::path_policy(options).is_none() {
             return Ok(plan);
         }
-        let mut concatenations = 0;
+        let mut growth = 1_usize;
         plan.apply_with_subqueries(|node| {
             check_relation(node)?;
             node.apply_expressions(|expr| {
                 expr.apply(|inner| {
-                    concatenations += usize::from(is_concatenation(inner)?);
+                    growth = growth.saturating_mul(operands(inner)?.max(1));
                     Ok(TreeNodeRecursion::Continue)
                 })
             })
         })?;
-        if concatenations > CONCATENATIONS_MAX {
+        if growth > GROWTH_MAX {
             return Err(refusal(format!(
-                "a tenant's statement has at most {CONCATENATIONS_MAX} concatenations, and this one has \
-                    {concatenations}: remove some"
+                "the concatenations of a tenant's statement may multiply a size by at most {GROWTH_MAX}, which \
+                    eight of two operands do: remove some"
             )));
         }
         Ok(plan)
@@ -86,13 +93,54 @@ fn check_relation(node: &LogicalPlan) -> Result<()> {
     }
 }
 
-fn is_concatenation(expr: &Expr) -> Result<bool> {
+/// Returns the number of operands that an expression concatenates; 0 for one that does not.
+fn operands(expr: &Expr) -> Result<usize> {
     match expr {
         Expr::ScalarFunction(call) if GROWING.contains(&call.name()) => Err(growing(call.name())),
-        Expr::ScalarFunction(call) => Ok(CONCATENATING.contains(&call.name())),
-        Expr::BinaryExpr(binary) => Ok(binary.op == Operator::StringConcat),
-        _ => Ok(false),
+        Expr::ScalarFunction(call) if CONCATENATING.contains(&call.name()) => Ok(call.args.len()),
+        Expr::BinaryExpr(binary) if binary.op == Operator::StringConcat => Ok(2),
+        _ => Ok(0),
     }
+}
+
+/// Refuses a tenant's optimized plan whose joins have no bound: without an equality, or of so many rows that
+/// their product takes an executor for long.
+///
+/// # Errors
+/// Returns a refusal that names the remedy.
+pub fn check_joins(plan: &LogicalPlan) -> Result<()> {
+    let (mut joins, mut values, mut unnests) = (0, 0, false);
+    plan.apply_with_subqueries(|node| {
+        match node {
+            LogicalPlan::Join(join) => {
+                joins += 1;
+                let is_single = |side: &LogicalPlan| side.max_rows().is_some_and(|rows| rows <= 1);
+                if join.on.is_empty() && !is_single(&join.left) && !is_single(&join.right) {
+                    return Err(refusal(
+                        "a tenant's statement joins relations by an equality of their columns: add one, as in \
+                            a JOIN b ON a.id = b.id",
+                    ));
+                }
+            }
+            LogicalPlan::Values(relation) => values += relation.values.len(),
+            LogicalPlan::Unnest(_) => unnests = true,
+            _ => {}
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    if joins > JOINS_MAX {
+        return Err(refusal(format!(
+            "a tenant's statement has at most {JOINS_MAX} joins, and this one has {joins}: write several \
+                statements"
+        )));
+    }
+    if joins > 0 && (values > JOINED_VALUES_MAX || unnests) {
+        return Err(refusal(format!(
+            "a tenant's statement joins at most {JOINED_VALUES_MAX} rows of VALUES, and no unnested lists: \
+                write several statements"
+        )));
+    }
+    Ok(())
 }
 
 fn growing(name: &str) -> DataFusionError {
@@ -130,7 +178,7 @@ mod tests {
                 "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r) SELECT n FROM r",
                 "recursive",
             ),
-            (&concatenated, "has 39"),
+            (&concatenated, "at most 256"),
         ] {
             let error = plan(Some(PathPolicy::default()), sql).await.unwrap_err().to_string();
             assert!(error.contains(says), "{sql}: {error}");
@@ -142,5 +190,38 @@ mod tests {
             plan(Some(PathPolicy::default()), sql).await.unwrap();
         }
         plan(None, "SELECT repeat('x', 10)").await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_tenants_joins_have_a_bound() {
+        let many = (0..2_000).map(|n| format!("({n})")).collect::<Vec<_>>().join(", ");
+        let of_many = format!(
+            "SELECT count(*) FROM (VALUES {many}) AS a (n) JOIN (VALUES (1), (2)) AS b (n) ON a.n = b.n"
+        );
+        let pair = "(VALUES (1), (2)) AS";
+        for (sql, says) in [
+            (format!("SELECT count(*) FROM {pair} a (n), {pair} b (n)"), "equality"),
+            (format!("SELECT count(*) FROM {pair} a (n) JOIN {pair} b (n) ON a.n < b.n"), "equality"),
+            (
+                format!(
+                    "SELECT count(*) FROM {pair} a (n) JOIN {pair} b (n) ON a.n = b.n \
+                     JOIN {pair} c (n) ON a.n = c.n JOIN {pair} d (n) ON a.n = d.n"
+                ),
+                "at most 2 joins",
+            ),
+            (of_many, "1000 rows"),
+        ] {
+            let planned = plan(Some(PathPolicy::default()), &sql).await.unwrap();
+            let error = check_joins(&planned).unwrap_err().to_string();
+            assert!(error.contains(says), "{sql}: {error}");
+        }
+        for sql in [
+            format!("SELECT a.n FROM {pair} a (n) JOIN {pair} b (n) ON a.n = b.n"),
+            format!("SELECT n FROM {pair} a (n) WHERE n = (SELECT max(n) FROM {pair} b (n))"),
+            format!("SELECT n, (SELECT count(*) FROM {pair} b (n)) AS c FROM {pair} a (n)"),
+        ] {
+            let planned = plan(Some(PathPolicy::default()), &sql).await.unwrap();
+            check_joins(&planned).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        }
     }
 }

@@ -9,6 +9,7 @@ use spool_storage::Stores;
 use crate::{args::ApiArgs, error::CliError, paths, ports, signals};
 
 pub async fn run(args: ApiArgs) -> Result<(), CliError> {
+    let interrupted = signals::shutdown();
     // Before anything is opened or made: a refused address leaves nothing behind.
     let tls = ports::tls(args.listen.address, &args.listen.tls, &["http/1.1"])?;
     let database = Arc::new(SqlStore::open(&args.database).await?);
@@ -29,7 +30,7 @@ pub async fn run(args: ApiArgs) -> Result<(), CliError> {
     println!("listening on {}", server.url());
     let ended = tokio::select! {
         error = server.stopped() => Err(error.into()),
-        () = signals::shutdown() => Ok(()),
+        () = interrupted => Ok(()),
     };
     server.stop().await;
     ended

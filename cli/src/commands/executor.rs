@@ -13,6 +13,7 @@ use crate::{
 };
 
 pub async fn run(global: &GlobalArgs, args: ExecutorArgs) -> Result<(), CliError> {
+    let shutdown = signals::shutdown();
     let worker = worker::worker_with_slots(global, args.slots, global.http_sources)?;
     let settings = Settings {
         scheduler: engine::address_of(&args.scheduler, &args.tls)?,
@@ -37,7 +38,7 @@ pub async fn run(global: &GlobalArgs, args: ExecutorArgs) -> Result<(), CliError
         }
     };
     let mut probes = std::pin::pin!(probes);
-    let mut shutdown = std::pin::pin!(signals::shutdown());
+    let mut shutdown = std::pin::pin!(shutdown);
     let mut draining = false;
     let ended = loop {
         tokio::select! {

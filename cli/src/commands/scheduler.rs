@@ -13,6 +13,7 @@ use crate::{
 };
 
 pub async fn run(global: &GlobalArgs, args: SchedulerArgs) -> Result<(), CliError> {
+    let interrupted = signals::shutdown();
     let tls = ports::tls(args.listen, &args.tls, &["h2", "http/1.1"])?;
     let worker = worker::worker(global)?;
     // The builds of executors are compared with this machine's. A missing encoder fails the start rather than
@@ -46,7 +47,7 @@ pub async fn run(global: &GlobalArgs, args: SchedulerArgs) -> Result<(), CliErro
     jobs.close();
     let ended = tokio::select! {
         error = service.stopped() => Err(error.into()),
-        () = signals::shutdown() => Ok(()),
+        () = interrupted => Ok(()),
     };
     // Leases of running jobs are released, so that another dispatcher takes them over at once.
     shutdown.cancel();

@@ -22,6 +22,7 @@ const MEDIA: &str = "media";
 const UPLOADS: &str = "uploads";
 
 pub async fn run(global: &GlobalArgs, args: ServeArgs) -> Result<(), CliError> {
+    let interrupted = signals::shutdown();
     // Before anything is opened or made: a refused address leaves nothing behind.
     let tls = ports::tls(args.listen.address, &args.listen.tls, &["http/1.1"])?;
     let needs_key = args.auth.auth == AuthMode::Keys;
@@ -74,7 +75,7 @@ pub async fn run(global: &GlobalArgs, args: ServeArgs) -> Result<(), CliError> {
     let ended = tokio::select! {
         error = server.stopped() => Err(error.into()),
         Err(error) = executor.stopped() => Err(error.into()),
-        () = signals::shutdown() => Ok(()),
+        () = interrupted => Ok(()),
     };
     // In this order: no more requests arrive, leases of running jobs are released, and then nothing runs for
     // them.

@@ -1,6 +1,10 @@
 //! `SqlStore`, its connections, its transactions, and the deadline of each call.
 
-use std::{path::Path, time::Duration};
+use std::{
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::Path,
+    time::Duration,
+};
 
 use sqlx::{
     Any, AnyConnection, AnyPool, Connection, Transaction, any::AnyPoolOptions, migrate::Migrator,
@@ -32,6 +36,18 @@ pub struct SqlStore {
     dialect: Dialect,
 }
 
+/// Creates a database's file if it is missing, and closes it to other users: it holds the secret that signs
+/// links. SQLite gives the files beside it the same permissions.
+fn make_private(path: &Path) -> std::io::Result<()> {
+    let file = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    let mode = file.metadata()?.permissions().mode();
+    if mode & 0o077 != 0 {
+        // A file of another user stays as it is: its owner shares it.
+        let _ = file.set_permissions(std::fs::Permissions::from_mode(mode & 0o700));
+    }
+    Ok(())
+}
+
 impl SqlStore {
     /// Opens a database and migrates its tables to this version. `url` is `postgres://…`, `sqlite:PATH`, or a
     /// path; a missing SQLite file is created.
@@ -51,9 +67,13 @@ impl SqlStore {
                 return Err(fault("use the path of a file, or postgres://USER@HOST/DATABASE".to_owned()));
             }
             if let Some(folder) = Path::new(path).parent().filter(|folder| !folder.as_os_str().is_empty()) {
-                std::fs::create_dir_all(folder)
+                std::fs::DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o700)
+                    .create(folder)
                     .map_err(|e| fault(format!("failed to create its folder: {e}")))?;
             }
+            make_private(Path::new(path)).map_err(|e| fault(format!("failed to create it: {e}")))?;
             let path = path.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
             (Dialect::Sqlite, format!("sqlite:{path}?mode=rwc"))
         };

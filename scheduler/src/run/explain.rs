@@ -130,7 +130,13 @@ impl Explainer<'_> {
         let mut work = Vec::with_capacity(rows.len());
         // The mean complexity of the first sources is used for the others.
         let mut measured: HashMap<(String, String), Option<Complexity>> = HashMap::new();
+        // A row's segment is a value of the statement, which may name any source.
+        let policy = SpoolOptions::path_policy(session.state().config().options());
         for (segment, ladder) in rows {
+            if let Some(policy) = &policy {
+                let refused = |e| Error::from_engine(&spool_udfs::error::engine_error(e).to_string());
+                policy.check_source(&segment.source).map_err(refused)?;
+            }
             let opened = self.worker.open_planned(&segment).await.map_err(media_failed)?;
             let source = (segment.source.clone(), segment.etag.clone());
             if segment.track == SegmentTrack::Video

@@ -10,9 +10,10 @@ use datafusion::{
     physical_plan::{ExecutionPlan, ExecutionPlanProperties},
     prelude::{SQLOptions, SessionConfig, SessionContext},
 };
+use spool_jobs::check_statement;
 use spool_media::plan::segments::Segment;
 use spool_storage::ConcurrencyLimit;
-use spool_udfs::options::SpoolOptions;
+use spool_udfs::{options::SpoolOptions, tenant_guard};
 
 use super::plan_rewrite::Encode;
 use crate::{
@@ -58,6 +59,7 @@ impl Planner {
 
     /// Plans a statement.
     pub(crate) async fn logical_plan(&self, session: &SessionContext, sql: &str) -> Result<LogicalPlan> {
+        check_statement(sql).map_err(|e| Error::Sql { message: e.to_string() })?;
         let _permit = self.limit.acquire().await;
         let planning = async {
             // A statement that creates or changes a table would run immediately, outside of slots and
@@ -68,7 +70,11 @@ impl Planner {
                 .with_allow_ddl(false)
                 .with_allow_dml(false)
                 .with_allow_statements(!restricted);
-            session.sql_with_options(sql, options).await?.into_optimized_plan()
+            let plan = session.sql_with_options(sql, options).await?.into_optimized_plan()?;
+            if restricted {
+                tenant_guard::check_joins(&plan)?;
+            }
+            Ok(plan)
         };
         planning.await.map_err(|e| Error::from_planner(&e))
     }

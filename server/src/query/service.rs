@@ -7,17 +7,21 @@ use datafusion::{
     arrow::array::RecordBatch,
     common::tree_node::{TreeNode, TreeNodeRecursion},
     error::DataFusionError,
-    execution::{memory_pool::GreedyMemoryPool, runtime_env::RuntimeEnvBuilder},
+    execution::{SessionStateBuilder, memory_pool::GreedyMemoryPool, runtime_env::RuntimeEnvBuilder},
     logical_expr::{Expr, LogicalPlan, Operator},
     prelude::{SQLOptions, SessionConfig, SessionContext},
 };
 use futures::TryStreamExt;
 use parking_lot::Mutex;
 use serde_json::Value;
-use spool_jobs::JobStore;
+use spool_jobs::{JobStore, check_statement};
 use spool_storage::{ConcurrencyLimit, ConcurrencyPermit, Stores};
+use spool_udfs::cooperative::YieldBetweenBatches;
 use strum::IntoEnumIterator;
-use tokio::time::timeout;
+use tokio::{
+    runtime::{self, Handle, Runtime},
+    time::timeout,
+};
 
 use crate::{
     problem::{Problem, ProblemKind},
@@ -70,8 +74,16 @@ const ALLOWED_FUNCTIONS: [&str; 31] = [
     "upper",
 ];
 
-/// Maximum of string concatenations in a query.
+/// Maximum of string concatenations, of joins and of tables read in a query.
 const MAX_CONCATS: usize = 8;
+const MAX_JOINS: usize = 3;
+const MAX_SCANS: usize = 4;
+
+/// Threads that run queries. They are their own, and yield to those that answer requests: a join computes for
+/// long between two points at which another task could run.
+const QUERY_THREADS: usize = 2;
+const QUERY_NICE: i32 = 10;
+const QUERY_STACK_BYTES: usize = 16 << 20;
 
 /// Maximum length of a SQL text and of a result, in bytes, and maximum number of rows of a result.
 const MAX_SQL_BYTES: usize = 16 << 10;
@@ -86,6 +98,38 @@ pub(crate) struct QueryService {
     queries: ConcurrencyLimit,
     /// Limits of the tenants whose queries run.
     tenant_queries: Arc<Mutex<HashMap<String, ConcurrencyLimit>>>,
+    threads: Arc<QueryThreads>,
+}
+
+/// Threads that run queries.
+struct QueryThreads(Option<Runtime>);
+
+impl QueryThreads {
+    fn start() -> std::io::Result<Self> {
+        runtime::Builder::new_multi_thread()
+            .worker_threads(QUERY_THREADS)
+            .thread_name("query")
+            .thread_stack_size(QUERY_STACK_BYTES)
+            // On Linux the priority is the thread's own. A failure costs nothing but latency under load.
+            .on_thread_start(|| {
+                let _ = rustix::process::setpriority_process(None, QUERY_NICE);
+            })
+            .enable_all()
+            .build()
+            .map(|runtime| Self(Some(runtime)))
+    }
+
+    fn handle(&self) -> Option<&Handle> {
+        self.0.as_ref().map(Runtime::handle)
+    }
+}
+
+impl Drop for QueryThreads {
+    fn drop(&mut self) {
+        if let Some(threads) = self.0.take() {
+            threads.shutdown_background();
+        }
+    }
 }
 
 /// Result of a query.
@@ -99,9 +143,14 @@ pub(crate) struct QueryResult {
 }
 
 impl QueryService {
-    pub(crate) fn new(job_store: Arc<dyn JobStore>, object_stores: Stores) -> Self {
+    /// Creates the service.
+    ///
+    /// # Errors
+    /// Returns the system's error if its threads cannot be started.
+    pub(crate) fn new(job_store: Arc<dyn JobStore>, object_stores: Stores) -> std::io::Result<Self> {
         let queries = ConcurrencyLimit::new("queries", MAX_QUERIES);
-        Self { job_store, object_stores, queries, tenant_queries: Arc::default() }
+        let threads = Arc::new(QueryThreads::start()?);
+        Ok(Self { job_store, object_stores, queries, tenant_queries: Arc::default(), threads })
     }
 
     /// Runs a query over the tables of a tenant.
@@ -109,6 +158,9 @@ impl QueryService {
         if sql.len() > MAX_SQL_BYTES || sql.trim().is_empty() {
             let detail = format!("sql: must have 1 to {MAX_SQL_BYTES} bytes");
             return Err(Problem::new(ProblemKind::Invalid, detail));
+        }
+        if let Err(too_large) = check_statement(&sql) {
+            return Err(Problem::new(ProblemKind::Invalid, format!("sql: {too_large}")));
         }
         let tenant_permit = self.tenant_permit(tenant).ok_or_else(|| {
             let detail = format!(
@@ -123,10 +175,16 @@ impl QueryService {
         let context = self.context(tenant).map_err(|error| query_error(&error))?;
         // When the set is dropped, the query ends at its next batch.
         let mut run = tokio::task::JoinSet::new();
-        run.spawn(async move {
-            let _permits = (tenant_permit, permit);
-            execute(&context, &sql).await
-        });
+        let Some(threads) = self.threads.handle() else {
+            return Err(Problem::new(ProblemKind::Unavailable, "the server shuts down"));
+        };
+        run.spawn_on(
+            async move {
+                let _permits = (tenant_permit, permit);
+                execute(&context, &sql).await
+            },
+            threads,
+        );
         match timeout(QUERY_TIMEOUT, run.join_next()).await {
             Err(_) => {
                 let detail = format!("sql: took longer than {} s; select less", QUERY_TIMEOUT.as_secs());
@@ -152,7 +210,13 @@ impl QueryService {
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(GreedyMemoryPool::new(MAX_MEMORY)))
             .build_arc()?;
-        let context = SessionContext::new_with_config_rt(config, runtime);
+        let state = SessionStateBuilder::new()
+            .with_config(config)
+            .with_runtime_env(runtime)
+            .with_default_features()
+            .with_physical_optimizer_rule(Arc::new(YieldBetweenBatches))
+            .build();
+        let context = SessionContext::new_with_state(state);
         for kind in TableKind::iter() {
             let name: &'static str = kind.into();
             let table = Table {
@@ -175,6 +239,39 @@ impl QueryService {
             context.deregister_udtf(name);
         }
         Ok(context)
+    }
+}
+
+/// Returns an error if the query's joins have no bound. `plan` is optimized: conditions in WHERE have become
+/// those of the joins.
+fn check_joins(plan: &LogicalPlan) -> Result<(), Problem> {
+    let invalid = |detail: String| Err(Problem::new(ProblemKind::Invalid, format!("sql: {detail}")));
+    let (mut joins, mut scans, mut unbounded, mut analyzes) = (0, 0, false, false);
+    let counted = plan.apply_with_subqueries(|node| {
+        match node {
+            LogicalPlan::Join(join) => {
+                joins += 1;
+                let is_single = |side: &LogicalPlan| side.max_rows().is_some_and(|rows| rows <= 1);
+                unbounded |= join.on.is_empty() && !is_single(&join.left) && !is_single(&join.right);
+            }
+            LogicalPlan::TableScan(_) => scans += 1,
+            LogicalPlan::Analyze(_) => analyzes = true,
+            _ => {}
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    counted.map_err(|error| query_error(&error))?;
+    match () {
+        () if analyzes => invalid("EXPLAIN ANALYZE is not allowed; use EXPLAIN".to_owned()),
+        () if unbounded => invalid(
+            "joins tables without an equality of their columns; add one, as in JOIN rows ON rows.job = jobs.id"
+                .to_owned(),
+        ),
+        () if joins > MAX_JOINS => invalid(format!("joins {joins} times; at most {MAX_JOINS} are allowed")),
+        () if scans > MAX_SCANS => {
+            invalid(format!("reads tables {scans} times; at most {MAX_SCANS} are allowed"))
+        }
+        () => Ok(()),
     }
 }
 
@@ -205,6 +302,7 @@ async fn execute(context: &SessionContext, sql: &str) -> Result<QueryResult, Pro
     let reads = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     let frame = context.sql_with_options(sql, reads).await.map_err(|error| query_error(&error))?;
     check_growth(frame.logical_plan())?;
+    check_joins(&frame.clone().into_optimized_plan().map_err(|error| query_error(&error))?)?;
     let columns = frame.schema().fields().iter().map(|field| field.name().clone()).collect();
     let mut batches = frame.execute_stream().await.map_err(|error| query_error(&error))?;
     let (mut rows, mut bytes, mut more) = (Vec::new(), 0, false);
