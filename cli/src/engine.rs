@@ -29,7 +29,7 @@ pub async fn start_roles(worker: &Arc<Worker>, slots: SlotArgs) -> Result<(Servi
         scheduler: service.address().clone(),
         slots: slots.count(),
         work_dir: worker.environment().scratch().join("engine"),
-        token: None,
+        token: Arc::new(|| None),
         drain_timeout: Duration::ZERO,
         idle_timeout: None,
     };

@@ -6,7 +6,11 @@ use std::{
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
 };
+
+use spool_executor::TokenSource;
+use tracing::warn;
 
 use crate::{args::TokenArgs, error::CliError};
 
@@ -47,6 +51,17 @@ pub fn of_client(args: &TokenArgs) -> Result<Option<String>, CliError> {
         (None, Some(path)) => read(&path),
         (None, None) => Ok(None),
     }
+}
+
+/// Returns the source of the token that an executor sends. A file that does not exist yet is read again for the
+/// next session: the scheduler that draws the token may start later.
+pub fn of_executor(args: TokenArgs) -> TokenSource {
+    Arc::new(move || {
+        of_client(&args).unwrap_or_else(|error| {
+            warn!(%error, "no token");
+            None
+        })
+    })
 }
 
 fn default_file() -> Option<PathBuf> {

@@ -21,4 +21,4 @@ pub use error::Error;
 pub use executor::Executor;
 pub use probes::serve_probes;
 pub use session::SessionState;
-pub use settings::Settings;
+pub use settings::{Settings, TokenSource};

@@ -8,7 +8,10 @@ use futures::{StreamExt, future::join, stream};
 use prost::Message;
 use spool_wire::{
     Connection,
-    v1::{FetchResult, ResultMessage, executor_service_client::ExecutorServiceClient, result_message::Part},
+    v1::{
+        FetchResult, ResultEnd, ResultMessage, executor_service_client::ExecutorServiceClient,
+        result_message::Part,
+    },
 };
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -61,12 +64,15 @@ async fn read(files: BallistaFlightService, fetch: FetchResult, sender: mpsc::Se
         Ok(rows) => rows.into_inner(),
         Err(status) => stream::iter([Err(status)]).boxed(),
     };
-    while let Some(data) = rows.next().await {
-        let part = match data {
-            Ok(data) => Part::FlightData(data.encode_to_vec()),
-            Err(status) => Part::Error(status.message().to_owned()),
+    loop {
+        let (part, last) = match rows.next().await {
+            Some(Ok(data)) => (Part::FlightData(data.encode_to_vec()), false),
+            Some(Err(status)) => (Part::Error(status.message().to_owned()), true),
+            // The scheduler takes no result for whole that merely stops.
+            None => (Part::End(ResultEnd {}), true),
         };
-        if sender.send(ResultMessage { fetch_id: String::new(), part: Some(part) }).await.is_err() {
+        let sent = sender.send(ResultMessage { fetch_id: String::new(), part: Some(part) }).await;
+        if sent.is_err() || last {
             return;
         }
     }

@@ -201,7 +201,7 @@ impl Session<'_> {
         send(&outbound, ToScheduler::Register(register));
         let scheduler = &self.settings.scheduler;
         let registered = async {
-            let connection = spool_wire::connect(scheduler, self.settings.token.as_deref()).await?;
+            let connection = spool_wire::connect(scheduler, (self.settings.token)().as_deref()).await?;
             let mut client = ExecutorServiceClient::new(connection)
                 .max_decoding_message_size(MESSAGE_MAX_BYTES)
                 .max_encoding_message_size(MESSAGE_MAX_BYTES);

@@ -30,7 +30,7 @@ use spool_wire::v1::{
     scheduler_message::Message as ToExecutor,
 };
 use tokio::{sync::mpsc, time::timeout};
-use tokio_stream::{StreamExt, wrappers::ReceiverStream};
+use tokio_stream::StreamExt;
 use tonic::Status;
 use uuid::Uuid;
 
@@ -45,8 +45,8 @@ const PARTS_QUEUE: usize = 4;
 /// A session's queue of messages to its executor.
 pub(crate) type Outbound = mpsc::Sender<std::result::Result<SchedulerMessage, Status>>;
 
-/// One part of a result, or why the executor cannot read it.
-type ResultPart = std::result::Result<FlightData, Status>;
+/// One part of a result, `None` for its end, or why the executor cannot read it.
+type ResultPart = std::result::Result<Option<FlightData>, Status>;
 
 /// The open sessions, and the results that are on their way.
 #[derive(Clone, Default)]
@@ -129,8 +129,7 @@ impl ExecutorCalls {
         self.0.fetches.lock().insert(fetch.id.clone(), sender);
         let message = FetchResult { fetch_id: fetch.id.clone(), ticket: ticket.encode_to_vec() };
         self.send(&executor.id, ToExecutor::FetchResult(message)).await?;
-        let parts = ReceiverStream::new(parts).map_err(|status| FlightError::Tonic(Box::new(status)));
-        let rows = FlightRecordBatchStream::new_from_flight_data(parts);
+        let rows = FlightRecordBatchStream::new_from_flight_data(until_end(parts));
         rows.try_collect().await.map_err(|e| Error::from_engine(&e.to_string()))
     }
 
@@ -145,7 +144,9 @@ impl ExecutorCalls {
         while let Some(part) = parts.next().await {
             let part = match part {
                 Ok(Some(Part::FlightData(bytes))) => FlightData::decode(bytes.as_slice())
+                    .map(Some)
                     .map_err(|e| Status::internal(format!("the executor sent an invalid result: {e}"))),
+                Ok(Some(Part::End(_))) => Ok(None),
                 Ok(Some(Part::Error(message))) => Err(Status::internal(message)),
                 Ok(None) => continue,
                 Err(status) => Err(status),
@@ -164,6 +165,23 @@ impl ExecutorCalls {
     }
 }
 
+/// Returns the parts of a result up to its end. A result that stops before its end is an error: the call that
+/// carried it broke, and its rows are not all.
+fn until_end(
+    parts: mpsc::Receiver<ResultPart>,
+) -> impl futures::Stream<Item = std::result::Result<FlightData, FlightError>> {
+    futures::stream::unfold(Some(parts), |parts| async {
+        let mut parts = parts?;
+        let failed = |status| Err(FlightError::Tonic(Box::new(status)));
+        match parts.recv().await {
+            Some(Ok(Some(data))) => Some((Ok(data), Some(parts))),
+            Some(Ok(None)) => None,
+            Some(Err(status)) => Some((failed(status), None)),
+            None => Some((failed(Status::unavailable("the result broke off before its end")), None)),
+        }
+    })
+}
+
 #[async_trait]
 impl TaskLauncher for ExecutorCalls {
     async fn launch_tasks(
@@ -179,5 +197,29 @@ impl TaskLauncher for ExecutorCalls {
             .await
             .map(|()| HashSet::new())
             .map_err(|error| BallistaError::General(error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt;
+
+    use super::*;
+
+    fn sent(parts: Vec<ResultPart>) -> mpsc::Receiver<ResultPart> {
+        let (sender, receiver) = mpsc::channel(parts.len().max(1));
+        parts.into_iter().for_each(|part| sender.try_send(part).unwrap());
+        receiver
+    }
+
+    #[tokio::test]
+    async fn a_result_that_stops_before_its_end_is_an_error() {
+        let data = || Ok(Some(FlightData::default()));
+        let whole: Vec<_> = until_end(sent(vec![data(), data(), Ok(None)])).collect().await;
+        assert!(whole.len() == 2 && whole.iter().all(|part| part.is_ok()));
+        let broken: Vec<_> = until_end(sent(vec![data()])).collect().await;
+        assert!(broken.len() == 2 && broken[1].as_ref().is_err_and(|e| e.to_string().contains("broke off")));
+        let nothing: Vec<_> = until_end(sent(Vec::new())).collect().await;
+        assert!(nothing.len() == 1 && nothing[0].is_err());
     }
 }

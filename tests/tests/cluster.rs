@@ -486,7 +486,7 @@ fn a_missing_scheduler_is_reported() {
     assert_eq!(ran.code, Some(2), "{}", ran.stderr);
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let ran = Spool::new(["scheduler", "--listen", &address]).run();
+    let ran = Spool::new(["scheduler", "--listen", &address, "--token", "secret"]).run();
     assert_ne!(ran.code, Some(0));
     assert!(ran.stderr.contains(&format!("failed to listen on {address}")), "{}", ran.stderr);
     ran.expect_no_leftovers();

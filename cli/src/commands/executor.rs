@@ -19,7 +19,7 @@ pub async fn run(global: &GlobalArgs, args: ExecutorArgs) -> Result<(), CliError
         scheduler: engine::address_of(&args.scheduler, &args.tls)?,
         slots: args.slots.count(),
         work_dir: worker.environment().scratch().join("engine"),
-        token: token::of_client(&args.token)?,
+        token: token::of_executor(args.token),
         drain_timeout: Duration::from_secs(args.drain_timeout),
         idle_timeout: args.idle_timeout.map(Duration::from_secs),
     };
