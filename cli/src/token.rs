@@ -53,8 +53,8 @@ pub fn of_client(args: &TokenArgs) -> Result<Option<String>, CliError> {
     }
 }
 
-/// Returns the source of the token that an executor sends. A file that does not exist yet is read again for the
-/// next session: the scheduler that draws the token may start later.
+/// Returns the source of the token that an executor sends. A file that does not exist yet is read again for
+/// the next session: the scheduler that draws the token may start later.
 pub fn of_executor(args: TokenArgs) -> TokenSource {
     Arc::new(move || {
         of_client(&args).unwrap_or_else(|error| {

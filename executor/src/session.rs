@@ -60,7 +60,7 @@ const RETRY_DELAY_MAX: Duration = Duration::from_secs(5);
 /// | from | to | when |
 /// | --- | --- | --- |
 /// | `Connecting` | `Ready` | the scheduler accepts the registration |
-/// | `Ready` | `Draining` | [`ShutdownSignals::drain`] fires; the executor ends after this session |
+/// | `Ready` | `Draining` | `ShutdownSignals::drain` fires; the executor ends after this session |
 /// | `Ready`, `Draining` | `Connecting` | the session ends |
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionState {

@@ -21,6 +21,6 @@ pub struct Settings {
     pub idle_timeout: Option<Duration>,
 }
 
-/// Returns the token, if there is one. It is read for each session: a scheduler that starts after its executors
-/// may have drawn one meanwhile, and a token may be replaced.
+/// Returns the token, if there is one. It is read for each session: a scheduler that starts after its
+/// executors may have drawn one meanwhile, and a token may be replaced.
 pub type TokenSource = Arc<dyn Fn() -> Option<String> + Send + Sync>;

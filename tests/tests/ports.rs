@@ -2,7 +2,6 @@
 //! TLS.
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
     clippy::disallowed_methods,
     reason = "a test fails by panicking, and starts the processes that it tests"
 )]

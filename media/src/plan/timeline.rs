@@ -53,7 +53,7 @@ impl Timeline {
     /// shows.
     ///
     /// If a source frame belongs to the first grid frame, reading starts there, so that a row that starts
-    /// with a keyframe decodes nothing before it. Otherwise an earlier frame is held, which [`window::plan`]
+    /// with a keyframe decodes nothing before it. Otherwise an earlier frame is held, which `source::window`
     /// finds. Deinterlacing uses neighbouring frames, and so reads them too.
     pub(crate) fn reads(&self, segment: &Segment) -> Range<i64> {
         let all = self.grid.span_of(segment.first_frame, segment.frames);
