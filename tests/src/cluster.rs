@@ -126,19 +126,8 @@ impl Cluster {
         ffmpeg: &Path,
         scheduler_args: &[&str],
     ) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut cluster = Self {
-            folder: tempfile::tempdir().unwrap(),
-            port,
-            scheduler: None,
-            scheduler_args: scheduler_args.iter().map(|arg| (*arg).to_owned()).collect(),
-            executors: Vec::new(),
-            ffmpeg: Some(ffmpeg.to_owned()),
-            network,
-            scratch_bytes,
-            clock: None,
-            tls: None,
-        };
+        let mut cluster = Self::new(ffmpeg, scheduler_args);
+        (cluster.network, cluster.scratch_bytes) = (network, scratch_bytes);
         cluster.start_scheduler();
         for _ in 0..executors {
             cluster.add_executor(&[]);
@@ -153,10 +142,17 @@ impl Cluster {
     /// # Panics
     /// If the scheduler does not start.
     pub fn start_with_tls(ffmpeg: &Path, scheduler_args: &[&str], folder: &Path, member: &str) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut cluster = Self {
+        let mut cluster = Self::new(ffmpeg, scheduler_args);
+        cluster.tls = Some(Tls { folder: folder.to_owned(), member: member.to_owned() });
+        cluster.start_scheduler();
+        cluster
+    }
+
+    /// Returns a cluster in which nothing runs yet.
+    fn new(ffmpeg: &Path, scheduler_args: &[&str]) -> Self {
+        Self {
             folder: tempfile::tempdir().unwrap(),
-            port,
+            port: TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port(),
             scheduler: None,
             scheduler_args: scheduler_args.iter().map(|arg| (*arg).to_owned()).collect(),
             executors: Vec::new(),
@@ -164,10 +160,8 @@ impl Cluster {
             network: None,
             scratch_bytes: None,
             clock: None,
-            tls: Some(Tls { folder: folder.to_owned(), member: member.to_owned() }),
-        };
-        cluster.start_scheduler();
-        cluster
+            tls: None,
+        }
     }
 
     /// Returns the certificate that the scheduler presents, in PEM.
